@@ -1,0 +1,59 @@
+"""Free adversarial training: the weights' own backward pass moves the perturbation too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..part import require
+from ..threats.base import Threat
+from .base import GainOf, Maximizer
+
+
+class Free(Maximizer):
+    """Hands out x + δ as a leaf, and steps δ with the gradient that the loss's backward leaves there: no extra pass.
+
+    Each batch is used `replays` times by the trainer; δ is carried to the next batch, as published.
+
+    Arguments:
+        replays: m, how often a batch is used, ≥ 1.
+        size: step in input units; None is eps.
+
+    Source: Shafahi et al. 2019, alg. 1.
+
+    >>> from sparring.threats import Linf
+    >>> Free(Linf(0.1)).replays
+    8
+    """
+
+    paper = "shafahi2019free"
+
+    def __init__(
+        self, threat: Threat, *, replays: int = 8, size: float | None = None, mode: str = "eval", seed: int = 0
+    ) -> None:
+        super().__init__()
+        require(replays >= 1, "replays", replays, "an integer ≥ 1")
+        require(size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps")
+        self.threat, self.replays, self.size, self.mode, self.seed = threat, replays, size, mode, seed
+
+    def reseed(self, seed: int) -> None:
+        super().reseed(seed)
+        self._delta = None
+
+    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+        """x + δ as a leaf that waits for its gradient."""
+        start = self.threat.point(batch)
+        delta = getattr(self, "_delta", None)
+        if delta is not None and delta.shape == start.shape:
+            start = self.threat.project(start + delta, batch)
+        z = start.detach().clone().requires_grad_()
+
+        def absorb(grad: Tensor) -> None:
+            size = self.size if self.size is not None else getattr(self.threat, "eps", 1.0)
+            with torch.no_grad():
+                moved = self.threat.project(self.threat.step(z, grad, size, batch), batch)
+                self._delta = moved - self.threat.point(batch)
+
+        z.register_hook(absorb)
+        return z

@@ -1,0 +1,41 @@
+"""Random points of the threat's set: the baseline that any gradient must beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import probe
+from ..batch import Batch
+from ..part import require
+from ..threats.base import Threat
+from .base import Attack, Model, check
+
+
+class Noise(Attack):
+    """Draws random feasible points; returns the first that the model gets wrong, else the last.
+
+    Arguments:
+        draws: points a sample, ≥ 1.
+
+    >>> from sparring.threats import Linf
+    >>> Noise(Linf(0.1))(lambda x: x, torch.zeros(2, 3), torch.zeros(2, dtype=int)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, threat: Threat, *, draws: int = 10, mode: str = "eval", seed: int = 0) -> None:
+        super().__init__()
+        require(draws >= 1, "draws", draws, "an integer ≥ 1")
+        self.threat, self.draws, self.mode, self.seed = threat, draws, mode, seed
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        check(x, y, self.threat)
+        found, rows = x.clone(), torch.arange(len(x), device=x.device)
+        with probe.hold(model, self.mode), torch.no_grad():
+            for _ in range(self.draws):
+                if len(rows) == 0:
+                    break
+                z = self.threat.start(Batch(x[rows], y[rows]), self.generator(x.device))
+                found[rows] = z
+                rows = rows[model(z).argmax(1) == y[rows]]
+        return found

@@ -1,0 +1,195 @@
+"""Projected gradient ascent, and the attacks that are keywords of it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .. import losses, probe
+from ..batch import Batch, Gain
+from ..part import nearest, require
+from ..threats.base import Threat
+from .base import GainOf, Maximizer, Model, ascend, check, look
+
+
+def classify(model: Model, y: Tensor, loss: str, targeted: bool) -> GainOf:
+    """The gain of an attack on a classifier: x' -> (loss, wrong); targeted: (−loss, predicted as y)."""
+
+    def f(z: Tensor) -> Gain:
+        logits = model(z)
+        value = losses.BY_NAME[loss](logits, y)
+        hit = logits.argmax(1) == y
+        return Gain(-value, hit) if targeted else Gain(value, ~hit)
+
+    return f
+
+
+class PGD(Maximizer):
+    """z ← project(step(z, ∇f(z), size)), `steps` times, from a random start.
+
+    Called as an attack it returns, per sample, a point confirmed wrong in float32 if the search passed one, else the
+    point of highest loss it saw; broken samples leave the batch at once. FGSM, BIM and FGSM-RS are keywords of it.
+
+    Arguments:
+        threat: where it may go.
+        steps: gradient steps of each restart, ≥ 1.
+        size: length of a step in input units; None is 2.5·eps/steps (Madry).
+        loss: what a call climbs: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain instead.
+        random_start: begin at `threat.start`, else at x.
+        restarts: independent searches; later ones see only the samples that still stand.
+        targeted: y is the class to reach.
+        best: in training, return the best iterate (one forward more) instead of the last, as published.
+        mode: of the model meanwhile: `"eval"`, `"train"` or `"keep"`.
+        precision: inside the model while searching: `"float32"` or `"bfloat16"`; successes are confirmed in float32.
+        channels_last: run image models in that memory layout while searching.
+        seed: of its own generator.
+
+    Raises:
+        ValueError: for a value outside what is said above.
+
+    Source: Madry et al. 2018, sec. 2.1. Differs: returns the best iterate, not the last.
+
+    >>> from sparring.threats import Linf
+    >>> atk = PGD(Linf(0.1), steps=3, size=0.1)
+    >>> atk(lambda x: torch.stack([x.sum(1), -x.sum(1)], 1), torch.full((1, 2), 0.5), torch.tensor([0]))
+    tensor([[0.4000, 0.4000]])
+    """
+
+    paper = "madry2018pgd"
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 10,
+        size: float | None = None,
+        loss: str = "ce",
+        random_start: bool = True,
+        restarts: int = 1,
+        targeted: bool = False,
+        best: bool = True,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require(size is None or size > 0, "size", size, "a length > 0 in input units, or None for 2.5·eps/steps")
+        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        if loss not in losses.BY_NAME:
+            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+        require(mode in probe.MODES, "mode", mode, "one of " + ", ".join(probe.MODES))
+        require(precision in probe.PRECISIONS, "precision", precision, "one of " + ", ".join(probe.PRECISIONS))
+        self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
+        self.random_start, self.restarts, self.targeted, self.best = random_start, restarts, targeted, best
+        self.mode, self.precision, self.channels_last, self.seed = mode, precision, channels_last, seed
+
+    @property
+    def length(self) -> float:
+        """The step length in force, in input units."""
+        if self.size is not None:
+            return self.size
+        eps = getattr(self.threat, "eps", self.threat.high - self.threat.low)
+        return 2.5 * eps / self.steps
+
+    def _begin(self, batch: Batch) -> Tensor:
+        generator = self.generator(batch.x.device)
+        return self.threat.start(batch, generator) if self.random_start else self.threat.point(batch)
+
+    def _next(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
+        return self.threat.project(self.threat.step(z, grad, self.length, batch), batch)
+
+    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+        """The last iterate; with `best` or restarts, the iterate of highest value, no lower than the start."""
+        kept = record = None
+        for _ in range(self.restarts):
+            z = self._begin(batch)
+            for _ in range(self.steps):
+                gain, grad = ascend(f, z)
+                if self.best:
+                    kept, record = _higher(kept, record, z, gain.value)
+                z = self._next(z, grad, batch)
+            if self.best or self.restarts > 1:
+                kept, record = _higher(kept, record, z, look(f, z).value)
+        return self.threat.snap(z if kept is None else kept, batch).detach()
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        check(x, y, self.threat)
+        found, stands = x.clone(), torch.ones(len(x), dtype=torch.bool, device=x.device)
+        record = x.new_full((len(x),), -torch.inf)
+        with probe.hold(model, self.mode), probe.channels_last(model, self.channels_last):
+            view = probe.View(model, amp=self.precision, channels_last=self.channels_last)
+            for _ in range(self.restarts):
+                rows = stands.nonzero()[:, 0]
+                if len(rows) == 0:
+                    break
+                points, values, broken = self._restart(view, model, Batch(x[rows], y[rows]))
+                better = broken | (values > record[rows])
+                found[rows] = torch.where(_like(better, points), points, found[rows])
+                record[rows] = torch.where(better, values, record[rows])
+                stands[rows] = ~broken
+        return found.detach()
+
+    def _restart(self, view: Model, model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """One search; returns points `(b, *d)`, their values `(b,)`, and which are confirmed wrong `(b,)`."""
+        aim = functools.partial(classify, loss=self.loss, targeted=self.targeted)
+        points, values = batch.x.clone(), batch.x.new_full((len(batch),), -torch.inf)
+        broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
+        rows, z, part = torch.arange(len(batch), device=batch.x.device), self._begin(batch), batch
+        for step in range(self.steps + 1):
+            last = step == self.steps
+            gain, grad = (look(aim(view, part.y), z), z) if last else ascend(aim(view, part.y), z)
+            better = gain.value > values[rows]
+            points[rows] = torch.where(_like(better, z), z, points[rows])
+            values[rows] = torch.where(better, gain.value, values[rows])
+            hit = gain.success
+            if self.precision != "float32" and hit.any():
+                hit = hit.clone()
+                hit[gain.success] = look(aim(model, part.y[gain.success]), z[gain.success]).success
+            if hit.any():
+                points[rows[hit]], broken[rows[hit]] = z[hit], True
+                values[rows[hit]] = gain.value[hit]
+                stays = ~hit
+                rows, z, grad = rows[stays], z[stays], grad[stays]
+                part = replace(part, x=part.x[stays], y=part.y[stays], weight=part.weight[stays], index=part.index[stays])
+            if last or len(rows) == 0:
+                break
+            z = self._next(z, grad, part)
+        return points, values, broken
+
+
+def _like(mask: Tensor, z: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (z.ndim - 1))
+
+
+def _higher(kept: Tensor | None, record: Tensor | None, z: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Per sample the point of higher value seen so far, and that value."""
+    if kept is None or record is None:
+        return z, value
+    better = value > record
+    return torch.where(_like(better, z), z, kept), torch.where(better, value, record)
+
+
+def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:  # noqa: N802
+    """One step from x, long enough to reach the ball's edge. Source: Goodfellow et al. 2015.
+
+    >>> from sparring.threats import Linf
+    >>> FGSM(Linf(0.1)).steps
+    1
+    """
+    return PGD(threat, steps=1, random_start=False, loss=loss, targeted=targeted, seed=seed)
+
+
+def BIM(threat: Threat, *, steps: int = 10, size: float | None = None, loss: str = "ce", seed: int = 0) -> PGD:  # noqa: N802
+    """PGD that starts at x. Source: Kurakin et al. 2017."""
+    return PGD(threat, steps=steps, size=size, random_start=False, loss=loss, seed=seed)
+
+
+def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:  # noqa: N802
+    """One step of length ratio·eps from a random start. Source: Wong et al. 2020 (Fast)."""
+    require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
+    return PGD(threat, steps=1, size=ratio * getattr(threat, "eps", 1.0) or None, best=best, seed=seed)

@@ -1,0 +1,69 @@
+"""The records that flow through the library: a batch, what the adversary gained on it, what the model lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """One mini-batch; replaced with `dataclasses.replace`, never mutated.
+
+    Arguments:
+        x: clean inputs `(b, *d)` in the source's bounds, float.
+        y: labels `(b,)`, integers; -1 means unlabeled.
+        weight: base measure `(b,)`; ones when omitted.
+        index: row of each sample in its data set `(b,)`; 0..b-1 when omitted.
+        x_adv, y_adv, cost: filled by `Objective.maximize`: adversarial inputs `(b, *d)`, their labels `(b,)` or
+            `(b, k)`, and the transport cost `(b,)` in the threat's units.
+        extra: a method's own per-sample notes, from `gain` to `loss`.
+
+    >>> Batch(torch.rand(2, 3), torch.tensor([0, 1])).weight
+    tensor([1., 1.])
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor = None  # type: ignore[assignment]
+    index: Tensor = None  # type: ignore[assignment]
+    x_adv: Tensor | None = None
+    y_adv: Tensor | None = None
+    cost: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weight is None:
+            self.weight = torch.ones(len(self.x), device=self.x.device, dtype=self.x.dtype)
+        if self.index is None:
+            self.index = torch.arange(len(self.x), device=self.x.device)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Gain(NamedTuple):
+    """What the adversary has reached at a point: `value (b,)` to maximize, and `success (b,)` bool."""
+
+    value: Tensor
+    success: Tensor
+
+
+@dataclass
+class Loss:
+    """What the model minimizes: a per-sample vector for the risk, and a batch penalty.
+
+    Arguments:
+        per_sample: `(b,)` losses, not averaged, in nats.
+        penalty: `()` what is not pointwise, already multiplied by its factor.
+        parts: named scalars for the log.
+        total: `()` the aggregated objective, filled by `Objective.minimize`.
+    """
+
+    per_sample: Tensor
+    penalty: Tensor | float = 0.0
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    total: Tensor | None = None

@@ -1,0 +1,79 @@
+"""The only file that knows about ranks: gather, mean and draw, each the plain thing on one process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as td
+from torch import Tensor
+
+
+def world() -> int:
+    """How many processes share the batch."""
+    return td.get_world_size() if td.is_available() and td.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return td.get_rank() if world() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate over ranks. Every rank computes the same function of the result, so its gradient is the same
+    everywhere; the factor `world` undoes the averaging that DDP does afterwards."""
+
+    @staticmethod
+    def forward(ctx, u: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.rows = len(u)
+        parts = [torch.empty_like(u) for _ in range(world())]
+        td.all_gather(parts, u.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        start = rank() * ctx.rows
+        return grad[start : start + ctx.rows] * world()
+
+
+def gather(u: Tensor) -> Tensor:
+    """All ranks' rows `(w·b, ...)` in rank order, with gradient; needs the same b on every rank.
+
+    >>> gather(torch.ones(2))
+    tensor([1., 1.])
+    """
+    return _Gather.apply(u) if world() > 1 else u
+
+
+def mean(t: Tensor) -> Tensor:
+    """Average of `t` over ranks, without gradient.
+
+    >>> mean(torch.tensor(3.0))
+    tensor(3.)
+    """
+    if world() == 1:
+        return t
+    t = t.detach().clone()
+    td.all_reduce(t)
+    return t / world()
+
+
+def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Random numbers of the shape, dtype and device of `like`, drawn so that ranks agree with one process.
+
+    Every rank draws the joint batch `(w·b, ...)` from the same generator and keeps its own rows.
+
+    Arguments:
+        kind: `"uniform"` on [0, 1), `"normal"`, or `"exponential"` with rate 1.
+        generator: on the device of `like`; the global one when omitted.
+    """
+    full = torch.empty((world() * len(like), *like.shape[1:]), dtype=like.dtype, device=like.device)
+    match kind:
+        case "uniform":
+            full.uniform_(generator=generator)
+        case "normal":
+            full.normal_(generator=generator)
+        case "exponential":
+            full.exponential_(generator=generator)
+        case _:
+            raise ValueError(f"kind = {kind!r} is not allowed: kind must be uniform, normal or exponential")
+    start = rank() * len(like)
+    return full[start : start + len(like)]

@@ -1,0 +1,9 @@
+"""Methods: what the adversary climbs and the model descends."""
+
+from .at import AT
+from .base import Method
+from .mart import MART
+from .standard import Standard
+from .trades import TRADES
+
+__all__ = ["AT", "MART", "TRADES", "Method", "Standard"]

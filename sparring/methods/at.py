@@ -1,0 +1,27 @@
+"""Adversarial training."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..batch import Batch, Loss
+from ..losses import cross_entropy
+from .base import Method
+
+
+class AT(Method):
+    """ℓ = CE(f(x'), y'), x' the maximizer of the same.
+
+    Source: Madry et al. 2018, eq. 2.1.
+
+    >>> from torch import nn, tensor, zeros
+    >>> x = zeros(1, 2)
+    >>> AT().loss(nn.Identity(), Batch(x, tensor([0]), x_adv=x, y_adv=tensor([0]))).per_sample
+    tensor([0.6931])
+    """
+
+    paper = "madry2018pgd"
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None and batch.y_adv is not None
+        return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))

@@ -1,0 +1,30 @@
+"""What is fought over: the adversary's gain and the model's per-sample loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..batch import Batch, Gain, Loss
+from ..losses import cross_entropy
+from ..part import Part
+
+GainOf = Callable[[Tensor, Tensor], Gain]
+
+
+class Method(Part):
+    """A method says what the adversary climbs and what the model descends; both stay per sample."""
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by default."""
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            logits = model(x_adv)
+            return Gain(cross_entropy(logits, y_adv), logits.argmax(1) != batch.y)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """The model's loss on a batch whose `x_adv` is filled."""
+        raise NotImplementedError

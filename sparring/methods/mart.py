@@ -1,0 +1,89 @@
+"""MART: fight hardest where the clean prediction is already unsure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch, Gain, Loss
+from ..losses import boosted_ce, cross_entropy, kl, not_confident
+from ..part import require
+from .base import GainOf, Method
+
+INNER = ("ce", "self")
+
+
+def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
+    """BCE(p', y) + beta·KL(p ‖ p')·(1 − p_y) per sample `(b,)`; nothing is detached, the weight included.
+
+    Arguments:
+        clean, adversarial: logits `(b, k)` on x and x'.
+        y: `(b,)` integers; -1 counts 0.
+
+    Source: Wang et al. 2020, eq. 11.
+
+    >>> mart(torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), 5.0)
+    tensor([2.4961])
+    """
+    return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * not_confident(clean, y)
+
+
+def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
+    """The authors' form, with its constants: margin capped at 9.21, NaN gradients once a softmax underflows.
+
+    Source: YisenWang/MART, mart.py.
+    """
+    p, q = clean.softmax(1), adversarial.softmax(1)
+    top = q.topk(2, dim=1).indices
+    other = torch.where(top[:, 0] == y, top[:, 1], top[:, 0])
+    far = -torch.log(1.0001 - q.gather(1, other[:, None])[:, 0] + 1e-12)
+    p_y = p.gather(1, y.clamp_min(0)[:, None])[:, 0]
+    moved = (p * (p.clamp_min(1e-38).log() - torch.log(q + 1e-12))).sum(1)
+    return torch.where(y >= 0, cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y), 0.0)
+
+
+class MART(Method):
+    """ℓ = −log p'_y − log(1 − max_{k≠y} p'_k) + beta·KL(p ‖ p')·(1 − p_y).
+
+    Arguments:
+        beta: weight of the misclassification-aware term (λ in the paper), ≥ 0.
+        inner: what the adversary climbs: `"ce"` as published, or `"self"`, this loss itself.
+        compat: the authors' form with its additive constants instead of the exact one.
+
+    Source: Wang et al. 2020, eq. 11. Differs: exact log-space form; the authors' by `compat=True`.
+
+    >>> MART(beta=6.0)
+    MART(beta=6.0, inner='ce', compat=False)
+    """
+
+    paper = "wang2020mart"
+
+    def __init__(self, *, beta: float = 5.0, inner: str = "ce", compat: bool = False) -> None:
+        super().__init__()
+        require(beta >= 0, "beta", beta, "a weight ≥ 0")
+        require(inner in INNER, "inner", inner, "one of " + ", ".join(INNER))
+        self.beta, self.inner, self.compat = beta, inner, compat
+
+    def _per_sample(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
+        return (mart_compat if self.compat else mart)(clean, adversarial, y, self.beta)
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        if self.inner == "ce":
+            return super().gain(model, batch)
+        with torch.no_grad():
+            clean = model(batch.x)
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            logits = model(x_adv)
+            return Gain(self._per_sample(clean, logits, batch.y), logits.argmax(1) != batch.y)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        clean, adversarial = model(batch.x), model(batch.x_adv)
+        parts = {
+            "boosted_ce": boosted_ce(adversarial, batch.y).mean().detach(),
+            "weight": not_confident(clean, batch.y).mean().detach(),
+        }
+        return Loss(self._per_sample(clean, adversarial, batch.y), parts=parts)

@@ -1,0 +1,52 @@
+"""TRADES: accuracy on clean points, and predictions that do not move around them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch, Gain, Loss
+from ..losses import cross_entropy, kl
+from ..part import require
+from .base import GainOf, Method
+
+
+class TRADES(Method):
+    """ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), x' the maximizer of the KL.
+
+    The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a constant in x'.
+
+    Arguments:
+        beta: weight of the KL term, ≥ 0.
+
+    Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once an attack, not once a step.
+
+    >>> from torch import nn, tensor, zeros
+    >>> x = zeros(1, 2)
+    >>> TRADES().loss(nn.Identity(), Batch(x, tensor([0]), x_adv=x)).per_sample
+    tensor([0.6931])
+    """
+
+    paper = "zhang2019trades"
+
+    def __init__(self, *, beta: float = 6.0) -> None:
+        super().__init__()
+        require(beta >= 0, "beta", beta, "a weight ≥ 0")
+        self.beta = beta
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        with torch.no_grad():
+            clean = model(batch.x).softmax(1)
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            logits = model(x_adv)
+            return Gain(cross_entropy(logits, clean), logits.argmax(1) != batch.y)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        clean, adversarial = model(batch.x), model(batch.x_adv)
+        natural, stability = cross_entropy(clean, batch.y), kl(clean, adversarial)
+        parts = {"natural": natural.mean().detach(), "kl": stability.mean().detach()}
+        return Loss(natural + self.beta * stability, parts=parts)

@@ -1,0 +1,6 @@
+"""Risks: how samples are aggregated."""
+
+from .base import Risk
+from .mean import Mean
+
+__all__ = ["Mean", "Risk"]

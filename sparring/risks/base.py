@@ -1,0 +1,18 @@
+"""How per-sample losses become one number, and what transport costs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..batch import Batch
+from ..part import Part
+
+
+class Risk(Part):
+    """Aggregates loss − λ·cost; monotone, between mean and max. `price` is λ, read by the inner problem."""
+
+    price: Tensor | float = 1.0
+
+    def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
+        """A scalar from `loss (b,)` and `cost (b,)`, under the base measure `batch.weight`."""
+        raise NotImplementedError

@@ -1,0 +1,31 @@
+"""The plain expectation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import dist
+from ..batch import Batch
+from ..part import require
+from .base import Risk
+
+
+class Mean(Risk):
+    """ρ(u) = Σ w_i u_i / Σ w_i with u = loss − price·cost, over the joint batch of all processes.
+
+    Arguments:
+        price: λ ≥ 0, what a unit of transport costs the adversary; 1 with `Transport` is WRM.
+
+    >>> import torch
+    >>> Mean()(torch.tensor([1.0, 3.0]), torch.zeros(2), Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int)))
+    tensor(2.)
+    """
+
+    def __init__(self, *, price: float = 1.0) -> None:
+        super().__init__()
+        require(price >= 0, "price", price, "a number ≥ 0")
+        self.price = price
+
+    def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
+        u, w = dist.gather(loss - self.price * cost), dist.gather(batch.weight)
+        return (w * u).sum() / w.sum()

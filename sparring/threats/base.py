@@ -1,0 +1,101 @@
+"""What an adversary may do: where it stands, how it moves, what it pays. Every verb is handed the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .. import dist
+from ..batch import Batch
+from ..geometry import norm
+from ..part import Part, require
+
+INITS = ("uniform", "noise", "zero")
+
+
+class Threat(Part):
+    """Where the adversary may go (S) and what it pays (c). Subclasses override what differs from the defaults.
+
+    A point `z` is whatever the threat packs; by default it is the adversarial input `(b, *d)` itself.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def point(self, batch: Batch) -> Tensor:
+        """Where the adversary stands before it moves: z `(b, *d)`."""
+        return batch.x
+
+    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """A random feasible point."""
+        return self.point(batch)
+
+    def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        """Steepest ascent by `size` input units in this geometry; may leave the set."""
+        raise NotImplementedError
+
+    def project(self, z: Tensor, batch: Batch) -> Tensor:
+        """The nearest feasible point."""
+        raise NotImplementedError
+
+    def cost(self, z: Tensor, batch: Batch) -> Tensor:
+        """Price-free transport cost `(b,)`; 0 for hard balls."""
+        return torch.zeros(len(z), dtype=z.dtype, device=z.device)
+
+    def snap(self, z: Tensor, batch: Batch) -> Tensor:
+        """The nearest admissible point, for discrete sets."""
+        return z
+
+    def read(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unpack z into `(x_adv, y_adv)`."""
+        return z, batch.y
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """How far x_adv is from x `(b,)`, in the units of `eps`; 0 where the threat has no radius."""
+        return torch.zeros(len(x), dtype=x.dtype, device=x.device)
+
+
+class Ball(Threat):
+    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf names its p, its projection, its sampler and its step.
+
+    Arguments:
+        eps: radius in input units.
+        init: where a random start lies: `"uniform"` in the ball, then clipped to the box; `"noise"`, N(0, noise²),
+            then projected (TRADES, MART); `"zero"`, at x.
+        noise: standard deviation of the `"noise"` start, in input units.
+
+    Raises:
+        ValueError: if eps < 0, low ≥ high, noise < 0, or init is unknown.
+    """
+
+    p: ClassVar[float]
+    nearest: ClassVar[Callable[..., Tensor]]
+    sample: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self, eps: float, *, low: float = 0.0, high: float = 1.0, init: str = "uniform", noise: float = 0.001
+    ) -> None:
+        super().__init__()
+        require(eps >= 0, "eps", eps, "a radius ≥ 0 in input units")
+        require(low < high, "low", low, f"below high = {high}")
+        require(init in INITS, "init", init, "one of " + ", ".join(INITS))
+        require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
+        self.eps, self.low, self.high, self.init, self.noise = eps, low, high, init, noise
+
+    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        if self.init == "zero":
+            return self.point(batch)
+        if self.init == "uniform":
+            delta = self.sample(batch.x, self.eps, generator)
+        else:
+            delta = self.noise * dist.draw("normal", batch.x, generator)
+        return self.project(batch.x + delta, batch)
+
+    def project(self, z: Tensor, batch: Batch) -> Tensor:
+        return self.nearest(z, batch.x, self.eps, self.low, self.high)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return norm(x_adv - x, self.p)

@@ -1,0 +1,34 @@
+"""The whole box: any valid input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import dist
+from ..batch import Batch
+from ..part import require
+from .base import Threat
+
+
+class Box(Threat):
+    """Every point of [low, high]^d; the valid inputs and nothing else.
+
+    >>> Box().project(torch.tensor([[1.5]]), None)
+    tensor([[1.]])
+    """
+
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        require(low < high, "low", low, f"below high = {high}")
+        self.low, self.high = low, high
+
+    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform in the box."""
+        return self.low + (self.high - self.low) * dist.draw("uniform", batch.x, generator)
+
+    def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        return z + size * grad.sign()
+
+    def project(self, z: Tensor, batch: Batch) -> Tensor:
+        return z.clamp(self.low, self.high)

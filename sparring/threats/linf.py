@@ -1,0 +1,28 @@
+"""The Linf ball inside the box."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..geometry import project_linf, sample_linf
+from .base import Ball
+
+
+class Linf(Ball):
+    """{x' : ‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
+
+    Source: Madry et al. 2018, eq. 2.1. Differs: the code of TRADES and MART leaves the noise start unclipped for a pass.
+
+    >>> Linf(0.25).project(torch.tensor([[0.9]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
+    tensor([[0.7500]])
+    """
+
+    paper = "madry2018pgd"
+    p = torch.inf
+    nearest = staticmethod(project_linf)
+    sample = staticmethod(sample_linf)
+
+    def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        return z + size * grad.sign()
