@@ -1,31 +1,36 @@
-"""What a recipe may say: the names of our pieces, and the arguments of whatever makes them, checked before anything runs."""
+"""What a recipe may say: the names of our pieces, and the arguments of whatever makes them, checked before they run."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import inspect
+import json
 import os
+import re
 import sys
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pydantic
 from torch import nn
 
 from . import attacks, methods, risks, threats, weights
-from .attacks import Attack
 from .data import augment
-from .methods import Method
 from .part import nearest
-from .risks import Risk
-from .threats import Threat
 
 Maker = Callable[..., Any]
-ROOMS = {"threat": threats, "attack": attacks, "method": methods, "risk": risks, "weights": weights, "augment": augment}
-BASES = {"threat": Threat, "attack": Attack, "method": Method, "risk": Risk}
+Table = dict[str, Any]
+ROOMS = {
+    "threat": (threats, threats.Threat),
+    "attack": (attacks, attacks.Attack),
+    "method": (methods, methods.Method),
+    "risk": (risks, risks.Risk),
+    "climb": (weights, weights.Climb),
+    "ema": (weights, weights.EMA),
+    "augment": (augment, augment.Augment),
+}
 GIVEN = ("self", "threat", "shape", "classes")
 
 
@@ -35,94 +40,156 @@ def pieces(room: str) -> dict[str, Maker]:
     >>> sorted(pieces("threat"))
     ['Box', 'L1', 'L2', 'Linf']
     """
-    public = {name: getattr(ROOMS[room], name) for name in ROOMS[room].__all__ if name[0].isupper()}
-    return {n: p for n, p in public.items() if not getattr(p, "__module__", "").endswith(".base")}
+    module, base = ROOMS[room]
+    public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
+    leaves = {n: p for n, p in public.items() if not p.__module__.endswith(".base") and p is not augment.Augment}
+    return {n: p for n, p in leaves.items() if not inspect.isclass(p) or issubclass(p, base)}
 
 
-def maker(room: str, name: str, path: str, *, trust: bool) -> Maker:
+def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
     """What makes the piece called `name`: one of ours, or "module:Class" from outside where `trust` says so.
 
     Raises:
         ValueError: for a name that does not exist, or a foreign one without trust.
     """
-    if not isinstance(name, str):
-        raise ValueError(f"{path}.name = {name!r} is not allowed: it must be a string")
-    if ":" in name:
-        return foreign(name, path, trust=trust)
     known = pieces(room)
+    if isinstance(name, str) and ":" in name:
+        return foreign(name, path, trust=trust)
     if name not in known:
-        raise ValueError(nearest(f"{path}.name", name, known))
-    return known[name]
+        raise ValueError(nearest(f"{path}.name", str(name), known))
+    return known[str(name)]
 
 
 def foreign(name: str, path: str, *, trust: bool) -> Maker:
-    """The object called "package.module:Class"; importing it runs that module, so it takes `trust`."""
+    """The object called "package.module:Class"; importing it runs that module, so it takes `trust`.
+
+    >>> foreign("os:remove", "attack", trust=False)
+    Traceback (most recent call last):
+    ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; if you know what it ...
+    """
     if not trust:
         raise ValueError(
             f"{path}.name = {name!r} is code from outside, which runs when it is loaded; "
             "if you know what it does, pass --trust (in Python: trust=True)"
         )
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
+    here = os.getcwd()
+    sys.path.insert(0, here)
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}.name = {name!r} can't be loaded: {error}") from error
     finally:
-        sys.path.remove(os.getcwd())
+        sys.path.remove(here)
 
 
-def arguments(make: Maker, *, without: tuple[str, ...] = GIVEN) -> dict[str, inspect.Parameter]:
+def complete(room: str, table: object, path: str, *, trust: bool = False) -> Table:
+    """A piece's table, checked and with every default: `"MART"` or `{name = "MART", beta = 5}`.
+
+    A room with one piece only needs no name.
+    """
+    known = list(pieces(room))
+    table = {"name": table} if isinstance(table, str) else table
+    if not isinstance(table, Mapping) or ("name" not in table and len(known) > 1):
+        said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
+        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
+    table = {"name": known[0], **table}
+    found = check(maker(room, table["name"], path, trust=trust), table, path, also=(_named,))
+    return {"name": found.pop("name"), **found}
+
+
+def _named(*, name: str) -> None:
+    """The key that every piece's table has."""
+
+
+def make(room: str, table: Table, path: str, *, trust: bool = False, **given: Any) -> Any:
+    """The piece a table describes; `given` are the arguments that are pieces themselves.
+
+    Raises:
+        ValueError: what the constructor says of a number out of range, with the dotted path in front.
+    """
+    values = {key: value for key, value in table.items() if key != "name"}
+    with located(path):
+        return maker(room, table["name"], path, trust=trust)(**values, **given)
+
+
+class located:  # noqa: N801
+    """Context: a `ValueError` raised inside says at which path of the recipe.
+
+    >>> with located("attack"):
+    ...     raise ValueError("steps = 0 is not allowed: steps must be an integer ≥ 1")
+    Traceback (most recent call last):
+    ValueError: attack.steps = 0 is not allowed: steps must be an integer ≥ 1
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+            link = "." if re.match(r"\w+ = ", str(error)) else ": "
+            raise ValueError(f"{self.path}{link}{error}") from error
+
+
+def arguments(make: Maker, *, without: Iterable[str] = GIVEN) -> dict[str, inspect.Parameter]:
     """The named arguments of a constructor or function, annotations evaluated where they can be."""
     call = make.__init__ if inspect.isclass(make) else make
     try:
         found = inspect.signature(call, eval_str=True).parameters
     except (NameError, TypeError):
         found = inspect.signature(call).parameters
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {n: p for n, p in found.items() if n not in without and p.kind not in kinds}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {n: p for n, p in found.items() if n not in {*without, "self"} and p.kind not in several}
 
 
-def check(make: Maker, values: Mapping[str, Any], path: str, *, without: tuple[str, ...] = GIVEN) -> dict[str, Any]:
+def check(
+    make: Maker, values: object, path: str, *, also: Iterable[Maker] = (), without: Iterable[str] = GIVEN
+) -> Table:
     """`values` checked against the signature of `make`, with every default filled in; what is None is left out.
 
+    Arguments:
+        also: more functions whose arguments are allowed; the last one counts.
+        without: arguments that no recipe gives.
+
     Raises:
-        ValueError: naming the dotted path, the value and what is allowed, for each mistake.
+        ValueError: naming the dotted path, the value and what is allowed, a line a mistake.
 
     >>> def make(*, steps: int, size: float = 1.0): ...
     >>> check(make, {"steps": 3}, "attack")
     {'steps': 3, 'size': 1.0}
-    >>> check(make, {"stps": 3}, "attack")
+    >>> check(make, {"step": 3, "steps": 1}, "attack")
     Traceback (most recent call last):
-    ValueError: attack.stps = 3 is not a key; did you mean 'attack.steps'? There are: attack.size, attack.steps
+    ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? There are: attack.size, attack.steps
     """
-    known = arguments(make, without=without)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
+    known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
     every = inspect.signature(make).parameters.values()
-    is_open = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every)
-    fields: dict[str, Any] = {n: (_annotation(p), ... if p.default is p.empty else p.default) for n, p in known.items()}
-    model = _model(fields, "allow" if is_open else "forbid")
+    extra = "allow" if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every) else "forbid"
     try:
-        found = model.model_validate_json(_json(values, path), strict=True)
+        found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
     except pydantic.ValidationError as error:
-        told = [_told(e, path, known) for e in error.errors(include_url=False)]
-        raise ValueError("\n".join(told)) from None
-    filled = {name: getattr(found, _field(name)) for name in known} | (found.__pydantic_extra__ or {})
-    return {name: plain(v) for name, v in filled.items() if v is not None}
+        names = [f"{path}.{n}" for n in known]
+        raise ValueError("\n".join(_told(e, path, names) for e in error.errors(include_url=False))) from None
+    filled = {name: getattr(found, f"arg_{name}") for name in known} | (found.__pydantic_extra__ or {})
+    return {name: plain(v) for name, v in filled.items() if v is not None and _is_plain(v)}
 
 
-def _field(name: str) -> str:
-    """A name pydantic can't confuse with its own."""
-    return f"arg_{name}"
-
-
-def _model(fields: Mapping[str, Any], extra: str) -> type[pydantic.BaseModel]:
-    config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True, protected_namespaces=())  # type: ignore[typeddict-item]
-    own = {_field(n): (kind, pydantic.Field(default, alias=n)) for n, (kind, default) in fields.items()}
-    return pydantic.create_model("Arguments", __config__=config, **own)  # type: ignore[call-overload]
+def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.BaseModel]:
+    """Fields are prefixed, so that no argument meets a name of pydantic's own."""
+    config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True)  # type: ignore[typeddict-item]
+    fields: dict[str, Any] = {
+        f"arg_{n}": (_annotation(p), pydantic.Field(... if p.default is p.empty else p.default, alias=n))
+        for n, p in known.items()
+    }
+    return pydantic.create_model("Arguments", __config__=config, **fields)
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
-    """The type to check against; Any where there is none, or where it is no type a TOML value can have."""
+    """The type to check against; anything goes where there is none, or where TOML has no such value."""
     kind = parameter.annotation
     if kind is parameter.empty or isinstance(kind, str):
         return Any
@@ -132,29 +199,25 @@ def _annotation(parameter: inspect.Parameter) -> Any:
 def _classes(kind: Any) -> list[type]:
     """The classes inside an annotation, as in `Attack | None`."""
     inner = [c for k in typing.get_args(kind) for c in _classes(k)]
-    return [kind, *inner] if inspect.isclass(kind) and not isinstance(kind, types.GenericAlias) else inner
+    return [*inner, kind] if isinstance(kind, type) and not typing.get_args(kind) else inner
 
 
 def _json(values: Mapping[str, Any], path: str) -> bytes:
-    import json
-
     try:
         return json.dumps(values).encode()
     except TypeError as error:
         raise ValueError(f"{path} holds a value that a recipe can't have: {error}") from None
 
 
-def _told(error: Mapping[str, Any], path: str, known: Mapping[str, Any]) -> str:
+def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
     """One of pydantic's errors in our words."""
-    key = ".".join([path, *(str(p) for p in error["loc"] if not str(p).startswith(("function-", "list[", "tuple[")))])
+    key = ".".join([path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())])
     if error["type"] == "extra_forbidden":
-        said = nearest(key, error["input"], [])
-        names = [f"{path}.{n}" for n in known]
-        return nearest(f"key {key}", key, names) if False else _unknown(key, error["input"], names) + said[:0]
+        return nearest("key", key, names)
     if error["type"] == "missing":
         return f"{key} is missing, and has no default"
     allowed = error["msg"].removeprefix("Input should be ").split(", unable")[0]
-    return f"{key} = {error['input']!r} is not allowed: it must be {allowed}"
+    return f"{key} = {error['input']!r} is not allowed: {key} must be {allowed}"
 
 
 def plain(value: Any) -> Any:
@@ -162,3 +225,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(v) for v in value]
     return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(v) for v in value)
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return isinstance(value, str | bool | int | float)

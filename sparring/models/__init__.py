@@ -1,8 +1,7 @@
-"""Networks: inputs in the data's own bounds in, logits out, normalisation inside, a flat row of named stages."""
+"""Networks: inputs in the data's bounds in, logits out, normalisation inside, named stages."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..part import require
+from ..part import nearest, require
 from .base import stages
 from .cnn import lenet, mnist_net, small_cnn
 from .external import external
@@ -70,9 +69,9 @@ def build(
     """The network of that name, freshly initialised in float32.
 
     Arguments:
-        name: one of `names()`, or "module:Class" for any class or function from outside (see `external`).
+        name: one of `names()`, or "module:Class" for anything from outside (see `external`).
         shape: of one input, as (channels, height, width) or (features,).
-        mean, std: normalisation before the first layer, one number or one a channel, in input units.
+        mean, std: subtracted and divided by first, one number or one a channel, in input units.
         trust: allow a name from outside; importing it runs its code.
         kw: the network's own arguments.
 
@@ -93,49 +92,23 @@ def build(
         "a whole number of at least 2",
     )
     normalize = Normalize(mean, std)
-    for key, value in (("mean", normalize.mean), ("std", normalize.std)):
-        require(
-            len(value) in (1, shape[0]),
-            key,
-            value.tolist(),
-            f"one number, or {shape[0]} for {shape[0]} channels",
-        )
+    for key in ("mean", "std"):
+        count = len(getattr(normalize, key))
+        require(count in (1, shape[0]), f"len({key})", count, f"1, or {shape[0]} as the channels")
     if ":" in name:
-        if not trust:
-            raise ValueError(
-                f"model name = {name!r} is code from outside, which runs when it is built; "
-                "if you know what it does, pass --trust (in Python: trust=True)"
-            )
-        model = external(name, shape=shape, classes=classes, **kw)
+        model: nn.Module = external(name, shape=shape, classes=classes, trust=trust, **kw)
         rest = {"model": model}
     else:
         model = _known(name, kw)(shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())
-    identity = (normalize.mean == 0).all() and (normalize.std == 1).all()
-    return model if identity else stages(normalize=normalize, **rest)
+    return model if normalize.identity else stages(normalize=normalize, **rest)
 
 
 def _known(name: str, kw: dict[str, Any]) -> Callable[..., nn.Sequential]:
     """The maker called `name`, after checking that it has the arguments `kw`."""
     if name not in NETWORKS:
-        known = ", ".join(NETWORKS)
-        raise ValueError(
-            f'model name = {name!r} is unknown{_near(name, NETWORKS)}; there are {known}, and "module:Class"'
-        )
-    allowed = [
-        key
-        for key in inspect.signature(NETWORKS[name]).parameters
-        if key not in ("shape", "classes")
-    ]
-    for key in kw:
-        if key not in allowed:
-            takes = ", ".join(["mean", "std", *allowed])
-            raise ValueError(
-                f"model {name!r} has no argument {key!r}{_near(key, allowed)}; it takes {takes}"
-            )
+        raise ValueError(nearest("model.name", name, NETWORKS) + ', and "module:Class"')
+    allowed = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters} - {"shape", "classes"}
+    for key in kw.keys() - allowed:
+        raise ValueError(nearest(f"argument of {name}", key, allowed))
     return NETWORKS[name]
-
-
-def _near(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""What the networks share: named stages, a check of the input's shape, the pre-activation residual block."""
+"""What the networks share: named stages, the check of an image's shape, pre-activation blocks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def layer(
 class PreActBlock(nn.Module):
     """Residual block with batch norm and ReLU before each convolution.
 
-    a = relu(bn₁(x)),  out = conv₂(drop(relu(bn₂(conv₁(a))))) + (x, or conv₁ₓ₁(a) where the shape changes)
+    a = relu(bn₁(x))
+    out = conv₂(drop(relu(bn₂(conv₁(a))))) + (x, or a strided conv₁ₓ₁(a) where the shape changes)
 
     Source: He et al. 2016, "Identity mappings in deep residual networks".
     """

@@ -1,4 +1,4 @@
-"""Small convolutional networks of the MNIST literature, at any input size that their pooling leaves something of."""
+"""Small convolutional networks of the MNIST literature, for images of any workable size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import image, stages
 
 
 def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Sequential:
-    """Four padded convolutions, two of them strided, and two linear layers: 379,702 parameters on MNIST.
+    """Four padded convolutions, two strided, two linear layers: 379,702 parameters on MNIST.
 
     Source: the MNIST scripts of ARMOR (Birrell and Ebrahimi 2023).
 
@@ -36,9 +36,9 @@ def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Se
 
 
 def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Sequential:
-    """Four unpadded convolutions, two max-pools and three linear layers: 312,202 parameters on MNIST.
+    """Four bare convolutions, two max-pools, three linear layers: 312,202 parameters on MNIST.
 
-    The last layer starts at zero, so the first gradients with respect to the input are exactly zero.
+    The last layer starts at zero, so gradients with respect to the input do too.
 
     Source: SmallCNN of TRADES (Zhang et al. 2019), with its initialisation.
 

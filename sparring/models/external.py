@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import importlib
 import inspect
 import os
@@ -29,38 +29,42 @@ class Logits(nn.Module):
         return self.model(x).logits
 
 
-def find(name: str) -> Callable[..., Any]:
-    """The object called "package.module:Class"; importing it runs that module. The current folder is searched too.
+def find(name: str, *, key: str = "model.name", trust: bool = False) -> Callable[..., Any]:
+    """The object called "package.module:Class", looked up in the current folder too.
 
-    >>> find("collections:OrderedDict.fromkeys")("ab")
+    Importing runs that module's code, so it takes `trust`.
+
+    >>> find("collections:OrderedDict.fromkeys", trust=True)("ab")
     OrderedDict([('a', None), ('b', None)])
     """
+    if not trust:
+        raise ValueError(
+            f"{key} = {name!r} is code from outside, which runs when it is loaded; "
+            "if you know what it does, pass --trust (in Python: trust=True)"
+        )
     module, _, path = name.partition(":")
-    require(module and path, "model name", name, '"module:Class"')
+    require(module and path, key, name, '"module:Class"')
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        target: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"model name = {name!r}: cannot import {module!r}: {error}") from error
+        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{key} = {name!r} can't be loaded: {said}") from error
     finally:
         sys.path.remove(here)
-    for part in path.split("."):
-        if not hasattr(target, part):
-            near = difflib.get_close_matches(part, dir(target), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"model name = {name!r}: {module!r} has no {part!r}{hint}")
-        target = getattr(target, part)
-    return target
 
 
-def external(name: str, *, shape: Sequence[int], classes: int, **kw: Any) -> nn.Module:
-    """Build the network called "module:Class", check that it maps `(b, *shape)` to `(b, classes)`, give logits.
+def external(
+    name: str, *, shape: Sequence[int], classes: int, trust: bool = False, **kw: Any
+) -> nn.Module:
+    """Build the network called "module:Class"; check that it maps `(b, *shape)` to `(b, classes)`.
 
-    `kw` goes to the class or function as it stands; or, where the class names a `config_class` as Hugging Face's do
-    and no `config` is given, to that. `shape` and `classes` are handed over if it has arguments of these names.
+    `kw` goes to the class or function as it stands; or, where a class names its `config_class` as
+    Hugging Face's do and no `config` is given, to that. `shape` and `classes` are handed over if it
+    has arguments of these names.
     """
-    maker = find(name)
+    maker = find(name, trust=trust)
     configure = getattr(maker, "config_class", None)
     if configure is not None and "config" not in kw:
         kw = {"config": configure(**kw)}
@@ -71,13 +75,13 @@ def external(name: str, *, shape: Sequence[int], classes: int, **kw: Any) -> nn.
         signature.bind(**kw)
     except TypeError as error:
         raise ValueError(
-            f"model name = {name!r} cannot be called with {sorted(kw)}: {error}"
+            f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
         ) from error
     model = maker(**kw)
     kind = type(model).__name__
     require(
         isinstance(model, nn.Module),
-        "model name",
+        "model.name",
         name,
         f"something that gives a torch.nn.Module, not a {kind}",
     )
@@ -91,17 +95,12 @@ def _checked(name: str, model: nn.Module, shape: Sequence[int], classes: int) ->
             out = model(torch.zeros(2, *shape, device=weight.device))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(
-            f"model name = {name!r} does not take inputs of shape (b, *{tuple(shape)}): {error}"
+            f"model.name = {name!r} does not take inputs of shape (b, *{tuple(shape)}): {error}"
         ) from error
-    wrap = not isinstance(out, Tensor) and hasattr(out, "logits")
-    logits = out.logits if wrap else out
-    got = (
-        f"shape {tuple(logits.shape)}"
-        if isinstance(logits, Tensor)
-        else f"a {type(logits).__name__}"
-    )
-    if got != f"shape {(2, classes)}":
+    logits = getattr(out, "logits", out)
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if got != (2, classes):
         raise ValueError(
-            f"model name = {name!r} gives {got} for 2 inputs; logits of shape (2, {classes}) are needed"
+            f"model.name = {name!r} gives {got} for 2 inputs; it must give logits (2, {classes})"
         )
-    return Logits(model) if wrap else model
+    return model if logits is out else Logits(model)

@@ -1,4 +1,4 @@
-"""Put weights into a model: from ours or from elsewhere, without running anything that the file contains."""
+"""Put weights into a model, ours or from elsewhere, without running what their file contains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -26,7 +25,7 @@ UNUSED = re.compile(r"^sub_block1\.")  # their wide ResNets own it and never run
 
 
 class Mismatch(NamedTuple):
-    """Keys of the model that were not given, given keys that it lacks, and keys whose shapes differ."""
+    """Keys that the model has and got none for, that it lacks, and whose shapes differ."""
 
     missing: list[str]
     unexpected: list[str]
@@ -38,15 +37,16 @@ def load_weights(
 ) -> Mismatch:
     """Copy a state dict into `model`, all of it or, where `strict` fails, nothing.
 
-    Keys match with or without `module.`, `model.` and `_orig_mod.` in front; the state dict may stand under
-    `state_dict`, `model`, `net` or `model_state_dict`. Values become the parameter's own dtype and device.
+    Keys match with or without `module.`, `model.` and `_orig_mod.` in front; the state dict may
+    stand under `state_dict`, `model`, `net` or `model_state_dict`. Values take the parameter's own
+    dtype and device.
 
     Arguments:
-        source: a state dict, or a `.pt`, `.pth` or `.safetensors` file. Files are read as tensors only.
+        source: a state dict, or a `.pt`, `.pth` or `.safetensors` file, read as tensors only.
         strict: False loads what fits and returns the rest.
 
     Raises:
-        ValueError: if the file can't be read so, or (strict) says all missing, unexpected and misshapen keys.
+        ValueError: if the file can't be read so; if strict, with all keys that don't match.
 
     >>> load_weights(nn.Linear(1, 1), {"module.weight": torch.ones(1, 1)}, strict=False).missing
     ['bias']
@@ -89,18 +89,17 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged archive raises differs with the place of the damage
         foreign = re.search(r"GLOBAL (\S+)", str(error))
-        if foreign is None:
-            raise ValueError(f"{path} is damaged, or no file of weights") from error
-        raise ValueError(
-            f"{path} was refused: beside tensors it holds {foreign[1]}, and loading such an object can run any code; "
-            "ask its author for the state dict alone, or for safetensors"
-        ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"{path} is damaged, or no file of weights: {str(error).splitlines()[0]}"
-        ) from error
+        if isinstance(error, pickle.UnpicklingError) and foreign:
+            raise ValueError(
+                f"{path} was refused: beside tensors it holds {foreign[1]}, and loading such an "
+                "object can run any code; ask for the state dict alone, or for safetensors"
+            ) from error
+        kind = type(error).__name__
+        raise ValueError(f"{path} is damaged, or no file of weights ({kind})") from error
 
 
 def _tensors(found: object, where: str) -> Mapping[str, Tensor]:

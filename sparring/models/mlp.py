@@ -16,7 +16,7 @@ def mlp(
 ) -> nn.Sequential:
     """Fully connected layers with ReLU between them; an input of any shape is flattened.
 
-    Source: the three layers of 300 of the ALFA malware framework (Ebrahimi et al.), without its log-softmax.
+    Source: three layers of 300 as in the ALFA malware framework, without its log-softmax.
 
     >>> mlp(shape=(1, 8, 8), classes=10, hidden=[32])
     Sequential(

@@ -1,7 +1,8 @@
-"""Input normalisation as the model's first stage, so that an adversary works on the data's own scale."""
+"""Input normalisation as the model's first stage: an adversary works on the data's own scale."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from ..part import require
 class Normalize(nn.Module):
     """(x − mean) / std for each channel of `x (b, c, ...)`.
 
-    The numbers are configuration, not weights: they stay out of the state dict, so that it fits one from elsewhere.
+    The numbers are configuration, not weights: they stay out of the state dict.
 
     Arguments:
         mean, std: one number, or one a channel, in input units; std > 0.
@@ -29,15 +30,14 @@ class Normalize(nn.Module):
         self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
     ) -> None:
         super().__init__()
+        numbers = {}
         for key, value in (("mean", mean), ("std", std)):
-            numbers = torch.as_tensor(value, dtype=torch.float32).flatten()
-            ok = (
-                len(numbers)
-                and bool(numbers.isfinite().all())
-                and (key == "mean" or bool((numbers > 0).all()))
-            )
-            require(ok, key, value, "finite" if key == "mean" else "finite and above 0")
-            self.register_buffer(key, numbers, persistent=False)
+            numbers[key] = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
+            finite = bool(numbers[key]) and all(map(math.isfinite, numbers[key]))
+            require(finite, key, value, "one finite number, or one a channel")
+            self.register_buffer(key, torch.tensor(numbers[key]), persistent=False)
+        require(min(numbers["std"]) > 0, "std", std, "above 0")
+        self.identity = set(numbers["mean"]) == {0.0} and set(numbers["std"]) == {1.0}
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as `x`."""

@@ -1,4 +1,4 @@
-"""Residual networks with the 3×3 stem used on small images; parameter names as in the field's shared checkpoints."""
+"""Residual networks with a 3×3 stem for small images, parameters named as the field does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import PreActBlock, image, layer, stages
 
 
 class BasicBlock(nn.Module):
-    """relu( bn₂(conv₂(relu(bn₁(conv₁(x))))) + shortcut(x) ), the shortcut a strided 1×1 where the shape changes."""
+    """Residual block: relu( bn₂(conv₂(relu(bn₁(conv₁(x))))) + (x, or bn(conv₁ₓ₁(x))) )."""
 
     def __init__(self, first: int, out: int, *, stride: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
 
 
 def _layers(block: type[nn.Module], width: int) -> dict[str, nn.Module]:
-    """The four layers of two blocks, 1, 2, 4, 8 × width channels, each but the first halving the sides."""
+    """Four layers of two blocks, 1, 2, 4, 8 × width channels; all but the first halve the sides."""
     return {
         f"layer{i + 1}": layer(
             block, width * 2 ** max(i - 1, 0), width * 2**i, blocks=2, stride=1 + (i > 0)
@@ -42,7 +42,7 @@ def _layers(block: type[nn.Module], width: int) -> dict[str, nn.Module]:
 
 
 def resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Sequential:
-    """ResNet-18 for small images: stride-1 3×3 stem, no max-pool; 11,173,962 parameters on CIFAR-10.
+    """ResNet-18 with a 3×3 stem and no max-pool: 11,173,962 parameters on CIFAR-10.
 
     Source: He et al. 2016, "Deep residual learning", in the form of MART's and AWP's code.
 

@@ -16,8 +16,8 @@ def wide_resnet(
 ) -> nn.Sequential:
     """WRN-depth-widen; 36,479,194 parameters for 28-10 and 46,160,474 for 34-10 on CIFAR-10.
 
-    Three blocks of (depth − 4)/6 pre-activation units with 16, 32, 64 × widen channels; convolutions start at
-    N(0, 2/(9·out)).
+    Three stages of (depth − 4)/6 pre-activation blocks with 16, 32, 64 × widen channels;
+    convolutions start at N(0, 2 / (side² · out)).
 
     Source: Zagoruyko and Komodakis 2016, in the form of TRADES's code.
     Differs: without that code's second first block, which owns parameters and is never used.

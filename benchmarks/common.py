@@ -1,0 +1,82 @@
+"""What every benchmark shares: paired timing, the rows, and the file they go to."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Row:
+    """One comparison: `ratio` is ours ÷ peer (or ÷ floor), the median over paired runs."""
+
+    work: str
+    precision: str
+    ours_seconds: float
+    peer: str
+    peer_seconds: float
+    ratio: float
+    ours_accuracy: float | None = None
+    peer_accuracy: float | None = None
+
+
+def seconds(f: Callable[[], object]) -> float:
+    """Wall time of one call; waits for a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    f()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def paired(ours: Callable[[], object], peer: Callable[[], object], *, runs: int) -> tuple[float, float, float]:
+    """Medians of ours, peer, and of their ratio pair by pair, after one warm-up each; the order alternates."""
+    ours(), peer()
+    times: list[tuple[float, float]] = []
+    for k in range(runs):
+        if k % 2:
+            theirs, mine = seconds(peer), seconds(ours)
+        else:
+            mine, theirs = seconds(ours), seconds(peer)
+        times.append((mine, theirs))
+    return (
+        statistics.median(t[0] for t in times),
+        statistics.median(t[1] for t in times),
+        statistics.median(t[0] / t[1] for t in times),
+    )
+
+
+def cpu_model() -> str:
+    """The processor's name, made fit for a file name."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    name = found.group(1) if found else platform.processor() or platform.machine()
+    flags = info.read_text() if info.exists() else ""
+    extra = "-amx" if "amx_bf16" in flags else "-avx512bf16" if "avx512_bf16" in flags else ""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + extra
+
+
+def save(benchmark: str, rows: list[Row]) -> None:
+    """Print the table and write `results/<benchmark>-<cpu model>.json`."""
+    for r in rows:
+        accuracy = "" if r.ours_accuracy is None else f"  accuracy {r.ours_accuracy:.4f} | {r.peer_accuracy:.4f}"
+        print(
+            f"{r.work:34s} {r.precision:9s} ours {r.ours_seconds:8.4f} s  {r.peer:14s} {r.peer_seconds:8.4f} s  "
+            f"ratio {r.ratio:5.3f}{accuracy}"
+        )
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{benchmark}-{cpu_model()}.json"
+    path.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    print(f"wrote {path.name}; torch {torch.__version__}, {torch.get_num_threads()} threads")

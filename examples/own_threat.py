@@ -1,0 +1,53 @@
+"""A threat of your own: an Linf ball that may only touch a window of the image, under the usual PGD.
+
+    python examples/own_threat.py
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparring import data
+from sparring.attacks import PGD
+from sparring.batch import Batch
+from sparring.geometry import norm, project_linf
+from sparring.models import build
+from sparring.threats import Threat
+
+
+class Window(Threat):
+    """{x' : x' = x outside the top `rows` rows, ‖x' − x‖_∞ ≤ eps} ∩ [0, 1]^d."""
+
+    def __init__(self, eps: float, *, rows: int = 4) -> None:
+        super().__init__()
+        self.eps, self.rows = eps, rows
+
+    def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        """The sign step of Linf; `project` takes back what is outside the window."""
+        return z + size * grad.sign()
+
+    def project(self, z: Tensor, batch: Batch) -> Tensor:
+        """Clip to the ball, and put the rows below the window back."""
+        inside = project_linf(z, batch.x, self.eps, self.low, self.high)
+        return torch.cat([inside[:, :, : self.rows], batch.x[:, :, self.rows :]], 2)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Linf distance, in the units of eps."""
+        return norm(x_adv - x, torch.inf)
+
+
+def main() -> float:
+    """Attack an untrained network through the window; returns how far any pixel below it moved (0)."""
+    torch.manual_seed(0)
+    digits = data.load("digits")
+    model = build("mlp", shape=digits.shape, classes=digits.classes)
+    x, y = digits.test.float(slice(100)), digits.test.y[:100]
+    x_adv = PGD(Window(0.3), steps=10)(model, x, y)
+    with torch.no_grad():
+        print(f"accuracy {(model(x).argmax(1) == y).float().mean():.2f} -> {(model(x_adv).argmax(1) == y).float().mean():.2f}")
+    return (x_adv - x)[:, :, 4:].abs().max().item()
+
+
+if __name__ == "__main__":
+    main()

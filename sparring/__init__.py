@@ -1,0 +1,30 @@
+"""Train classifiers against an adversary, and measure honestly what that bought.
+
+>>> import sparring
+>>> run = sparring.train("digits-mart", out="runs/digits-mart")  # doctest: +SKIP
+>>> result = sparring.evaluate(run, suite="quick", eps=[0.1])  # doctest: +SKIP
+>>> model = sparring.load(run)  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+    from .run import evaluate, load, train
+
+__version__ = "0.1.0"
+__all__ = ["Recipe", "__version__", "evaluate", "load", "train"]
+
+HOMES = {"train": "run", "evaluate": "run", "load": "run", "Recipe": "recipe"}
+
+
+def __getattr__(name: str) -> Any:
+    """What the package offers is imported when it is asked for, so that the command line starts at once."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

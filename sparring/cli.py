@@ -1,0 +1,148 @@
+"""The command line: train · evaluate · report · list · cite. Each command calls one function of the library."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__
+
+app = typer.Typer(
+    name="sparring",
+    help="Train classifiers against an adversary, and measure honestly what that bought.",
+    epilog="A first session: sparring train digits-mart · sparring evaluate runs/digits-mart · sparring report runs/*",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Set = Annotated[
+    list[str],
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change the recipe, as train.epochs=3 or method=MART. Repeatable."),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help='Allow pieces from outside, named "module:Class". Loading them runs their code.')
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")]
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Print the version, or go on."""
+    if version:
+        print(f"sparring {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see: sparring list recipes) or a .toml file.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder. By default runs/NAME.")] = None,
+    set: Set = [],  # noqa: A002, B006
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    trust: Trust = False,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and draws; the recipe's by default.")] = None,
+) -> None:
+    """Train a model; the run folder holds its recipe, log, checkpoints and best weights."""
+    from . import run
+
+    changes = [*set, *([] if device is None else [f"train.device={device}"]), *([] if seed is None else [f"recipe.seed={seed}"])]
+    run.train(recipe, out=out, set=changes, resume=resume, trust=trust, progress=True)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run folder; or a file of weights, with --recipe.", metavar="RUN")],
+    suite: Annotated[str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")] = None,
+    eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],  # noqa: B006
+    n: Annotated[int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")] = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16 inside the attacks.")] = "float32",
+    recipe: Annotated[str | None, typer.Option(help="The recipe of a model trained elsewhere.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The result's file. By default RUN/results/SUITE-SPLIT.json.")] = None,
+    set: Set = [],  # noqa: A002, B006
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Attack a trained model with a suite, and recount what is left."""
+    from . import run
+
+    run.evaluate(
+        model,
+        suite=suite,
+        eps=eps,
+        n=n,
+        split=split,
+        precision=precision,
+        recipe=recipe,
+        out=out,
+        set=set,
+        trust=trust,
+        device=device,
+        progress=True,
+    )
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders or result files; several are compared.", metavar="RUN...")],
+    out: Annotated[Path | None, typer.Option(help="The page. By default report.html in the run, or here for several.")] = None,
+) -> None:
+    """Print the table of results, and write them as one page that needs no network."""
+    from . import run
+
+    print(run.report(runs, out=out, progress=True))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,
+) -> None:
+    """What there is: recipes, models, data, attacks, threats, methods, risks, weights, suites."""
+    from . import catalogue
+
+    print(catalogue.listing(what))
+
+
+@app.command()
+def cite(name: Annotated[str, typer.Argument(help="A recipe, a run folder, or a piece, as TRADES.")]) -> None:
+    """Print the BibTeX of the papers behind a recipe or a piece."""
+    from . import catalogue
+
+    print(catalogue.cite(name))
+
+
+def main() -> None:
+    """Run the command line: 0 done, 2 a mistake of the caller's, 1 a failure, 130 interrupted."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(arguments)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        mistake = isinstance(error, ValueError | FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError)
+        explain(error, mistake)
+        sys.exit(2 if mistake else 1)
+
+
+def explain(error: Exception, mistake: bool) -> None:
+    """One red message; for what is not the caller's mistake also how to see more."""
+    from rich.console import Console
+    from rich.text import Text
+
+    kind = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
+    console = Console(stderr=True)
+    console.print(Text("Error: ", "bold red") + Text(f"{error}{kind}", "red"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
