@@ -46,22 +46,31 @@ def require(ok: object, key: str, value: object, allowed: str) -> None:
         raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
 
 
+def read(root: object, path: str) -> Any:
+    """The value at a dotted path, as in `read(objective, "attack.threat.eps")`.
+
+    Raises:
+        ValueError: if some name on the path does not exist; it says which exist there.
+    """
+    for name in path.split("."):
+        if not hasattr(root, name):
+            known = set(root.config()) if isinstance(root, Part) else {n for n in vars(root) if n[0] != "_"}
+            if isinstance(root, nn.Module):
+                known = (known | set(dict(root.named_children()))) - {"training"}
+            raise ValueError(f"path {path!r}: {type(root).__name__} has no {name!r}; it has {', '.join(sorted(known))}")
+        root = getattr(root, name)
+    return root
+
+
 def assign(root: object, path: str, value: object) -> None:
     """Set the number at a dotted path, as in `assign(objective, "attack.threat.eps", 0.1)`.
 
     Raises:
         ValueError: if some name on the path does not exist; it says which exist there.
     """
-    here, names = root, path.split(".")
-    for depth, name in enumerate(names):
-        if not hasattr(here, name):
-            known = set(here.config()) if isinstance(here, Part) else {n for n in vars(here) if n[0] != "_"}
-            if isinstance(here, nn.Module):
-                known = (known | set(dict(here.named_children()))) - {"training"}
-            raise ValueError(f"path {path!r}: {type(here).__name__} has no {name!r}; it has {', '.join(sorted(known))}")
-        if depth < len(names) - 1:
-            here = getattr(here, name)
-    setattr(here, names[-1], value)
+    read(root, path)
+    above, _, last = path.rpartition(".")
+    setattr(read(root, above) if above else root, last, value)
 
 
 def nearest(key: str, name: str, known: Iterable[str]) -> str:

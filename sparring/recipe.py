@@ -73,10 +73,17 @@ class Recipe:
             return models.build(**self.tables["model"], trust=self.trust)
 
     def fitted(self, source: data.Source) -> Recipe:
-        """The recipe with the model's `shape` and `classes` from the data, so that a run can be loaded without them."""
+        """The recipe with the model's `shape` and `classes` from the data, so that a run can be loaded without them.
+
+        Raises:
+            ValueError: if model or threat do not fit the data.
+        """
         model, found = self.tables["model"], {"shape": list(source.shape), "classes": source.classes}
         for key, value in found.items():
             require(model.get(key, value) == value, f"model.{key}", model.get(key), f"{value} for {source.name}")
+        for key, bound in zip(("low", "high"), source.bounds, strict=True):
+            value = self.tables.get("threat", {}).get(key, bound)
+            require(value == bound, f"threat.{key}", value, f"{bound}, the bound of {source.name}")
         return replace(self, tables={**self.tables, "model": model | found})
 
     def objective(self) -> Objective:

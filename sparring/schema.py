@@ -16,8 +16,7 @@ from typing import Any
 import pydantic
 from torch import nn
 
-from . import attacks, methods, risks, threats, weights
-from .data import augment
+from . import attacks, data, methods, risks, threats, weights
 from .part import nearest
 
 Maker = Callable[..., Any]
@@ -29,21 +28,22 @@ ROOMS = {
     "risk": (risks, risks.Risk),
     "climb": (weights, weights.Climb),
     "ema": (weights, weights.EMA),
-    "augment": (augment, augment.Augment),
+    "augment": (data, data.Augment),
 }
 GIVEN = ("self", "threat", "shape", "classes")
 
 
 def pieces(room: str) -> dict[str, Maker]:
-    """The public pieces of a room by name: its leaves and the functions that make them, not its base classes.
+    """The public pieces of a room by name: classes that no other one inherits, and functions that make them.
 
     >>> sorted(pieces("threat"))
     ['Box', 'L1', 'L2', 'Linf']
     """
     module, base = ROOMS[room]
     public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
-    leaves = {n: p for n, p in public.items() if not p.__module__.endswith(".base") and p is not augment.Augment}
-    return {n: p for n, p in leaves.items() if not inspect.isclass(p) or issubclass(p, base)}
+    classes = {n: p for n, p in public.items() if inspect.isclass(p) and issubclass(p, base)}
+    leaves = {n: p for n, p in classes.items() if sum(issubclass(q, p) for q in classes.values()) == 1}
+    return leaves | {n: p for n, p in public.items() if not inspect.isclass(p)}
 
 
 def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:

@@ -1,0 +1,175 @@
+"""Recipes: every shipped one loads, resolves to a fixed point, and trains; a mistake is told with its path."""
+
+import tomllib
+
+import pytest
+import torch
+
+from sparring import catalogue, recipe, schema
+from sparring.methods import MART
+from sparring.part import assign
+
+SMALL = {
+    "recipe": {"name": "small"},
+    "data": {"name": "digits"},
+    "model": {"name": "mlp", "hidden": [8]},
+    "threat": {"name": "Linf", "eps": 0.1},
+    "attack": {"name": "PGD", "steps": 1, "size": 0.1},
+    "method": {"name": "MART"},
+    "train": {"epochs": 1, "batch": 500},
+}
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_shipped_recipes_resolve_to_a_fixed_point(name):
+    plan = recipe.load(name)
+    assert plan.name == name
+    assert recipe.load(plan.tables) == plan
+    assert recipe.load(tomllib.loads(plan.toml())) == plan
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_shipped_recipes_say_what_they_are(name):
+    lines = (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    keys = [line.split()[1] for line in lines[1:6]]
+    assert keys == ["paper", "target", "ours", "commit", "minutes"]
+    tables = recipe.load(name).tables
+    key = tables["recipe"]["paper"]
+    assert key == "" if tables["method"]["name"] == "Standard" else key in catalogue.entries()
+
+
+def test_everything_asked_for_is_shipped():
+    kinds = ["standard", "pgd-at", "trades", "mart"]
+    wanted = {f"{data}-{kind}" for data in ("digits", "mnist", "fashion") for kind in kinds}
+    wanted |= {f"cifar10-resnet18-{kind}" for kind in kinds[1:]} | {f"mnist-{kind}-paper" for kind in kinds[1:]}
+    assert wanted | {"mnist-pgd-at-eps01", "cifar10-wrn34-10-mart"} == set(recipe.names())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("method.bta=3", "key = 'method.bta' does not exist; did you mean 'method.beta'?"),
+        ("method=MRT", "method.name = 'MRT' does not exist; did you mean 'MART'?"),
+        ("attack.steps=0", "attack.steps = 0 is not allowed"),
+        ("attack.steps=1.5", "attack.steps = 1.5 is not allowed: attack.steps must be a valid integer"),
+        ("attack.steps=true", "attack.steps = True is not allowed"),
+        ("attack.threat.eps=-1", "threat.eps = -1.0 is not allowed: eps must be a radius"),
+        ("method.beta=abc", "method.beta = 'abc' is not allowed: method.beta must be a valid number"),
+        ("atack.steps=3", "table = 'atack' does not exist; did you mean 'attack'?"),
+        ("train.epoch=3", "key = 'train.epoch' does not exist; did you mean 'train.epochs'?"),
+        ("model.name=mnistnet", "model.name = 'mnistnet' does not exist; did you mean 'mnist-net'?"),
+        ("model.hiden=[3]", "key = 'model.hiden' does not exist; did you mean 'model.hidden'?"),
+        ("model.hidden=[3.5]", "model.hidden.0 = 3.5 is not allowed: model.hidden.0 must be a valid integer"),
+        ("data.nme=digits", "key = 'data.nme' does not exist; did you mean 'data.name'?"),
+        ("data.augment=[{name='Shft'}]", "data.augment.0.name = 'Shft' does not exist; did you mean 'Shift'?"),
+        ("objective.natural=2", "objective.natural = 2.0 is not allowed"),
+        ("weights.climb={name='AWP', gamma=-1}", "weights.climb.gamma = -1.0 is not allowed"),
+        ("weights.ema={decay=1}", "weights.ema.decay = 1.0 is not allowed"),
+        ("validation.attack={name='PGD', steps=0}", "validation.attack.steps = 0 is not allowed"),
+        ("evaluation.eps=[-0.1]", "evaluation.eps"),
+        ("evaluation.suite=pdg", "evaluation.suite = 'pdg' does not exist; did you mean 'pgd'?"),
+        ("train.epochs", "must be key=value"),
+        ("data.augment.5.pixels=1", "there is nothing at data.augment"),
+        ("recipe.seed=x", "recipe.seed = 'x' is not allowed: recipe.seed must be a valid integer"),
+    ],
+)
+def test_a_mistake_is_told_with_its_path(change, said):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        recipe.load(SMALL, set=[change])
+    assert said in str(caught.value)
+
+
+def test_all_mistakes_of_a_table_are_told_at_once():
+    with pytest.raises(ValueError, match="attack.steps = 'a'") as caught:
+        recipe.load(SMALL, set=["attack.steps=a", "attack.size=b"])
+    assert "attack.size = 'b'" in str(caught.value)
+
+
+def test_missing_pieces_are_told():
+    with pytest.raises(ValueError, match=r"threat is missing"):
+        recipe.load({k: v for k, v in SMALL.items() if k != "threat"})
+    with pytest.raises(ValueError, match=r"method = \{\} is not allowed.*AT, MART"):
+        recipe.load({k: v for k, v in SMALL.items() if k != "method"})
+    with pytest.raises(ValueError, match=r"threat.eps is missing"):
+        recipe.load(SMALL | {"threat": {"name": "Linf"}})
+
+
+def test_overrides_take_toml_values_bare_words_and_mappings():
+    plan = recipe.load(SMALL, set=["train.epochs=3", "method.inner=self", "attack.threat.eps=0.2"])
+    assert plan.tables["train"]["epochs"] == 3
+    assert plan.tables["method"]["inner"] == "self"
+    assert plan.tables["threat"]["eps"] == 0.2
+    assert recipe.load(SMALL, set={"train.epochs": 3, "method.inner": "self", "threat.eps": 0.2}) == plan
+    assert recipe.load(SMALL, set=["method=AT"]).tables["method"]["name"] == "AT"
+    assert SMALL["train"]["epochs"] == 1
+
+
+def test_files_and_their_mistakes(tmp_path):
+    path = tmp_path / "mine.toml"
+    plan = recipe.load(SMALL)
+    path.write_text(plan.toml())
+    assert recipe.load(path) == plan
+    path.write_text("[data\n")
+    with pytest.raises(ValueError, match=r"mine.toml is not TOML"):
+        recipe.load(path)
+    with pytest.raises(FileNotFoundError, match="there is no recipe at"):
+        recipe.load(tmp_path / "other.toml")
+    with pytest.raises(ValueError, match="did you mean 'mnist-mart'"):
+        recipe.load("mnist-mrt")
+
+
+def test_pieces_from_outside_need_trust(tmp_path, monkeypatch):
+    (tmp_path / "own_pieces.py").write_text(
+        "from sparring.methods import Method\n"
+        "class Mine(Method):\n"
+        "    def __init__(self, *, factor: float = 2.0):\n"
+        "        super().__init__()\n"
+        "        self.factor = factor\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for room in ("threat", "attack", "method", "risk", "model"):
+        with pytest.raises(ValueError, match="--trust"):
+            recipe.load(SMALL, set=[f"{room}.name=own_pieces:Mine"])
+    plan = recipe.load(SMALL, set=["method=own_pieces:Mine", "method.factor=3"], trust=True)
+    assert plan.tables["method"] == {"name": "own_pieces:Mine", "factor": 3.0}
+    assert type(plan.objective().method).__name__ == "Mine"
+    with pytest.raises(ValueError, match=r"method.factor = 'x'"):
+        recipe.load(SMALL, set=["method=own_pieces:Mine", "method.factor=x"], trust=True)
+    with pytest.raises(ValueError, match="can't be loaded"):
+        recipe.load(SMALL, set=["method=own_pieces:Other"], trust=True)
+
+
+def test_build_makes_what_the_tables_say():
+    plan = recipe.load(SMALL, set=["method.beta=2", "objective.natural=0.5", "weights.climb=AWP"])
+    source, model, objective, more = plan.build()
+    assert isinstance(objective.method, MART)
+    assert (objective.method.beta, objective.natural, objective.attack.threat.eps) == (2.0, 0.5, 0.1)
+    assert more["climb"].gamma == 0.01
+    assert model(source.test.float(slice(2))).shape == (2, 10)
+    fitted = more["recipe"]["model"]
+    assert (fitted["shape"], fitted["classes"]) == (list(source.shape), 10)
+    assign(objective, "attack.threat.eps", 0.05)
+    assert objective.attack.threat.eps == 0.05
+
+
+def test_building_is_seeded_and_leaves_the_global_random_state():
+    state = torch.get_rng_state()
+    nets = [recipe.load(SMALL, set={"recipe.seed": seed}).build().model for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    first, again, other = (next(net.parameters()) for net in nets)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_model_of_other_shapes_than_the_data_is_told():
+    with pytest.raises(ValueError, match=r"model.classes = 3 is not allowed: .* 10 for digits"):
+        recipe.load(SMALL, set=["model.classes=3"]).build()
+
+
+def test_every_piece_is_named_and_has_its_paper_in_the_bib():
+    known = catalogue.entries()
+    assert all(key in known for key in catalogue.PAPERS.values())
+    for room in schema.ROOMS:
+        for name, piece in schema.pieces(room).items():
+            key = getattr(piece, "paper", None)
+            assert key is None or key in known, name
