@@ -11,6 +11,8 @@ import typer
 
 from . import __version__
 
+MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
 app = typer.Typer(
     name="sparring",
     help="Train classifiers against an adversary, and measure honestly what that bought.",
@@ -129,7 +131,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        mistake = isinstance(error, ValueError | FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError)
+        mistake = isinstance(error, MISTAKES) and not isinstance(error, ArithmeticError)
         explain(error, mistake)
         sys.exit(2 if mistake else 1)
 

@@ -16,15 +16,11 @@ from torch import nn
 from . import data, models
 from .objective import Objective
 from .part import nearest, require
-from .schema import Table, arguments, check, complete, foreign, located, make, maker
-from .training import Trainer
+from .resolve import resolve
+from .schema import Table, located, make
 
 Overrides = Iterable[str] | Mapping[str, Any]
 SHIPPED = Path(__file__).parent / "recipes"
-DEFAULTS = {"risk": "Mean"}
-PIECES = ("threat", "attack", "method", "risk")
-TABLES = ("recipe", "data", "model", *PIECES, "objective", "weights", "train", "validation", "evaluation")
-BUILT = ("model", "objective", "source", "out", "recipe", "climb", "ema", "validation", "resume", "seed")
 
 
 class Built(NamedTuple):
@@ -88,10 +84,9 @@ class Recipe:
 
     def objective(self) -> Objective:
         """The formula; without `[attack]` there is no adversary."""
-        attack = self._attack(self.tables["attack"], self.tables["threat"], "attack") if "attack" in self.tables else None
+        attack, method, risk = self._attack(), self._make("method"), self._make("risk")
         with located("objective"):
-            natural = self.tables["objective"]["natural"]
-            return Objective(attack, self._piece("method"), self._piece("risk"), natural=natural)
+            return Objective(attack, method, risk, **self.tables["objective"])
 
     def build(self) -> Built:
         """Everything a training needs: `Trainer(model, objective, source, **trainer, out=…)`."""
@@ -101,15 +96,25 @@ class Recipe:
 
     def trainer(self) -> Table:
         """The arguments of `Trainer` beside model, objective and source."""
-        more = {room: make(room, t, f"weights.{room}", trust=self.trust) for room, t in self.tables["weights"].items()}
-        return {**self.tables["train"], **more, "seed": self.seed, "recipe": self.tables}
+        given = {room: self._make(room, "weights") for room in self.tables["weights"]}
+        pieces = self.tables["data"]["augment"]
+        given["augment"] = [make("augment", t, f"data.augment.{k}", trust=self.trust) for k, t in enumerate(pieces)]
+        given["validation"] = self._attack("validation")
+        chosen = {key: value for key, value in self.tables["validation"].items() if key in ("rows", "every")}
+        return {**self.tables["train"], **chosen, **given, "seed": self.seed, "recipe": self.tables}
 
-    def _piece(self, room: str) -> Any:
-        return make(room, self.tables[room], room, trust=self.trust)
+    def threat(self, table: str = "evaluation") -> Any:
+        """The threat trained against (`"threat"`), or that of `"validation"` or `"evaluation"`; None if there is none."""
+        tables = self.tables if table == "threat" else self.tables[table]
+        return self._make("threat", "" if table == "threat" else table) if "threat" in tables else None
 
-    def _attack(self, table: Table, threat: Table, path: str) -> Any:
-        where = make("threat", threat, "threat", trust=self.trust)
-        return make("attack", table, path, trust=self.trust, threat=where)
+    def _attack(self, table: str = "") -> Any:
+        tables = self.tables[table] if table else self.tables
+        return self._make("attack", table, threat=self.threat(table or "threat")) if "attack" in tables else None
+
+    def _make(self, room: str, table: str = "", **given: Any) -> Any:
+        tables, path = (self.tables[table], f"{table}.{room}") if table else (self.tables, room)
+        return make(room, tables[room], path, trust=self.trust, **given)
 
 
 def load(source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False) -> Recipe:
@@ -129,7 +134,9 @@ def load(source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: 
     tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
-    return Recipe(resolve(tables, trust=trust), trust=trust)
+    recipe = Recipe(resolve(tables, trust=trust), trust=trust)
+    recipe.objective(), recipe.trainer()  # constructors say what is out of range
+    return recipe
 
 
 def names() -> list[str]:
@@ -193,85 +200,3 @@ def put(tables: dict[str, Table], path: str, value: Any) -> None:
             here[key] = here = {"name": below} if isinstance(below, str) else below
         else:
             here = here[key]
-
-
-def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Table]:
-    """The tables checked, in order, with every default; what a constructor refuses is said here too."""
-    for name in tables:
-        if name not in TABLES:
-            raise ValueError(nearest("table", name, TABLES))
-    out: dict[str, Table] = {"recipe": check(_about, tables.get("recipe", {}), "recipe")}
-    out["data"] = _data(tables.get("data", {}), trust)
-    out["model"] = _model(tables.get("model", {}), trust)
-    for room in PIECES:
-        if room in tables or room in ("method", "risk"):
-            out[room] = complete(room, tables.get(room, DEFAULTS.get(room, {})), room, trust=trust)
-    if "attack" in out and "threat" not in out:
-        raise ValueError("threat is missing: [attack] needs to know where it may go")
-    out["objective"] = check(Objective, tables.get("objective", {}), "objective", without=PIECES)
-    out["weights"] = check(_weights, tables.get("weights", {}), "weights")
-    for room, table in out["weights"].items():
-        out["weights"][room] = complete(room, table, f"weights.{room}", trust=trust)
-    out["train"] = check(Trainer, tables.get("train", {}), "train", without=BUILT)
-    out["validation"] = _validation(tables.get("validation", {}), out, trust)
-    out["evaluation"] = _evaluation(tables.get("evaluation", {}), out, trust)
-    recipe = Recipe(out, trust)
-    recipe.objective()
-    recipe.trainer()
-    return out
-
-
-def _about(*, name: str, paper: str = "", seed: int = 0) -> None:
-    """The keys of `[recipe]`."""
-
-
-def _weights(*, climb: Any = None, ema: Any = None) -> None:
-    """The keys of `[weights]`."""
-
-
-def _measured(*, suite: str = "pgd", threat: Any = None, eps: list[float] | float | None = None, n: int | None = None) -> None:
-    """The keys of `[evaluation]`; `threat` and `eps` are those trained against when omitted."""
-
-
-def _data(table: Any, trust: bool) -> Table:
-    """`[data]`: a source by name, its arguments, and the augmentations."""
-    found = check(data.load, {k: v for k, v in table.items() if k != "augment"}, "data")
-    found["augment"] = []
-    for place, piece in enumerate(table.get("augment", [])):
-        path = f"data.augment.{place}"
-        found["augment"].append(complete("augment", piece, path, trust=trust))
-        make("augment", found["augment"][-1], path, trust=trust)
-    return found
-
-
-def _model(table: Any, trust: bool) -> Table:
-    """`[model]`: a network by name, its normalisation, and its own arguments; its shapes once the data are known."""
-    name = table.get("name") if isinstance(table, Mapping) else table
-    if isinstance(name, str) and ":" in name:
-        foreign(name, "model", trust=trust)
-    elif name not in models.NETWORKS:
-        raise ValueError(nearest("model.name", str(name), models.NETWORKS))
-    own = models.NETWORKS.get(name, models.build)
-    found = check(own, table, "model", also=(models.build, _fitted), without=("trust",))
-    return {"name": found.pop("name"), **found}
-
-
-def _fitted(*, shape: list[int] | None = None, classes: int | None = None) -> None:
-    """The keys of `[model]` that the data decide."""
-
-
-def _evaluation(table: Any, out: Mapping[str, Table], trust: bool) -> Table:
-    """`[evaluation]`, its threat at the largest radius measured."""
-    found = check(_measured, table, "evaluation", without=())
-    if "eps" in found and not isinstance(found["eps"], list):
-        found["eps"] = [found["eps"]]
-    threat = found.get("threat", out.get("threat"))
-    if threat is None:
-        return found
-    threat = {"name": threat} if isinstance(threat, str) else threat
-    if "eps" in found:
-        threat = {**threat, "eps": max(found["eps"], default=0.0)}
-    found["threat"] = complete("threat", threat, "evaluation.threat", trust=trust)
-    if "eps" in found["threat"]:
-        found.setdefault("eps", [found["threat"]["eps"]])
-    return found

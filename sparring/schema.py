@@ -94,12 +94,16 @@ def complete(room: str, table: object, path: str, *, trust: bool = False) -> Tab
         said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
         raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
     table = {"name": known[0], **table}
-    found = check(maker(room, table["name"], path, trust=trust), table, path, also=(_named,))
+    return named(maker(room, table["name"], path, trust=trust), table, path)
+
+
+def named(make: Maker, table: object, path: str, *, also: Iterable[Maker] = (), without: Iterable[str] = GIVEN) -> Table:
+    """As `check`, for a table that has a name beside the arguments; the name comes first."""
+
+    def name(*, name: str) -> None: ...
+
+    found = check(make, table, path, also=(name, *also), without=without)
     return {"name": found.pop("name"), **found}
-
-
-def _named(*, name: str) -> None:
-    """The key that every piece's table has."""
 
 
 def make(room: str, table: Table, path: str, *, trust: bool = False, **given: Any) -> Any:

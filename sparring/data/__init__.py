@@ -1,9 +1,11 @@
 """Data: sources by name or file, readers, batches, augmentation."""
 
 from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
-from .load import load, names
-from .loader import Loader, Stream, from_torch
-from .source import Source, Split
+from .loader import Loader
+from .named import names
+from .source import Source, load
+from .split import Split
+from .stream import Stream, from_torch, streamed
 
 __all__ = [
     "Augment",
@@ -19,4 +21,5 @@ __all__ = [
     "from_torch",
     "load",
     "names",
+    "streamed",
 ]

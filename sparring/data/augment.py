@@ -1,47 +1,49 @@
-"""Augmentation in batches, on the device: every sample draws its own, no Python loop over samples."""
+"""Augmentation in batches, on the device: every sample draws its own, without a Python loop over samples."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .. import dist
 from ..part import Part, require
 
+__all__ = ["Augment", "Crop", "Cutout", "Flip", "Noise", "Shift"]
+
 
 class Augment(Part):
-    """A random change of inputs `(b, *d)` inside [0, 1] that keeps their labels: `piece(x, generator)`."""
+    """A random change of inputs `(b, *d)` that keeps their labels and bounds: `piece(x, generator)`.
+
+    Ranks draw so that together they get what one process would get for the joint batch.
+    """
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Changed inputs of the same shape, dtype and device."""
+        """Changed inputs of the same shape, type and device; `x` is left as it is."""
         raise NotImplementedError
 
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One draw a sample `(b,)`, in [0, 1)."""
-    return dist.draw("uniform", x.new_empty(len(x)), generator)
+    """One number a sample `(b,)` on [0, 1)."""
+    return dist.draw("uniform", torch.empty(len(x), device=x.device), generator)
 
 
-def _integers(x: Tensor, least: int, most: int, generator: torch.Generator | None) -> Tensor:
-    draw = _uniform(x, generator) * (most - least + 1)
-    return draw.long().clamp_max(most - least) + least
+def _integers(x: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """One of 0..count-1 a sample `(b,)`."""
+    return (_uniform(x, generator) * count).long().clamp_(max=count - 1)
 
 
 def _images(x: Tensor, name: str) -> None:
     if x.ndim != 4:
-        raise ValueError(f"{name} works on images (b, c, h, w), this batch is {tuple(x.shape)}")
+        raise ValueError(f"{name} changes images (b, c, h, w); this batch is {tuple(x.shape)}")
 
 
-def _moved(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image moved by whole pixels, zeros where nothing was."""
+def _moved(x: Tensor, by: int, generator: torch.Generator | None) -> Tensor:
+    """Each image moved by -by..by whole pixels down and right: a window of the padded image a sample."""
     h, w = x.shape[2:]
-    i = torch.arange(h, device=x.device)[None] - down[:, None]
-    j = torch.arange(w, device=x.device)[None] - right[:, None]
-    here = ((i >= 0) & (i < h))[:, None, :, None] & ((j >= 0) & (j < w))[:, None, None, :]
-    sample = torch.arange(len(x), device=x.device)[:, None, None]
-    # the sliced dimension stays in the middle: (b, h, w, c) is what advanced indexing returns
-    out = x[sample, :, i.clamp(0, h - 1)[:, :, None], j.clamp(0, w - 1)[:, None, :]].movedim(-1, 1)
-    return torch.where(here, out, x.new_zeros(())).contiguous()
+    windows = functional.pad(x, (by, by, by, by)).unfold(2, h, 1).unfold(3, w, 1)
+    top, left = (_integers(x, 2 * by + 1, generator) for _ in range(2))
+    return windows[torch.arange(len(x), device=x.device), :, top, left]
 
 
 class Flip(Augment):
@@ -53,7 +55,7 @@ class Flip(Augment):
 
     def __init__(self, *, p: float = 0.5) -> None:
         super().__init__()
-        require(0 <= p <= 1, "p", p, "a probability in [0, 1]")
+        require(0 <= p <= 1, "p", p, "a probability from 0 to 1")
         self.p = p
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -62,58 +64,76 @@ class Flip(Augment):
 
 
 class Shift(Augment):
-    """Move by up to `pixels` in each direction, zeros where nothing was."""
+    """Move by up to `pixels` up or down and left or right, zeros where nothing was.
+
+    >>> Shift(pixels=0)(torch.ones(1, 1, 1, 2)).tolist()
+    [[[[1.0, 1.0]]]]
+    """
 
     def __init__(self, *, pixels: int = 2) -> None:
         super().__init__()
-        require(pixels >= 0, "pixels", pixels, "a whole number ≥ 0")
+        require(pixels >= 0, "pixels", pixels, "an integer ≥ 0")
         self.pixels = pixels
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _images(x, "Shift")
-        down = _integers(x, -self.pixels, self.pixels, generator)
-        return _moved(x, down, _integers(x, -self.pixels, self.pixels, generator))
+        return _moved(x, self.pixels, generator)
 
 
 class Crop(Augment):
-    """Pad by `pad` zeros and cut the original size out at random: the usual CIFAR crop, a shift of up to `pad`."""
+    """Pad by `pad` zeros on each side and cut the old size out at random: the usual crop for CIFAR.
+
+    >>> Crop(pad=4)(torch.ones(2, 3, 32, 32)).shape
+    torch.Size([2, 3, 32, 32])
+    """
 
     def __init__(self, *, pad: int = 4) -> None:
         super().__init__()
-        require(pad >= 0, "pad", pad, "a whole number ≥ 0")
+        require(pad >= 0, "pad", pad, "an integer ≥ 0")
         self.pad = pad
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _images(x, "Crop")
-        down = _integers(x, -self.pad, self.pad, generator)
-        return _moved(x, down, _integers(x, -self.pad, self.pad, generator))
+        return _moved(x, self.pad, generator)
 
 
 class Cutout(Augment):
-    """Zero a square of `size` pixels around a random centre. Source: DeVries and Taylor 2017."""
+    """Zero a square of `size` pixels around a random pixel; at the border part of it falls outside.
+
+    Source: DeVries and Taylor 2017.
+
+    >>> Cutout(size=2)(torch.ones(1, 1, 1, 1)).tolist()
+    [[[[0.0]]]]
+    """
 
     def __init__(self, *, size: int = 8) -> None:
         super().__init__()
-        require(size >= 1, "size", size, "a whole number ≥ 1")
+        require(size >= 1, "size", size, "an integer ≥ 1")
         self.size = size
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _images(x, "Cutout")
-        h, w = x.shape[2:]
-        top = _integers(x, 0, h - 1, generator)[:, None] - self.size // 2
-        left = _integers(x, 0, w - 1, generator)[:, None] - self.size // 2
-        i, j = torch.arange(h, device=x.device)[None], torch.arange(w, device=x.device)[None]
-        rows, columns = (i >= top) & (i < top + self.size), (j >= left) & (j < left + self.size)
-        return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+        inside = [self._inside(x, length, generator) for length in x.shape[2:]]
+        return x.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
+
+    def _inside(self, x: Tensor, length: int, generator: torch.Generator | None) -> Tensor:
+        first = _integers(x, length, generator)[:, None] - self.size // 2
+        place = torch.arange(length, device=x.device)[None]
+        return (place >= first) & (place < first + self.size)
 
 
 class Noise(Augment):
-    """Add N(0, std²) and clip to [0, 1]; `std` in input units."""
+    """Add N(0, std²) and clip to the bounds; `std`, `low` and `high` in input units.
 
-    def __init__(self, *, std: float = 0.05) -> None:
+    >>> Noise(std=0.0)(torch.tensor([[0.5]]))
+    tensor([[0.5000]])
+    """
+
+    def __init__(self, *, std: float = 0.05, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
-        require(std >= 0, "std", std, "a standard deviation ≥ 0 in input units")
-        self.std = std
+        require(std >= 0, "std", std, "a number ≥ 0")
+        require(low < high, "low", low, f"below high = {high}")
+        self.std, self.low, self.high = std, low, high
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (x + self.std * dist.draw("normal", x, generator)).clamp(0, 1)
+        return (x + self.std * dist.draw("normal", x, generator)).clamp_(self.low, self.high)

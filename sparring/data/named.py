@@ -1,145 +1,188 @@
-"""The data sets known by name."""
+"""The data sets known by name: their layouts, classes, addresses and checksums."""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from . import readers
-from .fetch import Remote, download, find, roots, verify
+from . import fetch, layouts
+from .fetch import Remote
+from .layouts import IDX, Layout, Raw
+from .readers import needs
 
-Raw = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray] | None, list[str]]
-
-MNIST_FILES = {
-    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-}
-FASHION_FILES = {
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-}
-DIGITS = [str(k) for k in range(10)]
-CLOTHES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
-CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+DIGITS = tuple(str(k) for k in range(10))
+CLOTHES = (
+    *("T-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 
 
-def digits(root: str | Path | None = None) -> Raw:
-    """scikit-learn's 1,797 real handwritten digits, 8 × 8, sixteen grey levels; nothing to download."""
-    from sklearn.datasets import load_digits
+@dataclass(frozen=True)
+class Known:
+    """A set by name: layouts to try, files to fetch, checksums of what is read, and the class names.
 
-    bunch = load_digits()
-    x = (bunch.images / 16).astype(np.float32)[:, None]  # type: ignore[attr-defined]
-    return (x, bunch.target.astype(np.int64)), None, DIGITS  # type: ignore[attr-defined]
+    Arguments:
+        members: of the one archive in `remotes`, where there is one.
+        inner: folders that its archives unpack to.
+    """
 
+    layouts: tuple[Layout, ...]
+    remotes: tuple[Remote, ...]
+    checks: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
-def _idx_set(name: str, files: dict[str, str], base: str, classes: list[str], root: str | Path | None) -> Raw:
-    plain = [f.removesuffix(".gz") for f in files]
-    places = roots(name, (name.replace("-", "_"), name.replace("-", "")), root)
-    place = find(places, *files) or find(places, *plain)
-    if place is None:
-        place = download(name, [Remote(f, base + f, f"md5:{md5}") for f, md5 in files.items()])
-    zipped = find([place], *files) is not None
-    arrays = []
-    for file, md5 in files.items():
-        path = place / (file if zipped else file.removesuffix(".gz"))
-        array = readers.idx(path)
-        if zipped:
-            verify(path, f"md5:{md5}")
-        arrays.append(array)
-    x, y, x_test, y_test = arrays
-    return (x[:, None], y.astype(np.int64)), (x_test[:, None], y_test.astype(np.int64)), classes
+    def read(self, name: str, root: str | Path | None) -> Raw:
+        """From the first place that holds it, after a download if none does."""
+        found = fetch.places(name, root, self.inner)
+        raw = self._first(name, found) or self._first(name, [fetch.download(name, self.remotes)])
+        assert raw is not None
+        return raw._replace(classes=raw.classes or list(self.classes))
 
-
-def mnist(root: str | Path | None = None) -> Raw:
-    """MNIST: 60,000 + 10,000 handwritten digits, 1 × 28 × 28."""
-    return _idx_set("mnist", MNIST_FILES, "https://ossci-datasets.s3.amazonaws.com/mnist/", DIGITS, root)
-
-
-def fashion(root: str | Path | None = None) -> Raw:
-    """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, 1 × 28 × 28."""
-    base = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-    return _idx_set("fashion-mnist", FASHION_FILES, base, CLOTHES, root)
-
-
-def cifar10(root: str | Path | None = None) -> Raw:
-    """CIFAR-10: 50,000 + 10,000 photographs, 3 × 32 × 32; packed, python or binary files."""
-    batches = [f"data_batch_{k}" for k in range(1, 6)]
-    places = roots("cifar10", ("cifar-10", "cifar-10-batches-py", "cifar-10-batches-bin", "cifar_10"), root)
-    places += [p / inner for p in places for inner in ("cifar-10-batches-py", "cifar-10-batches-bin")]
-    if place := find(places, "labels.npz", "test_batch.webp", *(b + ".webp" for b in batches)):
-        labels = readers.npz(place / "labels.npz")
-        x = np.concatenate([readers.mosaic(place / f"{b}.webp") for b in batches])
-        x_test = readers.mosaic(place / "test_batch.webp")
-        return (x, labels["train"].astype(np.int64)), (x_test, labels["test"].astype(np.int64)), CIFAR10
-    if place := find(places, "test_batch.bin", *(b + ".bin" for b in batches)):
-        parts = [readers.cifar_binary(place / f"{b}.bin") for b in (*batches, "test_batch")]
-    else:
-        place = find(places, "test_batch", *batches) or _unpacked(
-            "cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"
-        )
-        parts = [_pickled(place / b, "labels") for b in (*batches, "test_batch")]
-    x, y = (np.concatenate(a) for a in zip(*parts[:-1], strict=True))
-    return (x, y), parts[-1], CIFAR10
+    def _first(self, name: str, places: list[Path]) -> Raw | None:
+        for place in places:
+            for layout in self.layouts:
+                if (raw := layout(place, self.checks)) is not None:
+                    return raw
+        for place in places if self.members else []:
+            archive = place / self.remotes[0].file
+            if archive.is_file():
+                into = fetch.cache() / name
+                fetch.unpack(archive, self.remotes[0].checksum, self.members, into)
+                return self._first(name, [into])
+        return None
 
 
-def cifar100(root: str | Path | None = None) -> Raw:
-    """CIFAR-100 with its fine labels: 50,000 + 10,000 photographs, 3 × 32 × 32; python or binary files."""
-    places = roots("cifar100", ("cifar-100", "cifar-100-python", "cifar-100-binary"), root)
-    places += [p / inner for p in places for inner in ("cifar-100-python", "cifar-100-binary")]
-    if place := find(places, "train.bin", "test.bin"):
-        train, test = (readers.cifar_binary(place / f"{s}.bin", labels=2) for s in ("train", "test"))
-        return train, test, [str(k) for k in range(100)]
-    place = find(places, "train", "test", "meta") or _unpacked(
-        "cifar100", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python"
+def _gzipped(md5: list[str], *bases: str) -> tuple[Remote, ...]:
+    files = [f"{stem}.gz" for stem in IDX]
+    return tuple(
+        Remote(file, f"md5:{sum_}", tuple(base + file for base in bases))
+        for file, sum_ in zip(files, md5, strict=True)
     )
-    names = [n.decode() if isinstance(n, bytes) else n for n in readers.cifar_pickle(place / "meta")["fine_label_names"]]
-    return _pickled(place / "train", "fine_labels"), _pickled(place / "test", "fine_labels"), names
 
 
-def svhn(root: str | Path | None = None) -> Raw:
-    """SVHN, cropped digits: 73,257 + 26,032 photographs, 3 × 32 × 32."""
-    from scipy.io import loadmat
-
-    files = {
-        "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-        "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-    }
-    base = "http://ufldl.stanford.edu/housenumbers/"
-    place = find(roots("svhn", ("SVHN",), root), *files) or download(
-        "svhn", [Remote(f, base + f, f"md5:{md5}") for f, md5 in files.items()]
-    )
-    parts = []
-    for file in files:
-        content = loadmat(place / file)
-        parts.append((np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)), content["y"][:, 0].astype(np.int64) % 10))
-    return parts[0], parts[1], DIGITS
+def _content(*sha256: str) -> dict[str, str]:
+    return {stem: f"sha256:{sum_}" for stem, sum_ in zip(IDX, sha256, strict=True)}
 
 
-def _pickled(path: Path, labels: str) -> tuple[np.ndarray, np.ndarray]:
-    content = readers.cifar_pickle(path)
-    return np.asarray(content["data"], np.uint8).reshape(-1, 3, 32, 32), np.array(content[labels], np.int64)
+def digits() -> Raw:
+    """scikit-learn's 1,797 real handwritten digits, 1 × 8 × 8, float32 in [0, 1]; nothing to download."""
+    held = needs("sklearn.datasets", "scikit-learn").load_digits()
+    x = (held.images / 16).astype(np.float32)[:, None]
+    return Raw((x, held.target.astype(np.int64)), classes=list(DIGITS))
 
 
-def _unpacked(name: str, archive: str, md5: str, inner: str) -> Path:
-    place = download(name, [Remote(archive, f"https://www.cs.toronto.edu/~kriz/{archive}", f"md5:{md5}")])
-    if not (place / inner).exists():
-        with tarfile.open(place / archive) as tar:
-            tar.extractall(place, filter="data")
-    return place / inner
-
-
-NAMED: dict[str, Callable[..., Raw]] = {
-    "digits": digits,
-    "mnist": mnist,
-    "fashion-mnist": fashion,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "svhn": svhn,
+MNIST = Known(
+    (layouts.idx,),
+    _gzipped(
+        [
+            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "d53e105ee54ea40749a09fcbcd1e9432",
+            "9fb629c4189551a2d022fa330f9573f3",
+            "ec29112dd5afa0611ce80d1b7f02629c",
+        ],
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    _content(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    inner=("raw",),
+    classes=DIGITS,
+)
+FASHION = Known(
+    (layouts.idx,),
+    _gzipped(
+        [
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ],
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ),
+    _content(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    inner=("raw",),
+    classes=CLOTHES,
+)
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+CIFAR10 = Known(
+    (layouts.packed, layouts.cifar10_python, layouts.cifar10_binary),
+    (
+        Remote(
+            "cifar-10-python.tar.gz",
+            "md5:c58f30108f718f92721af3b95e74349a",
+            (_CIFAR + "cifar-10-python.tar.gz",),
+        ),
+    ),
+    {
+        "data_batch_1": "md5:c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "md5:d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "md5:54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "md5:634d18415352ddfa80567beed471001a",
+        "data_batch_5": "md5:482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "md5:40351d587109b95175f43aff81a1287e",
+    },
+    members=layouts.BATCHES,
+    inner=("cifar-10-batches-py", "cifar-10-batches-bin"),
+)
+CIFAR100 = Known(
+    (layouts.cifar100_python, layouts.cifar100_binary),
+    (
+        Remote(
+            "cifar-100-python.tar.gz",
+            "md5:eb9058c3a382ffc7106e4002c42a8d85",
+            (_CIFAR + "cifar-100-python.tar.gz",),
+        ),
+    ),
+    {
+        "train": "md5:16019d7e3df5f24257cddd939b257f8d",
+        "test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "meta": "md5:7973b15100ade9c7d40fb424638fde48",
+    },
+    members=("train", "test", "meta"),
+    inner=("cifar-100-python", "cifar-100-binary"),
+)
+_SVHN = {
+    "train_32x32.mat": "md5:e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "md5:eb5a983be6a315427106f1b164d9cef3",
 }
+SVHN = Known(
+    (layouts.svhn,),
+    tuple(Remote(f, s, (f"http://ufldl.stanford.edu/housenumbers/{f}",)) for f, s in _SVHN.items()),
+    _SVHN,
+)
+FETCHED = {
+    "mnist": MNIST,
+    "fashion-mnist": FASHION,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "svhn": SVHN,
+}
+
+
+def names() -> list[str]:
+    """The data sets known by name.
+
+    >>> names()
+    ['cifar10', 'cifar100', 'digits', 'fashion-mnist', 'mnist', 'svhn']
+    """
+    return sorted([*FETCHED, "digits"])
+
+
+def read(name: str, root: str | Path | None) -> Raw:
+    """One of `names()`, from `root`, the cache or a download."""
+    return digits() if name == "digits" else FETCHED[name].read(name, root)

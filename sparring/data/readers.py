@@ -1,22 +1,50 @@
-"""Files to arrays: IDX, CIFAR (pickle, binary, packed), npz, csv, svmlight, folders of images. None runs code."""
+"""Files to arrays: IDX, npz, csv, svmlight, MATLAB, pictures. None of them runs code from the file."""
 
 from __future__ import annotations
 
+import csv as text_csv
 import gzip
+import hashlib
+import importlib
 import io
-import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Arrays = tuple[np.ndarray, np.ndarray]
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def needs(module: str, package: str) -> Any:
+    """Import a third-party module where it is used.
+
+    Raises:
+        ImportError: if it is missing; it says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this kind of data needs {package}: pip install {package} ({error})"
+        ) from None
+
+
+def verify(path: Path, content: bytes, checksum: str) -> None:
+    """Raise `ValueError` unless the content has the checksum, given as `"md5:…"` or `"sha256:…"`."""
+    kind, expected = checksum.split(":")
+    found = hashlib.new(kind, content).hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{path} is damaged or another file: its {kind} is {found}, expected {expected}; "
+            "delete it and get it again"
+        )
 
 
 def raw(path: Path) -> bytes:
-    """The bytes of a file, gunzipped if it is gzip.
+    """The bytes of a file, unpacked if it is gzip.
 
     Raises:
         ValueError: if the archive is truncated or damaged.
@@ -26,143 +54,156 @@ def raw(path: Path) -> bytes:
         return content
     try:
         return gzip.decompress(content)
-    except (EOFError, OSError, ValueError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-        raise ValueError(f"{path.name} is truncated or damaged ({error}): delete it and get it again") from None
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}); get it again") from None
 
 
-def idx(path: Path) -> np.ndarray:
+def idx(path: Path, checksum: str | None = None) -> np.ndarray:
     """An IDX array of unsigned bytes (MNIST's format), plain or gzipped.
 
+    Arguments:
+        checksum: of the unpacked bytes, so that it holds for both.
+
     Raises:
-        ValueError: for another format, or if bytes are missing.
+        ValueError: for another format, missing bytes or another checksum.
     """
     content = raw(path)
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path.name} is not an IDX file of unsigned bytes")
-    dims = content[3]
-    shape = tuple(np.frombuffer(content, ">i4", dims, 4).tolist()) if len(content) >= 4 + 4 * dims else ()
-    size = int(np.prod(shape)) if shape else -1
-    if size != len(content) - 4 - 4 * dims:
-        raise ValueError(f"{path.name} is truncated: {len(content)} bytes do not hold {shape}")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dims).reshape(shape).copy()
-
-
-class _OnlyArrays(pickle.Unpickler):
-    """Builds numpy arrays and builtins of plain data; anything else a pickle names is refused."""
-
-    allowed = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.allowed:
-            raise ValueError(f"this pickle wants to load {module}.{name}: refused, only plain arrays are read")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def cifar_pickle(path: Path) -> dict[str, Any]:
-    """A python batch of CIFAR: keys as text, `data` uint8 `(n, 3072)`. Read by a restricted unpickler."""
-    try:
-        content = _OnlyArrays(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path.name} is truncated or no CIFAR batch ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} is no CIFAR batch: it holds a {type(content).__name__}")
-    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in content.items()}
-
-
-def cifar_binary(path: Path, labels: int = 1) -> Arrays:
-    """A binary batch of CIFAR: `labels` bytes (the last counts), then 3,072 pixels a row."""
-    rows = np.frombuffer(path.read_bytes(), np.uint8)
-    if len(rows) % (3072 + labels):
-        raise ValueError(f"{path.name} is truncated: {len(rows)} bytes are no multiple of {3072 + labels}")
-    rows = rows.reshape(-1, 3072 + labels)
-    return rows[:, labels:].reshape(-1, 3, 32, 32).copy(), rows[:, labels - 1].astype(np.int64)
-
-
-def mosaic(path: Path, size: int = 32, across: int = 100) -> np.ndarray:
-    """A lossless picture of `across`² tiles, row by row: uint8 `(across², 3, size, size)`."""
-    a = image(path, "RGB")
-    if a.shape != (across * size, across * size, 3):
-        raise ValueError(f"{path.name} is {a.shape}, not a mosaic of {across} × {across} tiles of {size} × {size}")
-    tiles = a.reshape(across, size, across, size, 3).transpose(0, 2, 4, 1, 3)
-    return np.ascontiguousarray(tiles.reshape(across * across, 3, size, size))
-
-
-def image(path: Path, mode: str | None = None) -> np.ndarray:
-    """One picture, uint8 `(h, w)` or `(h, w, 3)`."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert(mode or ("L" if picture.mode in ("1", "L", "I;16") else "RGB")))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path.name} is truncated or no picture ({error})") from None
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not content[3]:
+        raise ValueError(f"{path} is no IDX file of unsigned bytes")
+    start = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist())
+    size = int(np.prod(shape, dtype=np.float64))
+    if len(content) != start + size:
+        raise ValueError(
+            f"{path} is truncated or damaged: {len(content):,} bytes, {start + size:,} by its header"
+        )
+    if checksum:
+        verify(path, content, checksum)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz archive; objects are refused."""
+    """Every array of an npz archive; pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {k: archive[k] for k in archive.files}
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
-        raise ValueError(f"{path.name} is truncated or no plain npz ({error})") from None
+            return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
+        raise ValueError(f"{path} is truncated, or no npz of plain arrays ({error})") from None
+
+
+def _numeric(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _class_order(name: str) -> tuple[bool, float, str]:
+    return (False, float(name), name) if _numeric(name) else (True, 0.0, name)
+
+
+def encode(labels: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Labels as text to 0..k-1 and the class names: numbers in their order, then words.
+
+    >>> encode(["10", "9", "10"])
+    (array([1, 0, 1]), ['9', '10'])
+    """
+    names = sorted(set(labels), key=_class_order)
+    place = {name: k for k, name in enumerate(names)}
+    return np.array([place[label] for label in labels], dtype=np.int64), names
 
 
 def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A csv (or csv.gz) with a header: features float32, the label column (the last by default) as text, class names."""
-    lines = raw(path).decode("utf-8", errors="replace").splitlines()
-    if len(lines) < 2:
-        raise ValueError(f"{path.name} has no rows below its header")
-    header = [h.strip().strip('"') for h in lines[0].split(",")]
+    """A csv or csv.gz: features as float32 `(n, d)`, labels, class names.
+
+    Arguments:
+        label: the column of labels by its name in the header, the last one when omitted. A first row of numbers
+            only is data, not a header.
+
+    Raises:
+        ValueError: for a cell that is no number, a row of another length, no rows, or no such column.
+    """
+    lines = [s for s in raw(path).decode("utf-8-sig", "replace").splitlines() if s.strip()]
+    first = next(text_csv.reader(lines[:1]), [])
+    header = [] if all(map(_numeric, first)) else [name.strip() for name in first]
     if label is not None and label not in header:
-        raise ValueError(f"label = {label!r} is no column of {path.name}; it has {', '.join(header[:10])} …")
-    column = header.index(label) if label else len(header) - 1
-    rows = [line.split(",") for line in lines[1:] if line.strip()]
-    bad = next((k for k, row in enumerate(rows) if len(row) != len(header)), None)
-    if bad is not None:
-        raise ValueError(f"{path.name}, line {bad + 2}: {len(rows[bad])} cells, the header has {len(header)}")
-    text = [row.pop(column).strip().strip('"') for row in rows]
+        there = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
+        raise ValueError(f"label = {label!r} is no column of {path.name}; it has {there or 'no header'}")
+    rows = lines[bool(header) :]
+    if not rows or len(first) < 2:
+        raise ValueError(f"{path.name} has no rows of features and a label")
+    column = header.index(label) if label is not None else len(first) - 1
+    labels = []
+    for k, row in enumerate(text_csv.reader(rows), start=1 + bool(header)):
+        if len(row) != len(first):
+            raise ValueError(f"{path.name}, row {k}: {len(row)} cells, the first has {len(first)}")
+        labels.append(row[column].strip())
+    features = [k for k in range(len(first)) if k != column]
     try:
-        x = np.array(rows, dtype=np.float32)
+        x = np.loadtxt(
+            rows, np.float32, delimiter=",", usecols=features, quotechar='"', comments=None, ndmin=2
+        )
     except ValueError as error:
-        raise ValueError(f"{path.name} has a cell that is no number: {error}") from None
-    names = sorted(set(text), key=lambda t: (not t.lstrip("-").isdigit(), int(t) if t.lstrip("-").isdigit() else 0, t))
-    return x, np.array([names.index(t) for t in text], dtype=np.int64), names
+        raise ValueError(f"{path.name}, below its header: a feature is no number: {error}") from None
+    return x, *encode(labels)
 
 
-def svmlight(path: Path) -> Arrays:
-    """A svmlight/libsvm file: dense float32 features and integer labels 0..k-1."""
-    from sklearn.datasets import load_svmlight_file
-
+def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A svmlight or libsvm file, also gzipped: dense float32 features, labels, class names."""
+    read = needs("sklearn.datasets", "scikit-learn").load_svmlight_file
     try:
-        x, y = load_svmlight_file(str(path))[:2]
+        x, y = read(io.BytesIO(raw(path)), dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"{path.name} is no svmlight file: {error}") from None
-    return np.asarray(x.todense(), dtype=np.float32), np.unique(y, return_inverse=True)[1].astype(np.int64)
+        raise ValueError(f"{path} is truncated, or no svmlight file: {error}") from None
+    return x.toarray(), *encode([f"{v:g}" for v in y])
+
+
+def mat(path: Path, checksum: str | None = None) -> Arrays:
+    """SVHN's cropped digits: `X (32, 32, 3, n)` and `y (n, 1)` where 10 is the digit 0."""
+    content = path.read_bytes()
+    if checksum:
+        verify(path, content, checksum)
+    try:
+        held = needs("scipy.io", "scipy").loadmat(io.BytesIO(content))
+        x, y = held["X"].transpose(3, 2, 0, 1), held["y"][:, 0].astype(np.int64) % 10
+    except (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated, or not SVHN's format ({error})") from None
+    return np.ascontiguousarray(x), y
+
+
+def picture(path: Path, mode: str | None = None) -> np.ndarray:
+    """One picture, uint8 `(1, h, w)` or `(3, h, w)`; `mode` as in Pillow, by the file when omitted."""
+    pillow = needs("PIL.Image", "pillow")
+    try:
+        with pillow.open(path) as opened:
+            if opened.mode.startswith(("I", "F")):
+                raise ValueError(f"its pixels are {opened.mode}, more than 8 bits")
+            grey = opened.mode in ("1", "L", "LA")
+            a = np.asarray(opened.convert(mode or ("L" if grey else "RGB")))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is truncated or no picture of 8 bits ({error})") from None
+    return a[None] if a.ndim == 2 else a.transpose(2, 0, 1)
 
 
 def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A folder of pictures a class, all of one size: uint8 `(n, c, h, w)`."""
-    names = sorted(p.name for p in path.iterdir() if p.is_dir())
+    """A folder of pictures a class, all of one size: uint8 `(n, c, h, w)`, colour if one of them is."""
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] not in "._")
     if not names:
-        raise ValueError(f"{path} has no folder a class in it")
+        raise ValueError(f"{path} holds no folder of pictures a class, nor another format we read")
     pictures, labels = [], []
     for k, name in enumerate(names):
-        for file in sorted(f for f in (path / name).iterdir() if f.suffix.lower() in IMAGES):
-            pictures.append(image(file))
+        files = sorted(f for f in (path / name).iterdir() if f.suffix.lower() in PICTURES)
+        if not files:
+            raise ValueError(f"{path / name} holds no picture ({' '.join(PICTURES)})")
+        for file in files:
+            pictures.append(picture(file))
             labels.append(k)
-            if pictures[-1].shape != pictures[0].shape:
-                raise ValueError(f"{name}/{file.name} is {pictures[-1].shape}, the others {pictures[0].shape}")
-    if not pictures:
-        raise ValueError(f"{path} has no pictures ({', '.join(sorted(IMAGES))}) in its class folders")
-    x = np.stack(pictures)
-    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(x), np.array(labels, dtype=np.int64), names
-
-
-SVMLIGHT = (".svm", ".libsvm", ".svmlight")
+            if pictures[-1].shape[1:] != pictures[0].shape[1:]:
+                sizes = "{1} × {2}".format(*pictures[-1].shape), "{1} × {2}".format(*pictures[0].shape)
+                raise ValueError(f"{file} is {sizes[0]}, the pictures before it {sizes[1]}")
+    colours = max(len(p) for p in pictures)
+    x = np.empty((len(pictures), colours, *pictures[0].shape[1:]), np.uint8)
+    for k, p in enumerate(pictures):
+        x[k] = p
+    return x, np.array(labels, dtype=np.int64), names

@@ -1,5 +1,7 @@
-"""Training: the iterator trainer, checkpoints, schedules, several processes."""
+"""Training: the iterator trainer, its run folder and checkpoints, schedules, several processes."""
 
-from .trainer import Epoch, NonFiniteLoss, Trainer
+from .checkpoint import read_weights
+from .state import Epoch, NonFiniteLoss
+from .trainer import Trainer
 
-__all__ = ["Epoch", "NonFiniteLoss", "Trainer"]
+__all__ = ["Epoch", "NonFiniteLoss", "Trainer", "read_weights"]

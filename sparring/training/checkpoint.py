@@ -1,106 +1,154 @@
-"""A run's files, written so that a kill at any moment leaves a run that resumes, and read so that none runs code."""
+"""Files that are the old ones or the new ones, whole; read without running what is inside."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-LAST, BEST, LOG, RECIPE = "last.pt", "best.safetensors", "log.jsonl", "recipe.toml"
+from .state import differences, fingerprint
+
+LAST, BEST = "last.pt", "best.safetensors"
+FORMAT = 1
+KEYS = {"format", "model", "objective", "climb", "ema", "optimizer", "position", "settings", "hash"}
+TEMPORARY = ".writing"
 
 
-def atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, flush it to disk, then rename it to `path`; on failure the old file stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"could not write {path} ({error}): the last good file stays; is the disk full?") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def begin(out: Path, recipe: str, *, resume: bool) -> None:
-    """Make the run folder with its resolved recipe; refuse one that exists unless `resume`; sweep temporary files.
+def atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that at any moment `path` is the old one or the new one, whole.
 
     Raises:
-        FileExistsError: if there is a run already.
-        ValueError: if the run to resume has another recipe.
+        OSError: when it can't be written, as on a full disk; the old file is kept, and nothing is
+            left over.
     """
-    if (out / RECIPE).exists() or (out / LAST).exists():
-        if not resume:
-            raise FileExistsError(f"there is a run in {out} already: resume it, or give another folder")
-        before = (out / RECIPE).read_text(encoding="utf-8") if (out / RECIPE).exists() else recipe
-        if before != recipe:
-            raise ValueError(f"the run in {out} was begun with another recipe ({out / RECIPE}): resume it with that one")
-    for leftover in out.glob(".*.part") if out.exists() else ():
-        leftover.unlink(missing_ok=True)
-    if not (out / RECIPE).exists():
-        atomic(out / RECIPE, lambda p: p.write_text(recipe, encoding="utf-8"))
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unsaved(path, error) from error
+    _sync(path.parent)
 
 
-def save_last(out: Path, state: Mapping[str, Any]) -> None:
-    """Write `last.pt`: everything needed to go on."""
-    atomic(out / LAST, lambda p: torch.save(dict(state), p))
+def _unsaved(path: Path, error: BaseException) -> OSError:
+    """What went wrong; PyTorch's writer hides the system's error behind its own."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number) if number else str(error).splitlines()[0]
+    kept = "; the one before is kept" if path.exists() else ""
+    return OSError(number or 0, f"could not save {path}: {reason}{kept}")
 
 
-def read_last(out: Path) -> dict[str, Any]:
-    """Read `last.pt`; only tensors and plain values are loaded.
+def _sync(folder: Path) -> None:
+    """The folder's own entries on the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def clean(folder: Path) -> None:
+    """Remove what a kill has left half-written."""
+    for path in folder.glob(f"*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def save_last(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Everything needed to go on, as `last.pt`: tensors, numbers and strings only."""
+    about = {"format": FORMAT, "settings": json.dumps(settings), "hash": fingerprint(settings)}
+    atomic(folder / LAST, lambda file: torch.save({**about, **state}, file))
+
+
+def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The state in `last.pt`, or None if there is none; code inside is refused, not run.
 
     Raises:
-        ValueError: if it is damaged, or wants to run code.
+        ValueError: for a file that is damaged, holds more than tensors, or is of another kind.
     """
-    path = out / LAST
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain values, which is refused ({str(error)[:200]}). "
-            f"{BEST} beside it may still serve; or begin again in another folder"
-        ) from None
-    if not isinstance(state, dict) or "epoch" not in state or "model" not in state:
-        raise ValueError(f"{path} is no checkpoint of a training")
+    path = folder / LAST
+    if not path.exists():
+        return None
+    with _told(path):
+        state = torch.load(path, map_location=device, weights_only=True)
+    if not isinstance(state, dict) or not set(state) >= KEYS or state["format"] != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
     return state
 
 
-def save_best(out: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write `best.safetensors`: the weights to use, with a note on where they come from."""
-    plain = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-    note = {k: json.dumps(v) for k, v in about.items()}
-    atomic(out / BEST, lambda p: save_file(plain, p, metadata=note))
+def same(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise unless the run was made with these settings."""
+    if state["hash"] != fingerprint(settings):
+        said = differences(json.loads(state["settings"]), settings)
+        raise ValueError(f"the run in {folder} can't go on with other settings: {said}")
 
 
-def read_weights(out: Path) -> dict[str, Tensor]:
-    """The best weights of a run.
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the many errors of a bad file into two that say what it is."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        if "Unsupported" not in str(error):
+            raise _damaged(path) from error
+        raise ValueError(
+            f"{path} holds more than tensors, numbers and strings: loading it could run "
+            "somebody's code, so it is refused"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> ValueError:
+    other = f"the weights in {BEST} may be good still, " if path.name == LAST else ""
+    size = path.stat().st_size
+    return ValueError(f"{path} is damaged or cut short ({size} bytes): {other}or train again")
+
+
+def save_best(folder: Path, weights: Mapping[str, Tensor], **about: object) -> None:
+    """The weights to use, as `best.safetensors`, with what is known about them as strings."""
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
+    data = to_bytes(tensors, metadata=metadata)
+    atomic(folder / BEST, lambda file: file.write(data))
+
+
+def read_weights(run: str | Path) -> dict[str, Tensor]:
+    """The best weights of a run folder (or of such a file), on the CPU; runs no code.
 
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if the file is damaged.
+        ValueError: for a damaged file.
     """
-    path = out / BEST
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: the run has not finished its first epoch, or is no run folder")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error})") from None
+    path = _best(run)
+    with _told(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Write `log.jsonl` whole: a line an epoch."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    atomic(out / LOG, lambda p: p.write_text(text, encoding="utf-8"))
+def read_metadata(run: str | Path) -> dict[str, str]:
+    """What `best.safetensors` says of itself: epoch, `which` ("weights" or "ema"), accuracies."""
+    path = _best(run)
+    with _told(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+def _best(run: str | Path) -> Path:
+    path = Path(run) / BEST if Path(run).is_dir() else Path(run)
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no weights at {path}; has an epoch been finished?")
+    return path

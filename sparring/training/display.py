@@ -1,67 +1,128 @@
-"""What a person sees while a training runs: a live bar on a terminal, a line an epoch elsewhere."""
+"""What a person sees while it trains: live on a terminal, a plain line an epoch elsewhere; TensorBoard if asked."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .state import Epoch
+
+
+def line(epoch: Epoch, epochs: int) -> str:
+    """An epoch in one line of text."""
+    said = [f"epoch {epoch.number}/{epochs}", f"loss {epoch.loss:.4f}", *accuracies(epoch)]
+    said += [
+        f"lr {epoch.lr:.2g}",
+        f"{epoch.samples_per_second:.0f} samples/s",
+        f"{epoch.seconds:.0f} s",
+    ]
+    return " · ".join(said) + (" · best" if epoch.best else "")
+
+
+def accuracies(epoch: Epoch | None) -> list[str]:
+    """What the last validation gave."""
+    names = ("clean", "robust", "ema_clean", "ema_robust")
+    found = {name: getattr(epoch, name, None) for name in names}
+    return [
+        f"{name.replace('_', ' ')} {100 * value:.2f}"
+        for name, value in found.items()
+        if value is not None
+    ]
 
 
 class Display:
-    """Loss, clean and robust accuracy, samples a second, time left.
+    """Shows progress between `with`'s ends.
 
     Arguments:
-        steps: of the whole training.
-        done: of them, already taken.
-        show: False is silent.
+        shown: on the terminal (or, without one, a line an epoch); False is silent.
+        batches: in an epoch, None if not known.
+        done: epochs done already.
     """
 
-    def __init__(self, *, steps: int, done: int = 0, show: bool = True) -> None:
-        self.console = Console(stderr=True)
-        self.show, self.live = show, show and self.console.is_terminal
-        self.accuracy = ""
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
+    def __init__(
+        self,
+        *,
+        shown: bool,
+        epochs: int,
+        batches: int | None,
+        done: int = 0,
+        console: Console | None = None,
+    ) -> None:
+        self.console = console or Console()
+        self.epochs, self.batches, self.latest = epochs, batches, None
+        self.plain = shown and not self.console.is_terminal
+        self.bar = self._bar() if shown and self.console.is_terminal else None
+        if self.bar is not None:
+            total = None if batches is None else epochs * batches
+            self.task = self.bar.add_task("", total=total, completed=done * (batches or 0), said="")
+
+    def _bar(self) -> Progress:
+        columns = (
+            TextColumn("{task.fields[said]}"),
+            BarColumn(20),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f} {task.fields[accuracy]} {task.fields[speed]:.0f} samples/s"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.live,
         )
-        self.task = self.bar.add_task(
-            "train", total=steps, completed=done, epoch="", loss=float("nan"), accuracy="", speed=0.0
-        )
+        return Progress(*columns, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> Display:
-        self.bar.start()
+        if self.bar is not None:
+            self.bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
 
-    def step(self, *, epoch: str, loss: float, speed: float) -> None:
-        """One step more."""
-        self.bar.update(self.task, advance=1, epoch=epoch, loss=loss, speed=speed, accuracy=self.accuracy)
+    def step(self, *, epoch: int, batch: int, loss: float, rate: float) -> None:
+        """After each batch."""
+        if self.bar is not None:
+            said = [
+                f"epoch {epoch}/{self.epochs}",
+                f"loss {loss:.4f}",
+                *accuracies(self.latest),
+                f"{rate:.0f} samples/s",
+            ]
+            completed = (epoch - 1) * (self.batches or 0) + batch
+            self.bar.update(self.task, completed=completed, said=" · ".join(said))
 
-    def epoch(self, row: dict[str, Any], epochs: int) -> None:
-        """An epoch has ended: `row` is its line of the log."""
-        self.accuracy = " ".join(f"{k} {row[k]:.4f}" for k in ("clean", "robust") if row[k] is not None)
-        if not self.show:
-            return
-        ema = "" if row["ema_clean"] is None else f"  ema {row['ema_clean']:.4f}"
-        ema += "" if row["ema_robust"] is None else f" {row['ema_robust']:.4f}"
-        left = row["seconds"] / row["epoch"] * (epochs - row["epoch"])
-        line = (
-            f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  {self.accuracy}{ema}  "
-            f"{row['samples_per_second']:.0f} samples/s  {row['seconds']:.0f} s, {left:.0f} s left"
-            f"{'  best' if row['best'] else ''}"
-        )
-        self.bar.console.print(line, highlight=False, soft_wrap=True)
-        sys.stderr.flush()
+    def epoch(self, epoch: Epoch) -> None:
+        """After each epoch."""
+        self.latest = epoch if epoch.clean is not None else self.latest
+        if self.bar is not None:
+            self.bar.console.print(line(epoch, self.epochs), highlight=False)
+        elif self.plain:
+            print(line(epoch, self.epochs), flush=True)
+
+
+class Board:
+    """Scalars of every epoch for TensorBoard, in the run's folder `tensorboard`.
+
+    Raises:
+        ValueError: if the package is not installed.
+    """
+
+    def __init__(self, folder: Path, *, done: int = 0) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "tensorboard = True needs a package: pip install 'sparring[tensorboard]'"
+            ) from error
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Write one epoch."""
+        row: dict[str, Any] = epoch.row()
+        row |= {f"parts/{key}": value for key, value in row.pop("parts").items()}
+        for key, value in row.items():
+            if isinstance(value, int | float) and key != "epoch":
+                self.writer.add_scalar(key, value, epoch.number)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.writer.close()

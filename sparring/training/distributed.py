@@ -1,9 +1,9 @@
-"""The engine of several processes: torchrun's environment, gloo or nccl, DDP around the loss alone."""
+"""The only place with the engine: start from torchrun's environment, wrap the loss, agree, write once, leave."""
 
 from __future__ import annotations
 
+import atexit
 import os
-from datetime import timedelta
 
 import torch
 import torch.distributed as td
@@ -15,44 +15,85 @@ from ..batch import Batch, Loss
 from ..objective import Objective
 
 
-def begin(device: str | None) -> torch.device:
-    """Join the group that torchrun describes, if any; returns the device of this process."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    cuda = torch.cuda.is_available() and (device is None or device.startswith("cuda"))
-    if several and not td.is_initialized():
-        td.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=30))
-    if device is not None and not (several and device == "cuda"):
-        return torch.device(device)
-    if not cuda:
-        return torch.device("cpu")
-    place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(place)
-    return place
+def start(device: str | torch.device | None = None) -> torch.device:
+    """Join the processes that torchrun started, if it did; the device of this one.
+
+    Arguments:
+        device: the best there is when omitted; `"cuda"` means this process's own under torchrun.
+    """
+    name = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if name.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device = {device!r} is not allowed: this PyTorch finds no CUDA device, use device = 'cpu'"
+        )
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if together and name.type == "cuda" and name.index is None:
+        name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if name.type == "cuda" and name.index is not None:
+        torch.cuda.set_device(name)
+    if together and not td.is_initialized():
+        td.init_process_group("nccl" if name.type == "cuda" else "gloo")
+        atexit.register(stop)
+    return name
+
+
+def stop() -> None:
+    """Leave the group, if in one."""
+    if td.is_available() and td.is_initialized():
+        td.destroy_process_group()
 
 
 def first() -> bool:
-    """Whether this process writes the files."""
+    """Whether this process is the one that writes.
+
+    >>> first()
+    True
+    """
     return dist.rank() == 0
 
 
-def barrier() -> None:
-    """Wait for the others."""
+def wait() -> None:
+    """Until every process is here."""
     if dist.world() > 1:
         td.barrier()
 
 
-class LossPass(nn.Module):
-    """`objective.minimize` as one forward, so that one wrapper serves losses with any number of model passes."""
+def prepare(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with batch norm over the joint batch where the engine can: on CUDA, with several processes."""
+    return (
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if dist.world() > 1 and device.type == "cuda"
+        else model
+    )
 
-    def __init__(self, objective: Objective, view: nn.Module) -> None:
+
+def agree(model: nn.Module | None) -> None:
+    """Average a model's buffers (running statistics) over the processes, in place."""
+    if model is not None and dist.world() > 1:
+        with torch.no_grad():
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(dist.mean(buffer))
+
+
+class Minimize(nn.Module):
+    """`objective.minimize` of one model as a module: its forward is all that the engine sees."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
         super().__init__()
-        self.objective, self.view = objective, view
+        self.model, self.objective = model, objective
 
     def forward(self, batch: Batch) -> Loss:
-        return self.objective.minimize(self.view, batch)
+        return self.objective.minimize(self.model, batch)
 
 
-def wrap(objective: Objective, view: nn.Module) -> nn.Module:
-    """The loss phase, through DDP where there are several processes."""
-    loss = LossPass(objective, view)
-    return DistributedDataParallel(loss) if dist.world() > 1 else loss
+def wrap(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
+    """The loss as `batch -> Loss`; with several processes, one whose gradients are averaged over them.
+
+    The model inside stays bare: an attack, hooks and `autograd.grad` never meet the wrapper.
+    """
+    loss = Minimize(model, objective)
+    if dist.world() == 1:
+        return loss
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(loss, device_ids=ids, broadcast_buffers=False)

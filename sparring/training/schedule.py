@@ -1,162 +1,264 @@
-"""Schedules: pure functions of progress in [0, 1], bound to the path of a number."""
+"""Schedules: pure functions of progress in [0, 1], bound to a number by its path."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import torch
+from torch import nn
+from torch.optim import Optimizer
 
-from ..objective import Objective
-from ..part import Part, assign, nearest, read, require
+from ..part import assign, nearest, require
+
+PLACES = ("at", "until", "since", "warmup", "up")
 
 
-def one_cycle(t: float, base: float, *, warmup: float = 0.3, start: float = 0.04, end: float = 1e-5) -> float:
-    """Cosine from start·base up to base during `warmup` (a share of training), then cosine down to end·base.
+def constant(progress: float, *, base: float, value: float | None = None) -> float:
+    """`value`, or the number that stands there.
 
-    Source: Smith and Topin 2019, in the two-phase form of `torch.optim.lr_scheduler.OneCycleLR`.
-
-    >>> one_cycle(0.3, 1.0), round(one_cycle(0.0, 1.0), 3)
-    (1.0, 0.04)
+    >>> constant(0.5, base=0.1)
+    0.1
     """
-    require(0 <= warmup < 1, "warmup", warmup, "a share of training in [0, 1)")
-    low, share = (start, 1 - t / warmup) if t < warmup else (end, (t - warmup) / (1 - warmup))
-    return base * (low + (1 - low) * (1 + math.cos(math.pi * share)) / 2)
+    return base if value is None else value
 
 
-def cosine(t: float, base: float, *, warmup: float = 0.0, end: float = 0.0) -> float:
-    """Linear from 0 to base during `warmup`, then half a cosine down to end·base.
+def ramp(
+    progress: float,
+    *,
+    base: float,
+    start: float = 0.0,
+    end: float | None = None,
+    since: float = 0.0,
+    until: float = 1.0,
+) -> float:
+    """A straight line from `start` at the place `since` to `end` (the base) at `until`; level outside.
 
-    >>> cosine(0.0, 2.0), round(cosine(1.0, 2.0), 6)
-    (2.0, 0.0)
+    >>> ramp(0.25, base=0.3, until=0.5)
+    0.15
     """
-    require(0 <= warmup < 1, "warmup", warmup, "a share of training in [0, 1)")
-    if t < warmup:
-        return base * t / warmup
-    return base * (end + (1 - end) * (1 + math.cos(math.pi * (t - warmup) / (1 - warmup))) / 2)
+    end = base if end is None else end
+    if progress >= until:
+        return end
+    share = (progress - since) / (until - since) if progress > since else 0.0
+    return start + (end - start) * share
+
+
+def warmup(progress: float, *, base: float, until: float = 0.1, start: float = 0.0) -> float:
+    """A straight line from `start`·base to the base at `until`, then the base.
+
+    >>> warmup(0.05, base=1.0), warmup(0.9, base=1.0)
+    (0.5, 1.0)
+    """
+    return ramp(progress, base=base, start=start * base, until=until)
+
+
+def cosine(progress: float, *, base: float, end: float = 0.0, warmup: float = 0.0) -> float:
+    """From the base to `end`·base by (1 + cos πp)/2; before it a linear warm-up from 0.
+
+    Source: Loshchilov & Hutter 2017, eq. 5, without restarts.
+
+    >>> round(cosine(0.5, base=1.0), 6)
+    0.5
+    """
+    if progress < warmup:
+        return base * progress / warmup
+    return _bend(base, end * base, (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0)
+
+
+def one_cycle(
+    progress: float,
+    *,
+    base: float,
+    up: float = 0.3,
+    start: float = 0.04,
+    end: float = 4e-6,
+    shape: str = "cosine",
+) -> float:
+    """From `start`·base up to the base at the place `up`, then down to `end`·base.
+
+    Arguments:
+        shape: `"cosine"` or `"linear"` on both sides.
+
+    Source: Smith & Topin 2018; defaults are those of `torch.optim.lr_scheduler.OneCycleLR`.
+
+    >>> one_cycle(0.3, base=0.1)
+    0.1
+    """
+    require(shape in ("cosine", "linear"), "shape", shape, "cosine or linear")
+    between = _bend if shape == "cosine" else _line
+    if progress < up:
+        return between(start * base, base, progress / up)
+    return between(base, end * base, (progress - up) / (1 - up) if up < 1 else 1.0)
 
 
 def piecewise(
-    t: float,
-    base: float,
-    *,
-    epochs: int,
-    at: Sequence[float] = (),
-    factor: float = 0.1,
-    values: Sequence[float] | None = None,
+    progress: float, *, base: float, at: Sequence[float], factor: float = 0.1, warmup: float = 0.0
 ) -> float:
-    """Multiply by `factor` at the beginning of each epoch (counted from 1) in `at`; or take `values` in turn.
+    """base·factor^(how many places of `at` are reached); before it a linear warm-up from 0.
 
-    >>> piecewise(0.5, 1.0, epochs=10, at=[6, 9]), piecewise(0.5, 1.0, epochs=10, at=[6], values=[7.0])
-    (0.1, 7.0)
+    >>> round(piecewise(0.8, base=1.0, at=[0.5, 0.75]), 6)
+    0.01
     """
-    require(values is None or len(values) == len(at), "values", values, f"as many as at = {list(at)}")
-    passed = sum(t * epochs >= a - 1 - 1e-9 for a in at)
-    return base * factor**passed if values is None else [base, *values][passed]
+    if progress < warmup:
+        return base * progress / warmup
+    return base * factor ** sum(progress >= place for place in at)
 
 
-def warm_up(t: float, base: float, *, epochs: int, length: float = 1.0, start: float = 0.0) -> float:
-    """Linear from start·base to base over the first `length` epochs, then constant.
-
-    >>> warm_up(0.05, 1.0, epochs=10)
-    0.5
-    """
-    return ramp(t, base, until=length / epochs, start=start)
+def _line(a: float, b: float, share: float) -> float:
+    return a + (b - a) * share
 
 
-def ramp(t: float, base: float, *, until: float = 0.5, start: float = 0.0) -> float:
-    """Linear from start·base to base until that share of training, then constant: the usual ε-ramp.
-
-    >>> ramp(0.25, 8.0), ramp(0.9, 8.0)
-    (4.0, 8.0)
-    """
-    return base * (start + (1 - start) * min(1.0, t / until)) if until > 0 else base
+def _bend(a: float, b: float, share: float) -> float:
+    return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
 
 
-BY_NAME: dict[str, Callable[..., float]] = {
-    "one-cycle": one_cycle,
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
     "cosine": cosine,
+    "one-cycle": one_cycle,
     "piecewise": piecewise,
-    "warm-up": warm_up,
     "ramp": ramp,
+    "warmup": warmup,
 }
-NEEDS_EPOCHS = ("piecewise", "warm-up")
 
 
-class Schedules:
-    """Every scheduled number of a training.
+class Schedule:
+    """A schedule bound to a number: `schedule(progress)` sets it and returns it.
 
     Arguments:
-        tables: `{path, name, …}` each: path `"lr"` or another key of the optimizer's groups (`"optimizer.momentum"`),
-            a path into the objective (`"attack.threat.eps"`), or `"weights.climb.gamma"`; name one of `BY_NAME`;
-            the rest goes to the function.
-        epochs: of the training.
+        path: `"lr"` or `"optimizer.momentum"`: of every parameter group; `"weights.climb.gamma"`; or a number of the
+            objective, as `"attack.threat.eps"` (also `"threat.eps"`) or `"method.beta"`.
+        name: one of `SCHEDULES`; its keywords follow. Places on the way (`at`, `until`, `since`, `warmup`, `up`) are a
+            share of the training below 1, or epochs from 1 on.
+        epochs: how many the training has.
 
     Raises:
-        ValueError: for an unknown name, path, or argument of the function.
+        ValueError: for a path, name or keyword that does not exist; it lists what there is.
     """
 
     def __init__(
         self,
-        tables: Sequence[Mapping[str, Any]],
+        optimizer: Optimizer,
+        objective: nn.Module,
         *,
         epochs: int,
-        optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        climb: Part | None = None,
-        ema: Part | None = None,
+        path: str,
+        name: str,
+        climb: nn.Module | None = None,
+        ema: nn.Module | None = None,
+        **keywords: Any,
     ) -> None:
-        self.optimizer, self.epochs = optimizer, epochs
-        self.root = SimpleNamespace(weights=SimpleNamespace(climb=climb, ema=ema))
-        for name in ("attack", "method", "risk", "natural"):
-            setattr(self.root, name, getattr(objective, name))
-        self.objective = objective
-        self.bound = [self._bind(dict(table)) for table in tables]
+        if name not in SCHEDULES:
+            raise ValueError(nearest("schedule.name", name, SCHEDULES))
+        self.path = path
+        self._put, base = _target(path, optimizer, objective, SimpleNamespace(climb=climb, ema=ema))
+        known = [
+            k
+            for k in inspect.signature(SCHEDULES[name]).parameters
+            if k not in ("progress", "base")
+        ]
+        for key, value in keywords.items():
+            if key not in known:
+                raise ValueError(nearest(f"schedule {name}: key", key, known))
+            if key in PLACES:
+                keywords[key] = _share(key, value, epochs)
+            elif key != "shape":
+                _number(f"schedule.{key}", value)
+        if name == "piecewise" and "at" not in keywords:
+            raise ValueError(
+                "schedule piecewise: at is missing; it says where the steps are, as at = [0.5, 0.75]"
+            )
+        self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
+        self._value(0.0)
 
-    def _bind(self, table: dict[str, Any]) -> tuple[str, list[float], Callable[[float, float], float]]:
-        path, name = table.pop("path", None), table.pop("name", None)
-        require(isinstance(path, str), "schedule.path", path, 'the path of a number, as "lr" or "attack.threat.eps"')
-        if name not in BY_NAME:
-            raise ValueError(nearest("schedule.name", str(name), BY_NAME))
-        if name in NEEDS_EPOCHS:
-            table["epochs"] = self.epochs
-        bases = self._read(str(path))
-        require(all(isinstance(b, int | float) for b in bases), "schedule.path", path, "the path of a number")
-
-        def value(t: float, base: float) -> float:
-            return BY_NAME[name](t, base, **table)
-
-        try:
-            value(0.0, 1.0)
-        except TypeError as error:
-            raise ValueError(f"schedule {name!r} of {path!r}: {error}") from None
-        return str(path), bases, value
-
-    def _read(self, path: str) -> list[float]:
-        key = _group_key(path)
-        if key is not None:
-            if key not in self.optimizer.defaults:
-                raise ValueError(nearest("schedule.path", path, self.optimizer.defaults))
-            return [group[key] for group in self.optimizer.param_groups]
-        return [read(self.root, path)]
-
-    def apply(self, t: float) -> None:
-        """Set every number to its value at progress `t`."""
-        for path, bases, value in self.bound:
-            key = _group_key(path)
-            if key is not None:
-                for group, base in zip(self.optimizer.param_groups, bases, strict=True):
-                    group[key] = value(t, base)
-                continue
-            now = value(t, bases[0])
-            now = round(now) if isinstance(bases[0], int) else now
-            assign(self.objective if path == "natural" else self.root, path, now)
+    def __call__(self, progress: float) -> float:
+        value = self._value(progress)
+        self._put(value)
+        return value
 
 
-def _group_key(path: str) -> str | None:
-    """The key in the optimizer's groups that a path means, if it means one."""
-    if path == "lr":
-        return path
-    return path.removeprefix("optimizer.") if path.startswith("optimizer.") else None
+def _share(key: str, value: Any, epochs: int) -> Any:
+    """A place, or a list of them, as a share of the training."""
+    if isinstance(value, list | tuple):
+        return [_share(key, v, epochs) for v in value]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    require(
+        number and value >= 0,
+        f"schedule.{key}",
+        value,
+        "a share of the training in [0, 1), or epochs ≥ 1",
+    )
+    return value / epochs if value >= 1 else value
+
+
+def _target(
+    path: str, optimizer: Optimizer, objective: nn.Module, weights: SimpleNamespace
+) -> tuple[Callable[[float], None], float]:
+    """How to set the number at `path`, and what it is now."""
+    head, _, tail = path.partition(".")
+    if path == "lr" or head == "optimizer":
+        return _in_optimizer(path, tail or path, optimizer)
+    root, inside = (weights, tail) if head == "weights" else (objective, path)
+    inside = f"attack.{inside}" if head == "threat" else inside
+    try:
+        base: Any = functools.reduce(getattr, inside.split("."), root)
+    except AttributeError:
+        assign(root, inside, 0.0)
+        raise
+    _number(f"schedule.path: {path}", base)
+    return functools.partial(assign, root, inside), base
+
+
+def _in_optimizer(
+    path: str, key: str, optimizer: Optimizer
+) -> tuple[Callable[[float], None], float]:
+    numbers = {
+        k: v
+        for k, v in optimizer.defaults.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+    if key not in numbers:
+        raise ValueError(nearest("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
+
+    def put(value: float) -> None:
+        for group in optimizer.param_groups:
+            group[key] = value
+
+    return put, numbers[key]
+
+
+def _number(key: str, value: object) -> None:
+    require(isinstance(value, int | float) and not isinstance(value, bool), key, value, "a number")
+
+
+def bind(
+    tables: Sequence[Mapping[str, Any]],
+    optimizer: Optimizer,
+    objective: nn.Module,
+    *,
+    epochs: int,
+    climb: nn.Module | None = None,
+    ema: nn.Module | None = None,
+) -> list[Schedule]:
+    """The schedules of a recipe's list of `{path, name, …}`; no two on one path."""
+    bound: list[Schedule] = []
+    for table in tables:
+        for key in ("path", "name"):
+            require(
+                key in table,
+                f"schedule.{key}",
+                table.get(key),
+                "said, as {path = 'lr', name = 'cosine'}",
+            )
+        require(
+            table["path"] not in [s.path for s in bound],
+            "schedule.path",
+            table["path"],
+            "scheduled once only",
+        )
+        bound.append(Schedule(optimizer, objective, epochs=epochs, climb=climb, ema=ema, **table))
+    return bound

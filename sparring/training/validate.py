@@ -1,31 +1,69 @@
-"""Accuracy on the validation split, clean and under attack, judged in float32."""
+"""Accuracy on the validation split, clean and under attack: what decides which weights are best."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .. import probe
+from .. import dist, probe
 from ..attacks.base import Attack
-from ..data.source import Split
+from ..data import Split
+
+ROWS = 500
 
 
-def accuracy(model: nn.Module, split: Split, attack: Attack | None, *, batch: int) -> tuple[float, float | None]:
-    """Shares of right predictions on x, and on the attack's points (None without one)."""
-    clean = robust = 0
+class Score(NamedTuple):
+    """What decides (robust accuracy, clean where there is no attack), then clean accuracy."""
+
+    first: float
+    clean: float
+    attacked: bool = False
+
+    @property
+    def robust(self) -> float | None:
+        """Accuracy under the attack, if there was one."""
+        return self.first if self.attacked else None
+
+    def named(self) -> dict[str, Any]:
+        """The two accuracies.
+
+        >>> Score(0.5, 0.9, True).named()
+        {'clean': 0.9, 'robust': 0.5}
+        """
+        return {"clean": self.clean, "robust": self.robust}
+
+
+def measure(
+    model: nn.Module, split: Split, attack: Attack | None, *, device: torch.device
+) -> Score:
+    """Accuracies on a split, predictions in float32; processes share the rows.
+
+    The attack begins from its own seed, so that two calls compare.
+    """
+    counts = torch.zeros(2, dtype=torch.float64, device=device)
     if attack is not None:
         attack.reseed(attack.seed)
-    for start in range(0, len(split), batch):
-        rows = slice(start, start + batch)
-        x, y = split.float(rows), split.y[rows]
-        with probe.hold(model, "eval"), torch.no_grad():
-            right = model(x).argmax(1) == y
-            clean += int(right.sum())
-            if attack is None or not right.any():
-                continue
-        x, y = x[right], y[right]
-        x_adv = attack(model, x, y)
-        with probe.hold(model, "eval"), torch.no_grad():
-            robust += int((model(x_adv).argmax(1) == y).sum())
-    n = len(split)
-    return clean / n, None if attack is None else robust / n
+    for rows in torch.arange(dist.rank(), len(split), dist.world()).split(ROWS):
+        part = split.take(rows.to(split.x.device)).to(device)
+        x, y = part.float(), part.y
+        counts[0] += _right(model, x, y)
+        if attack is not None:
+            counts[1] += _right(model, attack(model, x, y), y)
+    clean, robust = (dist.mean(counts) * dist.world() / len(split)).tolist()
+    return Score(clean, clean) if attack is None else Score(robust, clean, True)
+
+
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with probe.hold(model, "eval"), torch.no_grad():
+        return (model(x).argmax(1) == y).sum()
+
+
+def check_output(model: nn.Module, split: Split, classes: int, device: torch.device) -> None:
+    """Raise a clear `ValueError` unless the model gives one logit a class."""
+    with probe.hold(model, "eval"), torch.no_grad():
+        shape = tuple(model(split.float(slice(0, 2)).to(device)).shape[1:])
+    if shape != (classes,):
+        said = ", ".join(map(str, ("b", *shape)))
+        raise ValueError(f"the model's output is ({said}), the data ask for (b, {classes}) logits")

@@ -1,0 +1,124 @@
+"""Samples in memory: checked, fingerprinted, and parted into train, validation and test by a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..part import require
+
+Bounds = tuple[float, float]
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples of one split, stored as they came: `uint8` stays `uint8` until the batch.
+
+    Arguments:
+        x: `(n, *d)`, uint8 (read as value/255) or float32 in the source's bounds.
+        y: `(n,)` int64; -1 is unlabeled.
+        index: row of each sample in its file `(n,)`; 0..n-1 when omitted.
+
+    >>> split = Split(torch.tensor([[0], [255]], dtype=torch.uint8), torch.tensor([0, 1]))
+    >>> split.float(), split.subset(1).y.shape
+    (tensor([[0.], [1.]]), torch.Size([1]))
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.index is None:
+            object.__setattr__(self, "index", torch.arange(len(self.x), device=self.x.device))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def to(self, device: str | torch.device) -> Split:
+        """The same samples on a device."""
+        return Split(self.x.to(device), self.y.to(device), self.index.to(device))
+
+    def take(self, rows: slice | Tensor) -> Split:
+        """Some of the rows."""
+        return Split(self.x[rows], self.y[rows], self.index[rows])
+
+    def subset(self, n: int, seed: int = 0) -> Split:
+        """`n` rows (all, if there are fewer) drawn without replacement by the seed, in their old order."""
+        require(n >= 1, "n", n, "an integer ≥ 1")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.take(order[:n].sort().values.to(self.x.device))
+
+    def float(self, rows: slice | Tensor | None = None) -> Tensor:
+        """Inputs `(b, *d)` as float32, in the source's bounds."""
+        return unit(self.x if rows is None else self.x[rows])
+
+
+def unit(x: Tensor) -> Tensor:
+    """float32 of stored inputs: uint8 as value/255, floats as they are."""
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+
+
+def check(what: str, x: Tensor, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)) -> None:
+    """Raise a clear `ValueError` unless these are labeled samples inside the bounds."""
+    if len(x) != len(y):
+        raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
+    if len(x) == 0 or x.numel() == 0:
+        raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
+    if int(y.min()) < -1 or int(y.max()) >= classes:
+        raise ValueError(
+            f"{what} has labels from {int(y.min())} to {int(y.max())}: with {classes} classes they "
+            f"must be 0 to {classes - 1}, or -1 for unlabeled"
+        )
+    low, high = bounds
+    if x.dtype == torch.uint8:
+        require(bounds == (0, 1), "bounds", bounds, "(0, 1): uint8 inputs are read as value/255")
+        return
+    least, most = (float(v) for v in torch.aminmax(x))
+    if not (least > -torch.inf and most < torch.inf):
+        wrong = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[:, 0]
+        raise ValueError(
+            f"{what} has NaN or infinite values in {len(wrong)} rows, the first is {int(wrong[0])}"
+        )
+    slack = 1e-6 * (high - low)
+    if least < low - slack or most > high + slack:
+        raise ValueError(
+            f"{what} reaches from {least:.4g} to {most:.4g}, its bounds are [{low:g}, {high:g}]: scale "
+            "the inputs to them or say other bounds, and put normalisation into the model"
+        )
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """sha256 over shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for t in tensors:
+        digest.update(f"{tuple(t.shape)} {t.dtype} ".encode())
+        digest.update(memoryview(t.contiguous().numpy().reshape(-1)).cast("B"))
+    return digest.hexdigest()
+
+
+def hold_out(y: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows to keep and `n` rows to hold out, each class in its proportion; unlabeled rows are kept.
+
+    Class c gives n·count_c/total rows, rounded by the largest remainders.
+
+    >>> kept, held = hold_out(torch.tensor([0, 0, 0, 0, 1, 1, -1]), 3, torch.Generator().manual_seed(0))
+    >>> len(kept), torch.bincount(torch.tensor([0, 0, 0, 0, 1, 1])[held]).tolist()
+    (4, [2, 1])
+    """
+    order = torch.randperm(len(y), generator=generator)
+    order = order[y[order] >= 0]
+    counts = torch.bincount(y[order])
+    share = counts.double() * n / max(1, len(order))
+    quota = share.floor().long()
+    quota[(quota - share).argsort(stable=True)[: n - int(quota.sum())]] += 1
+    order = order[y[order].argsort(stable=True)]
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[y[order]]
+    held = order[place < quota[y[order]]].sort().values
+    kept = torch.ones(len(y), dtype=torch.bool)
+    kept[held] = False
+    return kept.nonzero()[:, 0], held

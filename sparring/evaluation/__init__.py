@@ -1,0 +1,22 @@
+"""Evaluation: what training bought, measured by attacks that are judged from outside."""
+
+from . import checks, suites
+from .evaluate import evaluate
+from .guard import Guard
+from .result import AttackRow, Check, EpsRow, Interval, Result, wilson
+from .suites import SUITES, Suite
+
+__all__ = [
+    "SUITES",
+    "AttackRow",
+    "Check",
+    "EpsRow",
+    "Guard",
+    "Interval",
+    "Result",
+    "Suite",
+    "checks",
+    "evaluate",
+    "suites",
+    "wilson",
+]

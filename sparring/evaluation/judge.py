@@ -1,0 +1,93 @@
+"""Judging from outside: what the model says in float32, and whether a returned point was allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import probe
+from ..batch import Batch
+from ..threats.base import Threat
+from .guard import SLACK, Model
+
+OUTSIDE = 1e-5  # how far projecting may move an allowed point, as a share of the box; rounding of eps likewise
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Full float32 inside: no autocast, no TF32."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn) if device.type == "cuda" else ()
+    saved = [b.allow_tf32 for b in backends]
+    try:
+        for b in backends:
+            b.allow_tf32 = False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for b, value in zip(backends, saved, strict=True):
+            b.allow_tf32 = value
+
+
+def logits(model: Model, x: Tensor) -> Tensor:
+    """Logits `(b, k)` of the bare model in eval mode, float32 and without gradient."""
+    with probe.hold(model, "eval"), torch.no_grad(), exact(x.device):
+        return model(x.float()).float()
+
+
+def predict(model: Model, x: Tensor) -> Tensor:
+    """Predicted classes `(b,)`; -1, which is no class, where the logits are not finite."""
+    z = logits(model, x)
+    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)
+
+
+def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Which points the threat allows `(b,)`: finite, in the box, within eps by its distance, and fixed by its projection.
+
+    d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low).
+
+    >>> from sparring.threats import Linf
+    >>> x = torch.full((3, 1), 0.5)
+    >>> feasible(Linf(0.1), torch.tensor([[0.6], [0.7], [torch.nan]]), x, torch.zeros(3, dtype=int))
+    tensor([ True, False, False])
+    """
+    if len(x) == 0:
+        return torch.ones(0, dtype=torch.bool, device=x.device)
+    ok = torch.isfinite(x_adv).flatten(1).all(1)
+    point = torch.where(_rows(ok, x), x_adv, x)
+    ok = ok & ((point >= threat.low - SLACK) & (point <= threat.high + SLACK)).flatten(1).all(1)
+    eps = getattr(threat, "eps", None)
+    if eps is not None:
+        ok = ok & (threat.distance(point, x) <= eps * (1 + OUTSIDE) + SLACK)
+    moved = (threat.project(point, Batch(x, y)) - point).abs().flatten(1).amax(1)
+    return ok & (moved <= OUTSIDE * (threat.high - threat.low))
+
+
+class Verdict(NamedTuple):
+    """Of returned points: `point (b, *d)` inside the box, the `prediction (b,)` there, and whether it was `allowed (b,)`."""
+
+    point: Tensor
+    prediction: Tensor
+    allowed: Tensor
+
+
+def judge(model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, who: str) -> Verdict:
+    """Recount what an attack returned for `x (b, *d)`: a point that is not allowed is replaced by x.
+
+    Raises:
+        ValueError: naming the attack `who`, if it did not return one float point a sample.
+    """
+    if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape or not x_adv.is_floating_point():
+        said = f"{x_adv.dtype} of shape {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
+        raise ValueError(f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: it must return x_adv like x")
+    x_adv = x_adv.detach().to(x.device, torch.float32)
+    allowed = feasible(threat, x_adv, x, y)
+    point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
+    return Verdict(point, predict(model, point), allowed)
+
+
+def _rows(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (x.ndim - 1))

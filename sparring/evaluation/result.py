@@ -1,0 +1,268 @@
+"""What an evaluation found: records that are saved as JSON with an `.npz` of per-sample arrays beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import tempfile
+import types
+import typing
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SCHEMA = 1
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An accuracy with its 95 % interval, as shares in [0, 1]."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+def wilson(k: int, n: int) -> Interval:
+    """The Wilson score interval of k successes in n trials: (k + z²/2 ± z·√(k(n−k)/n + z²/4)) / (n + z²), z = 1.96.
+
+    Source: Wilson 1927.
+
+    >>> wilson(950, 1000)
+    Interval(accuracy=0.95, low=0.9346..., high=0.9618...)
+    >>> wilson(0, 5).low, wilson(5, 5).high
+    (0.0, 1.0)
+    """
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"k = {k}, n = {n} is not allowed: there must be n ≥ 1 trials and 0 ≤ k ≤ n successes")
+    z2 = Z95 * Z95
+    half = Z95 * math.sqrt(k * (n - k) / n + z2 / 4)
+    low = 0.0 if k == 0 else (k + z2 / 2 - half) / (n + z2)
+    high = 1.0 if k == n else (k + z2 / 2 + half) / (n + z2)
+    return Interval(k / n, low, high)
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One attack at one radius: accuracy on all n samples under it, recounted outside the attack.
+
+    Arguments:
+        seconds: of the attack and its recount.
+        forwards, backwards: model passes per attacked sample, counted by the guard (float: broken samples leave).
+        attacked: samples it was run on: those the model gets right unattacked.
+        infeasible: returned points outside the threat's set; they count as failed attacks.
+        survivors: it saw only what the attacks before it left standing; its accuracy is then the cascade's so far.
+    """
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    seconds: float
+    forwards: float
+    backwards: float
+    attacked: int = 0
+    infeasible: int = 0
+    survivors: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """A symptom that was looked for: `advice` says what to do if it fired, `detail` what was measured."""
+
+    name: str
+    fired: bool
+    advice: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class EpsRow:
+    """One radius: worst case over the suite, per sample. `count` samples stand; eps is None where the threat has none."""
+
+    eps: float | None
+    robust: Interval
+    count: int
+    attacks: list[AttackRow]
+
+
+@dataclass
+class Result:
+    """The outcome of one evaluation: everything a report needs, and how to reproduce it.
+
+    Arguments:
+        recipe: the resolved recipe the model was trained by, {} if unknown.
+        threat: its name and numbers, at the largest radius.
+        robust, attacks: at the largest radius; `by_eps` has every radius, rising.
+        train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
+        arrays: per sample `index, y, clean_pred, adv_pred` (on the worst point at the largest radius; -1 where the
+            logits were not finite) and `correct_<eps>` (n,); `show_x, show_x_adv (k, *d), show_y, show_clean, show_adv`
+            for the first ≤ 16 samples that are right unattacked. Saved in `.npz`; `arrays_sha256` ties the two files.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    dataset: str
+    split: str
+    n: int
+    threat: dict[str, Any]
+    seed: int
+    clean: Interval
+    robust: Interval
+    by_eps: list[EpsRow]
+    attacks: list[AttackRow]
+    checks: list[Check]
+    train: dict[str, Any]
+    versions: dict[str, str]
+    commit: str
+    data_sha256: str
+    suite: str
+    suite_version: int
+    precision: str
+    device: str
+    seconds: float
+    class_names: list[str]
+    schema: int = SCHEMA
+    arrays_sha256: str = ""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all; returns the path."""
+        path = _json(path)
+        packed = _pack(self.arrays) if self.arrays else b""
+        self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
+        text = json.dumps(_plain({"schema": self.schema, **held}), indent=1, ensure_ascii=False, allow_nan=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if packed:
+            write(path.with_suffix(".npz"), packed)
+        write(path, text.encode() + b"\n")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Read a result and, where they are there, its arrays; runs no code of the file's.
+
+        Raises:
+            ValueError: for a file that is truncated, of another schema, or not a result; or arrays of another one.
+        """
+        path = _json(path)
+        try:
+            data = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is no complete JSON: {error}. Evaluate again to replace it") from None
+        if not isinstance(data, dict) or "schema" not in data:
+            raise ValueError(f"{path} is not a result: it has no schema number")
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: evaluate again")
+        result = _read(cls, data, str(path))
+        arrays = path.with_suffix(".npz")
+        if arrays.exists():
+            result.arrays = _unpack(arrays, result.arrays_sha256)
+        return result
+
+
+def correct_key(eps: float | None) -> str:
+    """The name of the per-sample array `correct_<eps>` of a radius.
+
+    >>> correct_key(0.3), correct_key(None)
+    ('correct_0.3', 'correct')
+    """
+    return "correct" if eps is None else f"correct_{eps:.12g}"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name in its folder, then rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _json(path: str | Path) -> Path:
+    if Path(path).suffix != ".json":
+        raise ValueError(f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand beside it")
+    return Path(path)
+
+
+def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _unpack(path: Path, digest: str) -> dict[str, np.ndarray]:
+    packed = path.read_bytes()
+    if hashlib.sha256(packed).hexdigest() != digest:
+        raise ValueError(f"{path} does not belong to the result beside it, or is damaged: evaluate again")
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} can't be read: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it: records become tables, numpy scalars numbers, numbers that are not finite null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+class _Field(NamedTuple):
+    kind: Any
+    needed: bool
+
+
+def _fields(cls: type) -> dict[str, _Field]:
+    hints = typing.get_type_hints(cls)
+    none = dataclasses.MISSING
+    return {
+        f.name: _Field(hints[f.name], f.default is none and f.default_factory is none)
+        for f in dataclasses.fields(cls)
+        if f.name != "arrays"
+    }
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value` from JSON as the annotated kind, or a `ValueError` that says where it is not."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        known = _fields(typing.cast(type, kind))
+        wrong = [k for k in value if k not in known] + [k for k, f in known.items() if f.needed and k not in value]
+        if wrong:
+            raise ValueError(f"{where} is not a result: {', '.join(wrong)} is missing or unknown")
+        return typing.cast(Any, kind)(**{k: _read(known[k].kind, v, f"{where}: {k}") for k, v in value.items()})
+    if typing.get_origin(kind) is list and isinstance(value, list):
+        (inner,) = typing.get_args(kind)
+        return [_read(inner, v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(kind, types.UnionType) and value is None and type(None) in typing.get_args(kind):
+        return None
+    basic = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else typing.get_origin(kind) or kind
+    if basic is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, basic) or (isinstance(value, bool) and basic is not bool):
+        raise ValueError(f"{where} = {value!r} is not allowed: it must be a {getattr(basic, '__name__', basic)}")
+    return value

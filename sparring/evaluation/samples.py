@@ -1,0 +1,96 @@
+"""What is evaluated, on what: samples with their bounds and names, and the threat at each radius."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..data.source import Source, Split
+from ..part import nearest, require
+from ..threats import NORMS, named
+from ..threats.base import Threat
+from .provenance import of_tensors
+
+SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The rows to evaluate, and what is known about the data set they come from; `bounds` None if nothing is."""
+
+    rows: Split
+    dataset: str
+    bounds: tuple[float, float] | None
+    class_names: list[str] | None
+    sha256: str
+
+
+def samples(data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str) -> Samples:
+    """The samples of a source's split, of a split, or of tensors `(x, y)`; `n` of them drawn by the seed.
+
+    Raises:
+        ValueError: for a split that does not exist or is empty, or n < 1.
+    """
+    if split not in SPLITS:
+        raise ValueError(nearest("split", split, SPLITS))
+    require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
+    source = data if isinstance(data, Source) else None
+    rows = getattr(data, split) if isinstance(data, Source) else _split(data)
+    if len(rows) == 0 or len(rows) != len(rows.y):
+        raise ValueError(f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: there must be as many, ≥ 1")
+    digest = source.sha256 if source is not None and source.sha256 else of_tensors(rows.x, rows.y)
+    if n is not None and n < len(rows):
+        rows = rows.subset(n, seed)
+    if source is None:
+        return Samples(rows, dataset, None, None, digest)
+    return Samples(rows, source.name, source.bounds, source.class_names, digest)
+
+
+def _split(data: Split | Sequence[Any]) -> Split:
+    if isinstance(data, Split):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ValueError(f"data is a {type(data).__name__}: it must be a Source, a Split, or tensors (x, y)")
+    x, y = (torch.as_tensor(t) for t in data)
+    if y.ndim != 1 or y.is_floating_point():
+        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
+    return Split(x.detach(), y.detach().long())
+
+
+def radii(
+    threat: str | Threat, eps: float | Sequence[float] | None, bounds: tuple[float, float] | None
+) -> list[tuple[float | None, Threat]]:
+    """The threat at each radius, rising; one without a radius once, as (None, threat).
+
+    Arguments:
+        threat: a norm's name, then in the data's bounds, or a threat.
+        eps: radii in input units; the threat's own where omitted.
+
+    >>> [e for e, _ in radii("Linf", [0.2, 0.1], None)]
+    [0.1, 0.2]
+    """
+    asked = None if eps is None else sorted({float(e) for e in ([eps] if isinstance(eps, int | float) else eps)})
+    if asked is not None:
+        require(asked and all(e >= 0 and math.isfinite(e) for e in asked), "eps", eps, "one or more radii ≥ 0")
+    if isinstance(threat, str):
+        if threat not in NORMS:
+            raise ValueError(nearest("threat", threat, NORMS))
+        require(asked, "eps", eps, f"given, in input units: the radii of the {threat} ball")
+        low, high = bounds or (0.0, 1.0)
+        return [(e, named(threat, eps=e, low=low, high=high)) for e in asked or ()]
+    own = getattr(threat, "eps", None)
+    if own is None:
+        require(asked is None, "eps", eps, f"left out: {type(threat).__name__} has no radius")
+        return [(None, threat)]
+    return [(e, _at(threat, e)) for e in ([float(own)] if asked is None else asked)]
+
+
+def _at(threat: Threat, eps: float) -> Threat:
+    found = copy.deepcopy(threat)
+    found.eps = eps  # type: ignore[assignment]
+    return found

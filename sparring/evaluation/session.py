@@ -1,0 +1,191 @@
+"""A model, its samples and a place to run: the clean pass, and one attack at a time, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import probe
+from ..data.source import Split
+from ..threats.base import Threat
+from .display import Display
+from .guard import Guard, Model, labels
+from .judge import judge, predict
+from .partial import Partial, Record
+
+SHOWN = 16
+
+
+@dataclass
+class Attacked:
+    """What one attack did to all n samples at one radius, summed over batches.
+
+    Arguments:
+        prediction: `(n,)` on the judged points; the clean one where it was not run.
+        broken: `(n,)` an allowed point that the model gets wrong was found.
+        shown: judged points of the rows that are shown, by row.
+    """
+
+    label: str
+    prediction: np.ndarray
+    broken: np.ndarray
+    attacked: int
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+    strays: int = 0
+    infeasible: int = 0
+    shown: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+class Session:
+    """Runs passes over the samples; a batch that an earlier, killed session finished is not run again.
+
+    Attributes:
+        clean, right: `(n,)` predictions without attack, and where they are correct; filled by `begin`.
+        classes: k; `least` and `most`: the range of the inputs. Filled by `begin`.
+        earlier: seconds that batches took in earlier sessions.
+    """
+
+    def __init__(
+        self, model: Model, rows: Split, threat: Threat, *, place: torch.device, batch: int, state: Partial, display: Display
+    ) -> None:
+        self.model, self.rows, self.place, self.batch = model, rows, place, batch
+        self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
+        self.state, self.display = state, display
+        self.y = rows.y.cpu().numpy()
+        self.clean = np.full(len(rows), -1)
+        self.right = np.zeros(len(rows), dtype=bool)
+        self.classes, self.least, self.most, self.earlier = 0, np.inf, -np.inf, 0.0
+
+    def pick(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Samples `x (b, *d)` float32 and `y (b,)` of these rows, where the model runs."""
+        at = torch.from_numpy(rows).to(self.rows.x.device)
+        return self.rows.float(at).to(self.place), self.rows.y[at].to(self.place)
+
+    def _each(self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record]) -> Iterator[tuple[np.ndarray, Record]]:
+        """Every batch's rows and record: as kept, else run and then kept."""
+        for number, start in enumerate(range(0, len(rows), self.batch)):
+            part = rows[start : start + self.batch]
+            record = self.state.get(f"{key}-{number:05d}")
+            if record is None:
+                begun = time.perf_counter()
+                record = run(part, number)
+                record["seconds"] = np.array(time.perf_counter() - begun)
+                self.state.put(f"{key}-{number:05d}", record)
+            else:
+                self.earlier += float(record["seconds"])
+            yield part, record
+
+    def begin(self) -> None:
+        """The clean pass, which also checks every input, label and output."""
+        guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape)
+
+        def run(rows: np.ndarray, number: int) -> Record:
+            x, _ = self.pick(rows)
+            said = predict(guard, x).cpu().numpy()
+            if number == 0:
+                labels(self.rows.y, guard.classes or 0)
+            return {"clean": said, "range": np.array([x.min().item(), x.max().item()]), "k": np.array(guard.classes)}
+
+        self.display.begin("clean", len(self.y))
+        for rows, record in self._each("clean", np.arange(len(self.y)), run):
+            self.clean[rows], self.classes = record["clean"], int(record["k"])
+            self.least, self.most = min(self.least, record["range"][0]), max(self.most, record["range"][1])
+            self.right[rows] = self.clean[rows] == self.y[rows]
+            self.display.step(len(rows), int(self.right[rows].sum()))
+        self.shown = np.flatnonzero(self.right)[:SHOWN]
+
+    def attack(
+        self, key: str, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, *, seed: str
+    ) -> Attacked:
+        """Run an attack on these rows and judge what it returns; every batch has draws of its own, from `seed`."""
+
+        def run(part: np.ndarray, number: int) -> Record:
+            return self._batch(label, attack, threat, part, _number(f"{seed}|{number}"))
+
+        self.display.begin(key_of(label, threat), len(rows), wrong=len(self.y) - len(rows))
+        done = Attacked(label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=len(rows))
+        for part, record in self._each(key, rows, run):
+            said, allowed = record["prediction"], record["allowed"]
+            done.prediction[part] = said
+            done.broken[part] = allowed & (said != self.y[part])
+            done.infeasible += int((~allowed).sum())
+            done.forwards, done.backwards, done.strays = (
+                a + int(b) for a, b in zip((done.forwards, done.backwards, done.strays), record["counts"], strict=True)
+            )
+            done.seconds += float(record["seconds"])
+            done.shown.update(zip((int(r) for r in part[np.isin(part, self.shown)]), record["shown"], strict=True))
+            self.display.step(len(part), int((~done.broken[part]).sum()))
+        return done
+
+    def _batch(self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int) -> Record:
+        x, y = self.pick(rows)
+        guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape, strict=False)
+        if callable(reseed := getattr(attack, "reseed", None)):
+            reseed(seed)
+        stamp = _stamp(self.model)
+        with probe.hold(self.model, "eval"), own_draws(self.place, seed):
+            found = attack(guard, x.clone(), y.clone())
+        if _stamp(self.model) != stamp:
+            raise ValueError(f"attack {label!r} changed the model's weights: what was measured is another model")
+        verdict = judge(self.model, threat, found, x, y, who=label)
+        shown = torch.from_numpy(np.isin(rows, self.shown))
+        return {
+            "prediction": verdict.prediction.cpu().numpy(),
+            "allowed": verdict.allowed.cpu().numpy(),
+            "counts": np.array([guard.forwards, guard.backwards, guard.strays]),
+            "shown": verdict.point[shown.to(self.place)].cpu().numpy(),
+        }
+
+
+def key_of(label: str, threat: Threat) -> str:
+    """An attack at a radius, in words.
+
+    >>> from sparring.threats import Linf
+    >>> key_of("FGSM", Linf(0.1))
+    'FGSM · Linf 0.1'
+    """
+    eps = getattr(threat, "eps", None)
+    return f"{label} · {type(threat).__name__}" + ("" if eps is None else f" {eps:.4g}")
+
+
+@contextmanager
+def own_draws(place: torch.device, seed: int) -> Iterator[None]:
+    """Whoever draws from the global random state inside starts at `seed`; outside it stays as it was."""
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if place.type == "cuda":
+            with torch.cuda.device(place):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def untouched(model: Model) -> Iterator[None]:
+    """The parameters' `.grad` is set aside, and put back on the way out."""
+    saved = [(p, p.grad) for p in model.parameters()] if isinstance(model, nn.Module) else []
+    try:
+        for p, _ in saved:
+            p.grad = None
+        yield
+    finally:
+        for p, grad in saved:
+            p.grad = grad
+
+
+def _number(text: str) -> int:
+    """A seed from a text: the same everywhere, and far from that of any other text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def _stamp(model: Model) -> list[tuple[int, int]]:
+    """Changes when a parameter is written to or replaced."""
+    return [(p.data_ptr(), p._version) for p in model.parameters()] if isinstance(model, nn.Module) else []

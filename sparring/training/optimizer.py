@@ -1,0 +1,74 @@
+"""Any optimizer of PyTorch by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ..part import nearest
+
+CLOSURE = {"LBFGS"}
+
+
+def names() -> list[str]:
+    """The optimizers there are."""
+    found = {
+        n: o
+        for n, o in vars(torch.optim).items()
+        if inspect.isclass(o) and issubclass(o, Optimizer)
+    }
+    return sorted(set(found) - {"Optimizer"} - CLOSURE)
+
+
+def make(
+    config: str | Mapping[str, Any],
+    model: nn.Module,
+    objective: nn.Module | None = None,
+    *,
+    decay_norm: bool = True,
+) -> Optimizer:
+    """The optimizer `{name, lr, …}` over the model's weights; an objective's own parameters make a second group.
+
+    Arguments:
+        decay_norm: let weight decay act on biases and normalisation too (tensors of one dimension).
+
+    Raises:
+        ValueError: for a name or keyword that does not exist.
+
+    >>> make({"name": "SGD", "lr": 0.1}, nn.Linear(1, 1)).param_groups[0]["lr"]
+    0.1
+    """
+    table: dict[str, Any] = {"name": config} if isinstance(config, str) else dict(config)
+    name = table.pop("name", None)
+    if name not in names():
+        raise ValueError(nearest("optimizer.name", str(name), names()))
+    kind = getattr(torch.optim, name)
+    known = [k for k in inspect.signature(kind).parameters if k != "params"]
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(nearest("optimizer key", key, known))
+        table[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(_groups(model, objective, decay_norm), **table)
+    except TypeError as error:
+        raise ValueError(f"optimizer = {config!r} is not allowed: {error}") from error
+
+
+def _groups(
+    model: nn.Module, objective: nn.Module | None, decay_norm: bool
+) -> list[dict[str, Any]]:
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not weights:
+        raise ValueError("the model has no weights to train: none has requires_grad")
+    own = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
+    groups: list[dict[str, Any]] = [{"params": [p for p in weights if decay_norm or p.ndim > 1]}]
+    groups.append(
+        {"params": [p for p in weights if not decay_norm and p.ndim <= 1], "weight_decay": 0.0}
+    )
+    groups.append({"params": own, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
