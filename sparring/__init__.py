@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .recipe import Recipe
-    from .run import evaluate, load, train
+    from .measure import evaluate, report
+    from .run import load, train
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "__version__", "evaluate", "load", "train"]
+__all__ = ["Recipe", "__version__", "evaluate", "load", "report", "train"]
 
-HOMES = {"train": "run", "evaluate": "run", "load": "run", "Recipe": "recipe"}
+HOMES = {"train": "run", "load": "run", "evaluate": "measure", "report": "measure", "Recipe": "recipe"}
 
 
 def __getattr__(name: str) -> Any:

@@ -57,8 +57,8 @@ def train(
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights."""
     from . import run
 
-    changes = [*set, *([] if device is None else [f"train.device={device}"]), *([] if seed is None else [f"recipe.seed={seed}"])]
-    run.train(recipe, out=out, set=changes, resume=resume, trust=trust, progress=True)
+    changes = set if seed is None else [*set, f"recipe.seed={seed}"]
+    print(run.train(recipe, out=out, set=changes, resume=resume, trust=trust, device=device, progress=True))
 
 
 @app.command()
@@ -76,12 +76,12 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Attack a trained model with a suite, and recount what is left."""
-    from . import run
+    from . import measure, reporting
 
-    run.evaluate(
+    result = measure.evaluate(
         model,
         suite=suite,
-        eps=eps,
+        eps=eps or None,
         n=n,
         split=split,
         precision=precision,
@@ -92,6 +92,7 @@ def evaluate(
         device=device,
         progress=True,
     )
+    console().print(reporting.table([result]))
 
 
 @app.command()
@@ -100,9 +101,11 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page. By default report.html in the run, or here for several.")] = None,
 ) -> None:
     """Print the table of results, and write them as one page that needs no network."""
-    from . import run
+    from . import measure, reporting
 
-    print(run.report(runs, out=out, progress=True))
+    results, page = measure.report(runs, out=out)
+    console().print(reporting.table(results))
+    print(page)
 
 
 @app.command("list")
@@ -138,12 +141,18 @@ def main() -> None:
 
 def explain(error: Exception, mistake: bool) -> None:
     """One red message; for what is not the caller's mistake also how to see more."""
-    from rich.console import Console
     from rich.text import Text
 
-    kind = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
-    console = Console(stderr=True)
-    console.print(Text("Error: ", "bold red") + Text(f"{error}{kind}", "red"), soft_wrap=True)
+    more = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
+    said = str(error) or type(error).__name__
+    console(error=True).print(Text("Error: ", "bold red") + Text(f"{said}{more}", "red"), soft_wrap=True)
+
+
+def console(*, error: bool = False):
+    """Where tables go, or messages of errors."""
+    from rich.console import Console
+
+    return Console(stderr=error)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from torch import nn
 
+from . import dist
 from . import recipe as recipes
+from .evaluation import provenance
+from .evaluation.result import write
 from .models import load_weights
 from .recipe import Overrides, Recipe
 from .training import Trainer
+from .training import folder as files
 
-BEST = "best.safetensors"
+BEST, MACHINE = "best.safetensors", "machine.json"
 
 
 def train(
@@ -35,14 +40,18 @@ def train(
         progress: show it live.
     """
     plan = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, set=set, trust=trust)
-    folder = Path("runs", plan.name) if out is None else Path(out)
-    if not resume and (folder / "recipe.toml").exists():
-        raise FileExistsError(f"there is a run in {folder} already: go on with --resume, or give another --out")
+    place = Path("runs", plan.name) if out is None else Path(out)
+    if not resume:
+        files.vacant(place)
     source, model, objective, more = plan.build()
     more |= {} if device is None else {"device": device}
-    for _ in Trainer(model, objective, source, out=folder, resume=resume, progress=progress, **more):
+    trainer = Trainer(model, objective, source, out=place, resume=resume, progress=progress, **more)
+    if dist.rank() == 0:
+        about = {"device": provenance.machine(trainer.device), "versions": provenance.versions()}
+        write(place / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
+    for _ in trainer:
         pass
-    return folder
+    return place
 
 
 def load(run: str | Path, *, trust: bool = False) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Augmentation in batches, on the device: every sample draws its own, without a Python loop over samples."""
+"""Augmentation in batches, on the device: every sample draws its own, without a loop over them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Augment", "Crop", "Cutout", "Flip", "Noise", "Shift"]
 
 
 class Augment(Part):
-    """A random change of inputs `(b, *d)` that keeps their labels and bounds: `piece(x, generator)`.
+    """A random change of inputs `(b, *d)` that keeps labels and bounds: `piece(x, generator)`.
 
     Ranks draw so that together they get what one process would get for the joint batch.
     """
@@ -39,7 +39,7 @@ def _images(x: Tensor, name: str) -> None:
 
 
 def _moved(x: Tensor, by: int, generator: torch.Generator | None) -> Tensor:
-    """Each image moved by -by..by whole pixels down and right: a window of the padded image a sample."""
+    """Each image moved by -by..by pixels down and right: a window of the padded image a sample."""
     h, w = x.shape[2:]
     windows = functional.pad(x, (by, by, by, by)).unfold(2, h, 1).unfold(3, w, 1)
     top, left = (_integers(x, 2 * by + 1, generator) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The three forms of CIFAR: python batches read by a restricted unpickler, binary batches, packed mosaics."""
+"""The forms of CIFAR: python batches by a restricted unpickler, binary batches, packed mosaics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 class _OnlyArrays(pickle.Unpickler):
-    """Builds plain containers, text, numbers and numpy arrays; whatever else a pickle names is refused."""
+    """Builds containers, text, numbers and arrays; whatever else a pickle names is refused."""
 
     rebuild = staticmethod(np.empty(0).__reduce__()[0])  # type: ignore[index]
     allowed = {  # noqa: RUF012
@@ -35,7 +35,7 @@ class _OnlyArrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain arrays are read")
+            raise pickle.UnpicklingError(f"it names {module}.{name}; only plain arrays are read")
         return self.allowed[module, name]
 
 
@@ -43,7 +43,8 @@ def unpickled(path: Path, checksum: str | None = None) -> dict[str, Any]:
     """A pickled dictionary of plain data, its keys as text; nothing in it can run code.
 
     Raises:
-        ValueError: if the file is truncated, another format, names anything but arrays, or has another checksum.
+        ValueError: if it is truncated, another format, names anything but arrays, or has another
+            checksum.
     """
     content = path.read_bytes()
     if checksum:
@@ -58,10 +59,11 @@ def unpickled(path: Path, checksum: str | None = None) -> dict[str, Any]:
 
 
 def python(path: Path, labels: str = "labels", checksum: str | None = None) -> Arrays:
-    """A python batch: `data (n, 3072)` and the list `labels`, to uint8 `(n, 3, 32, 32)` and int64 `(n,)`."""
+    """A python batch: its `data (n, 3072)` as uint8 `(n, 3, 32, 32)`, and a list of labels."""
     held = unpickled(path, checksum)
     if not {"data", labels} <= set(held):
-        raise ValueError(f"{path} is no CIFAR batch: it has {', '.join(held)}, not data and {labels}")
+        there = ", ".join(held)
+        raise ValueError(f"{path} is no CIFAR batch: it has {there}, not data and {labels}")
     x, y = np.asarray(held["data"]), np.asarray(held[labels])
     if x.dtype != np.uint8 or x.shape != (len(y), ROW):
         raise ValueError(f"{path} is no CIFAR batch: its data are {x.dtype} {x.shape}")
@@ -84,6 +86,6 @@ def mosaic(path: Path, size: int = 32) -> np.ndarray:
     a = picture(path, "RGB")
     down, right = a.shape[1] // size, a.shape[2] // size
     if a.shape != (3, down * size, right * size):
-        raise ValueError(f"{path} is {a.shape[1]} × {a.shape[2]}, no mosaic of {size} × {size} tiles")
+        raise ValueError(f"{path} is {a.shape[1]} × {a.shape[2]}, no mosaic of {size} × {size}")
     tiles = a.reshape(3, down, size, right, size).transpose(1, 3, 0, 2, 4)
     return np.ascontiguousarray(tiles.reshape(down * right, 3, size, size))

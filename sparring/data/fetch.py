@@ -1,4 +1,4 @@
-"""Where a named set's files are: `$SPARRING_DATA`, then the cache, then a download with progress and checksum."""
+"""Where a named set's files are: `$SPARRING_DATA`, the cache, or a download with its checksum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .readers import needs, verify
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a named set: its name, its checksum as `"md5:…"` or `"sha256:…"`, and addresses to try in turn."""
+    """A file of a named set: its name, checksum (`"md5:…"` or `"sha256:…"`) and addresses."""
 
     file: str
     checksum: str
@@ -47,12 +47,13 @@ def places(name: str, root: str | Path | None, inner: Sequence[str] = ()) -> lis
     """
     given = root or os.environ.get("SPARRING_DATA")
     if given and not Path(given).expanduser().is_dir():
-        raise FileNotFoundError(f"{'root' if root else 'SPARRING_DATA'} = {str(given)!r} is no folder")
+        asked = "root" if root else "SPARRING_DATA"
+        raise FileNotFoundError(f"{asked} = {str(given)!r} is no folder")
     found = []
     for top in ([Path(given).expanduser()] if given else []) + [cache()]:
         within = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
         own = [p for p in within if plain(p.name) == plain(name)]
-        # a root given by hand may be the set's own folder; elsewhere loose files could be another set's
+        # a root given by hand may be the set's own folder; elsewhere loose files may be another's
         tops = [*own, top] if root and top != cache() else own
         found += [p for t in tops for p in (t, *(t / i for i in inner))] + [top / i for i in inner]
     found = [p for p in found if p.is_dir()]
@@ -91,7 +92,7 @@ def _retrieve(name: str, remote: Remote, place: Path, remotes: Sequence[Remote])
     files = "".join(f"\n  {r.file}  ({r.checksum})" for r in remotes)
     raise FileNotFoundError(
         f"data set {name!r} is not on this machine and can't be downloaded ({failures[-1]}).\n"
-        f"Put these files into {place}, or into {name}/ in a folder that SPARRING_DATA names:{files}"
+        f"Put these files into {place},\nor into {name}/ in a folder named by SPARRING_DATA:{files}"
     )
 
 
@@ -125,7 +126,7 @@ class _Bar:
 
 
 def unpack(archive: Path, checksum: str, members: Sequence[str], place: Path) -> Path:
-    """Take the named members (by their last name) out of a verified tar into a folder, each whole or not at all."""
+    """Take members by their last name out of a verified tar into a folder, whole or not at all."""
     verify(archive, archive.read_bytes(), checksum)
     place.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:

@@ -36,11 +36,12 @@ def read(path: Path, label: str | None = None) -> Raw:
         x, y, names = readers.svmlight(path)
         return Raw((x, y), classes=names)
     ends = ", ".join((".npz", ".csv", *SVMLIGHT))
-    raise ValueError(f"{path.name}: there is no reader for {kind or 'no ending'}; there are {ends}, and folders")
+    kind = kind or "no ending"
+    raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
 
 
 def pictures(path: Path) -> Raw:
-    """A folder of pictures a class, or one with `train/` and perhaps `test/` and `val/`, each such a folder."""
+    """A folder of pictures a class, or one of `train/`, perhaps `test/`, `val/`, each such a one."""
     split = (path / "train").is_dir()
     x, y, names = readers.folder(path / "train" if split else path)
     others = {}
@@ -49,13 +50,14 @@ def pictures(path: Path) -> Raw:
         if place is not None:
             x_part, y_part, its = readers.folder(place)
             if its != names:
-                raise ValueError(f"{place} has the classes {', '.join(its)}; train has {', '.join(names)}")
+                differ = " and ".join(", ".join(n) for n in (its, names))
+                raise ValueError(f"{place} and train have different classes: {differ}")
             others[part] = (x_part, y_part)
     return Raw((x, y), classes=names, **others)
 
 
 def arrays(path: Path) -> Raw:
-    """An npz with `x_train, y_train`, perhaps `x_test, y_test` and `x_val, y_val`, or with `x, y`."""
+    """An npz of `x_train, y_train`, perhaps `x_test, y_test` and `x_val, y_val`, or of `x, y`."""
     held = readers.npz(path)
     ends = {"train": ("_train", ""), "test": ("_test",), "val": ("_val",)}
     found = {}
@@ -73,7 +75,7 @@ def arrays(path: Path) -> Raw:
 
 
 def _channels(x: np.ndarray) -> np.ndarray:
-    """Pictures stored as uint8 `(n, h, w)` or `(n, h, w, c)` to `(n, c, h, w)`; anything else as it is."""
+    """uint8 pictures `(n, h, w)` or `(n, h, w, c)` to `(n, c, h, w)`; anything else as it is."""
     if x.dtype == np.uint8 and x.ndim == 3:
         return x[:, None]
     if x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):

@@ -1,4 +1,4 @@
-"""Folders that hold a whole data set in one of the known layouts; each reader gives None where its files are not."""
+"""Folders that hold a whole data set in a known layout; a reader gives None where it is not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .readers import Arrays
 
 
 class Raw(NamedTuple):
-    """What a reader found: train, and test, validation and class names where the files have them."""
+    """What a reader found: train, and where the files have them, test, validation, class names."""
 
     train: Arrays
     test: Arrays | None = None
@@ -32,7 +32,8 @@ IDX = (
 )
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
 SVHN = ("train_32x32.mat", "test_32x32.mat")
-CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
+CIFAR10 = ["airplane", "automobile", *ANIMALS, "ship", "truck"]
 
 
 def _there(place: Path, names: Sequence[str]) -> list[Path] | None:
@@ -41,8 +42,9 @@ def _there(place: Path, names: Sequence[str]) -> list[Path] | None:
 
 
 def _spelled(place: Path, stem: str) -> Path | None:
-    """`train-images-idx3-ubyte.gz`, without `.gz`, or with a dot before `idx3`, as some archives unpack."""
-    spellings = [stem + ".gz", stem, stem.replace("-idx", ".idx"), stem.replace("-idx", ".idx") + ".gz"]
+    """`train-images-idx3-ubyte`, `.gz` or not, or with a dot before `idx3`, as some unpack it."""
+    stems = (stem, stem.replace("-idx", ".idx"))
+    spellings = [s + end for s in stems for end in (".gz", "")]
     return next((place / s for s in spellings if (place / s).is_file()), None)
 
 
@@ -57,7 +59,7 @@ def idx(place: Path, checks: Checks) -> Raw | None:
 
 
 def packed(place: Path, checks: Checks) -> Raw | None:
-    """CIFAR-10 as lossless mosaics in the official order, with `labels.npz` (`train`, `test`, `class_names`)."""
+    """CIFAR-10 as lossless mosaics in the official order, and `labels.npz` (`train`, `test`)."""
     paths = _there(place, ["labels.npz", *(f"{b}.webp" for b in BATCHES)])
     if paths is None:
         return None
@@ -97,7 +99,7 @@ def cifar100_python(place: Path, checks: Checks) -> Raw | None:
 
 
 def cifar100_binary(place: Path, checks: Checks) -> Raw | None:
-    """CIFAR-100's `train.bin`, `test.bin`, with the fine labels, and names where `fine_label_names.txt` is there."""
+    """CIFAR-100's `train.bin`, `test.bin`: fine labels, names from `fine_label_names.txt`."""
     paths = _there(place, ("train.bin", "test.bin"))
     if paths is None:
         return None

@@ -1,4 +1,4 @@
-"""From a split to batches on the device: the same for the same seed and epoch, whatever the number of processes."""
+"""From a split to batches on the device, the same for the same seed and epoch on any processes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .stream import Sample, Stream
 class Loader:
     """Mini-batches of a split, by epochs.
 
-    On w processes rank r gets rows [r·b/w, (r+1)·b/w) of every joint batch; of a short last batch, what does not
-    divide by w is left out.
+    On w processes rank r gets rows [r·b/w, (r+1)·b/w) of every joint batch; of a short last batch,
+    what does not divide by w is left out.
 
     Arguments:
-        split: in memory (moved to the device once), or a `Stream`; an iterable stream comes in its own order.
+        split: in memory (moved to the device once), or a `Stream`; an iterable one comes in its
+            own order.
         batch: rows of the joint batch.
         shuffle: a new order every epoch, drawn from (seed, epoch).
         augment: applied in turn on the device, drawn from (seed, epoch).

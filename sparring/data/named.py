@@ -22,7 +22,7 @@ CLOTHES = (
 
 @dataclass(frozen=True)
 class Known:
-    """A set by name: layouts to try, files to fetch, checksums of what is read, and the class names.
+    """A set by name: layouts to try, files to fetch, checksums of what is read, class names.
 
     Arguments:
         members: of the one archive in `remotes`, where there is one.
@@ -70,7 +70,7 @@ def _content(*sha256: str) -> dict[str, str]:
 
 
 def digits() -> Raw:
-    """scikit-learn's 1,797 real handwritten digits, 1 × 8 × 8, float32 in [0, 1]; nothing to download."""
+    """scikit-learn's 1,797 real handwritten digits, 1 × 8 × 8, float32 in [0, 1]; no download."""
     held = needs("sklearn.datasets", "scikit-learn").load_digits()
     x = (held.images / 16).astype(np.float32)[:, None]
     return Raw((x, held.target.astype(np.int64)), classes=list(DIGITS))

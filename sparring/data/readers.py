@@ -1,4 +1,4 @@
-"""Files to arrays: IDX, npz, csv, svmlight, MATLAB, pictures. None of them runs code from the file."""
+"""Files to arrays: IDX, npz, csv, svmlight, MATLAB, pictures. No file can run code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def needs(module: str, package: str) -> Any:
 
 
 def verify(path: Path, content: bytes, checksum: str) -> None:
-    """Raise `ValueError` unless the content has the checksum, given as `"md5:…"` or `"sha256:…"`."""
+    """Raise `ValueError` unless the content has the checksum, `"md5:…"` or `"sha256:…"`."""
     kind, expected = checksum.split(":")
     found = hashlib.new(kind, content).hexdigest()
     if found != expected:
@@ -75,7 +75,7 @@ def idx(path: Path, checksum: str | None = None) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.float64))
     if len(content) != start + size:
         raise ValueError(
-            f"{path} is truncated or damaged: {len(content):,} bytes, {start + size:,} by its header"
+            f"{path} is truncated or damaged: {len(content):,} bytes, its header says {start + size:,}"
         )
     if checksum:
         verify(path, content, checksum)
@@ -118,18 +118,20 @@ def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, l
     """A csv or csv.gz: features as float32 `(n, d)`, labels, class names.
 
     Arguments:
-        label: the column of labels by its name in the header, the last one when omitted. A first row of numbers
-            only is data, not a header.
+        label: the column of labels by its name in the header, the last one when omitted. A first row
+            of numbers only is data, not a header.
 
     Raises:
-        ValueError: for a cell that is no number, a row of another length, no rows, or no such column.
+        ValueError: for a cell that is no number, a row of another length, no rows, no such column.
     """
     lines = [s for s in raw(path).decode("utf-8-sig", "replace").splitlines() if s.strip()]
     first = next(text_csv.reader(lines[:1]), [])
     header = [] if all(map(_numeric, first)) else [name.strip() for name in first]
     if label is not None and label not in header:
         there = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
-        raise ValueError(f"label = {label!r} is no column of {path.name}; it has {there or 'no header'}")
+        raise ValueError(
+            f"label = {label!r} is no column of {path.name}; it has {there or 'no header'}"
+        )
     rows = lines[bool(header) :]
     if not rows or len(first) < 2:
         raise ValueError(f"{path.name} has no rows of features and a label")
@@ -145,7 +147,9 @@ def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, l
             rows, np.float32, delimiter=",", usecols=features, quotechar='"', comments=None, ndmin=2
         )
     except ValueError as error:
-        raise ValueError(f"{path.name}, below its header: a feature is no number: {error}") from None
+        raise ValueError(
+            f"{path.name}, below its header: a feature is no number: {error}"
+        ) from None
     return x, *encode(labels)
 
 
@@ -187,7 +191,7 @@ def picture(path: Path, mode: str | None = None) -> np.ndarray:
 
 
 def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A folder of pictures a class, all of one size: uint8 `(n, c, h, w)`, colour if one of them is."""
+    """A folder of pictures a class, all of one size: uint8 `(n, c, h, w)`, colour if one is."""
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] not in "._")
     if not names:
         raise ValueError(f"{path} holds no folder of pictures a class, nor another format we read")
@@ -200,7 +204,10 @@ def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
             pictures.append(picture(file))
             labels.append(k)
             if pictures[-1].shape[1:] != pictures[0].shape[1:]:
-                sizes = "{1} × {2}".format(*pictures[-1].shape), "{1} × {2}".format(*pictures[0].shape)
+                sizes = (
+                    "{1} × {2}".format(*pictures[-1].shape),
+                    "{1} × {2}".format(*pictures[0].shape),
+                )
                 raise ValueError(f"{file} is {sizes[0]}, the pictures before it {sizes[1]}")
     colours = max(len(p) for p in pictures)
     x = np.empty((len(pictures), colours, *pictures[0].shape[1:]), np.uint8)

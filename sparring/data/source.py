@@ -1,4 +1,4 @@
-"""One door to every data set: a known name, or a file or folder of the user's, to checked splits."""
+"""One door to every data set: a known name, or a file or folder of the user's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEST_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: three splits, the bounds of its inputs, its classes, and the sha256 of its content.
+    """A data set: three splits, bounds of the inputs, classes, and the sha256 of the content.
 
     Arguments:
         train: a `Split`, or a `Stream` where it does not fit in memory.
@@ -68,14 +68,16 @@ def load(
 ) -> Source:
     """A data set with train, validation and test splits.
 
-    The validation split is held out of train by the seed, each class in its proportion; so is a test split (15 %)
-    where the data bring none.
+    The validation split is held out of train by the seed, each class in its proportion; so is a
+    test split (15 %) where the data bring none.
 
     Arguments:
-        name: one of `names()`, or a path: `.npz` (`x_train, y_train`, then `x_test`, `x_val`, … if there are, or
-            `x, y`; optional `class_names`), `.csv`, `.svm`/`.libsvm`/`.svmlight` (these also as `.gz`), or a folder:
-            MNIST's, CIFAR's or SVHN's files, or pictures a class (`train/`, `test/`, `val/` are taken as the splits).
-        val: rows (an integer) or share of train (below 1) held out; 10 %, at most 5,000 rows, when omitted.
+        name: one of `names()`, or a path: `.npz` (`x_train, y_train` and perhaps `x_test, y_test`,
+            `x_val, y_val`, `class_names`; or `x, y`), `.csv`, `.svm`/`.libsvm`/`.svmlight` (these
+            also as `.gz`), or a folder: MNIST's, CIFAR's or SVHN's files, or pictures a class
+            (`train/`, `test/`, `val/` are taken as the splits).
+        val: rows (an integer) or share of train (below 1) held out; 10 %, at most 5,000 rows, when
+            omitted.
         root: where a named set is looked for before the cache; `$SPARRING_DATA` when omitted.
         label: the csv's label column; its last when omitted.
         bounds: of the user's float inputs; uint8 is read as value/255, unless it is all 0 and 1.
@@ -87,7 +89,7 @@ def load(
 
     >>> digits = load("digits")
     >>> digits.shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
-    ((1, 8, 8), 10, 1374, 153, 270)
+    ((1, 8, 8), 10, 1375, 152, 270)
     """
     known = {plain(n): n for n in names()}
     if str(name) and plain(str(name)) in known:
@@ -114,7 +116,8 @@ def assemble(
     """A checked source from arrays; the arguments are `load`'s.
 
     Raises:
-        ValueError: for NaN, values outside the bounds, labels outside the classes, or a split that would be empty.
+        ValueError: for NaN, values outside the bounds, labels outside the classes, or a split that
+            would be empty.
     """
     low, high = bounds = (float(bounds[0]), float(bounds[1]))
     require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
@@ -167,8 +170,9 @@ def _part(
 def _rows(val: int | float | None, n: int) -> int:
     if val is None:
         return min(5000, max(1, n // 10))
+    whole = type(val) is int or (val > 1 and val == val // 1)  # 1.0 may be meant as everything
     allowed = "a number of rows ≥ 1 (an integer), or a share of train between 0 and 1"
-    require(0 < val < 1 or (val == val // 1 and (val > 1 or type(val) is int and val == 1)), "val", val, allowed)
+    require(0 < val < 1 or (whole and val >= 1), "val", val, allowed)
     return int(val) if val >= 1 else max(1, round(val * n))
 
 
@@ -181,7 +185,7 @@ def _tensors(what: str, x: np.ndarray, y: np.ndarray, *, flags: bool) -> Pair:
         raise ValueError(f"{what} must hold numbers: x is {x.dtype}, y is {y.dtype}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1:
-        raise ValueError(f"{what} has labels of shape {y.shape}, they must be (n,), one number each")
+        raise ValueError(f"{what} has labels of shape {y.shape}; they must be (n,), one a sample")
     if y.dtype.kind == "f" and not (y == np.floor(y)).all():
         raise ValueError(f"{what} has labels that are no whole numbers")
     stored = x.dtype == np.uint8 and not flags

@@ -1,4 +1,4 @@
-"""Samples in memory: checked, fingerprinted, and parted into train, validation and test by a seed."""
+"""Samples in memory: checked, fingerprinted, and parted by a seed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Split:
         return Split(self.x[rows], self.y[rows], self.index[rows])
 
     def subset(self, n: int, seed: int = 0) -> Split:
-        """`n` rows (all, if there are fewer) drawn without replacement by the seed, in their old order."""
+        """`n` rows (all, if there are fewer) drawn by the seed, in their old order."""
         require(n >= 1, "n", n, "an integer ≥ 1")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.take(order[:n].sort().values.to(self.x.device))
@@ -87,8 +87,8 @@ def check(what: str, x: Tensor, y: Tensor, classes: int, bounds: Bounds = (0.0, 
     slack = 1e-6 * (high - low)
     if least < low - slack or most > high + slack:
         raise ValueError(
-            f"{what} reaches from {least:.4g} to {most:.4g}, its bounds are [{low:g}, {high:g}]: scale "
-            "the inputs to them or say other bounds, and put normalisation into the model"
+            f"{what} reaches from {least:.4g} to {most:.4g}, its bounds are [{low:g}, {high:g}]: "
+            "scale the inputs to them or say other bounds, and put normalisation into the model"
         )
 
 
@@ -106,8 +106,9 @@ def hold_out(y: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Ten
 
     Class c gives n·count_c/total rows, rounded by the largest remainders.
 
-    >>> kept, held = hold_out(torch.tensor([0, 0, 0, 0, 1, 1, -1]), 3, torch.Generator().manual_seed(0))
-    >>> len(kept), torch.bincount(torch.tensor([0, 0, 0, 0, 1, 1])[held]).tolist()
+    >>> y = torch.tensor([0, 0, 0, 0, 1, 1, -1])
+    >>> kept, held = hold_out(y, 3, torch.Generator().manual_seed(0))
+    >>> len(kept), torch.bincount(y[held]).tolist()
     (4, [2, 1])
     """
     order = torch.randperm(len(y), generator=generator)

@@ -1,9 +1,9 @@
-"""Data that do not fit in memory: any `torch.utils.data` data set or iterable, read as the batches are needed."""
+"""Data that do not fit in memory: any `torch.utils.data` data set, read while it is used."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..part import require
 from .source import Source
-from .split import Bounds, Pair, Split, check, fingerprint, hold_out, unit
+from .split import Bounds, Pair, Split, check, fingerprint, unit
 
 Sample = tuple[Tensor, Tensor, Tensor]
 
@@ -21,8 +21,8 @@ Sample = tuple[Tensor, Tensor, Tensor]
 class Stream:
     """A split that is read while it is used; made by `from_torch`, taken by `Loader` as any split.
 
-    Samples are pairs of x (a tensor, an array, or a picture of Pillow's; uint8 is read as value/255) and an integer y
-    (-1 is unlabeled); each is checked against the bounds and classes as it comes.
+    Samples are pairs of x (a tensor, an array, or a picture of Pillow's; uint8 is value/255) and an
+    integer y (-1 is unlabeled); each is checked against bounds and classes as it comes.
     """
 
     def __init__(
@@ -59,15 +59,17 @@ class Stream:
     def read(self, plan: Sequence[Tensor], *, seed: int) -> Iterator[Sample]:
         """`(x, y, rows)` for each batch of rows, x float32; `seed` is for the reading processes."""
         source: Any = self.dataset
-        how = {} if self.in_turn else {"batch_sampler": map(Tensor.tolist, plan)}
-        chunks: Iterable[Pair] = DataLoader(
-            source,
-            **(how or {"batch_size": max((len(rows) for rows in plan), default=1)}),
-            collate_fn=collate,
-            num_workers=self.workers,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        pairs = self._joined(plan, iter(chunks)) if self.in_turn else chunks
+        draw = torch.Generator().manual_seed(seed)
+        how: dict[str, Any] = {
+            "collate_fn": collate,
+            "num_workers": self.workers,
+            "generator": draw,
+        }
+        if self.in_turn:
+            most = max(len(rows) for rows in plan)
+            pairs = self._joined(plan, iter(DataLoader(source, batch_size=most, **how)))
+        else:
+            pairs = iter(DataLoader(source, batch_sampler=_Lists(plan), **how))
         for rows, (x, y) in zip(plan, pairs, strict=True):
             check(self.name, x, y, self.classes, self.bounds)
             yield unit(x), y, rows
@@ -81,23 +83,33 @@ class Stream:
             while first + sum(len(y) for _, y in held) < stop:
                 chunk = next(chunks, None)
                 if chunk is None:
-                    raise ValueError(f"{self.name} ended before its {self.n} samples; give a smaller n")
+                    raise ValueError(f"{self.name} ended before its n = {self.n} samples")
                 held.append(chunk)
             x, y = (torch.cat(parts) for parts in zip(*held, strict=True))
             yield x[start - first : stop - first], y[start - first : stop - first]
             held, first = [(x[stop - first :], y[stop - first :])], stop
 
 
+class _Lists:
+    """A plan as `DataLoader` wants it, without a second copy of all its rows."""
+
+    def __init__(self, plan: Sequence[Tensor]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(Tensor.tolist, self.plan)
+
+
 def collate(samples: list[Any]) -> Pair:
     """A list of (x, y) to one batch.
 
     Raises:
-        ValueError: for samples that are no such pairs, labels that are no integers, or x of several shapes.
+        ValueError: for samples that are no such pairs, or x of several shapes.
     """
     try:
         pairs = [(x, operator.index(y)) for x, y in samples]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a data set must give pairs of x and an integer label ({error})") from None
+        raise ValueError(f"a data set must give pairs (x, integer label): {error}") from None
     xs = [_tensor(x) for x, _ in pairs]
     shapes = sorted({tuple(x.shape) for x in xs})
     if len(shapes) > 1:
@@ -135,7 +147,7 @@ def from_torch(
     """
     length = len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
     if n is None and length is None:
-        raise ValueError("n = None is not allowed: an iterable data set without a length needs n, samples an epoch")
+        raise ValueError("n is needed, samples an epoch: this iterable data set has no length")
     n = n if length is None or n is None else min(n, length)
     require(classes >= 2, "classes", classes, "an integer ≥ 2")
     require(n is not None and n >= 1, "n", n, "≥ 1: the data set is empty")
@@ -155,11 +167,12 @@ def streamed(
     workers: int = 0,
     name: str = "streamed",
 ) -> Source:
-    """A source whose train split is read while it is used; validation and test are read into memory.
+    """A source whose train split is read while it is used; validation and test are in memory.
 
     Arguments:
         classes: how many, or their names.
-        val: a data set, or rows (default 1,000) or share of train held out by the seed; an iterable train needs a data set.
+        val: a data set, or rows (default 1,000) or share of train held out by the seed; for an
+            iterable train it must be a data set.
         n: samples an epoch; needed for an iterable train without a length.
 
     The sha256 is over what is in memory: validation and test.
@@ -174,13 +187,14 @@ def streamed(
     whole = stream(train, "train", n)
     if val is None or isinstance(val, int | float):
         if whole.in_turn:
-            raise ValueError("val must be a data set of its own where train is an iterable: nothing can be held out")
+            raise ValueError("val must be a data set: nothing can be held out of an iterable")
         rows = 1000 if val is None else val
         rows = round(rows * len(whole)) if 0 < rows < 1 else int(rows)
-        require(1 <= rows < len(whole), "val", val, f"a data set, or rows or a share of the {len(whole)} of train")
-        kept, held = hold_out(torch.zeros(len(whole), dtype=torch.long), rows, torch.Generator().manual_seed(seed))
-        validation = whole._memory(held)
-        whole = stream(Subset(train, kept.tolist()), "train")
+        allowed = f"a data set, or rows or a share of the {len(whole)} of train"
+        require(1 <= rows < len(whole), "val", val, allowed)
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
+        validation = whole._memory(order[:rows].sort().values)
+        whole = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
     else:
         part = stream(val, "val")
         validation = part.subset(len(part))

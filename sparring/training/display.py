@@ -1,4 +1,4 @@
-"""What a person sees while it trains: live on a terminal, a plain line an epoch elsewhere; TensorBoard if asked."""
+"""What a person sees while it trains: live on a terminal, a line an epoch elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only place with the engine: start from torchrun's environment, wrap the loss, agree, write once, leave."""
+"""The only place with the engine: join what torchrun started, wrap the loss, agree, leave."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def start(device: str | torch.device | None = None) -> torch.device:
     """
     name = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device = {device!r} is not allowed: this PyTorch finds no CUDA device, use device = 'cpu'"
-        )
+        said = "this PyTorch finds no CUDA device, use device = 'cpu'"
+        raise ValueError(f"device = {device!r} is not allowed: {said}")
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if together and name.type == "cuda" and name.index is None:
         name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -59,7 +58,7 @@ def wait() -> None:
 
 
 def prepare(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with batch norm over the joint batch where the engine can: on CUDA, with several processes."""
+    """The model; with several processes on CUDA its batch norm sees the joint batch."""
     return (
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if dist.world() > 1 and device.type == "cuda"
@@ -88,7 +87,7 @@ class Minimize(nn.Module):
 
 
 def wrap(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
-    """The loss as `batch -> Loss`; with several processes, one whose gradients are averaged over them.
+    """The loss as `batch -> Loss`; its gradients are averaged over the processes.
 
     The model inside stays bare: an attack, hooks and `autograd.grad` never meet the wrapper.
     """

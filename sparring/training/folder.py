@@ -26,7 +26,8 @@ def vacant(folder: Path) -> None:
         raise RunExistsError(f"out = {str(folder)!r} is a file: a run needs a folder")
     if any((folder / name).exists() for name in FILES):
         raise RunExistsError(
-            f"there is a run in {folder} already: go on with it by resume (--resume), or give another folder (--out)"
+            f"there is a run in {folder} already: go on with it by resume (--resume), "
+            "or give another folder (--out)"
         )
 
 

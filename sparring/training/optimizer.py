@@ -32,7 +32,7 @@ def make(
     *,
     decay_norm: bool = True,
 ) -> Optimizer:
-    """The optimizer `{name, lr, …}` over the model's weights; an objective's own parameters make a second group.
+    """The optimizer `{name, lr, …}` over the model's weights and the objective's own, as a group.
 
     Arguments:
         decay_norm: let weight decay act on biases and normalisation too (tensors of one dimension).

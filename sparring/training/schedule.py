@@ -35,7 +35,7 @@ def ramp(
     since: float = 0.0,
     until: float = 1.0,
 ) -> float:
-    """A straight line from `start` at the place `since` to `end` (the base) at `until`; level outside.
+    """A straight line from `start` at `since` to `end` (the base) at `until`; level outside.
 
     >>> ramp(0.25, base=0.3, until=0.5)
     0.15
@@ -130,10 +130,11 @@ class Schedule:
     """A schedule bound to a number: `schedule(progress)` sets it and returns it.
 
     Arguments:
-        path: `"lr"` or `"optimizer.momentum"`: of every parameter group; `"weights.climb.gamma"`; or a number of the
-            objective, as `"attack.threat.eps"` (also `"threat.eps"`) or `"method.beta"`.
-        name: one of `SCHEDULES`; its keywords follow. Places on the way (`at`, `until`, `since`, `warmup`, `up`) are a
-            share of the training below 1, or epochs from 1 on.
+        table: `path`, `name`, and the keywords of that schedule. The path is `"lr"` or
+            `"optimizer.momentum"`, of every parameter group; `"weights.climb.gamma"`; or a number
+            of the objective, as `"attack.threat.eps"` (also `"threat.eps"`). The name is one of
+            `SCHEDULES`. Places on the way (`at`, `until`, `since`, `warmup`, `up`) are a share of
+            the training below 1, or epochs from 1 on.
         epochs: how many the training has.
 
     Raises:
@@ -142,25 +143,22 @@ class Schedule:
 
     def __init__(
         self,
+        table: Mapping[str, Any],
+        *,
         optimizer: Optimizer,
         objective: nn.Module,
-        *,
         epochs: int,
-        path: str,
-        name: str,
         climb: nn.Module | None = None,
         ema: nn.Module | None = None,
-        **keywords: Any,
     ) -> None:
+        keywords = dict(table)
+        self.path, name = (_said(keywords, key) for key in ("path", "name"))
         if name not in SCHEDULES:
             raise ValueError(nearest("schedule.name", name, SCHEDULES))
-        self.path = path
-        self._put, base = _target(path, optimizer, objective, SimpleNamespace(climb=climb, ema=ema))
-        known = [
-            k
-            for k in inspect.signature(SCHEDULES[name]).parameters
-            if k not in ("progress", "base")
-        ]
+        rooms = SimpleNamespace(climb=climb, ema=ema)
+        self._put, base = _target(self.path, optimizer, objective, rooms)
+        parameters = inspect.signature(SCHEDULES[name]).parameters
+        known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
             if key not in known:
                 raise ValueError(nearest(f"schedule {name}: key", key, known))
@@ -168,10 +166,8 @@ class Schedule:
                 keywords[key] = _share(key, value, epochs)
             elif key != "shape":
                 _number(f"schedule.{key}", value)
-        if name == "piecewise" and "at" not in keywords:
-            raise ValueError(
-                "schedule piecewise: at is missing; it says where the steps are, as at = [0.5, 0.75]"
-            )
+        for key, parameter in known.items():
+            require(key in keywords or parameter.default is not parameter.empty, key, None, "said")
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
         self._value(0.0)
 
@@ -179,6 +175,11 @@ class Schedule:
         value = self._value(progress)
         self._put(value)
         return value
+
+
+def _said(table: dict[str, Any], key: str) -> str:
+    require(key in table, f"schedule.{key}", None, 'said, as {path = "lr", name = "cosine"}')
+    return str(table.pop(key))
 
 
 def _share(key: str, value: Any, epochs: int) -> Any:
@@ -237,28 +238,17 @@ def _number(key: str, value: object) -> None:
 
 def bind(
     tables: Sequence[Mapping[str, Any]],
+    *,
     optimizer: Optimizer,
     objective: nn.Module,
-    *,
     epochs: int,
     climb: nn.Module | None = None,
     ema: nn.Module | None = None,
 ) -> list[Schedule]:
     """The schedules of a recipe's list of `{path, name, …}`; no two on one path."""
-    bound: list[Schedule] = []
-    for table in tables:
-        for key in ("path", "name"):
-            require(
-                key in table,
-                f"schedule.{key}",
-                table.get(key),
-                "said, as {path = 'lr', name = 'cosine'}",
-            )
-        require(
-            table["path"] not in [s.path for s in bound],
-            "schedule.path",
-            table["path"],
-            "scheduled once only",
-        )
-        bound.append(Schedule(optimizer, objective, epochs=epochs, climb=climb, ema=ema, **table))
+    given = {"optimizer": optimizer, "objective": objective, "climb": climb, "ema": ema}
+    bound = [Schedule(table, epochs=epochs, **given) for table in tables]  # type: ignore[arg-type]
+    paths = [schedule.path for schedule in bound]
+    for path in paths:
+        require(paths.count(path) == 1, "schedule.path", path, "scheduled once")
     return bound

@@ -1,4 +1,4 @@
-"""Where a training stands between two steps, what an epoch gave, and where randomness comes from."""
+"""Where a training stands, what an epoch gave, and where randomness comes from."""
 
 from __future__ import annotations
 

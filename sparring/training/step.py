@@ -56,9 +56,14 @@ class Stepper:
         self.optimizer = optimizer.make(config, self.model, self.objective, decay_norm=decay_norm)
         self.climb, self.ema = climb, None if ema is None else ema.attach(self.model)
         self.clip, self.seed = clip, seed
-        rooms = {"climb": climb, "ema": ema}
-        bound = schedule.bind(schedules, self.optimizer, self.objective, epochs=epochs, **rooms)
-        self.schedules = bound
+        self.schedules = schedule.bind(
+            schedules,
+            optimizer=self.optimizer,
+            objective=self.objective,
+            epochs=epochs,
+            climb=climb,
+            ema=ema,
+        )
 
     @property
     def averaged(self) -> nn.Module | None:

@@ -102,8 +102,8 @@ class Trainer:
             k: v for k, v in locals().items() if k not in ("self", "model", "source", "recipe")
         }
         counts = {"epochs": epochs, "batch": batch, "every": every}
-        for key, value in {**counts, "rows": rows or 1, "save_every": save_every or 1}.items():
-            require(value >= 1, key, value, "an integer ≥ 1")
+        for key, value in {**counts, "rows": rows, "save_every": save_every}.items():
+            require(value is None or value >= 1, key, value, "an integer ≥ 1")
         require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
         self.out, self.epochs, self.batch, self.every = Path(out), epochs, batch, every
@@ -182,7 +182,7 @@ class Trainer:
             self.board.close()
 
     def _epoch(self, display: Display) -> Epoch:
-        """Train one epoch, validate, write: the best weights, the log, and last what to go on from."""
+        """Train one epoch, validate, write: the best weights, the log, what to go on from."""
         self.model.train()
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             self._train(display)
