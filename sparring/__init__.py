@@ -10,18 +10,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
     from .measure import evaluate, report
+    from .recipe import Recipe
     from .run import load, train
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "__version__", "evaluate", "load", "report", "train"]
 
-HOMES = {"train": "run", "load": "run", "evaluate": "measure", "report": "measure", "Recipe": "recipe"}
+HOMES = {
+    "train": "run",
+    "load": "run",
+    "evaluate": "measure",
+    "report": "measure",
+    "Recipe": "recipe",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers is imported when it is asked for, so that the command line starts at once."""
+    """Import what is asked for, when it is, so that the command line starts at once."""
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{HOMES[name]}", __name__), name)

@@ -37,14 +37,17 @@ def _named(room: str) -> Callable[[], Mapping[str, object]]:
 
 
 def _recipes() -> dict[str, str]:
-    firsts = {name: (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0] for name in recipe.names()}
+    firsts = {
+        name: (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
+        for name in recipe.names()
+    }
     return {name: line.removeprefix("# ") for name, line in firsts.items()}
 
 
 KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
     "recipes": _recipes,
     "models": lambda: models.NETWORKS,
-    "data": lambda: {name: "" for name in data.names()},
+    "data": lambda: dict.fromkeys(data.names(), ""),
     "attacks": _named("attack"),
     "threats": _named("threat"),
     "methods": _named("method"),
@@ -64,7 +67,7 @@ def listing(kind: str | None = None) -> str:
     """Names with a line on each, of one kind or of all.
 
     >>> print(listing("risks"))
-    Mean  The plain expectation: ρ(u) = Σ w_i u_i / Σ w_i.
+    Mean  ρ(u) = Σ w_i u_i / Σ w_i with u = loss − price·cost, over the joint batch of all processes
     """
     if kind is None:
         return "\n\n".join(f"{k}\n{_indent(listing(k))}" for k in KINDS)
@@ -76,10 +79,11 @@ def listing(kind: str | None = None) -> str:
 
 
 def _line(thing: object) -> str:
-    if isinstance(thing, str):
-        return thing
-    text = inspect.getdoc(getattr(thing, "func", thing)) or ""
-    return text.splitlines()[0] if text else ""
+    """A line on it: its own, or the first sentence of its docstring."""
+    if isinstance(thing, evaluation.Suite):
+        return thing.line
+    text = thing if isinstance(thing, str) else inspect.getdoc(getattr(thing, "func", thing)) or ""
+    return re.split(r"\. |\n", text)[0].rstrip(".") if not isinstance(thing, str) else text
 
 
 def _indent(text: str) -> str:
@@ -93,7 +97,7 @@ def entries() -> dict[str, str]:
 
 
 def cite(name: str) -> str:
-    """BibTeX of the papers behind a recipe (a name, file or run folder), a piece, a data set, a network or a key.
+    """BibTeX of the papers behind a recipe (name, file or run folder), piece, data set or key.
 
     >>> print(cite("MART").splitlines()[0])
     @inproceedings{wang2020mart,
@@ -105,13 +109,21 @@ def cite(name: str) -> str:
 
 def papers(name: str) -> list[str]:
     """The keys of the papers behind a recipe or a piece, each once."""
-    everything = {n: p for kind in ("attack", "threat", "method", "risk", "climb", "ema") for n, p in pieces(kind).items()}
+    everything = {
+        n: p
+        for kind in ("attack", "threat", "method", "risk", "climb", "ema")
+        for n, p in pieces(kind).items()
+    }
     own = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
     if name in everything or name in PAPERS:
         keys = [own[name]]
     elif name in recipe.names() or Path(name).exists():
         tables = recipe.load(name).tables
-        used = [tables[t]["name"] for t in ("attack", "threat", "method", "risk", "model", "data") if t in tables]
+        used = [
+            tables[t]["name"]
+            for t in ("attack", "threat", "method", "risk", "model", "data")
+            if t in tables
+        ]
         used += [piece["name"] for piece in tables["weights"].values()]
         keys = [tables["recipe"]["paper"], *(own.get(n) for n in used)]
     else:

@@ -1,22 +1,27 @@
-"""The command line: train · evaluate · report · list · cite. Each command calls one function of the library."""
+"""The command line: train · evaluate · report · list · cite. Each calls one function of ours."""
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 app = typer.Typer(
     name="sparring",
     help="Train classifiers against an adversary, and measure honestly what that bought.",
-    epilog="A first session: sparring train digits-mart · sparring evaluate runs/digits-mart · sparring report runs/*",
+    epilog="A first session: sparring train digits-mart · "
+    "sparring evaluate runs/digits-mart · sparring report runs/*",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,53 +30,93 @@ app = typer.Typer(
 
 Set = Annotated[
     list[str],
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change the recipe, as train.epochs=3 or method=MART. Repeatable."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change the recipe, as train.epochs=3 or method=MART. Repeatable.",
+    ),
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help='Allow pieces from outside, named "module:Class". Loading them runs their code.')
+    bool,
+    typer.Option(
+        "--trust",
+        help='Allow pieces from outside, named "module:Class". Loading them runs their code.',
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
+]
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """Print the version, or go on."""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         print(f"sparring {__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """What every command takes; `main` looks for `--debug` itself, wherever it stands."""
+
+
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see: sparring list recipes) or a .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe (see: sparring list recipes) or a .toml file.")
+    ],
     out: Annotated[Path | None, typer.Option(help="The run folder. By default runs/NAME.")] = None,
-    set: Set = [],  # noqa: A002, B006
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    set: Set = [],  # noqa: B006
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder.")
+    ] = False,
     trust: Trust = False,
     device: Device = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and draws; the recipe's by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and draws; the recipe's by default.")
+    ] = None,
 ) -> None:
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights."""
     from . import run
 
     changes = set if seed is None else [*set, f"recipe.seed={seed}"]
-    print(run.train(recipe, out=out, set=changes, resume=resume, trust=trust, device=device, progress=True))
+    folder = run.train(
+        recipe, out=out, set=changes, resume=resume, trust=trust, device=device, progress=True
+    )
+    if os.environ.get("RANK", "0") == "0":
+        print(folder)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run folder; or a file of weights, with --recipe.", metavar="RUN")],
-    suite: Annotated[str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")] = None,
+    model: Annotated[
+        Path,
+        typer.Argument(help="A run folder; or a file of weights, with --recipe.", metavar="RUN"),
+    ],
+    suite: Annotated[
+        str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")
+    ] = None,
     eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],  # noqa: B006
-    n: Annotated[int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")] = None,
+    n: Annotated[
+        int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")
+    ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16 inside the attacks.")] = "float32",
-    recipe: Annotated[str | None, typer.Option(help="The recipe of a model trained elsewhere.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The result's file. By default RUN/results/SUITE-SPLIT.json.")] = None,
-    set: Set = [],  # noqa: A002, B006
+    precision: Annotated[
+        str, typer.Option(help="float32 or bfloat16 inside the attacks.")
+    ] = "float32",
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe of a model trained elsewhere.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The result's file. By default RUN/results/SUITE-SPLIT.json."),
+    ] = None,
+    set: Set = [],  # noqa: B006
     trust: Trust = False,
     device: Device = None,
 ) -> None:
@@ -97,8 +142,14 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders or result files; several are compared.", metavar="RUN...")],
-    out: Annotated[Path | None, typer.Option(help="The page. By default report.html in the run, or here for several.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders or result files; several are compared.", metavar="RUN..."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page. By default report.html in the run, or here for several."),
+    ] = None,
 ) -> None:
     """Print the table of results, and write them as one page that needs no network."""
     from . import measure, reporting
@@ -119,7 +170,9 @@ def list_(
 
 
 @app.command()
-def cite(name: Annotated[str, typer.Argument(help="A recipe, a run folder, or a piece, as TRADES.")]) -> None:
+def cite(
+    name: Annotated[str, typer.Argument(help="A recipe, a run folder, or a piece, as TRADES.")],
+) -> None:
     """Print the BibTeX of the papers behind a recipe or a piece."""
     from . import catalogue
 
@@ -130,7 +183,7 @@ def main() -> None:
     """Run the command line: 0 done, 2 a mistake of the caller's, 1 a failure, 130 interrupted."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app(arguments)
+        app(arguments, prog_name="sparring")
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -145,10 +198,12 @@ def explain(error: Exception, mistake: bool) -> None:
 
     more = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
     said = str(error) or type(error).__name__
-    console(error=True).print(Text("Error: ", "bold red") + Text(f"{said}{more}", "red"), soft_wrap=True)
+    console(error=True).print(
+        Text("Error: ", "bold red") + Text(f"{said}{more}", "red"), soft_wrap=True
+    )
 
 
-def console(*, error: bool = False):
+def console(*, error: bool = False) -> Console:
     """Where tables go, or messages of errors."""
     from rich.console import Console
 

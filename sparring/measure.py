@@ -28,19 +28,19 @@ def evaluate(
     precision: str = "float32",
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
-    set: Overrides = (),  # noqa: A002
+    set: Overrides = (),
     trust: bool = False,
     device: str | None = None,
     progress: bool = False,
 ) -> Result:
-    """Measure a model under attack, on the data and in the threat of its recipe; a run's result stays in its folder.
+    """Measure a model under attack, on the data and in the threat of its recipe.
 
     Arguments:
         model: a run folder; or, with `recipe`, a file of weights or a model trained elsewhere.
         suite, eps, n: those of the recipe's `[evaluation]` where omitted; eps in input units.
         split: `"test"`, `"val"` or `"train"`.
         precision: inside the attacks; successes are confirmed in float32.
-        recipe: a shipped recipe's name, a file or a `Recipe`: data, network and threat of a model that is no run.
+        recipe: a name, a file or a `Recipe`: data, network and threat of what is no run folder.
         out: the result's file; `RUN/results/SUITE-SPLIT.json` for a run when omitted.
         set, trust: as in `sparring.recipe.load`.
         device: the best there is when omitted.
@@ -48,21 +48,26 @@ def evaluate(
     """
     run = None if isinstance(model, nn.Module) or Path(model).is_file() else folder(model)
     if run is None and recipe is None:
-        raise ValueError("recipe is missing: a model that is no run folder needs --recipe, for its data, network and threat")
+        raise ValueError(
+            "recipe is missing: a model that is no run folder needs --recipe, "
+            "for its data, network and threat"
+        )
     origin = run if recipe is None else recipe
     assert origin is not None
     plan = origin if isinstance(origin, Recipe) else recipes.load(origin, set=set, trust=trust)
     asked = plan.tables["evaluation"]
-    suite = asked["suite"] if suite is None else suite
+    chosen: str = asked["suite"] if suite is None else suite
     source = plan.source()
     plan = plan.fitted(source)
     if run is not None and out is None:
-        out = run / "results" / f"{suite}-{split}.json"
+        out = run / "results" / f"{chosen}-{split}.json"
     return evaluation.evaluate(
-        model if isinstance(model, nn.Module) else weighted(plan, run / BEST if run else Path(model)),
+        model
+        if isinstance(model, nn.Module)
+        else weighted(plan, run / BEST if run else Path(model)),
         source,
         plan.threat() or "Linf",
-        suite,
+        chosen,
         eps=asked.get("eps") if eps is None else eps,
         split=split,
         n=asked.get("n") if n is None else n,
@@ -80,12 +85,21 @@ def evaluate(
 def history(run: Path) -> dict[str, Any]:
     """What the folder says of the training: seconds, epochs, device and the log's rows."""
     log = files.log(run)
-    machine = json.loads((run / MACHINE).read_text(encoding="utf-8")) if (run / MACHINE).is_file() else {}
-    return {"seconds": log[-1]["seconds"] if log else 0.0, "epochs": len(log), **machine, "log": log}
+    machine = (
+        json.loads((run / MACHINE).read_text(encoding="utf-8")) if (run / MACHINE).is_file() else {}
+    )
+    return {
+        "seconds": log[-1]["seconds"] if log else 0.0,
+        "epochs": len(log),
+        **machine,
+        "log": log,
+    }
 
 
-def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> tuple[list[Result], Path]:
-    """Write the results of runs as one page that needs no network; the results, and where the page is.
+def report(
+    runs: Sequence[str | Path], *, out: str | Path | None = None
+) -> tuple[list[Result], Path]:
+    """Write the results of runs as one page that needs no network; results and page's path.
 
     Arguments:
         runs: run folders, each with the results in it, or single result files.

@@ -1,4 +1,4 @@
-"""A recipe: which pieces, with which numbers. Read from TOML, checked, completed with every default, built."""
+"""A recipe: which pieces, with which numbers. Read from TOML, checked, completed, built."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recipe:
     """A checked recipe.
 
     Arguments:
-        tables: its resolved form: plain values, with every default filled in; `load(tables)` gives it back.
+        tables: its resolved form: plain values, every default filled in; `load(tables)` equals it.
         trust: pieces from outside, named "module:Class", may be loaded.
     """
 
@@ -60,7 +60,9 @@ class Recipe:
 
     def source(self) -> data.Source:
         """Read the data."""
-        return data.load(**{key: value for key, value in self.tables["data"].items() if key != "augment"})
+        return data.load(
+            **{key: value for key, value in self.tables["data"].items() if key != "augment"}
+        )
 
     def network(self) -> nn.Module:
         """The model with the seed's fresh weights; the global random state stays as it was."""
@@ -69,14 +71,22 @@ class Recipe:
             return models.build(**self.tables["model"], trust=self.trust)
 
     def fitted(self, source: data.Source) -> Recipe:
-        """The recipe with the model's `shape` and `classes` from the data, so that a run can be loaded without them.
+        """The recipe with the model's `shape` and `classes`, so that a run loads without its data.
 
         Raises:
             ValueError: if model or threat do not fit the data.
         """
-        model, found = self.tables["model"], {"shape": list(source.shape), "classes": source.classes}
+        model, found = (
+            self.tables["model"],
+            {"shape": list(source.shape), "classes": source.classes},
+        )
         for key, value in found.items():
-            require(model.get(key, value) == value, f"model.{key}", model.get(key), f"{value} for {source.name}")
+            require(
+                model.get(key, value) == value,
+                f"model.{key}",
+                model.get(key),
+                f"{value} for {source.name}",
+            )
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = self.tables.get("threat", {}).get(key, bound)
             require(value == bound, f"threat.{key}", value, f"{bound}, the bound of {source.name}")
@@ -98,35 +108,49 @@ class Recipe:
         """The arguments of `Trainer` beside model, objective and source."""
         given = {room: self._make(room, "weights") for room in self.tables["weights"]}
         pieces = self.tables["data"]["augment"]
-        given["augment"] = [make("augment", t, f"data.augment.{k}", trust=self.trust) for k, t in enumerate(pieces)]
+        given["augment"] = [
+            make("augment", t, f"data.augment.{k}", trust=self.trust) for k, t in enumerate(pieces)
+        ]
         given["validation"] = self._attack("validation")
-        chosen = {key: value for key, value in self.tables["validation"].items() if key in ("rows", "every")}
+        chosen = {
+            key: value
+            for key, value in self.tables["validation"].items()
+            if key in ("rows", "every")
+        }
         return {**self.tables["train"], **chosen, **given, "seed": self.seed, "recipe": self.tables}
 
     def threat(self, table: str = "evaluation") -> Any:
-        """The threat trained against (`"threat"`), or that of `"validation"` or `"evaluation"`; None if there is none."""
+        """The threat of `"evaluation"` or `"validation"`, or the one trained against, or None."""
         tables = self.tables if table == "threat" else self.tables[table]
-        return self._make("threat", "" if table == "threat" else table) if "threat" in tables else None
+        return (
+            self._make("threat", "" if table == "threat" else table) if "threat" in tables else None
+        )
 
     def _attack(self, table: str = "") -> Any:
         tables = self.tables[table] if table else self.tables
-        return self._make("attack", table, threat=self.threat(table or "threat")) if "attack" in tables else None
+        return (
+            self._make("attack", table, threat=self.threat(table or "threat"))
+            if "attack" in tables
+            else None
+        )
 
     def _make(self, room: str, table: str = "", **given: Any) -> Any:
         tables, path = (self.tables[table], f"{table}.{room}") if table else (self.tables, room)
         return make(room, tables[room], path, trust=self.trust, **given)
 
 
-def load(source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False) -> Recipe:
+def load(
+    source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False
+) -> Recipe:
     """The recipe of that name, file, run folder or table, checked and complete.
 
     Arguments:
         source: one of `names()`, a `.toml` file, a run folder, or the tables themselves.
-        set: changes by dotted path, as `["train.epochs=3"]` (values in TOML; a bare word is a string) or a mapping.
+        set: changes by dotted path, as `["train.epochs=3"]` (TOML or bare words), or a mapping.
         trust: allow pieces from outside, named "module:Class"; loading them runs their code.
 
     Raises:
-        ValueError: for a name, key, type or range that does not exist; with the path, the nearest and what there is.
+        ValueError: for a wrong name, key, type or range; with its path, the nearest and what is.
 
     >>> load("digits-mart", set=["method.beta=2"]).tables["method"]
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
@@ -135,7 +159,8 @@ def load(source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: 
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
-    recipe.objective(), recipe.trainer()  # constructors say what is out of range
+    for build in (recipe.objective, recipe.trainer, recipe.threat):
+        build()  # constructors say what is out of range
     return recipe
 
 
@@ -145,7 +170,7 @@ def names() -> list[str]:
 
 
 def read(source: str | Path) -> dict[str, Table]:
-    """The tables of a shipped recipe, a file, or a run folder; its name is the file's when it gives none."""
+    """The tables of a shipped recipe, a file or a run folder; named after the file by default."""
     path = Path(source)
     path = path / "recipe.toml" if path.is_dir() else path
     if str(source) in names():
@@ -153,7 +178,9 @@ def read(source: str | Path) -> dict[str, Table]:
     elif not path.is_file():
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise FileNotFoundError(f"there is no recipe at {path}")
-        raise ValueError(nearest("recipe", str(source), names()) + "; or give the path of a .toml file")
+        raise ValueError(
+            nearest("recipe", str(source), names()) + "; or give the path of a .toml file"
+        )
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -180,23 +207,32 @@ def override(text: str) -> tuple[str, Any]:
 
 
 def put(tables: dict[str, Table], path: str, value: Any) -> None:
-    """Set the value at a dotted path in place; numbers are places in a list, `attack.threat` is `[threat]`.
+    """Set the value at a dotted path; numbers are places in a list, `attack.threat` is `[threat]`.
 
     >>> tables = {"data": {"augment": [{"name": "Shift"}]}}
     >>> put(tables, "data.augment.0.pixels", 1)
     >>> tables
     {'data': {'augment': [{'name': 'Shift', 'pixels': 1}]}}
     """
-    keys: list[Any] = path.removeprefix("attack.").split(".") if path.startswith("attack.threat") else path.split(".")
+    bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
+    keys = bare.split(".")
     here: Any = tables
-    for place, key in enumerate(keys):
-        key = int(key) if isinstance(here, list) and key.isdecimal() else key
-        if not isinstance(here, dict) and not (isinstance(here, list) and isinstance(key, int) and key < len(here)):
-            raise ValueError(f"set = {path!r} is not allowed: there is nothing at {'.'.join(keys[: place + 1])}")
-        if place == len(keys) - 1:
-            here[key] = value
-        elif isinstance(here, dict):
-            below = here.setdefault(key, {})
-            here[key] = here = {"name": below} if isinstance(below, str) else below
-        else:
-            here = here[key]
+    for key in keys[:-1]:
+        spot = _inside(here, key, path)
+        below = here.setdefault(spot, {}) if isinstance(here, dict) else here[spot]
+        here[spot] = {"name": below} if isinstance(below, str) else below
+        here = here[spot]
+    here[_inside(here, keys[-1], path)] = value
+
+
+def _inside(here: Any, key: str, path: str) -> Any:
+    """The key as it is used in a table, or the place in a list.
+
+    Raises:
+        ValueError: if there is no such place.
+    """
+    if isinstance(here, dict) and not key.isdecimal():
+        return key
+    if isinstance(here, list) and key.isdecimal() and int(key) < len(here):
+        return int(key)
+    raise ValueError(f"set = {path!r} is not allowed: there is nothing at {key!r}")

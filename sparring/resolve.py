@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from . import data, models
+from .evaluation import SUITES
 from .objective import Objective
-from .part import nearest
+from .part import nearest, require
 from .schema import Table, check, complete, foreign, named
 from .training import Trainer
 from .training import optimizer as optimizers
@@ -17,17 +18,38 @@ from .training.schedule import SCHEDULES
 
 DEFAULTS = {"risk": "Mean"}
 PIECES = ("threat", "attack", "method", "risk")
-TABLES = ("recipe", "data", "model", *PIECES, "objective", "weights", "train", "validation", "evaluation")
-FROM_TABLES = ("model", "objective", "source", "augment", "climb", "ema", "validation", "rows", "every", "seed")
+TABLES = (
+    "recipe",
+    "data",
+    "model",
+    *PIECES,
+    "objective",
+    "weights",
+    "train",
+    "validation",
+    "evaluation",
+)
+FROM_TABLES = (
+    "model",
+    "objective",
+    "source",
+    "augment",
+    "climb",
+    "ema",
+    "validation",
+    "rows",
+    "every",
+    "seed",
+)
 FROM_RUN = ("out", "recipe", "resume", "progress")
 FROM_SCHEDULES = ("progress", "base")
 
 
 def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Table]:
-    """The tables in order and complete: plain values only, and `resolve` leaves its own result as it is.
+    """The tables in order and complete, in plain values; `resolve` leaves its own result as it is.
 
     Raises:
-        ValueError: for a name, key, type or missing value; with the path, the nearest and what there is.
+        ValueError: for a wrong name, key or type; with the path, the nearest and what there is.
     """
     for name, table in tables.items():
         if name not in TABLES:
@@ -39,10 +61,13 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     out["data"], out["model"] = _data(given["data"], trust), _model(given["model"], trust)
     for room in PIECES:
         if room in tables or room in ("method", "risk"):
-            out[room] = complete(room, tables.get(room, DEFAULTS.get(room, {})), room, trust=trust)
+            kind = "maximizer" if room == "attack" else room
+            out[room] = complete(kind, tables.get(room, DEFAULTS.get(room, {})), room, trust=trust)
     if "attack" in out and "threat" not in out:
         raise ValueError("threat is missing: [attack] needs to know where it may go")
-    out["objective"] = check(Objective, given["objective"], "objective", without=("attack", "method", "risk"))
+    out["objective"] = check(
+        Objective, given["objective"], "objective", without=("attack", "method", "risk")
+    )
     out["weights"] = check(_weights, given["weights"], "weights")
     for room, table in out["weights"].items():
         out["weights"][room] = complete(room, table, f"weights.{room}", trust=trust)
@@ -72,25 +97,33 @@ def _scheduled(*, path: str) -> None:
     """The key of a schedule that is not its function's."""
 
 
-def _validated(*, attack: Any = None, threat: Any = None, rows: int | None = None, every: int = 1) -> None:
+def _validated(
+    *, attack: Any = None, threat: Any = None, rows: int | None = None, every: int = 1
+) -> None:
     """The keys of `[validation]`: what chooses the best epoch, on how many rows, how often."""
 
 
 def _measured(
-    *, suite: str = "pgd", threat: Any = None, eps: list[float] | float | None = None, n: int | None = None
+    *,
+    suite: str = "pgd",
+    threat: Any = None,
+    eps: list[float] | float | None = None,
+    n: int | None = None,
 ) -> None:
     """The keys of `[evaluation]`."""
 
 
 def _data(table: Table, trust: bool) -> Table:
-    """`[data]`: a source by name or path, its arguments, and the augmentations of training batches."""
+    """`[data]`: a source by name or path, its arguments, and training's augmentations."""
     found = named(data.load, table, "data", also=(_augmented,))
     pieces = enumerate(found["augment"])
-    return found | {"augment": [complete("augment", t, f"data.augment.{k}", trust=trust) for k, t in pieces]}
+    return found | {
+        "augment": [complete("augment", t, f"data.augment.{k}", trust=trust) for k, t in pieces]
+    }
 
 
 def _model(table: Table, trust: bool) -> Table:
-    """`[model]`: a network by name, its normalisation and own arguments; its shapes once the data are known."""
+    """`[model]`: a network by name, its normalisation, own arguments, and shapes once known."""
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
         foreign(name, "model", trust=trust)
@@ -104,7 +137,9 @@ def _train(table: Table) -> Table:
     """`[train]`, with the optimizer's and the schedules' own arguments."""
     found = check(Trainer, table, "train", without=(*FROM_TABLES, *FROM_RUN))
     found["optimizer"] = _optimizer(found["optimizer"])
-    found["schedule"] = [_schedule(t, f"train.schedule.{k}") for k, t in enumerate(found["schedule"])]
+    found["schedule"] = [
+        _schedule(t, f"train.schedule.{k}") for k, t in enumerate(found["schedule"])
+    ]
     return found
 
 
@@ -132,23 +167,36 @@ def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
     if threat is None:
         raise ValueError("validation.threat is missing: its attack needs to know where it may go")
     attack = complete("attack", found["attack"], "validation.attack", trust=trust)
-    return found | {"attack": attack, "threat": complete("threat", threat, "validation.threat", trust=trust)}
+    return found | {
+        "attack": attack,
+        "threat": complete("threat", threat, "validation.threat", trust=trust),
+    }
 
 
 def _evaluation(table: Table, trained: Table | None, trust: bool) -> Table:
-    """`[evaluation]`; threat and eps are those trained against when omitted, the threat stands at the largest eps."""
+    """`[evaluation]`; threat (at its largest eps) and eps are those trained against if omitted."""
     found = check(_measured, table, "evaluation", without=())
     threat = found.pop("threat", _afresh(trained))
     radii = found.pop("eps", [])
     radii = radii if isinstance(radii, list) else [radii]
+    require(all(eps >= 0 for eps in radii), "evaluation.eps", radii, "radii ≥ 0 in input units")
+    if found["suite"] not in SUITES:
+        raise ValueError(nearest("evaluation.suite", found["suite"], SUITES))
     if threat is None:
         return found
     threat = {"name": threat} if isinstance(threat, str) else threat
-    threat = complete("threat", {**threat, **({"eps": max(radii)} if radii else {})}, "evaluation.threat", trust=trust)
+    threat = complete(
+        "threat",
+        {**threat, **({"eps": max(radii)} if radii else {})},
+        "evaluation.threat",
+        trust=trust,
+    )
     radii = radii or [threat[key] for key in ("eps",) if key in threat]
     return {**found, "threat": threat, "eps": radii}
 
 
 def _afresh(threat: Table | None) -> Table | None:
     """The threat trained against, but searched from its usual start."""
-    return None if threat is None else {key: value for key, value in threat.items() if key != "init"}
+    return (
+        None if threat is None else {key: value for key, value in threat.items() if key != "init"}
+    )

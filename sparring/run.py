@@ -23,7 +23,7 @@ def train(
     recipe: str | Path | Recipe,
     *,
     out: str | Path | None = None,
-    set: Overrides = (),  # noqa: A002
+    set: Overrides = (),
     resume: bool = False,
     trust: bool = False,
     device: str | None = None,
@@ -55,7 +55,7 @@ def train(
 
 
 def load(run: str | Path, *, trust: bool = False) -> nn.Module:
-    """The model of a run with its best weights, in eval mode, on the CPU. Runs no code of the folder's.
+    """The model of a run with its best weights, in eval mode, on the CPU; runs no code of its.
 
     Raises:
         ValueError: if its recipe names pieces from outside, unless `trust`.
@@ -75,7 +75,9 @@ def folder(run: str | Path) -> Path:
 def weighted(plan: Recipe, weights: Path) -> nn.Module:
     """The network of a recipe with the weights of a file, in eval mode."""
     if not weights.is_file():
-        raise FileNotFoundError(f"there are no weights at {weights}: the run may not have ended its first epoch")
+        raise FileNotFoundError(
+            f"there are no weights at {weights}: the run may not have ended its first epoch"
+        )
     model = plan.network()
     load_weights(model, weights)
     return model.eval()

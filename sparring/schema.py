@@ -1,4 +1,4 @@
-"""What a recipe may say: the names of our pieces, and the arguments of whatever makes them, checked before they run."""
+"""What a recipe may say: the names of our pieces, and the arguments of what makes them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ Table = dict[str, Any]
 ROOMS = {
     "threat": (threats, threats.Threat),
     "attack": (attacks, attacks.Attack),
+    "maximizer": (attacks, attacks.Maximizer),  # the attacks that can train
     "method": (methods, methods.Method),
     "risk": (risks, risks.Risk),
     "climb": (weights, weights.Climb),
@@ -34,20 +35,24 @@ GIVEN = ("self", "threat", "shape", "classes")
 
 
 def pieces(room: str) -> dict[str, Maker]:
-    """The public pieces of a room by name: classes that no other one inherits, and functions that make them.
+    """The public pieces of a room by name: classes that no other inherits, and functions.
 
-    >>> sorted(pieces("threat"))
+    >>> list(pieces("threat"))
     ['Box', 'L1', 'L2', 'Linf']
     """
     module, base = ROOMS[room]
     public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
     classes = {n: p for n, p in public.items() if inspect.isclass(p) and issubclass(p, base)}
-    leaves = {n: p for n, p in classes.items() if sum(issubclass(q, p) for q in classes.values()) == 1}
-    return leaves | {n: p for n, p in public.items() if not inspect.isclass(p)}
+    leaves = {
+        n: p for n, p in classes.items() if sum(issubclass(q, p) for q in classes.values()) == 1
+    }
+    return dict(
+        sorted((leaves | {n: p for n, p in public.items() if not inspect.isclass(p)}).items())
+    )
 
 
 def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
-    """What makes the piece called `name`: one of ours, or "module:Class" from outside where `trust` says so.
+    """What makes the piece called `name`: one of ours, or, with `trust`, "module:Class".
 
     Raises:
         ValueError: for a name that does not exist, or a foreign one without trust.
@@ -65,7 +70,7 @@ def foreign(name: str, path: str, *, trust: bool) -> Maker:
 
     >>> foreign("os:remove", "attack", trust=False)
     Traceback (most recent call last):
-    ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; if you know what it ...
+    ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; ...
     """
     if not trust:
         raise ValueError(
@@ -97,7 +102,14 @@ def complete(room: str, table: object, path: str, *, trust: bool = False) -> Tab
     return named(maker(room, table["name"], path, trust=trust), table, path)
 
 
-def named(make: Maker, table: object, path: str, *, also: Iterable[Maker] = (), without: Iterable[str] = GIVEN) -> Table:
+def named(
+    make: Maker,
+    table: object,
+    path: str,
+    *,
+    also: Iterable[Maker] = (),
+    without: Iterable[str] = GIVEN,
+) -> Table:
     """As `check`, for a table that has a name beside the arguments; the name comes first."""
 
     def name(*, name: str) -> None: ...
@@ -110,14 +122,14 @@ def make(room: str, table: Table, path: str, *, trust: bool = False, **given: An
     """The piece a table describes; `given` are the arguments that are pieces themselves.
 
     Raises:
-        ValueError: what the constructor says of a number out of range, with the dotted path in front.
+        ValueError: what the constructor says of a number out of range, with its path.
     """
     values = {key: value for key, value in table.items() if key != "name"}
     with located(path):
         return maker(room, table["name"], path, trust=trust)(**values, **given)
 
 
-class located:  # noqa: N801
+class located:
     """Context: a `ValueError` raised inside says at which path of the recipe.
 
     >>> with located("attack"):
@@ -150,9 +162,14 @@ def arguments(make: Maker, *, without: Iterable[str] = GIVEN) -> dict[str, inspe
 
 
 def check(
-    make: Maker, values: object, path: str, *, also: Iterable[Maker] = (), without: Iterable[str] = GIVEN
+    make: Maker,
+    values: object,
+    path: str,
+    *,
+    also: Iterable[Maker] = (),
+    without: Iterable[str] = GIVEN,
 ) -> Table:
-    """`values` checked against the signature of `make`, with every default filled in; what is None is left out.
+    """`values` checked against the signature of `make`, defaults filled in, None left out.
 
     Arguments:
         also: more functions whose arguments are allowed; the last one counts.
@@ -166,7 +183,7 @@ def check(
     {'steps': 3, 'size': 1.0}
     >>> check(make, {"step": 3, "steps": 1}, "attack")
     Traceback (most recent call last):
-    ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? There are: attack.size, attack.steps
+    ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? ...
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
@@ -177,8 +194,12 @@ def check(
         found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
     except pydantic.ValidationError as error:
         names = [f"{path}.{n}" for n in known]
-        raise ValueError("\n".join(_told(e, path, names) for e in error.errors(include_url=False))) from None
-    filled = {name: getattr(found, f"arg_{name}") for name in known} | (found.__pydantic_extra__ or {})
+        raise ValueError(
+            "\n".join(_told(e, path, names) for e in error.errors(include_url=False))
+        ) from None
+    filled = {name: getattr(found, f"arg_{name}") for name in known} | (
+        found.__pydantic_extra__ or {}
+    )
     return {name: plain(v) for name, v in filled.items() if v is not None and _is_plain(v)}
 
 
@@ -186,14 +207,17 @@ def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.
     """Fields are prefixed, so that no argument meets a name of pydantic's own."""
     config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True)  # type: ignore[typeddict-item]
     fields: dict[str, Any] = {
-        f"arg_{n}": (_annotation(p), pydantic.Field(... if p.default is p.empty else p.default, alias=n))
+        f"arg_{n}": (
+            _annotation(p),
+            pydantic.Field(... if p.default is p.empty else p.default, alias=n),
+        )
         for n, p in known.items()
     }
     return pydantic.create_model("Arguments", __config__=config, **fields)
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
-    """The type to check against; anything goes where there is none, or where TOML has no such value."""
+    """The type to check against; Any where there is none, or where TOML has no such value."""
     kind = parameter.annotation
     if kind is parameter.empty or isinstance(kind, str):
         return Any
@@ -215,7 +239,9 @@ def _json(values: Mapping[str, Any], path: str) -> bytes:
 
 def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
     """One of pydantic's errors in our words."""
-    key = ".".join([path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())])
+    key = ".".join(
+        [path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())]
+    )
     if error["type"] == "extra_forbidden":
         return nearest("key", key, names)
     if error["type"] == "missing":

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, and one session from training to the report."""
+"""The command line: output, exit codes, one session from training to report."""
 
 import subprocess
 import sys
@@ -11,7 +11,16 @@ from safetensors.torch import load_file
 import sparring
 from sparring import cli
 
-TINY = ["--set", "train.epochs=1", "--set", "attack.steps=1", "--set", "model={name='mlp', hidden=[8]}", "--set", "train.batch=500"]
+TINY = [
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "attack.steps=1",
+    "--set",
+    "model={name='mlp', hidden=[8]}",
+    "--set",
+    "train.batch=500",
+]
 
 
 def call(*arguments, capsys, code=0):
@@ -28,14 +37,18 @@ def call(*arguments, capsys, code=0):
 
 
 def test_help_starts_without_torch():
-    program = "import sys, sparring.cli; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    program = (
+        "import sys, sparring.cli; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_help_is_quick():
     def seconds():
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "sparring", "--help"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "sparring", "--help"], check=True, capture_output=True
+        )
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(3)) < 1.5  # 0.25 on a quiet machine
@@ -100,7 +113,19 @@ def test_an_interrupt_exits_with_130(capsys, monkeypatch):
 
 def test_list(capsys):
     everything = call("list", capsys=capsys)
-    for name in ("digits-mart", "wrn-34-10", "fashion-mnist", "FGSM", "Linf", "TRADES", "Mean", "AWP", "EMA", "Shift", "quick"):
+    for name in (
+        "digits-mart",
+        "wrn-34-10",
+        "fashion-mnist",
+        "FGSM",
+        "Linf",
+        "TRADES",
+        "Mean",
+        "AWP",
+        "EMA",
+        "Shift",
+        "quick",
+    ):
         assert name in everything
     assert call("list", "methods", capsys=capsys).split()[0] == "AT"
 
@@ -118,14 +143,27 @@ def test_cite(capsys):
 def run(tmp_path_factory) -> Path:
     """One small run, trained through the command line."""
     out = tmp_path_factory.mktemp("runs") / "digits"
-    command = [sys.executable, "-m", "sparring", "train", "digits-mart", "--out", str(out), "--seed", "3", *TINY]
+    command = [
+        sys.executable,
+        "-m",
+        "sparring",
+        "train",
+        "digits-mart",
+        "--out",
+        str(out),
+        "--seed",
+        "3",
+        *TINY,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
 
 
 def test_train_leaves_a_run_folder(run):
-    assert {"recipe.toml", "log.jsonl", "last.pt", "best.safetensors"} <= {p.name for p in run.iterdir()}
+    assert {"recipe.toml", "log.jsonl", "last.pt", "best.safetensors"} <= {
+        p.name for p in run.iterdir()
+    }
     tables = sparring.recipe.load(run).tables
     assert tables["recipe"] == {"name": "digits-mart", "paper": "wang2020mart", "seed": 3}
     assert tables["model"]["shape"] == [1, 8, 8]
@@ -154,13 +192,34 @@ def test_a_run_that_names_foreign_code_does_not_load(run, tmp_path):
 
 
 def test_evaluate_and_report(run, tmp_path, capsys):
-    text = call("evaluate", run, "--suite", "quick", "--eps", "0.05", "--eps", "0.1", "--n", "40", capsys=capsys)
+    text = call(
+        "evaluate",
+        run,
+        "--suite",
+        "quick",
+        "--eps",
+        "0.05",
+        "--eps",
+        "0.1",
+        "--n",
+        "40",
+        capsys=capsys,
+    )
     assert "clean" in text
     assert (run / "results" / "quick-test.json").is_file()
     weights = call(
         "evaluate",
         run / "best.safetensors",
-        *("--recipe", run / "recipe.toml", "--suite", "quick", "--n", "40", "--out", tmp_path / "other.json"),
+        *(
+            "--recipe",
+            run / "recipe.toml",
+            "--suite",
+            "quick",
+            "--n",
+            "40",
+            "--out",
+            tmp_path / "other.json",
+        ),
         *("--split", "val"),
         capsys=capsys,
     )

@@ -14,13 +14,14 @@ from .base import GainOf, Maximizer
 class Free(Maximizer):
     """Hands out x + δ as a leaf, and steps δ with the gradient that the loss's backward leaves there: no extra pass.
 
-    Each batch is used `replays` times by the trainer; δ is carried to the next batch, as published.
+    Each batch is used `replays` times by the trainer. `reseed` puts δ back to 0.
 
     Arguments:
         replays: m, how often a batch is used, ≥ 1.
         size: step in input units; None is eps.
 
-    Source: Shafahi et al. 2019, alg. 1.
+    Source: Shafahi et al. 2019, alg. 1. Differs: our trainer reseeds the attack with every batch, so δ begins at 0 there
+    instead of being carried over; that is what lets a killed run resume bit for bit.
 
     >>> from sparring.threats import Linf
     >>> Free(Linf(0.1)).replays

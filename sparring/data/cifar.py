@@ -21,6 +21,11 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _from_buffer(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    """How protocol 5 rebuilds an array."""
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
+
+
 class _OnlyArrays(pickle.Unpickler):
     """Builds containers, text, numbers and arrays; whatever else a pickle names is refused."""
 
@@ -28,6 +33,8 @@ class _OnlyArrays(pickle.Unpickler):
     allowed = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): rebuild,
         ("numpy._core.multiarray", "_reconstruct"): rebuild,
+        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _from_buffer,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("_codecs", "encode"): _latin1,

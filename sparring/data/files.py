@@ -41,7 +41,7 @@ def read(path: Path, label: str | None = None) -> Raw:
 
 
 def pictures(path: Path) -> Raw:
-    """A folder of pictures a class, or one of `train/`, perhaps `test/`, `val/`, each such a one."""
+    """A folder of pictures a class, or of `train/` and perhaps `test/`, `val/`, each such a one."""
     split = (path / "train").is_dir()
     x, y, names = readers.folder(path / "train" if split else path)
     others = {}

@@ -79,13 +79,15 @@ def _joined(parts: list[Arrays]) -> Raw:
 def cifar10_python(place: Path, checks: Checks) -> Raw | None:
     """CIFAR-10's six pickled batches."""
     paths = _there(place, BATCHES)
-    return paths and _joined([cifar.python(p, checksum=checks.get(p.name)) for p in paths])
+    if paths is None:
+        return None
+    return _joined([cifar.python(p, checksum=checks.get(p.name)) for p in paths])
 
 
 def cifar10_binary(place: Path, checks: Checks) -> Raw | None:
     """CIFAR-10's six binary batches."""
     paths = _there(place, [f"{b}.bin" for b in BATCHES])
-    return paths and _joined([cifar.binary(p) for p in paths])
+    return None if paths is None else _joined([cifar.binary(p) for p in paths])
 
 
 def cifar100_python(place: Path, checks: Checks) -> Raw | None:

@@ -75,7 +75,8 @@ def idx(path: Path, checksum: str | None = None) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.float64))
     if len(content) != start + size:
         raise ValueError(
-            f"{path} is truncated or damaged: {len(content):,} bytes, its header says {start + size:,}"
+            f"{path} is truncated or damaged: {len(content):,} bytes, its header "
+            f"says {start + size:,}"
         )
     if checksum:
         verify(path, content, checksum)
@@ -85,7 +86,7 @@ def idx(path: Path, checksum: str | None = None) -> np.ndarray:
 def npz(path: Path) -> dict[str, np.ndarray]:
     """Every array of an npz archive; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
         raise ValueError(f"{path} is truncated, or no npz of plain arrays ({error})") from None
@@ -118,8 +119,8 @@ def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, l
     """A csv or csv.gz: features as float32 `(n, d)`, labels, class names.
 
     Arguments:
-        label: the column of labels by its name in the header, the last one when omitted. A first row
-            of numbers only is data, not a header.
+        label: the column of labels by its name in the header, the last one when omitted. A first
+            row of numbers only is data, not a header.
 
     Raises:
         ValueError: for a cell that is no number, a row of another length, no rows, no such column.
@@ -177,7 +178,7 @@ def mat(path: Path, checksum: str | None = None) -> Arrays:
 
 
 def picture(path: Path, mode: str | None = None) -> np.ndarray:
-    """One picture, uint8 `(1, h, w)` or `(3, h, w)`; `mode` as in Pillow, by the file when omitted."""
+    """One picture, uint8 `(1, h, w)` or `(3, h, w)`; `mode` is Pillow's, the file's if omitted."""
     pillow = needs("PIL.Image", "pillow")
     try:
         with pillow.open(path) as opened:

@@ -121,7 +121,7 @@ def assemble(
     """
     low, high = bounds = (float(bounds[0]), float(bounds[1]))
     require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
-    flags = raw.train[0].dtype == np.uint8 and raw.train[0].max(initial=0) <= 1
+    flags = raw.train[0].dtype == np.uint8 and bool(raw.train[0].max(initial=0) <= 1)
     given = {"train": raw.train, "val": raw.val, "test": raw.test}
     parts = {s: _tensors(f"{name} {s}", *a, flags=flags) for s, a in given.items() if a is not None}
     class_names = raw.classes or [str(k) for k in range(_count(parts["train"][1]))]

@@ -97,7 +97,7 @@ def fingerprint(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
     for t in tensors:
         digest.update(f"{tuple(t.shape)} {t.dtype} ".encode())
-        digest.update(memoryview(t.contiguous().numpy().reshape(-1)).cast("B"))
+        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

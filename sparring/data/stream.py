@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Stream:
         """Whether samples come only in the data set's own order."""
         return isinstance(self.dataset, IterableDataset)
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> Stream:
         """Itself: its batches are moved when they are read."""
         return self
 
@@ -91,7 +91,7 @@ class Stream:
 
 
 class _Lists:
-    """A plan as `DataLoader` wants it, without a second copy of all its rows."""
+    """A plan as `DataLoader` wants it, its rows as integers one batch at a time."""
 
     def __init__(self, plan: Sequence[Tensor]) -> None:
         self.plan = plan
@@ -121,7 +121,10 @@ def _tensor(x: Any) -> Tensor:
     if hasattr(x, "getbands"):  # a picture of Pillow's
         a = np.array(x)
         return torch.from_numpy(a[None] if a.ndim == 2 else a.transpose(2, 0, 1).copy())
-    x = torch.as_tensor(x)
+    try:
+        x = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"a data set must give x of numbers, not a {type(x).__name__}") from None
     return x if x.dtype == torch.uint8 else x.float()
 
 
@@ -148,10 +151,11 @@ def from_torch(
     length = len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
     if n is None and length is None:
         raise ValueError("n is needed, samples an epoch: this iterable data set has no length")
-    n = n if length is None or n is None else min(n, length)
+    if length == 0:
+        raise ValueError(f"{name} is empty")
+    require(n is None or n >= 1, "n", n, "an integer ≥ 1")
     require(classes >= 2, "classes", classes, "an integer ≥ 2")
-    require(n is not None and n >= 1, "n", n, "≥ 1: the data set is empty")
-    assert n is not None
+    n = min(v for v in (n, length) if v is not None)
     return Stream(dataset, classes=classes, n=n, bounds=bounds, workers=workers, name=name)
 
 

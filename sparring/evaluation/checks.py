@@ -43,77 +43,80 @@ SYMPTOMS = (
         "random noise beats gradients",
         "share of probed samples that 10 random points break and PGD-10 does not",
         0.02,
-        "The gradients mislead the attack: the true robust accuracy is lower. Look for rounding, thresholds, randomness or "
-        "a custom backward in the model, and add an attack that needs no gradients.",
+        "The gradients mislead the attack: the true robust accuracy is lower. Look for rounding, "
+        "thresholds, randomness or a custom backward in the model, and add an attack that needs no "
+        "gradients.",
     ),
     Symptom(
         "more steps get weaker",
         "share of probed samples by which PGD-10 leaves more standing than one step",
         0.02,
-        "An iterated attack must not lose to its first step: the loss surface is masked. Use the margin loss, restarts and "
-        "an attack that needs no gradients before you believe the number.",
+        "An iterated attack must not lose to its first step: the loss surface is masked. Use the "
+        "margin loss, restarts and an attack that needs no gradients before you believe the number.",
     ),
     Symptom(
         "zero gradients",
         "share of probed samples whose input gradient is zero or not finite",
         0.05,
-        "An attack stands still there. The logits are saturated or a step of the model has no derivative: attack the margin "
-        "loss, and take temperatures, rounding and softmax out of the model.",
+        "An attack stands still there: the logits are saturated, or a step of the model has no "
+        "derivative. Attack the margin loss, and take temperatures, rounding and softmax out of "
+        "the model.",
     ),
     Symptom(
         "train-mode model",
         "largest relative change of the logits between the mode handed over and eval mode",
         1e-3,
-        "The model came in training mode and behaves differently there; it was evaluated in eval mode. Call model.eval() "
-        "where you use it.",
+        "The model came in training mode and behaves differently there; it was evaluated in eval "
+        "mode. Call model.eval() where you use it.",
     ),
     Symptom(
         "randomized model",
         "largest relative change of the logits when the same inputs are asked twice",
         1e-3,
-        "The model draws random numbers in eval mode: every accuracy is itself random. Attack its average over draws, or "
-        "switch the randomness off.",
+        "The model draws random numbers in eval mode, so every accuracy is random. Attack its "
+        "average over draws, or switch the randomness off.",
     ),
     Symptom(
         "input range",
         "share of the box [low, high] that the data leave unused",
         0.5,
-        "The inputs fill less than half of the box, so eps means something else than it says. Were they scaled twice, or "
-        "are low and high those of another data set?",
+        "The inputs fill less than half of the box, so eps means something else than it says. See "
+        "whether they were scaled twice, or low and high are those of another data set.",
     ),
     Symptom(
         "probabilities instead of logits",
         "share of outputs that are ≥ 0 and sum to 1",
         0.99,
-        "The model ends in a softmax: losses flatten and gradients vanish. Return the logits and leave softmax to the loss.",
+        "The model ends in a softmax: losses flatten and gradients vanish. Return the logits and "
+        "leave softmax to the loss.",
     ),
     Symptom(
         "outputs not finite",
         "share of all samples with NaN or infinite logits, clean or under attack",
         0.0,
-        "These samples count as misclassified. Look for a logarithm, root or division in the model, or overflow in half "
-        "precision.",
+        "These samples count as misclassified. Look for a logarithm, root or division in the "
+        "model, or overflow in half precision.",
     ),
     Symptom(
         "queries outside the box",
         "samples that the attacks asked about outside [low, high], or with NaN",
         0.0,
-        "Inputs there can't occur, and NaN ones come from gradients that are not finite: the attack is wasted on them, so "
-        "the robust accuracy is too high.",
+        "Inputs there can't occur, and NaN ones come from gradients that are not finite: the "
+        "attack is wasted on them, so the robust accuracy is too high.",
     ),
     Symptom(
         "infeasible points",
         "returned points outside the threat's set",
         0.0,
-        "They count as failed attacks, so the robust accuracy is too high. The attack forgets to project, or its eps, norm "
-        "or box is not the threat's.",
+        "They count as failed attacks, so the robust accuracy is too high. The attack forgets to "
+        "project, or its eps, norm or box is not the threat's.",
     ),
     Symptom(
         "larger eps gets weaker",
-        "share of samples broken at a smaller radius that stand at a larger one",
+        "share of samples right unattacked that break at a smaller radius and stand at a larger one",
         0.01,
-        "A point that breaks a sample at a smaller radius is allowed at a larger one: the attacks are too weak there. Use "
-        "more steps and restarts.",
+        "A point that breaks a sample at a smaller radius is allowed at a larger one: the attacks "
+        "are too weak there. Use more steps and restarts.",
     ),
 )
 
@@ -152,14 +155,21 @@ def of_gradients(
     if len(x) == 0:
         return {}
     noise, one, many = (
-        torch.cat([_broken(model, attack, x[i : i + batch], y[i : i + batch]) for i in range(0, len(x), batch)])
+        torch.cat(
+            [
+                _broken(model, attack, x[i : i + batch], y[i : i + batch])
+                for i in range(0, len(x), batch)
+            ]
+        )
         for attack in (
             Noise(threat, draws=10, seed=seed),
             PGD(threat, steps=1, random_start=False),
             PGD(threat, steps=10, seed=seed),
         )
     )
-    flat = torch.cat([_flat(model, x[i : i + batch], y[i : i + batch]) for i in range(0, len(x), batch)])
+    flat = torch.cat(
+        [_flat(model, x[i : i + batch], y[i : i + batch]) for i in range(0, len(x), batch)]
+    )
     return {
         "random noise beats gradients": (noise & ~many).float().mean().item(),
         "more steps get weaker": (one.float().mean() - many.float().mean()).item(),
@@ -173,7 +183,7 @@ def _broken(model: Model, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _flat(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Where the gradient of cross-entropy has no entry that is not zero, or one that is not finite `(b,)`."""
+    """Where the gradient of cross-entropy is all zero, or not finite `(b,)`."""
     with probe.hold(model, "eval"), torch.enable_grad():
         z = x.detach().clone().requires_grad_()
         loss = losses.cross_entropy(model(z).float(), y).sum()

@@ -36,11 +36,16 @@ class Display:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bars.stop()
 
     def begin(self, line: str, samples: int, *, wrong: int = 0) -> None:
-        """A new line over so many samples, besides `wrong` ones that count as wrong from the start."""
+        """A new line over so many samples, besides `wrong` ones that count as wrong."""
         self._right, self._seen = 0, 0
         self._wrong_share = wrong / max(1, wrong + samples)
         self._task = self._bars.add_task(line, total=samples, said="")

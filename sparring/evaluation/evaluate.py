@@ -22,7 +22,7 @@ from .guard import Model
 from .partial import Partial
 from .result import Result, wilson
 from .samples import radii, samples
-from .session import Session, untouched
+from .session import Session, own_draws, untouched
 
 
 def evaluate(
@@ -46,28 +46,31 @@ def evaluate(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> Result:
-    """Clean accuracy, then the worst case over a suite of attacks at each radius, with everything recounted outside.
+    """Clean accuracy, then the worst case over a suite at each radius, recounted outside the attacks.
 
-    A sample counts as robust if the model is right on it and on every allowed point the attacks return for it. The
-    model comes back as it was: weights, modes, `.grad`; the global random state too.
+    A sample counts as robust if the model is right on it and on every allowed point the attacks
+    return for it. The model comes back as it was: weights, modes, `.grad`; the global random state
+    too.
 
     Arguments:
         model: inputs `(b, *d)` in the data's bounds to logits `(b, k)`.
-        data: a source, a split, or `(x (n, *d), y (n,))`; inputs in [0, 1] unless the source or threat says otherwise.
+        data: a source, a split, or `(x (n, *d), y (n,))`; inputs in [0, 1] unless the source or
+            threat says otherwise.
         threat: a norm's name (`"Linf"`, `"L2"`, `"L1"`) or a threat.
         suite: its name, or a `Suite`.
         eps: radii in input units; the threat's own where omitted.
         n: only so many samples, drawn by the seed.
         batch: samples at once; the draws of the attacks depend on it.
         precision: inside the attacks; judgement is float32.
-        cascade: an attack sees only what those before it left standing: cheaper, with the same worst case up to draws,
-            but rows can't be compared with each other.
-        out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes on from.
+        cascade: an attack sees only what those before it left standing: cheaper, with the same
+            worst case up to draws, but rows can't be compared with each other.
+        out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes
+            on from.
         recipe, train: written into the result as they are.
         device: where to run; the model's own where omitted.
 
     Raises:
-        ValueError: for data, labels, outputs, names or numbers that do not fit; it says what is allowed.
+        ValueError: for data, labels, outputs, names or numbers that do not fit.
 
     >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
     >>> result = evaluate(lambda x: x, (x, y), "Linf", eps=[0.05, 0.2], progress=False)
@@ -76,7 +79,12 @@ def evaluate(
     """
     begun = time.perf_counter()
     require(batch >= 1, "batch", batch, "an integer ≥ 1")
-    require(precision in probe.PRECISIONS, "precision", precision, "one of " + ", ".join(probe.PRECISIONS))
+    require(
+        precision in probe.PRECISIONS,
+        "precision",
+        precision,
+        "one of " + ", ".join(probe.PRECISIONS),
+    )
     out, chosen = None if out is None else Path(out), suites.named(suite)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
@@ -93,11 +101,15 @@ def evaluate(
     }
     state = Partial(out, settings, resume=resume)
     with untouched(model), Display(progress) as display:
-        session = Session(model, given.rows, levels[-1][1], place=place, batch=batch, state=state, display=display)
+        session = Session(
+            model, given.rows, levels[-1][1], place=place, batch=batch, state=state, display=display
+        )
         session.begin()
         measured = _looked(session, levels[-1][1], seed)
         tables = [
-            level.attack(session, chosen, t, key=str(i), precision=precision, cascade=cascade, seed=seed)
+            level.attack(
+                session, chosen, t, key=str(i), precision=precision, cascade=cascade, seed=seed
+            )
             for i, (_, t) in enumerate(levels)
         ]
     rows = [table.row() for table in tables]
@@ -133,16 +145,17 @@ def evaluate(
 
 
 def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
-    """The symptoms of the model itself, and of its gradients on samples spread over those it gets right."""
+    """The symptoms of the model, and of its gradients on samples spread over those it gets right."""
     right = np.flatnonzero(session.right)
     few = right[np.linspace(0, len(right) - 1, min(checks.ROWS, len(right))).astype(int)]
     some, _ = session.pick(np.arange(min(checks.ROWS, session.batch, len(session.y))))
     x, y = session.pick(few)
-    return (
-        checks.of_range(session.least, session.most, low=session.low, high=session.high)
-        | checks.of_model(session.model, some)
-        | checks.of_gradients(session.model, threat, x, y, batch=session.batch, seed=seed)
-    )
+    found = checks.of_range(session.least, session.most, low=session.low, high=session.high)
+    with own_draws(session.place, seed):
+        found |= checks.of_model(session.model, some)
+        return found | checks.of_gradients(
+            session.model, threat, x, y, batch=session.batch, seed=seed
+        )
 
 
 def _described(threat: Threat) -> dict[str, Any]:

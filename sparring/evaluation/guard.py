@@ -1,4 +1,4 @@
-"""The guard stands between an attack and the model: it counts every pass and refuses what no model can answer."""
+"""The guard between an attack and the model counts passes and refuses what no model can answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Guard(nn.Module):
     Arguments:
         low, high: the valid inputs.
         shape: of one sample; the first batch decides when omitted.
-        strict: a query outside the bounds or with NaN raises; else it is only counted, since what an attack returns is
-            judged anyway.
+        strict: a query outside the bounds or with NaN raises; else it is only counted, since what
+            an attack returns is judged anyway.
 
     Attributes:
         forwards, backwards: samples that went through, by any caller.
@@ -26,7 +26,8 @@ class Guard(nn.Module):
         classes: k of the logits `(b, k)`, None before the first pass.
 
     Raises:
-        ValueError: for inputs that are not finite floats of the shape within the bounds, or outputs that are not `(b, k)`.
+        ValueError: for inputs that are not finite floats of the shape within the bounds, or outputs
+            that are not `(b, k)`.
 
     >>> guard = Guard(lambda x: x)
     >>> x = torch.rand(4, 3, requires_grad=True)
@@ -70,12 +71,18 @@ class Guard(nn.Module):
         self.forwards = self.backwards = self.strays = 0
 
 
-def inputs(x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict: bool = True) -> int:
-    """How many rows of `x (b, *shape)` are not finite or not in [low, high]; a `ValueError` for them if `strict`."""
+def inputs(
+    x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict: bool = True
+) -> int:
+    """How many rows of `x (b, *shape)` are not finite or not in [low, high]; none may be if `strict`."""
     if tuple(x.shape[1:]) != tuple(shape):
-        raise ValueError(f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}")
+        raise ValueError(
+            f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}"
+        )
     if not x.is_floating_point():
-        raise ValueError(f"x has dtype {x.dtype}: a model is evaluated on floats in [{low:g}, {high:g}]")
+        raise ValueError(
+            f"x has dtype {x.dtype}: a model is evaluated on floats in [{low:g}, {high:g}]"
+        )
     if x.numel() == 0:
         return 0
     least, most = (t.item() for t in torch.aminmax(x.detach()))
@@ -94,10 +101,19 @@ def inputs(x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict
 def outputs(logits: object, rows: int, classes: int | None) -> int:
     """The number of classes k of logits `(rows, k)`, or a `ValueError`."""
     if not isinstance(logits, Tensor):
-        raise ValueError(f"the model returned a {type(logits).__name__}: it must return logits (b, k) as one tensor")
+        raise ValueError(
+            f"the model returned a {type(logits).__name__}: it must return logits (b, k) as one tensor"
+        )
     said = tuple(logits.shape)
-    if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise ValueError(f"the model returned {logits.dtype} of shape {said} for {rows} samples: it must be logits (b, k)")
+    if (
+        logits.ndim != 2
+        or len(logits) != rows
+        or logits.shape[1] < 2
+        or not logits.is_floating_point()
+    ):
+        raise ValueError(
+            f"the model returned {logits.dtype} of shape {said} for {rows} samples: it must be logits (b, k)"
+        )
     if classes not in (None, logits.shape[1]):
         raise ValueError(f"the model returned {logits.shape[1]} classes, and {classes} before")
     return logits.shape[1]

@@ -1,10 +1,10 @@
-"""Judging from outside: what the model says in float32, and whether a returned point was allowed."""
+"""Judging from outside: what the model says in float32, and whether a point was allowed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +14,14 @@ from ..batch import Batch
 from ..threats.base import Threat
 from .guard import SLACK, Model
 
-OUTSIDE = 1e-5  # how far projecting may move an allowed point, as a share of the box; rounding of eps likewise
+OUTSIDE = 1e-5  # rounding of eps, relative; and how far projecting may move an allowed point
 
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
     """Full float32 inside: no autocast, no TF32."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn) if device.type == "cuda" else ()
+    both: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    backends = both if device.type == "cuda" else ()
     saved = [b.allow_tf32 for b in backends]
     try:
         for b in backends:
@@ -45,7 +46,7 @@ def predict(model: Model, x: Tensor) -> Tensor:
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Which points the threat allows `(b,)`: finite, in the box, within eps by its distance, and fixed by its projection.
+    """Which points the threat allows `(b,)`: finite, in the box, within eps, fixed by its projection.
 
     d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low).
 
@@ -67,22 +68,30 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 class Verdict(NamedTuple):
-    """Of returned points: `point (b, *d)` inside the box, the `prediction (b,)` there, and whether it was `allowed (b,)`."""
+    """The judged `point (b, *d)`, the `prediction (b,)` there, and what was `allowed (b,)`."""
 
     point: Tensor
     prediction: Tensor
     allowed: Tensor
 
 
-def judge(model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, who: str) -> Verdict:
-    """Recount what an attack returned for `x (b, *d)`: a point that is not allowed is replaced by x.
+def judge(
+    model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, who: str
+) -> Verdict:
+    """Recount what an attack returned for `x (b, *d)`; x takes the place of what is not allowed.
 
     Raises:
         ValueError: naming the attack `who`, if it did not return one float point a sample.
     """
     if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape or not x_adv.is_floating_point():
-        said = f"{x_adv.dtype} of shape {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
-        raise ValueError(f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: it must return x_adv like x")
+        said = (
+            f"{x_adv.dtype} of shape {tuple(x_adv.shape)}"
+            if isinstance(x_adv, Tensor)
+            else type(x_adv).__name__
+        )
+        raise ValueError(
+            f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: it must return x_adv like x"
+        )
     x_adv = x_adv.detach().to(x.device, torch.float32)
     allowed = feasible(threat, x_adv, x, y)
     point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)

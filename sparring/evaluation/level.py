@@ -39,7 +39,7 @@ def attack(
     cascade: bool = False,
     seed: int = 0,
 ) -> Level:
-    """Run a suite's attacks at one radius on what the model gets right; in a cascade, on what still stands.
+    """Run a suite's attacks at one radius on what the model gets right; a cascade, on what stands.
 
     Arguments:
         key: names the radius in the state that is kept.
@@ -49,15 +49,19 @@ def attack(
     for place, (label, make) in enumerate(suite.attacks):
         rows = np.flatnonzero(level.stands if cascade else session.right)
         tuned = tune(make(threat), precision)
-        done = session.attack(f"{key}-{place}", label, tuned, threat, rows, seed=f"{seed}|{label}|{eps}")
+        done = session.attack(
+            f"{key}-{place}", label, tuned, threat, rows, seed=f"{seed}|{label}|{eps}"
+        )
         level.stands &= ~done.broken
         level.attacks.append(done)
-        level.rows.append(_row(done, level.stands if cascade else session.right & ~done.broken, cascade))
+        level.rows.append(
+            _row(done, level.stands if cascade else session.right & ~done.broken, cascade)
+        )
     return level
 
 
 def tune(attack: Any, precision: str) -> Any:
-    """An attack that has a choice runs the model in this precision, and below float32 in channels-last layout."""
+    """Below float32, an attack that has the choice runs the model so, and in channels-last layout."""
     if precision != "float32":
         for key, value in {"precision": precision, "channels_last": True}.items():
             if hasattr(attack, key):
@@ -74,8 +78,8 @@ def _row(done: Attacked, right: np.ndarray, cascade: bool) -> AttackRow:
         share.low,
         share.high,
         seconds=done.seconds,
-        forwards=done.forwards / many,
-        backwards=done.backwards / many,
+        forwards=float(done.counts[0] / many),
+        backwards=float(done.counts[1] / many),
         attacked=done.attacked,
         infeasible=done.infeasible,
         survivors=cascade,
@@ -88,7 +92,7 @@ def counted(session: Session, levels: Sequence[Level]) -> dict[str, float]:
     lost = np.any([session.clean < 0, *(done.prediction < 0 for done in runs)], axis=0)
     found = {
         "outputs not finite": float(lost.mean()),
-        "queries outside the box": float(sum(done.strays for done in runs)),
+        "queries outside the box": float(sum(done.counts[2] for done in runs)),
         "infeasible points": float(sum(done.infeasible for done in runs)),
     }
     broken, revived = ~session.right, 0.0
@@ -99,10 +103,13 @@ def counted(session: Session, levels: Sequence[Level]) -> dict[str, float]:
 
 
 def arrays(session: Session, levels: Sequence[Level]) -> dict[str, np.ndarray]:
-    """Per sample: labels, predictions, and who stands at which radius; and the samples to show at the largest."""
+    """Labels, predictions, who stands at which radius; and the samples to show at the largest."""
     top = levels[-1]
     worst, open_ = session.clean.copy(), session.right.copy()
-    points = {int(r): session.rows.float(slice(int(r), int(r) + 1))[0].cpu().numpy() for r in session.shown}
+    points = {
+        int(r): session.rows.float(slice(int(r), int(r) + 1))[0].cpu().numpy()
+        for r in session.shown
+    }
     show_x = dict(points)
     for done in top.attacks:
         points.update({r: x for r, x in done.shown.items() if open_[r]})

@@ -1,4 +1,4 @@
-"""The state of an evaluation under way: one small file a finished batch, so that a killed one goes on."""
+"""The state of an evaluation under way: a small file a finished batch, so that a killed one goes on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Record = dict[str, np.ndarray]
 
 
 class Partial:
-    """Records by key in `<out>.partial/<fingerprint>/`; without a file to write to they are kept nowhere.
+    """Records by key in `<out>.partial/<fingerprint>/`; kept nowhere if there is no `out`.
 
-    The fingerprint is that of the settings, so a state of another model or of other settings is never read.
+    The fingerprint is that of the settings, so the state of another model or of other settings is
+    never read.
 
     Arguments:
         out: the result's file, or None.
@@ -29,10 +30,16 @@ class Partial:
         resume: False forgets what these settings left.
     """
 
-    def __init__(self, out: Path | None, settings: Mapping[str, Any], *, resume: bool = True) -> None:
+    def __init__(
+        self, out: Path | None, settings: Mapping[str, Any], *, resume: bool = True
+    ) -> None:
         text = json.dumps(settings, sort_keys=True, indent=1, default=str)
         self.root = None if out is None else out.with_name(out.name + ".partial")
-        self.folder = None if self.root is None else self.root / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = (
+            None
+            if self.root is None
+            else self.root / hashlib.sha256(text.encode()).hexdigest()[:16]
+        )
         if self.folder is None:
             return
         if not resume:
@@ -46,7 +53,7 @@ class Partial:
         if path is None or not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (ValueError, EOFError, OSError, zipfile.BadZipFile):
             return None

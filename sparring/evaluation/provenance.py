@@ -33,13 +33,15 @@ def versions() -> dict[str, str]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit of this package's checkout, `-dirty` where tracked files differ; "" without one."""
+    """The commit of this package's checkout, `-dirty` if tracked files differ; "" without one."""
     if not (root / ".git").exists():
         return ""
     call = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=20, env=clean, check=False)
+        done = subprocess.run(
+            call, capture_output=True, text=True, timeout=20, env=clean, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -63,8 +65,10 @@ def _processor() -> str:
 
 
 def of_model(model: Model) -> str:
-    """sha256 over a module's structure, parameters and buffers; of another callable only its name."""
-    digest = hashlib.sha256(repr(model).encode() if isinstance(model, nn.Module) else _name(model).encode())
+    """sha256 over a module's structure, parameters and buffers; of a function only its name."""
+    digest = hashlib.sha256(
+        repr(model).encode() if isinstance(model, nn.Module) else _name(model).encode()
+    )
     if isinstance(model, nn.Module):
         for name, t in model.state_dict().items():
             digest.update(f"{name}{_said(t)}".encode())
@@ -90,5 +94,5 @@ def _said(t: object) -> str:
     return f"{tuple(t.shape)}{t.dtype}" if isinstance(t, Tensor) else repr(t)
 
 
-def _bytes(t: Tensor) -> memoryview:
-    return memoryview(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+def _bytes(t: Tensor) -> bytes:
+    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""What an evaluation found: records that are saved as JSON with an `.npz` of per-sample arrays beside it."""
+"""What an evaluation found: records saved as JSON, with an `.npz` of per-sample arrays beside it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Interval:
 
 
 def wilson(k: int, n: int) -> Interval:
-    """The Wilson score interval of k successes in n trials: (k + z²/2 ± z·√(k(n−k)/n + z²/4)) / (n + z²), z = 1.96.
+    """The Wilson score interval of k successes in n trials, at 95 %.
+
+    (k + z²/2 ± z·√(k(n−k)/n + z²/4)) / (n + z²) with z = 1.96.
 
     Source: Wilson 1927.
 
@@ -42,7 +44,9 @@ def wilson(k: int, n: int) -> Interval:
     (0.0, 1.0)
     """
     if not 0 <= k <= n or n == 0:
-        raise ValueError(f"k = {k}, n = {n} is not allowed: there must be n ≥ 1 trials and 0 ≤ k ≤ n successes")
+        raise ValueError(
+            f"k = {k}, n = {n} is not allowed: there must be n ≥ 1 trials and 0 ≤ k ≤ n successes"
+        )
     z2 = Z95 * Z95
     half = Z95 * math.sqrt(k * (n - k) / n + z2 / 4)
     low = 0.0 if k == 0 else (k + z2 / 2 - half) / (n + z2)
@@ -56,10 +60,11 @@ class AttackRow:
 
     Arguments:
         seconds: of the attack and its recount.
-        forwards, backwards: model passes per attacked sample, counted by the guard (float: broken samples leave).
+        forwards, backwards: model passes per attacked sample, on average, counted by the guard.
         attacked: samples it was run on: those the model gets right unattacked.
         infeasible: returned points outside the threat's set; they count as failed attacks.
-        survivors: it saw only what the attacks before it left standing; its accuracy is then the cascade's so far.
+        survivors: it saw only what the attacks before it left standing; its accuracy is then the
+            cascade's so far.
     """
 
     name: str
@@ -76,7 +81,7 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class Check:
-    """A symptom that was looked for: `advice` says what to do if it fired, `detail` what was measured."""
+    """A symptom that was looked for: `advice` for when it fired, `detail` of what was measured."""
 
     name: str
     fired: bool
@@ -86,7 +91,10 @@ class Check:
 
 @dataclass(frozen=True)
 class EpsRow:
-    """One radius: worst case over the suite, per sample. `count` samples stand; eps is None where the threat has none."""
+    """One radius: the worst case over the suite, per sample, which `count` samples stand.
+
+    `eps` is None where the threat has no radius.
+    """
 
     eps: float | None
     robust: Interval
@@ -103,9 +111,10 @@ class Result:
         threat: its name and numbers, at the largest radius.
         robust, attacks: at the largest radius; `by_eps` has every radius, rising.
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
-        arrays: per sample `index, y, clean_pred, adv_pred` (on the worst point at the largest radius; -1 where the
-            logits were not finite) and `correct_<eps>` (n,); `show_x, show_x_adv (k, *d), show_y, show_clean, show_adv`
-            for the first ≤ 16 samples that are right unattacked. Saved in `.npz`; `arrays_sha256` ties the two files.
+        arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
+            radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
+            (k, *d), show_y, show_clean, show_adv` of the first ≤ 16 samples right unattacked. Saved
+            in `.npz`; `arrays_sha256` ties the two files.
     """
 
     name: str
@@ -139,8 +148,12 @@ class Result:
         path = _json(path)
         packed = _pack(self.arrays) if self.arrays else b""
         self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
-        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
-        text = json.dumps(_plain({"schema": self.schema, **held}), indent=1, ensure_ascii=False, allow_nan=False)
+        held = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"
+        }
+        text = json.dumps(
+            _plain({"schema": self.schema, **held}), indent=1, ensure_ascii=False, allow_nan=False
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         if packed:
             write(path.with_suffix(".npz"), packed)
@@ -152,17 +165,22 @@ class Result:
         """Read a result and, where they are there, its arrays; runs no code of the file's.
 
         Raises:
-            ValueError: for a file that is truncated, of another schema, or not a result; or arrays of another one.
+            ValueError: for a file that is truncated, of another schema, or no result; or arrays of
+            another one.
         """
         path = _json(path)
         try:
             data = json.loads(path.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{path} is no complete JSON: {error}. Evaluate again to replace it") from None
+            raise ValueError(
+                f"{path} is no complete JSON: {error}. Evaluate again to replace it"
+            ) from None
         if not isinstance(data, dict) or "schema" not in data:
             raise ValueError(f"{path} is not a result: it has no schema number")
         if data["schema"] != SCHEMA:
-            raise ValueError(f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: evaluate again")
+            raise ValueError(
+                f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: evaluate again"
+            )
         result = _read(cls, data, str(path))
         arrays = path.with_suffix(".npz")
         if arrays.exists():
@@ -196,7 +214,9 @@ def write(path: Path, data: bytes) -> None:
 
 def _json(path: str | Path) -> Path:
     if Path(path).suffix != ".json":
-        raise ValueError(f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand beside it")
+        raise ValueError(
+            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand beside it"
+        )
     return Path(path)
 
 
@@ -209,7 +229,9 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
 def _unpack(path: Path, digest: str) -> dict[str, np.ndarray]:
     packed = path.read_bytes()
     if hashlib.sha256(packed).hexdigest() != digest:
-        raise ValueError(f"{path} does not belong to the result beside it, or is damaged: evaluate again")
+        raise ValueError(
+            f"{path} does not belong to the result beside it, or is damaged: evaluate again"
+        )
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -218,7 +240,7 @@ def _unpack(path: Path, digest: str) -> dict[str, np.ndarray]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it: records become tables, numpy scalars numbers, numbers that are not finite null."""
+    """As JSON can hold it: records are tables, numpy scalars numbers, what is not finite is null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -251,18 +273,22 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     """`value` from JSON as the annotated kind, or a `ValueError` that says where it is not."""
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         known = _fields(typing.cast(type, kind))
-        wrong = [k for k in value if k not in known] + [k for k, f in known.items() if f.needed and k not in value]
-        if wrong:
-            raise ValueError(f"{where} is not a result: {', '.join(wrong)} is missing or unknown")
-        return typing.cast(Any, kind)(**{k: _read(known[k].kind, v, f"{where}: {k}") for k, v in value.items()})
+        if lacks := [k for k, f in known.items() if f.needed and k not in value]:
+            raise ValueError(f"{where} is not a result: it lacks {', '.join(lacks)}")
+        for k in value:
+            if k not in known:
+                raise ValueError(f"{where} is not a result: {k!r} is unknown")
+        return typing.cast(Any, kind)(
+            **{k: _read(known[k].kind, v, f"{where}: {k}") for k, v in value.items()}
+        )
     if typing.get_origin(kind) is list and isinstance(value, list):
         (inner,) = typing.get_args(kind)
         return [_read(inner, v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if isinstance(kind, types.UnionType) and value is None and type(None) in typing.get_args(kind):
-        return None
-    basic = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else typing.get_origin(kind) or kind
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _read(typing.get_args(kind)[0], value, where)
+    basic: Any = typing.get_origin(kind) or kind
     if basic is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, basic) or (isinstance(value, bool) and basic is not bool):
-        raise ValueError(f"{where} = {value!r} is not allowed: it must be a {getattr(basic, '__name__', basic)}")
+        raise ValueError(f"{where} = {value!r} is not allowed: it must be a {basic.__name__}")
     return value

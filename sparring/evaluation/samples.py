@@ -1,4 +1,4 @@
-"""What is evaluated, on what: samples with their bounds and names, and the threat at each radius."""
+"""What is evaluated: samples with their bounds and names, and the threat at each radius."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class Samples:
-    """The rows to evaluate, and what is known about the data set they come from; `bounds` None if nothing is."""
+    """The rows to evaluate, and what is known of their data set; None where nothing is."""
 
     rows: Split
     dataset: str
@@ -30,8 +30,10 @@ class Samples:
     sha256: str
 
 
-def samples(data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str) -> Samples:
-    """The samples of a source's split, of a split, or of tensors `(x, y)`; `n` of them drawn by the seed.
+def samples(
+    data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str
+) -> Samples:
+    """The samples of a source's split, a split, or tensors `(x, y)`; `n` of them drawn by the seed.
 
     Raises:
         ValueError: for a split that does not exist or is empty, or n < 1.
@@ -42,7 +44,9 @@ def samples(data: Source | Split | Sequence[Any], split: str, *, n: int | None, 
     source = data if isinstance(data, Source) else None
     rows = getattr(data, split) if isinstance(data, Source) else _split(data)
     if len(rows) == 0 or len(rows) != len(rows.y):
-        raise ValueError(f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: there must be as many, ≥ 1")
+        raise ValueError(
+            f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: there must be as many, ≥ 1"
+        )
     digest = source.sha256 if source is not None and source.sha256 else of_tensors(rows.x, rows.y)
     if n is not None and n < len(rows):
         rows = rows.subset(n, seed)
@@ -55,7 +59,9 @@ def _split(data: Split | Sequence[Any]) -> Split:
     if isinstance(data, Split):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"data is a {type(data).__name__}: it must be a Source, a Split, or tensors (x, y)")
+        raise ValueError(
+            f"data is a {type(data).__name__}: it must be a Source, a Split, or tensors (x, y)"
+        )
     x, y = (torch.as_tensor(t) for t in data)
     if y.ndim != 1 or y.is_floating_point():
         raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
@@ -74,9 +80,18 @@ def radii(
     >>> [e for e, _ in radii("Linf", [0.2, 0.1], None)]
     [0.1, 0.2]
     """
-    asked = None if eps is None else sorted({float(e) for e in ([eps] if isinstance(eps, int | float) else eps)})
+    asked = (
+        None
+        if eps is None
+        else sorted({float(e) for e in ([eps] if isinstance(eps, int | float) else eps)})
+    )
     if asked is not None:
-        require(asked and all(e >= 0 and math.isfinite(e) for e in asked), "eps", eps, "one or more radii ≥ 0")
+        require(
+            asked and all(e >= 0 and math.isfinite(e) for e in asked),
+            "eps",
+            eps,
+            "one or more radii ≥ 0",
+        )
     if isinstance(threat, str):
         if threat not in NORMS:
             raise ValueError(nearest("threat", threat, NORMS))

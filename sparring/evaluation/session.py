@@ -30,6 +30,7 @@ class Attacked:
     Arguments:
         prediction: `(n,)` on the judged points; the clean one where it was not run.
         broken: `(n,)` an allowed point that the model gets wrong was found.
+        counts: samples passed forward, backward, and asked about outside the box.
         shown: judged points of the rows that are shown, by row.
     """
 
@@ -38,10 +39,8 @@ class Attacked:
     broken: np.ndarray
     attacked: int
     seconds: float = 0.0
-    forwards: int = 0
-    backwards: int = 0
-    strays: int = 0
     infeasible: int = 0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
 
@@ -49,13 +48,22 @@ class Session:
     """Runs passes over the samples; a batch that an earlier, killed session finished is not run again.
 
     Attributes:
-        clean, right: `(n,)` predictions without attack, and where they are correct; filled by `begin`.
-        classes: k; `least` and `most`: the range of the inputs. Filled by `begin`.
+        clean, right: `(n,)` predictions without attack, and where they are correct.
+        classes, least, most: k, and the range of the inputs. `begin` fills these five and `shown`.
+        shown: the first rows that are right.
         earlier: seconds that batches took in earlier sessions.
     """
 
     def __init__(
-        self, model: Model, rows: Split, threat: Threat, *, place: torch.device, batch: int, state: Partial, display: Display
+        self,
+        model: Model,
+        rows: Split,
+        threat: Threat,
+        *,
+        place: torch.device,
+        batch: int,
+        state: Partial,
+        display: Display,
     ) -> None:
         self.model, self.rows, self.place, self.batch = model, rows, place, batch
         self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
@@ -70,14 +78,18 @@ class Session:
         at = torch.from_numpy(rows).to(self.rows.x.device)
         return self.rows.float(at).to(self.place), self.rows.y[at].to(self.place)
 
-    def _each(self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record]) -> Iterator[tuple[np.ndarray, Record]]:
-        """Every batch's rows and record: as kept, else run and then kept."""
+    def _each(
+        self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record], *, seed: str
+    ) -> Iterator[tuple[np.ndarray, Record]]:
+        """Every batch's rows and record: as kept, else run, with draws of its own, and then kept."""
         for number, start in enumerate(range(0, len(rows), self.batch)):
             part = rows[start : start + self.batch]
             record = self.state.get(f"{key}-{number:05d}")
             if record is None:
                 begun = time.perf_counter()
-                record = run(part, number)
+                own = _number(f"{seed}|{number}")
+                with own_draws(self.place, own):
+                    record = run(part, own)
                 record["seconds"] = np.array(time.perf_counter() - begun)
                 self.state.put(f"{key}-{number:05d}", record)
             else:
@@ -88,61 +100,81 @@ class Session:
         """The clean pass, which also checks every input, label and output."""
         guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape)
 
-        def run(rows: np.ndarray, number: int) -> Record:
+        def run(rows: np.ndarray, own: int) -> Record:
             x, _ = self.pick(rows)
             said = predict(guard, x).cpu().numpy()
-            if number == 0:
+            if rows[0] == 0:
                 labels(self.rows.y, guard.classes or 0)
-            return {"clean": said, "range": np.array([x.min().item(), x.max().item()]), "k": np.array(guard.classes)}
+            return {
+                "clean": said,
+                "range": np.array([x.min().item(), x.max().item()]),
+                "k": np.array(guard.classes),
+            }
 
         self.display.begin("clean", len(self.y))
-        for rows, record in self._each("clean", np.arange(len(self.y)), run):
+        for rows, record in self._each("clean", np.arange(len(self.y)), run, seed="clean"):
             self.clean[rows], self.classes = record["clean"], int(record["k"])
-            self.least, self.most = min(self.least, record["range"][0]), max(self.most, record["range"][1])
+            self.least, self.most = (
+                min(self.least, record["range"][0]),
+                max(self.most, record["range"][1]),
+            )
             self.right[rows] = self.clean[rows] == self.y[rows]
             self.display.step(len(rows), int(self.right[rows].sum()))
         self.shown = np.flatnonzero(self.right)[:SHOWN]
 
     def attack(
-        self, key: str, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, *, seed: str
+        self,
+        key: str,
+        label: str,
+        attack: Callable[..., object],
+        threat: Threat,
+        rows: np.ndarray,
+        *,
+        seed: str,
     ) -> Attacked:
-        """Run an attack on these rows and judge what it returns; every batch has draws of its own, from `seed`."""
+        """Run an attack on these rows and judge what it returns; draws are its own, from `seed`."""
 
-        def run(part: np.ndarray, number: int) -> Record:
-            return self._batch(label, attack, threat, part, _number(f"{seed}|{number}"))
+        def run(part: np.ndarray, own: int) -> Record:
+            return self._batch(label, attack, threat, part, own)
 
         self.display.begin(key_of(label, threat), len(rows), wrong=len(self.y) - len(rows))
-        done = Attacked(label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=len(rows))
-        for part, record in self._each(key, rows, run):
+        done = Attacked(
+            label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=len(rows)
+        )
+        for part, record in self._each(key, rows, run, seed=seed):
             said, allowed = record["prediction"], record["allowed"]
             done.prediction[part] = said
             done.broken[part] = allowed & (said != self.y[part])
             done.infeasible += int((~allowed).sum())
-            done.forwards, done.backwards, done.strays = (
-                a + int(b) for a, b in zip((done.forwards, done.backwards, done.strays), record["counts"], strict=True)
-            )
+            done.counts += record["counts"]
             done.seconds += float(record["seconds"])
-            done.shown.update(zip((int(r) for r in part[np.isin(part, self.shown)]), record["shown"], strict=True))
+            done.shown |= dict(
+                zip(part[np.isin(part, self.shown)].tolist(), record["shown"], strict=True)
+            )
             self.display.step(len(part), int((~done.broken[part]).sum()))
         return done
 
-    def _batch(self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int) -> Record:
+    def _batch(
+        self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int
+    ) -> Record:
         x, y = self.pick(rows)
         guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape, strict=False)
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         stamp = _stamp(self.model)
-        with probe.hold(self.model, "eval"), own_draws(self.place, seed):
+        with probe.hold(self.model, "eval"):
             found = attack(guard, x.clone(), y.clone())
         if _stamp(self.model) != stamp:
-            raise ValueError(f"attack {label!r} changed the model's weights: what was measured is another model")
+            raise ValueError(
+                f"attack {label!r} changed the model's weights: what was measured is another model"
+            )
         verdict = judge(self.model, threat, found, x, y, who=label)
-        shown = torch.from_numpy(np.isin(rows, self.shown))
+        shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.place)
         return {
             "prediction": verdict.prediction.cpu().numpy(),
             "allowed": verdict.allowed.cpu().numpy(),
             "counts": np.array([guard.forwards, guard.backwards, guard.strays]),
-            "shown": verdict.point[shown.to(self.place)].cpu().numpy(),
+            "shown": verdict.point[shown].cpu().numpy(),
         }
 
 
@@ -188,4 +220,8 @@ def _number(text: str) -> int:
 
 def _stamp(model: Model) -> list[tuple[int, int]]:
     """Changes when a parameter is written to or replaced."""
-    return [(p.data_ptr(), p._version) for p in model.parameters()] if isinstance(model, nn.Module) else []
+    return (
+        [(p.data_ptr(), p._version) for p in model.parameters()]
+        if isinstance(model, nn.Module)
+        else []
+    )

@@ -1,4 +1,4 @@
-"""Suites: named, versioned lists of attacks. A suite is declared data; a new one is an entry of the table."""
+"""Suites: named, versioned lists of attacks, as declared data; a new one is an entry of the table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ class Suite:
 
     def __post_init__(self) -> None:
         labels = [label for label, _ in self.attacks]
-        require(labels and len(set(labels)) == len(labels), "attacks", labels, "at least one, each with its own label")
+        require(
+            labels and len(set(labels)) == len(labels),
+            "attacks",
+            labels,
+            "at least one, each with its own label",
+        )
 
     @property
     def line(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -85,6 +86,9 @@ def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any
     if not path.exists():
         return None
     with _told(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise _damaged(path)
         state = torch.load(path, map_location=device, weights_only=True)
     if not isinstance(state, dict) or not set(state) >= KEYS or state["format"] != FORMAT:
         raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
@@ -104,13 +108,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise _damaged(path) from error
         raise ValueError(
             f"{path} holds more than tensors, numbers and strings: loading it could run "
             "somebody's code, so it is refused"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, SafetensorError) as error:
+    except (zipfile.BadZipFile, SafetensorError, RuntimeError, OSError) as error:
         raise _damaged(path) from error
 
 

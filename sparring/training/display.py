@@ -38,7 +38,7 @@ class Display:
 
     Arguments:
         shown: on the terminal (or, without one, a line an epoch); False is silent.
-        batches: in an epoch, None if not known.
+        batches: in an epoch.
         done: epochs done already.
     """
 
@@ -47,7 +47,7 @@ class Display:
         *,
         shown: bool,
         epochs: int,
-        batches: int | None,
+        batches: int,
         done: int = 0,
         console: Console | None = None,
     ) -> None:
@@ -56,8 +56,8 @@ class Display:
         self.plain = shown and not self.console.is_terminal
         self.bar = self._bar() if shown and self.console.is_terminal else None
         if self.bar is not None:
-            total = None if batches is None else epochs * batches
-            self.task = self.bar.add_task("", total=total, completed=done * (batches or 0), said="")
+            total, completed = epochs * batches, done * batches
+            self.task = self.bar.add_task("", total=total, completed=completed, said="")
 
     def _bar(self) -> Progress:
         columns = (
@@ -86,7 +86,7 @@ class Display:
                 *accuracies(self.latest),
                 f"{rate:.0f} samples/s",
             ]
-            completed = (epoch - 1) * (self.batches or 0) + batch
+            completed = (epoch - 1) * self.batches + batch
             self.bar.update(self.task, completed=completed, said=" · ".join(said))
 
     def epoch(self, epoch: Epoch) -> None:

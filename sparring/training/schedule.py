@@ -205,11 +205,13 @@ def _target(
         return _in_optimizer(path, tail or path, optimizer)
     root, inside = (weights, tail) if head == "weights" else (objective, path)
     inside = f"attack.{inside}" if head == "threat" else inside
-    try:
-        base: Any = functools.reduce(getattr, inside.split("."), root)
-    except AttributeError:
-        assign(root, inside, 0.0)
-        raise
+    base: Any = root
+    for name in inside.split("."):
+        if base is None:
+            raise ValueError(f"schedule.path = {path!r}: this training has nothing before {name!r}")
+        if not hasattr(base, name):
+            assign(root, inside, 0.0)
+        base = getattr(base, name)
     _number(f"schedule.path: {path}", base)
     return functools.partial(assign, root, inside), base
 
@@ -224,12 +226,14 @@ def _in_optimizer(
     }
     if key not in numbers:
         raise ValueError(nearest("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
+    base = numbers[key]
+    places = [k for k, group in enumerate(optimizer.param_groups) if group[key] == base]
 
     def put(value: float) -> None:
-        for group in optimizer.param_groups:
-            group[key] = value
+        for k in places:
+            optimizer.param_groups[k][key] = value
 
-    return put, numbers[key]
+    return put, base
 
 
 def _number(key: str, value: object) -> None:

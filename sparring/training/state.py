@@ -78,14 +78,13 @@ class Position:
         """Samples a second in this epoch."""
         return self.samples / max(self.epoch_seconds, 1e-9)
 
-    def progress(self, epochs: int, batches: int | None) -> float:
-        """The share of the training that is done; by whole epochs if their length is not known.
+    def progress(self, epochs: int, batches: int) -> float:
+        """The share of the training that is done.
 
         >>> Position(epoch=1, batch=5).progress(4, 10)
         0.375
         """
-        length, within = (1, 0) if batches is None else (batches, self.batch)
-        return (self.epoch * length + within) / (epochs * length)
+        return (self.epoch * batches + self.batch) / (epochs * batches)
 
     def add(self, total: float, loss: Loss, n: int) -> None:
         """One step's loss over n samples."""

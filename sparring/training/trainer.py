@@ -37,6 +37,8 @@ class Trainer:
     Arguments:
         model: inputs in the source's bounds to logits `(b, classes)`; it is moved to the device
             and trained in place.
+        objective: what is fought over; moved to the device too.
+        source: its test split is never looked at.
         out: the run folder; one that holds a run is an error unless `resume`.
         epochs, batch: how many epochs, and the rows of a (joint) batch.
         optimizer: of `torch.optim`, by name or as `{name, lr, momentum, weight_decay, …}`.
@@ -106,7 +108,7 @@ class Trainer:
             require(value is None or value >= 1, key, value, "an integer ≥ 1")
         require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
-        self.out, self.epochs, self.batch, self.every = Path(out), epochs, batch, every
+        self.out, self.epochs, self.every = Path(out), epochs, every
         self.save_every, self.progress = save_every, progress
         self.settings = settings(recipe, given, source)
         if not resume:
@@ -130,8 +132,9 @@ class Trainer:
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
         self.validation = copy.deepcopy(validation)
         check_output(self.model, self.val, source.classes, self.device)
-        self.loader = self._loader(source, seed=seed, augment=augment)
-        self.batches = _length(self.loader)
+        more = {"seed": seed, "augment": augment, "device": self.device}
+        self.loader = Loader(source.train, batch=batch, shuffle=True, **more)
+        self.batches = len(self.loader)
         self.position = Position()
         self._open(recipe, resume)
         wanted = tensorboard and distributed.first()
@@ -146,13 +149,6 @@ class Trainer:
     def averaged(self) -> nn.Module | None:
         """The model with averaged weights, if there is an average."""
         return self.stepper.averaged
-
-    def _loader(self, source: Source, *, seed: int, augment: Sequence[Augment]) -> Any:
-        if hasattr(source.train, "epoch"):
-            require(not augment, "augment", augment, "given to the stream itself")
-            return source.train
-        more = {"seed": seed, "augment": augment, "device": self.device}
-        return Loader(source.train, batch=self.batch, shuffle=True, **more)
 
     def _open(self, recipe: Mapping[str, Any] | None, resume: bool) -> None:
         """Begin the run folder, or go on with what is in it."""
@@ -236,7 +232,7 @@ class Trainer:
         place, total = self.position, 0.0
         progress = place.progress(self.epochs, self.batches)
         replays = self.stepper.begin(epoch=place.epoch + 1, batch=place.batch, progress=progress)
-        for _ in range(replays if len(batch) else 0):
+        for _ in range(replays):
             total, loss = self.stepper.step(batch, epoch=place.epoch + 1, number=place.step + 1)
             place.add(total, loss, len(batch) * dist.world())
         place.batch += 1
@@ -283,11 +279,3 @@ class Trainer:
             state = {**self.stepper.state_dict(), "position": asdict(self.position)}
             checkpoint.save_last(self.out, state, self.settings)
         distributed.wait()
-
-
-def _length(loader: Any) -> int | None:
-    """Batches an epoch; None for a stream that can't tell."""
-    try:
-        return len(loader)
-    except TypeError:
-        return None

@@ -1,0 +1,159 @@
+"""Pictures of results: pure functions to Matplotlib figures, and those to HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..evaluation.result import Result
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e5e5",
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sparring",
+}
+SHOWN = 8
+
+
+def colour(k: int) -> str:
+    """The k-th colour, told apart by colour-blind readers."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def svg(figure: Figure, about: str) -> str:
+    """The figure as an `<img>` with its content inside; `about` is read to those who don't see it."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return _embedded("image/svg+xml", buffer.getvalue(), about)
+
+
+def png(figure: Figure, about: str) -> str:
+    """The same in pixels, for pictures of samples."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
+    return _embedded("image/png", buffer.getvalue(), about)
+
+
+def _embedded(kind: str, content: bytes, about: str) -> str:
+    data = base64.b64encode(content).decode()
+    text = about.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return f'<img alt="{text}" src="data:{kind};base64,{data}">'
+
+
+def radii(results: Sequence[Result]) -> Figure:
+    """Accuracy against eps, clean at 0, worst case over the suite, with 95 % bands."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6, 3.4))
+        axes = figure.subplots()
+        for k, r in enumerate(results):
+            rows = [(0.0, r.clean), *((row.eps, row.robust) for row in r.by_eps if row.eps)]
+            eps = [e for e, _ in rows]
+            axes.plot(eps, [100 * i.accuracy for _, i in rows], marker="o", ms=4, color=colour(k), label=r.name)
+            low, high = ([100 * getattr(i, side) for _, i in rows] for side in ("low", "high"))
+            axes.fill_between(eps, low, high, color=colour(k), alpha=0.18, lw=0)
+        threats = sorted({str(r.threat.get("name", "")) for r in results})
+        axes.set(xlabel=f"eps ({', '.join(threats)}, input units)", ylabel="accuracy, %", ylim=(0, 102))
+        axes.set_xlim(left=0)
+        axes.legend(frameon=False)
+    return figure
+
+
+def training(results: Sequence[Result]) -> Figure | None:
+    """Loss, and validation accuracy clean (dashed) and robust (solid), by epoch; None if no log is known."""
+    logged = [(k, r.name, r.train["log"]) for k, r in enumerate(results) if r.train.get("log")]
+    if not logged:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for k, name, log in logged:
+            epochs = [row["epoch"] for row in log]
+            left.plot(epochs, [row["loss"] for row in log], color=colour(k), label=name)
+            for key, dash in (("clean", "--"), ("robust", "-"), ("ema_robust", ":")):
+                found = [(row["epoch"], 100 * row[key]) for row in log if row.get(key) is not None]
+                if found:
+                    right.plot(*zip(*found, strict=True), dash, color=colour(k), lw=1.3)
+        left.set(xlabel="epoch", ylabel="training loss, nats")
+        right.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 102))
+        for dash, label in (("--", "clean"), ("-", "robust"), (":", "robust, averaged weights")):
+            right.plot([], [], dash, color="#666666", label=label)
+        left.legend(frameon=False)
+        right.legend(frameon=False)
+    return figure
+
+
+def confusion(r: Result) -> Figure | None:
+    """Row-normalised confusion matrices, clean and on each sample's worst point; None without arrays."""
+    if not {"y", "clean_pred", "adv_pred"} <= set(r.arrays):
+        return None
+    k = len(r.class_names)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        for axes, key, title in zip(
+            figure.subplots(1, 2), ("clean_pred", "adv_pred"), ("clean", "under attack"), strict=True
+        ):
+            counts = np.zeros((k, k))
+            known = (r.arrays[key] >= 0) & (r.arrays["y"] >= 0)
+            np.add.at(counts, (r.arrays["y"][known], r.arrays[key][known]), 1)
+            share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+            axes.set(title=title, xlabel="predicted", ylabel="label")
+            if k <= 20:
+                axes.set_xticks(range(k), r.class_names, rotation=90 if max(map(len, r.class_names)) > 2 else 0)
+                axes.set_yticks(range(k), r.class_names)
+            if k <= 12:
+                for i, j in np.argwhere(share >= 0.5):
+                    tone = "white" if share[i, j] > 55 else "#333333"
+                    axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone)
+    return figure
+
+
+def samples(r: Result) -> Figure | None:
+    """Clean, adversarial and magnified difference of the first samples, with predictions; None without arrays."""
+    need = ("show_x", "show_x_adv", "show_y", "show_clean", "show_adv")
+    if not set(need) <= set(r.arrays) or not len(r.arrays["show_x"]):
+        return None
+    x, z, y, clean, adv = (r.arrays[n][:SHOWN] for n in need)
+    gain = 0.5 / max(float(np.abs(z - x).max()), 1e-6)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(1.15 * len(x) + 0.6, 4.1), layout="constrained")
+        grid = figure.subplots(3, len(x), squeeze=False)
+        for i in range(len(x)):
+            shown = (x[i], z[i], 0.5 + gain * (z[i] - x[i]))
+            for axes, picture in zip(grid[:, i], shown, strict=True):
+                _picture(axes, picture)
+            names = [_name(r, int(v)) for v in (y[i], clean[i], adv[i])]
+            grid[0, i].set_title(f"{names[0]} → {names[1]}", fontsize=8)
+            grid[1, i].set_title(names[2], fontsize=8, color="#b3261e" if adv[i] != y[i] else "#1b6e3c")
+        for axes, label in zip(grid[:, 0], ("clean", "adversarial", f"difference × {gain:.1f}"), strict=True):
+            axes.set_ylabel(label)
+    return figure
+
+
+def _name(r: Result, k: int) -> str:
+    return r.class_names[k] if 0 <= k < len(r.class_names) else "none"
+
+
+def _picture(axes, picture: np.ndarray) -> None:
+    """An image `(1 or 3, h, w)`; anything else as a strip."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if picture.ndim == 3 and picture.shape[0] in (1, 3):
+        image = np.clip(picture.transpose(1, 2, 0), 0, 1)
+        axes.imshow(image if image.shape[2] == 3 else image[:, :, 0], cmap="gray", vmin=0, vmax=1)
+        return
+    axes.imshow(np.clip(picture.reshape(1, -1), 0, 1), cmap="gray", vmin=0, vmax=1, aspect="auto")

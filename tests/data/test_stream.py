@@ -1,0 +1,197 @@
+"""Data sets of PyTorch's as splits: map-style and iterable, read as they are used."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
+
+from sparring import dist
+from sparring.data import Loader, Noise, Split, Stream, from_torch, streamed
+from sparring.data.stream import collate
+
+
+def tensors(n=23):
+    return torch.arange(n)[:, None] / 100, torch.arange(n) % 3
+
+
+class Endless(IterableDataset):
+    """Row k is k/100 with label k mod 3; shared out between the workers, as such a set must do."""
+
+    def __iter__(self):
+        info = get_worker_info()
+        k, step = (info.id, info.num_workers) if info else (0, 1)
+        while True:
+            yield torch.tensor([k % 100 / 100]), k % 3
+            k += step
+
+
+class Counted(Dataset):
+    def __init__(self, n):
+        self.n, self.asked = n, []
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, k):
+        self.asked.append(k)
+        return np.array([k], np.uint8), np.int64(k % 2)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_map_style_set_gives_the_batches_of_the_same_split_in_memory(shuffle):
+    x, y = tensors()
+    stream = from_torch(TensorDataset(x, y), classes=3)
+    args = {"batch": 5, "shuffle": shuffle, "seed": 2, "augment": [Noise()]}
+    state = torch.random.get_rng_state()
+    for a, b in zip(
+        Loader(stream, **args).epoch(3), Loader(Split(x, y), **args).epoch(3), strict=True
+    ):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.y, b.y)
+        assert torch.equal(a.index, b.index)
+        assert a.weight.tolist() == [1.0] * len(b)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_rows_are_read_when_they_are_needed_and_only_this_ranks(monkeypatch):
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    monkeypatch.setattr(dist, "rank", lambda: 1)
+    counted = Counted(1000)
+    loader = Loader(from_torch(counted, classes=2), batch=8, shuffle=False)
+    assert counted.asked == []
+    batches = loader.epoch(0)
+    first = next(batches)
+    assert counted.asked == first.index.tolist() == [4, 5, 6, 7]
+    assert torch.equal(first.x[:, 0], torch.tensor([4, 5, 6, 7]) / 255)
+    assert next(batches).index.tolist() == [12, 13, 14, 15]
+
+
+def test_an_endless_iterable_has_epochs_of_n():
+    loader = Loader(from_torch(Endless(), classes=3, n=12), batch=5, shuffle=True)
+    batches = list(loader.epoch(1))
+    assert [len(b) for b in batches] == [5, 5, 2]
+    assert torch.cat([b.index for b in batches]).tolist() == list(range(12))
+    assert torch.allclose(torch.cat([b.x for b in batches])[:, 0], torch.arange(12) / 100)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_of_an_iterable_take_their_rows(monkeypatch, rank):
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    monkeypatch.setattr(dist, "rank", lambda: rank)
+    loader = Loader(from_torch(Endless(), classes=3, n=11), batch=4, shuffle=False)
+    batches = list(loader.epoch(1))
+    rows = [[0, 1, 4, 5, 8], [2, 3, 6, 7, 9]][rank]
+    assert torch.cat([b.index for b in batches]).tolist() == rows
+    assert torch.cat([b.y for b in batches]).tolist() == [k % 3 for k in rows]
+    assert torch.allclose(torch.cat([b.x for b in batches])[:, 0], torch.tensor(rows) / 100)
+
+
+def test_workers():
+    x, y = tensors(12)
+    stream = from_torch(TensorDataset(x, y), classes=3, workers=2)
+    found = torch.cat([b.x for b in Loader(stream, batch=5, shuffle=False).epoch(0)])
+    assert torch.equal(found, x)
+    endless = from_torch(Endless(), classes=3, n=7, workers=2)
+    assert [len(b) for b in Loader(endless, batch=3, shuffle=False).epoch(0)] == [3, 3, 1]
+
+
+def test_an_iterable_that_ends_early_is_told():
+    class Short(IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(2), 0)] * 7)
+
+    loader = Loader(from_torch(Short(), classes=2, n=9), batch=4, shuffle=False)
+    batches = loader.epoch(0)
+    assert len(next(batches)) == 4
+    with pytest.raises(ValueError, match="ended before its n = 9 samples"):
+        next(batches), next(batches)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (torch.tensor([float("nan")]), 0, "NaN"),
+        (torch.tensor([2.0]), 0, r"reaches from 2 to 2, its bounds are \[0, 1\]"),
+        (torch.tensor([0.5]), 2, "labels from 2 to 2: with 2 classes"),
+        (torch.tensor([0.5]), 0.5, "pairs"),
+        ("text", 0, "x of numbers, not a str"),
+    ],
+)
+def test_bad_samples_are_told(x, y, said):
+    class Bad(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, k):
+            return x, y
+
+    loader = Loader(from_torch(Bad(), classes=2, name="mine"), batch=2, shuffle=False)
+    with pytest.raises(ValueError, match=said):
+        next(loader.epoch(0))
+
+
+def test_what_samples_may_be():
+    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    x, y = collate([(Image.fromarray(picture), np.int64(1)), (Image.fromarray(picture), True)])
+    assert torch.equal(x[0], torch.from_numpy(picture.transpose(2, 0, 1)))
+    assert y.tolist() == [1, 1]
+    grey, _ = collate([(Image.fromarray(picture[..., 0]), torch.tensor(0))])
+    assert grey.shape == (1, 1, 2, 3)
+    assert collate([(np.zeros(3), 0)])[0].dtype == torch.float32
+    with pytest.raises(ValueError, match=r"x of one shape, not \(2,\) and \(3,\)"):
+        collate([(np.zeros(3), 0), (np.zeros(2), 0)])
+    with pytest.raises(ValueError, match="must give pairs"):
+        collate([(1, 2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "more", "said"),
+    [
+        (Endless(), {}, "n is needed"),
+        (Endless(), {"n": 0}, "n = 0"),
+        (TensorDataset(torch.zeros(0, 2), torch.zeros(0)), {}, "mine is empty"),
+        (TensorDataset(*tensors()), {"classes": 1}, "classes = 1"),
+    ],
+)
+def test_impossible_streams_are_told(dataset, more, said):
+    with pytest.raises(ValueError, match=said):
+        from_torch(dataset, **{"classes": 3, "name": "mine", **more})
+
+
+def test_subset_is_in_memory():
+    x, y = tensors()
+    stream = from_torch(TensorDataset(x, y), classes=3)
+    part = stream.subset(5, seed=1)
+    assert isinstance(part, Split)
+    assert torch.equal(part.x, x[part.index])
+    assert torch.equal(part.index, Split(x, y).subset(5, seed=1).index)
+    assert from_torch(Endless(), classes=3, n=9).subset(4).index.tolist() == [0, 1, 2, 3]
+    assert stream.to("cpu") is stream
+
+
+def test_a_streamed_source_holds_validation_out():
+    x, y = tensors(40)
+    source = streamed(TensorDataset(x, y), TensorDataset(x[:7], y[:7]), classes="abc", val=0.25)
+    assert isinstance(source.train, Stream)
+    assert (len(source.train), len(source.val), len(source.test)) == (30, 10, 7)
+    assert (source.class_names, source.shape, len(source.sha256)) == (["a", "b", "c"], (1,), 64)
+    seen = torch.cat([b.x for b in Loader(source.train, batch=8, shuffle=True).epoch(1)])
+    both = torch.cat([seen, source.val.x]).flatten().sort().values
+    assert torch.equal(both, x.flatten())
+    assert torch.equal(source.val.x[:, 0], x[source.val.index, 0])
+
+
+def test_a_streamed_source_of_iterables():
+    test = TensorDataset(*tensors(7))
+    with pytest.raises(ValueError, match="val must be a data set"):
+        streamed(Endless(), test, classes=3, n=50)
+    source = streamed(Endless(), test, classes=3, n=50, val=TensorDataset(*tensors(9)))
+    assert (len(source.train), len(source.val), len(source.test)) == (50, 9, 7)
+
+
+@pytest.mark.parametrize("val", [0, 40, None, -1])
+def test_an_impossible_streamed_validation_is_told(val):
+    both = TensorDataset(*tensors(40))
+    with pytest.raises(ValueError, match="val = "):
+        streamed(both, both, classes=3, val=val)

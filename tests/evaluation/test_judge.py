@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from sparring import geometry
+from sparring.attacks import PGD
+from sparring.evaluation.judge import feasible, judge, predict
+from sparring.threats import L1, L2, Box, Linf
+
+THREATS = [Linf(0.1), L2(0.5), L1(1.0), Linf(8 / 255), L2(3.0), L1(12.0), Box()]
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=repr)
+def test_honest_points_are_never_refused(threat):
+    """3072 entries in float32: sums round, and still nothing is out."""
+    x = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    y = torch.zeros(20, dtype=torch.long)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
+    x_adv = PGD(threat, steps=3, loss="margin")(model, x, y)
+    assert feasible(threat, x_adv, x, y).all()
+
+
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=repr)
+def test_a_thousandth_too_far_is_refused(threat):
+    x = torch.full((4, 10), 0.5)
+    delta = geometry.unit(torch.randn(4, 10, generator=torch.Generator().manual_seed(0)), threat.p)
+    y = torch.zeros(4, dtype=torch.long)
+    length = threat.distance(x + delta, x)[:, None]
+    assert feasible(threat, x + delta / length * threat.eps, x, y).all()
+    assert not feasible(threat, x + delta / length * threat.eps * 1.001, x, y).any()
+
+
+def test_a_point_that_is_not_allowed_gains_nothing():
+    x = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    y = torch.zeros(3, dtype=torch.long)
+    found = judge(
+        lambda x: x, Linf(0.2), torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), x, y, who="A"
+    )
+    assert found.allowed.tolist() == [False, True, True]
+    assert found.prediction.tolist() == [0, 0, 1]
+    assert torch.equal(found.point[0], x[0])
+
+
+def test_judged_in_eval_mode_and_float32_whatever_is_around():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.99)).train()
+    seen = []
+    model[0].register_forward_hook(lambda m, i, o: seen.append((o.dtype, model[1].training)))
+    with torch.autocast("cpu", torch.bfloat16):
+        predict(model, torch.rand(2, 4))
+    assert seen == [(torch.float32, False)]
+    assert model[1].training
+
+
+def test_an_empty_batch():
+    assert feasible(
+        Linf(0.1), torch.rand(0, 3), torch.rand(0, 3), torch.zeros(0, dtype=torch.long)
+    ).shape == (0,)

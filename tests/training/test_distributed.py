@@ -1,0 +1,73 @@
+"""Two processes by torchrun are one with the joint batch; alone, the engine is not there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sparring import dist
+from sparring.training import distributed
+from sparring.training.checkpoint import read_metadata
+from sparring.training.folder import log
+from tests.training.small import finish, objective, trainer
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> tuple[Path, dict]:
+    """The trainings in `worker.py`, each by two processes."""
+    out = tmp_path_factory.mktemp("runs")
+    engine = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*engine, "tests/training/worker.py", str(out)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out, torch.load(out / "found.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one(found, tmp_path):
+    out, two = found[0], found[1]["two"]
+    one = finish(trainer(tmp_path, noisy=False, resume=True))
+    assert two["world"] == 2
+    assert two["spread"] == 0
+    assert two["state"].keys() == one.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two["state"][key], value.double(), rtol=0, atol=1e-6, msg=key)
+    for joint, alone in zip(log(out / "two"), log(tmp_path), strict=True):
+        assert joint["loss"] == pytest.approx(alone["loss"], abs=1e-5)
+        assert joint["parts"] == pytest.approx(alone["parts"], abs=1e-5)
+        assert joint["clean"] == alone["clean"]
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_resume(found):
+    out, runs = found
+    resumed, whole = runs["resumed"], runs["whole"]
+    assert (resumed["spread"], whole["spread"]) == (0, 0)
+    for key, value in whole["state"].items():
+        torch.testing.assert_close(resumed["state"][key], value, rtol=0, atol=1e-6, msg=key)
+    assert read_metadata(out / "resumed") == read_metadata(out / "whole")
+    assert [row["epoch"] for row in log(out / "resumed")] == [1, 2, 3]
+
+
+def test_alone_there_is_no_engine():
+    assert distributed.start("cpu") == torch.device("cpu")
+    assert not torch.distributed.is_initialized()
+    assert dist.world() == 1
+    assert distributed.first()
+    distributed.wait()
+    model = nn.BatchNorm1d(2)
+    assert distributed.prepare(model, torch.device("cpu")) is model
+    assert isinstance(
+        distributed.wrap(model, objective(), torch.device("cpu")), distributed.Minimize
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of machines without CUDA")
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="finds no CUDA device, use device = 'cpu'"):
+        distributed.start("cuda")
