@@ -1,4 +1,5 @@
-"""PGD-40 against torchattacks, Foolbox and ART: same model, points, radius, step and start, in the same run.
+"""PGD-40 against torchattacks, Foolbox and ART: same model, points, radius, step and start, in the
+same run.
 
 Every returned point is judged by us, in float32, for success and for staying in the ball.
 """
@@ -44,10 +45,21 @@ def art_pgd(model: nn.Module, eps: float, size: float) -> Attack:
     from art.estimators.classification import PyTorchClassifier
 
     estimator = PyTorchClassifier(
-        model, loss=nn.CrossEntropyLoss(), input_shape=(1, 28, 28), nb_classes=10, clip_values=(0, 1)
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=(1, 28, 28),
+        nb_classes=10,
+        clip_values=(0, 1),
     )
     attack = ProjectedGradientDescentPyTorch(
-        estimator, norm=np.inf, eps=eps, eps_step=size, max_iter=STEPS, num_random_init=1, batch_size=250, verbose=False
+        estimator,
+        norm=np.inf,
+        eps=eps,
+        eps_step=size,
+        max_iter=STEPS,
+        num_random_init=1,
+        batch_size=250,
+        verbose=False,
     )
     return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
@@ -64,7 +76,11 @@ def ours(model: nn.Module, eps: float, size: float, precision: str) -> Attack:
 def robust(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, eps: float) -> float:
     """Share of points still right after the attack; a point outside the ball counts as right."""
     z = attack(x, y)
-    inside = ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5) & (z.flatten(1).amin(1) >= 0) & (z.flatten(1).amax(1) <= 1)
+    inside = (
+        ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5)
+        & (z.flatten(1).amin(1) >= 0)
+        & (z.flatten(1).amax(1) <= 1)
+    )
     with torch.no_grad():
         right = model(x).argmax(1) == y
         return (right & ((model(z).argmax(1) == y) | ~inside)).float().mean().item()
@@ -89,7 +105,17 @@ def main() -> None:
             mine = ours(model, args.eps, args.size, precision)
             a, b, ratio = paired(lambda: mine(x, y), lambda: theirs(x, y), runs=args.runs)  # noqa: B023
             accuracy = robust(model, mine, x, y, args.eps), robust(model, theirs, x, y, args.eps)
-            rows.append(Row(f"mnist-net PGD-{STEPS} eps {args.eps} n {args.n}", precision, a, peer, b, ratio, *accuracy))
+            rows.append(
+                Row(
+                    f"mnist-net PGD-{STEPS} eps {args.eps} n {args.n}",
+                    precision,
+                    a,
+                    peer,
+                    b,
+                    ratio,
+                    *accuracy,
+                )
+            )
     save("attack", rows)
 
 

@@ -41,8 +41,11 @@ def seconds(f: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def paired(ours: Callable[[], object], peer: Callable[[], object], *, runs: int) -> tuple[float, float, float]:
-    """Medians of ours, peer, and of their ratio pair by pair, after one warm-up each; the order alternates."""
+def paired(
+    ours: Callable[[], object], peer: Callable[[], object], *, runs: int
+) -> tuple[float, float, float]:
+    """Medians of ours, peer, and of their ratio pair by pair, after one warm-up each; the order
+    alternates."""
     ours(), peer()
     times: list[tuple[float, float]] = []
     for k in range(runs):
@@ -71,9 +74,14 @@ def cpu_model() -> str:
 def save(benchmark: str, rows: list[Row]) -> None:
     """Print the table and write `results/<benchmark>-<cpu model>.json`."""
     for r in rows:
-        accuracy = "" if r.ours_accuracy is None else f"  accuracy {r.ours_accuracy:.4f} | {r.peer_accuracy:.4f}"
+        accuracy = (
+            ""
+            if r.ours_accuracy is None
+            else f"  accuracy {r.ours_accuracy:.4f} | {r.peer_accuracy:.4f}"
+        )
         print(
-            f"{r.work:34s} {r.precision:9s} ours {r.ours_seconds:8.4f} s  {r.peer:14s} {r.peer_seconds:8.4f} s  "
+            f"{r.work:34s} {r.precision:9s} ours {r.ours_seconds:8.4f} s  "
+            f"{r.peer:14s} {r.peer_seconds:8.4f} s  "
             f"ratio {r.ratio:5.3f}{accuracy}"
         )
     RESULTS.mkdir(exist_ok=True)

@@ -1,8 +1,9 @@
-"""Cost of a training step against its floor: units × (forward + backward to inputs)/2, same run and precision.
+"""Cost of a training step against its floor: units × (forward + backward to inputs)/2, same run and
+precision.
 
-A forward pass is one unit, the backward to inputs one, to weights one more (DESIGN's counting). The optimizer, losses,
-projections and the Python around them are what the ratio shows above 1; a weight backward cheaper than an input
-backward brings it below.
+A forward pass is one unit, the backward to inputs one, to weights one more (DESIGN's counting). The
+optimizer, losses, projections and the Python around them are what the ratio shows above 1; a weight
+backward cheaper than an input backward brings it below.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ WORK: dict[str, tuple[Callable[[], Method], bool, Callable[[], Climb] | None, in
 NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 32, 8 / 255)}
 
 
-def one_step(model: nn.Module, view: nn.Module, name: str, batch: Batch, eps: float) -> Callable[[], None]:
+def one_step(
+    model: nn.Module, view: nn.Module, name: str, batch: Batch, eps: float
+) -> Callable[[], None]:
     """A whole training step of a method, as a function to time."""
     method, attacks, climber, _ = WORK[name]
     attack = PGD(Linf(eps), steps=STEPS, best=False) if attacks else None
@@ -44,7 +47,11 @@ def one_step(model: nn.Module, view: nn.Module, name: str, batch: Batch, eps: fl
 
     def step() -> None:
         full = objective.maximize(view, batch)
-        with climb.climb(model, lambda: objective.minimize(view, full).total) if climb else nullcontext():
+        with (
+            climb.climb(model, lambda: objective.minimize(view, full).total)
+            if climb
+            else nullcontext()
+        ):
             loss = objective.minimize(view, full)
             optimizer.zero_grad()
             loss.total.backward()
@@ -81,11 +88,15 @@ def main() -> None:
             view = probe.View(model, amp=precision, channels_last=True)
             for name, (_, _, _, units) in WORK.items():
                 mine, floor, ratio = paired(
-                    one_step(model, view, name, batch, eps), bare(view, batch, STEPS), runs=args.runs
+                    one_step(model, view, name, batch, eps),
+                    bare(view, batch, STEPS),
+                    runs=args.runs,
                 )
                 scale = units / (2 * STEPS)
                 work = f"{net} b{size} {name}"
-                rows.append(Row(work, precision, mine, f"floor {units} units", floor * scale, ratio / scale))
+                rows.append(
+                    Row(work, precision, mine, f"floor {units} units", floor * scale, ratio / scale)
+                )
     save("step", rows)
 
 

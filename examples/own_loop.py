@@ -1,6 +1,6 @@
 """Train in plain PyTorch with our losses and our PGD: no Trainer, no recipe.
 
-    python examples/own_loop.py
+python examples/own_loop.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A method of your own in one class, trained against the usual adversary: ALP, adversarial logit pairing.
+"""A method of your own in one class, trained against the usual adversary: ALP, adversarial logit
+pairing.
 
-    python examples/own_method.py
+python examples/own_method.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A threat of your own: an Linf ball that may only touch a window of the image, under the usual PGD.
+"""A threat of your own: an Linf ball that may only touch a window of the image, under the usual
+PGD.
 
-    python examples/own_threat.py
+python examples/own_threat.py
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ class Window(Threat):
 
 
 def main() -> float:
-    """Attack an untrained network through the window; returns how far any pixel below it moved (0)."""
+    """Attack an untrained network through the window; returns how far any pixel below it moved
+    (0)."""
     torch.manual_seed(0)
     digits = data.load("digits")
     model = build("mlp", shape=digits.shape, classes=digits.classes)
     x, y = digits.test.float(slice(100)), digits.test.y[:100]
     x_adv = PGD(Window(0.3), steps=10)(model, x, y)
     with torch.no_grad():
-        print(f"accuracy {(model(x).argmax(1) == y).float().mean():.2f} -> {(model(x_adv).argmax(1) == y).float().mean():.2f}")
+        before, after = ((model(v).argmax(1) == y).float().mean().item() for v in (x, x_adv))
+    print(f"accuracy {before:.2f} -> {after:.2f}")
     return (x_adv - x)[:, :, 4:].abs().max().item()
 
 

@@ -1,4 +1,5 @@
-"""The records that flow through the library: a batch, what the adversary gained on it, what the model lost."""
+"""The records that flow through the library: a batch, what the adversary gained on it, what the
+model lost."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ class Batch:
         y: labels `(b,)`, integers; -1 means unlabeled.
         weight: base measure `(b,)`; ones when omitted.
         index: row of each sample in its data set `(b,)`; 0..b-1 when omitted.
-        x_adv, y_adv, cost: filled by `Objective.maximize`: adversarial inputs `(b, *d)`, their labels `(b,)` or
-            `(b, k)`, and the transport cost `(b,)` in the threat's units.
+        x_adv, y_adv, cost: filled by `Objective.maximize`: adversarial inputs `(b, *d)`, their
+            labels `(b,)` or `(b, k)`, and the transport cost `(b,)` in the threat's units.
         extra: a method's own per-sample notes, from `gain` to `loss`.
 
     >>> Batch(torch.rand(2, 3), torch.tensor([0, 1])).weight
@@ -46,7 +47,8 @@ class Batch:
 
 
 class Gain(NamedTuple):
-    """What the adversary has reached at a point: `value (b,)` to maximize, and `success (b,)` bool."""
+    """What the adversary has reached at a point: `value (b,)` to maximize, and `success (b,)`
+    bool."""
 
     value: Tensor
     success: Tensor

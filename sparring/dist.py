@@ -1,4 +1,5 @@
-"""The only file that knows about ranks: gather, mean and draw, each the plain thing on one process."""
+"""The only file that knows about ranks: gather, mean and draw, each the plain thing on one
+process."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ def rank() -> int:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate over ranks. Every rank computes the same function of the result, so its gradient is the same
-    everywhere; the factor `world` undoes the averaging that DDP does afterwards."""
+    """Concatenate over ranks. Every rank computes the same function of the result, so its gradient
+    is the same everywhere; the factor `world` undoes the averaging that DDP does afterwards."""
 
     @staticmethod
     def forward(ctx, u: Tensor) -> Tensor:  # type: ignore[override]
@@ -57,7 +58,8 @@ def mean(t: Tensor) -> Tensor:
 
 
 def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Random numbers of the shape, dtype and device of `like`, drawn so that ranks agree with one process.
+    """Random numbers of the shape, dtype and device of `like`, drawn so that ranks agree with one
+    process.
 
     Every rank draws the joint batch `(w·b, ...)` from the same generator and keeps its own rows.
 
@@ -74,6 +76,8 @@ def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> T
         case "exponential":
             full.exponential_(generator=generator)
         case _:
-            raise ValueError(f"kind = {kind!r} is not allowed: kind must be uniform, normal or exponential")
+            raise ValueError(
+                f"kind = {kind!r} is not allowed: kind must be uniform, normal or exponential"
+            )
     start = rank() * len(like)
     return full[start : start + len(like)]

@@ -1,7 +1,9 @@
-"""Pure geometry of perturbations: norms, projections onto balls intersected with the box, uniform sampling.
+"""Pure geometry of perturbations: norms, projections onto balls intersected with the box, uniform
+sampling.
 
-Letters: b batch, d features. `x`, `z` are `(b, *d)`; `eps` is a radius in input units, a float or `(b,)`.
-Every projection assumes x inside the box [low, high] and returns the exact nearest point (up to rounding).
+Letters: b batch, d features. `x`, `z` are `(b, *d)`; `eps` is a radius in input units, a float or
+`(b,)`. Every projection assumes x inside the box [low, high] and returns the exact nearest point
+(up to rounding).
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def _split(z: Tensor, x: Tensor, low: float, high: float) -> tuple[Tensor, Tenso
     return u.sign(), u.abs(), room
 
 
-def _join(x: Tensor, sign: Tensor, size: Tensor, p: float, radius: Tensor, low: float, high: float) -> Tensor:
+def _join(
+    x: Tensor, sign: Tensor, size: Tensor, p: float, radius: Tensor, low: float, high: float
+) -> Tensor:
     """Back to a point; shrinks away the last rounding error above the radius."""
     over = torch.linalg.vector_norm(size, ord=p, dim=1, keepdim=True)
     size = size * (radius / over.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
@@ -74,8 +78,8 @@ def _radius(eps: Tensor | float, x: Tensor) -> Tensor:
 def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
     """Nearest point to `z` in {‖x' − x‖₂ ≤ eps} ∩ [low, high]^d.
 
-    The solution is x + sign(u)·min(s·|u|, room) for one s in [0, 1] a sample (KKT); ‖·‖² of it is piecewise
-    quadratic in s, so s is found exactly from the sorted break points room/|u|.
+    The solution is x + sign(u)·min(s·|u|, room) for one s in [0, 1] a sample (KKT); ‖·‖² of it is
+    piecewise quadratic in s, so s is found exactly from the sorted break points room/|u|.
 
     >>> project_l2(torch.tensor([[2.0, 0.5]]), torch.tensor([[0.5, 0.5]]), 0.4, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])
@@ -101,8 +105,8 @@ def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
 def project_l1(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
     """Nearest point to `z` in {‖x' − x‖₁ ≤ eps} ∩ [low, high]^d.
 
-    The solution is x + sign(u)·clip(|u| − τ, 0, room) for one τ ≥ 0 a sample; its L1 norm is piecewise linear in τ,
-    so τ is found exactly from the sorted break points |u| and |u| − room.
+    The solution is x + sign(u)·clip(|u| − τ, 0, room) for one τ ≥ 0 a sample; its L1 norm is
+    piecewise linear in τ, so τ is found exactly from the sorted break points |u| and |u| − room.
 
     Source: Croce and Hein 2021 (L1-APGD), prop. 2.1.
 
@@ -128,18 +132,24 @@ def project_l1(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     return _join(x, sign, size, 1, radius, low, high)
 
 
-def sample_linf(like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None) -> Tensor:
+def sample_linf(
+    like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
+) -> Tensor:
     """δ uniform in the Linf ball, of the shape of `like (b, *d)`."""
     return (dist.draw("uniform", like, generator) * 2 - 1) * expand(eps, like)
 
 
-def sample_l2(like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None) -> Tensor:
+def sample_l2(
+    like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
+) -> Tensor:
     """δ uniform in the L2 ball: a Gaussian direction, radius eps·U^(1/d)."""
     direction = unit(dist.draw("normal", like, generator), 2)
     return direction * _depth(like, generator) * expand(eps, like)
 
 
-def sample_l1(like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None) -> Tensor:
+def sample_l1(
+    like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
+) -> Tensor:
     """δ uniform in the L1 ball: normalized signed exponentials, radius eps·U^(1/d)."""
     sign = (dist.draw("uniform", like, generator) < 0.5).to(like.dtype) * 2 - 1
     direction = unit(sign * dist.draw("exponential", like, generator), 1)

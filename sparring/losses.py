@@ -1,7 +1,8 @@
-"""Pure per-sample losses in exact log space: every function maps logits `(b, k)` and labels to `(b,)` nats.
+"""Pure per-sample losses in exact log space: every function maps logits `(b, k)` and labels to
+`(b,)` nats.
 
-Labels are `(b,)` integers, -1 for unlabeled (its loss is 0), or `(b, k)` probabilities. All stay finite, with finite
-gradients, at logit scale 200.
+Labels are `(b,)` integers, -1 for unlabeled (its loss is 0), or `(b, k)` probabilities. All stay
+finite, with finite gradients, at logit scale 200.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def kl(logits: Tensor, other: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ_k p_k (log p_k − log q_k) with p = softmax(logits), q = softmax(other); differentiable in both.
+    """KL(p ‖ q) = Σ_k p_k (log p_k − log q_k) with p = softmax(logits), q = softmax(other);
+    differentiable in both.
 
     >>> kl(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.])
@@ -57,7 +59,8 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference-of-logits ratio (max_{k≠y} z_k − z_y) / (z_(1) − z_(3)): the margin, free of scale and shift.
+    """Difference-of-logits ratio (max_{k≠y} z_k − z_y) / (z_(1) − z_(3)): the margin, free of scale
+    and shift.
 
     Source: Croce and Hein 2020, eq. 6.
 
@@ -68,7 +71,9 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     tensor([-0.5000])
     """
     if logits.shape[1] < 3:
-        raise ValueError(f"loss = 'dlr' needs at least 3 classes, this model has {logits.shape[1]}: use 'margin'")
+        raise ValueError(
+            f"loss = 'dlr' needs at least 3 classes, this model has {logits.shape[1]}: use 'margin'"
+        )
     top = logits.topk(3, dim=1).values
     return margin(logits, y) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
 
@@ -76,12 +81,13 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:
     """−log p_y − log(1 − max_{k≠y} p_k): cross-entropy plus a margin term.
 
-    The second term is logsumexp(z) − logsumexp(z without its largest wrong class), exact where 1 − p underflows.
+    The second term is logsumexp(z) − logsumexp(z without its largest wrong class), exact where 1 −
+    p underflows.
 
     Source: Wang et al. 2020 (MART), eq. 8. Differs: the authors' code caps the margin term at 9.21.
 
     >>> boosted_ce(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
-    tensor([0.6888])
+    tensor([0.6883])
     """
     j = _others(logits, y).argmax(1)
     far = logits.logsumexp(1) - _others(logits, j).logsumexp(1)

@@ -28,11 +28,14 @@ class Objective(nn.Module):
     >>> from sparring.methods import Standard
     >>> from sparring.risks import Mean
     >>> batch = Batch(torch.zeros(1, 2), torch.tensor([0]))
-    >>> Objective(None, Standard(), Mean()).minimize(nn.Identity(), batch).total
+    >>> objective = Objective(None, Standard(), Mean())
+    >>> objective.minimize(nn.Identity(), objective.maximize(nn.Identity(), batch)).total
     tensor(0.6931)
     """
 
-    def __init__(self, attack: Maximizer | None, method: Method, risk: Risk, *, natural: float = 0.0) -> None:
+    def __init__(
+        self, attack: Maximizer | None, method: Method, risk: Risk, *, natural: float = 0.0
+    ) -> None:
         super().__init__()
         require(0 <= natural <= 1, "natural", natural, "a weight in [0, 1]")
         self.attack, self.method, self.risk, self.natural = attack, method, risk, natural
@@ -61,7 +64,9 @@ class Objective(nn.Module):
         loss = self.method.loss(model, batch)
         total = self.risk(loss.per_sample, batch.cost, batch)
         if self.natural:
-            clean = self.risk(cross_entropy(model(batch.x), batch.y), torch.zeros_like(batch.cost), batch)
+            clean = self.risk(
+                cross_entropy(model(batch.x), batch.y), torch.zeros_like(batch.cost), batch
+            )
             loss.parts["clean"] = clean.detach()
             total = (1 - self.natural) * total + self.natural * clean
         return replace(loss, total=total + loss.penalty)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class Part(nn.Module):
-    """A piece of the objective. Its constructor is its configuration: every keyword is stored verbatim.
+    """A piece of the objective. Its constructor is its configuration: every keyword is stored
+    verbatim.
 
     A subclass sets `paper` to its key in `papers.bib`, and may override `update`.
 
@@ -37,7 +38,9 @@ class Part(nn.Module):
         return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+        return ", ".join(
+            f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module)
+        )
 
 
 def require(ok: object, key: str, value: object, allowed: str) -> None:
@@ -54,10 +57,17 @@ def read(root: object, path: str) -> Any:
     """
     for name in path.split("."):
         if not hasattr(root, name):
-            known = set(root.config()) if isinstance(root, Part) else {n for n in vars(root) if n[0] != "_"}
+            known = (
+                set(root.config())
+                if isinstance(root, Part)
+                else {n for n in vars(root) if n[0] != "_"}
+            )
             if isinstance(root, nn.Module):
                 known = (known | set(dict(root.named_children()))) - {"training"}
-            raise ValueError(f"path {path!r}: {type(root).__name__} has no {name!r}; it has {', '.join(sorted(known))}")
+            raise ValueError(
+                f"path {path!r}: {type(root).__name__} has no {name!r}; "
+                f"it has {', '.join(sorted(known))}"
+            )
         root = getattr(root, name)
     return root
 

@@ -20,7 +20,8 @@ def _batchnorms(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def hold(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") -> Iterator[None]:
-    """Freeze the weights and put every module in `mode`; restore each module's own mode and flag on the way out.
+    """Freeze the weights and put every module in `mode`; restore each module's own mode and flag on
+    the way out.
 
     Arguments:
         mode: `"eval"`, `"train"` (batch statistics, running ones untouched) or `"keep"`.
@@ -62,8 +63,13 @@ def frozen_bn(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def channels_last(model: nn.Module | Callable[[Tensor], Tensor], on: bool = True) -> Iterator[None]:
-    """Convolution weights stand in channels-last layout inside; values and the tensors themselves come back after."""
-    weights = [p for p in model.parameters() if p.ndim == 4] if on and isinstance(model, nn.Module) else []
+    """Convolution weights stand in channels-last layout inside; values and the tensors themselves
+    come back after."""
+    weights = (
+        [p for p in model.parameters() if p.ndim == 4]
+        if on and isinstance(model, nn.Module)
+        else []
+    )
     saved = [p.data for p in weights]
     try:
         for p in weights:
@@ -75,9 +81,11 @@ def channels_last(model: nn.Module | Callable[[Tensor], Tensor], on: bool = True
 
 
 class View(nn.Module):
-    """A way of running a model: precision inside, memory layout, compiled or not. Shares its weights.
+    """A way of running a model: precision inside, memory layout, compiled or not. Shares its
+    weights.
 
-    Inputs and outputs stay float32 (or wider): bf16 spacing just below 1 is 1/256, an 8/255 ball would have 8 levels.
+    Inputs and outputs stay float32 (or wider): bf16 spacing just below 1 is 1/256, an 8/255 ball
+    would have 8 levels.
 
     Arguments:
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.

@@ -1,4 +1,5 @@
-"""README and docs are executed: Python blocks run, TOML blocks parse, commands exist, links lead somewhere."""
+"""README and docs are executed: Python blocks run, TOML blocks parse, commands exist, links lead
+somewhere."""
 
 from __future__ import annotations
 
@@ -20,18 +21,26 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 def blocks(language: str) -> list[tuple[str, str]]:
     """Every fenced block of a language, with its page's name."""
     fence = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
-    return [(page.name, code) for page in PAGES for code in fence.findall(page.read_text(encoding="utf-8"))]
+    return [
+        (page.name, code)
+        for page in PAGES
+        for code in fence.findall(page.read_text(encoding="utf-8"))
+    ]
 
 
 def commands() -> list[str]:
     """Every line of the pages that calls the command line."""
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
-    found = [re.sub(r"\s+#.*", "", line.strip()) for line in lines if re.match(r"\s+sparring \w+", line)]
+    found = [
+        re.sub(r"\s+#.*", "", line.strip()) for line in lines if re.match(r"\s+sparring \w+", line)
+    ]
     return sorted(set(found))
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
-def test_python_blocks_run(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(
+    page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": "snippet"})
 
@@ -72,7 +81,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _example(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

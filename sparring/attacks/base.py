@@ -1,4 +1,5 @@
-"""An attack is a function of model, inputs and labels; a maximizer climbs any gain a trainer hands it."""
+"""An attack is a function of model, inputs and labels; a maximizer climbs any gain a trainer hands
+it."""
 
 from __future__ import annotations
 
@@ -18,12 +19,14 @@ Model = Callable[[Tensor], Tensor]
 class Attack(Part):
     """Finds adversarial inputs: `x_adv = attack(model, x, y)`.
 
-    It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics; and it never
+    It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics;
+        and it never
     touches the global random state, but draws from its own generator.
 
     Arguments every attack stores:
         threat: where it may go.
-        mode: how the model runs meanwhile: `"eval"`, `"train"` (batch statistics, running ones untouched), `"keep"`.
+        mode: how the model runs meanwhile: `"eval"`, `"train"` (batch statistics, running ones
+            untouched), `"keep"`.
         seed: of its generator; `reseed` starts it again.
     """
 
@@ -33,7 +36,8 @@ class Attack(Part):
     replays: int = 1
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Adversarial inputs `(b, *d)` for `x (b, *d)` in the threat's box and labels `y (b,)`; detached."""
+        """Adversarial inputs `(b, *d)` for `x (b, *d)` in the threat's box and labels `y (b,)`;
+        detached."""
         raise NotImplementedError
 
     def reseed(self, seed: int) -> None:
@@ -55,7 +59,8 @@ class Maximizer(Attack):
     """An attack that can climb any gain: all a trainer needs."""
 
     def maximize(self, f: GainOf, batch: Batch) -> Tensor:
-        """A point z of the threat's set with a high `f(z).value`, detached. The caller holds the model still."""
+        """A point z of the threat's set with a high `f(z).value`, detached. The caller holds the
+        model still."""
         raise NotImplementedError
 
 
@@ -69,7 +74,10 @@ def ascend(f: GainOf, z: Tensor) -> tuple[Gain, Tensor]:
     with torch.enable_grad():
         gain = f(z)
         if not gain.value.requires_grad:
-            raise ValueError("the model's output has no gradient with respect to its input: it detaches or leaves torch")
+            raise ValueError(
+                "the model's output has no gradient with respect to its input: "
+                "it detaches or leaves torch"
+            )
         (grad,) = torch.autograd.grad(gain.value.sum(), z)
     return Gain(gain.value.detach(), gain.success), grad
 
@@ -85,12 +93,15 @@ def check(x: Tensor, y: Tensor, threat: Threat) -> None:
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be the same samples")
     if not x.is_floating_point():
-        raise ValueError(f"x has dtype {x.dtype}: an attack needs floats in [{threat.low}, {threat.high}]")
+        raise ValueError(
+            f"x has dtype {x.dtype}: an attack needs floats in [{threat.low}, {threat.high}]"
+        )
     if len(x) == 0:
         return
     least, most = x.amin().item(), x.amax().item()
     if not (threat.low - 1e-6 <= least and most <= threat.high + 1e-6):
         raise ValueError(
-            f"x reaches from {least:.4g} to {most:.4g}, the threat's box is [{threat.low}, {threat.high}]: "
+            f"x reaches from {least:.4g} to {most:.4g}, "
+            f"the threat's box is [{threat.low}, {threat.high}]: "
             "put normalisation into the model and hand the attack unnormalised inputs without NaN"
         )

@@ -12,16 +12,17 @@ from .base import GainOf, Maximizer
 
 
 class Free(Maximizer):
-    """Hands out x + δ as a leaf, and steps δ with the gradient that the loss's backward leaves there: no extra pass.
+    """Hands out x + δ as a leaf, and steps δ with the gradient that the loss's backward leaves
+    there: no extra pass.
 
-    Each batch is used `replays` times by the trainer. `reseed` puts δ back to 0.
+    Each batch is used `replays` times by the trainer; δ is carried to the next batch of the same
+    shape, as published, and is part of the state.
 
     Arguments:
         replays: m, how often a batch is used, ≥ 1.
         size: step in input units; None is eps.
 
-    Source: Shafahi et al. 2019, alg. 1. Differs: our trainer reseeds the attack with every batch, so δ begins at 0 there
-    instead of being carried over; that is what lets a killed run resume bit for bit.
+    Source: Shafahi et al. 2019, alg. 1.
 
     >>> from sparring.threats import Linf
     >>> Free(Linf(0.1)).replays
@@ -31,21 +32,40 @@ class Free(Maximizer):
     paper = "shafahi2019free"
 
     def __init__(
-        self, threat: Threat, *, replays: int = 8, size: float | None = None, mode: str = "eval", seed: int = 0
+        self,
+        threat: Threat,
+        *,
+        replays: int = 8,
+        size: float | None = None,
+        mode: str = "eval",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         require(replays >= 1, "replays", replays, "an integer ≥ 1")
-        require(size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps")
-        self.threat, self.replays, self.size, self.mode, self.seed = threat, replays, size, mode, seed
+        require(
+            size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps"
+        )
+        self.threat, self.replays, self.size, self.mode, self.seed = (
+            threat,
+            replays,
+            size,
+            mode,
+            seed,
+        )
+        self._delta: Tensor | None = None
 
-    def reseed(self, seed: int) -> None:
-        super().reseed(seed)
-        self._delta = None
+    def get_extra_state(self) -> Tensor | None:
+        """δ, so that a resumed run goes on with it."""
+        return self._delta
+
+    def set_extra_state(self, state: Tensor | None) -> None:
+        """Take δ over."""
+        self._delta = state
 
     def maximize(self, f: GainOf, batch: Batch) -> Tensor:
         """x + δ as a leaf that waits for its gradient."""
         start = self.threat.point(batch)
-        delta = getattr(self, "_delta", None)
+        delta = self._delta
         if delta is not None and delta.shape == start.shape:
             start = self.threat.project(start + delta, batch)
         z = start.detach().clone().requires_grad_()

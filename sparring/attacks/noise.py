@@ -23,7 +23,9 @@ class Noise(Attack):
     torch.Size([2, 3])
     """
 
-    def __init__(self, threat: Threat, *, draws: int = 10, mode: str = "eval", seed: int = 0) -> None:
+    def __init__(
+        self, threat: Threat, *, draws: int = 10, mode: str = "eval", seed: int = 0
+    ) -> None:
         super().__init__()
         require(draws >= 1, "draws", draws, "an integer ≥ 1")
         self.threat, self.draws, self.mode, self.seed = threat, draws, mode, seed

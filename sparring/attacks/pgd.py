@@ -16,7 +16,8 @@ from .base import GainOf, Maximizer, Model, ascend, check, look
 
 
 def classify(model: Model, y: Tensor, loss: str, targeted: bool) -> GainOf:
-    """The gain of an attack on a classifier: x' -> (loss, wrong); targeted: (−loss, predicted as y)."""
+    """The gain of an attack on a classifier: x' -> (loss, wrong); targeted: (−loss, predicted as
+    y)."""
 
     def f(z: Tensor) -> Gain:
         logits = model(z)
@@ -30,20 +31,24 @@ def classify(model: Model, y: Tensor, loss: str, targeted: bool) -> GainOf:
 class PGD(Maximizer):
     """z ← project(step(z, ∇f(z), size)), `steps` times, from a random start.
 
-    Called as an attack it returns, per sample, a point confirmed wrong in float32 if the search passed one, else the
-    point of highest loss it saw; broken samples leave the batch at once. FGSM, BIM and FGSM-RS are keywords of it.
+    Called as an attack it returns, per sample, a point confirmed wrong in float32 if the search
+    passed one, else the point of highest loss it saw; broken samples leave the batch at once. FGSM,
+    BIM and FGSM-RS are keywords of it.
 
     Arguments:
         threat: where it may go.
         steps: gradient steps of each restart, ≥ 1.
         size: length of a step in input units; None is 2.5·eps/steps (Madry).
-        loss: what a call climbs: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain instead.
+        loss: what a call climbs: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain
+            instead.
         random_start: begin at `threat.start`, else at x.
         restarts: independent searches; later ones see only the samples that still stand.
         targeted: y is the class to reach.
-        best: in training, return the best iterate (one forward more) instead of the last, as published.
+        best: in training, return the best iterate (one forward more) instead of the last, as
+            published.
         mode: of the model meanwhile: `"eval"`, `"train"` or `"keep"`.
-        precision: inside the model while searching: `"float32"` or `"bfloat16"`; successes are confirmed in float32.
+        precision: inside the model while searching: `"float32"` or `"bfloat16"`; successes are
+            confirmed in float32.
         channels_last: run image models in that memory layout while searching.
         seed: of its own generator.
 
@@ -54,7 +59,8 @@ class PGD(Maximizer):
 
     >>> from sparring.threats import Linf
     >>> atk = PGD(Linf(0.1), steps=3, size=0.1)
-    >>> atk(lambda x: torch.stack([x.sum(1), -x.sum(1)], 1), torch.full((1, 2), 0.5), torch.tensor([0]))
+    >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
+    >>> atk(model, torch.full((1, 2), 0.5), torch.tensor([0]))
     tensor([[0.4000, 0.4000]])
     """
 
@@ -78,15 +84,35 @@ class PGD(Maximizer):
     ) -> None:
         super().__init__()
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
-        require(size is None or size > 0, "size", size, "a length > 0 in input units, or None for 2.5·eps/steps")
+        require(
+            size is None or size > 0,
+            "size",
+            size,
+            "a length > 0 in input units, or None for 2.5·eps/steps",
+        )
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         if loss not in losses.BY_NAME:
             raise ValueError(nearest("loss", loss, losses.BY_NAME))
         require(mode in probe.MODES, "mode", mode, "one of " + ", ".join(probe.MODES))
-        require(precision in probe.PRECISIONS, "precision", precision, "one of " + ", ".join(probe.PRECISIONS))
+        require(
+            precision in probe.PRECISIONS,
+            "precision",
+            precision,
+            "one of " + ", ".join(probe.PRECISIONS),
+        )
         self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
-        self.random_start, self.restarts, self.targeted, self.best = random_start, restarts, targeted, best
-        self.mode, self.precision, self.channels_last, self.seed = mode, precision, channels_last, seed
+        self.random_start, self.restarts, self.targeted, self.best = (
+            random_start,
+            restarts,
+            targeted,
+            best,
+        )
+        self.mode, self.precision, self.channels_last, self.seed = (
+            mode,
+            precision,
+            channels_last,
+            seed,
+        )
 
     @property
     def length(self) -> float:
@@ -98,13 +124,16 @@ class PGD(Maximizer):
 
     def _begin(self, batch: Batch) -> Tensor:
         generator = self.generator(batch.x.device)
-        return self.threat.start(batch, generator) if self.random_start else self.threat.point(batch)
+        return (
+            self.threat.start(batch, generator) if self.random_start else self.threat.point(batch)
+        )
 
     def _next(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
         return self.threat.project(self.threat.step(z, grad, self.length, batch), batch)
 
     def maximize(self, f: GainOf, batch: Batch) -> Tensor:
-        """The last iterate; with `best` or restarts, the iterate of highest value, no lower than the start."""
+        """The last iterate; with `best` or restarts, the iterate of highest value, no lower than
+        the start."""
         kept = record = None
         for _ in range(self.restarts):
             z = self._begin(batch)
@@ -135,7 +164,8 @@ class PGD(Maximizer):
         return found.detach()
 
     def _restart(self, view: Model, model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """One search; returns points `(b, *d)`, their values `(b,)`, and which are confirmed wrong `(b,)`."""
+        """One search; returns points `(b, *d)`, their values `(b,)`, and which are confirmed wrong
+        `(b,)`."""
         aim = functools.partial(classify, loss=self.loss, targeted=self.targeted)
         points, values = batch.x.clone(), batch.x.new_full((len(batch),), -torch.inf)
         broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
@@ -155,7 +185,13 @@ class PGD(Maximizer):
                 values[rows[hit]] = gain.value[hit]
                 stays = ~hit
                 rows, z, grad = rows[stays], z[stays], grad[stays]
-                part = replace(part, x=part.x[stays], y=part.y[stays], weight=part.weight[stays], index=part.index[stays])
+                part = replace(
+                    part,
+                    x=part.x[stays],
+                    y=part.y[stays],
+                    weight=part.weight[stays],
+                    index=part.index[stays],
+                )
             if last or len(rows) == 0:
                 break
             z = self._next(z, grad, part)
@@ -166,7 +202,9 @@ def _like(mask: Tensor, z: Tensor) -> Tensor:
     return mask.reshape(-1, *[1] * (z.ndim - 1))
 
 
-def _higher(kept: Tensor | None, record: Tensor | None, z: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _higher(
+    kept: Tensor | None, record: Tensor | None, z: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
     """Per sample the point of higher value seen so far, and that value."""
     if kept is None or record is None:
         return z, value
@@ -174,7 +212,7 @@ def _higher(kept: Tensor | None, record: Tensor | None, z: Tensor, value: Tensor
     return torch.where(_like(better, z), z, kept), torch.where(better, value, record)
 
 
-def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:  # noqa: N802
+def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:
     """One step from x, long enough to reach the ball's edge. Source: Goodfellow et al. 2015.
 
     >>> from sparring.threats import Linf
@@ -184,12 +222,16 @@ def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int 
     return PGD(threat, steps=1, random_start=False, loss=loss, targeted=targeted, seed=seed)
 
 
-def BIM(threat: Threat, *, steps: int = 10, size: float | None = None, loss: str = "ce", seed: int = 0) -> PGD:  # noqa: N802
+def BIM(
+    threat: Threat, *, steps: int = 10, size: float | None = None, loss: str = "ce", seed: int = 0
+) -> PGD:
     """PGD that starts at x. Source: Kurakin et al. 2017."""
     return PGD(threat, steps=steps, size=size, random_start=False, loss=loss, seed=seed)
 
 
-def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:  # noqa: N802
+def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:
     """One step of length ratio·eps from a random start. Source: Wong et al. 2020 (Fast)."""
     require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
-    return PGD(threat, steps=1, size=ratio * getattr(threat, "eps", 1.0) or None, best=best, seed=seed)
+    return PGD(
+        threat, steps=1, size=ratio * getattr(threat, "eps", 1.0) or None, best=best, seed=seed
+    )

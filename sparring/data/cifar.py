@@ -21,7 +21,7 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _from_buffer(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+def _from_buffer(content: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
     """How protocol 5 rebuilds an array."""
     return np.frombuffer(content, dtype).reshape(shape, order=order)
 

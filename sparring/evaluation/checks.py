@@ -51,8 +51,8 @@ SYMPTOMS = (
         "more steps get weaker",
         "share of probed samples by which PGD-10 leaves more standing than one step",
         0.02,
-        "An iterated attack must not lose to its first step: the loss surface is masked. Use the "
-        "margin loss, restarts and an attack that needs no gradients before you believe the number.",
+        "An iterated attack must not lose to its first step: the loss surface is masked. Before "
+        "you believe the number, use the margin loss, restarts and an attack without gradients.",
     ),
     Symptom(
         "zero gradients",
@@ -113,7 +113,7 @@ SYMPTOMS = (
     ),
     Symptom(
         "larger eps gets weaker",
-        "share of samples right unattacked that break at a smaller radius and stand at a larger one",
+        "share of right samples that break at a smaller radius and stand at a larger one",
         0.01,
         "A point that breaks a sample at a smaller radius is allowed at a larger one: the attacks "
         "are too weak there. Use more steps and restarts.",
@@ -154,26 +154,20 @@ def of_gradients(
     """Whether gradients lead the adversary, on samples `x (b, *d)` that the model gets right."""
     if len(x) == 0:
         return {}
-    noise, one, many = (
-        torch.cat(
-            [
-                _broken(model, attack, x[i : i + batch], y[i : i + batch])
-                for i in range(0, len(x), batch)
-            ]
-        )
-        for attack in (
-            Noise(threat, draws=10, seed=seed),
-            PGD(threat, steps=1, random_start=False),
-            PGD(threat, steps=10, seed=seed),
-        )
+    parts = list(zip(x.split(batch), y.split(batch), strict=True))
+    flat = torch.cat([_flat(model, *part) for part in parts])
+    found = {"zero gradients": flat.float().mean().item()}
+    if flat.all():
+        return found
+    attacks = (
+        Noise(threat, draws=10, seed=seed),
+        PGD(threat, steps=1, random_start=False),
+        PGD(threat, steps=10, seed=seed),
     )
-    flat = torch.cat(
-        [_flat(model, x[i : i + batch], y[i : i + batch]) for i in range(0, len(x), batch)]
-    )
-    return {
+    noise, one, many = (torch.cat([_broken(model, a, *p) for p in parts]) for a in attacks)
+    return found | {
         "random noise beats gradients": (noise & ~many).float().mean().item(),
         "more steps get weaker": (one.float().mean() - many.float().mean()).item(),
-        "zero gradients": flat.float().mean().item(),
     }
 
 

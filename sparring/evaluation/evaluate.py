@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .. import probe
-from ..data.source import Source, Split
+from ..data import Source, Split
 from ..part import require
 from ..threats.base import Threat
 from . import checks, level, provenance, suites
@@ -46,7 +46,7 @@ def evaluate(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> Result:
-    """Clean accuracy, then the worst case over a suite at each radius, recounted outside the attacks.
+    """Clean accuracy, then the worst case over a suite at each radius, judged outside the attacks.
 
     A sample counts as robust if the model is right on it and on every allowed point the attacks
     return for it. The model comes back as it was: weights, modes, `.grad`; the global random state
@@ -89,8 +89,7 @@ def evaluate(
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
-    model = _placed(model, device)
-    place = torch.device(device) if device is not None else _home(model)
+    model, place = _placed(model, device)
     settings = {
         "model": provenance.of_model(model),
         "data": provenance.of_tensors(given.rows.x, given.rows.y),
@@ -145,7 +144,7 @@ def evaluate(
 
 
 def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
-    """The symptoms of the model, and of its gradients on samples spread over those it gets right."""
+    """The symptoms of the model, and of its gradients on samples it gets right."""
     right = np.flatnonzero(session.right)
     few = right[np.linspace(0, len(right) - 1, min(checks.ROWS, len(right))).astype(int)]
     some, _ = session.pick(np.arange(min(checks.ROWS, session.batch, len(session.y))))
@@ -167,14 +166,13 @@ def _dataset(recipe: Mapping[str, Any] | None) -> str:
     return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
 
 
-def _home(model: Model) -> torch.device:
-    """Where a model's weights are; a model without any runs on the CPU."""
+def _placed(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
+    """The model, or a copy of it where it lives elsewhere, and the device it is on."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
-    return tensors[0].device if tensors else torch.device("cpu")
-
-
-def _placed(model: Model, device: str | torch.device | None) -> Model:
-    """The model, or where it lives elsewhere a copy of it on the device."""
-    if device is None or not isinstance(model, nn.Module) or _home(model) == torch.device(device):
-        return model
-    return copy.deepcopy(model).to(device)
+    home = tensors[0].device if tensors else torch.device("cpu")
+    place = home if device is None else torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        place = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
+    if place == home or not isinstance(model, nn.Module):
+        return model, place
+    return copy.deepcopy(model).to(place), place

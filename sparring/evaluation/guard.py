@@ -74,7 +74,7 @@ class Guard(nn.Module):
 def inputs(
     x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict: bool = True
 ) -> int:
-    """How many rows of `x (b, *shape)` are not finite or not in [low, high]; none may be if `strict`."""
+    """How many rows of `x (b, *shape)` are NaN or not in [low, high]; if `strict`, none may be."""
     if tuple(x.shape[1:]) != tuple(shape):
         raise ValueError(
             f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}"
@@ -102,7 +102,7 @@ def outputs(logits: object, rows: int, classes: int | None) -> int:
     """The number of classes k of logits `(rows, k)`, or a `ValueError`."""
     if not isinstance(logits, Tensor):
         raise ValueError(
-            f"the model returned a {type(logits).__name__}: it must return logits (b, k) as one tensor"
+            f"the model returned a {type(logits).__name__}: it must return logits (b, k), a tensor"
         )
     said = tuple(logits.shape)
     if (
@@ -112,7 +112,8 @@ def outputs(logits: object, rows: int, classes: int | None) -> int:
         or not logits.is_floating_point()
     ):
         raise ValueError(
-            f"the model returned {logits.dtype} of shape {said} for {rows} samples: it must be logits (b, k)"
+            f"the model returned {logits.dtype} of shape {said} for {rows} samples: "
+            "it must return logits (b, k)"
         )
     if classes not in (None, logits.shape[1]):
         raise ValueError(f"the model returned {logits.shape[1]} classes, and {classes} before")
@@ -124,13 +125,13 @@ def labels(y: Tensor, classes: int) -> None:
 
     >>> labels(torch.tensor([0, 3]), 3)
     Traceback (most recent call last):
-    ValueError: y has labels from 0 to 3: with a model of 3 classes they must be 0 to 2 (1 rows are outside)
+    ValueError: y has labels from 0 to 3: a model of 3 classes has 0 to 2 (outside: 1 rows)
     """
     if y.ndim != 1 or y.is_floating_point():
         raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
     outside = int(((y < 0) | (y >= classes)).sum())
     if outside:
         raise ValueError(
-            f"y has labels from {int(y.min())} to {int(y.max())}: with a model of {classes} classes they must be "
-            f"0 to {classes - 1} ({outside} rows are outside)"
+            f"y has labels from {int(y.min())} to {int(y.max())}: "
+            f"a model of {classes} classes has 0 to {classes - 1} (outside: {outside} rows)"
         )

@@ -46,7 +46,7 @@ def predict(model: Model, x: Tensor) -> Tensor:
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Which points the threat allows `(b,)`: finite, in the box, within eps, fixed by its projection.
+    """Which points the threat allows `(b,)`: finite, in the box, within eps, kept by projecting.
 
     d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low).
 
@@ -90,7 +90,8 @@ def judge(
             else type(x_adv).__name__
         )
         raise ValueError(
-            f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: it must return x_adv like x"
+            f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: "
+            "it must return x_adv like x"
         )
     x_adv = x_adv.detach().to(x.device, torch.float32)
     allowed = feasible(threat, x_adv, x, y)

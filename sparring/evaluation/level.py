@@ -61,7 +61,7 @@ def attack(
 
 
 def tune(attack: Any, precision: str) -> Any:
-    """Below float32, an attack that has the choice runs the model so, and in channels-last layout."""
+    """Below float32, an attack that has the choice runs the model so, channels last."""
     if precision != "float32":
         for key, value in {"precision": precision, "channels_last": True}.items():
             if hasattr(attack, key):

@@ -1,4 +1,4 @@
-"""The state of an evaluation under way: a small file a finished batch, so that a killed one goes on."""
+"""The state of an evaluation under way: a file a finished batch, so that a killed one goes on."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Partial:
         if self.folder is not None:
             file = io.BytesIO()
             np.savez(file, **record)  # type: ignore[arg-type]
-            write(self.folder / f"{key}.npz", file.getvalue())
+            write(self.folder / f"{key}.npz", file.getvalue(), sync=False)
         return record
 
     def done(self) -> None:

@@ -87,7 +87,8 @@ def of_tensors(*tensors: Tensor) -> str:
 
 
 def _name(model: Model) -> str:
-    return f"{getattr(model, '__module__', '')}.{getattr(model, '__qualname__', type(model).__qualname__)}"
+    named = model if hasattr(model, "__qualname__") else type(model)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _said(t: object) -> str:

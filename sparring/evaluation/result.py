@@ -1,4 +1,4 @@
-"""What an evaluation found: records saved as JSON, with an `.npz` of per-sample arrays beside it."""
+"""What an evaluation found: records saved as JSON, with an `.npz` of arrays beside it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def save(self, path: str | Path) -> Path:
-        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all; returns the path."""
+        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all."""
         path = _json(path)
         packed = _pack(self.arrays) if self.arrays else b""
         self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
@@ -179,7 +179,8 @@ class Result:
             raise ValueError(f"{path} is not a result: it has no schema number")
         if data["schema"] != SCHEMA:
             raise ValueError(
-                f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: evaluate again"
+                f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: "
+                "evaluate again"
             )
         result = _read(cls, data, str(path))
         arrays = path.with_suffix(".npz")
@@ -197,14 +198,19 @@ def correct_key(eps: float | None) -> str:
     return "correct" if eps is None else f"correct_{eps:.12g}"
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name in its folder, then rename."""
+def write(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file whole or not at all: to a temporary name in its folder, then rename.
+
+    Arguments:
+        sync: wait for the disk, so that it is whole after a power cut too.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
@@ -215,7 +221,8 @@ def write(path: Path, data: bytes) -> None:
 def _json(path: str | Path) -> Path:
     if Path(path).suffix != ".json":
         raise ValueError(
-            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand beside it"
+            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand "
+            "beside it"
         )
     return Path(path)
 
@@ -240,7 +247,7 @@ def _unpack(path: Path, digest: str) -> dict[str, np.ndarray]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it: records are tables, numpy scalars numbers, what is not finite is null."""
+    """As JSON can hold it: records are tables, numpy scalars numbers, NaN and inf null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from ..data.source import Source, Split
+from ..data import Source, Split
 from ..part import nearest, require
 from ..threats import NORMS, named
 from ..threats.base import Threat
@@ -45,7 +46,8 @@ def samples(
     rows = getattr(data, split) if isinstance(data, Source) else _split(data)
     if len(rows) == 0 or len(rows) != len(rows.y):
         raise ValueError(
-            f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: there must be as many, ≥ 1"
+            f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: "
+            "there must be as many, ≥ 1"
         )
     digest = source.sha256 if source is not None and source.sha256 else of_tensors(rows.x, rows.y)
     if n is not None and n < len(rows):
@@ -80,11 +82,7 @@ def radii(
     >>> [e for e, _ in radii("Linf", [0.2, 0.1], None)]
     [0.1, 0.2]
     """
-    asked = (
-        None
-        if eps is None
-        else sorted({float(e) for e in ([eps] if isinstance(eps, int | float) else eps)})
-    )
+    asked = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
     if asked is not None:
         require(
             asked and all(e >= 0 and math.isfinite(e) for e in asked),

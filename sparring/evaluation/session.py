@@ -1,4 +1,4 @@
-"""A model, its samples and a place to run: the clean pass, and one attack at a time, batch by batch."""
+"""A model, its samples and a place to run: the clean pass, then attack by attack, in batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import probe
-from ..data.source import Split
+from ..data import Split
 from ..threats.base import Threat
 from .display import Display
 from .guard import Guard, Model, labels
@@ -45,7 +45,7 @@ class Attacked:
 
 
 class Session:
-    """Runs passes over the samples; a batch that an earlier, killed session finished is not run again.
+    """Runs passes over the samples; a batch that a killed session finished is not run again.
 
     Attributes:
         clean, right: `(n,)` predictions without attack, and where they are correct.
@@ -81,7 +81,7 @@ class Session:
     def _each(
         self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record], *, seed: str
     ) -> Iterator[tuple[np.ndarray, Record]]:
-        """Every batch's rows and record: as kept, else run, with draws of its own, and then kept."""
+        """Every batch's rows and record: as kept, else run with draws of its own, and kept."""
         for number, start in enumerate(range(0, len(rows), self.batch)):
             part = rows[start : start + self.batch]
             record = self.state.get(f"{key}-{number:05d}")
@@ -191,7 +191,7 @@ def key_of(label: str, threat: Threat) -> str:
 
 @contextmanager
 def own_draws(place: torch.device, seed: int) -> Iterator[None]:
-    """Whoever draws from the global random state inside starts at `seed`; outside it stays as it was."""
+    """The global random state starts at `seed` inside, and outside stays as it was."""
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if place.type == "cuda":

@@ -1,4 +1,4 @@
-"""Suites: named, versioned lists of attacks, as declared data; a new one is an entry of the table."""
+"""Suites: named, versioned lists of attacks as declared data; a new one is an entry more."""
 
 from __future__ import annotations
 

@@ -23,5 +23,6 @@ class AT(Method):
     paper = "madry2018pgd"
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None and batch.y_adv is not None
+        assert batch.x_adv is not None
+        assert batch.y_adv is not None
         return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))

@@ -17,7 +17,8 @@ class Method(Part):
     """A method says what the adversary climbs and what the model descends; both stay per sample."""
 
     def gain(self, model: nn.Module, batch: Batch) -> GainOf:
-        """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by default."""
+        """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by
+        default."""
 
         def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
             logits = model(x_adv)

@@ -14,7 +14,8 @@ INNER = ("ce", "self")
 
 
 def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
-    """BCE(p', y) + beta·KL(p ‖ p')·(1 − p_y) per sample `(b,)`; nothing is detached, the weight included.
+    """BCE(p', y) + beta·KL(p ‖ p')·(1 − p_y) per sample `(b,)`; nothing is detached, the weight
+    included.
 
     Arguments:
         clean, adversarial: logits `(b, k)` on x and x'.
@@ -22,14 +23,16 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
 
     Source: Wang et al. 2020, eq. 11.
 
-    >>> mart(torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), 5.0)
-    tensor([2.4961])
+    >>> clean, adversarial = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+    >>> mart(clean, adversarial, torch.tensor([0]), 5.0)
+    tensor([2.2763])
     """
     return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * not_confident(clean, y)
 
 
 def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
-    """The authors' form, with its constants: margin capped at 9.21, NaN gradients once a softmax underflows.
+    """The authors' form, with its constants: margin capped at 9.21, NaN gradients once a softmax
+    underflows.
 
     Source: YisenWang/MART, mart.py.
     """
@@ -39,7 +42,9 @@ def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> T
     far = -torch.log(1.0001 - q.gather(1, other[:, None])[:, 0] + 1e-12)
     p_y = p.gather(1, y.clamp_min(0)[:, None])[:, 0]
     moved = (p * (p.clamp_min(1e-38).log() - torch.log(q + 1e-12))).sum(1)
-    return torch.where(y >= 0, cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y), 0.0)
+    return torch.where(
+        y >= 0, cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y), 0.0
+    )
 
 
 class MART(Method):

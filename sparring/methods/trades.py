@@ -14,12 +14,14 @@ from .base import GainOf, Method
 class TRADES(Method):
     """ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), x' the maximizer of the KL.
 
-    The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a constant in x'.
+    The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a
+    constant in x'.
 
     Arguments:
         beta: weight of the KL term, ≥ 0.
 
-    Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once an attack, not once a step.
+    Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once an attack, not
+    once a step.
 
     >>> from torch import nn, tensor, zeros
     >>> x = zeros(1, 2)

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from ..evaluation.result import Result
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#000000",
+)  # Okabe and Ito
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -32,7 +40,8 @@ def colour(k: int) -> str:
 
 
 def svg(figure: Figure, about: str) -> str:
-    """The figure as an `<img>` with its content inside; `about` is read to those who don't see it."""
+    """The figure as an `<img>` with its content inside; `about` is read to those who don't see
+    it."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
@@ -48,7 +57,9 @@ def png(figure: Figure, about: str) -> str:
 
 def _embedded(kind: str, content: bytes, about: str) -> str:
     data = base64.b64encode(content).decode()
-    text = about.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    text = (
+        about.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    )
     return f'<img alt="{text}" src="data:{kind};base64,{data}">'
 
 
@@ -60,18 +71,28 @@ def radii(results: Sequence[Result]) -> Figure:
         for k, r in enumerate(results):
             rows = [(0.0, r.clean), *((row.eps, row.robust) for row in r.by_eps if row.eps)]
             eps = [e for e, _ in rows]
-            axes.plot(eps, [100 * i.accuracy for _, i in rows], marker="o", ms=4, color=colour(k), label=r.name)
+            axes.plot(
+                eps,
+                [100 * i.accuracy for _, i in rows],
+                marker="o",
+                ms=4,
+                color=colour(k),
+                label=r.name,
+            )
             low, high = ([100 * getattr(i, side) for _, i in rows] for side in ("low", "high"))
             axes.fill_between(eps, low, high, color=colour(k), alpha=0.18, lw=0)
         threats = sorted({str(r.threat.get("name", "")) for r in results})
-        axes.set(xlabel=f"eps ({', '.join(threats)}, input units)", ylabel="accuracy, %", ylim=(0, 102))
+        axes.set(
+            xlabel=f"eps ({', '.join(threats)}, input units)", ylabel="accuracy, %", ylim=(0, 102)
+        )
         axes.set_xlim(left=0)
         axes.legend(frameon=False)
     return figure
 
 
 def training(results: Sequence[Result]) -> Figure | None:
-    """Loss, and validation accuracy clean (dashed) and robust (solid), by epoch; None if no log is known."""
+    """Loss, and validation accuracy clean (dashed) and robust (solid), by epoch; None if no log is
+    known."""
     logged = [(k, r.name, r.train["log"]) for k, r in enumerate(results) if r.train.get("log")]
     if not logged:
         return None
@@ -95,14 +116,18 @@ def training(results: Sequence[Result]) -> Figure | None:
 
 
 def confusion(r: Result) -> Figure | None:
-    """Row-normalised confusion matrices, clean and on each sample's worst point; None without arrays."""
+    """Row-normalised confusion matrices, clean and on each sample's worst point; None without
+    arrays."""
     if not {"y", "clean_pred", "adv_pred"} <= set(r.arrays):
         return None
     k = len(r.class_names)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         for axes, key, title in zip(
-            figure.subplots(1, 2), ("clean_pred", "adv_pred"), ("clean", "under attack"), strict=True
+            figure.subplots(1, 2),
+            ("clean_pred", "adv_pred"),
+            ("clean", "under attack"),
+            strict=True,
         ):
             counts = np.zeros((k, k))
             known = (r.arrays[key] >= 0) & (r.arrays["y"] >= 0)
@@ -111,17 +136,22 @@ def confusion(r: Result) -> Figure | None:
             axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
             axes.set(title=title, xlabel="predicted", ylabel="label")
             if k <= 20:
-                axes.set_xticks(range(k), r.class_names, rotation=90 if max(map(len, r.class_names)) > 2 else 0)
+                axes.set_xticks(
+                    range(k), r.class_names, rotation=90 if max(map(len, r.class_names)) > 2 else 0
+                )
                 axes.set_yticks(range(k), r.class_names)
             if k <= 12:
                 for i, j in np.argwhere(share >= 0.5):
                     tone = "white" if share[i, j] > 55 else "#333333"
-                    axes.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone)
+                    axes.text(
+                        j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone
+                    )
     return figure
 
 
 def samples(r: Result) -> Figure | None:
-    """Clean, adversarial and magnified difference of the first samples, with predictions; None without arrays."""
+    """Clean, adversarial and magnified difference of the first samples, with predictions; None
+    without arrays."""
     need = ("show_x", "show_x_adv", "show_y", "show_clean", "show_adv")
     if not set(need) <= set(r.arrays) or not len(r.arrays["show_x"]):
         return None
@@ -136,8 +166,12 @@ def samples(r: Result) -> Figure | None:
                 _picture(axes, picture)
             names = [_name(r, int(v)) for v in (y[i], clean[i], adv[i])]
             grid[0, i].set_title(f"{names[0]} → {names[1]}", fontsize=8)
-            grid[1, i].set_title(names[2], fontsize=8, color="#b3261e" if adv[i] != y[i] else "#1b6e3c")
-        for axes, label in zip(grid[:, 0], ("clean", "adversarial", f"difference × {gain:.1f}"), strict=True):
+            grid[1, i].set_title(
+                names[2], fontsize=8, color="#b3261e" if adv[i] != y[i] else "#1b6e3c"
+            )
+        for axes, label in zip(
+            grid[:, 0], ("clean", "adversarial", f"difference × {gain:.1f}"), strict=True
+        ):
             axes.set_ylabel(label)
     return figure
 

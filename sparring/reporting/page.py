@@ -26,12 +26,16 @@ def page(results: Sequence[Result], path: str | Path, *, title: str | None = Non
     require_results(results)
     path = Path(path)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"interval": interval, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
     html = environment.get_template("page.html.j2").render(
-        title=title or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
+        title=title
+        or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
         several=several,
         summary=_summary(results),
         notes=_notes(results),
@@ -63,11 +67,28 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
     columns = ["clean", *radii]
     rows = []
     for r in results:
-        own: dict[Any, Interval] = {"clean": r.clean, **{row.eps or 0.0: row.robust for row in r.by_eps}}
-        rows.append({"name": r.name, "n": r.n, "minutes": minutes(r), "cells": [own.get(c) for c in columns]})
-    best = [max((row["cells"][k].accuracy for row in rows if row["cells"][k]), default=None) for k in range(len(columns))]
+        own: dict[Any, Interval] = {
+            "clean": r.clean,
+            **{row.eps or 0.0: row.robust for row in r.by_eps},
+        }
+        rows.append(
+            {
+                "name": r.name,
+                "n": r.n,
+                "minutes": minutes(r),
+                "cells": [own.get(c) for c in columns],
+            }
+        )
+    best = [
+        max((row["cells"][k].accuracy for row in rows if row["cells"][k]), default=None)
+        for k in range(len(columns))
+    ]
     heads = ["clean", *(f"eps {e:g}" if e else "robust" for e in radii)]
-    return {"heads": heads, "rows": rows, "best": best if len(results) > 1 else [None] * len(columns)}
+    return {
+        "heads": heads,
+        "rows": rows,
+        "best": best if len(results) > 1 else [None] * len(columns),
+    }
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -82,11 +103,15 @@ def _notes(results: Sequence[Result]) -> list[str]:
         "threats": {str(r.threat.get("name")) for r in results},
     }.items():
         if len(values) > 1:
-            notes.append(f"The results are of different {key} ({', '.join(sorted(values))}): they can't be compared directly.")
+            notes.append(
+                f"The results are of different {key} ({', '.join(sorted(values))}): "
+                "they can't be compared directly."
+            )
     first, second = sorted(results, key=lambda r: -r.robust.accuracy)[:2]
     if first.robust.low < second.robust.high:
         notes.append(
-            f"The 95 % intervals of the two highest robust accuracies, {first.name} and {second.name}, overlap: this many "
+            f"The 95 % intervals of the two highest robust accuracies, {first.name} "
+            f"and {second.name}, overlap: this many "
             "samples do not tell them apart by themselves."
         )
     return notes
@@ -101,7 +126,9 @@ def _section(r: Result) -> dict[str, Any]:
         "fired": [c for c in r.checks if c.fired],
         "quiet": [c for c in r.checks if not c.fired],
         "confusion": _figure(figures.confusion(r), "confusion matrices, clean and under attack"),
-        "samples": None if samples is None else _safe(figures.png(samples, "clean, adversarial, difference")),
+        "samples": None
+        if samples is None
+        else _safe(figures.png(samples, "clean, adversarial, difference")),
         "minutes": minutes(r),
         "commands": _commands(r),
         "recipe": json.dumps(r.recipe, indent=1, ensure_ascii=False) if r.recipe else None,

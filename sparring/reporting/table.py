@@ -38,7 +38,8 @@ def require_results(results: Sequence[Result]) -> None:
 
 
 def table(results: Sequence[Result]) -> Group:
-    """Accuracies clean and per radius, a row a result; then each attack of the largest radius, and what checks found."""
+    """Accuracies clean and per radius, a row a result; then each attack of the largest radius, and
+    what checks found."""
     require_results(results)
     rows = sorted((row for r in results for row in r.by_eps), key=lambda row: row.eps or 0.0)
     radii = list(dict.fromkeys(radius(row) for row in rows))
@@ -48,19 +49,31 @@ def table(results: Sequence[Result]) -> Group:
     for r in results:
         own = {radius(row): f"{interval(row.robust)}  {row.count}" for row in r.by_eps}
         data = f"{r.dataset} {r.split}"
-        summary.add_row(r.name, data, str(r.n), interval(r.clean), *(own.get(k, "–") for k in radii), minutes(r))
+        summary.add_row(
+            r.name, data, str(r.n), interval(r.clean), *(own.get(k, "–") for k in radii), minutes(r)
+        )
     return Group(summary, *(_attacks(r) for r in results), *(_checks(r) for r in results))
 
 
 def _attacks(r: Result) -> Table:
     where = radius(r.by_eps[-1]) if r.by_eps else ""
-    out = Table(title=f"{r.name}: suite {r.suite} v{r.suite_version}, {r.threat.get('name', '')} {where}", title_justify="left")
+    out = Table(
+        title=f"{r.name}: suite {r.suite} v{r.suite_version}, {r.threat.get('name', '')} {where}",
+        title_justify="left",
+    )
     for head in ("attack", "accuracy", "seconds", "forwards", "backwards"):
         out.add_column(head, justify="left" if head == "attack" else "right")
     for a in r.attacks:
         shown = interval(Interval(a.accuracy, a.low, a.high))
         out.add_row(a.name, shown, f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
-    out.add_row("worst case", interval(r.robust), f"{sum(a.seconds for a in r.attacks):.1f}", "", "", style="bold")
+    out.add_row(
+        "worst case",
+        interval(r.robust),
+        f"{sum(a.seconds for a in r.attacks):.1f}",
+        "",
+        "",
+        style="bold",
+    )
     return out
 
 

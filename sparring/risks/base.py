@@ -9,7 +9,8 @@ from ..part import Part
 
 
 class Risk(Part):
-    """Aggregates loss − λ·cost; monotone, between mean and max. `price` is λ, read by the inner problem."""
+    """Aggregates loss − λ·cost; monotone, between mean and max. `price` is λ, read by the inner
+    problem."""
 
     price: Tensor | float = 1.0
 

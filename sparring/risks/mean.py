@@ -17,7 +17,8 @@ class Mean(Risk):
         price: λ ≥ 0, what a unit of transport costs the adversary; 1 with `Transport` is WRM.
 
     >>> import torch
-    >>> Mean()(torch.tensor([1.0, 3.0]), torch.zeros(2), Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int)))
+    >>> batch = Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int))
+    >>> Mean()(torch.tensor([1.0, 3.0]), torch.zeros(2), batch)
     tensor(2.)
     """
 

@@ -1,4 +1,5 @@
-"""What an adversary may do: where it stands, how it moves, what it pays. Every verb is handed the batch."""
+"""What an adversary may do: where it stands, how it moves, what it pays. Every verb is handed the
+batch."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ INITS = ("uniform", "noise", "zero")
 
 
 class Threat(Part):
-    """Where the adversary may go (S) and what it pays (c). Subclasses override what differs from the defaults.
+    """Where the adversary may go (S) and what it pays (c). Subclasses override what differs from
+    the defaults.
 
-    A point `z` is whatever the threat packs; by default it is the adversarial input `(b, *d)` itself.
+    A point `z` is whatever the threat packs; by default it is the adversarial input `(b, *d)`
+    itself.
     """
 
     low: float = 0.0
@@ -54,17 +57,19 @@ class Threat(Part):
         return z, batch.y
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """How far x_adv is from x `(b,)`, in the units of `eps`; 0 where the threat has no radius."""
+        """How far x_adv is from x `(b,)`, in the units of `eps`; 0 where the threat has no
+        radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
 
 class Ball(Threat):
-    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf names its p, its projection, its sampler and its step.
+    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf names its p, its projection, its sampler and
+    its step.
 
     Arguments:
         eps: radius in input units.
-        init: where a random start lies: `"uniform"` in the ball, then clipped to the box; `"noise"`, N(0, noise²),
-            then projected (TRADES, MART); `"zero"`, at x.
+        init: where a random start lies: `"uniform"` in the ball, then clipped to the box;
+            `"noise"`, N(0, noise²), then projected (TRADES, MART); `"zero"`, at x.
         noise: standard deviation of the `"noise"` start, in input units.
 
     Raises:
@@ -76,7 +81,13 @@ class Ball(Threat):
     sample: ClassVar[Callable[..., Tensor]]
 
     def __init__(
-        self, eps: float, *, low: float = 0.0, high: float = 1.0, init: str = "uniform", noise: float = 0.001
+        self,
+        eps: float,
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        init: str = "uniform",
+        noise: float = 0.001,
     ) -> None:
         super().__init__()
         require(eps >= 0, "eps", eps, "a radius ≥ 0 in input units")

@@ -17,10 +17,13 @@ class L1(Ball):
     """{x' : ‖x' − x‖_1 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`, and:
 
     Arguments:
-        fraction: share of the coordinates one step moves: those of largest gradient that still have room.
+        fraction: share of the coordinates one step moves: those of largest gradient that still have
+            room.
 
-    Source: Tramèr and Boneh 2019 (SLIDE), alg. 1. Differs: exact projection (Croce and Hein 2021), box-aware choice.
+    Source: Tramèr and Boneh 2019 (SLIDE), alg. 1. Differs: exact projection (Croce and Hein 2021),
+    box-aware choice.
 
+    >>> import torch
     >>> L1(0.25).project(torch.tensor([[0.9]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[0.7500]])
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..batch import Batch
@@ -13,8 +12,10 @@ from .base import Ball
 class L2(Ball):
     """{x' : ‖x' − x‖_2 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
 
-    Source: Madry et al. 2018. Differs: the projection is exact on the intersection; peers project on the ball, then clip.
+    Source: Madry et al. 2018. Differs: the projection is exact on the intersection; peers project
+    on the ball, then clip.
 
+    >>> import torch
     >>> L2(0.25).project(torch.tensor([[0.9]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[0.7500]])
     """

@@ -12,13 +12,15 @@ from .base import Climb, moved, slopes
 
 
 class AWP(Climb):
-    """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for every weight tensor l of two or more dimensions, g the loss gradient.
+    """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for every weight tensor l of two or more dimensions, g the loss
+    gradient.
 
     Arguments:
-        gamma: size of the move relative to each layer's weights, ≥ 0; 0 is off (schedule it for a late start).
+        gamma: size of the move relative to each layer's weights, ≥ 0; 0 is off (schedule it for a
+            late start).
 
-    Source: Wu et al. 2020, eq. 10 and alg. 1. Differs: the ascent is on the training loss itself, on the model and
-    not on a copy.
+    Source: Wu et al. 2020, eq. 10 and alg. 1. Differs: the ascent is on the training loss itself,
+    on the model and not on a copy.
 
     >>> AWP()
     AWP(gamma=0.01)
@@ -31,12 +33,19 @@ class AWP(Climb):
         require(gamma >= 0, "gamma", gamma, "a relative size ≥ 0")
         self.gamma = gamma
 
-    def climb(self, model: nn.Module, closure: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        weights = [p for n, p in model.named_parameters() if p.ndim > 1 and n.endswith("weight") and p.requires_grad]
+    def climb(
+        self, model: nn.Module, closure: Callable[[], Tensor]
+    ) -> AbstractContextManager[None]:
+        weights = [
+            p
+            for n, p in model.named_parameters()
+            if p.ndim > 1 and n.endswith("weight") and p.requires_grad
+        ]
         if not self.gamma or not weights:
             return nullcontext()
         grads = slopes(model, closure, weights)
         moves = [
-            self.gamma * w.detach().norm() * g / (g.norm() + 1e-20) for w, g in zip(weights, grads, strict=True)
+            self.gamma * w.detach().norm() * g / (g.norm() + 1e-20)
+            for w, g in zip(weights, grads, strict=True)
         ]
         return moved(weights, moves)

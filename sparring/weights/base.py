@@ -13,21 +13,31 @@ from ..part import Part
 
 
 class Climb(Part):
-    """Moves the weights uphill while the loss is computed and the step is taken, then takes the move back."""
+    """Moves the weights uphill while the loss is computed and the step is taken, then takes the
+    move back."""
 
-    def climb(self, model: nn.Module, closure: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        """A context in which `model` stands at θ + v; `closure()` is the loss at θ. Inside, take the step."""
+    def climb(
+        self, model: nn.Module, closure: Callable[[], Tensor]
+    ) -> AbstractContextManager[None]:
+        """A context in which `model` stands at θ + v; `closure()` is the loss at θ. Inside, take
+        the step."""
         raise NotImplementedError
 
 
-def slopes(model: nn.Module, closure: Callable[[], Tensor], weights: list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of the loss at the present weights, averaged over processes; batch-norm statistics untouched."""
+def slopes(
+    model: nn.Module, closure: Callable[[], Tensor], weights: list[nn.Parameter]
+) -> list[Tensor]:
+    """Gradients of the loss at the present weights, averaged over processes; batch-norm statistics
+    untouched."""
     with probe.frozen_bn(model), torch.enable_grad():
         grads = torch.autograd.grad(closure(), weights, allow_unused=True)
-    return [torch.zeros_like(w) if g is None else dist.mean(g) for w, g in zip(weights, grads, strict=True)]
+    return [
+        torch.zeros_like(w) if g is None else dist.mean(g)
+        for w, g in zip(weights, grads, strict=True)
+    ]
 
 
-class moved:  # noqa: N801
+class moved:
     """Context: the weights stand at w + v, and v is subtracted again afterwards."""
 
     def __init__(self, weights: list[nn.Parameter], moves: list[Tensor]) -> None:

@@ -11,7 +11,8 @@ from ..part import Part, require
 
 
 class EMA(Part):
-    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + t)/(10 + t)) while warming up; buffers are averaged too.
+    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + t)/(10 + t)) while warming up; buffers are
+    averaged too.
 
     Arguments:
         decay: in [0, 1).
@@ -52,6 +53,8 @@ class EMA(Part):
         self.averaged.update_parameters(model)
 
     def _mix(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        decay = min(self.decay, (1 + float(count)) / (10 + float(count))) if self.warmup else self.decay
+        decay = (
+            min(self.decay, (1 + float(count)) / (10 + float(count))) if self.warmup else self.decay
+        )
         for a, c in zip(averaged, current, strict=True):
             a.lerp_(c, 1 - decay) if a.is_floating_point() else a.copy_(c)

@@ -18,8 +18,8 @@ class SAM(Climb):
     Arguments:
         rho: length of the move in weight space, ≥ 0; 0 is off.
 
-    Source: Foret et al. 2021, eq. 2. Differs: the move is taken back after the optimizer's step, not before it; the
-    same for plain SGD, and weight decay sees θ + v.
+    Source: Foret et al. 2021, eq. 2. Differs: the move is taken back after the optimizer's step,
+    not before it; the same for plain SGD, and weight decay sees θ + v.
 
     >>> SAM()
     SAM(rho=0.05)
@@ -32,7 +32,9 @@ class SAM(Climb):
         require(rho >= 0, "rho", rho, "a length ≥ 0")
         self.rho = rho
 
-    def climb(self, model: nn.Module, closure: Callable[[], Tensor]) -> AbstractContextManager[None]:
+    def climb(
+        self, model: nn.Module, closure: Callable[[], Tensor]
+    ) -> AbstractContextManager[None]:
         weights = [p for p in model.parameters() if p.requires_grad]
         if not self.rho or not weights:
             return nullcontext()

@@ -166,6 +166,7 @@ def test_a_download_of_another_content_is_told(monkeypatch):
 def test_pooch_itself_refuses_another_content(tmp_path, monkeypatch):
     """The real fetcher on a local address: the contract that the two tests above stand in for."""
     monkeypatch.undo()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(fetch, "cache", lambda: tmp_path / "cache")
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer

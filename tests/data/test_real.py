@@ -41,7 +41,9 @@ loader = data.Loader(source.train, batch=250, shuffle=True, augment=[data.Shift(
 assert sum(len(batch) for batch in loader.epoch(0)) == 55_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    env = {**os.environ, "PYTHONPATH": str(Path(data.__file__).parents[2])}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 700  # MiB
 
 

@@ -183,7 +183,7 @@ def test_bad_splits_are_told():
         assemble("a", Raw(arrays(40), arrays(0)))
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, float("inf")), (float("nan"), 1)])
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_bad_bounds_are_told(bounds):
     with pytest.raises(ValueError, match="bounds = "):
         assemble("a", Raw(arrays(40)), bounds=bounds)
@@ -191,10 +191,10 @@ def test_bad_bounds_are_told(bounds):
 
 def test_other_bounds():
     x, y = arrays(40)
-    source = assemble("a", Raw((x * 4 - 2, y)), bounds=(-2, 2))
+    source = assemble("a", Raw((x * 4 - 2, y)), bounds=(-2.0, 2.0))
     assert source.bounds == (-2.0, 2.0)
     with pytest.raises(ValueError, match=r"bounds = .*uint8 inputs are read as value/255"):
-        assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(-2, 2))
+        assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(-2.0, 2.0))
 
 
 def test_rounding_just_outside_the_bounds_is_clipped():

@@ -29,7 +29,7 @@ class Linear(nn.Module):
 
 
 class Problem:
-    """A linear model in eval mode, samples `x (n, d)` around the middle of [0, 1] and labels, a few of them wrong."""
+    """A linear model, samples around the middle of [0, 1] and labels, a tenth of them wrong."""
 
     def __init__(self, n: int = 60, d: int = 6) -> None:
         self.model = Linear(d).eval()

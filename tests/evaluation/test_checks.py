@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.evaluation import checks, evaluate
+from sparring.attacks import Noise
+from sparring.evaluation import Suite, checks, evaluate
 from sparring.threats import L1, L2, Linf
 
 
@@ -92,6 +93,17 @@ def test_zero_gradients(problem, function):
     flat = checks._flat(Then(problem.model, function), problem.x[right], problem.y[right])
     assert flat.float().mean() > 0.9
     assert fired({"zero gradients": flat.float().mean().item()}) == {"zero gradients"}
+
+
+def test_a_model_without_gradients_is_evaluated_by_attacks_that_need_none(problem):
+    suite = Suite("noise", 1, (("noise", Noise),))
+    model = Then(problem.model, lambda z: z.detach()).eval()
+    data = (problem.x, problem.y)
+    result = evaluate(model, data, "Linf", suite, eps=0.1, progress=False)
+    assert result.robust.accuracy < result.clean.accuracy
+    assert {c.name for c in result.checks if c.fired} == {"zero gradients"}
+    with pytest.raises(ValueError, match="no gradient with respect to its input"):
+        evaluate(model, data, "Linf", "quick", eps=0.1, progress=False)
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(6)])

@@ -308,6 +308,12 @@ def test_the_attacks_run_in_the_precision_asked_for(problem):
     assert (result.precision, result.suite, result.suite_version) == ("bfloat16", "own", 3)
 
 
+def test_numpy_samples_and_a_device_are_taken(problem):
+    data = (problem.x.numpy(), problem.y.numpy().astype(np.int32))
+    result = evaluate(problem.model, data, eps=np.float32(0.05), device="cpu", progress=False)
+    assert result.clean == run(problem, eps=0.05).clean
+
+
 def test_quiet_where_there_is_no_terminal(problem, capfd):
     evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.05, progress=True)
     assert capfd.readouterr() == ("", "")
@@ -336,21 +342,9 @@ def test_a_result_says_where_it_comes_from(problem):
 
 
 def test_every_row_misclassified(problem):
-    result = evaluate(
-        problem.model,
-        (problem.x, (problem.signed > 0).long() ^ problem.y ^ 0),
-        "Linf",
-        eps=0.05,
-        progress=False,
-    )
-    assert result.robust.accuracy <= result.clean.accuracy
-    wrong = evaluate(
-        problem.model,
-        (problem.x, problem.model(problem.x).argmin(1)),
-        "Linf",
-        eps=0.05,
-        progress=False,
-    )
+    with torch.no_grad():
+        y = problem.model(problem.x).argmin(1)
+    wrong = evaluate(problem.model, (problem.x, y), "Linf", eps=0.05, progress=False)
     assert wrong.clean.accuracy == wrong.robust.accuracy == 0
     assert wrong.arrays["show_x"].shape == (0, 6)
 

@@ -124,8 +124,9 @@ class Attack:
         return self.attack(model, x, y)
 
 x = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
-result = evaluate(lambda x: x, (x, x.argmax(1)), "Linf", Suite("own", 1, (("A", Attack),)), eps=[0.05, 0.1],
-                  batch=10, out=OUT, progress=False)
+suite = Suite("own", 1, (("A", Attack),))
+result = evaluate(lambda x: x, (x, x.argmax(1)), "Linf", suite, eps=[0.05, 0.1], batch=10, out=OUT,
+                  progress=False)
 """
 
 

@@ -1,0 +1,127 @@
+"""The battery of every method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from sparring.attacks import PGD
+from sparring.batch import Batch
+from sparring.objective import Objective
+from sparring.risks import Mean
+from sparring.threats import Linf
+from tests.oracles import Net, problem
+
+from .pieces import every, make
+
+
+def filled(model: nn.Module, x: torch.Tensor, y: torch.Tensor, spread: float = 0.05) -> Batch:
+    """A batch as an adversary leaves it."""
+    draw = torch.Generator().manual_seed(9)
+    delta = spread * (2 * torch.rand(x.shape, generator=draw, dtype=x.dtype) - 1)
+    zeros = torch.zeros(len(x), dtype=x.dtype)
+    return Batch(x, y, x_adv=(x + delta).clamp(0, 1), y_adv=y, cost=zeros)
+
+
+@every("method")
+def test_per_sample_finite_and_not_negative(name):
+    model, x, y = problem()
+    loss = make("method", name).loss(model, filled(model, x, y))
+    assert loss.per_sample.shape == y.shape
+    assert loss.per_sample.isfinite().all()
+    assert (loss.per_sample >= 0).all()
+    assert all(part.ndim == 0 and not part.requires_grad for part in loss.parts.values())
+
+
+@every("method")
+def test_rows_are_independent(name):
+    model, x, y = problem()
+    method, batch = make("method", name), filled(model, x, y)
+    whole = method.loss(model, batch).per_sample
+    for i in range(len(batch)):
+        row = slice(i, i + 1)
+        one = Batch(x[row], y[row], x_adv=batch.x_adv[row], y_adv=y[row], cost=batch.cost[row])
+        assert torch.allclose(method.loss(model, one).per_sample[0], whole[i])
+
+
+@every("method")
+def test_the_gradient_reaches_every_weight(name):
+    model, x, y = problem()
+    make("method", name).loss(model, filled(model, x, y)).per_sample.sum().backward()
+    assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in model.parameters())
+
+
+@every("method")
+def test_the_gain_has_a_gradient_and_says_who_is_wrong(name):
+    model, x, y = problem()
+    batch = filled(model, x, y)
+    x_adv = batch.x_adv.clone().requires_grad_()
+    value, success = make("method", name).gain(model, batch)(x_adv, y)
+    assert value.shape == success.shape == y.shape
+    assert torch.equal(success, model(batch.x_adv).argmax(1) != y)
+    (grad,) = torch.autograd.grad(value.sum(), x_adv)
+    assert grad.isfinite().all()
+    assert (grad.flatten(1).norm(dim=1) > 0).all()
+
+
+@every("method")
+def test_unlabeled_rows_have_no_label_loss(name):
+    model, x, y = problem()
+    batch = filled(model, x, y.clone().index_fill_(0, torch.tensor([1, 4]), -1))
+    still = replace(batch, x_adv=x)  # without a perturbation only the label is left
+    per_sample = make("method", name).loss(model, still).per_sample
+    assert torch.equal(per_sample == 0, batch.y == -1)
+
+
+@every("method")
+def test_two_epochs_lower_it(name):
+    _, x, y = problem(b=32, dtype=torch.float32)
+    model, method = Net(seed=3), make("method", name)
+    objective = Objective(PGD(Linf(0.03), steps=2), method, Mean())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    totals = []
+    for _ in range(2):
+        epoch = []
+        for rows in torch.arange(32).split(8):
+            batch = objective.maximize(model, Batch(x[rows], y[rows]))
+            total = objective.minimize(model, batch).total
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            objective.update(model, batch)
+            epoch.append(total.item())
+        totals.append(sum(epoch))
+    assert totals[1] < totals[0]
+
+
+@every("method")
+def test_state_and_configuration_make_a_round_trip(name):
+    method = make("method", name)
+    again = type(method)(**method.config())
+    again.load_state_dict(method.state_dict())
+    model, x, y = problem()
+    batch = filled(model, x, y)
+    assert torch.equal(again.loss(model, batch).per_sample, method.loss(model, batch).per_sample)
+
+
+@every("method")
+@pytest.mark.parametrize("b", [0, 1])
+def test_batches_of_zero_and_one(name, b):
+    model, x, y = problem()
+    per_sample = make("method", name).loss(model, filled(model, x[:b], y[:b])).per_sample
+    assert per_sample.shape == (b,)
+    assert per_sample.isfinite().all()
+
+
+@every("method")
+def test_finite_at_a_logit_scale_of_200_in_float32(name):
+    model, x, y = problem(b=32, dtype=torch.float32)
+    with torch.no_grad():
+        model[2].weight.mul_(200)
+    total = make("method", name).loss(model, filled(model, x, y, 0.3)).per_sample.sum()
+    total.backward()
+    assert total.isfinite()
+    assert all(w.grad.isfinite().all() for w in model.parameters())
