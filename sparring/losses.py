@@ -95,7 +95,7 @@ def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def not_confident(logits: Tensor, y: Tensor) -> Tensor:
-    """1 − p_y = −expm1(log p_y): MART's weight, exact near p_y = 1; 0 where unlabeled."""
+    """1 − p_y = −expm1(log p_y): MART's weight; 0 where unlabeled."""
     return torch.where(y >= 0, -torch.expm1(_pick(logits.log_softmax(1), y)), 0.0)
 
 

@@ -45,13 +45,8 @@ class Free(Maximizer):
         require(
             size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps"
         )
-        self.threat, self.replays, self.size, self.mode, self.seed = (
-            threat,
-            replays,
-            size,
-            mode,
-            seed,
-        )
+        self.threat, self.replays, self.size = threat, replays, size
+        self.mode, self.seed = mode, seed
         self._delta: Tensor | None = None
 
     def get_extra_state(self) -> Tensor | None:

@@ -101,18 +101,9 @@ class PGD(Maximizer):
             "one of " + ", ".join(probe.PRECISIONS),
         )
         self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
-        self.random_start, self.restarts, self.targeted, self.best = (
-            random_start,
-            restarts,
-            targeted,
-            best,
-        )
-        self.mode, self.precision, self.channels_last, self.seed = (
-            mode,
-            precision,
-            channels_last,
-            seed,
-        )
+        self.random_start, self.restarts = random_start, restarts
+        self.targeted, self.best, self.mode = targeted, best, mode
+        self.precision, self.channels_last, self.seed = precision, channels_last, seed
 
     @property
     def length(self) -> float:
@@ -164,38 +155,46 @@ class PGD(Maximizer):
         return found.detach()
 
     def _restart(self, view: Model, model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """One search; returns points `(b, *d)`, their values `(b,)`, and which are confirmed wrong
-        `(b,)`."""
+        """One search: points `(b, *d)`, their values `(b,)`, and which are confirmed wrong `(b,)`.
+
+        In lower precision each success is confirmed in float32, and so are, at the end, the best
+        points of those that never seemed to fall: the search may miss by a rounding.
+        """
+        low = self.precision != "float32"
         aim = functools.partial(classify, loss=self.loss, targeted=self.targeted)
         points, values = batch.x.clone(), batch.x.new_full((len(batch),), -torch.inf)
         broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
         rows, z, part = torch.arange(len(batch), device=batch.x.device), self._begin(batch), batch
         for step in range(self.steps + 1):
             last = step == self.steps
-            gain, grad = (look(aim(view, part.y), z), z) if last else ascend(aim(view, part.y), z)
+            f = aim(view, part.y)
+            gain, grad = (look(f, z), z) if last else ascend(f, z)
             better = gain.value > values[rows]
             points[rows] = torch.where(_like(better, z), z, points[rows])
             values[rows] = torch.where(better, gain.value, values[rows])
             hit = gain.success
-            if self.precision != "float32" and hit.any():
+            if low and hit.any():
                 hit = hit.clone()
-                hit[gain.success] = look(aim(model, part.y[gain.success]), z[gain.success]).success
+                hit[gain.success] = look(aim(model, part.y[hit]), z[hit]).success
             if hit.any():
-                points[rows[hit]], broken[rows[hit]] = z[hit], True
-                values[rows[hit]] = gain.value[hit]
-                stays = ~hit
-                rows, z, grad = rows[stays], z[stays], grad[stays]
-                part = replace(
-                    part,
-                    x=part.x[stays],
-                    y=part.y[stays],
-                    weight=part.weight[stays],
-                    index=part.index[stays],
+                points[rows[hit]], values[rows[hit]], broken[rows[hit]] = (
+                    z[hit],
+                    gain.value[hit],
+                    True,
                 )
+                rows, z, grad, part = rows[~hit], z[~hit], grad[~hit], _rows(part, ~hit)
             if last or len(rows) == 0:
                 break
             z = self._next(z, grad, part)
+        if low and len(rows):
+            broken[rows] = look(aim(model, part.y), points[rows]).success
         return points, values, broken
+
+
+def _rows(batch: Batch, keep: Tensor) -> Batch:
+    """The batch with only the rows to keep."""
+    parts = {name: getattr(batch, name)[keep] for name in ("x", "y", "weight", "index")}
+    return replace(batch, **parts)
 
 
 def _like(mask: Tensor, z: Tensor) -> Tensor:

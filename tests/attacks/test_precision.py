@@ -1,0 +1,60 @@
+"""Searching in bfloat16 or in another memory layout: what is returned holds in float32."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks import PGD
+from sparring.threats import Linf
+from tests.oracles import NormedNet, problem
+
+
+class Flips(nn.Module):
+    """Right everywhere in float32, wrong everywhere under autocast; counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(6))
+        self.fast = self.exact = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = 1 + x @ self.w.float()
+        quick = torch.is_autocast_enabled("cpu")
+        self.fast, self.exact = self.fast + quick, self.exact + (not quick)
+        pair = [-s, s] if quick else [s, -s]
+        return torch.stack(pair, 1)
+
+
+def test_what_is_wrong_only_in_bfloat16_is_not_believed():
+    model, x, y = Flips(), torch.full((3, 6), 0.5), torch.zeros(3, dtype=torch.long)
+    found = PGD(Linf(0.1), steps=4, precision="bfloat16")(model, x, y)
+    assert model(found).argmax(1).eq(y).all()
+    assert model.fast == 5  # the search went on to its end
+    assert model.exact == 5 + 1  # each success was looked at again, and once here
+
+
+def test_bfloat16_breaks_what_float32_breaks():
+    model, x, y = problem(b=60, dtype=torch.float32)
+    found = {p: PGD(Linf(0.1), steps=10, precision=p)(model, x, y) for p in ("float32", "bfloat16")}
+    wrong = {p: (model(z).argmax(1) != y) for p, z in found.items()}
+    assert found["bfloat16"].dtype == torch.float32
+    assert (found["bfloat16"] - x).abs().max() <= 0.1 * (1 + 1e-6)
+    assert (wrong["float32"] ^ wrong["bfloat16"]).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_channels_last_finds_the_same_and_gives_the_weights_back(precision):
+    model = NormedNet().eval()
+    before, held = copy.deepcopy(model.state_dict()), model[0].weight.data
+    x, y = torch.rand(8, 1, 4, 4), torch.arange(8) % 3
+    plain = PGD(Linf(0.1), steps=3, precision=precision)(model, x, y)
+    fast = PGD(Linf(0.1), steps=3, precision=precision, channels_last=True)(model, x, y)
+    assert torch.allclose(fast, plain, atol=1e-6) or precision == "bfloat16"
+    assert (fast - x).abs().max() <= 0.1 * (1 + 1e-6)
+    assert model[0].weight.data.data_ptr() == held.data_ptr()
+    assert model[0].weight.is_contiguous()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
