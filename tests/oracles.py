@@ -77,7 +77,9 @@ class TwoGaussians:
 class Net(nn.Sequential):
     """A small seeded classifier of `(b, d)` in [0, 1]: k logits, tanh inside, so that every gradient is smooth."""
 
-    def __init__(self, d: int = 6, k: int = 4, *, width: int = 12, seed: int = 0, scale: float = 1.0) -> None:
+    def __init__(
+        self, d: int = 6, k: int = 4, *, width: int = 12, seed: int = 0, scale: float = 1.0
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             super().__init__(nn.Linear(d, width), nn.Tanh(), nn.Linear(width, k))
@@ -102,7 +104,9 @@ class NormedNet(nn.Sequential):
             )
 
 
-def problem(b: int = 8, d: int = 6, k: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float64):
+def problem(
+    b: int = 8, d: int = 6, k: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float64
+):
     """A net, inputs `(b, d)` in [0, 1] some of them on the edge, and labels `(b,)`, most of them its predictions."""
     model = Net(d, k, scale=2.0, seed=seed).to(dtype)
     draw = torch.Generator().manual_seed(seed + 1)

@@ -82,10 +82,15 @@ def test_idempotent_and_the_identity_inside(p, pair, eps):
 def test_rows_and_coordinates_may_be_permuted(p, pair, eps, seed):
     x, z = pair
     draw = torch.Generator().manual_seed(seed)
-    rows, columns = torch.randperm(len(x), generator=draw), torch.randperm(x.shape[1], generator=draw)
+    rows, columns = (
+        torch.randperm(len(x), generator=draw),
+        torch.randperm(x.shape[1], generator=draw),
+    )
     found = project(p, z, x, eps)
     assert torch.equal(project(p, z[rows], x[rows], eps), found[rows])
-    assert torch.allclose(project(p, z[:, columns], x[:, columns], eps), found[:, columns], rtol=0, atol=1e-9)
+    assert torch.allclose(
+        project(p, z[:, columns], x[:, columns], eps), found[:, columns], rtol=0, atol=1e-9
+    )
 
 
 @given(p=NORMS, pair=pairs(), eps=st.floats(1e-3, 2.0), scale=st.floats(0.1, 10.0))
@@ -120,7 +125,9 @@ def test_norm_and_unit(p):
     delta = torch.tensor([[3.0, -4.0], [0.0, 0.0]])
     expected = {math.inf: 4.0, 2.0: 5.0, 1.0: 7.0}[p]
     assert torch.equal(geometry.norm(delta, p), torch.tensor([expected, 0.0]))
-    assert torch.allclose(geometry.unit(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected)
+    assert torch.allclose(
+        geometry.unit(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected
+    )
 
 
 def test_expand_broadcasts_over_samples():

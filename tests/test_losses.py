@@ -22,7 +22,9 @@ LABELLED = {
 HARD = list(LABELLED)
 
 
-def logits(b: int = 20, k: int = 5, *, seed: int = 0, scale: float = 2.0, dtype=torch.float64) -> Tensor:
+def logits(
+    b: int = 20, k: int = 5, *, seed: int = 0, scale: float = 2.0, dtype=torch.float64
+) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     return scale * torch.randn(b, k, generator=draw, dtype=dtype)
 
@@ -31,13 +33,19 @@ def logits(b: int = 20, k: int = 5, *, seed: int = 0, scale: float = 2.0, dtype=
 @pytest.mark.parametrize("k", [3, 10])
 def test_hard_labels_are_the_literal_formula(name, k):
     z, y = logits(k=k), torch.arange(20) % k
-    twin = [getattr(literal, name)(row.tolist(), int(label)) for row, label in zip(z, y, strict=True)]
-    assert torch.allclose(LABELLED[name](z, y), torch.tensor(twin, dtype=z.dtype), rtol=1e-10, atol=1e-12)
+    twin = [
+        getattr(literal, name)(row.tolist(), int(label)) for row, label in zip(z, y, strict=True)
+    ]
+    assert torch.allclose(
+        LABELLED[name](z, y), torch.tensor(twin, dtype=z.dtype), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_soft_labels_are_the_literal_formula():
     z, q = logits(), logits(seed=1).softmax(1)
-    twin = [literal.cross_entropy(row.tolist(), soft.tolist()) for row, soft in zip(z, q, strict=True)]
+    twin = [
+        literal.cross_entropy(row.tolist(), soft.tolist()) for row, soft in zip(z, q, strict=True)
+    ]
     assert torch.allclose(losses.cross_entropy(z, q), torch.tensor(twin, dtype=z.dtype))
 
 
@@ -55,7 +63,9 @@ def test_kl_is_the_literal_formula():
 
 def test_not_confident_is_one_minus_p():
     z, y = logits(), torch.arange(20) % 5
-    twin = [1 - literal.softmax(row.tolist())[label] for row, label in zip(z, y.tolist(), strict=True)]
+    twin = [
+        1 - literal.softmax(row.tolist())[label] for row, label in zip(z, y.tolist(), strict=True)
+    ]
     assert torch.allclose(losses.not_confident(z, y), torch.tensor(twin, dtype=z.dtype))
     sure = torch.tensor([[10.0, 0.0]])
     found = losses.not_confident(sure, torch.tensor([0]))
@@ -104,27 +114,35 @@ def test_classes_may_be_renamed(seed):
 
 
 def test_dlr_needs_three_classes():
-    with pytest.raises(ValueError, match="needs at least 3 classes, this model has 2: use 'margin'"):
+    with pytest.raises(
+        ValueError, match="needs at least 3 classes, this model has 2: use 'margin'"
+    ):
         losses.dlr(torch.zeros(1, 2), torch.tensor([0]))
 
 
 def test_two_classes():
     z, y = logits(k=2), torch.arange(20) % 2
-    assert torch.allclose(losses.boosted_ce(z, y), 2 * losses.cross_entropy(z, y))  # 1 − p_other = p_y
+    assert torch.allclose(
+        losses.boosted_ce(z, y), 2 * losses.cross_entropy(z, y)
+    )  # 1 − p_other = p_y
 
 
 def test_ties():
     z, y = torch.zeros(3, 4), torch.arange(3)
     assert losses.margin(z, y).eq(0).all()
     assert losses.dlr(z, y).eq(0).all()
-    assert torch.allclose(losses.boosted_ce(z, y), torch.full((3,), 4.0).log() - torch.tensor(0.75).log())
+    assert torch.allclose(
+        losses.boosted_ce(z, y), torch.full((3,), 4.0).log() - torch.tensor(0.75).log()
+    )
 
 
 class TestLargeLogits:
     """Float32 at scales where softmax underflows to 0 and 1 − p to 0."""
 
     y = torch.arange(64) % 5
-    extreme = torch.tensor([[200.0, -200, 0, 1, 2], [-200.0, 200, 0, 1, 2], [200.0, 200, 200, 200, 200]])
+    extreme = torch.tensor(
+        [[200.0, -200, 0, 1, 2], [-200.0, 200, 0, 1, 2], [200.0, 200, 200, 200, 200]]
+    )
 
     def points(self, scale: float, seed: int) -> Tensor:
         z = logits(64 - len(self.extreme), seed=seed, scale=scale, dtype=torch.float32)
@@ -153,4 +171,6 @@ class TestLargeLogits:
 
     def test_the_margin_term_is_exact_where_one_minus_p_underflows(self):
         z = torch.tensor([[0.0, 100.0, -5.0]])
-        assert torch.allclose(losses.boosted_ce(z, torch.tensor([0])), torch.tensor([200.0 - 0.0067153]))
+        assert torch.allclose(
+            losses.boosted_ce(z, torch.tensor([0])), torch.tensor([200.0 - 0.0067153])
+        )

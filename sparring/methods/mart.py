@@ -31,10 +31,10 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
 
 
 def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
-    """The authors' form, with its constants: margin capped at 9.21, NaN gradients once a softmax
-    underflows.
+    """The authors' form, with its constants: the margin term is capped at 9.21, log p' at −27.6.
 
-    Source: YisenWang/MART, mart.py.
+    Source: YisenWang/MART, mart.py. Differs: log p is clamped; their gradients are NaN once p
+    underflows to 0.
     """
     p, q = clean.softmax(1), adversarial.softmax(1)
     top = q.topk(2, dim=1).indices

@@ -9,10 +9,10 @@ from ..part import Part
 
 
 class Risk(Part):
-    """Aggregates loss − λ·cost; monotone, between mean and max. `price` is λ, read by the inner
-    problem."""
+    """Aggregates loss − λ·cost; monotone, between mean and max. Each sets its `price`: λ, read by
+    the inner problem."""
 
-    price: Tensor | float = 1.0
+    price: Tensor | float  # without a value here, so that it may become a parameter or a buffer
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         """A scalar from `loss (b,)` and `cost (b,)`, under the base measure `batch.weight`."""

@@ -44,15 +44,14 @@ def test_the_literal_loop(size):
         assert torch.allclose(a, b, atol=1e-12)
 
 
-def test_the_perturbation_is_carried_over_until_it_is_reseeded():
-    model, x, y = problem()
-    attack = Free(Linf(0.1))
+def test_the_perturbation_is_carried_to_the_next_batch():
+    model, x, y = problem(b=16)
+    attack = Free(Linf(0.1), size=0.03)
     objective = Objective(attack, AT(), Mean())
-    loop(model, objective, Batch(x, y), 1, 0.1)
-    carried = objective.maximize(model, Batch(x, y)).x_adv
-    assert not torch.equal(carried, x)
-    attack.reseed(0)
-    assert torch.equal(objective.maximize(model, Batch(x, y)).x_adv, x)
+    loop(model, objective, Batch(x[:8], y[:8]), 1, 0.1)
+    assert attack._delta.abs().max() == pytest.approx(0.03)
+    carried = objective.maximize(model, Batch(x[8:], y[8:])).x_adv
+    assert torch.allclose(carried, (x[8:] + attack._delta).clamp(0, 1))
 
 
 def test_a_batch_of_another_shape_begins_at_zero():
@@ -60,6 +59,16 @@ def test_a_batch_of_another_shape_begins_at_zero():
     objective = Objective(Free(Linf(0.1)), AT(), Mean())
     loop(model, objective, Batch(x, y), 1, 0.1)
     assert torch.equal(objective.maximize(model, Batch(x[:3], y[:3])).x_adv, x[:3])
+
+
+def test_the_perturbation_is_part_of_the_state():
+    model, x, y = problem()
+    attack, again = Free(Linf(0.1)), Free(Linf(0.1))
+    again.load_state_dict(attack.state_dict())
+    assert again._delta is None
+    loop(model, Objective(attack, AT(), Mean()), Batch(x, y), 2, 0.1)
+    again.load_state_dict(attack.state_dict())
+    assert torch.equal(again._delta, attack._delta)
 
 
 def test_only_the_training_loss_moves_it():

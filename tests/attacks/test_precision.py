@@ -13,28 +13,36 @@ from sparring.threats import Linf
 from tests.oracles import NormedNet, problem
 
 
-class Flips(nn.Module):
-    """Right everywhere in float32, wrong everywhere under autocast; counts its passes."""
+class Differs(nn.Module):
+    """Always right in one precision and always wrong in the other; counts its passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, right: str) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.ones(6))
-        self.fast = self.exact = 0
+        self.right, self.passes = right, {"float32": 0, "bfloat16": 0}
 
     def forward(self, x: Tensor) -> Tensor:
         s = 1 + x @ self.w.float()
-        quick = torch.is_autocast_enabled("cpu")
-        self.fast, self.exact = self.fast + quick, self.exact + (not quick)
-        pair = [-s, s] if quick else [s, -s]
-        return torch.stack(pair, 1)
+        now = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+        self.passes[now] += 1
+        return torch.stack([s, -s] if now == self.right else [-s, s], 1)
+
+
+X, Y = torch.full((3, 6), 0.5), torch.zeros(3, dtype=torch.long)
 
 
 def test_what_is_wrong_only_in_bfloat16_is_not_believed():
-    model, x, y = Flips(), torch.full((3, 6), 0.5), torch.zeros(3, dtype=torch.long)
-    found = PGD(Linf(0.1), steps=4, precision="bfloat16")(model, x, y)
-    assert model(found).argmax(1).eq(y).all()
-    assert model.fast == 5  # the search went on to its end
-    assert model.exact == 5 + 1  # each success was looked at again, and once here
+    model = Differs(right="float32")
+    found = PGD(Linf(0.1), steps=4, precision="bfloat16")(model, X, Y)
+    # The search went on to its end, each success was looked at again, and so was the best point.
+    assert model.passes == {"float32": 5 + 1, "bfloat16": 5}
+    assert model(found).argmax(1).eq(Y).all()
+
+
+def test_what_is_right_only_in_bfloat16_is_broken():
+    model = Differs(right="bfloat16")
+    PGD(Linf(0.1), steps=4, restarts=3, precision="bfloat16")(model, X, Y)
+    assert model.passes == {"float32": 1, "bfloat16": 5}  # one restart was enough
 
 
 def test_bfloat16_breaks_what_float32_breaks():

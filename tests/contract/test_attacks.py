@@ -121,7 +121,9 @@ def test_it_leaves_no_trace(name, mode):
     count, momentum = model[1].num_batches_tracked, model[1].momentum
     attack = make("attack", name)
     attack.mode = mode
-    model[3].p = 0.0 if mode != "eval" else 0.3  # dropout in train mode draws from the global generator
+    model[3].p = (
+        0.0 if mode != "eval" else 0.3
+    )  # dropout in train mode draws from the global generator
     rng = torch.get_rng_state()
     kept_x, kept_y = x.clone(), y.clone()
 

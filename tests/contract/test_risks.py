@@ -12,7 +12,9 @@ from .pieces import every, make
 U = torch.tensor([0.3, 2.0, 1.1, 0.0, 0.7], dtype=torch.float64)
 
 
-def rho(name: str, u: Tensor, *, weight: Tensor | None = None, cost: Tensor | None = None, **more) -> Tensor:
+def rho(
+    name: str, u: Tensor, *, weight: Tensor | None = None, cost: Tensor | None = None, **more
+) -> Tensor:
     b = len(u)
     batch = Batch(torch.zeros(b, 1, dtype=u.dtype), torch.arange(b) % 2, weight=weight)
     return make("risk", name, **more)(u, torch.zeros_like(u) if cost is None else cost, batch)

@@ -17,7 +17,9 @@ SHAPES = [(5,), (2, 3, 4)]
 DTYPES = [torch.float32, torch.float64]
 
 
-def batch_of(shape: tuple[int, ...] = (5,), *, b: int = 6, dtype: torch.dtype = torch.float32) -> Batch:
+def batch_of(
+    shape: tuple[int, ...] = (5,), *, b: int = 6, dtype: torch.dtype = torch.float32
+) -> Batch:
     """Inputs all over the box, some on its edge."""
     draw = torch.Generator().manual_seed(3)
     x = (1.6 * torch.rand(b, *shape, generator=draw, dtype=dtype) - 0.3).clamp(0, 1)

@@ -52,7 +52,10 @@ def test_a_step_taken_inside_stays(name):
 def test_an_error_inside_takes_the_move_back_too(name):
     model, x, y = problem()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="stop"), make("climb", name).climb(model, loss_of(model, x, y)):
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        make("climb", name).climb(model, loss_of(model, x, y)),
+    ):
         raise RuntimeError("stop")
     for k, v in model.state_dict().items():
         assert torch.allclose(v, before[k], rtol=0, atol=1e-15)

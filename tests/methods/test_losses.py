@@ -79,7 +79,9 @@ class TestTwins:
         clean, adversarial, y = random_pair()
         rows = zip(clean.tolist(), adversarial.tolist(), y.tolist(), strict=True)
         twin = torch.tensor([literal.mart_authors(*row, beta) for row in rows], dtype=clean.dtype)
-        assert torch.allclose(through(MART(beta=beta, compat=True), clean, adversarial, y), twin, rtol=1e-10)
+        assert torch.allclose(
+            through(MART(beta=beta, compat=True), clean, adversarial, y), twin, rtol=1e-10
+        )
 
     @pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
     def test_trades(self, beta):
@@ -98,7 +100,10 @@ class TestTwins:
     def test_the_authors_cap_the_margin_term_and_the_exact_form_does_not(self):
         clean, y = torch.zeros(1, 3), torch.tensor([0])
         adversarial = torch.tensor([[0.0, 30.0, 0.0]])
-        far = {compat: through(MART(beta=0.0, compat=compat), clean, adversarial, y) - 30 for compat in (True, False)}
+        far = {
+            compat: through(MART(beta=0.0, compat=compat), clean, adversarial, y) - 30
+            for compat in (True, False)
+        }
         assert far[True].item() == pytest.approx(9.21034, abs=1e-3)
         assert far[False].item() == pytest.approx(30 - 0.6931472, abs=1e-4)
 
@@ -106,7 +111,9 @@ class TestTwins:
 class TestIdentities:
     def test_mart_without_its_second_term_is_boosted_cross_entropy(self):
         clean, adversarial, y = random_pair()
-        assert torch.equal(through(MART(beta=0.0), clean, adversarial, y), boosted_ce(adversarial, y))
+        assert torch.equal(
+            through(MART(beta=0.0), clean, adversarial, y), boosted_ce(adversarial, y)
+        )
 
     def test_mart_without_margin_and_second_term_is_adversarial_training(self):
         clean, adversarial, y = random_pair()
@@ -116,7 +123,9 @@ class TestIdentities:
 
     def test_mart_with_weight_one_and_clean_cross_entropy_is_trades(self):
         clean, adversarial, y = random_pair()
-        moved = through(MART(beta=6.0), clean, adversarial, y) - through(MART(beta=0.0), clean, adversarial, y)
+        moved = through(MART(beta=6.0), clean, adversarial, y) - through(
+            MART(beta=0.0), clean, adversarial, y
+        )
         joined = cross_entropy(clean, y) + moved / not_confident(clean, y)
         assert torch.allclose(joined, through(TRADES(beta=6.0), clean, adversarial, y), rtol=1e-10)
 
@@ -130,8 +139,14 @@ class TestIdentities:
         assert torch.equal(through(AT(), clean, clean, y), through(Standard(), clean, clean, y))
 
     def test_a_sure_clean_prediction_has_no_second_term(self):
-        sure, adversarial, y = torch.tensor([[900.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([0])
-        assert torch.equal(through(MART(beta=5.0), sure, adversarial, y), boosted_ce(adversarial, y))
+        sure, adversarial, y = (
+            torch.tensor([[900.0, 0.0, 0.0]]),
+            torch.tensor([[0.0, 1.0, 2.0]]),
+            torch.tensor([0]),
+        )
+        assert torch.equal(
+            through(MART(beta=5.0), sure, adversarial, y), boosted_ce(adversarial, y)
+        )
 
     def test_soft_adversarial_labels_are_those_that_at_learns(self):
         clean, adversarial, _ = random_pair()
@@ -149,7 +164,9 @@ class TestGains:
             own = MART(beta=3.0, inner="self").gain(model, batch)(x_adv, y).value
             assert torch.equal(own, mart(clean, adversarial, y, 3.0))
             for method in (AT(), Standard(), MART()):
-                assert torch.equal(method.gain(model, batch)(x_adv, y).value, cross_entropy(adversarial, y))
+                assert torch.equal(
+                    method.gain(model, batch)(x_adv, y).value, cross_entropy(adversarial, y)
+                )
             value = TRADES().gain(model, batch)(x_adv, y).value
         entropy = cross_entropy(clean, clean.softmax(1))
         assert torch.allclose(value - entropy, kl(clean, adversarial))

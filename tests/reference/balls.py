@@ -42,7 +42,13 @@ def _bisect(at: Callable[[float], Point], x: Point, eps: float, p: float, top: f
 
 def l2(z: Point, x: Point, eps: float, low: float, high: float) -> Point:
     """argmin ½‖v − z‖² + μ/2·(‖v − x‖² − eps²) over the box is clip((z + μx)/(1 + μ)); with t = μ/(1 + μ) in [0, 1]."""
-    return _bisect(lambda t: [clip(b + t * (a - b), low, high) for a, b in zip(x, z, strict=True)], x, eps, 2, 1.0)
+    return _bisect(
+        lambda t: [clip(b + t * (a - b), low, high) for a, b in zip(x, z, strict=True)],
+        x,
+        eps,
+        2,
+        1.0,
+    )
 
 
 def l1(z: Point, x: Point, eps: float, low: float, high: float) -> Point:

@@ -25,7 +25,9 @@ def sign(v: float) -> int:
     return (v > 0) - (v < 0)
 
 
-def pgd_linf(loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float, steps: int) -> list[Tensor]:
+def pgd_linf(
+    loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float, steps: int
+) -> list[Tensor]:
     """All iterates of x' ← clip_[0,1](clip_{x±eps}(x' + size·sign ∇loss(x'))) for one sample `(d,)`."""
     points = [start]
     for _ in range(steps):
@@ -35,7 +37,9 @@ def pgd_linf(loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float,
     return points
 
 
-def pgd_l2(loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float, steps: int) -> list[Tensor]:
+def pgd_l2(
+    loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float, steps: int
+) -> list[Tensor]:
     """All iterates of x' ← project(x' + size·∇loss/‖∇loss‖₂) for one sample `(d,)`."""
     points = [start]
     for _ in range(steps):

@@ -38,7 +38,9 @@ class TestStart:
     def test_noise_is_projected(self, ball):
         batch = middle()
         threat = ball(0.001, init="noise", noise=1.0)
-        assert (threat.distance(threat.start(batch, generator()), batch.x) <= 0.001 * (1 + 1e-4)).all()
+        assert (
+            threat.distance(threat.start(batch, generator()), batch.x) <= 0.001 * (1 + 1e-4)
+        ).all()
 
     def test_zero_stays_at_x(self, ball):
         batch = middle()
@@ -51,9 +53,14 @@ class TestStart:
         assert torch.equal(threat.project(batch.x + 1, batch), batch.x)
 
     def test_values_out_of_range(self, ball):
-        with pytest.raises(ValueError, match=r"eps = -0\.1 is not allowed: eps must be a radius ≥ 0"):
+        with pytest.raises(
+            ValueError, match=r"eps = -0\.1 is not allowed: eps must be a radius ≥ 0"
+        ):
             ball(-0.1)
-        with pytest.raises(ValueError, match="init = 'normal' is not allowed: init must be one of uniform, noise, zero"):
+        with pytest.raises(
+            ValueError,
+            match="init = 'normal' is not allowed: init must be one of uniform, noise, zero",
+        ):
             ball(0.1, init="normal")
         with pytest.raises(ValueError, match=r"noise = -1\.0 is not allowed"):
             ball(0.1, noise=-1.0)
@@ -67,7 +74,9 @@ def test_linf_steps_along_the_sign():
 
 def test_l2_steps_by_its_length_along_the_gradient():
     batch, g = middle(1, 2), torch.tensor([[3.0, -4.0]])
-    assert torch.allclose(L2(1.0).step(batch.x, g, 0.1, batch) - batch.x, torch.tensor([[0.06, -0.08]]))
+    assert torch.allclose(
+        L2(1.0).step(batch.x, g, 0.1, batch) - batch.x, torch.tensor([[0.06, -0.08]])
+    )
 
 
 def test_l1_steps_along_the_largest_coordinates_that_have_room():
@@ -77,7 +86,9 @@ def test_l1_steps_along_the_largest_coordinates_that_have_room():
     assert torch.allclose(one, torch.tensor([[0.0, 0.1, 0.0, 0.0]]), atol=1e-7)
     two = L1(1.0, fraction=0.5).step(x, g, 0.1, batch) - x
     assert torch.allclose(two, torch.tensor([[0.0, 0.05, 0.05, 0.0]]), atol=1e-7)
-    with pytest.raises(ValueError, match=r"fraction = 0 is not allowed: fraction must be in \(0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"fraction = 0 is not allowed: fraction must be in \(0, 1\]"
+    ):
         L1(1.0, fraction=0)
 
 

@@ -1,0 +1,74 @@
+"""What one of two processes does; run as `python -m tests.ranks RANK STORE OUT` and read by test_dist."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+import torch.distributed as td
+from torch import Tensor
+
+from sparring import dist
+from sparring.batch import Batch
+from sparring.risks import Mean
+from sparring.threats import L1, L2, Box, Linf
+
+WORLD, ROWS = 2, 3
+THREATS = [Linf(0.1), Linf(0.1, init="noise"), L2(0.3), L1(0.8), Box()]
+
+
+def joint() -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, weights of the samples and weights of the model, the same everywhere."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(WORLD * ROWS, 4, generator=draw, dtype=torch.float64)
+    weight = torch.rand(WORLD * ROWS, generator=draw, dtype=torch.float64)
+    return x, weight, torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+
+
+def risk(u: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """Scalars of the joint batch: one that is not additive over samples, and the weighted mean."""
+    batch = Batch(torch.zeros(len(u), 1), torch.zeros(len(u), dtype=torch.long), weight=weight)
+    return {"logsumexp": dist.gather(u).logsumexp(0), "mean": Mean()(u, torch.zeros_like(u), batch)}
+
+
+def gradients(rows: slice) -> dict[str, Tensor]:
+    """d risk/d w of a model w·x squared, averaged over processes as DistributedDataParallel does."""
+    x, weight, w = joint()
+    found = {}
+    for name in ("logsumexp", "mean"):
+        leaf = w.clone().requires_grad_()
+        value = risk((x[rows] @ leaf).square(), weight[rows])[name]
+        value.backward()
+        found |= {name: value.detach(), f"{name} gradient": dist.mean(leaf.grad)}
+    return found
+
+
+def draws(rows: slice) -> dict[str, Tensor]:
+    """Random numbers and random starts of these rows."""
+    x = joint()[0][rows]
+    batch = Batch(x, torch.zeros(len(x), dtype=torch.long))
+    found = {
+        kind: dist.draw(kind, x, torch.Generator().manual_seed(3))
+        for kind in ("uniform", "normal", "exponential")
+    }
+    return found | {repr(t): t.start(batch, torch.Generator().manual_seed(4)) for t in THREATS}
+
+
+def everything(rows: slice) -> dict[str, Tensor]:
+    """All there is to compare."""
+    x = joint()[0][rows]
+    return gradients(rows) | draws(rows) | {"gather": dist.gather(x), "first": dist.mean(x[0])}
+
+
+def main(number: int, store: str, out: str) -> None:
+    """Join the other process, compute, write down."""
+    torch.set_num_threads(1)
+    td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
+    found = everything(slice(number * ROWS, (number + 1) * ROWS))
+    found |= {"rank": torch.tensor(dist.rank()), "world": torch.tensor(dist.world())}
+    torch.save(found, out)
+    td.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
