@@ -1,20 +1,55 @@
-"""For every test: one thread, known seeds, and the annotations of the pure core and of the five rooms checked."""
+"""For every test: one thread, known seeds, and annotations of the pure core and the rooms
+checked."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import sys
+from types import ModuleType
+
 import pytest
 import torch
-from beartype import BeartypeConf
-from beartype.claw import beartype_packages
+from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
-PURE = ("losses", "geometry", "dist", "probe", "objective")
-ROOMS = ("threats", "attacks", "methods", "risks", "weights")
+# In the order in which they import each other, so that each sees the checked functions below it.
+CHECKED = ("losses", "geometry", "dist", "probe")
+CHECKED += ("threats", "risks", "weights", "attacks", "methods", "objective")
+AN_INT_IS_A_FLOAT = BeartypeConf(is_pep484_tower=True)
 
-beartype_packages(
-    [f"sparring.{name}" for name in (*PURE, *ROOMS)],
-    conf=BeartypeConf(is_pep484_tower=True),  # an int is a float
-)
+
+def check_annotations(module: ModuleType) -> None:
+    """Every call of a function or class that this module defines has its annotations checked.
+
+    In place of beartype's import hook, which also decorates functions inside functions, at each
+    call, and keeps them: a gain and its batch would never be freed.
+    """
+    package = importlib.import_module(module.__package__ or module.__name__)
+    for name, member in list(vars(module).items()):
+        if getattr(member, "__module__", None) != module.__name__ or hasattr(member, "__wrapped__"):
+            continue
+        if inspect.isclass(member):
+            beartype(conf=AN_INT_IS_A_FLOAT)(member)
+        elif inspect.isfunction(member):
+            checked = beartype(conf=AN_INT_IS_A_FLOAT)(member)
+            setattr(module, name, checked)
+            if getattr(package, name, None) is member:
+                setattr(package, name, checked)
+
+
+def check_rooms() -> None:
+    """The annotations of all that is checked."""
+    for name in CHECKED:
+        importlib.import_module(f"sparring.{name}")
+        inside = [
+            m for m in sys.modules if m == f"sparring.{name}" or m.startswith(f"sparring.{name}.")
+        ]
+        for module in inside:
+            check_annotations(sys.modules[module])
+
+
+check_rooms()
 torch.set_num_threads(1)
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")

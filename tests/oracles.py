@@ -45,9 +45,10 @@ def normal_cdf(t: float) -> float:
 
 @dataclass
 class TwoGaussians:
-    """x = ±μ + σ·N(0, I) for labels 1 and 0, equally often: the robust accuracy of w·x + b > 0 is known.
+    """x = ±μ + σ·N(0, I), labels 1 and 0 equally often: what w·x + b > 0 withstands is known.
 
-    >>> round(TwoGaussians(torch.tensor([1.0, 0.0]), 1.0).accuracy(torch.tensor([1.0, 0.0]), 0.0), 4)
+    >>> mean = torch.tensor([1.0, 0.0])
+    >>> round(TwoGaussians(mean, 1.0).accuracy(mean, 0.0), 4)
     0.8413
     """
 
@@ -70,12 +71,14 @@ class TwoGaussians:
         return 0.5 * (normal_cdf((reach + b) / scale) + normal_cdf((reach - b) / scale))
 
     def best(self, eps: float) -> float:
-        """The highest robust accuracy of any linear classifier in the Linf ball: Φ(‖(|μ| − eps)₊‖₂ / σ)."""
+        """The highest robust accuracy of any linear classifier in the Linf ball: Φ(‖(|μ| − eps)₊‖₂
+        / σ)."""
         return normal_cdf((self.mean.abs() - eps).clamp_min(0).norm().item() / self.sigma)
 
 
 class Net(nn.Sequential):
-    """A small seeded classifier of `(b, d)` in [0, 1]: k logits, tanh inside, so that every gradient is smooth."""
+    """A small seeded classifier of `(b, d)` in [0, 1]: k logits, tanh inside, so that every
+    gradient is smooth."""
 
     def __init__(
         self, d: int = 6, k: int = 4, *, width: int = 12, seed: int = 0, scale: float = 1.0
@@ -89,7 +92,8 @@ class Net(nn.Sequential):
 
 
 class NormedNet(nn.Sequential):
-    """A small seeded image classifier with batch norm, dropout and mixed modes: everything an attack may disturb."""
+    """A small seeded image classifier with batch norm, dropout and mixed modes: everything an
+    attack may disturb."""
 
     def __init__(self, *, seed: int = 0) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -107,7 +111,8 @@ class NormedNet(nn.Sequential):
 def problem(
     b: int = 8, d: int = 6, k: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float64
 ):
-    """A net, inputs `(b, d)` in [0, 1] some of them on the edge, and labels `(b,)`, most of them its predictions."""
+    """A net, inputs `(b, d)` in [0, 1] some of them on the edge, and labels `(b,)`, most of them
+    its predictions."""
     model = Net(d, k, scale=2.0, seed=seed).to(dtype)
     draw = torch.Generator().manual_seed(seed + 1)
     x = (1.4 * torch.rand(b, d, generator=draw, dtype=dtype) - 0.2).clamp(0, 1)

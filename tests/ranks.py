@@ -1,4 +1,5 @@
-"""What one of two processes does; run as `python -m tests.ranks RANK STORE OUT` and read by test_dist."""
+"""What one of two processes does; run as `python -m tests.ranks RANK STORE OUT` and read by
+test_dist."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def risk(u: Tensor, weight: Tensor) -> dict[str, Tensor]:
 
 
 def gradients(rows: slice) -> dict[str, Tensor]:
-    """d risk/d w of a model w·x squared, averaged over processes as DistributedDataParallel does."""
+    """d risk/d w of a model w·x squared, averaged over processes as DistributedDataParallel
+    does."""
     x, weight, w = joint()
     found = {}
     for name in ("logsumexp", "mean"):

@@ -23,7 +23,8 @@ RADII = st.one_of(st.just(0.0), st.floats(1e-3, 10.0))
 
 @st.composite
 def pairs(draw) -> tuple[Tensor, Tensor]:
-    """x inside the box, some of it on its edge, and z anywhere; equal coordinates, zeros and ties are frequent."""
+    """x inside the box, some of it on its edge, and z anywhere; equal coordinates, zeros and ties
+    are frequent."""
     b, d = draw(st.integers(1, 4)), draw(st.integers(1, 8))
     inside = st.sampled_from([0.0, 1.0, 0.5]) | st.floats(0, 1)
     moves = st.sampled_from([0.0, 0.25, -0.25]) | st.floats(-3, 3)

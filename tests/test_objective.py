@@ -1,4 +1,5 @@
-"""The formula: what maximize fills, what minimize adds up, and a training run whose optimum is known."""
+"""The formula: what maximize fills, what minimize adds up, and a training run whose optimum is
+known."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ class TestMaximize:
 
 
 class TestTrades:
-    """KL and soft-label cross-entropy differ by a constant in x': one and the same search, bit for bit."""
+    """KL and soft-label cross-entropy differ by a constant in x': one and the same search, bit for
+    bit."""
 
     attack = staticmethod(lambda: PGD(Linf(0.1, init="noise"), steps=10, size=0.02, best=False))
 
@@ -252,7 +254,8 @@ def test_the_price_may_be_a_tensor_that_learns():
 
 
 class TestTwoGaussians:
-    """A linear classifier of two Gaussians: its robust accuracy, and the best there is, in closed form."""
+    """A linear classifier of two Gaussians: its robust accuracy, and the best there is, in closed
+    form."""
 
     world = TwoGaussians(torch.tensor([1.0] + [0.3] * 10), sigma=0.6)
     eps = 0.3

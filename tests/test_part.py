@@ -51,7 +51,7 @@ def test_paths():
 
 @pytest.mark.parametrize("path", ["attack.threat.epsilon", "attack.treat.eps", "methd.beta", ""])
 def test_a_path_that_leads_nowhere(path):
-    with pytest.raises(ValueError, match="path .* has no .*; it has "):
+    with pytest.raises(ValueError, match=r"path .* has no .*; it has "):
         assign(objective(), path, 1.0)
 
 

@@ -14,7 +14,7 @@ from .base import Threat
 class Box(Threat):
     """Every point of [low, high]^d; the valid inputs and nothing else.
 
-    >>> Box().project(torch.tensor([[1.5]]), None)
+    >>> Box().project(torch.tensor([[1.5]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[1.]])
     """
 

@@ -72,7 +72,8 @@ def test_the_perturbation_is_part_of_the_state():
 
 
 def test_only_the_training_loss_moves_it():
-    """The pass of a climb asks for gradients of the weights alone: δ waits for the step's own backward."""
+    """The pass of a climb asks for gradients of the weights alone: δ waits for the step's own
+    backward."""
     model, x, y = problem()
     attack = Free(Linf(0.1))
     objective = Objective(attack, AT(), Mean())

@@ -257,7 +257,8 @@ def test_called_without_gradients_it_takes_its_own():
 
 
 def test_passes_are_those_that_are_needed():
-    """steps forwards and backwards, and one look at the last point; nothing for samples that are broken."""
+    """steps forwards and backwards, and one look at the last point; nothing for samples that are
+    broken."""
     w = torch.ones(6, dtype=torch.float64)
     model, x = Linear(w), torch.full((3, 6), 0.5, dtype=torch.float64)
     seen: list[int] = []

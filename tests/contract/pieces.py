@@ -1,4 +1,5 @@
-"""Every public piece of a room, built with its defaults: a new piece runs its room's battery by being exported."""
+"""Every public piece of a room, built with its defaults: a new piece runs its room's battery by
+being exported."""
 
 from __future__ import annotations
 

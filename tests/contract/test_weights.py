@@ -1,4 +1,5 @@
-"""The battery of every climb: what moves the weights uphill while the loss is computed, then moves them back."""
+"""The battery of every climb: what moves the weights uphill while the loss is computed, then moves
+them back."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def test_an_error_inside_takes_the_move_back_too(name):
 
 @every("climb")
 def test_size_zero_is_off(name):
-    model, x, y = problem()
+    model, _, _ = problem()
     before = copy.deepcopy(model.state_dict())
 
     def never() -> torch.Tensor:

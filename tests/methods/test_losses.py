@@ -1,4 +1,5 @@
-"""MART and TRADES: golden values, literal twins, exact gradients, and the identities that join the methods."""
+"""MART and TRADES: golden values, literal twins, exact gradients, and the identities that join the
+methods."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def through(method, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
 
 
 class TestGolden:
-    """Two samples, three classes, worked out by hand for the paper's loss and for the authors' code."""
+    """Two samples, three classes, worked out by hand for the paper's loss and for the authors'
+    code."""
 
     def test_terms(self):
         assert close(cross_entropy(Z_ADV, Y).mean(), 1.2887260)

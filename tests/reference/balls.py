@@ -1,4 +1,5 @@
-"""Projections of one point onto a ball inside the box, by bisection on the multiplier: lists of floats."""
+"""Projections of one point onto a ball inside the box, by bisection on the multiplier: lists of
+floats."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def linf(z: Point, x: Point, eps: float, low: float, high: float) -> Point:
 
 
 def _bisect(at: Callable[[float], Point], x: Point, eps: float, p: float, top: float) -> Point:
-    """The smallest multiplier in [0, top] whose point lies in the ball; `at` shrinks as it grows."""
+    """The smallest multiplier in [0, top] whose point lies in the ball; `at` shrinks as it
+    grows."""
 
     def size(m: float) -> float:
         return norm([b - a for a, b in zip(x, at(m), strict=True)], p)
@@ -41,7 +43,8 @@ def _bisect(at: Callable[[float], Point], x: Point, eps: float, p: float, top: f
 
 
 def l2(z: Point, x: Point, eps: float, low: float, high: float) -> Point:
-    """argmin ½‖v − z‖² + μ/2·(‖v − x‖² − eps²) over the box is clip((z + μx)/(1 + μ)); with t = μ/(1 + μ) in [0, 1]."""
+    """argmin ½‖v − z‖² + μ/2·(‖v − x‖² − eps²) over the box is clip((z + μx)/(1 + μ)); with t =
+    μ/(1 + μ) in [0, 1]."""
     return _bisect(
         lambda t: [clip(b + t * (a - b), low, high) for a, b in zip(x, z, strict=True)],
         x,

@@ -1,4 +1,5 @@
-"""Losses of one sample, in Python floats, as the papers write them: `z` a list of logits, `y` an int or a list."""
+"""Losses of one sample, in Python floats, as the papers write them: `z` a list of logits, `y` an
+int or a list."""
 
 from __future__ import annotations
 

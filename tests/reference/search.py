@@ -1,4 +1,5 @@
-"""Projected gradient ascent as the papers write it: one sample, one coordinate at a time, no batch tricks."""
+"""Projected gradient ascent as the papers write it: one sample, one coordinate at a time, no batch
+tricks."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def sign(v: float) -> int:
 def pgd_linf(
     loss: LossOf, x: Tensor, start: Tensor, *, eps: float, size: float, steps: int
 ) -> list[Tensor]:
-    """All iterates of x' ← clip_[0,1](clip_{x±eps}(x' + size·sign ∇loss(x'))) for one sample `(d,)`."""
+    """All iterates of x' ← clip_[0,1](clip_{x±eps}(x' + size·sign ∇loss(x'))) for one sample
+    `(d,)`."""
     points = [start]
     for _ in range(steps):
         _, grad = slope(loss, points[-1])
@@ -51,7 +53,8 @@ def pgd_l2(
 
 
 def attack(points: list[Tensor], loss: LossOf, wrong: Callable[[Tensor], bool]) -> Tensor:
-    """What an attack returns for one sample: the first wrong iterate, else the one of highest loss."""
+    """What an attack returns for one sample: the first wrong iterate, else the one of highest
+    loss."""
     for point in points:
         if wrong(point):
             return point

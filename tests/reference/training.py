@@ -15,7 +15,8 @@ LossOf = Callable[[nn.Module], Tensor]
 def free(
     model: nn.Module, x: Tensor, y: Tensor, *, eps: float, size: float, replays: int, lr: float
 ) -> tuple[Tensor, list[float]]:
-    """Shafahi et al. 2019, alg. 1, on one batch: m times, one backward pass for weights and δ; plain SGD."""
+    """Shafahi et al. 2019, alg. 1, on one batch: m times, one backward pass for weights and δ;
+    plain SGD."""
     delta, losses = torch.zeros_like(x), []
     for _ in range(replays):
         point = (x + delta).clamp(0, 1).requires_grad_()
@@ -31,7 +32,8 @@ def free(
 
 
 def awp(model: nn.Module, loss: LossOf, *, gamma: float, lr: float) -> nn.Module:
-    """Wu et al. 2020: v_l = gamma·‖w_l‖·g_l/‖g_l‖ from a copy; gradient at w + v; SGD; minus v. Returns a new model."""
+    """Wu et al. 2020: v_l = gamma·‖w_l‖·g_l/‖g_l‖ from a copy; gradient at w + v; SGD; minus v.
+    Returns a new model."""
     proxy, trained = copy.deepcopy(model), copy.deepcopy(model)
     loss(proxy).backward()
     moves = {}
@@ -49,7 +51,8 @@ def awp(model: nn.Module, loss: LossOf, *, gamma: float, lr: float) -> nn.Module
 
 
 def sam(model: nn.Module, loss: LossOf, *, rho: float, lr: float) -> nn.Module:
-    """Foret et al. 2021: w ← w − lr·∇L(w + rho·∇L(w)/‖∇L(w)‖₂), the norm over all weights. Returns a new model."""
+    """Foret et al. 2021: w ← w − lr·∇L(w + rho·∇L(w)/‖∇L(w)‖₂), the norm over all weights. Returns
+    a new model."""
     trained = copy.deepcopy(model)
     before = [w.detach().clone() for w in trained.parameters()]
     grads = torch.autograd.grad(loss(trained), list(trained.parameters()))

@@ -1,0 +1,42 @@
+"""What every piece of every room owes: its constructor is its configuration."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from sparring import schema
+
+from .pieces import make
+
+ROOMS = ("threat", "attack", "method", "risk", "climb", "ema")
+EVERY = [
+    (room, name)
+    for room in ROOMS
+    for name, maker in schema.pieces(room).items()
+    if inspect.isclass(maker)
+]
+
+
+@pytest.mark.parametrize(("room", "name"), EVERY)
+def test_every_argument_is_stored_verbatim(room, name):
+    part = make(room, name)
+    wanted = inspect.signature(type(part)).parameters.values()
+    wanted = {p.name: p.default for p in wanted if p.kind is not p.VAR_KEYWORD and p.name != "args"}
+    assert part.config().keys() == wanted.keys()
+    for argument, default in wanted.items():
+        if default is not inspect.Parameter.empty:
+            assert part.config()[argument] == default
+
+
+@pytest.mark.parametrize(("room", "name"), EVERY)
+def test_it_is_printed_as_it_is_built(room, name):
+    part = make(room, name)
+    assert repr(part).startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_piece_has_a_line_of_documentation(room):
+    for name, maker in schema.pieces(room).items():
+        assert inspect.getdoc(maker), name
