@@ -64,6 +64,14 @@ def test_awp_moves_each_layer_by_gamma_times_its_size_and_no_bias():
             )
 
 
+def test_awp_leaves_the_scales_of_batch_norm():
+    model, x, y = NormedNet(), torch.rand(6, 1, 4, 4), torch.arange(6) % 3
+    before = copy.deepcopy(model.state_dict())
+    with AWP(gamma=0.1).climb(model, lambda: cross_entropy(model(x), y).mean()):
+        moved = {n for n, w in model.named_parameters() if not torch.equal(w, before[n])}
+    assert moved == {"0.weight", "5.weight"}
+
+
 def test_sam_moves_all_weights_together_by_rho():
     model, x, y = problem()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
