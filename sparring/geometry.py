@@ -98,7 +98,9 @@ def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     first = reaches.to(torch.uint8).argmax(1, keepdim=True)
     left = (radius.square() - stuck.gather(1, first)).clamp_min(0)
     slope = rest.gather(1, first).clamp_min(torch.finfo(x.dtype).tiny)
-    scale = torch.where(reaches.any(1, keepdim=True), (left / slope).sqrt(), 1.0).clamp_max(1)
+    least = torch.where(first > 0, at.gather(1, (first - 1).clamp_min(0)), 0.0)
+    scale = torch.maximum((left / slope).sqrt(), least)  # rounding may leave nothing for the rest
+    scale = torch.where(reaches.any(1, keepdim=True), scale, 1.0).clamp_max(1)
     return _join(x, sign, torch.minimum(scale * a, room), 2, radius, low, high)
 
 

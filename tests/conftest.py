@@ -51,7 +51,7 @@ def check_rooms() -> None:
 
 check_rooms()
 torch.set_num_threads(1)
-settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")
 
 

@@ -135,6 +135,15 @@ def test_empty(p, shape):
 
 
 @EVERY
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_ball_that_ends_where_the_box_does(p, dtype):
+    """The first coordinate just fills the ball; rounding must not send the point back to x."""
+    x = torch.zeros(4, 2, dtype=dtype)
+    z = torch.tensor([[1.4375, 1e-20], [1.1, 1e-9], [3.0, 1e-30], [1.3, 0.0]], dtype=dtype)
+    assert torch.allclose(project(p, z, x, 1.0)[:, 0], torch.ones(4, dtype=dtype))
+
+
+@EVERY
 def test_norm_and_unit(p):
     delta = torch.tensor([[3.0, -4.0], [0.0, 0.0]])
     expected = {math.inf: 4.0, 2.0: 5.0, 1.0: 7.0}[p]

@@ -5,7 +5,7 @@ from torch import nn
 
 from sparring.attacks import PGD
 from sparring.data import Source, Split
-from sparring.evaluation import Suite, evaluate, suites
+from sparring.evaluation import Suite, evaluate
 from sparring.evaluation.result import correct_key
 from sparring.threats import Box, Linf
 
@@ -391,18 +391,3 @@ def test_bad_input_is_said_clearly(problem, change, said):
     }
     with pytest.raises(ValueError, match=said):
         evaluate(**{**given, **change}, progress=False)
-
-
-def test_suites_are_declared_data():
-    assert suites.named("quick").line == "FGSM · PGD-20"
-    assert suites.named("pgd").line == "FGSM · PGD-20 · PGD-100 · PGD-50×10 margin"
-    margin = dict(suites.SUITES["pgd"].attacks)["PGD-50×10 margin"](Linf(0.3))
-    assert (margin.steps, margin.restarts, margin.loss, margin.threat.eps) == (
-        50,
-        10,
-        "margin",
-        0.3,
-    )
-    assert dict(suites.SUITES["quick"].attacks)["PGD-20"](Linf(0.3)).length == pytest.approx(0.03)
-    with pytest.raises(ValueError, match="each with its own label"):
-        Suite("twice", 1, (("A", PGD), ("A", PGD)))

@@ -17,9 +17,8 @@ from torch import nn
 from sparring.attacks import PGD, Free
 from sparring.batch import Loss
 from sparring.data import Split
-from sparring.methods import AT, MART, Standard
+from sparring.methods import AT, MART, Method, Standard
 from sparring.objective import Objective
-from sparring.part import Part
 from sparring.risks import Mean
 from sparring.threats import Linf
 from sparring.training import Epoch, NonFiniteLoss, Trainer, optimizer, read_weights
@@ -169,7 +168,7 @@ def test_free_replays_every_batch(tmp_path):
     assert epochs[0].step == 12
 
 
-class Fragile(Part):
+class Fragile(Method):
     """A loss that breaks at a given call."""
 
     def __init__(self, *, at: int, value: float) -> None:
