@@ -3,7 +3,7 @@
 import pytest
 
 from sparring.attacks import PGD
-from sparring.evaluation import suites
+from sparring.evaluation import Suite, suites
 from sparring.threats import Linf
 
 
