@@ -33,7 +33,7 @@ WORK: dict[str, tuple[Callable[[], Method], bool, Callable[[], Climb] | None, in
     "mart": (MART, True, None, 2 * STEPS + 6),
     "pgd-at + awp": (AT, True, AWP, 2 * STEPS + 6),
 }
-NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 32, 8 / 255)}
+NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 16, 8 / 255)}
 
 
 def one_step(
