@@ -46,7 +46,8 @@ def paired(
 ) -> tuple[float, float, float]:
     """Medians of ours, peer, and of their ratio pair by pair, after one warm-up each; the order
     alternates."""
-    ours(), peer()
+    ours()
+    peer()
     times: list[tuple[float, float]] = []
     for k in range(runs):
         if k % 2:

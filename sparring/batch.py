@@ -68,4 +68,4 @@ class Loss:
     per_sample: Tensor
     penalty: Tensor | float = 0.0
     parts: dict[str, Tensor] = field(default_factory=dict)
-    total: Tensor | None = None
+    total: Tensor = None  # type: ignore[assignment]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ MODES = ("eval", "train", "keep")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def _batchnorms(model: nn.Module) -> list[nn.Module]:
+def _batchnorms(model: nn.Module) -> list[Any]:
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
@@ -92,6 +93,8 @@ class View(nn.Module):
         channels_last: hand images to the model in that layout.
         compile: run `torch.compile(model)`; it refuses double backward.
     """
+
+    _run: Callable[[Tensor], Tensor]
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -52,7 +54,9 @@ class EMA(Part):
         assert self.averaged is not None, "call attach(model) first"
         self.averaged.update_parameters(model)
 
-    def _mix(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def _mix(
+        self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+    ) -> None:
         decay = (
             min(self.decay, (1 + float(count)) / (10 + float(count))) if self.warmup else self.decay
         )
