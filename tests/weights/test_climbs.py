@@ -32,7 +32,7 @@ def step(model: nn.Module, climb: Climb, loss, lr: float) -> None:
         (SAM(rho=0.05), training.sam, {"rho": 0.05}),
         (SAM(rho=0.5), training.sam, {"rho": 0.5}),
     ],
-    ids=repr,
+    ids=["AWP 0.05", "AWP 0.5", "SAM 0.05", "SAM 0.5"],
 )
 def test_the_literal_step(climb, twin, size):
     model, x, y = problem()
