@@ -4,16 +4,21 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from .. import probe
 from ..batch import Batch, Gain
-from ..part import Part
+from ..losses import margin
+from ..part import Part, require
 from ..threats.base import Threat
 
 GainOf = Callable[[Tensor], Gain]
 Model = Callable[[Tensor], Tensor]
+PERIOD = 10  # steps between two looks of the host at who still stands, on a GPU
 
 
 class Attack(Part):
@@ -105,3 +110,231 @@ def check(x: Tensor, y: Tensor, threat: Threat) -> None:
             f"the threat's box is [{threat.low}, {threat.high}]: "
             "put normalisation into the model and hand the attack unnormalised inputs without NaN"
         )
+
+
+class Standing:
+    """The samples of a batch that a search has not broken yet; broken ones leave at once.
+
+    The search asks `logits`, and tells what it saw; a success is believed once it is confirmed in
+    float32. On a GPU the rows leave every tenth time only, so that no step waits for the host.
+
+    Attributes:
+        batch: the rows that stand, `a` of them, compact.
+        rows: `(a,)` which rows of the whole batch they are.
+        found: `(b, *d)` the confirmed point of what is broken, else the point of highest value.
+        value: `(b,)` that value.
+        broken: `(b,)` confirmed wrong (targeted: right) in float32.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        *,
+        precision: str = "float32",
+        channels_last: bool = False,
+        targeted: bool = False,
+    ) -> None:
+        self.model, self.targeted, self.low = model, targeted, precision != "float32"
+        self.logits = probe.View(model, amp=precision, channels_last=channels_last)
+        self.period = PERIOD if x.is_cuda else 1
+        self._x, self._y = x, y
+        self.found, self.value = x.clone(), x.new_full((len(x),), -torch.inf)
+        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.restart()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def x(self) -> Tensor:
+        """Inputs `(a, *d)` of the rows that stand."""
+        return self.batch.x
+
+    @property
+    def y(self) -> Tensor:
+        """Labels `(a,)` of the rows that stand."""
+        return self.batch.y
+
+    def restart(self) -> int:
+        """Begin a round with all that is not broken; says how many that are."""
+        self.rows = (~self.broken).nonzero()[:, 0]
+        self.batch = Batch(self._x[self.rows], self._y[self.rows])
+        self._asked, self._first = 0, self.batch.x
+        self._seems = torch.zeros_like(self.rows, dtype=torch.bool)
+        return len(self.rows)
+
+    def hits(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Where the adversary has what it wants `(a,)`: a wrong class, or, targeted, y."""
+        said = logits.argmax(1)
+        return said == y if self.targeted else said != y
+
+    def exact(self, z: Tensor) -> Tensor:
+        """Logits `(a, k)` in the model's own precision, without gradient."""
+        with torch.no_grad():
+            return self.model(z)
+
+    def look(self, z: Tensor) -> Tensor:
+        """Logits `(a, k)` as the search sees them, without gradient."""
+        with torch.no_grad():
+            return self.logits(z)
+
+    def ascend(self, f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`f(logits of z)` `(a,)`, its gradient in z with what is not finite at 0, and the logits.
+
+        Raises:
+            ValueError: if the model's output has no gradient.
+        """
+        kept: list[Tensor] = []
+
+        def gain(point: Tensor) -> Gain:
+            kept.append(self.logits(point))
+            return Gain(f(kept[0]), kept[0])
+
+        seen, grad = ascend(gain, z)
+        return seen.value, grad.nan_to_num(0.0, 0.0, 0.0), kept[0].detach()
+
+    def tell(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
+        """Note what was seen at feasible points `z (a, *d)` of the rows that stand.
+
+        Arguments:
+            logits: `(a, k)` there, from `logits`.
+            value: `(a,)` what ranks points that do not break; the margin when omitted.
+
+        Returns:
+            Which of the rows stay `(a,)`, or None if all do: the caller keeps the same of its own.
+        """
+        logits = logits.detach()
+        value = margin(logits, self.y) if value is None else value.detach()
+        better = value > self.value[self.rows]
+        self.found[self.rows] = torch.where(like(better, z), z, self.found[self.rows])
+        self.value[self.rows] = torch.where(better, value, self.value[self.rows])
+        hit = self.hits(logits, self.y)
+        self._asked += 1
+        if self.period == 1 and not hit.any():
+            return None
+        self._first = torch.where(like(hit & ~self._seems, z), z, self._first)
+        self._seems = self._seems | hit
+        return None if self._asked % self.period else self.settle()
+
+    def settle(self) -> Tensor | None:
+        """Confirm in float32 what seems broken, and let it leave; returns as `tell`."""
+        hit = self._seems.clone()
+        if not hit.any():
+            return None
+        if self.low:
+            hit[self._seems] = self.hits(self.exact(self._first[self._seems]), self.y[self._seems])
+        self.found[self.rows[hit]], self.broken[self.rows[hit]] = self._first[hit], True
+        stays = ~hit
+        self.rows, self.batch = self.rows[stays], take(self.batch, stays)
+        self._first, self._seems = self._first[stays], torch.zeros_like(self._seems[stays])
+        return None if bool(stays.all()) else stays
+
+    def finish(self) -> None:
+        """End a round: settle, and in lower precision look at the best points in float32 too."""
+        self.settle()
+        if self.low and len(self.rows):
+            hit = self.hits(self.exact(self.found[self.rows]), self.y)
+            self.broken[self.rows[hit]] = True
+
+
+def rounds(
+    attack: Attack,
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    search: Callable[[Standing, int], None],
+    *,
+    turns: Callable[[Standing], int],
+    look: bool = True,
+) -> Tensor:
+    """Run `search(standing, turn)` until its turns are over or nothing stands; points `(b, *d)`.
+
+    Arguments:
+        look: ask at x first, so that a search sees only what the model gets right.
+    """
+    check(x, y, attack.threat)
+    if len(x) == 0:
+        return x.clone()
+    how = {
+        k: getattr(attack, k)
+        for k in ("precision", "channels_last", "targeted")
+        if hasattr(attack, k)
+    }
+    with (
+        probe.hold(model, attack.mode),
+        probe.channels_last(model, bool(how.get("channels_last"))),
+    ):
+        standing = Standing(model, x, y, **how)
+        if look:
+            standing.tell(x, standing.exact(x))
+            standing.finish()
+        for turn in range(turns(standing)):
+            if not standing.restart():
+                break
+            search(standing, turn)
+            standing.finish()
+    return standing.found.detach()
+
+
+class Search(Attack):
+    """An attack that asks a classifier itself, in rounds; each round sees only what still stands.
+
+    A leaf writes `search`, which asks `standing.logits` and tells what it saw; and `turns`, if it
+    has other rounds than `restarts`.
+    """
+
+    precision: str = "float32"
+    channels_last: bool = False
+    restarts: int = 1
+    norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
+
+    def search(self, standing: Standing, turn: int) -> None:
+        """One round, on the rows of `standing`."""
+        raise NotImplementedError
+
+    def turns(self, standing: Standing) -> int:
+        """How many rounds there are."""
+        return self.restarts
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        return rounds(self, model, x, y, self.search, turns=self.turns)
+
+    def runs(self, mode: str, precision: str, channels_last: bool, seed: int) -> None:
+        """Check and store how the model runs while searching, and the seed.
+
+        Raises:
+            ValueError: for a mode or precision that does not exist.
+        """
+        require(mode in probe.MODES, "mode", mode, "one of " + ", ".join(probe.MODES))
+        allowed = "one of " + ", ".join(probe.PRECISIONS)
+        require(precision in probe.PRECISIONS, "precision", precision, allowed)
+        self.mode, self.precision, self.channels_last = mode, precision, channels_last
+        self.seed = seed
+
+    def ball(self, threat: Threat) -> Threat:
+        """The threat, if it is a ball of a norm this attack knows.
+
+        Raises:
+            ValueError: if not.
+        """
+        known = {torch.inf: "Linf", 2: "L2", 1: "L1", 0: "L0"}
+        require(
+            getattr(threat, "p", None) in self.norms,
+            "threat",
+            threat,
+            f"a ball of {' or '.join(known[p] for p in self.norms)} for {type(self).__name__}",
+        )
+        return threat
+
+
+def take(batch: Batch, keep: Tensor) -> Batch:
+    """The batch with only the rows to keep."""
+    parts = {name: getattr(batch, name)[keep] for name in ("x", "y", "weight", "index")}
+    return replace(batch, **parts)
+
+
+def like(mask: Tensor, z: Tensor) -> Tensor:
+    """A mask `(b,)` shaped to broadcast over `z (b, *d)`."""
+    return mask.reshape(-1, *[1] * (z.ndim - 1))

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from .. import losses, probe
-from ..batch import Batch, Gain
+from ..batch import Batch
 from ..part import nearest, require
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, Model, ascend, check, look
-
-
-def classify(model: Model, y: Tensor, loss: str, targeted: bool) -> GainOf:
-    """The gain of an attack on a classifier: x' -> (loss, wrong); targeted: (−loss, predicted as
-    y)."""
-
-    def f(z: Tensor) -> Gain:
-        logits = model(z)
-        value = losses.BY_NAME[loss](logits, y)
-        hit = logits.argmax(1) == y
-        return Gain(-value, hit) if targeted else Gain(value, ~hit)
-
-    return f
+from .base import GainOf, Maximizer, Model, Standing, ascend, like, look, rounds
 
 
 class PGD(Maximizer):
@@ -138,67 +122,25 @@ class PGD(Maximizer):
         return self.threat.snap(z if kept is None else kept, batch).detach()
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        check(x, y, self.threat)
-        found, stands = x.clone(), torch.ones(len(x), dtype=torch.bool, device=x.device)
-        record = x.new_full((len(x),), -torch.inf)
-        with probe.hold(model, self.mode), probe.channels_last(model, self.channels_last):
-            view = probe.View(model, amp=self.precision, channels_last=self.channels_last)
-            for _ in range(self.restarts):
-                rows = stands.nonzero()[:, 0]
-                if len(rows) == 0:
-                    break
-                points, values, broken = self._restart(view, model, Batch(x[rows], y[rows]))
-                better = broken | (values > record[rows])
-                found[rows] = torch.where(_like(better, points), points, found[rows])
-                record[rows] = torch.where(better, values, record[rows])
-                stands[rows] = ~broken
-        return found.detach()
+        return rounds(self, model, x, y, self._round, turns=lambda _: self.restarts, look=False)
 
-    def _restart(self, view: Model, model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """One search: points `(b, *d)`, their values `(b,)`, and which are confirmed wrong `(b,)`.
-
-        In lower precision each success is confirmed in float32, and so are, at the end, the best
-        points of those that never seemed to fall: the search may miss by a rounding.
-        """
-        low = self.precision != "float32"
-        aim = functools.partial(classify, loss=self.loss, targeted=self.targeted)
-        points, values = batch.x.clone(), batch.x.new_full((len(batch),), -torch.inf)
-        broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
-        rows, z, part = torch.arange(len(batch), device=batch.x.device), self._begin(batch), batch
+    def _round(self, standing: Standing, turn: int) -> None:
+        """One search from a start, on what still stands."""
+        z, sign = self._begin(standing.batch), -1 if self.targeted else 1
         for step in range(self.steps + 1):
-            last = step == self.steps
-            f = aim(view, part.y)
-            gain, grad = (look(f, z), z) if last else ascend(f, z)
-            better = gain.value > values[rows]
-            points[rows] = torch.where(_like(better, z), z, points[rows])
-            values[rows] = torch.where(better, gain.value, values[rows])
-            hit = gain.success
-            if low and hit.any():
-                hit = hit.clone()
-                hit[gain.success] = look(aim(model, part.y[hit]), z[hit]).success
-            if hit.any():
-                points[rows[hit]], values[rows[hit]], broken[rows[hit]] = (
-                    z[hit],
-                    gain.value[hit],
-                    True,
-                )
-                rows, z, grad, part = rows[~hit], z[~hit], grad[~hit], _rows(part, ~hit)
-            if last or len(rows) == 0:
-                break
-            z = self._next(z, grad, part)
-        if low and len(rows):
-            broken[rows] = look(aim(model, part.y), points[rows]).success
-        return points, values, broken
-
-
-def _rows(batch: Batch, keep: Tensor) -> Batch:
-    """The batch with only the rows to keep."""
-    parts = {name: getattr(batch, name)[keep] for name in ("x", "y", "weight", "index")}
-    return replace(batch, **parts)
-
-
-def _like(mask: Tensor, z: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (z.ndim - 1))
+            y = standing.y
+            climbed = lambda logits, y=y: sign * losses.BY_NAME[self.loss](logits, y)  # noqa: E731
+            if step == self.steps:
+                logits = standing.look(z)
+                standing.tell(z, logits, climbed(logits))
+                return
+            value, grad, logits = standing.ascend(climbed, z)
+            keep = standing.tell(z, logits, value)
+            if len(standing) == 0:
+                return
+            if keep is not None:
+                z, grad = z[keep], grad[keep]
+            z = self._next(z, grad, standing.batch)
 
 
 def _higher(
@@ -208,7 +150,7 @@ def _higher(
     if kept is None or record is None:
         return z, value
     better = value > record
-    return torch.where(_like(better, z), z, kept), torch.where(better, value, record)
+    return torch.where(like(better, z), z, kept), torch.where(better, value, record)
 
 
 def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:

@@ -3,12 +3,13 @@
 from . import checks, suites
 from .evaluate import evaluate
 from .guard import Guard
-from .result import AttackRow, Check, EpsRow, Interval, Result, wilson
+from .result import AttackRow, Certificate, Check, EpsRow, Interval, Result, wilson
 from .suites import SUITES, Suite
 
 __all__ = [
     "SUITES",
     "AttackRow",
+    "Certificate",
     "Check",
     "EpsRow",
     "Guard",

@@ -65,6 +65,8 @@ class AttackRow:
         infeasible: returned points outside the threat's set; they count as failed attacks.
         survivors: it saw only what the attacks before it left standing; its accuracy is then the
             cascade's so far.
+        skipped: samples it was not run on because a budget was spent; they count as standing, so
+            the accuracy is an upper bound.
     """
 
     name: str
@@ -77,15 +79,39 @@ class AttackRow:
     attacked: int = 0
     infeasible: int = 0
     survivors: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
 class Check:
-    """A symptom that was looked for: `advice` for when it fired, `detail` of what was measured."""
+    """A symptom that was looked for: `advice` for when it fired, `detail` of what was measured.
+
+    Arguments:
+        severity: what it means when it fired: `"look"` or `"do not trust"`.
+    """
 
     name: str
     fired: bool
     advice: str
+    detail: str = ""
+    severity: str = "look"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A lower bound on robust accuracy at one radius: right, and proven right in the whole set.
+
+    Arguments:
+        n: samples it was computed on: the first of the evaluated ones.
+        detail: what was proven, and how sure it is (smoothing proves another, smoothed, model).
+    """
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    seconds: float
     detail: str = ""
 
 
@@ -94,12 +120,18 @@ class EpsRow:
     """One radius: the worst case over the suite, per sample, which `count` samples stand.
 
     `eps` is None where the threat has no radius.
+
+    Arguments:
+        threat: the name of the set, where several norms were attacked.
+        certified: lower bounds at this radius, if any were asked for.
     """
 
     eps: float | None
     robust: Interval
     count: int
     attacks: list[AttackRow]
+    threat: str = ""
+    certified: list[Certificate] = field(default_factory=list)
 
 
 @dataclass
@@ -109,7 +141,11 @@ class Result:
     Arguments:
         recipe: the resolved recipe the model was trained by, {} if unknown.
         threat: its name and numbers, at the largest radius.
-        robust, attacks: at the largest radius; `by_eps` has every radius, rising.
+        robust, attacks: at the largest radius; `by_eps` has every radius, rising. With several
+            norms, `robust` is the worst case over all of them, each at its largest radius.
+        verdict: `"trust"`, `"look"` or `"do not trust"`; its `reasons` are the checks that fired.
+        early: why the evaluation ended before its suite, "" if it did not; `robust` is then an
+            upper bound.
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
             radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
@@ -139,6 +175,9 @@ class Result:
     device: str
     seconds: float
     class_names: list[str]
+    verdict: str = ""
+    reasons: list[str] = field(default_factory=list)
+    early: str = ""
     schema: int = SCHEMA
     arrays_sha256: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import BIM, FGSM, FGSM_RS, PGD
 from sparring.attacks.base import ascend
-from sparring.attacks.pgd import classify
-from sparring.batch import Batch
+from sparring.batch import Batch, Gain
 from sparring.losses import cross_entropy, margin
 from sparring.threats import L1, L2, Box, Linf
 from tests.oracles import Linear, gain_in_ball, gain_in_linf_and_box, problem
@@ -39,6 +38,16 @@ def literal_paths(
     return paths
 
 
+def classify(model: nn.Module, y: Tensor):
+    """The gain of a trainer that fights over cross-entropy."""
+
+    def f(z: Tensor) -> Gain:
+        logits = model(z)
+        return Gain(cross_entropy(logits, y), logits.argmax(1) != y)
+
+    return f
+
+
 def loss_at(model: nn.Module, y: Tensor):
     return lambda z: cross_entropy(model(z), y)
 
@@ -48,7 +57,7 @@ class TestLiteralLoop:
     def test_the_last_iterate(self, norm):
         model, x, y = problem()
         attack = PGD(LOOPS[norm][0], steps=5, size=0.03, best=False)
-        found = attack.maximize(classify(model, y, "ce", False), Batch(x, y))
+        found = attack.maximize(classify(model, y), Batch(x, y))
         last = torch.stack([path[-1] for path in literal_paths(norm, model, x, y, 5)])
         assert torch.allclose(found, last, rtol=0, atol=1e-7)
 
@@ -56,7 +65,7 @@ class TestLiteralLoop:
     def test_the_best_iterate(self, norm):
         model, x, y = problem()
         attack = PGD(LOOPS[norm][0], steps=5, size=0.03, best=True)
-        found = attack.maximize(classify(model, y, "ce", False), Batch(x, y))
+        found = attack.maximize(classify(model, y), Batch(x, y))
         for i, path in enumerate(literal_paths(norm, model, x, y, 5)):
             best = search.attack(path, loss_at(model, y[i : i + 1]), lambda _: False)
             assert torch.allclose(found[i], best, rtol=0, atol=1e-7)
@@ -141,7 +150,7 @@ class TestKeywords:
 
     def test_fgsm_is_x_plus_eps_sign(self):
         model, x, y = problem()
-        _, grad = ascend(classify(model, y, "ce", False), x)
+        _, grad = ascend(classify(model, y), x)
         still = ~wrong(model, x, y)
         found = FGSM(Linf(0.1))(model, x, y)
         assert torch.allclose(found[still], (x + 0.1 * grad.sign()).clamp(0, 1)[still])
@@ -211,7 +220,7 @@ class TestRestartsAndTargets:
 
     def test_restarts_in_training_keep_the_highest(self):
         model, x, y = problem()
-        f = classify(model, y, "ce", False)
+        f = classify(model, y)
         one = f(PGD(Linf(0.1), steps=2, best=False).maximize(f, Batch(x, y))).value
         five = f(PGD(Linf(0.1), steps=2, best=False, restarts=5).maximize(f, Batch(x, y))).value
         assert (five >= one).all()

@@ -4,13 +4,15 @@ being exported."""
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import pytest
 
 from sparring import schema
-from sparring.threats import Linf
+from sparring.threats import L1, L2, Linf
 
+BALLS = {math.inf: Linf(0.3), 2: L2(1.0), 1: L1(2.0)}  # for an attack that needs a certain one
 GIVEN: dict[str, Any] = {"eps": 0.3}  # what has no default
 
 
@@ -22,7 +24,8 @@ def every(room: str, argument: str = "name") -> pytest.MarkDecorator:
 def make(room: str, name: str, **more: Any) -> Any:
     """The piece called `name`, with its defaults, its required arguments and `more`."""
     maker = schema.pieces(room)[name]
-    given = {**GIVEN, "threat": more.pop("threat", None) or Linf(0.3)}
+    fits = BALLS[getattr(maker, "norms", (math.inf,))[0]]
+    given = {**GIVEN, "threat": more.pop("threat", None) or fits}
     wanted = inspect.signature(maker).parameters
     needed = {
         n: given[n]
