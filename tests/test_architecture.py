@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sparring"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-PURE = {"batch", "losses", "geometry", "ot", "probe", "dist", "part"}
+PURE = {"batch", "losses", "geometry", "ot", "probe", "dist", "memory", "part"}
 FIVE = {"threats", "attacks", "methods", "risks", "weights"}
 LIBRARY = {"models", "data", "objective", "training", "evaluation", "reporting"}
 WHOLE = {
@@ -40,7 +40,7 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
     "objective": {"threats.base", "attacks.base", "methods.base", "risks.base"},
     "training": {"attacks.base", "objective", "data", "weights", "sparring"},
     "evaluation": {"threats", "attacks", "data", "sparring"},
-    "reporting": {"evaluation.result"},
+    "reporting": {"evaluation.result", "evaluation.compare"},
     **{name: {*FIVE, *LIBRARY, *WHOLE, "sparring"} for name in WHOLE},
     "cli": {*WHOLE, "training", "evaluation", "reporting", "sparring"},
     "sparring": WHOLE,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import dist
+from .. import dist, memory
 from ..attacks.base import Attack
 from ..batch import Batch
 from ..data import Augment, Loader, Source
@@ -180,7 +180,10 @@ class Trainer:
     def _epoch(self, display: Display) -> Epoch:
         """Train one epoch, validate, write: the best weights, the log, what to go on from."""
         self.model.train()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with (
+            memory.kept(),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
+        ):
             self._train(display)
         self.model.eval()
         self.stepper.agree()

@@ -1,0 +1,37 @@
+"""Freed memory is used again inside, and goes back outside."""
+
+import resource
+import sys
+
+import pytest
+import torch
+
+from sparring import memory
+
+
+def faults(rounds: int = 20) -> int:
+    """Pages the kernel had to map for large tensors that come and go, each larger than the last."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for k in range(rounds):
+        torch.zeros(16_000_000 + 1000 * k)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="only glibc gives memory back so soon")
+def test_pages_are_mapped_once():
+    outside = faults()
+    with memory.kept():
+        faults(1)
+        with memory.kept():
+            inside = faults()
+        still = faults()
+    assert max(inside, still) < outside / 4
+    assert faults() > outside / 4
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory._glibc() is None
+    with memory.kept():
+        torch.zeros(10)
+    assert memory._depth == 0
