@@ -18,7 +18,11 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Row:
-    """One comparison: `ratio` is ours ÷ peer (or ÷ floor), the median over paired runs."""
+    """One comparison: `ratio` is ours ÷ peer (or ÷ floor), the median over paired runs.
+
+    Passes are forward and backward samples for each sample; `agreement` is the share of equal
+    verdicts.
+    """
 
     work: str
     precision: str
@@ -28,6 +32,12 @@ class Row:
     ratio: float
     ours_accuracy: float | None = None
     peer_accuracy: float | None = None
+    ours_passes: list[float] | None = None
+    peer_passes: list[float] | None = None
+    agreement: float | None = None
+    only_ours_breaks: int | None = None
+    only_peer_breaks: int | None = None
+    note: str = ""
 
 
 def seconds(f: Callable[[], object]) -> float:
@@ -72,6 +82,10 @@ def cpu_model() -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + extra
 
 
+def _said(row: Row) -> dict[str, object]:
+    return {key: value for key, value in asdict(row).items() if value not in (None, "")}
+
+
 def save(benchmark: str, rows: list[Row]) -> None:
     """Print the table and write `results/<benchmark>-<cpu model>.json`."""
     for r in rows:
@@ -87,5 +101,5 @@ def save(benchmark: str, rows: list[Row]) -> None:
         )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{benchmark}-{cpu_model()}.json"
-    path.write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    path.write_text(json.dumps([_said(r) for r in rows], indent=1) + "\n")
     print(f"wrote {path.name}; torch {torch.__version__}, {torch.get_num_threads()} threads")

@@ -41,7 +41,8 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help='Allow pieces from outside, named "module:Class". Loading them runs their code.',
+        help='Allow pieces from outside, named "module:Class", and programs as models. '
+        "Loading them runs their code.",
     ),
 ]
 Device = Annotated[
@@ -95,49 +96,141 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[
-        Path,
-        typer.Argument(help="A run folder; or a file of weights, with --recipe.", metavar="RUN"),
+        str,
+        typer.Argument(
+            help="A run folder; a file of weights, with --recipe; or, with --data and --eps, a "
+            'TorchScript, torch.export or ONNX file, or "module:Class".',
+            metavar="MODEL",
+        ),
     ],
     suite: Annotated[
         str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")
     ] = None,
     eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],  # noqa: B006
+    threat: Annotated[
+        str | None, typer.Option(help="The norm, as Linf. By default the recipe's, or Linf.")
+    ] = None,
+    at: Annotated[
+        list[str],
+        typer.Option(help="Several norms: --at Linf=0.1 --at L2=1.5, in place of --threat, --eps."),
+    ] = [],  # noqa: B006
+    surrogate: Annotated[
+        Path | None, typer.Option(help="Another run; points made on its model are tried too.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Budget of time; the accuracy is then an upper bound.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="Budget of forward passes, over all samples.")
+    ] = None,
+    certify: Annotated[
+        list[str],
+        typer.Option(help="Lower bounds: ibp, crown-ibp, crown or smoothing. Repeatable."),
+    ] = [],  # noqa: B006
     n: Annotated[
         int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    batch: Annotated[int, typer.Option(help="Samples at once.")] = 250,
     precision: Annotated[
         str, typer.Option(help="float32 or bfloat16 inside the attacks.")
     ] = "float32",
     recipe: Annotated[
         str | None, typer.Option(help="The recipe of a model trained elsewhere.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="For a model without recipe: a name (sparring list data) or a file."),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(help="What a model without recipe subtracts first: 0.5, or one a channel."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="What it then divides by, as 0.25 or 0.247,0.243,0.261.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="255 for a model that takes 0..255.")] = None,
+    outputs: Annotated[
+        str, typer.Option(help="What a model without recipe gives: logits or probabilities.")
+    ] = "logits",
     out: Annotated[
         Path | None,
         typer.Option(help="The result's file. By default RUN/results/SUITE-SPLIT.json."),
+    ] = None,
+    robustbench: Annotated[
+        Path | None,
+        typer.Option(help="Write an entry of RobustBench too; the suite is then autoattack."),
     ] = None,
     set: Set = [],  # noqa: B006
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """Attack a trained model with a suite, and recount what is left."""
+    """Attack a model with a suite, and recount what is left."""
     from . import measure, reporting
+    from .evaluation import robustbench as entries
 
+    if robustbench is not None:
+        suite = suite or entries.SUITE
+        entries.asked(path=robustbench, suite=suite, split=split, eps=eps)
     result = measure.evaluate(
         model,
         suite=suite,
         eps=eps or None,
+        threat=norms(at, threat, eps) if at else threat,
+        surrogate=surrogate,
+        seconds=seconds,
+        queries=queries,
+        certify=certify,
         n=n,
         split=split,
+        batch=batch,
         precision=precision,
         recipe=recipe,
+        data=data,
+        mean=numbers("mean", mean),
+        std=numbers("std", std),
+        scale=scale,
+        outputs=outputs,
         out=out,
         set=set,
         trust=trust,
         device=device,
         progress=True,
     )
+    if os.environ.get("RANK", "0") != "0":
+        return
     console().print(reporting.table([result]))
+    if robustbench is not None:
+        print(entries.write(result, robustbench))
+
+
+def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
+    """Radii by norm, from "NORM=EPS" as often as there are.
+
+    >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
+    {'Linf': [0.1, 0.2], 'L2': [1.0]}
+    """
+    if threat is not None or eps:
+        raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
+    found: dict[str, list[float]] = {}
+    for text in at:
+        name, _, radius = text.partition("=")
+        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
+    return found
+
+
+def numbers(key: str, text: str | None) -> list[float] | None:
+    """One number, or several with commas between them.
+
+    >>> numbers("mean", "0.5,0.25")
+    [0.5, 0.25]
+    """
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"
+        ) from None
 
 
 @app.command()

@@ -3,19 +3,42 @@ process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
 import torch
 import torch.distributed as td
 from torch import Tensor
 
+_ALONE = ContextVar("alone", default=False)
+
 
 def world() -> int:
     """How many processes share the batch."""
-    return td.get_world_size() if td.is_available() and td.is_initialized() else 1
+    together = td.is_available() and td.is_initialized() and not _ALONE.get()
+    return td.get_world_size() if together else 1
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
     return td.get_rank() if world() > 1 else 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process works for itself, on a batch that the others do not share.
+
+    >>> with alone():
+    ...     world()
+    1
+    """
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 class _Gather(torch.autograd.Function):
@@ -55,6 +78,19 @@ def mean(t: Tensor) -> Tensor:
     t = t.detach().clone()
     td.all_reduce(t)
     return t / world()
+
+
+def share(mine: dict[Any, Any]) -> dict[Any, Any]:
+    """The entries of all ranks together; keys are each on one rank only.
+
+    >>> share({"a": 1})
+    {'a': 1}
+    """
+    if world() == 1:
+        return mine
+    parts: list[dict[Any, Any] | None] = [None] * world()
+    td.all_gather_object(parts, mine)
+    return {key: value for part in parts for key, value in (part or {}).items()}
 
 
 def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> Tensor:

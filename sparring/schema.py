@@ -38,7 +38,7 @@ def pieces(room: str) -> dict[str, Maker]:
     """The public pieces of a room by name: classes that no other inherits, and functions.
 
     >>> list(pieces("threat"))
-    ['Box', 'L1', 'L2', 'Linf']
+    ['Box', 'L0', 'L1', 'L2', 'Linf']
     """
     module, base = ROOMS[room]
     public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}

@@ -1,15 +1,24 @@
 """The command line: output, exit codes, one session from training to report."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from sklearn.naive_bayes import GaussianNB
+from torch import nn
 
 import sparring
-from sparring import cli
+from sparring import cli, evaluation
+from sparring.attacks import Noise
+from sparring.threats import Linf
 
 TINY = [
     "--set",
@@ -81,6 +90,17 @@ def test_public_names():
         (["report", "no-such-run"], "no-such-run"),
         (["list", "modles"], "did you mean 'models'"),
         (["cite", "TRADE"], "did you mean 'TRADES'"),
+        (["evaluate", "os:remove", "--eps", "1"], "data is missing"),
+        (["evaluate", "os:remove", "--data", "digits"], "eps is missing"),
+        (["evaluate", "os:remove", "--data", "digits", "--eps", "1"], "--trust"),
+        (
+            ["evaluate", "math:sqrt", "--data", "diggits", "--eps", "1", "--trust"],
+            "did you mean 'digits'",
+        ),
+        (["evaluate", "x", "--mean", "a,b"], "mean = 'a,b' is not allowed"),
+        (["evaluate", "x", "--robustbench", "a.txt"], "a .json file"),
+        (["evaluate", "x", "--robustbench", "a.json", "--suite", "quick"], "'autoattack'"),
+        (["evaluate", "x", "--recipe", "digits-mart", "--data", "mnist"], "--set data.name"),
     ],
 )
 def test_a_mistake_exits_with_2_and_one_message(arguments, said, capsys):
@@ -233,3 +253,125 @@ def test_evaluate_and_report(run, tmp_path, capsys):
 
 def test_a_weights_file_needs_its_recipe(run, capsys):
     assert "--recipe" in call("evaluate", run / "best.safetensors", capsys=capsys, code=2)
+
+
+STRANGERS = """
+import torch
+from torch import nn
+
+def logits(x):
+    return x.flatten(1)[:, :10]
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+def needy(x, y):
+    return make()(x)
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+"""
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module in the current folder with a network, which is in a file too."""
+    (tmp_path / "strangers_models.py").write_text(STRANGERS)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(model).save("net.pt")
+    yield "strangers_models"
+    sys.modules.pop("strangers_models", None)
+
+
+WAYS = ("--data", "digits", "--eps", "0.02", "--n", "30", "--suite", "quick")
+
+
+def test_a_program_is_evaluated_without_recipe(stranger, capsys, tmp_path):
+    assert "--trust" in call("evaluate", "net.pt", *WAYS, capsys=capsys, code=2)
+    call("evaluate", "net.pt", *WAYS, "--trust", "--out", "file.json", capsys=capsys)
+    call("evaluate", f"{stranger}:make", *WAYS, "--trust", "--out", "name.json", capsys=capsys)
+    ways = ("--mean", "0.5", "--std", "0.5", "--threat", "L2", "--batch", "7")
+    call("evaluate", "net.pt", *WAYS, *ways, "--trust", "--out", "l2.json", capsys=capsys)
+    one, two, three = (evaluation.Result.load(f"{f}.json") for f in ("file", "name", "l2"))
+    assert (one.name, two.name) == ("net", "make")
+    assert one.by_eps[0].count == two.by_eps[0].count
+    said = [result.arrays["clean_pred"] for result in (one, two, three)]
+    assert (said[0] == said[1]).all()
+    assert (said[0] != said[2]).any()
+    assert (one.dataset, one.n, one.threat["name"]) == ("digits", 30, "Linf")
+    assert three.threat["name"] == "L2"
+    call("report", "file.json", "l2.json", "--out", "page.html", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("model", "ways", "said"),
+    [
+        ("net.pt", ["--data", "odd.npz"], "does not take the data's samples of shape (1, 9, 9)"),
+        ("net.pt", ["--mean", "0.1,0.2"], "mean has 2 numbers for inputs of 1 channels"),
+        ("net.pt", ["--outputs", "probabilities"], "outside [0, 1]"),
+        ("{}:needy", [], "does not take the data's samples of shape (1, 8, 8): TypeError"),
+        ("{}:Net", [], "Net takes arguments: name a function"),
+        ("{}:nett", [], "can't be loaded"),
+    ],
+    ids=range(6),
+)
+def test_a_model_that_does_not_fit_is_one_clear_line(stranger, model, ways, said, capsys):
+    x = np.zeros((40, 9, 9), dtype=np.uint8)
+    np.savez("odd.npz", x=x, y=np.arange(40) % 10)
+    model = model.format(stranger)
+    text = call("evaluate", model, *WAYS, *ways, "--trust", capsys=capsys, code=2)
+    assert said in " ".join(text.split())
+    assert "Traceback" not in text
+
+
+def test_models_of_all_kinds_in_python(stranger):
+    source = sparring.measure.load("digits")
+    x, y = source.train.x.flatten(1).numpy(), source.train.y.numpy()
+    forest = GaussianNB(var_smoothing=0.1).fit(x, y)
+    suite = evaluation.Suite("noise", 1, (("noise", lambda t: Noise(t, draws=3)),))
+    ways = {"eps": 0.1, "n": 50, "suite": suite}
+    result = sparring.evaluate(forest, data=source, **ways)
+    assert result.clean.accuracy > 0.7
+    assert result.name == "GaussianNB"
+    named = GaussianNB(var_smoothing=0.1).fit(x, np.array(list("jihgfedcba"))[y])
+    letters = dataclasses.replace(source, class_names=list("jihgfedcba"))
+    assert sparring.evaluate(named, data=letters, **ways).clean == result.clean
+    both = sparring.evaluate(f"{stranger}:logits", data="digits", trust=True, **ways)
+    assert (
+        both.clean == sparring.evaluate(lambda x: x.flatten(1)[:, :10], data="digits", **ways).clean
+    )
+    threat = Linf(0.05)
+    bare = sparring.evaluate(
+        nn.Flatten(), data=(source.test.x[:9], y[:9] * 0), threat=threat, suite=suite
+    )
+    assert bare.by_eps[0].eps == 0.05
+
+
+def test_a_run_in_another_threat(run, capsys, tmp_path):
+    ways = ("--suite", "quick", "--n", "20", "--threat", "L2", "--out", tmp_path / "l2.json")
+    assert "eps" in call("evaluate", run, *ways, capsys=capsys, code=2)
+    call("evaluate", run, *ways, "--eps", "0.5", capsys=capsys)
+    assert evaluation.Result.load(tmp_path / "l2.json").threat["name"] == "L2"
+
+
+def test_robustbench_s_entry(stranger, capsys, monkeypatch):
+    real, asked = sparring.measure.evaluate, []
+
+    def quick(model, **ways):
+        asked.append(ways["suite"])
+        result = real(model, **(ways | {"suite": "quick"}))
+        return dataclasses.replace(result, suite="autoattack", verdict="trust")
+
+    monkeypatch.setattr("sparring.measure.evaluate", quick)
+    ways = [*WAYS[:-2], "--trust", "--robustbench", "entry.json"]
+    assert "entry.json" in call("evaluate", "net.pt", *ways, capsys=capsys)
+    assert asked == ["autoattack"]
+    entry = json.loads(Path("entry.json").read_text())
+    assert entry["dataset"] == "digits"
+    assert "30 test samples" in entry["footnote"]

@@ -135,7 +135,9 @@ class Standing:
         precision: str = "float32",
         channels_last: bool = False,
         targeted: bool = False,
+        rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
+        self.rank = rank
         self.model, self.targeted, self.low = model, targeted, precision != "float32"
         self.logits = probe.View(model, amp=precision, channels_last=channels_last)
         self.period = PERIOD if x.is_cuda else 1
@@ -200,13 +202,16 @@ class Standing:
 
         Arguments:
             logits: `(a, k)` there, from `logits`.
-            value: `(a,)` what ranks points that do not break; the margin when omitted.
+            value: `(a,)` what ranks points that do not break; `rank(logits, y)` when omitted, its
+                negative if targeted.
 
         Returns:
             Which of the rows stay `(a,)`, or None if all do: the caller keeps the same of its own.
         """
         logits = logits.detach()
-        value = margin(logits, self.y) if value is None else value.detach()
+        if value is None:
+            value = self.rank(logits, self.y) * (-1 if self.targeted else 1)
+        value = value.detach()
         better = value > self.value[self.rows]
         self.found[self.rows] = torch.where(like(better, z), z, self.found[self.rows])
         self.value[self.rows] = torch.where(better, value, self.value[self.rows])
@@ -257,6 +262,7 @@ def rounds(
     check(x, y, attack.threat)
     if len(x) == 0:
         return x.clone()
+    rank = getattr(attack, "rank", margin)
     how = {
         k: getattr(attack, k)
         for k in ("precision", "channels_last", "targeted")
@@ -266,7 +272,7 @@ def rounds(
         probe.hold(model, attack.mode),
         probe.channels_last(model, bool(how.get("channels_last"))),
     ):
-        standing = Standing(model, x, y, **how)
+        standing = Standing(model, x, y, rank=rank, **how)
         if look:
             standing.tell(x, standing.exact(x))
             standing.finish()
@@ -293,6 +299,10 @@ class Search(Attack):
     def search(self, standing: Standing, turn: int) -> None:
         """One round, on the rows of `standing`."""
         raise NotImplementedError
+
+    def rank(self, logits: Tensor, y: Tensor) -> Tensor:
+        """What ranks points that do not break `(a,)`: the margin, unless it climbs another loss."""
+        return margin(logits, y)
 
     def turns(self, standing: Standing) -> int:
         """How many rounds there are."""

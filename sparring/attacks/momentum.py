@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from .. import losses
 from ..geometry import expand, norm
 from ..part import nearest, require
@@ -55,14 +57,15 @@ class MIFGSM(Search):
         self.threat, self.steps, self.size, self.decay, self.loss = threat, steps, size, decay, loss
         self.runs(mode, precision, channels_last, seed)
 
+    def rank(self, logits: Tensor, y: Tensor) -> Tensor:
+        return losses.BY_NAME[self.loss](logits, y)
+
     def search(self, standing: Standing, turn: int) -> None:
         length = self.size or getattr(self.threat, "eps", 1.0) / self.steps
         z, speed = standing.x, 0 * standing.x
         for _ in range(self.steps):
             y = standing.y
-            value, grad, logits = standing.ascend(
-                lambda out, y=y: losses.BY_NAME[self.loss](out, y), z
-            )
+            value, grad, logits = standing.ascend(lambda out, y=y: self.rank(out, y), z)
             keep = standing.tell(z, logits, value)
             if len(standing) == 0:
                 return
@@ -72,5 +75,4 @@ class MIFGSM(Search):
             speed = self.decay * speed + grad / expand(scale, grad)
             z = self.threat.step(z, speed, length, standing.batch)
             z = self.threat.project(z, standing.batch)
-        logits = standing.look(z)
-        standing.tell(z, logits, losses.BY_NAME[self.loss](logits, standing.y))
+        standing.tell(z, standing.look(z))

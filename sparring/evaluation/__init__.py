@@ -1,6 +1,6 @@
 """Evaluation: what training bought, measured by attacks that are judged from outside."""
 
-from . import checks, suites
+from . import certified, checks, compare, diagnose, suites
 from .evaluate import evaluate
 from .guard import Guard
 from .result import AttackRow, Certificate, Check, EpsRow, Interval, Result, wilson
@@ -16,7 +16,10 @@ __all__ = [
     "Interval",
     "Result",
     "Suite",
+    "certified",
     "checks",
+    "compare",
+    "diagnose",
     "evaluate",
     "suites",
     "wilson",

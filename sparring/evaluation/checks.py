@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-
-from .. import losses, probe
-from ..attacks import PGD, Noise
-from ..attacks.base import Attack
-from ..threats.base import Threat
-from .guard import Model
-from .judge import judge, logits
 from .result import Check
 
-ROWS = 256
+LOOK, DISTRUST, TRUST = "look", "do not trust", "trust"
 
 
 @dataclass(frozen=True)
@@ -25,17 +17,21 @@ class Symptom:
 
     Arguments:
         measure: what the number is, in words.
+        severe: above this the accuracy is not to be trusted, below it one should look; inf for a
+            symptom that never goes so far.
     """
 
     name: str
     measure: str
     threshold: float
     advice: str
+    severe: float = math.inf
 
     def check(self, value: float) -> Check:
         """The verdict on a measured value; a value that is not a number fires."""
         detail = f"{self.measure}: {value:.3g} (fires above {self.threshold:g})"
-        return Check(self.name, not value <= self.threshold, self.advice, detail)
+        severity = LOOK if value <= self.severe else DISTRUST
+        return Check(self.name, not value <= self.threshold, self.advice, detail, severity)
 
 
 SYMPTOMS = (
@@ -46,6 +42,7 @@ SYMPTOMS = (
         "The gradients mislead the attack: the true robust accuracy is lower. Look for rounding, "
         "thresholds, randomness or a custom backward in the model, and add an attack that needs no "
         "gradients.",
+        severe=0.02,
     ),
     Symptom(
         "more steps get weaker",
@@ -53,14 +50,55 @@ SYMPTOMS = (
         0.02,
         "An iterated attack must not lose to its first step: the loss surface is masked. Before "
         "you believe the number, use the margin loss, restarts and an attack without gradients.",
+        severe=0.02,
     ),
     Symptom(
         "zero gradients",
-        "share of probed samples whose input gradient is zero or not finite",
+        "share of probed samples whose input gradient is zero, vanishing or not finite",
         0.05,
         "An attack stands still there: the logits are saturated, or a step of the model has no "
         "derivative. Attack the margin loss, and take temperatures, rounding and softmax out of "
         "the model.",
+        severe=0.5,
+    ),
+    Symptom(
+        "logit scale hides attacks",
+        "share of probed samples that PGD-10 breaks once logits are scaled to a gap of 1, and "
+        "not before",
+        0.03,
+        "The scale of the logits flattens cross-entropy, so gradients die in rounding. Attack a "
+        "loss free of scale (dlr, margin), or take the temperature out of the model.",
+        severe=0.1,
+    ),
+    Symptom(
+        "more steps still gain",
+        "share of probed samples that PGD-100 breaks and PGD-20 does not",
+        0.05,
+        "The attack has not converged at 20 steps: a suite that stops there says too much. Use "
+        "more steps and restarts, and compare.",
+    ),
+    Symptom(
+        "rough loss surface",
+        "1 minus the median cosine between gradients at x and at a point eps/20 beside it",
+        0.7,
+        "The gradient turns within a small part of the ball, so steps along it lead nowhere far. "
+        "Use many restarts, smaller steps and an attack without gradients.",
+    ),
+    Symptom(
+        "label leaking",
+        "accuracy under one FGSM step with the true label, minus clean accuracy",
+        0.02,
+        "A step up the loss makes the model better: it was trained to recognise that step, or its "
+        "gradient points the wrong way. Do not measure with one-step attacks.",
+        severe=0.1,
+    ),
+    Symptom(
+        "quantised or clipped inputs",
+        "share of probed samples whose logits stay the same under changes of 0.0001 of the box",
+        0.05,
+        "The model rounds or clips its inputs, so its gradient there is not that of the function. "
+        "Attack it with that step replaced by the identity (BPDA), and without gradients.",
+        severe=0.5,
     ),
     Symptom(
         "train-mode model",
@@ -74,7 +112,8 @@ SYMPTOMS = (
         "largest relative change of the logits when the same inputs are asked twice",
         1e-3,
         "The model draws random numbers in eval mode, so every accuracy is random. Attack its "
-        "average over draws, or switch the randomness off.",
+        "average over draws (suite autoattack-rand), or switch the randomness off.",
+        severe=0.1,
     ),
     Symptom(
         "input range",
@@ -110,6 +149,7 @@ SYMPTOMS = (
         0.0,
         "They count as failed attacks, so the robust accuracy is too high. The attack forgets to "
         "project, or its eps, norm or box is not the threat's.",
+        severe=0.0,
     ),
     Symptom(
         "larger eps gets weaker",
@@ -117,6 +157,24 @@ SYMPTOMS = (
         0.01,
         "A point that breaks a sample at a smaller radius is allowed at a larger one: the attacks "
         "are too weak there. Use more steps and restarts.",
+        severe=0.05,
+    ),
+    Symptom(
+        "black-box beats white-box",
+        "share of right samples that attacks without gradients break and those with them do not",
+        0.005,
+        "Whoever sees the gradients must not do worse than who does not: they are masked. The true "
+        "robust accuracy is lower; attack with more restarts, other losses, or BPDA.",
+        severe=0.03,
+    ),
+    Symptom(
+        "transfer beats white-box",
+        "share of right samples that points made on another model break, and attacks on this one "
+        "do not",
+        0.005,
+        "Points of another model lead further than the model's own gradients: they are masked. The "
+        "true robust accuracy is lower.",
+        severe=0.03,
     ),
 )
 
@@ -130,72 +188,29 @@ def check(measured: Mapping[str, float]) -> list[Check]:
     return [s.check(measured[s.name]) for s in SYMPTOMS if s.name in measured]
 
 
-def of_model(model: Model, x: Tensor) -> dict[str, float]:
-    """What a few inputs `x (b, *d)` tell about a model in the mode it was handed over in."""
-    z = logits(model, x)
-    again = logits(model, x)
-    training = isinstance(model, nn.Module) and any(m.training for m in model.modules())
-    simplex = (z >= 0).all(1) & ((z.sum(1) - 1).abs() < 1e-4)
-    return {
-        "train-mode model": _change(_as_handed_over(model, x), z) if training else 0.0,
-        "randomized model": _change(again, z),
-        "probabilities instead of logits": simplex.float().mean().item(),
-    }
+def verdict(
+    found: Sequence[Check], *, gradient_free: bool, early: str = ""
+) -> tuple[str, list[str]]:
+    """`"trust"`, `"look"` or `"do not trust"`, and the reasons for what is not the first.
 
+    Arguments:
+        gradient_free: some attack of the suite needed no gradients.
+        early: why the evaluation ended before its end.
 
-def of_range(least: float, most: float, *, low: float, high: float) -> dict[str, float]:
-    """How much of the box [low, high] data that reach from `least` to `most` leave unused."""
-    return {"input range": 1 - (most - least) / (high - low)}
-
-
-def of_gradients(
-    model: Model, threat: Threat, x: Tensor, y: Tensor, *, batch: int = ROWS, seed: int = 0
-) -> dict[str, float]:
-    """Whether gradients lead the adversary, on samples `x (b, *d)` that the model gets right."""
-    if len(x) == 0:
-        return {}
-    parts = list(zip(x.split(batch), y.split(batch), strict=True))
-    flat = torch.cat([_flat(model, *part) for part in parts])
-    found = {"zero gradients": flat.float().mean().item()}
-    if flat.all():
-        return found
-    attacks = (
-        Noise(threat, draws=10, seed=seed),
-        PGD(threat, steps=1, random_start=False),
-        PGD(threat, steps=10, seed=seed),
-    )
-    noise, one, many = (torch.cat([_broken(model, a, *p) for p in parts]) for a in attacks)
-    return found | {
-        "random noise beats gradients": (noise & ~many).float().mean().item(),
-        "more steps get weaker": (one.float().mean() - many.float().mean()).item(),
-    }
-
-
-def _broken(model: Model, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
-    found = judge(model, attack.threat, attack(model, x, y), x, y, who="probe")
-    return found.allowed & (found.prediction != y)
-
-
-def _flat(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Where the gradient of cross-entropy is all zero, or not finite `(b,)`."""
-    with probe.hold(model, "eval"), torch.enable_grad():
-        z = x.detach().clone().requires_grad_()
-        loss = losses.cross_entropy(model(z).float(), y).sum()
-        if not loss.requires_grad:
-            return torch.ones(len(x), dtype=torch.bool, device=x.device)
-        (grad,) = torch.autograd.grad(loss, z)
-    grad = grad.flatten(1)
-    return ~torch.isfinite(grad).all(1) | (grad == 0).all(1)
-
-
-def _change(a: Tensor, b: Tensor) -> float:
-    """max |a − b| / max(1, max |b|); 0 where both are the same kind of not finite."""
-    a, b = torch.nan_to_num(a), torch.nan_to_num(b)
-    return ((a - b).abs().max() / b.abs().max().clamp_min(1)).item() if len(a) else 0.0
-
-
-def _as_handed_over(model: Model, x: Tensor) -> Tensor:
-    """Logits in the modes the modules are in; the global random state stays."""
-    devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices), probe.hold(model, "keep"), torch.no_grad():
-        return model(x).float()
+    >>> verdict([], gradient_free=True)
+    ('trust', [])
+    >>> verdict(check({"infeasible points": 3}), gradient_free=True)[0]
+    'do not trust'
+    """
+    fired = [c for c in found if c.fired]
+    reasons = [f"{c.name}: {c.detail}" for c in fired]
+    if not gradient_free:
+        reasons.append(
+            "no attack of this suite works without gradients, so masked ones would not show: "
+            "use autoattack before you rely on the number"
+        )
+    if early:
+        reasons.append(early)
+    if any(c.severity == DISTRUST for c in fired):
+        return DISTRUST, reasons
+    return (LOOK if reasons else TRUST), reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,36 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import probe
+from .. import dist, memory, probe
 from ..data import Source, Split
 from ..part import require
 from ..threats.base import Threat
-from . import checks, level, provenance, suites
+from . import certified, checks, diagnose, level, provenance, suites
+from .budget import Budget
 from .display import Display
 from .guard import Model
 from .partial import Partial
-from .result import Result, wilson
-from .samples import radii, samples
-from .session import Session, own_draws, untouched
+from .result import Certificate, Result, wilson
+from .samples import Level, Radii, Threats, radii, reachable, samples
+from .session import Session, own_draws, shrinking, untouched
 
 
 def evaluate(
     model: Model,
     data: Source | Split | Sequence[Any],
-    threat: str | Threat = "Linf",
+    threat: Threats = "Linf",
     suite: str | suites.Suite = "quick",
     *,
-    eps: float | Sequence[float] | None = None,
+    eps: Radii = None,
     split: str = "test",
     n: int | None = None,
     batch: int = 250,
     precision: str = "float32",
-    cascade: bool = False,
+    cascade: bool | None = None,
+    surrogate: Model | None = None,
+    seconds: float | None = None,
+    queries: int | None = None,
+    certify: Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -56,18 +62,28 @@ def evaluate(
         model: inputs `(b, *d)` in the data's bounds to logits `(b, k)`.
         data: a source, a split, or `(x (n, *d), y (n,))`; inputs in [0, 1] unless the source or
             threat says otherwise.
-        threat: a norm's name (`"Linf"`, `"L2"`, `"L1"`) or a threat.
+        threat: a norm's name (`"Linf"`, `"L2"`, `"L1"`, `"L0"`) or a threat; several of them; or
+            a table of names with their radii, `{"Linf": [0.1, 0.3], "L2": 2}`.
         suite: its name, or a `Suite`.
-        eps: radii in input units; the threat's own where omitted.
+        eps: radii in input units, of each norm; the threat's own where omitted.
         n: only so many samples, drawn by the seed.
         batch: samples at once; the draws of the attacks depend on it.
         precision: inside the attacks; judgement is float32.
         cascade: an attack sees only what those before it left standing: cheaper, with the same
-            worst case up to draws, but rows can't be compared with each other.
+            worst case up to draws, but rows can't be compared with each other. The suite says so
+            by default.
+        surrogate: another model; points made on it are tried on this one too.
+        seconds, queries: a budget for the attacks, in wall time and in samples passed forward. Once
+            it is spent the evaluation ends: what is not attacked counts as robust, so the accuracy
+            is an upper bound, and the result says so. With `out`, a larger budget goes on later.
+        certify: lower bounds beside the attacks, as `certified.METHODS` names them.
         out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes
             on from.
         recipe, train: written into the result as they are.
         device: where to run; the model's own where omitted.
+
+    Under torchrun the processes share the batches; each returns the whole result, and the first
+    writes it.
 
     Raises:
         ValueError: for data, labels, outputs, names or numbers that do not fit.
@@ -85,25 +101,40 @@ def evaluate(
         precision,
         "one of " + ", ".join(probe.PRECISIONS),
     )
-    out, chosen = None if out is None else Path(out), suites.named(suite)
+    out, chosen = None if out is None else Path(out), suites.named(suite, surrogate)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
+    reachable(levels, given.rows.x.shape[1:])
     model, place = _placed(model, device)
+    for _, one in levels:
+        chosen.against(one)
+    cascade = chosen.cascade if cascade is None else cascade
     settings = {
         "model": provenance.of_model(model),
+        "surrogate": None if surrogate is None else provenance.of_model(surrogate),
         "data": provenance.of_tensors(given.rows.x, given.rows.y),
-        "threat": _described(levels[-1][1]),
-        "eps": [e for e, _ in levels],
-        "suite": [chosen.name, chosen.version, [label for label, _ in chosen.attacks]],
+        "threat": [_described(one) for _, one in levels],
+        "suite": [chosen.name, chosen.version, chosen.labels],
         "run": [batch, precision, cascade, seed, str(place), provenance.versions()],
     }
     state = Partial(out, settings, resume=resume)
-    with untouched(model), Display(progress) as display:
+    budget = Budget(seconds=seconds, queries=queries)
+    with memory.kept(), untouched(model), Display(progress and dist.rank() == 0) as display:
         session = Session(
-            model, given.rows, levels[-1][1], place=place, batch=batch, state=state, display=display
+            model,
+            given.rows,
+            levels[-1][1],
+            place=place,
+            batch=batch,
+            state=state,
+            display=display,
+            budget=budget,
         )
         session.begin()
+        if certify:
+            some, _ = session.pick(np.arange(min(2, len(session.y))))
+            certified.ready(plain(model), some, levels, methods=certify)
         measured = _looked(session, levels[-1][1], seed)
         tables = [
             level.attack(
@@ -111,7 +142,12 @@ def evaluate(
             )
             for i, (_, t) in enumerate(levels)
         ]
-    rows = [table.row() for table in tables]
+        proven = _certified(session, levels, certify, seed)
+    rows = [replace(t.row(), certified=c) for t, c in zip(tables, proven, strict=True)]
+    found = checks.check(measured | level.counted(session, tables))
+    early = _early(tables, budget)
+    verdict, reasons = checks.verdict(found, gradient_free=chosen.gradient_free, early=early)
+    count = int(level.worst(tables).sum())
     result = Result(
         name=name,
         recipe=dict(recipe or {}),
@@ -121,10 +157,10 @@ def evaluate(
         threat=_described(levels[-1][1]),
         seed=seed,
         clean=wilson(int(session.right.sum()), len(session.y)),
-        robust=rows[-1].robust,
+        robust=wilson(count, len(session.y)),
         by_eps=rows,
         attacks=rows[-1].attacks,
-        checks=checks.check(measured | level.counted(session, tables)),
+        checks=found,
         train=dict(train or {}),
         versions=provenance.versions(),
         commit=provenance.commit(),
@@ -135,26 +171,63 @@ def evaluate(
         device=provenance.machine(place),
         seconds=time.perf_counter() - begun + session.earlier,
         class_names=given.class_names or [str(k) for k in range(session.classes)],
+        verdict=verdict,
+        reasons=reasons,
+        early=early,
         arrays=level.arrays(session, tables),
     )
-    if out is not None:
+    if out is not None and dist.rank() == 0:
         result.save(out)
-    state.done()
+        if not early:
+            state.done()
     return result
+
+
+def _early(tables: Sequence[level.Level], budget: Budget) -> str:
+    """Why the evaluation ended before its suite, and how much it left out; "" if it did not."""
+    left = sum(done.skipped for table in tables for done in table.attacks)
+    if not left:
+        return ""
+    why = budget.over or "the budget of another process was spent"
+    return f"{why}: {left} of the samples to attack were not, and count as robust"
+
+
+def plain(model: Model) -> Model:
+    """The model as plain layers, if it says what these are; else itself."""
+    return getattr(model, "plain", model)
+
+
+def _certified(
+    session: Session, levels: Sequence[Level], methods: Sequence[str], seed: int
+) -> list[list[Certificate]]:
+    """Lower bounds at each radius, by the methods asked for."""
+    if not methods:
+        return [[] for _ in levels]
+    x, y = session.pick(np.arange(len(session.y)))
+    with dist.alone():
+        return certified.certificates(
+            plain(session.model), x, y, levels, methods=methods, seed=seed
+        )
 
 
 def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
     """The symptoms of the model, and of its gradients on samples it gets right."""
     right = np.flatnonzero(session.right)
-    few = right[np.linspace(0, len(right) - 1, min(checks.ROWS, len(right))).astype(int)]
-    some, _ = session.pick(np.arange(min(checks.ROWS, session.batch, len(session.y))))
-    x, y = session.pick(few)
-    found = checks.of_range(session.least, session.most, low=session.low, high=session.high)
-    with own_draws(session.place, seed):
-        found |= checks.of_model(session.model, some)
-        return found | checks.of_gradients(
-            session.model, threat, x, y, batch=session.batch, seed=seed
-        )
+    few = right[np.linspace(0, len(right) - 1, min(diagnose.ROWS, len(right))).astype(int)]
+
+    def found(batch: int) -> dict[str, float]:
+        some, labels = session.pick(np.arange(min(diagnose.ROWS, batch, len(session.y))))
+        with own_draws(session.place, seed), dist.alone():
+            return {
+                **diagnose.of_model(session.model, some),
+                **diagnose.of_leaking(session.model, threat, some, labels),
+                **diagnose.of_gradients(
+                    session.model, threat, *session.pick(few), batch=batch, seed=seed
+                ),
+            }
+
+    span = diagnose.of_range(session.least, session.most, low=session.low, high=session.high)
+    return span | shrinking(found, session.batch)
 
 
 def _described(threat: Threat) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .budget import Budget
+
 Model = Callable[[Tensor], Tensor]
 SLACK = 1e-6  # rounding that a bound forgives, in input units
 
@@ -17,12 +19,13 @@ class Guard(nn.Module):
     Arguments:
         low, high: the valid inputs.
         shape: of one sample; the first batch decides when omitted.
-        strict: a query outside the bounds or with NaN raises; else it is only counted, since what
-            an attack returns is judged anyway.
+        strict: a query outside the bounds or with NaN raises, and so does a model that changes its
+            own mode; else such queries are only counted, on the device, since what an attack
+            returns is judged anyway.
+        budget: told of every pass; once it is spent, a pass raises `Spent`.
 
     Attributes:
         forwards, backwards: samples that went through, by any caller.
-        strays: samples asked about outside the bounds, or with NaN.
         classes: k of the logits `(b, k)`, None before the first pass.
 
     Raises:
@@ -44,10 +47,12 @@ class Guard(nn.Module):
         high: float = 1.0,
         shape: tuple[int, ...] | None = None,
         strict: bool = True,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.low, self.high, self.shape, self.strict = low, high, shape, strict
+        self.budget = budget
         self.classes: int | None = None
         self.training = getattr(model, "training", False)
         self.restart()
@@ -55,26 +60,54 @@ class Guard(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(b, k)` of the model."""
         self.shape = self.shape or tuple(x.shape[1:])
-        self.strays += inputs(x, self.low, self.high, self.shape, strict=self.strict)
+        inputs(x, self.low, self.high, self.shape, strict=self.strict)
+        if not self.strict:
+            self._strays = self._strays + strays(x, self.low, self.high)
+        if self.budget is not None:
+            self.budget.check()
+            self.budget.note(len(x))
+        before = self._modes() if self.strict else []
         logits = self.model(x)
+        if self.strict and self._modes() != before:
+            raise ValueError(
+                "the model changes its own mode when it is called: in evaluation every module must "
+                "stay in the mode it is put in"
+            )
         self.classes = outputs(logits, len(x), self.classes)
         self.forwards += len(x)
         if logits.requires_grad:
             logits.register_hook(self._backward)
         return logits
 
+    def _modes(self) -> list[bool]:
+        return [m.training for m in self.modules()]
+
     def _backward(self, grad: Tensor) -> None:
         self.backwards += len(grad)
 
     def restart(self) -> None:
         """Count from zero again."""
-        self.forwards = self.backwards = self.strays = 0
+        self.forwards = self.backwards = 0
+        self._strays: Tensor | int = 0
+
+    @property
+    def strays(self) -> int:
+        """Samples asked about outside the bounds, or with NaN."""
+        return int(self._strays)
+
+
+def strays(x: Tensor, low: float, high: float) -> Tensor:
+    """How many rows of `x (b, *d)` are NaN or not in [low, high]: `()`, on its device."""
+    if x.numel() == 0:
+        return torch.zeros((), dtype=torch.long, device=x.device)
+    least, most = torch.aminmax(x.detach().flatten(1), dim=1)
+    return (~((least >= low - SLACK) & (most <= high + SLACK))).sum()
 
 
 def inputs(
     x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict: bool = True
-) -> int:
-    """How many rows of `x (b, *shape)` are NaN or not in [low, high]; if `strict`, none may be."""
+) -> None:
+    """Raise a `ValueError` for inputs that are no floats of the shape; if `strict`, for strays."""
     if tuple(x.shape[1:]) != tuple(shape):
         raise ValueError(
             f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}"
@@ -83,13 +116,9 @@ def inputs(
         raise ValueError(
             f"x has dtype {x.dtype}: a model is evaluated on floats in [{low:g}, {high:g}]"
         )
-    if x.numel() == 0:
-        return 0
+    if not strict or x.numel() == 0 or not strays(x, low, high):
+        return
     least, most = (t.item() for t in torch.aminmax(x.detach()))
-    if low - SLACK <= least and most <= high + SLACK:
-        return 0
-    if not strict:
-        return int((~((x >= low - SLACK) & (x <= high + SLACK))).flatten(1).any(1).sum())
     if least != least:
         raise ValueError(f"x has NaN values: the model takes finite floats in [{low:g}, {high:g}]")
     raise ValueError(

@@ -18,6 +18,7 @@ from .suites import Suite
 class Level:
     """What a suite did at one radius: `stands (n,)` are right unattacked and under every attack."""
 
+    threat: Threat
     eps: float | None
     stands: np.ndarray
     attacks: list[Attacked]
@@ -26,7 +27,12 @@ class Level:
     def row(self) -> EpsRow:
         """The radius as it stands in the result."""
         count = int(self.stands.sum())
-        return EpsRow(self.eps, wilson(count, len(self.stands)), count, self.rows)
+        return EpsRow(self.eps, wilson(count, len(self.stands)), count, self.rows, self.norm)
+
+    @property
+    def norm(self) -> str:
+        """The name of the set."""
+        return type(self.threat).__name__
 
 
 def attack(
@@ -45,13 +51,11 @@ def attack(
         key: names the radius in the state that is kept.
     """
     eps = getattr(threat, "eps", None)
-    level = Level(eps, session.right.copy(), [], [])
-    for place, (label, make) in enumerate(suite.attacks):
+    level = Level(threat, eps, session.right.copy(), [], [])
+    for place, (label, make, kind, _) in enumerate(suite.against(threat)):
         rows = np.flatnonzero(level.stands if cascade else session.right)
-        tuned = tune(make(threat), precision)
-        done = session.attack(
-            f"{key}-{place}", label, tuned, threat, rows, seed=f"{seed}|{label}|{eps}"
-        )
+        tuned, own = tune(make(threat), precision), f"{seed}|{label}|{eps}"
+        done = session.attack(f"{key}-{place}", label, tuned, threat, rows, seed=own, kind=kind)
         level.stands &= ~done.broken
         level.attacks.append(done)
         level.rows.append(
@@ -83,6 +87,7 @@ def _row(done: Attacked, right: np.ndarray, cascade: bool) -> AttackRow:
         attacked=done.attacked,
         infeasible=done.infeasible,
         survivors=cascade,
+        skipped=done.skipped,
     )
 
 
@@ -95,38 +100,70 @@ def counted(session: Session, levels: Sequence[Level]) -> dict[str, float]:
         "queries outside the box": float(sum(done.counts[2] for done in runs)),
         "infeasible points": float(sum(done.infeasible for done in runs)),
     }
+    if len(levels) > len(groups := by_norm(levels).values()):
+        found["larger eps gets weaker"] = max(_revived(session, g) for g in groups)
+    for kind, name in BEYOND.items():
+        gained = [_beyond(level, kind) for level in levels]
+        if kind in {done.kind for done in runs}:
+            found[name] = max(float(g.sum()) for g in gained) / max(1, session.right.sum())
+    return found
+
+
+BEYOND = {"black": "black-box beats white-box", "transfer": "transfer beats white-box"}
+
+
+def by_norm(levels: Sequence[Level]) -> dict[str, list[Level]]:
+    """The radii of each norm, rising."""
+    return {level.norm: [other for other in levels if other.norm == level.norm] for level in levels}
+
+
+def _revived(session: Session, levels: Sequence[Level]) -> float:
+    """Share of the right samples that break at a smaller radius and stand at a larger one."""
     broken, revived = ~session.right, 0.0
     for level in levels:
         revived = max(revived, float((broken & level.stands).sum() / max(1, session.right.sum())))
         broken = broken | ~level.stands
-    return found | ({"larger eps gets weaker": revived} if len(levels) > 1 else {})
+    return revived
+
+
+def _beyond(level: Level, kind: str) -> np.ndarray:
+    """What attacks of a kind break and no attack by gradients does; none where there is none."""
+    nothing = np.zeros(len(level.stands), dtype=bool)
+    white = [done.broken for done in level.attacks if done.kind == "white"]
+    other = [done.broken for done in level.attacks if done.kind == kind]
+    return np.any(other, axis=0) & ~np.any(white, axis=0) if white and other else nothing
+
+
+def worst(levels: Sequence[Level]) -> np.ndarray:
+    """What stands at the largest radius of every norm `(n,)`."""
+    return np.all([group[-1].stands for group in by_norm(levels).values()], axis=0)
 
 
 def arrays(session: Session, levels: Sequence[Level]) -> dict[str, np.ndarray]:
     """Labels, predictions, who stands at which radius; and the samples to show at the largest."""
-    top = levels[-1]
-    worst, open_ = session.clean.copy(), session.right.copy()
+    top = [group[-1] for group in by_norm(levels).values()]
+    said, open_ = session.clean.copy(), session.right.copy()
     points = {
         int(r): session.rows.float(slice(int(r), int(r) + 1))[0].cpu().numpy()
         for r in session.shown
     }
-    show_x = dict(points)
-    for done in top.attacks:
+    show_x, several = dict(points), len(top) > 1
+    for done in (done for level in top for done in level.attacks):
         points.update({r: x for r, x in done.shown.items() if open_[r]})
         hit = done.broken & open_
-        worst[hit] = done.prediction[hit]
+        said[hit] = done.prediction[hit]
         open_ &= ~hit
     return {
         "index": session.rows.index.cpu().numpy(),
         "y": session.y,
         "clean_pred": session.clean,
-        "adv_pred": worst,
-        **{correct_key(level.eps): level.stands for level in levels},
+        "adv_pred": said,
+        **{correct_key(v.eps, v.norm if several else ""): v.stands for v in levels},
         "show_x": _stack(show_x, session),
         "show_x_adv": _stack(points, session),
         "show_y": session.y[session.shown],
         "show_clean": session.clean[session.shown],
-        "show_adv": worst[session.shown],
+        "show_adv": said[session.shown],
     }
 
 

@@ -228,13 +228,14 @@ class Result:
         return result
 
 
-def correct_key(eps: float | None) -> str:
-    """The name of the per-sample array `correct_<eps>` of a radius.
+def correct_key(eps: float | None, threat: str = "") -> str:
+    """The name of the per-sample array of a radius; with the norm where there are several.
 
-    >>> correct_key(0.3), correct_key(None)
-    ('correct_0.3', 'correct')
+    >>> correct_key(0.3), correct_key(None), correct_key(2.0, "L2")
+    ('correct_0.3', 'correct', 'correct_L2_2')
     """
-    return "correct" if eps is None else f"correct_{eps:.12g}"
+    parts = ["correct", threat, "" if eps is None else f"{eps:.12g}"]
+    return "_".join(part for part in parts if part)
 
 
 def write(path: Path, data: bytes, *, sync: bool = True) -> None:

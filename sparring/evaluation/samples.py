@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,18 +70,34 @@ def _split(data: Split | Sequence[Any]) -> Split:
     return Split(x.detach(), y.detach().long())
 
 
-def radii(
-    threat: str | Threat, eps: float | Sequence[float] | None, bounds: tuple[float, float] | None
-) -> list[tuple[float | None, Threat]]:
-    """The threat at each radius, rising; one without a radius once, as (None, threat).
+Threats = str | Threat | Sequence[str | Threat] | Mapping[str, float | Sequence[float]]
+Radii = float | Sequence[float] | None
+Level = tuple[float | None, Threat]
+
+
+def radii(threat: Threats, eps: Radii, bounds: tuple[float, float] | None) -> list[Level]:
+    """The threat at each radius, rising, norm by norm; without a radius once, as (None, threat).
 
     Arguments:
-        threat: a norm's name, then in the data's bounds, or a threat.
-        eps: radii in input units; the threat's own where omitted.
+        threat: a norm's name, then in the data's bounds, or a threat; several of them; or a table
+            of names with their own radii.
+        eps: radii in input units, of each norm; the threat's own where omitted.
 
-    >>> [e for e, _ in radii("Linf", [0.2, 0.1], None)]
-    [0.1, 0.2]
+    >>> [(e, t.eps) for e, t in radii({"Linf": [0.2, 0.1], "L2": 1.0}, None, None)]
+    [(0.1, 0.1), (0.2, 0.2), (1.0, 1.0)]
     """
+    if isinstance(threat, Mapping):
+        require(eps is None, "eps", eps, "left out: the table of threats has the radii")
+        return [level for name, own in threat.items() for level in _radii(name, own, bounds)]
+    several = [threat] if isinstance(threat, str | Threat) else list(threat)
+    require(several, "threat", threat, "one or more threats")
+    found = [level for one in several for level in _radii(one, eps, bounds)]
+    names = [(type(t).__name__, e) for e, t in found]
+    require(len(set(names)) == len(names), "threat", [n for n, _ in names], "each another norm")
+    return found
+
+
+def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None) -> list[Level]:
     asked = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
     if asked is not None:
         require(
@@ -101,6 +117,23 @@ def radii(
         require(asked is None, "eps", eps, f"left out: {type(threat).__name__} has no radius")
         return [(None, threat)]
     return [(e, _at(threat, e)) for e in ([float(own)] if asked is None else asked)]
+
+
+def reachable(levels: Sequence[Level], shape: Sequence[int]) -> None:
+    """Raise a `ValueError` for a radius that holds the whole box, as 8 for 8/255 does.
+
+    >>> reachable(radii("Linf", 8, None), (1, 28, 28))
+    Traceback (most recent call last):
+    ValueError: eps = 8.0 is not allowed: eps must be at most 1, the width of the box ... (8/255?)
+    """
+    for eps, threat in levels:
+        p, wide = getattr(threat, "p", None), threat.high - threat.low
+        if eps is None or p is None:
+            continue
+        most = math.prod(shape) ** (1 / p if p else 1) * (wide if p else 1)
+        hint = f" ({eps:g}/255?)" if wide == 1 and eps <= 255 and p == math.inf else ""
+        allowed = f"at most {most:.4g}, the width of the box in {type(threat).__name__}{hint}"
+        require(eps <= most, "eps", eps, allowed)
 
 
 def _at(threat: Threat, eps: float) -> Threat:

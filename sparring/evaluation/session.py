@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import probe
+from .. import dist, probe
 from ..data import Split
 from ..threats.base import Threat
+from .budget import Budget, Spent
 from .display import Display
 from .guard import Guard, Model, labels
 from .judge import judge, predict
 from .partial import Partial, Record
 
 SHOWN = 16
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Attacked:
         prediction: `(n,)` on the judged points; the clean one where it was not run.
         broken: `(n,)` an allowed point that the model gets wrong was found.
         counts: samples passed forward, backward, and asked about outside the box.
+        kind: what the attack needs, as in `suites.Entry`.
+        skipped: rows that a spent budget left out.
         shown: judged points of the rows that are shown, by row.
     """
 
@@ -42,6 +48,8 @@ class Attacked:
     infeasible: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
     shown: dict[int, np.ndarray] = field(default_factory=dict)
+    kind: str = "white"
+    skipped: int = 0
 
 
 class Session:
@@ -64,7 +72,9 @@ class Session:
         batch: int,
         state: Partial,
         display: Display,
+        budget: Budget | None = None,
     ) -> None:
+        self.budget = budget or Budget()
         self.model, self.rows, self.place, self.batch = model, rows, place, batch
         self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
         self.state, self.display = state, display
@@ -81,20 +91,42 @@ class Session:
     def _each(
         self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record], *, seed: str
     ) -> Iterator[tuple[np.ndarray, Record]]:
-        """Every batch's rows and record: as kept, else run with draws of its own, and kept."""
-        for number, start in enumerate(range(0, len(rows), self.batch)):
-            part = rows[start : start + self.batch]
-            record = self.state.get(f"{key}-{number:05d}")
+        """Every batch's rows and record: as kept, else run with draws of its own, and kept.
+
+        Processes that torchrun started take turns at the batches, and share what they found. What
+        a spent budget leaves out is missing.
+        """
+        parts = [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
+        alone, found = dist.world() == 1, {}
+        for number in range(dist.rank(), len(parts), dist.world()):
+            name = f"{key}-{number:05d}-{zlib.crc32(parts[number].tobytes()):08x}"
+            record = self._one(name, parts[number], run, f"{seed}|{number}")
             if record is None:
-                begun = time.perf_counter()
-                own = _number(f"{seed}|{number}")
-                with own_draws(self.place, own):
-                    record = run(part, own)
-                record["seconds"] = np.array(time.perf_counter() - begun)
-                self.state.put(f"{key}-{number:05d}", record)
+                break
+            if alone:
+                yield parts[number], record
             else:
-                self.earlier += float(record["seconds"])
-            yield part, record
+                found[number] = record
+        if not alone:
+            for number, record in sorted(dist.share(found).items()):
+                yield parts[number], record
+
+    def _one(
+        self, key: str, rows: np.ndarray, run: Callable[[np.ndarray, int], Record], seed: str
+    ) -> Record | None:
+        """The record of a batch, or None where the budget was spent before its end."""
+        record = self.state.get(key)
+        if record is not None:
+            self.earlier += float(record["seconds"])
+            return record
+        begun, own = time.perf_counter(), _number(seed)
+        try:
+            with own_draws(self.place, own), dist.alone():
+                record = run(rows, own)
+        except Spent:
+            return None
+        record["seconds"] = np.array(time.perf_counter() - begun)
+        return self.state.put(key, record)
 
     def begin(self) -> None:
         """The clean pass, which also checks every input, label and output."""
@@ -102,7 +134,10 @@ class Session:
 
         def run(rows: np.ndarray, own: int) -> Record:
             x, _ = self.pick(rows)
+            stamp = _stamp(self.model)
             said = predict(guard, x).cpu().numpy()
+            if _stamp(self.model) != stamp:
+                raise ValueError("the model changes its own weights when it is called: freeze them")
             if rows[0] == 0:
                 labels(self.rows.y, guard.classes or 0)
             return {
@@ -131,18 +166,20 @@ class Session:
         rows: np.ndarray,
         *,
         seed: str,
+        kind: str = "white",
     ) -> Attacked:
         """Run an attack on these rows and judge what it returns; draws are its own, from `seed`."""
 
         def run(part: np.ndarray, own: int) -> Record:
-            return self._batch(label, attack, threat, part, own)
+            return self._halved(label, attack, threat, part, own)
 
         self.display.begin(key_of(label, threat), len(rows), wrong=len(self.y) - len(rows))
         done = Attacked(
-            label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=len(rows)
+            label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=0, kind=kind
         )
         for part, record in self._each(key, rows, run, seed=seed):
             said, allowed = record["prediction"], record["allowed"]
+            done.attacked += len(part)
             done.prediction[part] = said
             done.broken[part] = allowed & (said != self.y[part])
             done.infeasible += int((~allowed).sum())
@@ -152,13 +189,35 @@ class Session:
                 zip(part[np.isin(part, self.shown)].tolist(), record["shown"], strict=True)
             )
             self.display.step(len(part), int((~done.broken[part]).sum()))
+        done.skipped = len(rows) - done.attacked
         return done
+
+    def _halved(
+        self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int
+    ) -> Record:
+        """A batch; or, where it does not fit in memory, its halves one after the other."""
+        try:
+            return self._batch(label, attack, threat, rows, seed)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not out_of_memory(error):
+                raise
+        if self.place.type == "cuda":
+            torch.cuda.empty_cache()
+        middle = len(rows) // 2
+        parts = (rows[:middle], rows[middle:])
+        halves = [
+            self._halved(label, attack, threat, part, _number(f"{seed}|{i}"))
+            for i, part in enumerate(parts)
+        ]
+        joined = {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
+        return joined | {"counts": halves[0]["counts"] + halves[1]["counts"]}
 
     def _batch(
         self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int
     ) -> Record:
         x, y = self.pick(rows)
-        guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape, strict=False)
+        box = {"low": self.low, "high": self.high, "shape": self.shape}
+        guard = Guard(self.model, **box, strict=False, budget=self.budget)
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         stamp = _stamp(self.model)
@@ -176,6 +235,31 @@ class Session:
             "counts": np.array([guard.forwards, guard.backwards, guard.strays]),
             "shown": verdict.point[shown].cpu().numpy(),
         }
+
+
+def shrinking(run: Callable[[int], T], size: int) -> T:
+    """`run(size)`, with half the size as often as memory runs out.
+
+    >>> shrinking(lambda size: size, 250)
+    250
+    """
+    while True:
+        try:
+            return run(size)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        size //= 2
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or in PyTorch's allocator on the CPU.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"))
+    True
+    """
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, kinds) or "not enough memory" in str(error)
 
 
 def key_of(label: str, threat: Threat) -> str:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..attacks import FGSM, PGD
-from ..attacks.base import Attack
+from .. import attacks as a
+from ..attacks.base import Attack, Model
 from ..part import nearest, require
 from ..threats.base import Threat
 
 Make = Callable[[Threat], Attack]
+LP = (math.inf, 2, 1)
+ANY: tuple[float, ...] = ()
+
+
+class Entry(NamedTuple):
+    """One attack of a suite.
+
+    Arguments:
+        make: builds it for a threat.
+        kind: what it needs: `"white"` gradients, `"black"` outputs only, `"transfer"` another
+            model.
+        norms: the balls it knows, all threats where empty.
+    """
+
+    label: str
+    make: Make
+    kind: str = "white"
+    norms: tuple[float, ...] = ANY
 
 
 @dataclass(frozen=True)
@@ -19,28 +39,61 @@ class Suite:
 
     Arguments:
         version: raised when the numbers it gives move.
+        cascade: by default an attack sees only what those before it left standing.
+        line: what it is for, as a catalogue shows it.
 
-    >>> Suite("one", 1, (("FGSM", FGSM),)).line
-    'FGSM'
+    >>> Suite("one", 1, (("FGSM", a.FGSM),)).labels
+    ['FGSM']
     """
 
     name: str
     version: int
-    attacks: tuple[tuple[str, Make], ...]
+    attacks: Sequence[Entry | tuple[str, Make]]
+    cascade: bool = False
+    about: str = ""
 
     def __post_init__(self) -> None:
-        labels = [label for label, _ in self.attacks]
         require(
-            labels and len(set(labels)) == len(labels),
+            self.labels and len(set(self.labels)) == len(self.labels),
             "attacks",
-            labels,
+            self.labels,
             "at least one, each with its own label",
         )
 
     @property
+    def entries(self) -> list[Entry]:
+        """The attacks in order."""
+        return [entry if isinstance(entry, Entry) else Entry(*entry) for entry in self.attacks]
+
+    @property
+    def labels(self) -> list[str]:
+        """The attacks' names in order."""
+        return [entry.label for entry in self.entries]
+
+    @property
     def line(self) -> str:
         """The attacks' labels, as a catalogue shows them."""
-        return " · ".join(label for label, _ in self.attacks)
+        return self.about or " · ".join(self.labels)
+
+    @property
+    def gradient_free(self) -> bool:
+        """Whether some attack needs no gradients of the model, so that masked ones would show."""
+        return any(entry.kind != "white" for entry in self.entries)
+
+    def against(self, threat: Threat) -> list[Entry]:
+        """The attacks that know this threat.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        p = getattr(threat, "p", None)
+        known = [e for e in self.entries if not e.norms or p in e.norms]
+        if not known:
+            raise ValueError(
+                f"suite = {self.name!r} has no attack for {type(threat).__name__}: "
+                "take another suite, see: sparring list suites"
+            )
+        return known
 
 
 def _tenth(threat: Threat) -> float | None:
@@ -48,35 +101,83 @@ def _tenth(threat: Threat) -> float | None:
     return getattr(threat, "eps", 0.0) / 10 or None
 
 
-def _fgsm(threat: Threat) -> Attack:
-    return FGSM(threat)
-
-
-def _pgd20(threat: Threat) -> Attack:
-    return PGD(threat, steps=20, size=_tenth(threat))
-
-
-def _pgd100(threat: Threat) -> Attack:
-    return PGD(threat, steps=100)
-
-
-def _margin(threat: Threat) -> Attack:
-    return PGD(threat, steps=50, restarts=10, loss="margin")
-
-
-QUICK = (("FGSM", _fgsm), ("PGD-20", _pgd20))
+QUICK = (
+    Entry("FGSM", lambda t: a.FGSM(t)),
+    Entry("PGD-20", lambda t: a.PGD(t, steps=20, size=_tenth(t))),
+)
+LONG = (
+    Entry("PGD-100", lambda t: a.PGD(t, steps=100)),
+    Entry("PGD-50×10 margin", lambda t: a.PGD(t, steps=50, restarts=10, loss="margin")),
+)
+SQUARE = Entry("Square", lambda t: a.Square(t, queries=5000, plan=10_000), "black", LP)
+APGD_T = Entry("APGD-T", lambda t: a.APGD(t, loss="dlr-targeted", targets=9), norms=LP)
+FAB_T = Entry("FAB-T", lambda t: a.FAB(t, targets=9), norms=LP)
+STANDARD = (Entry("APGD-CE", lambda t: a.APGD(t), norms=LP), APGD_T, FAB_T, SQUARE)
+PLUS = (
+    Entry("APGD-CE×5", lambda t: a.APGD(t, restarts=5), norms=LP),
+    Entry("APGD-DLR×5", lambda t: a.APGD(t, loss="dlr", restarts=5), norms=LP),
+    Entry("FAB×5", lambda t: a.FAB(t, restarts=5), norms=LP),
+    SQUARE,
+    APGD_T,
+    FAB_T,
+)
+RAND = (
+    Entry("APGD-CE EOT-20", lambda t: a.APGD(t, eot=20), norms=LP),
+    Entry("APGD-DLR EOT-20", lambda t: a.APGD(t, loss="dlr", eot=20), norms=LP),
+)
+BLACK = (
+    SQUARE,
+    Entry("Sparse-RS", lambda t: a.SparseRS(t, queries=5000), "black", (0,)),
+    Entry("SPSA", lambda t: a.SPSA(t), "black"),
+    Entry("HopSkipJump", lambda t: a.HopSkipJump(t), "black", (math.inf, 2)),
+)
+MINIMAL = (
+    Entry("MI-FGSM", lambda t: a.MIFGSM(t), norms=LP),
+    Entry("DeepFool", lambda t: a.DeepFool(t), norms=(math.inf, 2)),
+    Entry("CW", lambda t: a.CW(t), norms=(math.inf, 2)),
+    Entry("EAD", lambda t: a.EAD(t), norms=(1,)),
+    Entry("JSMA", lambda t: a.JSMA(t), norms=(0,)),
+)
 
 SUITES = {
     s.name: s
     for s in (
         Suite("quick", 1, QUICK),
-        Suite("pgd", 1, (*QUICK, ("PGD-100", _pgd100), ("PGD-50×10 margin", _margin))),
+        Suite("pgd", 1, (*QUICK, *LONG)),
+        Suite("autoattack", 1, STANDARD, cascade=True),
+        Suite("autoattack-plus", 1, PLUS, cascade=True),
+        Suite("autoattack-rand", 1, RAND, cascade=True),
+        Suite("black-box", 1, BLACK, cascade=True),
+        Suite("all", 1, (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL, *BLACK), cascade=True),
     )
 }
+TRANSFER = "transfer"
 
 
-def named(name: str | Suite) -> Suite:
-    """The suite of that name, or the suite itself.
+def transfer(surrogate: Model) -> Suite:
+    """Points made on another model, the surrogate, tried on this one: it needs no gradients of it.
+
+    Arguments:
+        surrogate: inputs `(b, *d)` to logits `(b, k)`; best one trained on the same data.
+    """
+    made = (
+        ("PGD-40", lambda t: a.PGD(t, steps=40, size=_tenth(t))),
+        ("MI-FGSM", lambda t: a.MIFGSM(t, steps=20)),
+        ("PGD-40 margin", lambda t: a.PGD(t, steps=40, size=_tenth(t), loss="margin")),
+    )
+    entries = tuple(
+        Entry(
+            f"{label} of the surrogate",
+            lambda t, make=make: a.Transfer(t, surrogate=surrogate, attack=make(t)),
+            "transfer",
+        )
+        for label, make in made
+    )
+    return Suite(TRANSFER, 1, entries)
+
+
+def named(name: str | Suite, surrogate: Model | None = None) -> Suite:
+    """The suite of that name, or the suite itself; with a surrogate, its points are tried too.
 
     Raises:
         ValueError: for a name that does not exist; it says the nearest and lists them.
@@ -85,7 +186,19 @@ def named(name: str | Suite) -> Suite:
     'FGSM · PGD-20'
     """
     if isinstance(name, Suite):
-        return name
-    if name not in SUITES:
-        raise ValueError(nearest("suite", name, SUITES))
-    return SUITES[name]
+        found = name
+    elif name == TRANSFER:
+        require(surrogate is not None, "surrogate", surrogate, "a model for suite = 'transfer'")
+        found = None
+    elif name not in SUITES:
+        raise ValueError(nearest("suite", name, [*SUITES, TRANSFER]))
+    else:
+        found = SUITES[name]
+    if surrogate is None:
+        assert found is not None
+        return found
+    points = transfer(surrogate)
+    if found is None:
+        return points
+    both = (*found.entries, *points.entries)
+    return Suite(f"{found.name}+transfer", found.version, both, cascade=found.cascade)

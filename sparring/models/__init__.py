@@ -10,9 +10,11 @@ from typing import Any
 from torch import nn
 
 from ..part import nearest, require
+from .adapt import adapt
 from .base import stages
 from .cnn import lenet, mnist_net, small_cnn
 from .external import external
+from .foreign import foreign
 from .load import Mismatch, load_weights
 from .mlp import mlp
 from .normalize import Normalize
@@ -22,7 +24,9 @@ from .wide_resnet import wide_resnet
 __all__ = [
     "Mismatch",
     "Normalize",
+    "adapt",
     "build",
+    "foreign",
     "lenet",
     "load_weights",
     "mlp",

@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..evaluation.result import Result
+from ..evaluation.result import EpsRow, Result
+from . import words
 
 COLOURS = (
     "#0072b2",
@@ -65,30 +66,48 @@ def _embedded(kind: str, content: bytes, about: str) -> str:
 
 
 def radii(results: Sequence[Result]) -> Figure:
-    """Accuracy against eps, clean at 0, worst case over the suite, with 95 % bands."""
+    """Accuracy against eps, clean at 0, worst case over the suite, with 95 % bands; a panel a norm.
+
+    Where lower bounds are known: shaded down to the best of them, dashed. What a suite that ended
+    early did not attack counts as standing, so its accuracy is drawn as a triangle, an upper bound.
+    """
+    names = words.threats(results) or [""]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.4))
-        axes = figure.subplots()
-        for k, r in enumerate(results):
-            rows = [(0.0, r.clean), *((row.eps, row.robust) for row in r.by_eps if row.eps)]
-            eps = [e for e, _ in rows]
-            axes.plot(
-                eps,
-                [100 * i.accuracy for _, i in rows],
-                marker="o",
-                ms=4,
-                color=colour(k),
-                label=r.name,
-            )
-            low, high = ([100 * getattr(i, side) for _, i in rows] for side in ("low", "high"))
-            axes.fill_between(eps, low, high, color=colour(k), alpha=0.18, lw=0)
-        threats = sorted({str(r.threat.get("name", "")) for r in results})
-        axes.set(
-            xlabel=f"eps ({', '.join(threats)}, input units)", ylabel="accuracy, %", ylim=(0, 102)
-        )
-        axes.set_xlim(left=0)
-        axes.legend(frameon=False)
+        figure = Figure(figsize=(6.2 if len(names) == 1 else 4.2 * len(names), 3.4))
+        figure.set_layout_engine("constrained")
+        for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
+            for k, r in enumerate(results):
+                rows = [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
+                if rows or len(names) == 1:
+                    _accuracies(axes, r, rows, colour(k))
+            axes.set(xlabel=f"eps ({name}, input units)", ylabel="accuracy, %", ylim=(0, 102))
+            axes.set_xlim(left=0)
+            if any(words.bound(row) for r in results for row in r.by_eps):
+                axes.plot([], [], "--", color="#666666", label="certified, at least")
+            if any(words.skipped(row) for r in results for row in r.by_eps):
+                axes.plot([], [], "v", ms=6, color="#666666", label="ended early, at most")
+            axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str) -> None:
+    """One result's curve, its 95 % band, and what is certified below it."""
+    shares = [(0.0, r.clean), *((row.eps or 0.0, row.robust) for row in rows)]
+    eps = [e for e, _ in shares]
+    axes.plot(eps, [100 * i.accuracy for _, i in shares], color=tone, label=r.name)
+    for e, i, early in zip(
+        eps, [i for _, i in shares], [0, *map(words.skipped, rows)], strict=True
+    ):
+        axes.plot([e], [100 * i.accuracy], "v" if early else "o", ms=6 if early else 4, color=tone)
+    low, high = ([100 * getattr(i, side) for _, i in shares] for side in ("low", "high"))
+    axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
+    known = [(row, found) for row in rows if (found := words.bound(row)) is not None]
+    if known:
+        at = [0.0, *(row.eps or 0.0 for row, _ in known)]
+        least = [100 * r.clean.accuracy, *(100 * found.accuracy for _, found in known)]
+        top = [100 * r.clean.accuracy, *(100 * row.robust.accuracy for row, _ in known)]
+        axes.fill_between(at, least, top, color=tone, alpha=0.1, lw=0)
+        axes.plot(at, least, "--", marker="o", ms=3, lw=1.2, color=tone)
 
 
 def training(results: Sequence[Result]) -> Figure | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import jinja2
 
-from ..evaluation.result import Interval, Result
-from . import figures
-from .table import interval, minutes, radius, require_results
+from ..evaluation.result import EpsRow, Interval, Result
+from . import figures, words
+
+TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
 
 
 def page(results: Sequence[Result], path: str | Path, *, title: str | None = None) -> Path:
@@ -23,25 +24,30 @@ def page(results: Sequence[Result], path: str | Path, *, title: str | None = Non
     Raises:
         ValueError: if there are no results.
     """
-    require_results(results)
-    path = Path(path)
+    words.require_results(results)
+    path, given, results = Path(path), results, words.labelled(results)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval, "percent": lambda v: f"{100 * v:.2f}"}
+    environment.filters |= {"interval": words.interval, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
     html = environment.get_template("page.html.j2").render(
         title=title
         or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
         several=several,
+        words=words,
+        tone=TONES,
+        pairs=words.compared(results),
+        doubted=[r.name for r in results if not words.trusted(r)],
+        seeds=words.seeds(results),
         summary=_summary(results),
         notes=_notes(results),
         radii=_safe(figures.svg(figures.radii(results), "accuracy against eps")),
         training=_figure(figures.training(results), "loss and validation accuracy by epoch"),
-        sections=[_section(r) for r in results],
+        sections=[_section(r, old.name) for r, old in zip(results, given, strict=True)],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -63,32 +69,40 @@ def _figure(figure: Any, about: str) -> Any:
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
     """The comparison: heads and rows; the best of a column is marked."""
-    radii = sorted({row.eps or 0.0 for r in results for row in r.by_eps})
-    columns = ["clean", *radii]
+    radii, several = words.radii(results), len(words.threats(results)) > 1
     rows = []
     for r in results:
-        own: dict[Any, Interval] = {
-            "clean": r.clean,
-            **{row.eps or 0.0: row.robust for row in r.by_eps},
-        }
-        rows.append(
-            {
-                "name": r.name,
-                "n": r.n,
-                "minutes": minutes(r),
-                "cells": [own.get(c) for c in columns],
-            }
-        )
-    best = [
-        max((row["cells"][k].accuracy for row in rows if row["cells"][k]), default=None)
-        for k in range(len(columns))
-    ]
-    heads = ["clean", *(f"eps {e:g}" if e else "robust" for e in radii)]
+        own = {(words.threat(r, row), row.eps): row for row in r.by_eps}
+        found = [own.get(key) for key in radii]
+        cells = [_cell(r, r.clean)]
+        cells += [None if row is None else _robust(r, row) for row in found]
+        cells += [_cell(r, r.robust, upper=bool(r.early))] if several else []
+        rows.append({"result": r, "minutes": words.minutes(r), "cells": cells})
+    columns = zip(*(row["cells"] for row in rows), strict=True)
+    best = [max((c["value"] for c in cells if c and c["sound"]), default=None) for cells in columns]
+    heads = ["clean", *(_head(name if several else "", eps) for name, eps in radii)]
     return {
-        "heads": heads,
+        "heads": heads + (["worst case"] if several else []),
         "rows": rows,
-        "best": best if len(results) > 1 else [None] * len(columns),
+        "best": best,
     }
+
+
+def _cell(r: Result, i: Interval, *, upper: bool = False, below: str = "") -> dict[str, Any]:
+    """An accuracy, its interval and what stands below; `sound` ones may be a column's best."""
+    share, _, span = words.interval(i).partition(" ")
+    sound = not upper and words.trusted(r)
+    text = ("≤ " if upper else "") + share
+    value = i.accuracy if sound else None
+    return {"text": text, "span": span, "value": value, "sound": sound, "below": below}
+
+
+def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
+    return _cell(r, row.robust, upper=bool(words.skipped(row)), below=words.least(row, r.n))
+
+
+def _head(name: str, eps: float | None) -> str:
+    return " ".join(filter(None, (name, "" if eps is None else f"eps {eps:g}"))) or "robust"
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -100,15 +114,23 @@ def _notes(results: Sequence[Result]) -> list[str]:
         "data": {f"{r.dataset} {r.split}" for r in results},
         "numbers of samples": {str(r.n) for r in results},
         "suites": {f"{r.suite} v{r.suite_version}" for r in results},
-        "threats": {str(r.threat.get("name")) for r in results},
+        "threats": {" and ".join(words.threats([r])) for r in results},
     }.items():
         if len(values) > 1:
             notes.append(
                 f"The results are of different {key} ({', '.join(sorted(values))}): "
                 "they can't be compared directly."
             )
-    first, second = sorted(results, key=lambda r: -r.robust.accuracy)[:2]
-    if first.robust.low < second.robust.high:
+    sound = [r for r in results if words.trusted(r) and not r.early]
+    if len(sound) < 2:
+        return notes
+    first, second = sorted(sound, key=lambda r: -r.robust.accuracy)[:2]
+    paired = [
+        c for c in words.compared(results) if {c.first, c.second} == {first.name, second.name}
+    ]
+    if paired:
+        notes.append(f"Of the two highest: {paired[0].sentence()}.")
+    elif first.robust.low < second.robust.high:
         notes.append(
             f"The 95 % intervals of the two highest robust accuracies, {first.name} "
             f"and {second.name}, overlap: this many "
@@ -117,29 +139,45 @@ def _notes(results: Sequence[Result]) -> list[str]:
     return notes
 
 
-def _section(r: Result) -> dict[str, Any]:
+def _section(r: Result, name: str) -> dict[str, Any]:
     samples = figures.samples(r)
+    tops = words.tops(r)
     return {
         "result": r,
-        "radius": radius(r.by_eps[-1]) if r.by_eps else "",
-        "standing": r.by_eps[-1].count if r.by_eps else 0,
-        "fired": [c for c in r.checks if c.fired],
+        "levels": [
+            {"name": words.radius(row, threat), "row": row, "threat": threat}
+            for threat, row in tops.items()
+        ],
+        "norms": [
+            (threat, rows)
+            for threat in tops
+            if len(rows := [row for row in r.by_eps if words.threat(r, row) == threat]) > 1
+        ],
+        "where": " and ".join(words.radius(row, threat) for threat, row in tops.items()),
+        "standing": round(r.robust.accuracy * r.n),
+        "fired": words.fired(r),
+        "reasons": words.other_reasons(r),
         "quiet": [c for c in r.checks if not c.fired],
         "confusion": _figure(figures.confusion(r), "confusion matrices, clean and under attack"),
         "samples": None
         if samples is None
         else _safe(figures.png(samples, "clean, adversarial, difference")),
-        "minutes": minutes(r),
-        "commands": _commands(r),
+        "minutes": words.minutes(r),
+        "commands": _commands(r, name),
         "recipe": json.dumps(r.recipe, indent=1, ensure_ascii=False) if r.recipe else None,
     }
 
 
-def _commands(r: Result) -> list[str]:
-    name = r.recipe.get("recipe", {}).get("name", "RECIPE.toml") if r.recipe else "RECIPE.toml"
-    eps = " ".join(f"--eps {row.eps:g}" for row in r.by_eps if row.eps)
+def _commands(r: Result, name: str) -> list[str]:
+    recipe = r.recipe.get("recipe", {}).get("name", "RECIPE.toml") if r.recipe else "RECIPE.toml"
+    rows, several = [row for row in r.by_eps if row.eps], len(words.tops(r)) > 1
+    eps = [
+        f"--at {words.threat(r, row)}={row.eps:g}" if several else f"--eps {row.eps:g}"
+        for row in rows
+    ]
+    what = " ".join([f"--suite {r.suite}", *eps, f"--n {r.n} --split {r.split}"])
     return [
-        f"sparring train {name} --out runs/{r.name}",
-        f"sparring evaluate runs/{r.name} --suite {r.suite} {eps} --n {r.n} --split {r.split}",
-        f"sparring report runs/{r.name}",
+        f"sparring train {recipe} --out runs/{name}",
+        f"sparring evaluate runs/{name} {what}",
+        f"sparring report runs/{name}",
     ]

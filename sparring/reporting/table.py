@@ -4,82 +4,145 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation.result import EpsRow, Interval, Result
+from ..evaluation.result import EpsRow, Result
+from . import words
 
-
-def interval(i: Interval) -> str:
-    """An accuracy and its 95 % interval, in per cent.
-
-    >>> interval(Interval(0.95, 0.93, 0.97))
-    '95.00 [93.0, 97.0]'
-    """
-    return f"{100 * i.accuracy:.2f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
-
-
-def radius(row: EpsRow) -> str:
-    """How a radius is named: `eps 0.1`, or the threat itself where it has none."""
-    return "threat" if row.eps is None else f"eps {row.eps:g}"
-
-
-def minutes(result: Result) -> str:
-    """Training time, if it is known."""
-    seconds = result.train.get("seconds")
-    return f"{seconds / 60:.1f}" if isinstance(seconds, int | float) else "–"
-
-
-def require_results(results: Sequence[Result]) -> None:
-    """Raise unless there is something to show."""
-    if not results:
-        raise ValueError("there are no results to show: evaluate a run first")
+STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
 
 
 def table(results: Sequence[Result]) -> Group:
-    """Accuracies clean and per radius, a row a result; then each attack of the largest radius, and
-    what checks found."""
-    require_results(results)
-    rows = sorted((row for r in results for row in r.by_eps), key=lambda row: row.eps or 0.0)
-    radii = list(dict.fromkeys(radius(row) for row in rows))
-    summary = Table(title="accuracy in % [95 % interval]", title_justify="left")
-    for head in ("result", "data", "n", "clean", *radii, "train min"):
-        summary.add_column(head, justify="left" if head in ("result", "data") else "right")
-    for r in results:
-        own = {radius(row): f"{interval(row.robust)}  {row.count}" for row in r.by_eps}
-        data = f"{r.dataset} {r.split}"
-        summary.add_row(
-            r.name, data, str(r.n), interval(r.clean), *(own.get(k, "–") for k in radii), minutes(r)
-        )
-    return Group(summary, *(_attacks(r) for r in results), *(_checks(r) for r in results))
+    """Accuracies clean and per radius, a row a result; verdicts with their reasons; pairs and
+    seeds; then each attack of the largest radii."""
+    words.require_results(results)
+    results = words.labelled(results)
+    parts: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
+    if pairs := words.compared(results):
+        parts.append(_pairs(pairs))
+    if groups := words.seeds(results):
+        parts.append(_seeds(groups))
+    several = len(words.threats(results)) > 1
+    parts += [
+        _attacks(r, row, name, several) for r in results for name, row in words.tops(r).items()
+    ]
+    return Group(*parts)
 
 
-def _attacks(r: Result) -> Table:
-    where = radius(r.by_eps[-1]) if r.by_eps else ""
-    out = Table(
-        title=f"{r.name}: suite {r.suite} v{r.suite_version}, {r.threat.get('name', '')} {where}",
-        title_justify="left",
-    )
-    for head in ("attack", "accuracy", "seconds", "forwards", "backwards"):
-        out.add_column(head, justify="left" if head == "attack" else "right")
-    for a in r.attacks:
-        shown = interval(Interval(a.accuracy, a.low, a.high))
-        out.add_row(a.name, shown, f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
-    out.add_row(
-        "worst case",
-        interval(r.robust),
-        f"{sum(a.seconds for a in r.attacks):.1f}",
-        "",
-        "",
-        style="bold",
-    )
+def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
+    out = Table(title=Text(title), title_justify="left")
+    for head in heads:
+        out.add_column(head, justify="left" if head in left else "right")
     return out
 
 
-def _checks(r: Result) -> Text:
-    fired = [c for c in r.checks if c.fired]
+def _summary(results: Sequence[Result]) -> Table:
+    """A row a result; a row a norm and radius where there are several norms."""
+    if len(words.threats(results)) > 1:
+        return _by_norm(results)
+    radii = words.radii(results)
+    heads = ["threat" if eps is None else f"eps {eps:g}" for _, eps in radii]
+    out = _titled(
+        "accuracy in % [95 % interval]",
+        *("result", "verdict", "data", "n", "clean", *heads, "train min"),
+        left=("result", "verdict", "data"),
+    )
+    for r in results:
+        own = {row.eps: _cell(r, row) for row in r.by_eps}
+        cells = [own.get(eps, "–") for _, eps in radii]
+        clean = words.interval(r.clean)
+        out.add_row(*_named(r), str(r.n), clean, *cells, words.minutes(r))
+    return out
+
+
+def _by_norm(results: Sequence[Result]) -> Table:
+    out = _titled(
+        "accuracy in % [95 % interval]",
+        *("result", "verdict", "data", "n", "threat", "accuracy"),
+        left=("result", "verdict", "data", "threat"),
+    )
+    for r in results:
+        out.add_row(*_named(r), str(r.n), "none (clean)", words.interval(r.clean))
+        for row in r.by_eps:
+            out.add_row("", "", "", "", words.radius(row, words.threat(r, row)), _cell(r, row))
+        out.add_row("", "", "", "", "worst of all", words.worst(r), style="bold", end_section=True)
+    return out
+
+
+def _named(r: Result) -> tuple[Text, Text, Text]:
+    verdict = Text(r.verdict or "–", style=STYLES.get(r.verdict, ""))
+    return Text(r.name), verdict, Text(f"{r.dataset} {r.split}")
+
+
+def _cell(r: Result, row: EpsRow) -> str:
+    least = words.least(row, r.n)
+    return words.standing(row) + (f"\n{least}" if least else "")
+
+
+def _attacks(r: Result, row: EpsRow, name: str, several: bool) -> Table:
+    out = _titled(
+        f"{r.name}: suite {r.suite} v{r.suite_version}, {words.radius(row, name)}",
+        *("attack", "accuracy", "stand", "skipped", "seconds", "forwards", "backwards"),
+        left=("attack",),
+    )
+    for a in row.attacks:
+        numbers = (f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
+        out.add_row(Text(a.name), words.attacked(a), "", str(a.skipped or ""), *numbers)
+    total = f"{sum(a.seconds for a in row.attacks):.1f}"
+    skipped = str(words.skipped(row) or "")
+    label = f"worst case in {name}" if several and name else "worst case"
+    out.add_row(label, words.standing(row), str(row.count), skipped, total, "", "", style="bold")
+    for c in row.certified:
+        of = "smoothed model" if words.smoothed(c) else "certified"
+        first = f", first {c.n}" if c.n < r.n else ""
+        label = Text(f"{c.name} ({of}{first})")
+        out.add_row(label, words.proven(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan")
+    return out
+
+
+def _pairs(pairs: Sequence[words.compare.Comparison]) -> Table:
+    out = _titled(
+        "pairs on the same samples: robust accuracy, first − second, in points",
+        *("first", "second", "difference [95 %]", "alone right", "McNemar p"),
+        left=("first", "second"),
+    )
+    for c in pairs:
+        alone = f"{c.first_only} : {c.second_only}"
+        marked = words.difference(c) + (" (early end)" if c.upper else "")
+        out.add_row(Text(c.first), Text(c.second), marked, alone, f"{c.p:.2g}")
+    return out
+
+
+def _seeds(groups: Sequence[tuple[str, list[Result], str, str]]) -> Table:
+    out = _titled(
+        "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
+        *("recipe", "seeds", "clean", "robust"),
+        left=("recipe",),
+    )
+    for name, runs, clean, robust in groups:
+        out.add_row(Text(name), str(len(runs)), clean, robust)
+    return out
+
+
+def _verdict(r: Result) -> Group:
+    """The verdict in its colour, then a line a reason; checks with their severity and advice."""
+    fired = words.fired(r)
+    head = Text(f"{r.name}: ")
+    if r.verdict or fired:
+        word = r.verdict.upper() or "checks fired"
+        head.append(word, style=STYLES.get(r.verdict, "yellow"))
     if not fired:
-        return Text(f"{r.name}: none of {len(r.checks)} checks fired", style="green")
-    lines = [f"{r.name}: {c.name}: {c.detail}\n  {c.advice}" for c in fired]
-    return Text("\n".join(lines), style="yellow")
+        none = f"none of {len(r.checks)} checks fired"
+        head.append(f" ({none})" if r.verdict else none, style="green")
+    lines: list[RenderableType] = [head]
+    reasons = words.other_reasons(r)
+    reasons += [r.early] if r.early and r.early not in reasons else []
+    lines += [Padding(Text(reason), (0, 0, 0, 2)) for reason in reasons]
+    for c in fired:
+        line = Text(f"[{c.severity}] ", style=STYLES.get(c.severity, "yellow"))
+        line.append(f"{c.name}: {c.detail}", style="default not bold")
+        lines += [Padding(line, (0, 0, 0, 2)), Padding(Text(c.advice), (0, 0, 0, 4))]
+    return Group(*lines)

@@ -3,17 +3,18 @@
 from ..part import nearest
 from .base import Threat
 from .box import Box
+from .l0 import L0
 from .l1 import L1
 from .l2 import L2
 from .linf import Linf
 
-__all__ = ["L1", "L2", "Box", "Linf", "Threat", "named"]
+__all__ = ["L0", "L1", "L2", "Box", "Linf", "Threat", "named"]
 
-NORMS = {"Linf": Linf, "L2": L2, "L1": L1}
+NORMS = {"Linf": Linf, "L2": L2, "L1": L1, "L0": L0}
 
 
 def named(name: str, *, eps: float, low: float = 0.0, high: float = 1.0) -> Threat:
-    """The ball of a norm by the field's name: `"Linf"`, `"L2"` or `"L1"`.
+    """The ball of a norm by the field's name: `"Linf"`, `"L2"`, `"L1"` or `"L0"`.
 
     Raises:
         ValueError: for another name; it says the nearest and lists them.

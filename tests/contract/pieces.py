@@ -8,12 +8,32 @@ import math
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from sparring import schema
-from sparring.threats import L1, L2, Linf
+from sparring.attacks import PGD
+from sparring.threats import L0, L1, L2, Linf
 
-BALLS = {math.inf: Linf(0.3), 2: L2(1.0), 1: L1(2.0)}  # for an attack that needs a certain one
-GIVEN: dict[str, Any] = {"eps": 0.3}  # what has no default
+# for an attack that needs a certain one
+BALLS = {math.inf: Linf(0.3), 2: L2(1.0), 1: L1(2.0), 0: L0(2)}
+
+
+def surrogate(x: Tensor) -> Tensor:
+    """Another classifier for the inputs of the battery's problems: as many classes, its own w."""
+    flat = x.flatten(1)
+    k = {6: 4, 16: 3}[flat.shape[1]]
+    w = torch.arange(k * flat.shape[1], dtype=flat.dtype).cos().reshape(flat.shape[1], k)
+    return 3 * flat @ w
+
+
+GIVEN: dict[str, Any] = {  # what has no default
+    "eps": 0.3,
+    "surrogate": surrogate,
+    "attack": PGD(Linf(0.1), steps=3),
+}
+OWN = {"L0": {"eps": 2}}  # and of a piece that takes no such number
+FEW = {"queries": 100}  # instead of a default that takes long
 
 
 def every(room: str, argument: str = "name") -> pytest.MarkDecorator:
@@ -24,8 +44,8 @@ def every(room: str, argument: str = "name") -> pytest.MarkDecorator:
 def make(room: str, name: str, **more: Any) -> Any:
     """The piece called `name`, with its defaults, its required arguments and `more`."""
     maker = schema.pieces(room)[name]
-    fits = BALLS[getattr(maker, "norms", (math.inf,))[0]]
-    given = {**GIVEN, "threat": more.pop("threat", None) or fits}
+    fits = BALLS[norms(room, name)[0]]
+    given = {**GIVEN, **OWN.get(name, {}), "threat": more.pop("threat", None) or fits}
     wanted = inspect.signature(maker).parameters
     needed = {
         n: given[n]
@@ -33,6 +53,17 @@ def make(room: str, name: str, **more: Any) -> Any:
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     return maker(**{**needed, **more})
+
+
+def quick(room: str, name: str, **more: Any) -> Any:
+    """As `make`, with little work for it to do."""
+    few = {argument: n for argument, n in FEW.items() if takes(room, name, argument)}
+    return make(room, name, **{**few, **more})
+
+
+def norms(room: str, name: str) -> tuple[float, ...]:
+    """The balls a piece works in, by their p, its first choice first."""
+    return getattr(schema.pieces(room)[name], "norms", (math.inf,))
 
 
 def takes(room: str, name: str, argument: str) -> bool:

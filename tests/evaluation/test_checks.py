@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from sparring.attacks import Noise
-from sparring.evaluation import Suite, checks, evaluate
+from sparring.batch import Batch
+from sparring.evaluation import Suite, checks, diagnose, evaluate
+from sparring.evaluation.suites import Entry
 from sparring.threats import L1, L2, Linf
 
 
@@ -47,7 +49,7 @@ class Then(nn.Module):
 
 def gradients(model, problem, threat, x=None, y=None):
     right = problem.signed > 0
-    return checks.of_gradients(
+    return diagnose.of_gradients(
         model, threat, problem.x[right] if x is None else x, problem.y[right] if y is None else y
     )
 
@@ -59,9 +61,14 @@ def fired(measured):
 @pytest.mark.parametrize("threat", [Linf(0.05), Linf(0.0), L2(0.1), L1(0.1)])
 def test_a_healthy_model_fires_nothing(problem, threat):
     measured = gradients(problem.model, problem, threat)
-    measured |= checks.of_model(problem.model, problem.x)
-    measured |= checks.of_range(0.02, 0.97, low=0, high=1)
-    assert len(measured) == 7
+    measured |= diagnose.of_model(problem.model, problem.x)
+    measured |= diagnose.of_range(0.02, 0.97, low=0, high=1)
+    measured |= diagnose.of_leaking(problem.model, threat, problem.x, problem.y)
+    counted = {
+        *("outputs not finite", "queries outside the box", "infeasible points"),
+        *("larger eps gets weaker", "black-box beats white-box", "transfer beats white-box"),
+    }
+    assert set(measured) == {s.name for s in checks.SYMPTOMS} - counted
     assert fired(measured) == set()
 
 
@@ -90,7 +97,7 @@ def test_more_steps_get_weaker_where_only_the_first_gradient_is_right(problem):
 )
 def test_zero_gradients(problem, function):
     right = problem.signed > 0.05
-    flat = checks._flat(Then(problem.model, function), problem.x[right], problem.y[right])
+    flat = diagnose._flat(Then(problem.model, function), problem.x[right], problem.y[right])
     assert flat.float().mean() > 0.9
     assert fired({"zero gradients": flat.float().mean().item()}) == {"zero gradients"}
 
@@ -109,23 +116,139 @@ def test_a_model_without_gradients_is_evaluated_by_attacks_that_need_none(proble
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(6)])
 def test_train_mode_fires_only_where_it_matters(problem, layer):
     model = nn.Sequential(layer, problem.model)
-    assert fired(checks.of_model(model.train(), problem.x)) == {"train-mode model"}
-    assert fired(checks.of_model(model.eval(), problem.x)) == set()
-    assert fired(checks.of_model(problem.model.train(), problem.x)) == set()
+    assert fired(diagnose.of_model(model.train(), problem.x)) == {"train-mode model"}
+    assert fired(diagnose.of_model(model.eval(), problem.x)) == set()
+    assert fired(diagnose.of_model(problem.model.train(), problem.x)) == set()
 
 
 def test_a_model_that_draws_random_numbers(problem):
     model = Then(problem.model, lambda z: z + 0.1 * torch.randn_like(z)).eval()
-    assert fired(checks.of_model(model, problem.x)) == {"randomized model"}
+    assert fired(diagnose.of_model(model, problem.x)) == {"randomized model"}
 
 
 def test_probabilities(problem):
-    measured = checks.of_model(Then(problem.model, lambda z: z.softmax(1)).eval(), problem.x)
+    measured = diagnose.of_model(Then(problem.model, lambda z: z.softmax(1)).eval(), problem.x)
     assert fired(measured) == {"probabilities instead of logits"}
     assert (
-        fired(checks.of_model(Then(problem.model, lambda z: z.log_softmax(1)).eval(), problem.x))
+        fired(diagnose.of_model(Then(problem.model, lambda z: z.log_softmax(1)).eval(), problem.x))
         == set()
     )
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e4])
+def test_the_scale_of_the_logits_hides_what_attacks_find(problem, scale):
+    """Large logits saturate cross-entropy, so its gradient is 0; small ones do no harm."""
+    model = Then(problem.model, lambda z: scale * z)
+    measured = gradients(model, problem, Linf(0.1))
+    assert ("logit scale hides attacks" in fired(measured)) == (scale > 1)
+    assert "logit scale hides attacks" not in fired(gradients(problem.model, problem, Linf(0.1)))
+
+
+class Waves(nn.Module):
+    """A linear model under a fast wave: right where it was, its gradients turn within the ball."""
+
+    def __init__(self, inner, frequency, height):
+        super().__init__()
+        self.inner, self.frequency, self.height = inner, frequency, height
+
+    def forward(self, x):
+        wave = self.height * torch.sin(self.frequency * x).sum(1)
+        return self.inner(x) + torch.stack([wave, -wave], 1)
+
+
+def test_a_rough_surface_and_steps_that_still_gain(problem):
+    rough = gradients(Waves(problem.model, 2000.0, 0.02), problem, Linf(0.1))
+    assert "rough loss surface" in fired(rough)
+    smooth = gradients(Waves(problem.model, 1.0, 0.02), problem, Linf(0.1))
+    assert "rough loss surface" not in fired(smooth)
+
+
+class Funnel(nn.Module):
+    """Class 1 wins in a small window beside x, which long steps jump over."""
+
+    def forward(self, x):
+        far = 1 - 200 * (x[:, 0] - 0.55).abs()
+        return torch.stack([1 - far.clamp_min(-1), far], 1)
+
+
+def test_steps_that_still_gain(problem):
+    x = torch.full((100, 1), 0.5) + 0.02 * torch.rand(100, 1)
+    measured = gradients(Funnel(), problem, Linf(0.4), x, torch.zeros(100, dtype=torch.long))
+    assert "more steps still gain" in fired(measured)
+
+
+def test_labels_leak_where_the_step_of_training_is_recognised(problem):
+    leaky = diagnose.of_leaking(Lying(problem.model, False), Linf(0.1), problem.x, problem.y)
+    assert fired(leaky) == {"label leaking"}
+    honest = diagnose.of_leaking(problem.model, Linf(0.1), problem.x, problem.y)
+    assert fired(honest) == set()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: (x * 16).round() / 16 + 0 * x, lambda x: x.clamp(0.49, 0.51)],
+    ids=["rounded", "clipped"],
+)
+def test_quantised_and_clipped_inputs(problem, function):
+    class Before(nn.Module):
+        def forward(self, x):
+            return problem.model(function(x))
+
+    x = torch.where(problem.x > 0.5, 0.9, 0.1)
+    y = Before()(x).argmax(1)
+    measured = diagnose.of_gradients(Before(), Linf(0.1), x, y)
+    assert "quantised or clipped inputs" in fired(measured)
+
+
+def fixed(broken, kind):
+    """An attack that breaks these of the rows, whatever it is handed."""
+
+    class Fixed:
+        def __init__(self, threat):
+            self.threat = threat
+
+        def __call__(self, model, x, y):
+            far = (
+                x + torch.where(model(x).argmax(1) == 0, -1.0, 1.0)[:, None] * model.model.w.sign()
+            )
+            z = self.threat.project(far, Batch(x, y))
+            return torch.where(broken(x)[:, None], z, x)
+
+    return Entry(kind, Fixed, kind)
+
+
+@pytest.mark.parametrize("kind", ["black", "transfer"])
+@pytest.mark.parametrize("cascade", [True, False])
+def test_attacks_without_gradients_must_not_win(problem, kind, cascade):
+    some, none = (lambda x: x[:, 0] > 0.5), (lambda x: x[:, 0] > 2)
+    data, name = (problem.x, problem.y), {"black": "black-box"}.get(kind, kind)
+    for white, expected in ((none, True), (some, False)):
+        suite = Suite("own", 1, (fixed(white, "white"), fixed(some, kind)), cascade=cascade)
+        result = evaluate(problem.model, data, "Linf", suite, eps=0.1, progress=False)
+        found = {c.name for c in result.checks if c.fired}
+        assert (f"{name} beats white-box" in found) == expected
+        assert result.verdict == ("do not trust" if expected else "trust")
+
+
+class TestVerdict:
+    def test_severe_symptoms_decide(self):
+        said, reasons = checks.verdict(
+            checks.check({"infeasible points": 1, "input range": 0.9}), gradient_free=True
+        )
+        assert said == "do not trust"
+        assert [r.split(":")[0] for r in reasons] == ["input range", "infeasible points"]
+
+    @pytest.mark.parametrize(
+        ("share", "said"), [(0.0, "trust"), (0.01, "look"), (0.1, "do not trust")]
+    )
+    def test_how_far_a_symptom_goes(self, share, said):
+        found = checks.check({"black-box beats white-box": share})
+        assert checks.verdict(found, gradient_free=True)[0] == said
+
+    def test_a_suite_of_gradients_alone_is_to_be_looked_at(self, problem):
+        result = evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.1, progress=False)
+        assert result.verdict == "look"
+        assert ["works without gradients" in r for r in result.reasons] == [True]
 
 
 def test_inputs_that_were_scaled_twice(problem):
@@ -144,4 +267,4 @@ def test_a_measure_that_is_not_a_number_fires():
 
 
 def test_no_samples_no_measure(problem):
-    assert checks.of_gradients(problem.model, Linf(0.1), problem.x[:0], problem.y[:0]) == {}
+    assert diagnose.of_gradients(problem.model, Linf(0.1), problem.x[:0], problem.y[:0]) == {}

@@ -102,7 +102,7 @@ def test_a_damaged_record_is_run_again(problem, tmp_path, same):
 def test_the_state_says_what_it_is_of(problem, tmp_path):
     folder = interrupted(problem, tmp_path / "r.json")
     settings = json.loads((folder / "settings.json").read_text())
-    assert settings["eps"] == [0.02, 0.05]
+    assert [threat["eps"] for threat in settings["threat"]] == [0.02, 0.05]
     assert settings["suite"] == ["own", 1, ["noise", "PGD"]]
 
 

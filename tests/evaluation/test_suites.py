@@ -4,19 +4,78 @@ import pytest
 
 from sparring.attacks import PGD
 from sparring.evaluation import Suite, suites
-from sparring.threats import Linf
+from sparring.threats import L0, L1, L2, Linf
+
+
+def entries(name):
+    return {entry.label: entry for entry in suites.SUITES[name].entries}
 
 
 def test_suites_are_declared_data():
     assert suites.named("quick").line == "FGSM · PGD-20"
     assert suites.named("pgd").line == "FGSM · PGD-20 · PGD-100 · PGD-50×10 margin"
-    margin = dict(suites.SUITES["pgd"].attacks)["PGD-50×10 margin"](Linf(0.3))
+    margin = entries("pgd")["PGD-50×10 margin"].make(Linf(0.3))
     assert (margin.steps, margin.restarts, margin.loss, margin.threat.eps) == (
         50,
         10,
         "margin",
         0.3,
     )
-    assert dict(suites.SUITES["quick"].attacks)["PGD-20"](Linf(0.3)).length == pytest.approx(0.03)
+    assert entries("quick")["PGD-20"].make(Linf(0.3)).length == pytest.approx(0.03)
     with pytest.raises(ValueError, match="each with its own label"):
         Suite("twice", 1, (("A", PGD), ("A", PGD)))
+
+
+class TestAutoAttack:
+    """The published order and budgets (Croce and Hein 2020, sec. 5)."""
+
+    def test_standard(self):
+        suite = suites.named("autoattack")
+        assert suite.labels == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+        assert (suite.version, suite.cascade, suite.gradient_free) == (1, True, True)
+        ce, targeted, fab, square = (e.make(Linf(0.3)) for e in suite.against(Linf(0.3)))
+        assert (ce.loss, ce.steps, ce.restarts) == ("ce", 100, 1)
+        assert (targeted.loss, targeted.steps, targeted.targets) == ("dlr-targeted", 100, 9)
+        assert (fab.steps, fab.targets, fab.restarts) == (100, 9, 1)
+        assert (square.queries, square.restarts) == (5000, 1)
+
+    def test_plus(self):
+        made = {e.label: e.make(L2(0.5)) for e in suites.named("autoattack-plus").entries}
+        labels = ["APGD-CE×5", "APGD-DLR×5", "FAB×5", "Square", "APGD-T", "FAB-T"]
+        assert list(made) == labels
+        assert [made[label].restarts for label in labels[:3]] == [5, 5, 5]
+        assert made["APGD-DLR×5"].loss == "dlr"
+
+    def test_rand(self):
+        made = [e.make(Linf(0.1)) for e in suites.named("autoattack-rand").entries]
+        assert [(m.loss, m.eot, m.steps) for m in made] == [("ce", 20, 100), ("dlr", 20, 100)]
+
+
+@pytest.mark.parametrize(
+    "threat", [Linf(0.1), L2(0.5), L1(2.0), L0(3)], ids=lambda t: type(t).__name__
+)
+@pytest.mark.parametrize("name", suites.SUITES)
+def test_every_attack_of_a_suite_can_be_made(name, threat):
+    """For each norm it says it knows; a suite that knows none says so."""
+    suite = suites.named(name)
+    if isinstance(threat, L0) and name.startswith("autoattack"):
+        with pytest.raises(ValueError, match=f"suite = '{name}' has no attack for L0"):
+            suite.against(threat)
+        return
+    known = suite.against(threat)
+    assert known
+    assert all(entry.make(threat).threat is threat for entry in known)
+
+
+def test_a_surrogate_adds_its_points():
+    def surrogate(x):
+        return x
+
+    both = suites.named("quick", surrogate)
+    assert both.name == "quick+transfer"
+    assert both.labels[:2] == ["FGSM", "PGD-20"]
+    assert all(e.make(Linf(0.1)).surrogate is surrogate for e in both.entries[2:])
+    assert {e.kind for e in both.entries[2:]} == {"transfer"}
+    assert suites.named("transfer", surrogate).labels == both.labels[2:]
+    with pytest.raises(ValueError, match="surrogate = None is not allowed"):
+        suites.named("transfer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sparring.evaluation.result import AttackRow, Check, EpsRow, Result, wilson
-from sparring.reporting import figures, page, table
+from sparring.evaluation.result import AttackRow, Certificate, Check, EpsRow, Result, wilson
+from sparring.reporting import figures, page, table, words
 
 N = 200
 
@@ -186,3 +187,151 @@ def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.Mon
         page([copy.deepcopy(make("other"))], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def paired(name: str, standing: int, seed: int = 0) -> Result:
+    """A result whose samples have row numbers, so that it can be paired."""
+    result = make(name, standing=standing)
+    result.arrays["index"] = np.arange(N)
+    result.recipe = {"recipe": {"name": "toy-at", "seed": seed}}
+    return result
+
+
+def certified(name: str, k: int, n: int = N) -> Certificate:
+    i = wilson(k, n)
+    return Certificate(name, i.accuracy, i.low, i.high, n, 2.0, "what was proven")
+
+
+def norms() -> Result:
+    """A result with two norms and certificates."""
+    result = make("two")
+    rows = [
+        EpsRow(eps, wilson(k, N), k, [_row("PGD-20", k)], norm)
+        for norm, eps, k in (("Linf", 0.1, 150), ("L2", 0.5, 160), ("L2", 1.5, 140))
+    ]
+    rows[0].certified.append(certified("CROWN-IBP", 110))
+    rows[2].certified.extend([certified("IBP", 20, 100), certified("smoothing σ = 1", 90, 100)])
+    result.by_eps, result.attacks, result.robust = rows, rows[-1].attacks, wilson(130, N)
+    return result
+
+
+def html_of(results: list[Result], folder: Path) -> str:
+    """The page, without the pictures that take long to draw."""
+    keep = ("index", "y", "clean_pred", "adv_pred")
+    lean = [
+        dataclasses.replace(r, train={}, arrays={k: r.arrays[k] for k in keep if k in r.arrays})
+        for r in results
+    ]
+    return page(lean, folder / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verdict", ["trust", "look", "do not trust"])
+def test_the_verdict_comes_first_with_its_reasons(verdict: str, tmp_path: Path) -> None:
+    result = make()
+    result.verdict = verdict
+    if verdict != "trust":
+        check = Check("zero gradients", True, "use the margin", "40 %", "do not trust")
+        result.checks = [Check("noise", True, "more", "1 %"), check]
+        result.reasons = ["noise: 1 %", "zero gradients: 40 %", "no attack without gradients"]
+    said, html = text([result]), html_of([result], tmp_path)
+    assert verdict.upper() in said
+    assert f"<strong>{verdict.capitalize()}</strong>" in html
+    assert html.index("<strong>") < html.index("clean accuracy<b>")
+    if verdict != "trust":
+        assert said.index("[do not trust] zero gradients: 40 %") < said.index("[look] noise: 1 %")
+        assert said.count("no attack without gradients") == 1
+        assert said.count("zero gradients: 40 %") == 1
+        assert html.index(">do not trust</span>") < html.index(">look</span>")
+        assert "<li>no attack without gradients</li>" in html
+        assert "<li>zero gradients" not in html
+
+
+def test_an_early_end_is_marked(tmp_path: Path) -> None:
+    result = make()
+    result.early = "the budget of 5 s was spent"
+    row = result.by_eps[-1]
+    row.attacks[1] = dataclasses.replace(row.attacks[1], skipped=30)
+    for shown in (text([result]), html_of([result], tmp_path)):
+        assert "≤ 75.00" in shown
+        assert "≤ 90.00" not in shown
+        assert "≤ 80.00" not in shown
+        assert "the budget of 5 s was spent" in shown
+        assert "30" in shown
+    markers = [line.get_marker() for line in figures.radii([result]).axes[0].lines]
+    assert markers.count("v") == 2  # the largest radius, and the legend
+
+
+def test_norms_have_rows_of_their_own(tmp_path: Path) -> None:
+    said, html = text([norms()]), html_of([norms()], tmp_path)
+    for needed in ("Linf eps 0.1", "L2 eps 0.5", "L2 eps 1.5", "worst of all", "65.00"):
+        assert needed in said
+    assert html.count("<h3>Attacks at") == 2
+    assert "robust accuracy, Linf eps 0.1 and L2 eps 1.5<b>65.00" in html
+    assert "every attack at every L2 radius" in html
+    assert "every attack at every Linf radius" not in html
+    assert "--at Linf=0.1 --at L2=0.5 --at L2=1.5" in html
+    assert len(figures.radii([norms()]).axes) == 2
+    both = html_of([norms(), make("one")], tmp_path)
+    assert "different threats (Linf, Linf and L2)" in both
+    assert "<th>worst case</th>" in both
+
+
+def test_certificates_stand_beside_attacks(tmp_path: Path) -> None:
+    said, html = text([norms()]), html_of([norms()], tmp_path)
+    assert "≥ 55.00 certified" in said
+    assert "≥ 20.00 certified, first 100" in said  # and not the smoothed model's 90
+    assert "smoothing σ = 1 (smoothed model, first 100)" in said
+    assert "of the smoothed model, first 100 samples" in html
+    assert "CROWN-IBP: what was proven." in html
+    axes = figures.radii([norms()]).axes
+    dashed = [line for line in axes[0].lines if line.get_linestyle() == "--"]
+    assert np.asarray(dashed[0].get_ydata()).tolist() == [97.5, pytest.approx(55)]
+    assert len(axes[0].collections) == 2
+
+
+def test_pairs_and_seeds_are_compared(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170, seed=1), paired("c", 171, seed=2)]
+    said, html = text(results), html_of(results, tmp_path)
+    assert "−10.00 [−" in said
+    assert "0 : 20" in said
+    assert "Of the two highest: robust accuracy: 200 samples do not tell b and c apart" in html
+    assert "0 : 20" in html
+    assert html.count('class="wide left"') == 3
+    mean, std = np.mean([75, 85, 85.5]), np.std([75, 85, 85.5], ddof=1)
+    for shown in (said, html):
+        assert f"{mean:.2f} ± {std:.2f} [" in shown
+    assert "Over training seeds" not in html_of(results[:1], tmp_path)
+    other = paired("d", 60)
+    other.data_sha256 = "11"
+    assert words.compared([results[0], other]) == []
+
+
+def test_what_is_not_trusted_is_nobodys_best(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170), paired("c", 140)]
+    results[1].verdict = "do not trust"
+    html = html_of(results, tmp_path)
+    assert 'class="best">75.00' in html
+    assert 'class="best">85.00' not in html
+    assert "Of the two highest: robust accuracy: a is better than c" in html
+    assert '<small class="bad">do not trust</small>' in html
+
+
+def test_many_results_are_compared_with_the_best_only() -> None:
+    results = [paired(str(k), 100 + k, seed=k) for k in range(6)]
+    assert len(words.compared(results[:5])) == 10
+    assert {"5"} <= set.intersection(*({c.first, c.second} for c in words.compared(results)))
+
+
+def test_repeated_names_are_told_apart() -> None:
+    results = [make("a"), make("a"), make("a"), make("b"), make("a")]
+    results[1].suite, results[2].split = "pgd", "val"
+    names = [r.name for r in words.labelled(results)]
+    assert names == [
+        "a · quick · test · 1",
+        "a · pgd",
+        "a · quick · val",
+        "b",
+        "a · quick · test · 2",
+    ]
+    assert [r.name for r in results] == ["a", "a", "a", "b", "a"]
+    assert "a · pgd" in text(results)

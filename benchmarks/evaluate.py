@@ -1,0 +1,279 @@
+"""Our `autoattack` against the reference implementation, and single attacks against bare passes.
+
+Same model, samples and radius in the same run. Every returned point is judged by us in float32;
+passes are counted outside the attacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Row, paired, save, seconds
+from torch import Tensor, nn
+
+import sparring
+from sparring import data, models, probe
+from sparring.attacks import APGD, FAB, DeepFool, Square
+from sparring.evaluation import Guard, Result, evaluate
+from sparring.losses import cross_entropy
+from sparring.threats import L2, Linf
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass
+class Judged:
+    """What one implementation left standing, how long it took, and its passes a sample."""
+
+    stands: np.ndarray
+    seconds: float
+    forwards: float
+    backwards: float
+
+
+def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) -> Judged:
+    """AutoAttack's own code, version standard."""
+    from pyautoattack import AutoAttack
+
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    guard = Guard(model, strict=False).eval()
+    attack = AutoAttack(guard, norm="Linf", eps=eps, version="standard", seed=0)
+    points: list[Tensor] = []
+    took = seconds(
+        lambda: points.append(_first(attack.run_standard_evaluation(x, y, batch_size=batch)))
+    )
+    return judged(model, x, y, points[0], eps, took, guard)
+
+
+def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) -> Judged:
+    """torchattacks' AutoAttack; its points of all attacks, whole batches to the end."""
+    import torchattacks
+
+    guard = Guard(model, strict=False).eval()
+    attack = torchattacks.AutoAttack(guard, norm="Linf", eps=eps, version="standard", n_classes=10)
+    parts: list[Tensor] = []
+    took = seconds(
+        lambda: parts.extend(
+            attack(a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)
+        )
+    )
+    return judged(model, x, y, torch.cat(parts), eps, took, guard)
+
+
+PEERS = {"pyautoattack": reference, "torchattacks": torchattacks_aa}
+
+
+def _first(found: object) -> Tensor:
+    if isinstance(found, dict):
+        return found["x_adv"] if "x_adv" in found else next(iter(found.values()))
+    return found[0] if isinstance(found, tuple | list) else found  # type: ignore[return-value]
+
+
+def judged(
+    model: nn.Module, x: Tensor, y: Tensor, z: Tensor, eps: float, took: float, guard: Guard
+) -> Judged:
+    """Recount returned points `z (n, *d)`: what lies outside the ball counts as a failed attack."""
+    inside = ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5) & (z >= 0).flatten(1).all(1)
+    inside &= (z <= 1).flatten(1).all(1)
+    with torch.no_grad():
+        stands = (model(x).argmax(1) == y) & ((model(z).argmax(1) == y) | ~inside)
+    return Judged(stands.numpy(), took, guard.forwards / len(x), guard.backwards / len(x))
+
+
+def ours(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int, precision: str
+) -> tuple[Judged, Result]:
+    """`evaluate` with the suite `autoattack`, its checks included in the time."""
+    found: list[Result] = []
+    took = seconds(
+        lambda: found.append(
+            evaluate(
+                model,
+                (x, y),
+                "Linf",
+                "autoattack",
+                eps=eps,
+                batch=batch,
+                precision=precision,
+                progress=False,
+            )
+        )
+    )
+    result = found[0]
+    forwards = sum(row.forwards * row.attacked for row in result.attacks) / len(x)
+    backwards = sum(row.backwards * row.attacked for row in result.attacks) / len(x)
+    stands = result.arrays[f"correct_{eps:.12g}"]
+    return Judged(stands, took, forwards, backwards), result
+
+
+def suites(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int, peers: list[str]
+) -> list[Row]:
+    """The whole suite, ours in both precisions against each peer."""
+    mine = {p: ours(model, x, y, eps, batch, p) for p in PRECISIONS}
+    rows = []
+    for peer in peers:
+        theirs = PEERS[peer](model, x, y, eps, batch)
+        for precision, (found, result) in mine.items():
+            row = Row(
+                f"autoattack {name} eps {eps} n {len(x)}",
+                precision,
+                found.seconds,
+                peer,
+                theirs.seconds,
+                found.seconds / theirs.seconds,
+                float(found.stands.mean()),
+                float(theirs.stands.mean()),
+            )
+            row.ours_passes = [round(found.forwards, 1), round(found.backwards, 1)]
+            row.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
+            row.agreement = float((found.stands == theirs.stands).mean())
+            row.only_ours_breaks = int((~found.stands & theirs.stands).sum())
+            row.only_peer_breaks = int((found.stands & ~theirs.stands).sum())
+            row.note = f"verdict {result.verdict}; " + ", ".join(
+                f"{a.name} {a.accuracy:.4f} in {a.seconds:.1f} s" for a in result.attacks
+            )
+            rows.append(row)
+            print(row)
+    return rows
+
+
+def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) -> Callable[[], None]:
+    """So many forward passes and backward passes to the input, and nothing else."""
+
+    def run() -> None:
+        with probe.hold(model), probe.channels_last(model, precision != "float32"):
+            view = probe.View(model, amp=precision, channels_last=precision != "float32")
+            for _ in range(passes):
+                z = x.detach().requires_grad_()
+                torch.autograd.grad(cross_entropy(view(z), y).sum(), z)
+
+    return run
+
+
+def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[[], None]:
+    """So many forward passes, and nothing else."""
+
+    def run() -> None:
+        with torch.no_grad(), probe.hold(model), probe.channels_last(model, precision != "float32"):
+            view = probe.View(model, amp=precision, channels_last=precision != "float32")
+            for _ in range(passes):
+                view(x)
+
+    return run
+
+
+def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> list[Row]:
+    """APGD, FAB-T (a target) and Square against the passes they make, on samples that stay."""
+    tiny, rows = 1e-7, []
+    for precision in PRECISIONS:
+        low = {"precision": precision, "channels_last": precision != "float32"}
+        pairs = {
+            "APGD-CE 100 steps": (APGD(Linf(tiny), **low), bare(model, x, y, 101, precision)),
+            "FAB-T 1 target": (
+                FAB(Linf(tiny), targets=1, **low),
+                bare(model, x, y, 100, precision),
+            ),
+            "Square 500 queries": (
+                Square(Linf(tiny), queries=500, **low),
+                looks(model, x, 500, precision),
+            ),
+        }
+        for label, (attack, floor) in pairs.items():
+            a, b, ratio = paired(lambda: attack(model, x, y), floor, runs=runs)  # noqa: B023
+            rows.append(Row(f"{label} {name} n {len(x)}", precision, a, "bare passes", b, ratio))
+            print(rows[-1])
+    return rows
+
+
+def single(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> list[Row]:
+    """Attacks that Foolbox and ART have: DeepFool L2, APGD."""
+    import foolbox
+    from art.attacks.evasion import AutoProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+    rows, far = [], L2(1e3**0.5)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
+    theirs = foolbox.attacks.L2DeepFoolAttack(steps=50)
+    mine = DeepFool(far, steps=50)
+    a, b, ratio = paired(
+        lambda: mine.distances(model, x, y), lambda: theirs(wrapped, x, y, epsilons=None), runs=1
+    )
+    row = Row(f"DeepFool L2 {name} n {len(x)}", "float32", a, "foolbox", b, ratio)
+    found, other = mine.distances(model, x, y)[1], theirs(wrapped, x, y, epsilons=None)[1]
+    other = (other - x).flatten(1).norm(dim=1)
+    row.note = f"median distance {found.median():.4f} | {other.median():.4f}"
+    rows.append(row)
+    estimator = PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(x.shape[1:]),
+        nb_classes=10,
+        clip_values=(0, 1),
+    )
+    art = AutoProjectedGradientDescent(
+        estimator,
+        norm=np.inf,
+        eps=eps,
+        eps_step=2 * eps,
+        max_iter=100,
+        nb_random_init=1,
+        batch_size=len(x),
+        loss_type="cross_entropy",
+        verbose=False,
+    )
+    apgd = APGD(Linf(eps))
+    a, b, ratio = paired(
+        lambda: apgd(model, x, y), lambda: art.generate(x.numpy(), y.numpy()), runs=1
+    )
+    row = Row(f"APGD-CE {name} eps {eps} n {len(x)}", "float32", a, "art", b, ratio)
+    with torch.no_grad():
+        row.ours_accuracy = (model(apgd(model, x, y)).argmax(1) == y).float().mean().item()
+        made = torch.from_numpy(art.generate(x.numpy(), y.numpy()))
+        row.peer_accuracy = (model(made).argmax(1) == y).float().mean().item()
+    return [*rows, row]
+
+
+def main() -> None:
+    """Compare on trained runs, and on the shape of a CIFAR ResNet-18."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, help="mnist run folders to compare on")
+    parser.add_argument("--eps", type=float, default=0.3)
+    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=250)
+    parser.add_argument("--peers", nargs="*", default=["pyautoattack"], choices=list(PEERS))
+    parser.add_argument("--only", nargs="*", default=["suites", "overheads", "single", "resnet18"])
+    args = parser.parse_args()
+    rows: list[Row] = []
+    test = data.load("mnist").test.subset(max(args.n, 250), 0)
+    for run in args.runs:
+        model = sparring.load(run)
+        x, y = test.float(slice(args.n)), test.y[: args.n]
+        if "suites" in args.only:
+            rows += suites(run.name, model, x, y, args.eps, args.batch, args.peers)
+        with torch.no_grad():
+            x = test.float(slice(250))
+            y = model(x).argmax(1)
+        if "overheads" in args.only:
+            rows += overheads(run.name, model, x, y, runs=3)
+        if "single" in args.only:
+            rows += single(run.name, model, x, y, args.eps)
+    if "resnet18" in args.only:
+        net = models.build("resnet18", shape=(3, 32, 32), classes=10).eval()
+        x = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            y = net(x).argmax(1)
+        rows += overheads("resnet18", net, x, y, runs=1)
+    assert all(math.isfinite(r.ratio) for r in rows)
+    save("evaluate", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""DeepFool: from one linearised decision boundary to the next, until the class changes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..geometry import nearest_plane, to_plane
+from ..part import require
+from ..threats.base import Threat
+from .base import Model, Search, Standing, like, rounds
+
+
+class DeepFool(Search):
+    """x' ← clip(x' + (1 + overshoot)·d(x')) from x until x' is wrong: d(x') is the shortest way
+    within the box to the plane z_k = z_y, linearised at x', of the class k for which it is nearest.
+
+    The point found is returned where it lies within eps, else x. `distances` ignores eps.
+
+    Arguments:
+        threat: an Linf or L2 ball: its norm is what is kept small.
+        steps: steps at most, ≥ 1; a sample stops at its first wrong point.
+        overshoot: share by which each step goes beyond its plane, ≥ 0.
+        classes: y and the highest other logits at x, as many together, ≥ 2; each costs a backward
+            pass a step.
+        precision, channels_last: how the model runs while searching.
+        seed: of its own generator; nothing is drawn.
+
+    Source: Moosavi-Dezfooli et al. 2016, alg. 2, eq. 11. Differs: there is no box in the paper, and
+    merely clipped steps stall before the plane; the overshoot is part of each step, as in the
+    authors' code.
+
+    >>> from sparring.threats import L2
+    >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
+    >>> DeepFool(L2(0.1)).distances(model, torch.full((1, 2), 0.5), torch.tensor([0]))[0]
+    tensor([[0.4490, 0.4490]])
+    """
+
+    paper = "moosavi2016deepfool"
+    norms = (2, torch.inf)
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 50,
+        overshoot: float = 0.02,
+        classes: int = 10,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require(overshoot >= 0, "overshoot", overshoot, "a share ≥ 0")
+        require(classes >= 2, "classes", classes, "an integer ≥ 2")
+        self.threat, self.steps = self.ball(threat), steps
+        self.p: float = getattr(threat, "p", torch.inf)
+        self.overshoot, self.classes = overshoot, classes
+        self.runs(mode, precision, channels_last, seed)
+
+    def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)` in the
+        threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
+        x = x.detach()
+        walks: list[tuple[Tensor, Tensor]] = []
+
+        def search(standing: Standing, turn: int) -> None:
+            walks.append(self._walk(standing))
+
+        rounds(self, model, x, y, search, turns=self.turns, look=False)
+        point, wrong = walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
+        far = self.threat.distance(point, x)
+        return point, torch.where(wrong, far, torch.inf)
+
+    def search(self, standing: Standing, turn: int) -> None:
+        point, wrong = self._walk(standing)
+        near = self.threat.distance(point, standing.x) <= getattr(self.threat, "eps", 0.0)
+        z = torch.where(like(wrong & near, point), point, standing.x)
+        standing.tell(z, standing.look(z))
+
+    def _walk(self, standing: Standing) -> tuple[Tensor, Tensor]:
+        """The first wrong points `(a, *d)`, and whether there is one `(a,)`; elsewhere x."""
+        point, wrong = standing.x.clone(), torch.zeros_like(standing.y, dtype=torch.bool)
+        rows = torch.arange(len(point), device=point.device)
+        z, rivals = standing.x, None
+        for step in range(self.steps + 1):
+            y, z = standing.y[rows], z.detach().requires_grad_()
+            with torch.enable_grad():
+                logits = standing.logits(z)
+            hit = standing.hits(logits, y)
+            point[rows[hit]], wrong[rows[hit]] = z[hit].detach(), True
+            if step == self.steps or bool(hit.all()):
+                break
+            rivals = self._rivals(logits, y) if rivals is None else rivals
+            with torch.enable_grad():
+                leads = logits.gather(1, rivals) - logits.gather(1, y.clamp_min(0)[:, None])
+            lead, slope, _ = nearest_plane(leads, z, self.p)
+            on = ~hit
+            rows, rivals = rows[on], rivals[on]
+            z = self._next(z[on].detach(), lead[on], slope[on])
+        if standing.low and wrong.any():
+            wrong[wrong.clone()] = standing.hits(standing.exact(point[wrong]), standing.y[wrong])
+        return torch.where(like(wrong, point), point, standing.x), wrong
+
+    def _next(self, z: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
+        """A little beyond the plane lead + slope·(· − z) = 0."""
+        low, high = self.threat.low, self.threat.high
+        way = to_plane(z.flatten(1), slope.flatten(1), lead, self.p, low, high)
+        return (z + (1 + self.overshoot) * way.view_as(z)).clamp(low, high)
+
+    def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The wrong classes to consider `(a, m)`, by their logits."""
+        others = logits.detach().scatter(1, y.clamp_min(0)[:, None], -torch.inf)
+        return others.topk(min(self.classes, logits.shape[1]) - 1, dim=1).indices

@@ -1,0 +1,222 @@
+"""FAB: steps onto the linearised decision boundary, drawn towards the clean input."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .. import dist
+from ..geometry import expand, nearest_plane, to_plane, unit
+from ..losses import margin
+from ..part import require
+from ..threats.base import Threat
+from .base import Model, Search, Standing, check, like, rounds
+
+
+class FAB(Search):
+    """x' ← clip((1 − α)(x' + η·d(x')) + α(x + η·d(x))), where d(·) is the shortest way within the
+    box to the plane where, linearised at x', another class wins, and α = min(‖d(x')‖ / (‖d(x')‖ +
+    ‖d(x)‖), alpha_max). A wrong x' steps back to x + β(x' − x).
+
+    Called as an attack it is done with a sample at the first wrong point within eps. `distances`
+    ignores eps and looks for the nearest wrong point: for that FAB is made.
+
+    Arguments:
+        threat: a ball: its norm is what is made small.
+        steps: gradients of each round, ≥ 1; each costs a forward pass more, to see what is wrong.
+        restarts: rounds over all targets, ≥ 1: the first from x, others from points at eps/2 (or
+            half of the nearest distance known, if less).
+        targets: how many wrong classes to aim at one after another, highest logit at x first, at
+            most k − 1; 0 aims at the nearest of all boundaries, at k − 1 backward passes a step.
+        alpha_max: largest weight α of the clean input, in [0, 1].
+        eta: extrapolation η beyond the plane, ≥ 1.
+        beta: share β of its perturbation that a wrong point keeps, in (0, 1).
+        final: steps of interpolation between x and the nearest wrong point that end a round, ≥ 0.
+        precision, channels_last: how the model runs while searching.
+        seed: of its own generator; only restarts draw.
+
+    Source: Croce and Hein 2020, alg. 1; the budgets are AutoAttack's FAB-T. Differs: a sample
+    leaves once broken within eps; each restart runs over all targets, not the other way round; a
+    random start that is wrong counts; AutoAttack's code has no final search.
+
+    >>> from sparring.threats import Linf
+    >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
+    >>> _, far = FAB(Linf(0.1)).distances(model, torch.full((1, 2), 0.5), torch.tensor([0]))
+    >>> far.round(decimals=2)
+    tensor([0.0500])
+    """
+
+    paper = "croce2020fab"
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 100,
+        restarts: int = 1,
+        targets: int = 9,
+        alpha_max: float = 0.1,
+        eta: float = 1.05,
+        beta: float = 0.9,
+        final: int = 3,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        require(targets >= 0, "targets", targets, "a number of classes, or 0 for all at once")
+        require(0 <= alpha_max <= 1, "alpha_max", alpha_max, "a weight in [0, 1]")
+        require(eta >= 1, "eta", eta, "a factor ≥ 1")
+        require(0 < beta < 1, "beta", beta, "a share in (0, 1)")
+        require(final >= 0, "final", final, "an integer ≥ 0")
+        self.threat, self.steps, self.restarts = self.ball(threat), steps, restarts
+        self.p: float = getattr(threat, "p", torch.inf)
+        self.targets, self.final = targets, final
+        self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
+        self.runs(mode, precision, channels_last, seed)
+
+    def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)`
+        in the threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
+        check(x, y, self.threat)
+        x = x.detach()
+        seen = Nearest(x, self.threat, 0.0)
+        turn = partial(self._round, seen)
+        rounds(self, model, x, y, turn, turns=self.turns, look=False)
+        return seen.point, seen.far
+
+    def turns(self, standing: Standing) -> int:
+        """One a restart and target; there are no more targets than wrong classes."""
+        if not self.targets or not len(standing):
+            return self.restarts
+        return self.restarts * self._aims(standing.look(standing.x))
+
+    def search(self, standing: Standing, turn: int) -> None:
+        eps = getattr(self.threat, "eps", 0.0)
+        self._round(Nearest(standing.found, self.threat, eps), standing, turn)
+
+    def _aims(self, logits: Tensor) -> int:
+        return min(self.targets, logits.shape[1] - 1)
+
+    def _round(self, seen: Nearest, standing: Standing, turn: int) -> None:
+        """One search towards one target, or, untargeted, from one start."""
+        rivals, restart = self._rivals(standing, turn)
+        z = self._start(seen, standing) if restart else standing.x
+        for step in range(self.steps + 1):
+            wrong, keep = seen.note(standing, z, standing.look(z))
+            if len(standing) == 0:
+                return
+            if step == self.steps:
+                break
+            if keep is not None:
+                z, wrong, rivals = z[keep], wrong[keep], rivals[keep]
+            back = standing.x + self.beta * (z - standing.x)
+            z = torch.where(like(wrong, z), back, z).detach().requires_grad_()
+            y = standing.y.clamp_min(0)[:, None]
+            with torch.enable_grad():
+                logits = standing.logits(z)
+                leads = logits.gather(1, rivals) - logits.gather(1, y)
+            lead, slope, _ = nearest_plane(leads, z, self.p)
+            z = self._next(z.detach(), standing.x, lead, slope)
+        self._interpolate(seen, standing)
+
+    def _rivals(self, standing: Standing, turn: int) -> tuple[Tensor, int]:
+        """The classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`; and which restart it
+        is."""
+        logits = standing.look(standing.x)
+        others = logits.scatter(1, standing.y.clamp_min(0)[:, None], -torch.inf)
+        order = others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
+        if not self.targets:
+            return order, turn
+        restart, nth = divmod(turn, self._aims(logits))
+        return order[:, nth : nth + 1], restart
+
+    def _start(self, seen: Nearest, standing: Standing) -> Tensor:
+        """x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
+        x, p = standing.x, self.p
+        kind = "uniform" if p == torch.inf else "normal"
+        noise = dist.draw(kind, x, self.generator(x.device))
+        noise = unit(2 * noise - 1 if p == torch.inf else noise, p)
+        radius = seen.far[standing.rows].clamp_max(getattr(self.threat, "eps", 1.0)) / 2
+        return (x + expand(radius, x) * noise).clamp(self.threat.low, self.threat.high)
+
+    def _next(self, z: Tensor, x: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
+        """The next point, from z, the plane lead + slope·(· − z) = 0, and the clean x."""
+        low, high, p = self.threat.low, self.threat.high, self.p
+        ends, w = torch.stack([z, x]).flatten(2), slope.flatten(1)
+        gap = torch.stack([lead, lead + (w * (ends[1] - ends[0])).sum(1)])
+        ways = to_plane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
+        length = torch.linalg.vector_norm(ways, ord=p, dim=2, keepdim=True)
+        length = length.clamp_min(1e-8)  # where there is no way, back towards x
+        alpha = (length[0] / length.sum(0)).clamp_max(self.alpha_max)
+        tips = ends + self.eta * ways
+        return ((1 - alpha) * tips[0] + alpha * tips[1]).view_as(x).clamp(low, high)
+
+    def _interpolate(self, seen: Nearest, standing: Standing) -> None:
+        """Between x and the nearest wrong point, go where the classes would tie were their logits
+        linear."""
+        if not self.final:
+            return
+        right, wrong = standing.x, seen.point[standing.rows]
+        at_right, at_wrong = standing.look(right), standing.look(wrong)
+        for _ in range(self.final):
+            rival, y = at_wrong.argmax(1, keepdim=True), standing.y.clamp_min(0)[:, None]
+            ahead = (at_right.gather(1, y) - at_right.gather(1, rival))[:, 0]
+            behind = (at_wrong.gather(1, rival) - at_wrong.gather(1, y))[:, 0]
+            share = (ahead / (ahead + behind + 1e-10)).nan_to_num(1.0)
+            share = expand(torch.where((share >= 0) & (share <= 1), share, 1.0), right)
+            z = ((1 - share) * right + share * wrong).clamp(self.threat.low, self.threat.high)
+            logits = standing.look(z)
+            hit, keep = seen.note(standing, z, logits)
+            if len(standing) == 0:
+                return
+            right, at_right = _swap(~hit, z, logits, right, at_right)
+            wrong, at_wrong = _swap(hit, z, logits, wrong, at_wrong)
+            if keep is not None:
+                right, at_right, wrong, at_wrong = (
+                    v[keep] for v in (right, at_right, wrong, at_wrong)
+                )
+
+
+class Nearest:
+    """The nearest wrong point seen of every sample of a batch; what is within a radius breaks its
+    sample.
+
+    Attributes:
+        point: `(b, *d)` that point, x where there is none.
+        far: `(b,)` its distance from x, inf where there is none.
+    """
+
+    def __init__(self, x: Tensor, threat: Threat, radius: float) -> None:
+        self.point, self.far = x.clone(), x.new_full((len(x),), torch.inf)
+        self.threat, self.radius = threat, radius
+
+    def note(self, standing: Standing, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Note points z `(a, *d)` of the box and their logits; tell those within the radius.
+
+        Returns:
+            Which are wrong `(a,)`, and which rows stay, as from `standing.tell`.
+        """
+        rows, y = standing.rows, standing.y
+        wrong, far = standing.hits(logits, y), self.threat.distance(z, standing.x)
+        nearer = wrong & (far < self.far[rows])
+        if standing.low and nearer.any():
+            nearer[nearer.clone()] = standing.hits(standing.exact(z[nearer]), y[nearer])
+        self.point[rows] = torch.where(like(nearer, z), z, self.point[rows])
+        self.far[rows] = torch.where(nearer, far, self.far[rows])
+        inside = far <= self.radius  # a point outside is told with no success and no value
+        right = torch.zeros_like(logits).scatter(1, y.clamp_min(0)[:, None], 1.0)
+        value = torch.where(inside, margin(logits, y), -torch.inf)
+        return wrong, standing.tell(z, torch.where(inside[:, None], logits, right), value)
+
+
+def _swap(
+    new: Tensor, z: Tensor, logits: Tensor, old: Tensor, at_old: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The new points and logits where they are wanted."""
+    return torch.where(like(new, z), z, old), torch.where(new[:, None], logits, at_old)

@@ -1,0 +1,83 @@
+"""A saliency map attack: changes the location that gains most, then the next."""
+
+from __future__ import annotations
+
+import torch
+
+from ..geometry import highest, locations
+from ..losses import margin
+from ..part import require
+from ..threats.base import Threat
+from .base import Search, Standing
+
+
+class JSMA(Search):
+    """Again and again: the untouched location of largest saliency goes to the edge of the box.
+
+    s = Σ_c |g|·room over the channels of a location, g the gradient of the margin max_{k≠y} z_k −
+    z_y, room the way along g to the box's edge: the first-order gain. It ends when eps locations
+    are spent. A location is a pixel with all its channels in images `(b, c, h, w)`, else one
+    coordinate.
+
+    Arguments:
+        threat: an L0 ball.
+        at_once: locations that one gradient changes, ≥ 1; eps/at_once gradients in all.
+        targeted: y is the class to reach.
+        precision, channels_last: how the model runs while searching.
+        seed: of its own generator; nothing is drawn.
+
+    Raises:
+        ValueError: for a value outside what is said above.
+
+    Source: Papernot et al. 2016, alg. 2 and sec. IV-B. Differs: one location at a time, where the
+    paper scores pairs by −(Σ ∂z_y)(Σ_{k≠y} ∂z_k) and takes no pair with a wrong sign; up or down,
+    where the paper only adds (or only removes) theta; the margin, so that it needs no target.
+
+    >>> from sparring.threats import L0
+    >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
+    >>> JSMA(L0(1))(model, torch.tensor([[0.5, 0.75]]), torch.tensor([0]))
+    tensor([[0.5000, 0.0000]])
+    """
+
+    paper = "papernot2016jsma"
+    norms = (0,)
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        at_once: int = 1,
+        targeted: bool = False,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.threat = self.ball(threat)
+        require(at_once >= 1, "at_once", at_once, "an integer ≥ 1")
+        self.at_once, self.targeted = at_once, targeted
+        self.runs(mode, precision, channels_last, seed)
+
+    def search(self, standing: Standing, turn: int) -> None:
+        z, sign = standing.x, -1 if self.targeted else 1
+        low, high = self.threat.low, self.threat.high
+        left = min(int(getattr(self.threat, "eps", 0)), locations(z[:1]).shape[2])
+        if left == 0:
+            return
+        while left:
+            y = standing.y
+            value, grad, logits = standing.ascend(lambda out, y=y: sign * margin(out, y), z)
+            keep = standing.tell(z, logits, value)
+            if len(standing) == 0:
+                return
+            if keep is not None:
+                z, grad = z[keep], grad[keep]
+            edge = torch.where(grad > 0, high, torch.where(grad < 0, low, z))
+            gain = locations(grad * (edge - z)).sum(1)
+            gain = gain.masked_fill((locations(z) != locations(standing.x)).any(1), 0.0)
+            chosen = highest(gain, min(self.at_once, left)) & (gain > 0)
+            z = torch.where(chosen.unsqueeze(1), locations(edge), locations(z)).reshape(z.shape)
+            left -= min(self.at_once, left)
+        logits = standing.look(z)
+        standing.tell(z, logits, sign * margin(logits, standing.y))

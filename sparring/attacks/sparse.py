@@ -1,0 +1,173 @@
+"""Sparse-RS: random search for the few pixels to change; asks for outputs only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import dist, losses
+from ..geometry import locations
+from ..part import nearest, require
+from ..threats.base import Threat
+from .base import Search, Standing, like
+
+PLAN = 10_000
+FALLS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # in a plan of 10 000 queries
+SHARES = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)  # alpha_init over alpha, before and after each of them
+
+
+class SparseRS(Search):
+    """M ← (M − A) ∪ B if the loss is higher: of the eps locations M that differ from x, a few A go
+    back to x and as many new ones B take random corners of the box.
+
+    |A| = max(⌊alpha·eps⌋, 1), alpha falls from alpha_init/2 to alpha_init/20. A location is a pixel
+    with all its channels in images `(b, c, h, w)`, else one coordinate.
+
+    Arguments:
+        threat: an L0 ball.
+        queries: points asked in each restart, the first one included; one more asks at x.
+            Published: 10000.
+        alpha_init: share of the locations that the first proposals exchange, twice over.
+        plan: queries the schedule of alpha is laid over; None is `queries`.
+        loss: what it climbs: `"margin"`, `"ce"` or `"dlr"`.
+        restarts: independent searches; later ones see only the samples that still stand.
+        targeted: y is the class to reach.
+        precision, channels_last: how the model runs while searching.
+        seed: of its own generator.
+
+    Raises:
+        ValueError: for a value outside what is said above.
+
+    Source: Croce et al. 2022, alg. 1 and 2 (L0). Differs: exchanges are drawn a sample, not a
+    batch; where every location may change, corners are drawn again.
+
+    >>> from sparring.threats import L0
+    >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
+    >>> SparseRS(L0(1), queries=50)(model, torch.tensor([[0.75, 0.5]]), torch.tensor([0]))
+    tensor([[0.0000, 0.5000]])
+    """
+
+    paper = "croce2022sparse"
+    norms = (0,)
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        queries: int = 1000,
+        alpha_init: float = 0.3,
+        plan: int | None = None,
+        loss: str = "margin",
+        restarts: int = 1,
+        targeted: bool = False,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.threat = self.ball(threat)
+        require(queries >= 1, "queries", queries, "an integer ≥ 1")
+        require(0 < alpha_init <= 1, "alpha_init", alpha_init, "in (0, 1]")
+        require(plan is None or plan >= 1, "plan", plan, "an integer ≥ 1, or None for queries")
+        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        if loss not in losses.BY_NAME:
+            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+        self.queries, self.alpha_init, self.plan, self.loss = queries, alpha_init, plan, loss
+        self.restarts, self.targeted = restarts, targeted
+        self.runs(mode, precision, channels_last, seed)
+
+    def share(self, query: int) -> float:
+        """alpha at a query; the first proposal is query 1."""
+        at = int(query / (self.plan or self.queries) * PLAN)
+        return self.alpha_init / SHARES[sum(at > limit for limit in FALLS)]
+
+    @torch.no_grad()
+    def search(self, standing: Standing, turn: int) -> None:
+        eps = int(getattr(self.threat, "eps", 0))
+        if eps == 0:
+            return
+        walk = _Sets(standing.x, eps, self.threat, self.generator(standing.x.device))
+        z = walk.first()
+        best, value = z, z.new_full((len(z),), -torch.inf)
+        for query in range(self.queries):
+            if query:
+                z = walk.propose(best, max(int(self.share(query) * eps), 1))
+            logits = standing.look(z)
+            gained = losses.BY_NAME[self.loss](logits, standing.y)
+            gained = -gained if self.targeted else gained
+            keep = standing.tell(z, logits, gained)
+            if len(standing) == 0:
+                return
+            better = gained > value  # not where it is no number
+            best, value = torch.where(like(better, z), z, best), torch.where(better, gained, value)
+            walk.accept(better if query else torch.zeros_like(better))
+            if keep is not None:
+                best, value = best[keep], value[keep]
+                walk.keep(keep)
+
+
+class _Sets:
+    """Which locations differ, row by row: the first `k` entries of an order of all, `(a, n)`."""
+
+    def __init__(self, x: Tensor, eps: int, threat: Threat, generator: torch.Generator) -> None:
+        self.shape, self.generator = x.shape[1:], generator
+        self.ends = x.new_tensor([threat.low, threat.high])
+        self.x = locations(x)
+        self.n = self.x.shape[2]
+        self.k = min(eps, self.n)
+        self.order = self.draw(self.n).argsort(1)
+        self.swap = self.order[:, :0], self.order[:, :0]
+
+    def draw(self, *shape: int) -> Tensor:
+        """Uniform numbers `(a, *shape)`, float32 whatever x is."""
+        size = (len(self.x), *shape)
+        empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
+        return dist.draw("uniform", empty, self.generator)
+
+    def some(self, n: int, m: int) -> Tensor:
+        """m different numbers below n `(a, m)`."""
+        if m == 1:
+            return (self.draw(1) * n).long().clamp_max(n - 1)
+        return self.draw(n).topk(m, dim=1).indices
+
+    def first(self) -> Tensor:
+        """k random locations at corners of the box."""
+        chosen = self.order[:, : self.k]
+        return self.put(self.x, chosen, self.corners(chosen))
+
+    def propose(self, best: Tensor, m: int) -> Tensor:
+        """`best (a, *d)` with m locations exchanged, or painted anew where there is no other."""
+        m = min(m, self.k)
+        m = min(m, self.n - self.k) or m
+        leave = self.some(self.k, m)
+        come = self.k + self.some(self.n - self.k, m) if self.n > self.k else leave
+        self.swap = leave, come
+        gone, new = self.order.gather(1, leave), self.order.gather(1, come)
+        z = locations(best)
+        z = z.scatter(2, self.spread(gone), self.x.gather(2, self.spread(gone)))
+        return self.put(z, new, self.corners(new))
+
+    def accept(self, rows: Tensor) -> None:
+        """Make the last exchange of these rows."""
+        leave, come = self.swap
+        gone, new = self.order.gather(1, leave), self.order.gather(1, come)
+        rows = rows[:, None]
+        order = self.order.scatter(1, leave, torch.where(rows, new, gone))
+        self.order = order.scatter(1, come, torch.where(rows, gone, new))
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget the rows that left."""
+        self.x, self.order = self.x[rows], self.order[rows]
+
+    def corners(self, chosen: Tensor) -> Tensor:
+        """Random colours `(a, c, m)` of these locations, each channel at an end of the box."""
+        up = self.draw(self.x.shape[1], chosen.shape[1]) < 0.5
+        return self.ends[up.long()]
+
+    def spread(self, chosen: Tensor) -> Tensor:
+        """The locations `(a, m)` for every channel."""
+        return chosen.unsqueeze(1).expand(-1, self.x.shape[1], -1)
+
+    def put(self, z: Tensor, chosen: Tensor, colours: Tensor) -> Tensor:
+        return z.scatter(2, self.spread(chosen), colours).reshape(-1, *self.shape)

@@ -1,0 +1,197 @@
+"""Gradients estimated from outputs alone: SPSA and NES. The model needs no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .. import losses
+from ..part import nearest, require
+from ..threats.base import Threat
+from .base import Search, Standing
+
+ESTIMATORS = ("spsa", "nes")
+Draw = Callable[[tuple[int, ...]], Tensor]
+
+
+def estimate(
+    f: Callable[[Tensor, Tensor], Tensor],
+    z: Tensor,
+    draw: Draw,
+    *,
+    samples: int,
+    delta: float,
+    low: float,
+    high: float,
+    chunk: int,
+) -> Tensor:
+    """(1/n) Σ_i (f(z + δu_i) − f(z − δu_i)) / 2δ · u_i over n directions u_i: ∇f in expectation.
+
+    A difference that is not finite counts 0.
+
+    Arguments:
+        f: points `(m, *d)` and the row of z each belongs to `(m,)`, to values `(m,)`.
+        draw: directions of a shape `(n, b, *d)`.
+        samples: n; 2n points a row are asked.
+        delta: δ, in input units.
+        low, high: the box that points are clipped to before they are asked.
+        chunk: points asked at once, rounded up to two a row.
+    """
+    b, left, total = len(z), samples, torch.zeros_like(z)
+    while left:
+        n = min(left, max(chunk // (2 * b), 1))
+        u = draw((n, *z.shape))
+        asked = torch.stack([z + delta * u, z - delta * u]).clamp(low, high)
+        rows = torch.arange(b, device=z.device).repeat(2 * n)
+        value = f(asked.flatten(0, 2), rows).reshape(2, n, b)
+        slope = ((value[0] - value[1]) / (2 * delta)).nan_to_num(0.0, 0.0, 0.0)
+        total = total + (slope.reshape(n, b, *[1] * (z.ndim - 1)) * u).sum(0)
+        left -= n
+    return total / samples
+
+
+class SPSA(Search):
+    """Climbs a two-sided estimate g of the gradient, (f(z + δu) − f(z − δu)) / 2δ · u on average.
+
+    `"spsa"`: u in {−1, 1}^d, then Adam's step on g. `"nes"`: u ~ N(0, I), then the threat's
+    steepest step along g, a signed one in an Linf ball. The threat projects after each step.
+
+    Arguments:
+        threat: where it may go.
+        steps: of each restart, ≥ 1. Published: 100.
+        samples: directions of a step, ≥ 1; it asks 2·samples + 1 points. Published: 128 to 8192.
+        size: length of a step in input units; Adam's rate.
+        delta: δ in input units; above the model's own rounding of its inputs.
+        estimator: `"spsa"` or `"nes"`.
+        loss: what it climbs: `"margin"`, `"ce"` or `"dlr"`.
+        restarts: the first from x, the others from `threat.start`.
+        chunk: points the model is asked about at once, at least two a sample.
+        precision, channels_last: how the model runs while searching.
+        seed: of its own generator.
+
+    Source: Uesato et al. 2018, alg. 1; Spall 1992. Differs: points asked are clipped to the box; a
+    broken sample leaves at once.
+
+    >>> from sparring.threats import Linf
+    >>> model = lambda x: torch.stack([x.sum(1), 0.9 - x.sum(1)], 1).round(decimals=2)
+    >>> x_adv = SPSA(Linf(0.1), samples=16)(model, torch.full((1, 2), 0.3), torch.tensor([0]))
+    >>> model(x_adv).argmax(1)
+    tensor([1])
+    """
+
+    paper = "uesato2018spsa"
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 40,
+        samples: int = 64,
+        size: float = 0.01,
+        delta: float = 0.01,
+        estimator: str = "spsa",
+        loss: str = "margin",
+        restarts: int = 1,
+        chunk: int = 4096,
+        mode: str = "eval",
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require(samples >= 1, "samples", samples, "an integer ≥ 1")
+        require(size > 0, "size", size, "a length > 0 in input units")
+        require(delta > 0, "delta", delta, "a length > 0 in input units")
+        require(estimator in ESTIMATORS, "estimator", estimator, "one of " + ", ".join(ESTIMATORS))
+        if loss not in losses.BY_NAME:
+            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        require(chunk >= 1, "chunk", chunk, "an integer ≥ 1")
+        self.threat, self.steps, self.samples, self.size = threat, steps, samples, size
+        self.delta, self.estimator, self.loss = delta, estimator, loss
+        self.restarts, self.chunk = restarts, chunk
+        self.runs(mode, precision, channels_last, seed)
+
+    def search(self, standing: Standing, turn: int) -> None:
+        if getattr(self.threat, "eps", 1) == 0:
+            return
+        batch, draw = standing.batch, self.generator(standing.x.device)
+        z = self.threat.start(batch, draw) if turn else self.threat.point(batch)
+        mean, square = torch.zeros_like(z), torch.zeros_like(z)
+        for step in range(1, self.steps + 1):
+            grad = self._slope(standing, z)
+            if self.estimator == "nes":
+                z = self.threat.step(z, grad, self.size, standing.batch)
+            else:
+                mean, square = 0.9 * mean + 0.1 * grad, 0.999 * square + 0.001 * grad.square()
+                scale = (square / (1 - 0.999**step)).sqrt() + 1e-8
+                z = z + self.size * mean / (1 - 0.9**step) / scale
+            z = self.threat.project(z, standing.batch)
+            logits = standing.look(z)
+            keep = standing.tell(z, logits, losses.BY_NAME[self.loss](logits, standing.y))
+            if len(standing) == 0:
+                return
+            if keep is not None:
+                z, mean, square = z[keep], mean[keep], square[keep]
+
+    def _slope(self, standing: Standing, z: Tensor) -> Tensor:
+        """The estimate at z `(a, *d)`."""
+        climbed = losses.BY_NAME[self.loss]
+        draw = rademacher if self.estimator == "spsa" else gaussian
+        generator = self.generator(z.device)
+        return estimate(
+            lambda points, rows: climbed(standing.look(points), standing.y[rows]),
+            z,
+            lambda shape: draw(shape, z, generator),
+            samples=self.samples,
+            delta=self.delta,
+            low=self.threat.low,
+            high=self.threat.high,
+            chunk=self.chunk,
+        )
+
+
+def rademacher(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Signs, −1 or 1 with equal chances, in the dtype of `like`."""
+    bits = torch.empty(shape, dtype=like.dtype, device=like.device).uniform_(generator=generator)
+    return (bits < 0.5).to(like.dtype) * 2 - 1
+
+
+def gaussian(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers in the dtype of `like`."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
+
+
+def NES(
+    threat: Threat,
+    *,
+    steps: int = 40,
+    samples: int = 64,
+    size: float = 0.01,
+    delta: float = 0.01,
+    loss: str = "margin",
+    restarts: int = 1,
+    seed: int = 0,
+) -> SPSA:
+    """SPSA with Gaussian directions in ± pairs, and signed steps. Source: Ilyas et al. 2018.
+
+    Published: delta 0.001, samples 25, the cross-entropy. Differs: no momentum, no decaying size.
+
+    >>> from sparring.threats import Linf
+    >>> NES(Linf(0.1)).estimator
+    'nes'
+    """
+    return SPSA(
+        threat,
+        steps=steps,
+        samples=samples,
+        size=size,
+        delta=delta,
+        estimator="nes",
+        loss=loss,
+        restarts=restarts,
+        seed=seed,
+    )

@@ -1,0 +1,192 @@
+"""How numbers of results are written: the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ..evaluation import compare
+from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Result
+
+MOST_PAIRS = 10  # with more results, each is compared with the best one only
+SEVERITY = ("do not trust", "look")
+
+
+def require_results(results: Sequence[Result]) -> None:
+    """Raise unless there is something to show."""
+    if not results:
+        raise ValueError("there are no results to show: evaluate a run first")
+
+
+def interval(i: Interval | AttackRow | Certificate) -> str:
+    """An accuracy and its 95 % interval, in per cent.
+
+    >>> interval(Interval(0.95, 0.93, 0.97))
+    '95.00 [93.0, 97.0]'
+    """
+    return f"{100 * i.accuracy:.2f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
+
+
+def points(i: Interval) -> str:
+    """A difference of accuracies with its interval, in points.
+
+    >>> points(Interval(0.05, -0.01, 0.11))
+    '+5.00 [−1.0, +11.0]'
+    """
+    text = f"{100 * i.accuracy:+.2f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
+    return text.replace("-", "−")
+
+
+def attacked(row: AttackRow) -> str:
+    """Accuracy under an attack; an upper bound where it was not run on all."""
+    return ("≤ " if row.skipped else "") + interval(row)
+
+
+def standing(row: EpsRow) -> str:
+    """The worst case at a radius; an upper bound where some attack was not run on all."""
+    return ("≤ " if skipped(row) else "") + interval(row.robust)
+
+
+def worst(r: Result) -> str:
+    """The worst case of the whole result."""
+    return ("≤ " if r.early else "") + interval(r.robust)
+
+
+def proven(c: Certificate) -> str:
+    """A certified accuracy, a lower bound."""
+    return f"≥ {interval(c)}"
+
+
+def skipped(row: EpsRow) -> int:
+    """Samples that attacks at this radius were not run on."""
+    return sum(a.skipped for a in row.attacks)
+
+
+def smoothed(c: Certificate) -> bool:
+    """Whether a certificate is about a smoothed model instead of the one attacked."""
+    return c.name.startswith("smoothing")
+
+
+def bound(row: EpsRow) -> Certificate | None:
+    """The highest lower bound at a radius that is about the attacked model itself."""
+    own = [c for c in row.certified if not smoothed(c)]
+    return max(own, key=lambda c: c.accuracy, default=None)
+
+
+def least(row: EpsRow, n: int) -> str:
+    """That bound in words, "" where there is none; n the samples that were attacked."""
+    best = bound(row)
+    if best is None:
+        return ""
+    first = f", first {best.n}" if best.n < n else ""
+    return f"≥ {100 * best.accuracy:.2f} certified{first}"
+
+
+def threat(r: Result, row: EpsRow) -> str:
+    """The name of the row's norm; the result's threat where only that is known."""
+    return row.threat or str(r.threat.get("name", ""))
+
+
+def threats(results: Sequence[Result]) -> list[str]:
+    """The names of all norms, in order of appearance."""
+    return list(dict.fromkeys(threat(r, row) for r in results for row in r.by_eps))
+
+
+def radius(row: EpsRow, name: str = "") -> str:
+    """How a radius is named: `eps 0.1`, or the threat itself where it has none.
+
+    >>> radius(EpsRow(0.1, Interval(1, 1, 1), 1, []), "Linf")
+    'Linf eps 0.1'
+    """
+    text = "" if row.eps is None else f"eps {row.eps:g}"
+    return " ".join(filter(None, (name, text))) or "threat"
+
+
+def radii(results: Sequence[Result]) -> list[tuple[str, float | None]]:
+    """Every norm and radius of the results: norm by norm, rising."""
+    names = threats(results)
+    found = {(threat(r, row), row.eps) for r in results for row in r.by_eps}
+    return sorted(found, key=lambda key: (names.index(key[0]), key[1] or 0.0))
+
+
+def tops(r: Result) -> dict[str, EpsRow]:
+    """The row of the largest radius of each norm."""
+    return {threat(r, row): row for row in r.by_eps}
+
+
+def minutes(result: Result) -> str:
+    """Training time, if it is known."""
+    seconds = result.train.get("seconds")
+    return f"{seconds / 60:.1f}" if isinstance(seconds, int | float) else "–"
+
+
+def labelled(results: Sequence[Result]) -> list[Result]:
+    """The results under names that tell them apart: with suite, split or number where one
+    repeats."""
+    names = [r.name for r in results]
+    for more in (lambda r: r.suite, lambda r: r.split, lambda r: f"n = {r.n}"):
+        again = {name for name in names if names.count(name) > 1}
+        groups = {
+            name: {more(r) for r, own in zip(results, names, strict=True) if own == name}
+            for name in again
+        }
+        names = [
+            f"{name} · {more(r)}" if name in again and len(groups[name]) > 1 else name
+            for r, name in zip(results, names, strict=True)
+        ]
+    seen: dict[str, int] = {}
+    final = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        final.append(f"{name} · {seen[name]}" if names.count(name) > 1 else name)
+    return [dataclasses.replace(r, name=name) for r, name in zip(results, final, strict=True)]
+
+
+def fired(r: Result) -> list[Check]:
+    """The checks that fired, the gravest first."""
+    found = [c for c in r.checks if c.fired]
+    return sorted(found, key=lambda c: SEVERITY.index(c.severity) if c.severity in SEVERITY else 9)
+
+
+def trusted(r: Result) -> bool:
+    """Whether nothing says that the accuracy means little."""
+    return r.verdict != "do not trust"
+
+
+def other_reasons(r: Result) -> list[str]:
+    """What the verdict gives as reasons beside the checks that fired."""
+    return [text for text in r.reasons if text not in {f"{c.name}: {c.detail}" for c in fired(r)}]
+
+
+def compared(results: Sequence[Result]) -> list[compare.Comparison]:
+    """Pairs of results on the same samples; of many, each with the best."""
+    found = compare.pairs(results)
+    if len(found) <= MOST_PAIRS:
+        return found
+    best = max(results, key=lambda r: r.robust.accuracy).name
+    return [c for c in found if best in (c.first, c.second)]
+
+
+def difference(c: compare.Comparison) -> str:
+    """Its difference, in points."""
+    return points(Interval(c.difference, c.low, c.high))
+
+
+def seeds(results: Sequence[Result]) -> list[tuple[str, list[Result], str, str]]:
+    """Recipe, its runs, and clean and robust accuracy over its seeds, in words."""
+    return [
+        (_recipe(group[0]), group, _spread(group, clean=True), _spread(group, clean=False))
+        for group in compare.by_recipe(results)
+    ]
+
+
+def _recipe(r: Result) -> str:
+    table = r.recipe.get("recipe")
+    return str(table.get("name", "recipe")) if isinstance(table, dict) else "recipe"
+
+
+def _spread(group: Sequence[Result], *, clean: bool) -> str:
+    s = compare.seeds(group, clean=clean)
+    mark = "≤ " if not clean and any(r.early for r in group) else ""
+    mean, std, low, high = (100 * v for v in s[1:])
+    return f"{mark}{mean:.2f} ± {std:.2f} [{low:.1f}, {high:.1f}]"
