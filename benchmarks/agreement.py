@@ -8,12 +8,11 @@ already saved. `--rounded` puts a rounding of the inputs in front of the model: 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import RESULTS, Row, cpu_model, save
+from common import Row, merged, save
 from evaluate import PRECISIONS, Judged, ours, reference
 from torch import Tensor, nn
 
@@ -78,13 +77,6 @@ def row(name: str, precision: str, mine: Judged, theirs: Judged, verdict: str, b
     return made
 
 
-def before() -> dict[tuple[str, str], Row]:
-    """The rows saved so far."""
-    path = RESULTS / f"agreement-{cpu_model()}.json"
-    rows = [Row(**r) for r in json.loads(path.read_text())] if path.exists() else []
-    return {(r.work, r.precision): r for r in rows}
-
-
 def main() -> None:
     """Compare on trained runs."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -99,7 +91,6 @@ def main() -> None:
     whole = data.load(args.data).test
     test = whole.subset(min(args.n, len(whole)), 0)
     x, y = test.float(slice(None)), test.y
-    rows = before()
     for run in args.runs:
         model = sparring.load(run)
         name = f"{run.name}{' rounded' if args.rounded else ''} eps {args.eps:g}"
@@ -108,8 +99,7 @@ def main() -> None:
         for precision in PRECISIONS:
             mine, result = ours(model, x, y, args.eps, 250, precision)
             made = row(name, precision, mine, theirs, result.verdict, args.batch)
-            rows[made.work, made.precision] = made
-            save("agreement", list(rows.values()))
+            save("agreement", merged("agreement", [made]))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,13 @@ def _said(row: Row) -> dict[str, object]:
     return {key: value for key, value in asdict(row).items() if value not in (None, "")}
 
 
+def merged(benchmark: str, rows: list[Row]) -> list[Row]:
+    """The rows saved before on this processor, with these in place of what they repeat."""
+    path = RESULTS / f"{benchmark}-{cpu_model()}.json"
+    before = [Row(**r) for r in json.loads(path.read_text())] if path.exists() else []
+    return list({(r.work, r.precision, r.peer): r for r in (*before, *rows)}.values())
+
+
 def save(benchmark: str, rows: list[Row]) -> None:
     """Print the table and write `results/<benchmark>-<cpu model>.json`."""
     for r in rows:

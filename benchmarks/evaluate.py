@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import Row, paired, save, seconds
+from common import Row, merged, paired, save, seconds
 from torch import Tensor, nn
 
 import sparring
@@ -241,10 +242,17 @@ def single(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> lis
     return [*rows, row]
 
 
+def trained(recipe: str) -> Path:
+    """A run of this recipe in a folder that is gone with the machine's temporary files."""
+    run = Path(tempfile.gettempdir()) / f"bench-{recipe}"
+    return sparring.train(recipe, out=run, resume=run.exists())
+
+
 def main() -> None:
     """Compare on trained runs, and on the shape of a CIFAR ResNet-18."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, help="mnist run folders to compare on")
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: one of digits is made")
+    parser.add_argument("--data", default="mnist", help="what the runs were trained on")
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--batch", type=int, default=250)
@@ -252,7 +260,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["suites", "overheads", "single", "resnet18"])
     args = parser.parse_args()
     rows: list[Row] = []
-    test = data.load("mnist").test.subset(max(args.n, 250), 0)
+    if not args.runs:
+        args.runs, args.data, args.eps = [trained("digits-pgd-at")], "digits", 0.1
+    whole = data.load(args.data).test
+    test = whole.subset(min(max(args.n, 250), len(whole)), 0)
     for run in args.runs:
         model = sparring.load(run)
         x, y = test.float(slice(args.n)), test.y[: args.n]
@@ -272,7 +283,7 @@ def main() -> None:
             y = net(x).argmax(1)
         rows += overheads("resnet18", net, x, y, runs=1)
     assert all(math.isfinite(r.ratio) for r in rows)
-    save("evaluate", rows)
+    save("evaluate", merged("evaluate", rows))
 
 
 if __name__ == "__main__":
