@@ -117,27 +117,30 @@ def ours(
 def suites(
     name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int, peers: list[str]
 ) -> list[Row]:
-    """The whole suite, ours in both precisions against each peer."""
+    """The whole suite, ours in both precisions against each peer.
+
+    The peers run first, with memory as a fresh process has it; ours sets it for itself.
+    """
+    found = {peer: PEERS[peer](model, x, y, eps, batch) for peer in peers}
     mine = {p: ours(model, x, y, eps, batch, p) for p in PRECISIONS}
     rows = []
-    for peer in peers:
-        theirs = PEERS[peer](model, x, y, eps, batch)
-        for precision, (found, result) in mine.items():
+    for peer, theirs in found.items():
+        for precision, (own, result) in mine.items():
             row = Row(
                 f"autoattack {name} eps {eps} n {len(x)}",
                 precision,
-                found.seconds,
+                own.seconds,
                 peer,
                 theirs.seconds,
-                found.seconds / theirs.seconds,
-                float(found.stands.mean()),
+                own.seconds / theirs.seconds,
+                float(own.stands.mean()),
                 float(theirs.stands.mean()),
             )
-            row.ours_passes = [round(found.forwards, 1), round(found.backwards, 1)]
+            row.ours_passes = [round(own.forwards, 1), round(own.backwards, 1)]
             row.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
-            row.agreement = float((found.stands == theirs.stands).mean())
-            row.only_ours_breaks = int((~found.stands & theirs.stands).sum())
-            row.only_peer_breaks = int((found.stands & ~theirs.stands).sum())
+            row.agreement = float((own.stands == theirs.stands).mean())
+            row.only_ours_breaks = int((~own.stands & theirs.stands).sum())
+            row.only_peer_breaks = int((own.stands & ~theirs.stands).sum())
             row.note = f"verdict {result.verdict}; " + ", ".join(
                 f"{a.name} {a.accuracy:.4f} in {a.seconds:.1f} s" for a in result.attacks
             )
