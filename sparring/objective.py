@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from . import probe
+from . import dist, probe
 from .attacks.base import Maximizer
 from .batch import Batch, Gain, Loss
 from .losses import cross_entropy
@@ -23,7 +23,7 @@ class Objective(nn.Module):
         attack: searches, and owns the threat; None trains without an adversary (x' = x).
         method: gain, loss and penalty.
         risk: aggregates.
-        natural: weight of the clean cross-entropy, in [0, 1]; the robust part has 1 − natural.
+        natural: weight of the mean clean cross-entropy, in [0, 1]; the robust part has 1 − natural.
 
     >>> from sparring.methods import Standard
     >>> from sparring.risks import Mean
@@ -63,10 +63,11 @@ class Objective(nn.Module):
         assert batch.cost is not None, "call maximize first"
         loss = self.method.loss(model, batch)
         total = self.risk(loss.per_sample, batch.cost, batch)
+        loss.parts.update(self.risk.notes)
         if self.natural:
-            clean = self.risk(
-                cross_entropy(model(batch.x), batch.y), torch.zeros_like(batch.cost), batch
-            )
+            u = dist.gather(cross_entropy(model(batch.x), batch.y))
+            w = dist.gather(batch.weight)
+            clean = (w * u).sum() / w.sum()
             loss.parts["clean"] = clean.detach()
             total = (1 - self.natural) * total + self.natural * clean
         return replace(loss, total=total + loss.penalty)

@@ -1,6 +1,9 @@
 """Risks: how samples are aggregated."""
 
 from .base import Risk
+from .combine import PerClass
+from .cvar import CVaR
+from .divergence import KL, Alpha, Renyi
 from .mean import Mean
 
-__all__ = ["Mean", "Risk"]
+__all__ = ["KL", "Alpha", "CVaR", "Mean", "PerClass", "Renyi", "Risk"]

@@ -10,9 +10,17 @@ from ..part import Part
 
 class Risk(Part):
     """Aggregates loss − λ·cost; monotone, between mean and max. Each sets its `price`: λ, read by
-    the inner problem."""
+    the inner problem.
+
+    Attributes:
+        notes: scalars `()` of the last batch for the log, detached; a risk may leave some.
+    """
 
     price: Tensor | float  # without a value here, so that it may become a parameter or a buffer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: dict[str, Tensor] = {}
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         """A scalar from `loss (b,)` and `cost (b,)`, under the base measure `batch.weight`."""

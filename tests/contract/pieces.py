@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparring import schema
 from sparring.attacks import PGD
+from sparring.risks import KL
 from sparring.threats import L0, L1, L2, Linf
 
 # for an attack that needs a certain one
@@ -32,7 +33,10 @@ GIVEN: dict[str, Any] = {  # what has no default
     "surrogate": surrogate,
     "attack": PGD(Linf(0.1), steps=3),
 }
-OWN = {"L0": {"eps": 2}}  # and of a piece that takes no such number
+OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, or another
+    "L0": {"eps": 2},
+    "PerClass": {"of": KL(), "classes": [1]},
+}
 FEW = {"queries": 100}  # instead of a default that takes long
 
 

@@ -13,10 +13,11 @@ U = torch.tensor([0.3, 2.0, 1.1, 0.0, 0.7], dtype=torch.float64)
 
 
 def rho(
-    name: str, u: Tensor, *, weight: Tensor | None = None, cost: Tensor | None = None, **more
+    name: str, u: Tensor, *, y: Tensor | None = None, weight: Tensor | None = None, **more
 ) -> Tensor:
-    b = len(u)
-    batch = Batch(torch.zeros(b, 1, dtype=u.dtype), torch.arange(b) % 2, weight=weight)
+    b, cost = len(u), more.pop("cost", None)
+    y = torch.arange(b) % 2 if y is None else y
+    batch = Batch(torch.zeros(b, 1, dtype=u.dtype), y, weight=weight)
     return make("risk", name, **more)(u, torch.zeros_like(u) if cost is None else cost, batch)
 
 
@@ -51,16 +52,20 @@ def test_translation_equivariant_and_permutation_invariant(name):
 def test_the_base_measure_is_respected(name):
     weight = torch.tensor([1.0, 2.0, 0.0, 3.0, 1.0], dtype=U.dtype)
     repeated = U.repeat_interleave(weight.long())
-    assert torch.isclose(rho(name, U, weight=weight), rho(name, repeated))
-    assert torch.isclose(rho(name, U, weight=7 * weight), rho(name, repeated))
+    labels = (torch.arange(len(U)) % 2).repeat_interleave(weight.long())
+    assert torch.isclose(rho(name, U, weight=weight), rho(name, repeated, y=labels))
+    assert torch.isclose(rho(name, U, weight=7 * weight), rho(name, repeated, y=labels))
 
 
 @every("risk")
 def test_cost_lowers_it_at_the_price(name):
-    risk = make("risk", name)
-    price = float(torch.as_tensor(risk.price))
-    shifted = rho(name, U, cost=torch.full_like(U, 0.2))
-    assert torch.isclose(shifted, rho(name, U) - price * 0.2)
+    """Its slope in the costs is the price times its slope in the losses."""
+    risk, batch = make("risk", name), Batch(torch.zeros(5, 1, dtype=U.dtype), torch.arange(5) % 2)
+    u, cost = U.clone().requires_grad_(), torch.full_like(U, 0.02).requires_grad_()
+    value = risk(u, cost, batch)
+    w, slope = torch.autograd.grad(value, (u, cost))
+    assert torch.allclose(slope, -float(torch.as_tensor(risk.price)) * w)
+    assert value < rho(name, U)
 
 
 @every("risk")

@@ -1,0 +1,61 @@
+"""Risks made of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .. import dist
+from ..batch import Batch
+from ..part import require
+from .base import Risk
+
+
+class PerClass(Risk):
+    """Σ_k π_k·ρ_k over two parts of the base measure: some classes under a risk, the rest's mean.
+
+    Arguments:
+        of: the risk of the classes named, over them alone.
+        classes: these; rows of any other class, and without label, count by their mean.
+
+    A batch that has no row of a part leaves it out.
+
+    Raises:
+        ValueError: if `classes` is empty, or has a label below 0.
+
+    Source: Birrell and Ebrahimi 2023, the asymmetric ARMOR: only malware is fought over.
+
+    >>> from sparring.risks import CVaR
+    >>> batch = Batch(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]))
+    >>> PerClass(CVaR(level=0.5), classes=[1])(torch.arange(4.0), torch.zeros(4), batch)
+    tensor(1.7500)
+    """
+
+    paper = "birrell2023armor"
+
+    def __init__(self, of: Risk, *, classes: Sequence[int]) -> None:
+        super().__init__()
+        require(classes and min(classes) >= 0, "classes", classes, "one or more labels ≥ 0")
+        self.of, self.classes = of, list(classes)
+
+    @property
+    def price(self) -> Tensor | float:  # type: ignore[override]
+        """λ of the inner risk."""
+        return self.of.price
+
+    def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
+        mine = torch.isin(batch.y, torch.tensor(self.classes, device=batch.y.device))
+        inner, other = batch.weight * mine, dist.gather(batch.weight * ~mine)
+        total = dist.gather(batch.weight).sum()
+        share, risk = dist.gather(inner).sum() / total, loss.new_zeros(())
+        if share > 0:
+            risk = self.of(loss, cost, replace(batch, weight=inner))
+        u = dist.gather(loss - torch.as_tensor(self.price).to(loss) * cost)
+        self.notes = {**self.of.notes, "share": share.detach()}
+        return share * risk + (other * u).sum() / total
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        self.of.update(model, batch)
