@@ -42,7 +42,7 @@ def evaluate(
     surrogate: Model | None = None,
     seconds: float | None = None,
     queries: int | None = None,
-    certify: Sequence[str] = (),
+    certify: str | Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -76,7 +76,7 @@ def evaluate(
         seconds, queries: a budget for the attacks, in wall time and in samples passed forward. Once
             it is spent the evaluation ends: what is not attacked counts as robust, so the accuracy
             is an upper bound, and the result says so. With `out`, a larger budget goes on later.
-        certify: lower bounds beside the attacks, as `certified.METHODS` names them.
+        certify: one or more lower bounds beside the attacks, as `certified.METHODS` names them.
         out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes
             on from.
         recipe, train: written into the result as they are.
@@ -132,6 +132,7 @@ def evaluate(
             budget=budget,
         )
         session.begin()
+        certify = [certify] if isinstance(certify, str) else certify
         if certify:
             some, _ = session.pick(np.arange(min(2, len(session.y))))
             certified.ready(plain(model), some, levels, methods=certify)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sparring import models
 from sparring.attacks import PGD
-from sparring.evaluation import certified
+from sparring.evaluation import certified, evaluate
 from sparring.evaluation.certified import bounds, graph, smoothing
 from sparring.threats import L1, L2, Linf
 from tests.oracles import Linear, Net, gain_in_linf_and_box
@@ -321,3 +321,21 @@ def test_certificates_stand_at_their_radii() -> None:
         certified.ready(model, x, levels[3:], methods=("ibp",))
     with pytest.raises(ValueError, match="did you mean 'ibp'"):
         certified.ready(model, x, levels, methods=("ipb",))
+
+
+def test_an_evaluation_draws_the_bound_beside_the_attack():
+    """One method by its name alone; what is proven was not broken."""
+    x = torch.rand(30, 6, generator=torch.Generator().manual_seed(0))
+    model = Net(6, 3, scale=2.0)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    with pytest.raises(ValueError, match="did you mean 'ibp'"):
+        evaluate(model, (x, y), "Linf", "quick", eps=0.01, certify="ipb", progress=False)
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        y = linear(x).argmax(1)
+    result = evaluate(linear, (x, y), "Linf", "quick", eps=0.01, certify="ibp", progress=False)
+    (row,) = result.by_eps
+    assert row.certified
+    assert 0 < row.certified[0].accuracy <= row.robust.accuracy
