@@ -254,7 +254,9 @@ def trained(recipe: str) -> Path:
 def main() -> None:
     """Compare on trained runs, and on the shape of a CIFAR ResNet-18."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders; none: one of digits is made")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, help="run folders; none: one of digits is made"
+    )
     parser.add_argument("--data", default="mnist", help="what the runs were trained on")
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--n", type=int, default=100)
