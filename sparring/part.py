@@ -37,6 +37,15 @@ class Part(nn.Module):
         names = inspect.signature(type(self).__init__).parameters
         return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
 
+    def table(self) -> dict[str, Any]:
+        """The name and the configuration, nested parts as tables: what a recipe or a result says.
+
+        >>> Part().table()
+        {'name': 'Part'}
+        """
+        config = {n: v.table() if isinstance(v, Part) else v for n, v in self.config().items()}
+        return {"name": type(self).__name__, **config}
+
     def extra_repr(self) -> str:
         return ", ".join(
             f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module)

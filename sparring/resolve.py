@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from . import data, models
 from .evaluation import SUITES
 from .objective import Objective
 from .part import nearest, require
-from .schema import Table, check, complete, foreign, named
+from .schema import Table, check, complete, foreign, named, pieces
 from .training import Trainer
 from .training import optimizer as optimizers
 from .training.schedule import SCHEDULES
@@ -174,7 +175,8 @@ def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
 
 
 def _evaluation(table: Table, trained: Table | None, trust: bool) -> Table:
-    """`[evaluation]`; threat (at its largest eps) and eps are those trained against if omitted."""
+    """`[evaluation]`; threat (at its largest eps) and eps are those trained against if omitted;
+    no eps without a radius, or with an endless one."""
     found = check(_measured, table, "evaluation", without=())
     threat = found.pop("threat", _afresh(trained))
     radii = found.pop("eps", [])
@@ -185,18 +187,31 @@ def _evaluation(table: Table, trained: Table | None, trust: bool) -> Table:
     if threat is None:
         return found
     threat = {"name": threat} if isinstance(threat, str) else threat
-    threat = complete(
-        "threat",
-        {**threat, **({"eps": max(radii)} if radii else {})},
-        "evaluation.threat",
-        trust=trust,
-    )
-    radii = radii or [threat[key] for key in ("eps",) if key in threat]
-    return {**found, "threat": threat, "eps": radii}
+    threat = _at(threat, max(radii)) if radii else threat
+    threat = complete("threat", threat, "evaluation.threat", trust=trust)
+    return {**found, "threat": threat, "eps": radii or _radii(threat)}
+
+
+def _at(threat: Mapping[str, Any], eps: float) -> Table:
+    """The threat at a radius; of a threat around another, the inner one."""
+    inner = threat.get("of")
+    if inner is None:
+        return {**threat, "eps": eps}
+    inner = {"name": inner} if isinstance(inner, str) else inner
+    return {**threat, "of": _at(inner, eps) if isinstance(inner, Mapping) else inner}
+
+
+def _radii(threat: Table) -> list[float]:
+    """The radius of a complete threat, where it has one."""
+    if isinstance(threat.get("of"), Mapping):
+        return _radii(threat["of"])
+    return [threat["eps"]] if math.isfinite(threat.get("eps", math.inf)) else []
 
 
 def _afresh(threat: Table | None) -> Table | None:
-    """The threat trained against, but searched from its usual start."""
-    return (
-        None if threat is None else {key: value for key, value in threat.items() if key != "init"}
-    )
+    """The threat trained against, but searched from its usual start, and to inputs only."""
+    if not isinstance(threat, Mapping):
+        return threat
+    if getattr(pieces("threat").get(threat["name"]), "labels", False):
+        return _afresh(threat["of"])
+    return {k: _afresh(v) if k == "of" else v for k, v in threat.items() if k != "init"}

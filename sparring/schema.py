@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -32,13 +32,14 @@ ROOMS = {
     "augment": (data, data.Augment),
 }
 GIVEN = ("self", "threat", "shape", "classes")
+PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments
 
 
 def pieces(room: str) -> dict[str, Maker]:
     """The public pieces of a room by name: classes that no other inherits, and functions.
 
     >>> list(pieces("threat"))
-    ['Box', 'L0', 'L1', 'L2', 'Linf']
+    ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'SoftLinf', 'Transport']
     """
     module, base = ROOMS[room]
     public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
@@ -91,7 +92,8 @@ def foreign(name: str, path: str, *, trust: bool) -> Maker:
 def complete(room: str, table: object, path: str, *, trust: bool = False) -> Table:
     """A piece's table, checked and with every default: `"MART"` or `{name = "MART", beta = 5}`.
 
-    A room with one piece only needs no name.
+    A room with one piece only needs no name. An argument that is a piece itself is a table in it,
+    `{name = "Only", of = {name = "Linf", eps = 0.1}, classes = [1]}`, with its own dotted path.
     """
     known = list(pieces(room))
     table = {"name": table} if isinstance(table, str) else table
@@ -99,7 +101,9 @@ def complete(room: str, table: object, path: str, *, trust: bool = False) -> Tab
         said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
         raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
     table = {"name": known[0], **table}
-    return named(maker(room, table["name"], path, trust=trust), table, path)
+    call = maker(room, table["name"], path, trust=trust)
+    found = named(call, table, path, without=PIECE_GIVEN)
+    return found | _inner(call, found, lambda r, t, p: complete(r, t, p, trust=trust), path)
 
 
 def named(
@@ -124,9 +128,46 @@ def make(room: str, table: Table, path: str, *, trust: bool = False, **given: An
     Raises:
         ValueError: what the constructor says of a number out of range, with its path.
     """
+    call = maker(room, table["name"], path, trust=trust)
+
+    def one(room: str, inner: Table, at: str) -> Any:
+        takes = arguments(maker(room, inner["name"], at, trust=trust), without=())
+        own = {key: value for key, value in given.items() if key in takes}
+        return make(room, inner, at, trust=trust, **own)
+
     values = {key: value for key, value in table.items() if key != "name"}
+    values |= _inner(call, values, one, path)
     with located(path):
-        return maker(room, table["name"], path, trust=trust)(**values, **given)
+        return call(**values, **given)
+
+
+def _inner(
+    make: Maker, values: Table, of: Callable[[str, Any, str], Any], path: str
+) -> dict[str, Any]:
+    """`of(room, table, path)` of the arguments that are pieces, alone or in a list."""
+    found = {}
+    for name, parameter in arguments(make, without=PIECE_GIVEN).items():
+        room = _room(parameter.annotation)
+        if room is None or name not in values:
+            continue
+        value, at = values[name], f"{path}.{name}"
+        if isinstance(value, list) and _in_list(parameter.annotation):
+            found[name] = [of(room, t, f"{at}.{k}") for k, t in enumerate(value)]
+        else:
+            found[name] = of(room, value, at)
+    return found
+
+
+def _room(kind: Any) -> str | None:
+    """The room whose base class an annotation names: "attack" for `Attack | None`."""
+    return next((r for r, (_, base) in ROOMS.items() if base in _classes(kind)), None)
+
+
+def _in_list(kind: Any) -> bool:
+    """Whether an annotation allows several: `Sequence[Attack]`, alone or beside another."""
+    origin = typing.get_origin(kind)
+    several = inspect.isclass(origin) and issubclass(origin, Sequence)
+    return several or any(_in_list(k) for k in typing.get_args(kind))
 
 
 class located:

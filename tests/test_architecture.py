@@ -40,7 +40,7 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
     "objective": {"threats.base", "attacks.base", "methods.base", "risks.base"},
     "training": {"attacks.base", "objective", "data", "weights", "sparring"},
     "evaluation": {"threats", "attacks", "data", "sparring"},
-    "reporting": {"evaluation.result", "evaluation.compare"},
+    "reporting": {"evaluation.result", "evaluation.compare", "evaluation.detection"},
     **{name: {*FIVE, *LIBRARY, *WHOLE, "sparring"} for name in WHOLE},
     "cli": {*WHOLE, "training", "evaluation", "reporting", "sparring"},
     "sparring": WHOLE,

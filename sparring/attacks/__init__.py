@@ -2,11 +2,13 @@
 
 from .apgd import APGD, APGDT
 from .base import Attack, Maximizer
+from .bits import BCA, BGA, DFGSM, RFGSM, Grosse
 from .cw import CW
 from .deepfool import DeepFool
 from .ead import EAD
 from .fab import FAB
 from .free import Free
+from .greedy import BitSearch
 from .hopskipjump import HopSkipJump
 from .jsma import JSMA
 from .momentum import MIFGSM
@@ -20,8 +22,11 @@ from .transfer import Transfer
 __all__ = [
     "APGD",
     "APGDT",
+    "BCA",
+    "BGA",
     "BIM",
     "CW",
+    "DFGSM",
     "EAD",
     "FAB",
     "FGSM",
@@ -30,10 +35,13 @@ __all__ = [
     "MIFGSM",
     "NES",
     "PGD",
+    "RFGSM",
     "SPSA",
     "Attack",
+    "BitSearch",
     "DeepFool",
     "Free",
+    "Grosse",
     "HopSkipJump",
     "Maximizer",
     "Noise",

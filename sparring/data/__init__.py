@@ -3,6 +3,7 @@
 from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
 from .loader import Loader
 from .named import names
+from .packed import Packed
 from .source import Source, load
 from .split import Split
 from .stream import Stream, from_torch, streamed
@@ -14,6 +15,7 @@ __all__ = [
     "Flip",
     "Loader",
     "Noise",
+    "Packed",
     "Shift",
     "Source",
     "Split",

@@ -90,8 +90,9 @@ def _retrieve(name: str, remote: Remote, place: Path, remotes: Sequence[Remote])
             f"the download was damaged, or the file changed ({failures[-1]})"
         )
     files = "".join(f"\n  {r.file}  ({r.checksum})" for r in remotes)
+    why = failures[-1] if failures else "no address is known that offers these files"
     raise FileNotFoundError(
-        f"data set {name!r} is not on this machine and can't be downloaded ({failures[-1]}).\n"
+        f"data set {name!r} is not on this machine and can't be downloaded ({why}).\n"
         f"Put these files into {place},\nor into {name}/ in a folder named by SPARRING_DATA:{files}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,8 @@ def read(path: Path, label: str | None = None) -> Raw:
         raise FileNotFoundError(f"no file or folder {path}")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind == ".csv" and path.is_file():
-        x, y, names = readers.csv(path, label)
-        return Raw((x, y), classes=names)
+        x, y, names, features = readers.csv(path, label)
+        return Raw((x, y), classes=names, features=features or None)
     require(label is None, "label", label, "omitted: only a csv has a label column to name")
     if path.is_dir():
         return next((raw for read in LAYOUTS if (raw := read(path, {}))), None) or pictures(path)
@@ -57,10 +58,11 @@ def pictures(path: Path) -> Raw:
 
 
 def arrays(path: Path) -> Raw:
-    """An npz of `x_train, y_train`, perhaps `x_test, y_test` and `x_val, y_val`, or of `x, y`."""
+    """An npz of `x_train, y_train`, perhaps `x_test, y_test` and `x_val, y_val`, or of `x, y`; also
+    `class_names`, `feature_names`, and the mask `mutable`."""
     held = readers.npz(path)
     ends = {"train": ("_train", ""), "test": ("_test",), "val": ("_val",)}
-    found = {}
+    found: dict[str, Any] = {}
     for part, spellings in ends.items():
         for end in spellings:
             if part not in found and {f"x{end}", f"y{end}"} & set(held):
@@ -70,8 +72,16 @@ def arrays(path: Path) -> Raw:
     if "train" not in found:
         there = ", ".join(held) or "nothing"
         raise ValueError(f"{path.name} holds {there}; it needs x_train and y_train, or x and y")
-    names = [str(n) for n in held["class_names"]] if "class_names" in held else None
-    return Raw(classes=names, **found)
+    words = {
+        key: [str(n) for n in held[key]] for key in ("class_names", "feature_names") if key in held
+    }
+    mutable = held["mutable"].reshape(-1).tolist() if "mutable" in held else None
+    return Raw(
+        **found,
+        classes=words.get("class_names"),
+        features=words.get("feature_names"),
+        mutable=mutable,
+    )
 
 
 def _channels(x: np.ndarray) -> np.ndarray:

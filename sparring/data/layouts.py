@@ -13,12 +13,25 @@ from .readers import Arrays
 
 
 class Raw(NamedTuple):
-    """What a reader found: train, and where the files have them, test, validation, class names."""
+    """What a reader found: train, and where the files have them, test, validation, class names.
+
+    Arguments:
+        features: a name a feature.
+        mutable: zeros and ones, the features an attacker can change.
+        unique: whether repeated rows are to be dropped before the set is split.
+        shares: of all labeled rows, to test and to validate on, where the files say nothing.
+        notes: what a reader had to leave out, in words.
+    """
 
     train: Arrays
     test: Arrays | None = None
     val: Arrays | None = None
     classes: list[str] | None = None
+    features: list[str] | None = None
+    mutable: list[int] | None = None
+    unique: bool = False
+    shares: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
 
 Checks = Mapping[str, str]

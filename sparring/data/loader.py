@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ..batch import Batch
 from ..part import require
 from .augment import Augment
 from .split import Split
-from .stream import Sample, Stream
+from .stream import Stream
 
 
 class Loader:
@@ -61,12 +62,13 @@ class Loader:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from any number; the same for the same number."""
         draw = self._generator(number, 1, self.device)
-        for x, y, index in self._samples(number):
+        for x, y, index, weight in self._samples(number):
             for piece in self.augment:
                 x = piece(x, draw)
-            yield Batch(x, y, index=index)
+            batch = Batch(x, y, index=index)
+            yield batch if weight is None else replace(batch, weight=weight)
 
-    def _samples(self, number: int) -> Iterator[Sample]:
+    def _samples(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         n, split = len(self.split), self.split
         shuffled = self.shuffle and not (isinstance(split, Stream) and split.in_turn)
         draw = self._generator(number, 0, "cpu")
@@ -74,10 +76,11 @@ class Loader:
         if isinstance(split, Stream):
             for sample in split.read(self._plan(order), seed=draw.initial_seed()):
                 x, y, rows = (t.to(self.device) for t in sample)
-                yield x, y, rows
+                yield x, y, rows, None
         else:
             for rows in self._plan(order.to(self.device)):
-                yield split.float(rows), split.y[rows], split.index[rows]
+                weight = None if split.weight is None else split.weight[rows]
+                yield split.float(rows), split.y[rows], split.index[rows], weight
 
     def _plan(self, order: Tensor) -> list[Tensor]:
         """This rank's rows of every joint batch."""

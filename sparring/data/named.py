@@ -12,6 +12,7 @@ from . import fetch, layouts
 from .fetch import Remote
 from .layouts import IDX, Layout, Raw
 from .readers import needs
+from .tables import Flags
 
 DIGITS = tuple(str(k) for k in range(10))
 CLOTHES = (
@@ -165,20 +166,65 @@ SVHN = Known(
     tuple(Remote(f, s, (f"http://ufldl.stanford.edu/housenumbers/{f}",)) for f, s in _SVHN.items()),
     _SVHN,
 )
+BENIGN = ("benign", "malware")
+
+
+def _malware(file: str, packed: str, plain: str, **labels: int) -> Known:
+    """A csv of bits that nobody offers for download in this form; the checksum read is the csv's.
+
+    Arguments:
+        packed, plain: sha256 of the `.gz`, and of the csv in it.
+    """
+    return Known(
+        (Flags(file, labels or {"0": 0, "1": 1}),),
+        (Remote(f"{file}.gz", f"sha256:{packed}", ()),),
+        {file: f"sha256:{plain}"},
+        inner=("malware", "."),
+        classes=BENIGN,
+    )
+
+
+MALWARE = {
+    "drebin215": _malware(
+        "drebin215.csv",
+        "d4078b948f9393990990fa2852ef2ead6cdc99c7db42268b39242fd318b4028f",
+        "710f2c11b0cad04c36f56dd16398127feb697fd99e8efa7f75890b792fba3ad5",
+        B=0,
+        S=1,
+    ),
+    "defensedroid-prs": _malware(
+        "defensedroid_prs.csv",
+        "ef6580116b3a6013533536a6642196731ff7431b03f73230c36c3c7b77a454a0",
+        "083bf4f4a088005e63f5ea3cebe25477a85a14a0d84878b47a48f80ab5139ba9",
+    ),
+    "defensedroid-api": _malware(
+        "defensedroid_apicalls_binary.csv",
+        "6e5af70a6a7d460ef9dcbc423560452f661ba734069b61979a896dfce9a25729",
+        "a9daa29fd1923fe5139650767437bcfa8fbd902afdf60913db841ddc51ba069a",
+    ),
+    "tuandromd": _malware(
+        "tuandromd.csv",
+        "b83db4f4876cbbeb561d077d8e15018836aa03a1dd262bdb81c03a5a7b3d09d9",
+        "bdffbfcbf8ac4bf00262c09962b5c4ad3ed6ae7c50fb29fb348cc1e8c38861a2",
+        goodware=0,
+        malware=1,
+    ),
+}
 FETCHED = {
     "mnist": MNIST,
     "fashion-mnist": FASHION,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "svhn": SVHN,
+    **MALWARE,
 }
 
 
 def names() -> list[str]:
     """The data sets known by name.
 
-    >>> names()
-    ['cifar10', 'cifar100', 'digits', 'fashion-mnist', 'mnist', 'svhn']
+    >>> names()[:5]
+    ['cifar10', 'cifar100', 'defensedroid-api', 'defensedroid-prs', 'digits']
     """
     return sorted([*FETCHED, "digits"])
 

@@ -115,8 +115,10 @@ def encode(labels: list[str]) -> tuple[np.ndarray, list[str]]:
     return np.array([place[label] for label in labels], dtype=np.int64), names
 
 
-def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A csv or csv.gz: features as float32 `(n, d)`, labels, class names.
+def csv(
+    path: Path, label: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """A csv or csv.gz: features as float32 `(n, d)`, labels, class names, feature names.
 
     Arguments:
         label: the column of labels by its name in the header, the last one when omitted. A first
@@ -151,7 +153,7 @@ def csv(path: Path, label: str | None = None) -> tuple[np.ndarray, np.ndarray, l
         raise ValueError(
             f"{path.name}, below its header: a feature is no number: {error}"
         ) from None
-    return x, *encode(labels)
+    return x, *encode(labels), [header[k] for k in features] if header else []
 
 
 def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..part import require
+from .packed import Packed
 
 Bounds = tuple[float, float]
+Inputs = Tensor | Packed
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one split, stored as they came: `uint8` stays `uint8` until the batch.
+    """Samples of one split, stored as they came: `uint8` stays `uint8`, bits packed, until the
+    batch.
 
     Arguments:
-        x: `(n, *d)`, uint8 (read as value/255) or float32 in the source's bounds.
+        x: `(n, *d)`, uint8 (read as value/255), float32 in the source's bounds, or packed bits.
         y: `(n,)` int64; -1 is unlabeled.
-        index: row of each sample in its file `(n,)`; 0..n-1 when omitted.
+        index: row of each sample in what was read `(n,)`; 0..n-1 when omitted.
+        weight: base measure `(n,)` float32, every sample's `Batch.weight`; ones when omitted.
 
     >>> split = Split(torch.tensor([[0], [255]], dtype=torch.uint8), torch.tensor([0, 1]))
     >>> split.float(), split.subset(1).y.shape
     (tensor([[0.], [1.]]), torch.Size([1]))
     """
 
-    x: Tensor
+    x: Inputs
     y: Tensor
     index: Tensor = None  # type: ignore[assignment]
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.index is None:
@@ -41,11 +47,13 @@ class Split:
 
     def to(self, device: str | torch.device) -> Split:
         """The same samples on a device."""
-        return Split(self.x.to(device), self.y.to(device), self.index.to(device))
+        weight = None if self.weight is None else self.weight.to(device)
+        return Split(self.x.to(device), self.y.to(device), self.index.to(device), weight)
 
     def take(self, rows: slice | Tensor) -> Split:
         """Some of the rows."""
-        return Split(self.x[rows], self.y[rows], self.index[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Split(self.x[rows], self.y[rows], self.index[rows], weight)
 
     def subset(self, n: int, seed: int = 0) -> Split:
         """`n` rows (all, if there are fewer) drawn by the seed, in their old order."""
@@ -58,16 +66,18 @@ class Split:
         return unit(self.x if rows is None else self.x[rows])
 
 
-def unit(x: Tensor) -> Tensor:
-    """float32 of stored inputs: uint8 as value/255, floats as they are."""
+def unit(x: Inputs) -> Tensor:
+    """float32 of stored inputs: uint8 as value/255, bits as 0 and 1, floats as they are."""
+    if isinstance(x, Packed):
+        return x.float()
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
 
 
-def check(what: str, x: Tensor, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)) -> None:
+def check(what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)) -> None:
     """Raise a clear `ValueError` unless these are labeled samples inside the bounds."""
     if len(x) != len(y):
         raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
-    if len(x) == 0 or x.numel() == 0:
+    if math.prod(x.shape) == 0:
         raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
     if int(y.min()) < -1 or int(y.max()) >= classes:
         raise ValueError(
@@ -75,6 +85,9 @@ def check(what: str, x: Tensor, y: Tensor, classes: int, bounds: Bounds = (0.0, 
             f"must be 0 to {classes - 1}, or -1 for unlabeled"
         )
     low, high = bounds
+    if isinstance(x, Packed):
+        require(low <= 0 and high >= 1, "bounds", bounds, "around 0 and 1: these features are bits")
+        return
     if x.dtype == torch.uint8:
         require(bounds == (0, 1), "bounds", bounds, "(0, 1): uint8 inputs are read as value/255")
         return
@@ -92,11 +105,13 @@ def check(what: str, x: Tensor, y: Tensor, classes: int, bounds: Bounds = (0.0, 
         )
 
 
-def fingerprint(*tensors: Tensor) -> str:
+def fingerprint(*tensors: Inputs) -> str:
     """sha256 over shapes, types and bytes."""
     digest = hashlib.sha256()
     for t in tensors:
-        digest.update(f"{tuple(t.shape)} {t.dtype} ".encode())
+        kind = "bits" if isinstance(t, Packed) else t.dtype
+        digest.update(f"{tuple(t.shape)} {kind} ".encode())
+        t = t.bits if isinstance(t, Packed) else t
         digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

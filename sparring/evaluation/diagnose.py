@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import losses, probe
-from ..attacks import PGD, Noise
+from ..attacks import PGD, BitSearch, Noise
 from ..attacks.base import Attack
 from ..batch import Batch
 from ..threats.base import Threat
@@ -48,6 +48,7 @@ def of_leaking(model: Model, threat: Threat, x: Tensor, y: Tensor) -> dict[str, 
         return {}
     batch, length = Batch(x, y), getattr(threat, "eps", threat.high - threat.low)
     z = threat.project(threat.step(x, grad.nan_to_num(), length, batch), batch)
+    z = threat.snap(z, batch)
     before, after = (logits(model, p).argmax(1) == y for p in (x, z))
     return {"label leaking": (after.float().mean() - before.float().mean()).item()}
 
@@ -73,8 +74,8 @@ def of_gradients(
         return found
     attacks = (
         Noise(threat, draws=10, seed=seed),
-        PGD(threat, steps=1, random_start=False),
-        PGD(threat, steps=10, seed=seed),
+        _climb(threat, 1, random_start=False),
+        _climb(threat, 10, seed=seed),
     )
     few = slice(min(FEW, batch))
     noise, one, many = (torch.cat([_broken(model, a, *p) for p in parts]) for a in attacks)
@@ -93,7 +94,7 @@ def _of_scale(
     """What PGD-10 gains when the logits are divided by their mean gap of first and second."""
     top = torch.cat([logits(model, x).nan_to_num().topk(2, 1).values for x, _ in parts])
     gap = (top[:, 0] - top[:, 1]).mean().clamp_min(1e-30)
-    attack = PGD(threat, steps=10, seed=seed)
+    attack = _climb(threat, 10, seed=seed)
     gained = []
     for x, y in parts:
         attack.reseed(seed)
@@ -106,7 +107,7 @@ def _of_scale(
 
 def _of_steps(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -> dict[str, float]:
     """What 100 steps break and 20 do not."""
-    few, many = (_broken(model, PGD(threat, steps=s, seed=seed), x, y) for s in (20, 100))
+    few, many = (_broken(model, _climb(threat, s, seed=seed), x, y) for s in (20, 100))
     return {"more steps still gain": (many & ~few).float().mean().item()}
 
 
@@ -139,13 +140,20 @@ class _Scaled(nn.Module):
         return self.model(x) / self.gap
 
 
+def _climb(threat: Threat, steps: int, *, seed: int = 0, random_start: bool = True) -> Attack:
+    """So many gradient steps that end where the threat allows: PGD, or local search on bits."""
+    if threat.binary:
+        return BitSearch(threat, steps=steps, restarts=1, targets=0, tries=0, seed=seed)
+    return PGD(threat, steps=steps, random_start=random_start, seed=seed)
+
+
 def _broken(model: Model, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
     return _wrong(model, attack.threat, attack(model, x, y), x, y)
 
 
 def _wrong(model: Model, threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Where a point is allowed and the model gets it wrong `(b,)`."""
-    found = judge(model, threat, x_adv, x, y, who="probe")
+    found = judge(model, threat, threat.snap(x_adv, Batch(x, y)), x, y, who="probe")
     return found.allowed & (found.prediction != y)
 
 

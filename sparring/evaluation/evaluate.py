@@ -17,7 +17,7 @@ from .. import dist, memory, probe
 from ..data import Source, Split
 from ..part import require
 from ..threats.base import Threat
-from . import certified, checks, diagnose, level, provenance, suites
+from . import certified, checks, detection, diagnose, level, provenance, scores, suites
 from .budget import Budget
 from .display import Display
 from .guard import Model
@@ -116,7 +116,7 @@ def evaluate(
         "data": provenance.of_tensors(given.rows.x, given.rows.y),
         "threat": [_described(one) for _, one in levels],
         "suite": [chosen.name, chosen.version, chosen.labels],
-        "run": [batch, precision, cascade, seed, str(place), provenance.versions()],
+        "run": [batch, precision, cascade, seed, str(place), provenance.versions(), "scores"],
     }
     state = Partial(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)
@@ -149,6 +149,21 @@ def evaluate(
     early = _early(tables, budget)
     verdict, reasons = checks.verdict(found, gradient_free=chosen.gradient_free, early=early)
     count = int(level.worst(tables).sum())
+    class_names = given.class_names or [str(k) for k in range(session.classes)]
+    source = data if isinstance(data, Source) else None
+    arrays = level.arrays(session, tables) | scores.arrays(session, tables)
+    rates = detection.detection(
+        session.y,
+        session.clean,
+        arrays["adv_pred"],
+        class_names=class_names,
+        clean_score=arrays.get("clean_score"),
+        adv_score=arrays.get("adv_score"),
+        flips=arrays.get("flips"),
+        added=scores.added(
+            session, tables, arrays["adv_pred"], source.feature_names if source else None
+        ),
+    )
     result = Result(
         name=name,
         recipe=dict(recipe or {}),
@@ -171,11 +186,13 @@ def evaluate(
         precision=precision,
         device=provenance.machine(place),
         seconds=time.perf_counter() - begun + session.earlier,
-        class_names=given.class_names or [str(k) for k in range(session.classes)],
+        class_names=class_names,
         verdict=verdict,
         reasons=reasons,
         early=early,
-        arrays=level.arrays(session, tables),
+        detection=rates,
+        notes=list(source.notes) if source else [],
+        arrays=arrays,
     )
     if out is not None and dist.rank() == 0:
         result.save(out)
@@ -232,7 +249,7 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
 
 
 def _described(threat: Threat) -> dict[str, Any]:
-    return {"name": type(threat).__name__, **threat.config()}
+    return threat.table()
 
 
 def _dataset(recipe: Mapping[str, Any] | None) -> str:

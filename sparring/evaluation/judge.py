@@ -46,9 +46,11 @@ def predict(model: Model, x: Tensor) -> Tensor:
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Which points the threat allows `(b,)`: finite, in the box, within eps, kept by projecting.
+    """Which points the threat allows `(b,)`: finite, in the box, within eps, kept by projecting and
+    by snapping.
 
-    d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low).
+    d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low),
+    snap(x') = x': bits have no rounding to forgive.
 
     >>> from sparring.threats import Linf
     >>> x = torch.full((3, 1), 0.5)
@@ -63,8 +65,10 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     eps = getattr(threat, "eps", None)
     if eps is not None:
         ok = ok & (threat.distance(point, x) <= eps * (1 + OUTSIDE) + SLACK)
-    moved = (threat.project(point, Batch(x, y)) - point).abs().flatten(1).amax(1)
-    return ok & (moved <= OUTSIDE * (threat.high - threat.low))
+    batch = Batch(x, y)
+    moved = (threat.project(point, batch) - point).abs().flatten(1).amax(1)
+    snapped = (threat.snap(point, batch) == point).flatten(1).all(1)
+    return ok & snapped & (moved <= OUTSIDE * (threat.high - threat.low))
 
 
 class Verdict(NamedTuple):

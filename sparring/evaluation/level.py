@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ def attack(
         key: names the radius in the state that is kept.
     """
     eps = getattr(threat, "eps", None)
+    eps = None if eps == math.inf else eps
     level = Level(threat, eps, session.right.copy(), [], [])
     for place, (label, make, kind, _) in enumerate(suite.against(threat)):
         rows = np.flatnonzero(level.stands if cascade else session.right)

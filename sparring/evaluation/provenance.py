@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..data import Packed
 from .guard import Model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,12 +78,12 @@ def of_model(model: Model) -> str:
     return digest.hexdigest()
 
 
-def of_tensors(*tensors: Tensor) -> str:
+def of_tensors(*tensors: Tensor | Packed) -> str:
     """sha256 over shapes, dtypes and bytes."""
     digest = hashlib.sha256()
     for t in tensors:
-        digest.update(_said(t).encode())
-        digest.update(_bytes(t))
+        digest.update(f"bits{t.shape}".encode() if isinstance(t, Packed) else _said(t).encode())
+        digest.update(_bytes(t.bits if isinstance(t, Packed) else t))
     return digest.hexdigest()
 
 

@@ -18,40 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .detection import Detection
+from .interval import Interval
+from .interval import wilson as wilson
+
 SCHEMA = 1
-Z95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An accuracy with its 95 % interval, as shares in [0, 1]."""
-
-    accuracy: float
-    low: float
-    high: float
-
-
-def wilson(k: int, n: int) -> Interval:
-    """The Wilson score interval of k successes in n trials, at 95 %.
-
-    (k + z²/2 ± z·√(k(n−k)/n + z²/4)) / (n + z²) with z = 1.96.
-
-    Source: Wilson 1927.
-
-    >>> wilson(950, 1000)
-    Interval(accuracy=0.95, low=0.9346..., high=0.9618...)
-    >>> wilson(0, 5).low, wilson(5, 5).high
-    (0.0, 1.0)
-    """
-    if not 0 <= k <= n or n == 0:
-        raise ValueError(
-            f"k = {k}, n = {n} is not allowed: there must be n ≥ 1 trials and 0 ≤ k ≤ n successes"
-        )
-    z2 = Z95 * Z95
-    half = Z95 * math.sqrt(k * (n - k) / n + z2 / 4)
-    low = 0.0 if k == 0 else (k + z2 / 2 - half) / (n + z2)
-    high = 1.0 if k == n else (k + z2 / 2 + half) / (n + z2)
-    return Interval(k / n, low, high)
 
 
 @dataclass(frozen=True)
@@ -150,7 +121,11 @@ class Result:
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
             radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
             (k, *d), show_y, show_clean, show_adv` of the first ≤ 16 samples right unattacked. Saved
-            in `.npz`; `arrays_sha256` ties the two files.
+            in `.npz`; `arrays_sha256` ties the two files. With two classes also `clean_score,
+            adv_score`, the logit of class 1 minus that of class 0, clean and at the worst of the
+            judged points; with bits `flips`, the fewest that broke a sample, else -1.
+        detection: error rates of a detector, None where it was not computed.
+        notes: what the data set says of itself.
     """
 
     name: str
@@ -178,6 +153,8 @@ class Result:
     verdict: str = ""
     reasons: list[str] = field(default_factory=list)
     early: str = ""
+    detection: Detection | None = None
+    notes: list[str] = field(default_factory=list)
     schema: int = SCHEMA
     arrays_sha256: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)

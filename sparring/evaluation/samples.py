@@ -76,7 +76,8 @@ Level = tuple[float | None, Threat]
 
 
 def radii(threat: Threats, eps: Radii, bounds: tuple[float, float] | None) -> list[Level]:
-    """The threat at each radius, rising, norm by norm; without a radius once, as (None, threat).
+    """The threat at each radius, rising, norm by norm; without a radius, or with an endless one, as
+    (None, threat).
 
     Arguments:
         threat: a norm's name, then in the data's bounds, or a threat; several of them; or a table
@@ -99,13 +100,13 @@ def radii(threat: Threats, eps: Radii, bounds: tuple[float, float] | None) -> li
 
 def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None) -> list[Level]:
     asked = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
+    flips = isinstance(threat, Threat) and threat.binary
     if asked is not None:
-        require(
-            asked and all(e >= 0 and math.isfinite(e) for e in asked),
-            "eps",
-            eps,
-            "one or more radii ≥ 0",
+        ok = (
+            e >= 0 and (e == math.inf or e.is_integer() if flips else e < math.inf) for e in asked
         )
+        allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
+        require(asked and all(ok), "eps", eps, allowed)
     if isinstance(threat, str):
         if threat not in NORMS:
             raise ValueError(nearest("threat", threat, NORMS))
@@ -116,7 +117,8 @@ def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None)
     if own is None:
         require(asked is None, "eps", eps, f"left out: {type(threat).__name__} has no radius")
         return [(None, threat)]
-    return [(e, _at(threat, e)) for e in ([float(own)] if asked is None else asked)]
+    found = [float(own)] if asked is None else asked
+    return [(e if e < math.inf else None, _at(threat, e)) for e in found]
 
 
 def reachable(levels: Sequence[Level], shape: Sequence[int]) -> None:

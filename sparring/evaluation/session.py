@@ -20,7 +20,7 @@ from ..threats.base import Threat
 from .budget import Budget, Spent
 from .display import Display
 from .guard import Guard, Model, labels
-from .judge import judge, predict
+from .judge import judge, logits, predict
 from .partial import Partial, Record
 
 SHOWN = 16
@@ -37,6 +37,8 @@ class Attacked:
         counts: samples passed forward, backward, and asked about outside the box.
         kind: what the attack needs, as in `suites.Entry`.
         skipped: rows that a spent budget left out.
+        score: `(n,)` of two classes, on the judged points; the clean one where it was not run.
+        changed: `(n, ⌈d/8⌉)` packed bits, the features that a binary threat changed; else None.
         shown: judged points of the rows that are shown, by row.
     """
 
@@ -50,6 +52,8 @@ class Attacked:
     shown: dict[int, np.ndarray] = field(default_factory=dict)
     kind: str = "white"
     skipped: int = 0
+    score: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    changed: np.ndarray | None = None
 
 
 class Session:
@@ -57,7 +61,9 @@ class Session:
 
     Attributes:
         clean, right: `(n,)` predictions without attack, and where they are correct.
-        classes, least, most: k, and the range of the inputs. `begin` fills these five and `shown`.
+        classes, least, most: k, and the range of the inputs. `begin` fills these five, `shown` and
+            `score`.
+        score: `(n,)` of two classes, the logit of class 1 minus that of class 0; else NaN.
         shown: the first rows that are right.
         earlier: seconds that batches took in earlier sessions.
     """
@@ -81,6 +87,7 @@ class Session:
         self.y = rows.y.cpu().numpy()
         self.clean = np.full(len(rows), -1)
         self.right = np.zeros(len(rows), dtype=bool)
+        self.score = np.full(len(rows), np.nan)
         self.classes, self.least, self.most, self.earlier = 0, np.inf, -np.inf, 0.0
 
     def pick(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -144,6 +151,7 @@ class Session:
                 "clean": said,
                 "range": np.array([x.min().item(), x.max().item()]),
                 "k": np.array(guard.classes),
+                **_score(self.model, x, guard.classes),
             }
 
         self.display.begin("clean", len(self.y))
@@ -154,6 +162,7 @@ class Session:
                 max(self.most, record["range"][1]),
             )
             self.right[rows] = self.clean[rows] == self.y[rows]
+            self.score[rows] = record.get("score", np.nan)
             self.display.step(len(rows), int(self.right[rows].sum()))
         self.shown = np.flatnonzero(self.right)[:SHOWN]
 
@@ -177,6 +186,10 @@ class Session:
         done = Attacked(
             label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=0, kind=kind
         )
+        done.score = self.score.copy()
+        if threat.binary:
+            width = -(-int(np.prod(self.shape)) // 8)
+            done.changed = np.zeros((len(self.y), width), dtype=np.uint8)
         for part, record in self._each(key, rows, run, seed=seed):
             said, allowed = record["prediction"], record["allowed"]
             done.attacked += len(part)
@@ -185,6 +198,9 @@ class Session:
             done.infeasible += int((~allowed).sum())
             done.counts += record["counts"]
             done.seconds += float(record["seconds"])
+            done.score[part] = record.get("score", done.score[part])
+            if done.changed is not None:
+                done.changed[part] = record["changed"]
             done.shown |= dict(
                 zip(part[np.isin(part, self.shown)].tolist(), record["shown"], strict=True)
             )
@@ -229,12 +245,23 @@ class Session:
             )
         verdict = judge(self.model, threat, found, x, y, who=label)
         shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.place)
+        moved = (verdict.point != x).flatten(1).cpu().numpy() if threat.binary else None
         return {
             "prediction": verdict.prediction.cpu().numpy(),
             "allowed": verdict.allowed.cpu().numpy(),
             "counts": np.array([guard.forwards, guard.backwards, guard.strays]),
             "shown": verdict.point[shown].cpu().numpy(),
+            **_score(self.model, verdict.point, self.classes),
+            **({} if moved is None else {"changed": np.packbits(moved, axis=1)}),
         }
+
+
+def _score(model: Model, x: Tensor, classes: int | None) -> Record:
+    """The logit of class 1 minus that of class 0 `(b,)`, where there are no other classes."""
+    if classes != 2:
+        return {}
+    z = logits(model, x).double()
+    return {"score": (z[:, 1] - z[:, 0]).cpu().numpy()}
 
 
 def shrinking(run: Callable[[int], T], size: int) -> T:

@@ -14,7 +14,8 @@ from ..threats.base import Threat
 
 Make = Callable[[Threat], Attack]
 LP = (math.inf, 2, 1)
-ANY: tuple[float, ...] = ()
+BINARY = ("bits",)
+ANY: tuple[float | str, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -24,13 +25,20 @@ class Entry(NamedTuple):
         make: builds it for a threat.
         kind: what it needs: `"white"` gradients, `"black"` outputs only, `"transfer"` another
             model.
-        norms: the balls it knows, all threats where empty.
+        norms: the balls it knows, by their p, and `"bits"` if its points can be bits; where empty,
+            all threats but those of bits.
     """
 
     label: str
     make: Make
     kind: str = "white"
-    norms: tuple[float, ...] = ANY
+    norms: tuple[float | str, ...] = ANY
+
+    def knows(self, threat: Threat) -> bool:
+        """Whether it can be made for this threat."""
+        if threat.binary:
+            return "bits" in self.norms
+        return not self.norms or getattr(threat, "p", None) in self.norms
 
 
 @dataclass(frozen=True)
@@ -86,12 +94,12 @@ class Suite:
         Raises:
             ValueError: if there are none.
         """
-        p = getattr(threat, "p", None)
-        known = [e for e in self.entries if not e.norms or p in e.norms]
+        known = [entry for entry in self.entries if entry.knows(threat)]
         if not known:
+            fit = [s.name for s in SUITES.values() if any(e.knows(threat) for e in s.entries)]
             raise ValueError(
                 f"suite = {self.name!r} has no attack for {type(threat).__name__}: "
-                "take another suite, see: sparring list suites"
+                f"take {' or '.join(fit)}, see: sparring list suites"
             )
         return known
 
@@ -138,6 +146,14 @@ MINIMAL = (
     Entry("EAD", lambda t: a.EAD(t), norms=(1,)),
     Entry("JSMA", lambda t: a.JSMA(t), norms=(0,)),
 )
+BITS = (
+    Entry("dFGSM-50", lambda t: a.DFGSM(t), norms=BINARY),
+    Entry("rFGSM-50", lambda t: a.RFGSM(t), norms=BINARY),
+    Entry("BGA-50", lambda t: a.BGA(t), norms=BINARY),
+    Entry("BCA-50", lambda t: a.BCA(t), norms=BINARY),
+    Entry("Grosse-50", lambda t: a.Grosse(t), norms=BINARY),
+    Entry("BitSearch", lambda t: a.BitSearch(t), norms=BINARY),
+)
 
 SUITES = {
     s.name: s
@@ -148,7 +164,8 @@ SUITES = {
         Suite("autoattack-plus", 1, PLUS, cascade=True),
         Suite("autoattack-rand", 1, RAND, cascade=True),
         Suite("black-box", 1, BLACK, cascade=True),
-        Suite("all", 1, (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL, *BLACK), cascade=True),
+        Suite("bits", 1, BITS),
+        Suite("all", 1, (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL, *BITS, *BLACK), cascade=True),
     )
 }
 TRANSFER = "transfer"
@@ -161,17 +178,19 @@ def transfer(surrogate: Model) -> Suite:
         surrogate: inputs `(b, *d)` to logits `(b, k)`; best one trained on the same data.
     """
     made = (
-        ("PGD-40", lambda t: a.PGD(t, steps=40, size=_tenth(t))),
-        ("MI-FGSM", lambda t: a.MIFGSM(t, steps=20)),
-        ("PGD-40 margin", lambda t: a.PGD(t, steps=40, size=_tenth(t), loss="margin")),
+        Entry("PGD-40", lambda t: a.PGD(t, steps=40, size=_tenth(t))),
+        Entry("MI-FGSM", lambda t: a.MIFGSM(t, steps=20)),
+        Entry("PGD-40 margin", lambda t: a.PGD(t, steps=40, size=_tenth(t), loss="margin")),
+        Entry("BitSearch", lambda t: a.BitSearch(t), norms=BINARY),
     )
     entries = tuple(
         Entry(
-            f"{label} of the surrogate",
-            lambda t, make=make: a.Transfer(t, surrogate=surrogate, attack=make(t)),
+            f"{one.label} of the surrogate",
+            lambda t, make=one.make: a.Transfer(t, surrogate=surrogate, attack=make(t)),
             "transfer",
+            one.norms,
         )
-        for label, make in made
+        for one in made
     )
     return Suite(TRANSFER, 1, entries)
 

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..evaluation.detection import Roc, roc
 from ..evaluation.result import EpsRow, Result
 from . import words
 
@@ -80,7 +81,9 @@ def radii(results: Sequence[Result]) -> Figure:
                 rows = [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
                 if rows or len(names) == 1:
                     _accuracies(axes, r, rows, colour(k))
-            axes.set(xlabel=f"eps ({name}, input units)", ylabel="accuracy, %", ylim=(0, 102))
+            flips = any(words.threats([r]) == [name] and "flips" in r.arrays for r in results)
+            unit = "flips" if flips else "input units"
+            axes.set(xlabel=f"eps ({name}, {unit})", ylabel="accuracy, %", ylim=(0, 102))
             axes.set_xlim(left=0)
             if any(words.bound(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "--", color="#666666", label="certified, at least")
@@ -166,6 +169,65 @@ def confusion(r: Result) -> Figure | None:
                     axes.text(
                         j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone
                     )
+    return figure
+
+
+def detection(r: Result) -> Figure | None:
+    """ROC curves clean and under attack, the same with FPR in logarithm, and the FPRs at which
+    detectors are compared; None without scores of two classes."""
+    need, d = ("y", "clean_score", "adv_score"), r.detection
+    if d is None or not d.positive or not set(need) <= set(r.arrays):
+        return None
+    y, clean, attacked = (r.arrays[key] for key in need)
+    scores = (clean, np.where(y == 1, attacked, clean), attacked)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for k, (row, score) in enumerate(zip(d.rates, scores, strict=False)):
+            curve = _corners(roc(score, y))
+            area = "" if row.auc is None else f", AUC {100 * row.auc.accuracy:.1f}"
+            label = words.detection_name(d, row) + area
+            for axes in panels:
+                line = 100 * curve.fpr, 100 * curve.tpr
+                axes.plot(*line, ("-", "--", ":")[k], color=colour(k), lw=1.4, label=label)
+        least = min(50 / max(1, int((y == 0).sum())), *(50 * o.at for o in d.rates[0].tpr))
+        panels[1].set_xscale("log")
+        for axes, edge in zip(panels, (-1, least), strict=True):
+            axes.set(xlim=(edge, 101), ylim=(-1, 101))
+            axes.set(xlabel="false-positive rate, %", ylabel="true-positive rate, %")
+            for o in d.rates[0].tpr:
+                axes.axvline(100 * o.at, color="#999999", lw=0.8)
+        figure.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=3,
+            frameon=False,
+        )
+    return figure
+
+
+def _corners(curve: Roc) -> Roc:
+    """The curve without the points on a straight run along either axis."""
+    flat = [(v[1:-1] == v[:-2]) & (v[1:-1] == v[2:]) for v in (curve.fpr, curve.tpr)]
+    keep = np.concatenate([[True], ~(flat[0] | flat[1]), [True]])
+    return Roc(*(v[keep] for v in curve))
+
+
+def added(r: Result) -> Figure | None:
+    """The features that evasions add most often, as bars; None where none are known."""
+    if r.detection is None or not r.detection.added:
+        return None
+    used = r.detection.added[:15][::-1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.26 * len(used) + 0.8), layout="constrained")
+        axes = figure.subplots()
+        share = [100 * u.count / max(1, r.detection.evasions) for u in used]
+        axes.barh(range(len(used)), share, color=colour(1), height=0.7)
+        axes.set_yticks(range(len(used)), [words.short(u.name, 60) for u in used], fontsize=7)
+        for text in axes.get_yticklabels():
+            text.set_parse_math(False)  # a name may hold dollars
+        axes.set(xlabel="share of the evasions that add it, %", xlim=(0, 101))
+        axes.grid(axis="y", visible=False)
     return figure
 
 

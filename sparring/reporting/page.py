@@ -43,6 +43,7 @@ def page(results: Sequence[Result], path: str | Path, *, title: str | None = Non
         pairs=words.compared(results),
         doubted=[r.name for r in results if not words.trusted(r)],
         seeds=words.seeds(results),
+        detectors=words.detectors(results),
         summary=_summary(results),
         notes=_notes(results),
         radii=_safe(figures.svg(figures.radii(results), "accuracy against eps")),
@@ -159,6 +160,8 @@ def _section(r: Result, name: str) -> dict[str, Any]:
         "reasons": words.other_reasons(r),
         "quiet": [c for c in r.checks if not c.fired],
         "confusion": _figure(figures.confusion(r), "confusion matrices, clean and under attack"),
+        "detection": _figure(figures.detection(r), "ROC curves, clean and under attack"),
+        "added": _figure(figures.added(r), "features added most often"),
         "samples": None
         if samples is None
         else _safe(figures.png(samples, "clean, adversarial, difference")),

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..evaluation.detection import Detection
 from ..evaluation.result import EpsRow, Result
 from . import words
 
@@ -25,6 +26,9 @@ def table(results: Sequence[Result]) -> Group:
         parts.append(_pairs(pairs))
     if groups := words.seeds(results):
         parts.append(_seeds(groups))
+    if found := words.detectors(results):
+        parts.append(_detection(found))
+        parts += [_used(r, d) for r, d in found]
     several = len(words.threats(results)) > 1
     parts += [
         _attacks(r, row, name, several) for r in results for name, row in words.tops(r).items()
@@ -125,6 +129,30 @@ def _seeds(groups: Sequence[tuple[str, list[Result], str, str]]) -> Table:
     for name, runs, clean, robust in groups:
         out.add_row(Text(name), str(len(runs)), clean, robust)
     return out
+
+
+def _detection(found: Sequence[tuple[Result, Detection]]) -> Table:
+    """Error rates of detectors, clean and under attack."""
+    out = _titled(
+        "detection in % [95 % interval], at the largest radius",
+        *("result", "samples", *words.detection_heads(found[0][1])),
+        left=("result", "samples"),
+    )
+    for r, d in found:
+        for k, row in enumerate(d.rates):
+            name = Text("" if k else r.name)
+            out.add_row(name, Text(words.detection_name(d, row)), *words.detection_cells(row))
+        out.add_section()
+    return out
+
+
+def _used(r: Result, d: Detection) -> Text:
+    """Flips an evasion, and the features that were added most."""
+    line = Text(f"{r.name}: {words.flips(d)}")
+    if d.added:
+        most = ", ".join(f"{words.short(u.name)} ({u.count})" for u in d.added[:5])
+        line.append(f"; added most often: {most}")
+    return line
 
 
 def _verdict(r: Result) -> Group:

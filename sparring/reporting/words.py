@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..evaluation import compare
+from ..evaluation.detection import Detection, Operating, Rates
 from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Result
 
 MOST_PAIRS = 10  # with more results, each is compared with the best one only
@@ -170,6 +171,63 @@ def compared(results: Sequence[Result]) -> list[compare.Comparison]:
 def difference(c: compare.Comparison) -> str:
     """Its difference, in points."""
     return points(Interval(c.difference, c.low, c.high))
+
+
+def detectors(results: Sequence[Result]) -> list[tuple[Result, Detection]]:
+    """The results that are of a detector: two classes."""
+    return [(r, r.detection) for r in results if r.detection and r.detection.positive]
+
+
+def detection_heads(d: Detection) -> list[str]:
+    """What `detection_cells` are, in order.
+
+    >>> detection_heads(Detection("malware", []))
+    ['accuracy', 'FNR', 'FPR']
+    """
+    heads, first = ["accuracy", "FNR", "FPR"], d.rates[0] if d.rates else None
+    if first is not None and first.auc is not None:
+        heads += ["AUC", *(f"TPR at FPR {100 * o.at:g} %" for o in first.tpr)]
+    return heads
+
+
+def detection_cells(row: Rates) -> list[str]:
+    """The rates of a detector, each with its interval, in per cent, the AUC too."""
+    cells = [interval(i) for i in (row.accuracy, row.fnr, row.fpr)]
+    return cells + ([] if row.auc is None else [interval(row.auc), *map(_found, row.tpr)])
+
+
+def _found(o: Operating) -> str:
+    """A TPR, and the FPR that its threshold gives where that is another than on clean samples."""
+    more = f" (FPR {100 * o.fpr:.1f})" if o.fpr > o.at else ""
+    return interval(o.tpr) + more
+
+
+def detection_name(d: Detection, row: Rates) -> str:
+    """A row's name, with the class that is detected in the place of "positives"."""
+    return row.name.replace("positives", d.positive) if d.positive else row.name
+
+
+def flips(d: Detection) -> str:
+    """How many evasions there were and what they took, in words.
+
+    >>> flips(Detection("malware", [], evasions=3, flips=2.5, median=2.0))
+    '3 evasions; the fewest changed features that made one: 2.50 on average, 2 in the median'
+    """
+    text = f"{d.evasions} evasion" + "s" * (d.evasions != 1)
+    if d.flips is None:
+        return text
+    took = "the fewest changed features that made one"
+    return f"{text}; {took}: {d.flips:.2f} on average, {d.median:g} in the median"
+
+
+def short(name: str, most: int = 48) -> str:
+    """A long name with its middle left out.
+
+    >>> short("Landroid/view/View;->scaleY", 13)
+    'Landro…scaleY'
+    """
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def seeds(results: Sequence[Result]) -> list[tuple[str, list[Result], str, str]]:

@@ -2,13 +2,30 @@
 
 from ..part import nearest
 from .base import Threat
+from .bits import Bits
 from .box import Box
+from .combine import Joint, Only
 from .l0 import L0
 from .l1 import L1
 from .l2 import L2
 from .linf import Linf
+from .soft import SoftLinf
+from .transport import Transport
 
-__all__ = ["L0", "L1", "L2", "Box", "Linf", "Threat", "named"]
+__all__ = [
+    "L0",
+    "L1",
+    "L2",
+    "Bits",
+    "Box",
+    "Joint",
+    "Linf",
+    "Only",
+    "SoftLinf",
+    "Threat",
+    "Transport",
+    "named",
+]
 
 NORMS = {"Linf": Linf, "L2": L2, "L1": L1, "L0": L0}
 

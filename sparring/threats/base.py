@@ -23,8 +23,14 @@ class Threat(Part):
 
     A point `z` is whatever the threat packs; by default it is the adversarial input `(b, *d)`
     itself.
+
+    Attributes:
+        binary: every feature is low or high, and a search between them ends with `snap`.
+        labels: a point holds a label too: `read` gives soft labels, and a trainer only can use it.
     """
 
+    binary: bool = False
+    labels: bool = False
     low: float = 0.0
     high: float = 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 
 import torch
@@ -37,8 +38,9 @@ def start(device: str | torch.device | None = None) -> torch.device:
 
 
 def stop() -> None:
-    """Leave the group, if in one."""
+    """Leave the group, if in one; what still hangs on it, as a DDP wrapper, goes first."""
     if td.is_available() and td.is_initialized():
+        gc.collect()
         td.destroy_process_group()
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from sparring import schema
 from sparring.attacks import PGD
 from sparring.risks import KL
-from sparring.threats import L0, L1, L2, Linf
+from sparring.threats import L0, L1, L2, Bits, Linf
 
 # for an attack that needs a certain one
-BALLS = {math.inf: Linf(0.3), 2: L2(1.0), 1: L1(2.0), 0: L0(2)}
+BALLS = {math.inf: Linf(0.3), 2: L2(1.0), 1: L1(2.0), 0: L0(2), "bits": Bits(3)}
 
 
 def surrogate(x: Tensor) -> Tensor:
@@ -30,11 +30,16 @@ def surrogate(x: Tensor) -> Tensor:
 
 GIVEN: dict[str, Any] = {  # what has no default
     "eps": 0.3,
+    "radius": 0.1,
     "surrogate": surrogate,
     "attack": PGD(Linf(0.1), steps=3),
 }
 OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, or another
     "L0": {"eps": 2},
+    "Transport": {"scale": 0.3},
+    "SoftLinf": {"radius": 0.3},
+    "Only": {"of": Linf(0.3), "classes": [1, 2]},
+    "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
     "PerClass": {"of": KL(), "classes": [1]},
 }
 FEW = {"queries": 100}  # instead of a default that takes long

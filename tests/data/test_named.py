@@ -197,7 +197,10 @@ def test_pooch_itself_refuses_another_content(tmp_path, monkeypatch):
 
 
 def cifar_batches(n=10):
-    return {b: (RNG.integers(0, 256, (n, 3072), np.uint8), np.arange(n) % 10) for b in BATCHES}
+    return {
+        b: (RNG.integers(0, 256, (n, 3072), np.uint8), (np.arange(n) + 2 * k) % 10)
+        for k, b in enumerate(BATCHES)
+    }
 
 
 def pickles(batches, labels=b"labels"):
@@ -278,14 +281,14 @@ def test_the_archive_itself_may_be_put_there(tmp_path, monkeypatch):
 
 
 def test_cifar100(tmp_path, monkeypatch):
-    x = RNG.integers(0, 256, (20, 3072), np.uint8)
-    y = np.arange(20) * 5
-    held = pickle.dumps({b"data": x, b"fine_labels": y.tolist(), b"coarse_labels": [0] * 20})
+    x = RNG.integers(0, 256, (100, 3072), np.uint8)
+    y = np.arange(100)
+    held = pickle.dumps({b"data": x, b"fine_labels": y.tolist(), b"coarse_labels": [0] * 100})
     meta = pickle.dumps({b"fine_label_names": [f"c{k}".encode() for k in range(100)]})
     files = {"train": held, "test": held, "meta": meta}
     known(monkeypatch, "cifar100", files)
     put(tmp_path / "a" / "cifar-100-python", files)
-    rows = np.c_[np.zeros(20, np.uint8), y.astype(np.uint8), x].tobytes()
+    rows = np.c_[np.zeros(100, np.uint8), y.astype(np.uint8), x].tobytes()
     put(tmp_path / "b" / "CIFAR100", {"train.bin": rows, "test.bin": rows})
     python, binary = (data.load("cifar100", root=tmp_path / r) for r in "ab")
     assert python.sha256 == binary.sha256

@@ -218,7 +218,7 @@ def test_flags_stored_as_uint8_are_not_pixels():
     x = RNG.integers(0, 2, (40, 6), np.uint8)
     for stored in (x, x.astype(bool), x.astype(np.int64)):
         source = assemble("a", Raw((stored, np.arange(40) % 2)))
-        assert source.train.x.unique().tolist() == [0.0, 1.0]
+        assert source.train.float().unique().tolist() == [0.0, 1.0]
 
 
 def test_fingerprint_sees_content_shape_and_type():

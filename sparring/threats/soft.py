@@ -1,0 +1,119 @@
+"""The Linf ball with a soft edge."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .. import dist
+from ..batch import Batch
+from ..geometry import norm, project_linf, sample_linf
+from ..part import require
+from .base import Threat
+
+
+def shrink(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
+    """What lies beyond the radius comes back by factor·(|δ_j| − radius), with δ = z − x; with
+    factor 1, to the ball's edge.
+
+    >>> shrink(torch.tensor([0.1, -0.5]), torch.zeros(2), 0.25, 0.5)
+    tensor([ 0.1000, -0.3750])
+    """
+    near = z.clamp(x - radius, x + radius)
+    return torch.where(z == near, z, near + (1 - factor) * (z - near))
+
+
+class SoftLinf(Threat):
+    """An Linf ball that can be left: after each step of length a, what lies beyond `radius` is
+    pulled back,
+
+    δ_j ← δ_j − λ·(a/tau)·(δ_j − radius·sign δ_j) where |δ_j| > radius,
+
+    then clipped to the box. λ follows the distance: every `every` batches λ ← λ − rate·(radius −
+    mean |δ_j|), never below 0. λ·a/tau = 1 is `Linf`.
+
+    The set is the box, and no point is too far: measure in a ball.
+
+    Arguments:
+        radius: r of the ball, in input units.
+        tau: softness, in input units; None is the step's own length, as published.
+        multiplier: λ to begin with; `pull` is the one in force.
+        rate, every: of the update of λ; rate 0 leaves λ as it is.
+        scale: the cost is (scale/tau)·½Σ_j(|δ_j| − radius)₊², for a risk that counts it (ARMOR +
+            UDR); with 0, as in UDR, only the steps know of the edge.
+
+    Raises:
+        ValueError: for a negative number, every < 1, or a scale without tau.
+
+    Source: Bui et al. 2022. Differs: λ stays ≥ 0.
+
+    >>> x, y = torch.full((1, 2), 0.5), torch.tensor([0])
+    >>> SoftLinf(0.1, multiplier=0.5).step(x, torch.tensor([[1.0, -1.0]]), 0.2, Batch(x, y))
+    tensor([[0.6500, 0.3500]])
+    """
+
+    paper = "bui2022udr"
+    pull: Tensor
+    _sum: Tensor
+    _batches: Tensor
+
+    def __init__(
+        self,
+        radius: float,
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        tau: float | None = None,
+        multiplier: float = 1.0,
+        rate: float = 0.02,
+        every: int = 10,
+        scale: float = 0.0,
+    ) -> None:
+        super().__init__()
+        require(radius >= 0, "radius", radius, "a radius ≥ 0 in input units")
+        require(low < high, "low", low, f"below high = {high}")
+        require(tau is None or tau > 0, "tau", tau, "a length > 0, or None for the step's")
+        require(multiplier >= 0, "multiplier", multiplier, "a number ≥ 0")
+        require(rate >= 0, "rate", rate, "a number ≥ 0")
+        require(every >= 1, "every", every, "a number of batches ≥ 1")
+        require(scale >= 0, "scale", scale, "a number ≥ 0")
+        require(scale == 0 or tau is not None, "tau", tau, "given, if scale > 0")
+        self.radius, self.low, self.high, self.tau = radius, low, high, tau
+        self.multiplier, self.rate, self.every, self.scale = multiplier, rate, every, scale
+        self.register_buffer("pull", torch.tensor(float(multiplier)))
+        self.register_buffer("_sum", torch.tensor(0.0))
+        self.register_buffer("_batches", torch.tensor(0))
+
+    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform in the ball, clipped to the box."""
+        x, delta = batch.x, sample_linf(batch.x, self.radius, generator)
+        return project_linf(x + delta, x, self.radius, self.low, self.high)
+
+    def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        factor = self.pull * (1.0 if self.tau is None else size / self.tau)
+        return shrink(z + size * grad.sign(), batch.x, self.radius, factor)
+
+    def project(self, z: Tensor, batch: Batch) -> Tensor:
+        return z.clamp(self.low, self.high)
+
+    def cost(self, z: Tensor, batch: Batch) -> Tensor:
+        if self.tau is None:
+            return super().cost(z, batch)
+        over = ((z - batch.x).abs() - self.radius).clamp_min(0).flatten(1)
+        return self.scale / self.tau * over.square().sum(1) / 2
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return norm(x_adv - x, math.inf)
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        if batch.x_adv is None or len(batch) == 0:
+            return
+        distance = dist.mean((batch.x_adv - batch.x).abs().mean().to(self._sum))
+        self._sum, self._batches = self._sum + distance, self._batches + 1
+        done = self._batches >= self.every
+        moved = self.pull - self.rate * (self.radius - self._sum / self.every)
+        self.pull = torch.where(done, moved.clamp_min(0), self.pull)
+        self._sum = torch.where(done, 0.0, self._sum)
+        self._batches = torch.where(done, 0, self._batches)

@@ -1,0 +1,165 @@
+"""Detection in the terminal and on the page, whole or with parts missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparring.evaluation.detection import Detection, Roc, Used, detection, roc
+from sparring.evaluation.result import Result
+from sparring.reporting import figures, page, words
+
+from .test_reporting import Page, make, norms, text
+
+STRANGE = "a$x$y <b>" + "long" * 30
+
+
+def detector(name: str = "run", *, all_attacked: bool = False) -> Result:
+    """A result of two classes with scores; a quarter of malware evades."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(200) % 4 == 0).astype(np.int64)
+    clean = rng.normal(size=200) + 4 * y - 2
+    moved = np.where(y == 1, -2.0, 1.0 if all_attacked else 0.0) * (np.arange(200) % 3 == 0)
+    adv = clean + moved
+    said = [(s > 0).astype(np.int64) for s in (clean, adv)]
+    found = detection(
+        y,
+        *said,
+        class_names=["benign", "malware"],
+        clean_score=clean,
+        adv_score=adv,
+        flips=np.where((y == 1) & (said[0] == 1) & (said[1] == 0), 3, -1),
+        added=[Used("SEND_SMS", 7), Used(STRANGE, 2)],
+    )
+    arrays = {"y": y, "clean_pred": said[0], "adv_pred": said[1]}
+    arrays |= {"clean_score": clean, "adv_score": adv}
+    return dataclasses.replace(
+        make(name),
+        class_names=["benign", "malware"],
+        detection=found,
+        notes=["7380 rows dropped: the same as another row"],
+        arrays=arrays,
+        train={},
+    )
+
+
+def of(result: Result) -> Detection:
+    assert result.detection is not None
+    return result.detection
+
+
+def test_the_terminal_says_every_rate() -> None:
+    result, said = detector(), text([detector()])
+    for row in of(result).rates:
+        for cell in words.detection_cells(row):
+            assert cell.split(" [")[0] in said
+    for needed in (
+        "malware attacked",
+        "FNR",
+        "TPR at FPR 0.1 %",
+        "3.00 on average",
+        "SEND_SMS (7)",
+    ):
+        assert needed in said
+    assert "all attacked" not in said
+    assert "all attacked" in text([detector(all_attacked=True)])
+    assert "FNR" not in text([make()])
+
+
+def test_the_page_shows_table_curves_and_features(tmp_path: Path) -> None:
+    html = page([detector()], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<h3>Detection of malware</h3>" in html
+    fnr = words.interval(of(detector()).rates[1].fnr).split(" ", 1)
+    assert f"{fnr[0]}<small>{fnr[1]}</small>" in html
+    for about in ("ROC curves, clean and under attack", "features added most often"):
+        assert f'alt="{about}"' in html
+    assert "7380 rows dropped" in html
+    assert all(a.startswith("data:") for a in Page(html).addresses)
+    plain = page([make()], tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "Detection" not in plain
+
+
+def test_two_detectors_share_a_table(tmp_path: Path) -> None:
+    results = [detector("a"), detector("b", all_attacked=True)]
+    html = page(results, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert html.count("<h3>Detection</h3>") == 1
+    assert html.count("<h3>Detection of malware</h3>") == 2
+    mixed = page([detector("a"), norms()], tmp_path / "m.html").read_text(encoding="utf-8")
+    assert "<h3>Detection</h3>" not in mixed
+
+
+def test_without_arrays_the_table_stays(tmp_path: Path) -> None:
+    result = detector()
+    result.arrays = {}
+    html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<h3>Detection of malware</h3>" in html
+    assert "ROC curves" not in html
+    assert html.count("arrays of this result are not beside it") == 3
+
+
+def test_macro_rates_of_more_classes(tmp_path: Path) -> None:
+    result = make()
+    arrays = result.arrays
+    result.detection = detection(
+        arrays["y"], arrays["clean_pred"], arrays["adv_pred"], class_names=result.class_names
+    )
+    html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<h3>Detection</h3>" in html
+    assert "averaged over classes" in html
+    assert "AUC" not in html
+    assert "evasion" not in html
+    assert figures.detection(result) is None
+
+
+def test_the_curves_drawn_are_those_of_the_scores() -> None:
+    result = detector(all_attacked=True)
+    figure = figures.detection(result)
+    assert figure is not None
+    y, attacked = result.arrays["y"], result.arrays["adv_score"]
+    curve = roc(attacked, y)
+    drawn = figure.axes[0].lines[2]
+    x, z = (np.asarray(v, dtype=float) for v in drawn.get_data())
+    assert len(x) < len(curve.fpr)
+    at = np.linspace(0.5, 99.5, 40)
+    whole = [np.max(100 * curve.tpr[100 * curve.fpr <= a + 1e-9]) for a in at]
+    assert [np.max(z[x <= a + 1e-9]) for a in at] == pytest.approx(whole)
+    assert figure.axes[1].get_xscale() == "log"
+
+
+def test_corners_leave_the_area_as_it_was() -> None:
+    rng = np.random.default_rng(0)
+    score, y = np.round(rng.random(80), 1), np.arange(80) % 2
+    curve = roc(score, y)
+    few = figures._corners(curve)
+    assert np.trapezoid(few.tpr, few.fpr) == pytest.approx(np.trapezoid(curve.tpr, curve.fpr))
+    straight = Roc(
+        *(np.array(v, dtype=float) for v in ([0, 0, 0, 1], [0, 0.5, 1, 1], [9, 3, 2, 1]))
+    )
+    assert len(figures._corners(straight).fpr) == 3
+
+
+def test_features_are_bars_whatever_their_names_hold() -> None:
+    result = detector()
+    figure = figures.added(result)
+    assert figure is not None
+    bars = [p.get_width() for p in figure.axes[0].patches]
+    n = of(result).evasions
+    assert bars == pytest.approx([100 * 2 / n, 100 * 7 / n])
+    assert figures.svg(figure, "x").startswith("<img")  # dollars are no formula
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert labels[1] == "SEND_SMS"
+    assert len(labels[0]) <= 60
+    result.detection = dataclasses.replace(of(result), added=[])
+    assert figures.added(result) is None
+
+
+def test_a_strange_class_cannot_inject(tmp_path: Path) -> None:
+    result = detector()
+    result.class_names = ["<b>x</b>", "<script>"]
+    result.detection = dataclasses.replace(of(result), positive="<script>")
+    html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<b>x" not in html
