@@ -252,6 +252,28 @@ def report(
     print(page)
 
 
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="A .toml file: runs, seeds, evaluations.")],
+    runs: Annotated[
+        Path | None, typer.Option(help="Where run folders stand. By default runs/STUDY.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Where results go. By default results/STUDY.")
+    ] = None,
+    only: Annotated[
+        list[str], typer.Option(help="Only this run, with or without -seedN. Repeatable.")
+    ] = [],  # noqa: B006
+    device: Device = None,
+) -> None:
+    """Train and measure several recipes and seeds alike; what is done already is kept."""
+    from . import study as studies
+
+    plan = studies.load(file)
+    found = studies.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    print(studies.table(found))
+
+
 @app.command("list")
 def list_(
     what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,

@@ -149,7 +149,7 @@ def trained(
     plan = origin if isinstance(origin, Recipe) else recipes.load(origin, set=set, trust=trust)
     asked = plan.tables["evaluation"]
     source = plan.source()
-    plan = plan.fitted(source)
+    plan = plan.fitted(source, "evaluation")
     if path is not None:
         network = weighted(plan, run / BEST if run else path)
     else:

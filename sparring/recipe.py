@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from . import data, models
 from .objective import Objective
 from .part import nearest, require
 from .resolve import resolve
-from .schema import Table, located, make
+from .schema import Table, arguments, located, make, maker
 
 Overrides = Iterable[str] | Mapping[str, Any]
 SHIPPED = Path(__file__).parent / "recipes"
@@ -70,8 +70,12 @@ class Recipe:
             torch.manual_seed(self.seed)
             return models.build(**self.tables["model"], trust=self.trust)
 
-    def fitted(self, source: data.Source) -> Recipe:
-        """The recipe with the model's `shape` and `classes`, so that a run loads without its data.
+    def fitted(self, source: data.Source, used: str = "") -> Recipe:
+        """The recipe with the model's `shape` and `classes`, so that a run loads without its data,
+        and with the features that may change, where the data say so and its threats do not.
+
+        Arguments:
+            used: the table whose threat meets the data: `"evaluation"`, or that trained against.
 
         Raises:
             ValueError: if model or threat do not fit the data.
@@ -87,10 +91,20 @@ class Recipe:
                 model.get(key),
                 f"{value} for {source.name}",
             )
+        table, path = self.tables[used] if used else self.tables, f"{used}." if used else ""
+        threat, path = innermost(table.get("threat", {}), f"{path}threat")
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
-            value = self.tables.get("threat", {}).get(key, bound)
-            require(value == bound, f"threat.{key}", value, f"{bound}, the bound of {source.name}")
-        return replace(self, tables={**self.tables, "model": model | found})
+            value = threat.get(key, bound)
+            require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
+        tables = copy.deepcopy({**self.tables, "model": model | found})
+        if source.mutable is not None:
+            for place in (tables, tables["validation"], tables["evaluation"]):
+                inner, _ = innermost(place.get("threat", {}))
+                if inner and "mutable" in arguments(
+                    maker("threat", inner["name"], "", trust=self.trust)
+                ):
+                    inner.setdefault("mutable", list(source.mutable))
+        return replace(self, tables=tables)
 
     def objective(self) -> Objective:
         """The formula; without `[attack]` there is no adversary."""
@@ -145,7 +159,8 @@ def load(
     """The recipe of that name, file, run folder or table, checked and complete.
 
     Arguments:
-        source: one of `names()`, a `.toml` file, a run folder, or the tables themselves.
+        source: one of `names()`, a `.toml` file, a run folder, or the tables themselves; with
+            `recipe.base` it says only what differs from another, a shipped one or a file.
         set: changes by dotted path, as `["train.epochs=3"]` (TOML or bare words), or a mapping.
         trust: allow pieces from outside, named "module:Class"; loading them runs their code.
 
@@ -155,7 +170,10 @@ def load(
     >>> load("digits-mart", set=["method.beta=2"]).tables["method"]
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
     """
-    tables = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else read(source)
+    if isinstance(source, Mapping):
+        tables = based(copy.deepcopy(dict(source)), Path())
+    else:
+        tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
@@ -169,8 +187,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def read(source: str | Path) -> dict[str, Table]:
-    """The tables of a shipped recipe, a file or a run folder; named after the file by default."""
+def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
+    """The tables of a shipped recipe, a file or a run folder; named after the file by default.
+
+    Arguments:
+        above: the files that are based on this one.
+    """
     path = Path(source)
     path = path / "recipe.toml" if path.is_dir() else path
     if str(source) in names():
@@ -188,7 +210,44 @@ def read(source: str | Path) -> dict[str, Table]:
     about = tables.setdefault("recipe", {})
     if isinstance(about, dict):
         about.setdefault("name", path.stem)
-    return tables
+    return based(tables, path.parent, (*above, path.resolve()))
+
+
+def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> dict[str, Table]:
+    """The tables on top of those that `recipe.base` names: shipped, or a file from `place` on.
+
+    Raises:
+        ValueError: if a recipe is based on itself.
+    """
+    about = tables.get("recipe")
+    if not isinstance(about, dict) or "base" not in about:
+        return tables
+    base, shipped = str(about.pop("base")), names()
+    file = SHIPPED / f"{base}.toml" if base in shipped else place / base
+    with located("recipe.base"):
+        if file.resolve() in above:
+            raise ValueError(f"{base} is based on itself")
+        if not file.is_file() and file.suffix != ".toml":
+            raise ValueError(nearest("recipe", base, shipped))
+        return overlaid(tables, read(file, above))
+
+
+def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """`tables` over `base`; a table with another name replaces all that was there.
+
+    >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch": 100}}
+    >>> overlaid({"attack": {"name": "FGSM"}, "train": {"epochs": 1}}, base)
+    {'attack': {'name': 'FGSM'}, 'train': {'epochs': 1, 'batch': 100}}
+    """
+    out = dict(base)
+    for key, value in tables.items():
+        below = out.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            same = value.get("name", below.get("name")) == below.get("name")
+            out[key] = overlaid(value, below) if same else value
+        else:
+            out[key] = value
+    return out
 
 
 def override(text: str) -> tuple[str, Any]:
@@ -223,6 +282,17 @@ def put(tables: dict[str, Table], path: str, value: Any) -> None:
         here[spot] = {"name": below} if isinstance(below, str) else below
         here = here[spot]
     here[_inside(here, keys[-1], path)] = value
+
+
+def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:
+    """The table of the threat that others stand around, and its path.
+
+    >>> innermost({"name": "Only", "of": {"name": "Bits"}, "classes": [1]})
+    ({'name': 'Bits'}, 'threat.of')
+    """
+    while isinstance(threat.get("of"), dict):
+        threat, path = threat["of"], f"{path}.of"
+    return threat, path
 
 
 def _inside(here: Any, key: str, path: str) -> Any:

@@ -46,7 +46,13 @@ def test_everything_asked_for_is_shipped():
     wanted |= {f"cifar10-resnet18-{kind}" for kind in kinds[1:]} | {
         f"mnist-{kind}-paper" for kind in kinds[1:]
     }
-    own = {"mnist-pgd-at-eps01", "cifar10-wrn34-10-mart", "mnist-armor-kl"}
+    wanted |= {"mnist-pgd-at-eps01", "mnist-trades-eps01", "mnist-mart-eps01", "mnist-wrm"}
+    wanted |= {f"mnist-udr-{kind}" for kind in ("pgd", "trades", "mart")}
+    balls, published = ("kl", "alpha", "renyi"), ("kl", "alpha", "renyi")
+    wanted |= {f"armor-{b}{nat}-mnist-paper" for b in published for nat in ("", "-nat")}
+    others = ("transport", "label", "trades", "mart", "mart-awp", "udr")
+    wanted |= {f"armor-{form}-mnist" for form in (*balls, *others)}
+    own = {"cifar10-wrn34-10-mart"}
     assert wanted | own == set(recipe.names())
 
 
@@ -141,6 +147,35 @@ def test_files_and_their_mistakes(tmp_path):
         recipe.load("mnist-mrt")
 
 
+def test_a_recipe_says_only_what_differs_from_its_base(tmp_path):
+    base = recipe.load("digits-mart")
+    plan = recipe.load({"recipe": {"base": "digits-mart"}, "method": {"beta": 2.0}})
+    assert plan.tables == base.tables | {"method": base.tables["method"] | {"beta": 2.0}}
+    (tmp_path / "first.toml").write_text(
+        '[recipe]\nbase = "digits-mart"\n[attack]\nname = "FGSM"\n[train]\nepochs = 3\n'
+    )
+    (tmp_path / "second.toml").write_text('[recipe]\nbase = "first.toml"\nseed = 4\n')
+    plan = recipe.load(tmp_path / "second.toml")
+    assert (plan.name, plan.seed) == ("second", 4)
+    assert plan.tables["attack"] == recipe.load("digits-mart", set=["attack=FGSM"]).tables["attack"]
+    assert plan.tables["train"] == base.tables["train"] | {"epochs": 3}
+    assert "base" not in plan.tables["recipe"]
+    assert recipe.load(plan.tables) == plan
+
+
+def test_a_base_that_is_none_is_told(tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.toml").write_text(f'[recipe]\nbase = "{other}.toml"\n')
+    with pytest.raises(ValueError, match=r"recipe\.base: a\.toml is based on itself"):
+        recipe.load(tmp_path / "a.toml")
+    with pytest.raises(
+        ValueError, match=r"'digits-mrt' does not exist; did you mean 'digits-mart'"
+    ):
+        recipe.load({"recipe": {"base": "digits-mrt"}})
+    with pytest.raises(FileNotFoundError, match="there is no recipe at"):
+        recipe.load({"recipe": {"base": "absent.toml"}})
+
+
 def test_pieces_from_outside_need_trust(tmp_path, monkeypatch):
     (tmp_path / "own_pieces.py").write_text(
         "from sparring.methods import Method\n"
@@ -208,6 +243,30 @@ def made_up(name: str) -> Source:
     x, y = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(9)
     parts = {split: Split(x, y) for split in ("train", "val", "test")}
     return Source(name=name, class_names=[str(k) for k in range(10)], **parts)
+
+
+def test_the_data_s_mutable_features_reach_every_threat(monkeypatch):
+    x = torch.randint(0, 2, (9, 4), generator=torch.Generator().manual_seed(0)).float()
+    parts = {split: Split(x, torch.arange(9) % 2) for split in ("train", "val", "test")}
+    source = Source(name="apps", class_names=["0", "1"], mutable=[1, 1, 0, 0], **parts)
+    bits = {"name": "Only", "of": {"name": "Bits"}, "classes": [1]}
+    tables = SMALL | {"threat": bits, "attack": {"name": "RFGSM"}, "data": {"name": "drebin215"}}
+    other = bits | {"of": {"name": "Bits", "mutable": [1, 0, 0, 0]}}
+    plan = recipe.load(tables, set={"evaluation.threat": other}).fitted(source)
+    assert plan.tables["threat"]["of"]["mutable"] == [1, 1, 0, 0]
+    assert plan.tables["evaluation"]["threat"]["of"]["mutable"] == [1, 0, 0, 0]
+    assert "mutable" not in recipe.load(tables).tables["threat"]["of"]
+
+
+def test_bounds_are_asked_of_the_threat_that_meets_the_data():
+    source, threat = made_up("digits"), {"name": "Linf", "eps": 0.1, "low": -0.1, "high": 1.1}
+    wide = {"evaluation.threat": threat}
+    assert recipe.load(SMALL, set=wide).fitted(source)
+    with pytest.raises(ValueError, match=r"evaluation\.threat\.low = -0\.1 is not allowed"):
+        recipe.load(SMALL, set=wide).fitted(source, "evaluation")
+    around = {"name": "Only", "of": {"name": "Linf", "eps": 0.1, "low": -1.0}, "classes": [1]}
+    with pytest.raises(ValueError, match=r"threat\.of\.low = -1\.0 is not allowed"):
+        recipe.load(SMALL | {"threat": around}).fitted(source)
 
 
 @pytest.mark.parametrize("name", recipe.names())

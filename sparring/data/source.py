@@ -98,8 +98,8 @@ def load(
         limit: keep at most this many rows of train, drawn by the seed.
         unique: drop rows that repeat another one, and all whose features come with two labels,
             before splitting; the malware sets do so where omitted.
-        balance: true gives every class of train the same mass in `Batch.weight`; or weights, one a
-            class.
+        balance: true gives every class the same mass, in training (`Batch.weight`) and in
+            validation; or weights, one a class.
         mutable: the features that an attacker can change, of binary data: zeros and ones, or names
             of features, or a text file with either, one a line.
 
@@ -170,11 +170,14 @@ def assemble(
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
     splits = _part(name, parts, val=val, test=test, seed=seed, limit=limit, shares=raw.shares)
-    weight = tables.weights(balance, splits["train"].y, len(class_names))
+    train, held = (
+        replace(splits[s], weight=tables.weights(balance, splits[s].y, len(class_names)))
+        for s in ("train", "val")
+    )
     return Source(
         name,
-        replace(splits["train"], weight=weight),
-        splits["val"],
+        train,
+        held,
         splits["test"],
         class_names=class_names,
         bounds=bounds,

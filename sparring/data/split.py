@@ -89,7 +89,8 @@ def check(what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 
         require(low <= 0 and high >= 1, "bounds", bounds, "around 0 and 1: these features are bits")
         return
     if x.dtype == torch.uint8:
-        require(bounds == (0, 1), "bounds", bounds, "(0, 1): uint8 inputs are read as value/255")
+        wide = low <= 0 and high >= 1
+        require(wide, "bounds", bounds, "around 0 and 1: uint8 inputs are read as value/255")
         return
     least, most = (float(v) for v in torch.aminmax(x))
     if not (least > -torch.inf and most < torch.inf):

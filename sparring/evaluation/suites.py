@@ -117,6 +117,10 @@ LONG = (
     Entry("PGD-100", lambda t: a.PGD(t, steps=100)),
     Entry("PGD-50×10 margin", lambda t: a.PGD(t, steps=50, restarts=10, loss="margin")),
 )
+FROM_X = (
+    Entry("FGSM", lambda t: a.FGSM(t)),
+    Entry("PGD-40 from x", lambda t: a.PGD(t, steps=40, size=_tenth(t), random_start=False)),
+)
 SQUARE = Entry("Square", lambda t: a.Square(t, queries=5000, plan=10_000), "black", LP)
 APGD_T = Entry("APGD-T", lambda t: a.APGD(t, loss="dlr-targeted", targets=9), norms=LP)
 FAB_T = Entry("FAB-T", lambda t: a.FAB(t, targets=9), norms=LP)
@@ -160,6 +164,7 @@ SUITES = {
     for s in (
         Suite("quick", 1, QUICK),
         Suite("pgd", 1, (*QUICK, *LONG)),
+        Suite("from-x", 1, FROM_X),
         Suite("autoattack", 1, STANDARD, cascade=True),
         Suite("autoattack-plus", 1, PLUS, cascade=True),
         Suite("autoattack-rand", 1, RAND, cascade=True),

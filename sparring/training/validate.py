@@ -38,26 +38,31 @@ class Score(NamedTuple):
 def measure(
     model: nn.Module, split: Split, attack: Attack | None, *, device: torch.device
 ) -> Score:
-    """Accuracies on a split, predictions in float32; processes share the rows.
+    """Accuracies on a split under its weights, predictions in float32; processes share the rows.
 
     The attack begins from its own seed, so that two calls compare.
     """
-    counts = torch.zeros(2, dtype=torch.float64, device=device)
+    counts = torch.zeros(3, dtype=torch.float64, device=device)
     if attack is not None:
         attack.reseed(attack.seed)
     for rows in torch.arange(dist.rank(), len(split), dist.world()).split(ROWS):
         part = split.take(rows.to(split.x.device)).to(device)
         x, y = part.float(), part.y
-        counts[0] += _right(model, x, y)
+        weight = torch.ones_like(y) if part.weight is None else part.weight
+        weight = weight.to(counts)
+        counts[0] += weight.sum()
+        counts[1] += weight[_right(model, x, y)].sum()
         if attack is not None:
-            counts[1] += _right(model, attack(model, x, y), y)
-    clean, robust = (dist.mean(counts) * dist.world() / len(split)).tolist()
+            counts[2] += weight[_right(model, attack(model, x, y), y)].sum()
+    total, clean, robust = (dist.mean(counts) * dist.world()).tolist()
+    clean, robust = clean / total, robust / total
     return Score(clean, clean) if attack is None else Score(robust, clean, True)
 
 
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Which samples the model gets right `(b,)`."""
     with probe.hold(model, "eval"), torch.no_grad():
-        return (model(x).argmax(1) == y).sum()
+        return model(x).argmax(1) == y
 
 
 def check_output(model: nn.Module, split: Split, classes: int, device: torch.device) -> None:

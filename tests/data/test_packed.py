@@ -131,9 +131,11 @@ def test_balanced_classes_have_the_same_mass():
     source = assemble("a", Raw((x, y)), balance=True)
     weight = source.train.weight
     assert weight is not None
-    assert source.val.weight is None
-    mass = [float(weight[source.train.y == c].sum()) for c in (0, 1)]
-    assert mass == pytest.approx([len(source.train) / 2] * 2)
+    for split in (source.train, source.val):
+        assert split.weight is not None
+        mass = [float(split.weight[split.y == c].sum()) for c in (0, 1)]
+        assert mass == pytest.approx([len(split) / 2] * 2)
+    assert source.test.weight is None
     seen = {}
     for batch in data.Loader(source.train, batch=32, shuffle=True).epoch(0):
         seen |= {(int(t), round(float(w), 5)) for t, w in zip(batch.y, batch.weight, strict=True)}

@@ -194,7 +194,9 @@ def test_other_bounds():
     source = assemble("a", Raw((x * 4 - 2, y)), bounds=(-2.0, 2.0))
     assert source.bounds == (-2.0, 2.0)
     with pytest.raises(ValueError, match=r"bounds = .*uint8 inputs are read as value/255"):
-        assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(-2.0, 2.0))
+        assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(0.1, 2.0))
+    wide = assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(-0.1, 1.1))
+    assert torch.equal(wide.train.float(slice(None)), wide.train.x / 255)
 
 
 def test_rounding_just_outside_the_bounds_is_clipped():

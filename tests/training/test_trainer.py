@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -158,6 +159,9 @@ def test_measuring_counts_and_leaves_the_model_alone():
     model.train()
     score = measure(model, split, PGD(Linf(0.1), steps=3), device=CPU)
     assert (score.clean, score.robust) == (1.0, 0.5)
+    weighted = replace(split, weight=torch.tensor([3.0, 1.0, 1.0, 1.0]))
+    score = measure(model, weighted, PGD(Linf(0.1), steps=3), device=CPU)
+    assert score.robust == pytest.approx(4 / 6)
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
