@@ -160,7 +160,7 @@ def trained(
         plan.threat() or "Linf",
         run.resolve().name if run else plan.name,
         suite=asked["suite"],
-        eps=asked.get("eps"),
+        eps=asked.get("eps") or None,
         n=asked.get("n"),
         seed=plan.seed,
         recipe=plan.tables,

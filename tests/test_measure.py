@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from sparring import cli, measure
+import sparring
+from sparring import cli, measure, recipe
 from tests.oracles import Net
 
 
@@ -58,3 +60,24 @@ def test_budgets_and_bounds_go_through():
     lower = [row.certified[0].accuracy for row in sure.by_eps]
     assert lower[0] > 0
     assert all(c <= row.robust.accuracy for c, row in zip(lower, sure.by_eps, strict=True))
+
+
+def test_a_run_on_bits_without_a_budget_is_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (120, 12), dtype=np.uint8)
+    np.savez(tmp_path / "apps.npz", x=x, y=x[:, :6].sum(1) > 3)
+    tables = {
+        "recipe": {"name": "apps"},
+        "data": {"name": str(tmp_path / "apps.npz"), "mutable": [1] * 6 + [0] * 6},
+        "model": {"name": "mlp", "hidden": [8]},
+        "threat": {"name": "Only", "of": {"name": "Bits"}, "classes": [1]},
+        "attack": {"name": "RFGSM", "steps": 2},
+        "method": {"name": "AT"},
+        "train": {"epochs": 1, "batch": 40},
+        "evaluation": {"suite": "bits", "n": 10},
+    }
+    folder = sparring.train(recipe.load(tables), out=tmp_path / "run")
+    result = measure.evaluate(folder, out=tmp_path / "result.json")
+    assert [row.eps for row in result.by_eps] == [None]
+    assert result.threat["of"]["mutable"] == [1] * 6 + [0] * 6
+    assert result.robust.accuracy <= result.clean.accuracy

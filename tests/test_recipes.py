@@ -52,6 +52,11 @@ def test_everything_asked_for_is_shipped():
     wanted |= {f"armor-{b}{nat}-mnist-paper" for b in published for nat in ("", "-nat")}
     others = ("transport", "label", "trades", "mart", "mart-awp", "udr")
     wanted |= {f"armor-{form}-mnist" for form in (*balls, *others)}
+    tables = ("drebin215", "defensedroid-api")
+    fought = ("dfgsm", "rfgsm", "bga", "bca", "grosse")
+    wanted |= {f"{d}-{kind}" for d in tables for kind in ("standard", *(f"{a}-at" for a in fought))}
+    forms = ("kl-sym", "kl-asym", "trades-asym", "mart-asym")
+    wanted |= {f"armor-{form}-{d}" for d in tables for form in forms}
     own = {"cifar10-wrn34-10-mart"}
     assert wanted | own == set(recipe.names())
 
@@ -237,12 +242,15 @@ def test_every_piece_is_named_and_has_its_paper_in_the_bib():
             assert key is None or key in known, name
 
 
-def made_up(name: str) -> Source:
+def made_up(name: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Source:
     """Nine random samples a split, of the shape of a named data set."""
     shape = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}.get(name, (1, 28, 28))
+    bits = name in ("drebin215", "defensedroid-api")
     x, y = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(9)
+    x, y = (x[:, 0, :3].flatten(1).round(), y % 2) if bits else (x, y)
     parts = {split: Split(x, y) for split in ("train", "val", "test")}
-    return Source(name=name, class_names=[str(k) for k in range(10)], **parts)
+    names = [str(k) for k in range(2 if bits else 10)]
+    return Source(name=name, class_names=names, bounds=tuple(bounds), **parts)
 
 
 def test_the_data_s_mutable_features_reach_every_threat(monkeypatch):
@@ -271,7 +279,9 @@ def test_bounds_are_asked_of_the_threat_that_meets_the_data():
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("sparring.data.load", lambda name, **_: made_up(name))
+    monkeypatch.setattr(
+        "sparring.data.load", lambda name, bounds=(0.0, 1.0), **_: made_up(name, bounds)
+    )
     changes = {
         "train.epochs": 1,
         "train.batch": 3,

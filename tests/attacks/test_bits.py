@@ -317,3 +317,27 @@ def test_a_broken_sample_leaves():
     assert seen == sorted(seen, reverse=True)
     assert wrong(model, found, y).any()
     assert seen[-1] < seen[0]
+
+
+@pytest.mark.parametrize("make", [DFGSM, lambda t, **k: RFGSM(t, draws=4, **k)])
+def test_a_random_start_climbs_what_is_flat_at_x(make):
+    """The gain of TRADES has no gradient at x: without a random start nothing moves."""
+    model, x, y = trained()
+    batch, clean = Batch(x, y), model(x).detach().softmax(1)
+
+    def kl(z: Tensor, _: Tensor) -> Gain:
+        logits = model(z)
+        value = -(clean * (logits.log_softmax(1) - clean.log())).sum(1)
+        # exactly flat at x, as it is in exact arithmetic
+        value = torch.where((z == x).all(1), value.detach() + 0 * logits.sum(1), value)
+        return Gain(value, logits.argmax(1) != y)
+
+    def gain(z: Tensor) -> Gain:
+        return kl(z, y)
+
+    still = make(Bits(), steps=5).maximize(gain, batch)
+    moved = make(Bits(), steps=5, random_start=True).maximize(gain, batch)
+    assert torch.equal(still, x)
+    assert Bits().admissible(moved, x).all()
+    assert (gain(moved).value >= gain(x).value).all()
+    assert (gain(moved).value > 0.1).float().mean() > 0.5
