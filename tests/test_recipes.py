@@ -57,6 +57,8 @@ def test_everything_asked_for_is_shipped():
     wanted |= {f"{d}-{kind}" for d in tables for kind in ("standard", *(f"{a}-at" for a in fought))}
     forms = ("kl-sym", "kl-asym", "trades-asym", "mart-asym")
     wanted |= {f"armor-{form}-{d}" for d in tables for form in forms}
+    wanted |= {f"armor-{m}-cifar10-paper" for m in ("udr", "trades", "trades-kl", "mart")}
+    wanted |= {f"armor-{m}-cifar100-paper" for m in ("udr", "trades", "mart")}
     own = {"cifar10-wrn34-10-mart"}
     assert wanted | own == set(recipe.names())
 
@@ -244,7 +246,9 @@ def test_every_piece_is_named_and_has_its_paper_in_the_bib():
 
 def made_up(name: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Source:
     """Nine random samples a split, of the shape of a named data set."""
-    shape = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}.get(name, (1, 28, 28))
+    shape = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}.get(
+        name, (1, 28, 28)
+    )
     bits = name in ("drebin215", "defensedroid-api")
     x, y = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(9)
     x, y = (x[:, 0, :3].flatten(1).round(), y % 2) if bits else (x, y)
