@@ -11,7 +11,9 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from matplotlib.axes import Axes
 from sklearn.datasets import make_moons
 from torch import Tensor
 
@@ -32,7 +34,7 @@ EPOCHS = 20
 
 def plane(seed: int = 0) -> Batch:
     """120 points of two moons in the unit square, two of them on the wrong side."""
-    x, y = make_moons(120, noise=0.08, random_state=seed)
+    x, y = map(np.asarray, make_moons(120, noise=0.08, random_state=seed))
     x = (x - x.min(0)) / (x.max(0) - x.min(0)) * 0.8 + 0.1
     y[[3, 8]] = 1 - y[[3, 8]]
     return Batch(torch.tensor(x, dtype=torch.float32), torch.tensor(y))
@@ -71,7 +73,7 @@ def points(out: Path) -> None:
     figure.savefig(out / "armor-points.png", dpi=110)
 
 
-def draw(axis: plt.Axes, model: torch.nn.Module, full: Batch, w: Tensor, title: str) -> None:
+def draw(axis: Axes, model: torch.nn.Module, full: Batch, w: Tensor, title: str) -> None:
     """Points where they were (rings) and where they went (discs, as large as their weight)."""
     side = torch.linspace(0, 1, 120)
     grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).view(-1, 2)
