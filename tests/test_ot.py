@@ -276,7 +276,7 @@ class TestSinkhorn:
         assert torch.allclose(plan.sum(0), ninth, **NEAR)
         assert torch.allclose(plan.sum(1), ninth, **NEAR)
 
-    @pytest.mark.parametrize("eps", [0.3, 1.0, 20.0])
+    @pytest.mark.parametrize("eps", [1.0, 5.0, 20.0])
     def test_a_shift_costs_its_square(self, eps):
         a, _ = clouds()
         t = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=a.dtype)
