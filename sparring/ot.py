@@ -60,7 +60,7 @@ def gaps(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
     Arguments:
         source, target: `(b, d)`, of one size; theta: `(m, d)` unit vectors.
 
-    Source: Bonneel et al. 2015, sec. 3; optimal in one dimension for every convex cost.
+    Source: Bonneel et al. 2015; optimal in one dimension for every convex cost.
 
     >>> gaps(torch.tensor([[3.0], [0.0]]), torch.tensor([[1.0], [5.0]]), torch.ones(1, 1))
     tensor([[2.],
@@ -77,7 +77,7 @@ def gaps(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
 def sliced_wasserstein(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
     """SW₂² = 1/(m·b) Σ_ik δ_ik², the squared distance of the clouds averaged over slices, `()`.
 
-    Source: Bonneel et al. 2015, def. 3.
+    Source: Bonneel et al. 2015.
 
     >>> sliced_wasserstein(torch.zeros(2, 3), torch.ones(2, 3), torch.eye(3))
     tensor(1.)
@@ -134,7 +134,7 @@ def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20)
     Arguments:
         source, target: `(b, d)`; theta: starts `(m, d)`; steps: of ascent.
 
-    Source: Deshpande et al. 2019, eq. 7. Differs: ascent by normalised gradients from many starts.
+    Source: Deshpande et al. 2019. Differs: ascent by normalised gradients from many starts.
 
     >>> a = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
     >>> found = max_slice(a, a + torch.tensor([2.0, 0.0]), torch.tensor([[0.6, 0.8]]), steps=30)
