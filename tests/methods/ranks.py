@@ -35,7 +35,8 @@ def gradients(rows: slice) -> dict[str, Tensor]:
         batch = replace(batch, **mine, weight=batch.weight[rows], index=batch.index[rows])
         objective = Objective(None, method, Mean())
         torch.manual_seed(3 + dist.rank())
-        loss = distributed.wrap(model, objective, torch.device("cpu"))(batch)
+        engine = distributed.wrap(model, objective, torch.device("cpu"))
+        loss = engine(batch)
         loss.total.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
         found |= {f"{number} gradient": gradient, f"{number}": dist.mean(loss.total.detach())}

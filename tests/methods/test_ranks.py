@@ -33,7 +33,7 @@ def two(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
         for r, out in enumerate(outs)
     ]
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     return [torch.load(out, weights_only=True) for out in outs]
 
