@@ -3,7 +3,8 @@ precision.
 
 A forward pass is one unit, the backward to inputs one, to weights one more (DESIGN's counting). The
 optimizer, losses, projections and the Python around them are what the ratio shows above 1; a weight
-backward cheaper than an input backward brings it below.
+backward cheaper than an input backward brings it below. A Jacobian norm counts three units: one
+vector-Jacobian product, and two to differentiate it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from common import Row, paired, save
+from common import Row, merged, paired, save
 from torch import nn
 
 from sparring import models, probe
 from sparring.attacks import PGD
 from sparring.batch import Batch
-from sparring.methods import AT, MART, TRADES, Method, Standard
+from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
@@ -32,6 +33,11 @@ WORK: dict[str, tuple[Callable[[], Method], bool, Callable[[], Climb] | None, in
     "trades": (TRADES, True, None, 2 * STEPS + 7),
     "mart": (MART, True, None, 2 * STEPS + 6),
     "pgd-at + awp": (AT, True, AWP, 2 * STEPS + 6),
+    "alp": (ALP, True, None, 2 * STEPS + 6),
+    "sat": (SAT, True, None, 2 * STEPS + 6),
+    "pgd-at + jr": (JR, True, None, 2 * STEPS + 6),
+    "jr": (JR, False, None, 6),
+    "otjr": (OTJR, True, None, 2 * STEPS + 9),
 }
 NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 16, 8 / 255)}
 
@@ -78,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--methods", nargs="+", default=list(WORK), choices=list(WORK))
     args = parser.parse_args()
     rows = []
     for net in args.nets:
@@ -86,7 +93,8 @@ def main() -> None:
         for precision in ("float32", "bfloat16"):
             model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
             view = probe.View(model, amp=precision, channels_last=True)
-            for name, (_, _, _, units) in WORK.items():
+            for name in args.methods:
+                units = WORK[name][3]
                 mine, floor, ratio = paired(
                     one_step(model, view, name, batch, eps),
                     bare(view, batch, STEPS),
@@ -97,7 +105,7 @@ def main() -> None:
                 rows.append(
                     Row(work, precision, mine, f"floor {units} units", floor * scale, ratio / scale)
                 )
-    save("step", rows)
+    save("step", merged("step", rows))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,20 @@ def test_per_sample_finite_and_not_negative(name):
 
 
 @every("method")
+def test_a_penalty_is_one_number_of_the_precision_of_the_inputs(name):
+    for dtype in (torch.float32, torch.float64):
+        model, x, y = problem(dtype=dtype)
+        penalty = make("method", name).loss(model, filled(model, x, y)).penalty
+        if isinstance(penalty, torch.Tensor):
+            assert penalty.shape == ()
+            assert penalty.dtype == dtype
+            assert penalty >= 0
+            (grad,) = torch.autograd.grad(penalty, model[0].weight)
+            assert grad.isfinite().all()
+            assert grad.abs().sum() > 0
+
+
+@every("method")
 def test_rows_are_independent(name):
     model, x, y = problem()
     method, batch = make("method", name), filled(model, x, y)
@@ -111,9 +125,10 @@ def test_state_and_configuration_make_a_round_trip(name):
 @pytest.mark.parametrize("b", [0, 1])
 def test_batches_of_zero_and_one(name, b):
     model, x, y = problem()
-    per_sample = make("method", name).loss(model, filled(model, x[:b], y[:b])).per_sample
-    assert per_sample.shape == (b,)
-    assert per_sample.isfinite().all()
+    loss = make("method", name).loss(model, filled(model, x[:b], y[:b]))
+    assert loss.per_sample.shape == (b,)
+    assert loss.per_sample.isfinite().all()
+    assert torch.as_tensor(loss.penalty).isfinite()
 
 
 @every("method")
@@ -121,7 +136,8 @@ def test_finite_at_a_logit_scale_of_200_in_float32(name):
     model, x, y = problem(b=32, dtype=torch.float32)
     with torch.no_grad():
         model[2].weight.mul_(200)
-    total = make("method", name).loss(model, filled(model, x, y, 0.3)).per_sample.sum()
+    loss = make("method", name).loss(model, filled(model, x, y, 0.3))
+    total = loss.per_sample.sum() + loss.penalty
     total.backward()
     assert total.isfinite()
     assert all(w.grad.isfinite().all() for w in model.parameters())
