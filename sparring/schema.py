@@ -30,6 +30,7 @@ ROOMS = {
     "climb": (weights, weights.Climb),
     "ema": (weights, weights.EMA),
     "augment": (data, data.Augment),
+    "mix": (data, data.Extra),
 }
 GIVEN = ("self", "threat", "shape", "classes")
 PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments

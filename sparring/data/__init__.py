@@ -2,17 +2,22 @@
 
 from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
 from .loader import Loader
+from .mix import Extra
 from .named import names
 from .packed import Packed
+from .shell import PRESETS, GaussianShell, spread
 from .source import Source, load
 from .split import Split
 from .stream import Stream, from_torch, streamed
 
 __all__ = [
+    "PRESETS",
     "Augment",
     "Crop",
     "Cutout",
+    "Extra",
     "Flip",
+    "GaussianShell",
     "Loader",
     "Noise",
     "Packed",
@@ -23,5 +28,6 @@ __all__ = [
     "from_torch",
     "load",
     "names",
+    "spread",
     "streamed",
 ]

@@ -3,7 +3,8 @@
 from .at import AT
 from .base import Method
 from .mart import MART
+from .sparsity import Sparsity
 from .standard import Standard
 from .trades import TRADES
 
-__all__ = ["AT", "MART", "TRADES", "Method", "Standard"]
+__all__ = ["AT", "MART", "TRADES", "Method", "Sparsity", "Standard"]

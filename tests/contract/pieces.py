@@ -42,6 +42,9 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
     "PerClass": {"of": KL(), "classes": [1]},
 }
+NOTES: dict[str, dict[str, int]] = {  # what a method would draw: a note's draws for each row
+    "Sparsity": {"zeta": 1, "zeta_adv": 1},
+}
 FEW = {"queries": 100}  # instead of a default that takes long
 
 
@@ -62,6 +65,15 @@ def make(room: str, name: str, **more: Any) -> Any:
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     return maker(**{**needed, **more})
+
+
+def drawn(name: str, x: Tensor) -> dict[str, Tensor]:
+    """The notes of a method that draws numbers, so that two calls on the same rows compare."""
+    draw = torch.Generator().manual_seed(7)
+    return {
+        note: torch.randn(len(x), n, *x.shape[1:], generator=draw, dtype=x.dtype)
+        for note, n in NOTES.get(name, {}).items()
+    }
 
 
 def quick(room: str, name: str, **more: Any) -> Any:
