@@ -1,4 +1,4 @@
-"""The command line: train · evaluate · report · list · cite. Each calls one function of ours."""
+"""The command line: train · evaluate · report · pseudo-label · list · cite; each calls one function."""
 
 from __future__ import annotations
 
@@ -250,6 +250,25 @@ def report(
     results, page = measure.report(runs, out=out)
     console().print(reporting.table(results))
     print(page)
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    run: Annotated[Path, typer.Argument(help="The run whose model gives the labels.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A name or file whose rows get them. By default the run's own data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. By default RUN/pseudo-labels.npz.")
+    ] = None,
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Label rows by a run's model, for recipes that train on them too."""
+    from . import pseudo
+
+    print(pseudo.label(run, data=data, out=out, trust=trust, device=device))
 
 
 @app.command("list")

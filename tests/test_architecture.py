@@ -31,6 +31,7 @@ WHOLE = {
     "schema",
     "run",
     "measure",
+    "pseudo",
     "catalogue",
 }  # they see all rooms, by name
 MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone

@@ -5,26 +5,29 @@ from .loader import Loader
 from .mix import Extra
 from .named import names
 from .packed import Packed
-from .shell import PRESETS, GaussianShell, spread
+from .rows import Generated, Rows, Unlabelled
+from .shell import GaussianShell, spread
 from .source import Source, load
 from .split import Split
 from .stream import Stream, from_torch, streamed
 
 __all__ = [
-    "PRESETS",
     "Augment",
     "Crop",
     "Cutout",
     "Extra",
     "Flip",
     "GaussianShell",
+    "Generated",
     "Loader",
     "Noise",
     "Packed",
+    "Rows",
     "Shift",
     "Source",
     "Split",
     "Stream",
+    "Unlabelled",
     "from_torch",
     "load",
     "names",

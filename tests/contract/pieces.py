@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparring import schema
 from sparring.attacks import PGD
+from sparring.methods import MART, TRADES
 from sparring.risks import KL
 from sparring.threats import L0, L1, L2, Bits, Linf
 
@@ -40,6 +41,7 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "SoftLinf": {"radius": 0.3},
     "Only": {"of": Linf(0.3), "classes": [1, 2]},
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
+    "SemiSupervised": {"of": MART(), "unlabelled": TRADES()},
     "PerClass": {"of": KL(), "classes": [1]},
 }
 NOTES: dict[str, dict[str, int]] = {  # what a method would draw: a note's draws for each row
