@@ -1,4 +1,4 @@
-"""The command line: train · evaluate · report · pseudo-label · list · cite; each calls one function."""
+"""The command line: train · evaluate · report · pseudo-label · list · cite; each one function."""
 
 from __future__ import annotations
 
