@@ -30,9 +30,11 @@ class Labelled(NamedTuple):
     known: int
 
     def __str__(self) -> str:
-        share = f"; {self.agree / self.known:.2%} of {self.known} agree with the data's own labels"
-        said = f"{len(self.labels.y)} rows labelled"
-        return f"{self.path}: {said}{share if self.known else ''}"
+        said = f"{self.path}: {len(self.labels.y)} rows labelled"
+        if not self.known:
+            return said
+        share = self.agree / self.known
+        return f"{said}; {share:.2%} of {self.known} agree with the data's own labels"
 
 
 def label(

@@ -14,15 +14,15 @@ from .base import GainOf, Method
 class UAT(Method):
     """ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), x' the maximizer of the same.
 
-    A row without a label (y = −1) has the first term only. `fixed = 0` is UAT-OT, whose targets
-    are the model's own; `online = 0` on pseudo-labelled rows is UAT-FT, and then it is `AT`; both
-    together are UAT++.
+    A row without a label (y = −1) has the first term only: UAT-OT, whose targets are the model's
+    own. `online = 0` on pseudo-labelled rows is UAT-FT, then the loss of `AT`; both terms on
+    pseudo-labelled rows are UAT++.
 
     Arguments:
         online: weight of the term with online targets, ≥ 0.
         fixed: weight of the term with fixed ones, labels or pseudo-labels, ≥ 0.
 
-    Source: Alayrac et al. 2019, eqs. 4 to 6. Differs: one adversary for both terms together.
+    Source: Alayrac et al. 2019. Differs: one adversary for both terms together.
 
     >>> from torch import nn, tensor, zeros
     >>> x = zeros(1, 2)
