@@ -44,7 +44,7 @@ class PseudoLabels:
         words = {k: np.array(getattr(self, k)) for k in KEYS[3:]}
         temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays, **words)
+            np.savez_compressed(file, **arrays, **words)  # type: ignore[arg-type]
         os.replace(temporary, path)
         return path
 

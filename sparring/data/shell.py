@@ -114,7 +114,7 @@ class GaussianShell(Extra):
             self._found = spread(source.val.float(), scale=self.scale).sigma_u
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        require(self._found is not None, "sigma_u", None, "said, or attached to a source")
+        assert self._found is not None, "attach it first"
         x = batch.x[anchors(batch, self.count(batch), generator)]
         x = x + self._found * units(self.scale, x) * dist.draw("normal", x, generator)
         return self.rows(batch, x.clamp(*self._bounds) if self.clip else x)

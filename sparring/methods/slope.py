@@ -75,6 +75,7 @@ def limit(model: Model, x: Tensor, step: Tensor, scale: Tensor) -> tuple[Tensor,
             points = forward_ad.make_dual(x.repeat_interleave(n, 0), (step / far).flatten(0, 1))
         found = forward_ad.unpack_dual(model(points))
     p, dz = found.primal.softmax(1), found.tangent
+    dz = torch.zeros_like(p) if dz is None else dz
     rate = p * (dz - (p * dz).sum(1, keepdim=True))
     return found.primal[::n], rate.reshape(b, n, -1).square().mean((1, 2))
 

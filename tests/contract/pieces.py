@@ -41,11 +41,13 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "SoftLinf": {"radius": 0.3},
     "Only": {"of": Linf(0.3), "classes": [1, 2]},
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
+    "FeatureSparsity": {"site": "1"},
     "SemiSupervised": {"of": MART(), "unlabelled": TRADES()},
     "PerClass": {"of": KL(), "classes": [1]},
 }
-NOTES: dict[str, dict[str, int]] = {  # what a method would draw: a note's draws for each row
-    "Sparsity": {"zeta": 1, "zeta_adv": 1},
+NOTES: dict[str, dict[str, tuple[int, ...]]] = {  # what a method would draw: notes' shapes a row
+    "Sparsity": {"zeta": (1, 6), "zeta_adv": (1, 6)},
+    "FeatureSparsity": {"xi": (1, 12), "zeta": (2, 1, 12)},
 }
 FEW = {"queries": 100}  # instead of a default that takes long
 
@@ -73,8 +75,8 @@ def drawn(name: str, x: Tensor) -> dict[str, Tensor]:
     """The notes of a method that draws numbers, so that two calls on the same rows compare."""
     draw = torch.Generator().manual_seed(7)
     return {
-        note: torch.randn(len(x), n, *x.shape[1:], generator=draw, dtype=x.dtype)
-        for note, n in NOTES.get(name, {}).items()
+        note: torch.randn(len(x), *shape, generator=draw, dtype=x.dtype)
+        for note, shape in NOTES.get(name, {}).items()
     }
 
 
