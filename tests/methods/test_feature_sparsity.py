@@ -46,7 +46,7 @@ def test_behind_a_layer_it_is_sparsity_of_the_rest_on_its_features():
     model, x, y = problem()
     notes = noted(x, (12,))
     found = method("1").loss(model, Batch(x, y, extra=notes)).per_sample
-    head, rest = model[:2], model[2:]
+    head, rest = nn.Sequential(model[0], model[1]), model[2]
     with torch.no_grad():
         h = head(x)
     again = method("0").loss(nn.Sequential(nn.Identity(), rest), Batch(h, y, extra=notes))
