@@ -1,12 +1,14 @@
 """Recipes: each resolves to a fixed point and builds; a mistake is told with its path."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 from sparring import catalogue, recipe, schema
 from sparring.data import Source, Split
+from sparring.data.pseudo import PseudoLabels
 from sparring.methods import MART
 from sparring.part import assign
 from sparring.training import Trainer
@@ -46,6 +48,9 @@ def test_everything_asked_for_is_shipped():
     wanted |= {f"cifar10-resnet18-{kind}" for kind in kinds[1:]} | {
         f"mnist-{kind}-paper" for kind in kinds[1:]
     }
+    wanted |= {f"{data}-sparsity{end}" for data in ("mnist", "fashion") for end in ("", "-at")}
+    labels = ("standard", "mart", "mart-unlabelled", "mart-kl", "rst", "uat")
+    wanted |= {f"mnist-1000-labels-{kind}" for kind in labels} | {"mnist-sparsity-paper"}
     own = {"mnist-pgd-at-eps01", "cifar10-wrn34-10-mart", "mnist-armor-kl"}
     assert wanted | own == set(recipe.names())
 
@@ -203,25 +208,31 @@ def test_every_piece_is_named_and_has_its_paper_in_the_bib():
 
 
 def made_up(name: str) -> Source:
-    """Nine random samples a split, of the shape of a named data set."""
+    """Nine random samples a split, of the shape of a named data set; the same without labels."""
     shape = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}.get(name, (1, 28, 28))
     x, y = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(9)
     parts = {split: Split(x, y) for split in ("train", "val", "test")}
+    parts["unlabelled"] = Split(x, torch.full((9,), -1))
     return Source(name=name, class_names=[str(k) for k in range(10)], **parts)
+
+
+def made_up_labels(folder: Path) -> str:
+    """Labels for the rows that have none."""
+    rows = torch.arange(9)
+    return str(PseudoLabels(rows, rows, torch.ones(9), "", "").save(folder / "labels.npz"))
 
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
     monkeypatch.setattr("sparring.data.load", lambda name, **_: made_up(name))
-    changes = {
-        "train.epochs": 1,
-        "train.batch": 3,
-        "validation.attack.steps": 1,
-        "train.device": "cpu",
-    }
+    changes = {"train.epochs": 1, "train.batch": 3, "train.device": "cpu"}
     tables = recipe.load(name).tables
+    if "attack" in tables["validation"]:
+        changes["validation.attack.steps"] = 1
     if "attack" in tables:
         changes["attack.steps"] = 2
+    for k, piece in enumerate(tables["data"].get("mix", [])):
+        changes |= {f"data.mix.{k}.labels": made_up_labels(tmp_path)} if "labels" in piece else {}
     changes |= {f"model.{key}": 1 for key in ("width", "widen") if key in tables["model"]}
     source, model, objective, more = recipe.load(name, set=changes).build()
     (epoch,) = Trainer(model, objective, source, out=tmp_path / "run", **more)
