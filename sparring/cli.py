@@ -275,7 +275,7 @@ def pseudo_label(
 def list_(
     what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,
 ) -> None:
-    """What there is: recipes, models, data, attacks, threats, methods, risks, weights, suites."""
+    """What there is: recipes, models, data, mix, attacks, threats, methods, risks, suites."""
     from . import catalogue
 
     print(catalogue.listing(what))
