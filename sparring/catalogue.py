@@ -23,6 +23,9 @@ PAPERS = {  # of what is no Part with a `paper` of its own
     "cifar100": "krizhevsky2009cifar",
     "svhn": "netzer2011svhn",
     "lenet": "lecun1998gradient",
+    "lenet-sigmoid": "lecun1998gradient",
+    "resnet9": "paknezhad2022sparsity",
+    "xresnet18": "he2019tricks",
     "small-cnn": "zhang2019trades",
     "resnet18": "he2016resnet",
     "preact-resnet18": "he2016preact",
@@ -54,6 +57,7 @@ KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
     "risks": _named("risk"),
     "weights": lambda: pieces("climb") | pieces("ema"),
     "augment": _named("augment"),
+    "mix": _named("mix"),
     "suites": lambda: evaluation.SUITES,
 }
 

@@ -1,4 +1,4 @@
-"""The command line: train · evaluate · report · list · cite. Each calls one function of ours."""
+"""The command line: train · evaluate · report · pseudo-label · list · cite; each one function."""
 
 from __future__ import annotations
 
@@ -274,11 +274,30 @@ def study(
     print(studies.table(found))
 
 
+@app.command("pseudo-label")
+def pseudo_label(
+    run: Annotated[Path, typer.Argument(help="The run whose model gives the labels.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A name or file whose rows get them. By default the run's own data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. By default RUN/pseudo-labels.npz.")
+    ] = None,
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Label rows by a run's model, for recipes that train on them too."""
+    from . import pseudo
+
+    print(pseudo.label(run, data=data, out=out, trust=trust, device=device))
+
+
 @app.command("list")
 def list_(
     what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,
 ) -> None:
-    """What there is: recipes, models, data, attacks, threats, methods, risks, weights, suites."""
+    """What there is: recipes, models, data, mix, attacks, threats, methods, risks, suites."""
     from . import catalogue
 
     print(catalogue.listing(what))

@@ -1,12 +1,14 @@
 """Recipes: each resolves to a fixed point and builds; a mistake is told with its path."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 from sparring import catalogue, recipe, schema
 from sparring.data import Source, Split
+from sparring.data.pseudo import PseudoLabels
 from sparring.methods import MART
 from sparring.part import assign
 from sparring.training import Trainer
@@ -63,6 +65,9 @@ def test_everything_asked_for_is_shipped():
     own |= {"mnist-otjr", "fashion-otjr"}
     own |= {f"cifar10-{net}-otjr-paper" for net in ("resnet18", "wrn34-10")}
     own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr")}
+    wanted |= {f"{data}-sparsity{end}" for data in ("mnist", "fashion") for end in ("", "-at")}
+    labels = ("standard", "mart", "mart-unlabelled", "mart-kl", "rst", "uat")
+    wanted |= {f"mnist-1000-labels-{kind}" for kind in labels} | {"mnist-sparsity-paper"}
     assert wanted | own == set(recipe.names())
 
 
@@ -248,7 +253,7 @@ def test_every_piece_is_named_and_has_its_paper_in_the_bib():
 
 
 def made_up(name: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Source:
-    """Nine random samples a split, of the shape of a named data set."""
+    """Nine random samples a split, of the shape of a named data set; the same without labels."""
     shape = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}.get(
         name, (1, 28, 28)
     )
@@ -256,6 +261,7 @@ def made_up(name: str, bounds: tuple[float, float] = (0.0, 1.0)) -> Source:
     x, y = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(9)
     x, y = (x[:, 0, :3].flatten(1).round(), y % 2) if bits else (x, y)
     parts = {split: Split(x, y) for split in ("train", "val", "test")}
+    parts["unlabelled"] = Split(x, torch.full((9,), -1))
     names = [str(k) for k in range(2 if bits else 10)]
     return Source(name=name, class_names=names, bounds=tuple(bounds), **parts)
 
@@ -284,20 +290,24 @@ def test_bounds_are_asked_of_the_threat_that_meets_the_data():
         recipe.load(SMALL | {"threat": around}).fitted(source)
 
 
+def made_up_labels(folder: Path) -> str:
+    """Labels for the rows that have none."""
+    rows = torch.arange(9)
+    return str(PseudoLabels(rows, rows, torch.ones(9), "", "").save(folder / "labels.npz"))
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "sparring.data.load", lambda name, bounds=(0.0, 1.0), **_: made_up(name, bounds)
-    )
-    changes = {
-        "train.epochs": 1,
-        "train.batch": 3,
-        "validation.attack.steps": 1,
-        "train.device": "cpu",
-    }
+    made = lambda name, bounds=(0.0, 1.0), **_: made_up(name, bounds)  # noqa: E731
+    monkeypatch.setattr("sparring.data.load", made)
+    changes = {"train.epochs": 1, "train.batch": 3, "train.device": "cpu"}
     tables = recipe.load(name).tables
+    if "attack" in tables["validation"]:
+        changes["validation.attack.steps"] = 1
     if "attack" in tables:
         changes["attack.steps"] = 2
+    for k, piece in enumerate(tables["data"].get("mix", [])):
+        changes |= {f"data.mix.{k}.labels": made_up_labels(tmp_path)} if "labels" in piece else {}
     changes |= {f"model.{key}": 1 for key in ("width", "widen") if key in tables["model"]}
     source, model, objective, more = recipe.load(name, set=changes).build()
     (epoch,) = Trainer(model, objective, source, out=tmp_path / "run", **more)

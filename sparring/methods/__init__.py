@@ -3,12 +3,16 @@
 from .alp import ALP
 from .at import AT
 from .base import Method
+from .combine import SemiSupervised
+from .feature_sparsity import FeatureSparsity
 from .jr import JR, TransportJR
 from .mart import MART
 from .otjr import OTJR
 from .sat import SAT
+from .sparsity import Sparsity
 from .standard import Standard
 from .trades import TRADES
+from .uat import UAT
 
 __all__ = [
     "ALP",
@@ -18,7 +22,11 @@ __all__ = [
     "OTJR",
     "SAT",
     "TRADES",
+    "UAT",
+    "FeatureSparsity",
     "Method",
+    "SemiSupervised",
+    "Sparsity",
     "Standard",
     "TransportJR",
 ]

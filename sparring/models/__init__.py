@@ -19,7 +19,9 @@ from .load import Mismatch, load_weights
 from .mlp import mlp
 from .normalize import Normalize
 from .resnet import preact_resnet18, resnet18
+from .resnet9 import resnet9
 from .wide_resnet import wide_resnet
+from .xresnet import xresnet18
 
 __all__ = [
     "Mismatch",
@@ -34,9 +36,11 @@ __all__ = [
     "mnist_net",
     "names",
     "preact_resnet18",
+    "resnet9",
     "resnet18",
     "small_cnn",
     "wide_resnet",
+    "xresnet18",
 ]
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
@@ -45,11 +49,14 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "small-cnn": small_cnn,
     "lenet": lenet,
     "cifar-net": cifar_net,
+    "lenet-sigmoid": partial(lenet, activation="sigmoid"),
+    "resnet9": resnet9,
     "resnet18": resnet18,
     "preact-resnet18": preact_resnet18,
     "wide-resnet": wide_resnet,
     "wrn-28-10": partial(wide_resnet, depth=28, widen=10),
     "wrn-34-10": partial(wide_resnet, depth=34, widen=10),
+    "xresnet18": xresnet18,
 }
 
 

@@ -80,8 +80,14 @@ def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Se
     return model
 
 
-def lenet(*, shape: Sequence[int], classes: int) -> nn.Sequential:
-    """LeNet-5 with ReLU and max-pooling: 61,706 parameters on MNIST.
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn.Sequential:
+    """LeNet-5 with max-pooling: 61,706 parameters on MNIST.
+
+    Arguments:
+        activation: `"relu"`, `"sigmoid"` (Paknezhad et al. 2022) or `"tanh"`.
 
     Source: LeCun et al. 1998; the padding of 2 makes 28×28 its 32×32.
 
@@ -89,19 +95,22 @@ def lenet(*, shape: Sequence[int], classes: int) -> nn.Sequential:
     61706
     """
     channels, height, width = image(shape, least=12)
+    known = ", ".join(ACTIVATIONS)
+    require(activation in ACTIVATIONS, "activation", activation, f"one of {known}")
+    act = ACTIVATIONS[activation]
     flat = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
     return stages(
         conv1=nn.Conv2d(channels, 6, 5, padding=2),
-        relu1=nn.ReLU(),
+        **{f"{activation}1": act()},
         maxpool1=nn.MaxPool2d(2),
         conv2=nn.Conv2d(6, 16, 5),
-        relu2=nn.ReLU(),
+        **{f"{activation}2": act()},
         maxpool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
         fc1=nn.Linear(flat, 120),
-        relu3=nn.ReLU(),
+        **{f"{activation}3": act()},
         fc2=nn.Linear(120, 84),
-        relu4=nn.ReLU(),
+        **{f"{activation}4": act()},
         fc3=nn.Linear(84, classes),
     )
 

@@ -5,12 +5,16 @@ import torch
 from torch import nn
 
 from sparring import models
+from sparring.models.xresnet import BlurPool
 
 # Of ARMOR's script, TRADES's code, LeCun 1998, and the implementations shared for CIFAR-10.
 COUNTS = {
     ("mnist-net", (1, 28, 28)): 379_702,
     ("small-cnn", (1, 28, 28)): 312_202,
     ("lenet", (1, 28, 28)): 61_706,
+    ("lenet-sigmoid", (1, 28, 28)): 61_706,
+    ("resnet9", (3, 32, 32)): 5_777_354,
+    ("xresnet18", (3, 128, 128)): 10_137_186,
     ("resnet18", (3, 32, 32)): 11_173_962,
     ("preact-resnet18", (3, 32, 32)): 11_172_170,
     ("wrn-28-10", (3, 32, 32)): 36_479_194,
@@ -22,13 +26,21 @@ SMALL = {  # every name, at a size that runs in milliseconds
     "small-cnn": {},
     "lenet": {},
     "cifar-net": {"width": 8},
+    "lenet-sigmoid": {},
+    "resnet9": {"width": 2},
     "resnet18": {"width": 4},
     "preact-resnet18": {"width": 4},
     "wide-resnet": {"depth": 10, "widen": 1},
     "wrn-28-10": {"depth": 10, "widen": 2},
     "wrn-34-10": {"depth": 10, "widen": 2},
+    "xresnet18": {"width": 8, "groups": 4},
 }
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 17, 23)]
+
+
+def sized(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that the network takes: as it is, or larger by 32 pixels a side."""
+    return (shape[0], *(n + 32 for n in shape[1:])) if name == "xresnet18" else shape
 
 
 def small(name: str, shape: tuple[int, ...], **kw) -> nn.Module:
@@ -50,6 +62,7 @@ def test_parameter_count_is_the_published_one(name, shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SMALL)
 def test_logits_and_finite_gradients(name, shape):
+    shape = sized(name, shape)
     model = small(name, shape)
     x = torch.rand(3, *shape, requires_grad=True)
     logits = model(x)
@@ -63,8 +76,9 @@ def test_logits_and_finite_gradients(name, shape):
 
 @pytest.mark.parametrize("name", [n for n in SMALL if n != "small-cnn"])
 def test_input_gradient_reaches_every_sample(name):
-    model = small(name, (3, 32, 32)).eval()
-    x = torch.rand(3, 3, 32, 32, requires_grad=True)
+    shape = sized(name, (3, 32, 32))
+    model = small(name, shape).eval()
+    x = torch.rand(3, *shape, requires_grad=True)
     (grad,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
     assert (grad.flatten(1).abs().sum(1) > 0).all()
 
@@ -79,23 +93,47 @@ def test_small_cnn_starts_at_zero_logits_and_learns_past_them():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_rows_are_independent_in_eval_mode(name):
-    model = small(name, (1, 28, 28)).eval()
-    x = torch.rand(4, 1, 28, 28)
+    shape = sized(name, (1, 28, 28))
+    model = small(name, shape).eval()
+    x = torch.rand(4, *shape)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_stages_compose_to_the_model(name):
-    model = small(name, (1, 28, 28), mean=0.1).eval()
+    shape = sized(name, (1, 28, 28))
+    model = small(name, shape, mean=0.1).eval()
     assert isinstance(model, nn.Sequential)
     assert next(iter(dict(model.named_children()))) == "normalize"
-    x = torch.rand(2, 1, 28, 28)
+    x = torch.rand(2, *shape)
     assert torch.equal(model[3:](model[:3](x)), model(x))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "preact-resnet18", "wide-resnet"])
 def test_residual_networks_take_digits(name):
     assert small(name, (1, 8, 8)).eval()(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_lenet_has_the_activation_asked_for():
+    model = small("lenet-sigmoid", (1, 28, 28))
+    assert sum(isinstance(m, nn.Sigmoid) for m in model.modules()) == 4
+    assert not any(isinstance(m, nn.ReLU) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["resnet9", "xresnet18"])
+def test_rows_do_not_see_each_other_even_in_training(name):
+    shape = sized(name, (3, 32, 32))
+    model = small(name, shape, **({"drop": 0.0} if name == "xresnet18" else {})).train()
+    x = torch.rand(4, *shape)
+    torch.testing.assert_close(model(x)[1:2], model(x[1:2]), atol=1e-4, rtol=1e-3)
+
+
+def test_a_blurred_stride_is_the_binomial_filter():
+    x = torch.zeros(1, 1, 5, 5)
+    x[0, 0, 2, 2] = 16.0
+    by_hand = torch.tensor([[0.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    assert torch.equal(BlurPool()(x)[0, 0], by_hand)
+    assert torch.allclose(BlurPool()(torch.ones(2, 3, 4, 7)), torch.ones(2, 3, 2, 4))
 
 
 def test_stem_keeps_the_resolution():
@@ -146,8 +184,8 @@ def test_normalisation_of_tables():
 @pytest.mark.parametrize(
     ("name", "kw", "said"),
     [
-        ("resnet-18", {}, "did you mean 'resnet18'.*lenet, mlp, mnist-net"),
-        ("gibberish", {}, "There are: cifar-net, lenet, mlp.*module:Class"),
+        ("resnet-18", {}, "did you mean 'resnet18'.*lenet-sigmoid, mlp, mnist-net"),
+        ("gibberish", {}, "There are: cifar-net, lenet, lenet-sigmoid, mlp.*module:Class"),
         (
             "mlp",
             {"hiden": [3]},
@@ -163,6 +201,10 @@ def test_normalisation_of_tables():
         ("resnet18", {"shape": (40,)}, "shape = .40,.*channels, height, width"),
         ("small-cnn", {"shape": (1, 8, 8)}, "shape = .*at least 16"),
         ("lenet", {"shape": (1, 8, 8)}, "shape = .*at least 12"),
+        ("lenet", {"activation": "elu"}, "activation = 'elu' .* one of relu, sigmoid, tanh"),
+        ("resnet9", {"shape": (1, 7, 9)}, "shape = .*at least 8"),
+        ("xresnet18", {}, "shape = .*at least 33"),
+        ("xresnet18", {"shape": (3, 64, 64), "groups": 5}, "groups = 5 .* divisor of width = 64"),
         ("wide-resnet", {"depth": 20}, "depth = 20"),
         ("wide-resnet", {"widen": 0}, "widen = 0"),
         ("cifar-net", {"width": 0}, "width = 0"),

@@ -1,0 +1,92 @@
+"""Data sparsity in feature space: the noise is added before the classifier, not to the inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import dist, probe
+from ..batch import Batch, Loss
+from ..losses import cross_entropy
+from ..part import require
+from .base import Method
+from .slope import length, slope
+
+
+class FeatureSparsity(Method):
+    """ℓ = (1[y ≥ 0]·CE(f(x), y) + beta·Σ_a GR(a)) / (1 + N_u) over anchors a in feature space.
+
+    With h the output of a submodule on x, the anchors are h and its N_u unlabelled points
+    h + sigma_u·ξ; GR is that of `Sparsity` with neighbours a + sigma_n·ζ, distances between
+    features, and softmax as what follows the submodule makes it. x is run up to there once.
+
+    Arguments:
+        site: dotted name of the submodule, called once in a forward pass, as "pool" or "maxpool2".
+        beta: weight of GR, ≥ 0.
+        unlabelled: N_u of an input, ≥ 0; 0 flattens predictions at the features of the data only.
+        neighbours: N_n of an anchor, ≥ 1.
+        sigma_u, sigma_n: standard deviations in units of the features, > 0.
+
+    The notes `xi` `(b, N_u, …)` and `zeta` `(b, 1 + N_u, N_n, …)` in `Batch.extra`, of a feature's
+    shape, take the place of the draws.
+
+    Raises:
+        ValueError: for a value outside what is said above, or a submodule that does not exist.
+
+    Source: the noise-injection variant in the code of Paknezhad et al. 2022. Differs: batches of
+    any size, a step for all anchors of an input together, any network.
+
+    >>> FeatureSparsity(site="pool").config()["site"]
+    'pool'
+    """
+
+    paper = "paknezhad2022sparsity"
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        beta: float = 0.1,
+        unlabelled: int = 1,
+        neighbours: int = 1,
+        sigma_u: float = 0.5,
+        sigma_n: float = 0.05,
+    ) -> None:
+        super().__init__()
+        require(beta >= 0, "beta", beta, "a weight ≥ 0")
+        require(unlabelled >= 0, "unlabelled", unlabelled, "an integer ≥ 0")
+        require(neighbours >= 1, "neighbours", neighbours, "an integer ≥ 1")
+        require(sigma_u > 0, "sigma_u", sigma_u, "a standard deviation > 0")
+        require(sigma_n > 0, "sigma_n", sigma_n, "a standard deviation > 0")
+        self.site, self.beta, self.unlabelled = site, beta, unlabelled
+        self.neighbours, self.sigma_u, self.sigma_n = neighbours, sigma_u, sigma_n
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        seen: dict[str, Tensor] = {}
+
+        def widen(h: Tensor) -> Tensor:
+            """Anchors and neighbours in place of the features `(b, …)`, each group after h."""
+            xi = self._noise(batch, "xi", h, self.unlabelled)
+            anchors = torch.cat([h[:, None], h[:, None] + self.sigma_u * xi], 1)
+            zeta = self._noise(batch, "zeta", h, 1 + self.unlabelled, self.neighbours)
+            near = anchors[:, :, None] + self.sigma_n * zeta
+            unit = torch.ones((), dtype=h.dtype, device=h.device)
+            step = (near - anchors[:, :, None]).detach().flatten(0, 1)
+            seen["apart"] = length(step.float() if h.dtype != torch.float64 else step, unit)
+            return torch.cat([anchors.flatten(0, 1), near.flatten(0, 2)])
+
+        logits = probe.replace(model, batch.x, {self.site: widen})
+        b, a = len(batch), 1 + self.unlabelled
+        anchors, near = logits[: b * a], logits[b * a :]
+        p, q = anchors.softmax(1), near.softmax(1).unflatten(0, (b * a, self.neighbours))
+        gr = slope(p, q, seen["apart"]).reshape(b, a).sum(1)
+        ce = cross_entropy(anchors[::a], batch.y)
+        parts = {"natural": ce.mean().detach(), "slope": gr.mean().detach() / a}
+        return Loss((ce + self.beta * gr) / a, parts=parts)
+
+    def _noise(self, batch: Batch, note: str, h: Tensor, *counts: int) -> Tensor:
+        """Standard normal `(b, *counts, …)` of the features' shape: the batch's note, or drawn."""
+        if note in batch.extra:
+            return batch.extra[note].to(h)
+        like = torch.empty(len(h), *counts, *h.shape[1:], dtype=h.dtype, device=h.device)
+        return dist.draw("normal", like)

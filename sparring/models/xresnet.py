@@ -1,0 +1,125 @@
+"""XResNet-18 in a ResNeXt form: grouped convolutions, squeeze and excitation, Mish, blurred
+strides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..part import require
+from .base import image, layer, stages
+
+
+class BlurPool(nn.Module):
+    """Halve the sides after a binomial blur [1, 2, 1]/4 in both directions, edges reflected.
+
+    Source: Zhang 2019, "Making convolutional networks shift-invariant again".
+
+    >>> BlurPool()(torch.ones(1, 2, 5, 4)).shape
+    torch.Size([1, 2, 3, 2])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, c, h, w)` to `(b, c, ⌈h/2⌉, ⌈w/2⌉)`."""
+        line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
+        kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+class Excite(nn.Module):
+    """x · sigmoid(W₂ mish(W₁ mean(x))), one factor a channel.
+
+    Source: Hu et al. 2018, "Squeeze-and-excitation networks", with Mish.
+    """
+
+    def __init__(self, width: int, *, reduce: int = 16) -> None:
+        super().__init__()
+        inner = max(width // reduce, 1)
+        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, width, h, w)` to the same."""
+        factor = torch.sigmoid(self.fc2(F.mish(self.fc1(x.mean((2, 3))))))
+        return x * factor[:, :, None, None]
+
+
+def _norm(width: int) -> nn.InstanceNorm2d:
+    return nn.InstanceNorm2d(width, affine=True)
+
+
+class NextBlock(nn.Module):
+    """mish( excite(norm₂(grouped conv₂(mish(norm₁(conv₁(x)))))) + skip(x) ), twice as wide inside.
+
+    A stride is a blur: after conv₁, and before the skip's 1×1 convolution.
+    """
+
+    def __init__(self, first: int, out: int, *, stride: int, groups: int) -> None:
+        super().__init__()
+        blur = [BlurPool()] if stride == 2 else []
+        self.body = nn.Sequential(
+            *(nn.Conv2d(first, 2 * out, 3, padding=1, bias=False), *blur, _norm(2 * out)),
+            nn.Mish(),
+            *(nn.Conv2d(2 * out, out, 3, padding=1, groups=groups, bias=False), _norm(out)),
+            Excite(out),
+        )
+        changes = stride != 1 or first != out
+        skip = [*blur, nn.Conv2d(first, out, 1, bias=False), _norm(out)]
+        self.skip = nn.Sequential(*(skip if changes else []))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, first, h, w)` to `(b, out, ⌈h/stride⌉, ⌈w/stride⌉)`."""
+        return F.mish(self.body(x) + self.skip(x))
+
+
+def xresnet18(
+    *, shape: Sequence[int], classes: int, width: int = 64, groups: int = 32, drop: float = 0.2
+) -> nn.Sequential:
+    """A stem of three convolutions, four layers of two blocks: 10,137,186 parameters on Imagenette.
+
+    Sides shrink 32 times, so that images must have more than 32 pixels a side.
+
+    Arguments:
+        width: of the first layer; the others have 2, 4, 8 times as many channels.
+        groups: of the second convolution of each block; it divides width.
+
+    Source: the Imagenette network of Paknezhad et al. 2022, in the form of their code: He et al.
+    2019, "Bag of tricks", and Xie et al. 2017, "Aggregated residual transformations".
+
+    >>> net = xresnet18(shape=(3, 128, 128), classes=10)
+    >>> sum(p.numel() for p in net.parameters())
+    10137186
+    """
+    channels, _, _ = image(shape, least=33)
+    ok = groups >= 1 and width >= 2 and width % groups == 0 and width % 2 == 0
+    require(ok, "groups", groups, f"a divisor of width = {width}, which must be even")
+    half = width // 2
+
+    def stem(first: int, out: int, stride: int) -> nn.Sequential:
+        conv = nn.Conv2d(first, out, 3, stride=stride, padding=1, bias=False)
+        return nn.Sequential(conv, _norm(out), nn.ReLU())
+
+    layers = {
+        f"layer{i + 1}": layer(
+            NextBlock,
+            width * 2 ** max(i - 1, 0),
+            width * 2**i,
+            blocks=2,
+            stride=1 + (i > 0),
+            groups=groups,
+        )
+        for i in range(4)
+    }
+    return stages(
+        conv1=stem(channels, half, 2),
+        conv2=stem(half, half, 1),
+        conv3=stem(half, width, 1),
+        pool1=nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), BlurPool()),
+        **layers,
+        pool2=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        drop=nn.Dropout(drop),
+        fc=nn.Linear(8 * width, classes),
+    )
