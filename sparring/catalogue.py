@@ -123,12 +123,8 @@ def papers(name: str) -> list[str]:
         keys = [own[name]]
     elif name in recipe.names() or Path(name).exists():
         tables = recipe.load(name).tables
-        used = [
-            tables[t]["name"]
-            for t in ("attack", "threat", "method", "risk", "model", "data")
-            if t in tables
-        ]
-        used += [piece["name"] for piece in tables["weights"].values()]
+        parts = ("attack", "threat", "method", "risk", "model", "data", "weights")
+        used = [name for t in parts if t in tables for name in _within(tables[t])]
         keys = [tables["recipe"]["paper"], *(own.get(n) for n in used)]
     else:
         raise ValueError(nearest("cite", name, [*own, *recipe.names()]))
@@ -136,3 +132,17 @@ def papers(name: str) -> list[str]:
     if not found:
         raise ValueError(f"cite = {name!r}: there is no paper behind it")
     return found
+
+
+def _within(table: object) -> list[str]:
+    """The names of a piece and of all inside it.
+
+    >>> _within({"name": "PerClass", "of": {"name": "KL"}, "classes": [1]})
+    ['PerClass', 'KL']
+    """
+    if isinstance(table, list):
+        return [name for one in table for name in _within(one)]
+    if not isinstance(table, Mapping):
+        return []
+    own = [str(table["name"])] if "name" in table else []
+    return own + [name for value in table.values() for name in _within(value)]

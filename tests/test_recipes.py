@@ -314,3 +314,9 @@ def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
     assert epoch.step == 3
     assert 0 < epoch.loss < 1e3
     assert recipe.load(tmp_path / "run").tables == more["recipe"]
+
+
+def test_the_papers_of_nested_pieces_are_cited():
+    found = catalogue.papers("armor-kl-asym-drebin215")
+    assert {"birrell2023armor", "aldujaili2018adversarial"} <= set(found)
+    assert "wang2020mart" in catalogue.papers("mnist-1000-labels-mart-kl")
