@@ -68,7 +68,8 @@ def evaluate(
         eps: radii in input units, of each norm; the threat's own where omitted.
         n: only so many samples, drawn by the seed.
         batch: samples at once; the draws of the attacks depend on it.
-        precision: inside the attacks; judgement is float32.
+        precision: inside the attacks; judgement is float32, and what a search in lower precision
+            nearly broke is searched again in float32.
         cascade: an attack sees only what those before it left standing: cheaper, with the same
             worst case up to draws, but rows can't be compared with each other. The suite says so
             by default.
@@ -116,7 +117,7 @@ def evaluate(
         "data": provenance.of_tensors(given.rows.x, given.rows.y),
         "threat": [_described(one) for _, one in levels],
         "suite": [chosen.name, chosen.version, chosen.labels],
-        "run": [batch, precision, cascade, seed, str(place), provenance.versions(), "scores"],
+        "run": [batch, precision, cascade, seed, str(place), provenance.versions(), "close calls"],
     }
     state = Partial(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)

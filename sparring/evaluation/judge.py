@@ -41,8 +41,17 @@ def logits(model: Model, x: Tensor) -> Tensor:
 
 def predict(model: Model, x: Tensor) -> Tensor:
     """Predicted classes `(b,)`; -1, which is no class, where the logits are not finite."""
-    z = logits(model, x)
-    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)
+    return _said(logits(model, x))
+
+
+def lead(z: Tensor, y: Tensor) -> Tensor:
+    """By how much the logit of y is above all others `(b,)`; NaN where logits are not finite.
+
+    >>> lead(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
+    tensor([2.])
+    """
+    own, rest = z.gather(1, y[:, None])[:, 0], z.scatter(1, y[:, None], -torch.inf)
+    return torch.where(torch.isfinite(z).all(1), own - rest.amax(1), torch.nan)
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -72,11 +81,21 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 class Verdict(NamedTuple):
-    """The judged `point (b, *d)`, the `prediction (b,)` there, and what was `allowed (b,)`."""
+    """The judged `point (b, *d)`, the `prediction (b,)` and the `lead (b,)` of y there, and what
+    was `allowed (b,)`."""
 
     point: Tensor
     prediction: Tensor
+    lead: Tensor
     allowed: Tensor
+
+    def broken(self, y: Tensor) -> Tensor:
+        """Which points are allowed, and of another class `(b,)`."""
+        return self.allowed & (self.prediction != y)
+
+    def with_rows(self, rows: Tensor, other: Verdict) -> Verdict:
+        """The verdict with `other` in the place of these rows, numbers `(r,)`."""
+        return Verdict(*(t.index_copy(0, rows, u) for t, u in zip(self, other, strict=True)))
 
 
 def judge(
@@ -100,7 +119,12 @@ def judge(
     x_adv = x_adv.detach().to(x.device, torch.float32)
     allowed = feasible(threat, x_adv, x, y)
     point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
-    return Verdict(point, predict(model, point), allowed)
+    z = logits(model, point)
+    return Verdict(point, _said(z), lead(z, y), allowed)
+
+
+def _said(z: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)
 
 
 def _rows(mask: Tensor, x: Tensor) -> Tensor:

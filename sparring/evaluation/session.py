@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 import zlib
@@ -20,10 +21,11 @@ from ..threats.base import Threat
 from .budget import Budget, Spent
 from .display import Display
 from .guard import Guard, Model, labels
-from .judge import judge, logits, predict
+from .judge import Verdict, judge, lead, logits, predict
 from .partial import Partial, Record
 
 SHOWN = 16
+CLOSE = 0.05  # of the lead that y had unattacked: what is left of it after a near miss
 T = TypeVar("T")
 
 
@@ -244,6 +246,7 @@ class Session:
                 f"attack {label!r} changed the model's weights: what was measured is another model"
             )
         verdict = judge(self.model, threat, found, x, y, who=label)
+        verdict = self._close(label, attack, guard, threat, verdict, x, y)
         shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.place)
         moved = (verdict.point != x).flatten(1).cpu().numpy() if threat.binary else None
         return {
@@ -254,6 +257,32 @@ class Session:
             **_score(self.model, verdict.point, self.classes),
             **({} if moved is None else {"changed": np.packbits(moved, axis=1)}),
         }
+
+    def _close(
+        self,
+        label: str,
+        attack: Callable[..., object],
+        guard: Guard,
+        threat: Threat,
+        verdict: Verdict,
+        x: Tensor,
+        y: Tensor,
+    ) -> Verdict:
+        """After a search in lower precision, what it nearly broke is searched in float32 again."""
+        if getattr(attack, "precision", "float32") == "float32":
+            return verdict
+        near = verdict.lead < CLOSE * lead(logits(self.model, x), y)
+        rows = (near & verdict.allowed & ~verdict.broken(y)).nonzero()[:, 0]
+        if len(rows) == 0:
+            return verdict
+        finer = copy.copy(attack)
+        finer.precision = "float32"  # type: ignore[attr-defined]
+        some, own = x[rows], y[rows]
+        with probe.hold(self.model, "eval"):
+            found = finer(guard, some.clone(), own.clone())
+        again = judge(self.model, threat, found, some, own, who=label)
+        won = again.broken(own).nonzero()[:, 0]
+        return verdict.with_rows(rows[won], Verdict(*(t[won] for t in again)))
 
 
 def _score(model: Model, x: Tensor, classes: int | None) -> Record:
