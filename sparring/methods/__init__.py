@@ -5,5 +5,6 @@ from .base import Method
 from .mart import MART
 from .standard import Standard
 from .trades import TRADES
+from .uad import UAD
 
-__all__ = ["AT", "MART", "TRADES", "Method", "Standard"]
+__all__ = ["AT", "MART", "TRADES", "UAD", "Method", "Standard"]

@@ -40,6 +40,7 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "SoftLinf": {"radius": 0.3},
     "Only": {"of": Linf(0.3), "classes": [1, 2]},
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
+    "UAD": {"sites": [], "reference": "none"},  # without spreads over the batch: its own tests
     "PerClass": {"of": KL(), "classes": [1]},
 }
 FEW = {"queries": 100}  # instead of a default that takes long
