@@ -46,7 +46,8 @@ class UAD(Method):
         statistics: of A: `"batch"` spreads; `"class"` spreads, averaged over steps, where a class
             has had 4 samples; or `"worst"`: a whole spread up the loss instead of a draw.
         refine: `"step"`; or `"draws"`, the best of so many draws within the spread.
-        match, align: `"kl"` or `"js"`; `"cosine"`, `"l2"` or `"none"`.
+        match: `"kl"` or `"js"`. align: `"cosine"`; `"none"`; or `"l2"`, in units of gradients: a
+            `gradient` of 0.2 can diverge with it.
         adversarial, matching, gradient, natural, transport: w, λ_a, λ_g, λ_c, λ_w; all ≥ 0. W₂² is
             between the laws of clean and adversarial statistics at the sites.
         p: how likely a site is at work in a step.
@@ -177,7 +178,8 @@ class UAD(Method):
         gates &= probe.bare(model).training
         fires = {name for name, on in zip(self.sites, gates.tolist(), strict=True) if on}
         draw = torch.Generator(x.device).manual_seed(seed)
-        ascent = self._ascent(model, x, y, fires) if self.statistics == "worst" else {}
+        worst = self.statistics == "worst" and fires
+        ascent = self._ascent(model, x, y, fires) if worst else {}
         stats: dict[str, Pair] = {}
 
         def change(name: str) -> probe.Change:
@@ -203,12 +205,9 @@ class UAD(Method):
         """The signs of the loss's slopes in the statistics at these sites."""
         with probe.frozen_bn(model):
             z, seen = watched(model, x.detach(), names)
-        loss = cross_entropy(z, y)
-        return {
-            name: (up[0].sign(), up[1].sign())
-            for name, at in seen.items()
-            if (up := _slopes(loss, at.by))
-        }
+        wrt = [zeros for at in seen.values() for zeros in at.by]
+        up = [slope.sign() for slope in _slopes(cross_entropy(z, y), wrt)]
+        return dict(zip(seen, zip(up[::2], up[1::2], strict=True), strict=True))
 
     def _bounds(self, name: str, stats: Pair, y: Tensor) -> Tensor:
         """The spreads `(2, 1 or b, c)` at a site."""
