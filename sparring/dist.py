@@ -1,5 +1,5 @@
-"""The only file that knows about ranks: gather, mean, draw and seed, each the plain thing on
-one process."""
+"""The only file that knows about ranks: gather, mean and draw, each the plain thing on one
+process."""
 
 from __future__ import annotations
 
@@ -117,16 +117,3 @@ def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> T
             )
     start = rank() * len(like)
     return full[start : start + len(like)]
-
-
-def seed(device: torch.device | str = "cpu") -> int:
-    """A number drawn from the global random state of the first rank, the same on all.
-
-    Arguments:
-        device: where the ranks speak, if there are several.
-
-    >>> 0 <= seed() < 2**62
-    True
-    """
-    drawn = torch.randint(2**62, (1,))
-    return int((gather(drawn.to(device)) if world() > 1 else drawn)[0])

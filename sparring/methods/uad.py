@@ -173,11 +173,11 @@ class UAD(Method):
         """A: the logits on x, and the statistics at the sites before they are moved."""
         if not self.sites:
             return model(x), {}
-        seed = dist.seed(x.device)
-        gates = torch.rand(len(self.sites), generator=torch.Generator().manual_seed(seed)) < self.p
+        draw = dist.generator(x.device)
+        here = torch.Generator().manual_seed(draw.initial_seed())  # no wait for the device
+        gates = torch.rand(len(self.sites), generator=here) < self.p
         gates &= probe.bare(model).training
         fires = {name for name, on in zip(self.sites, gates.tolist(), strict=True) if on}
-        draw = torch.Generator(x.device).manual_seed(seed)
         worst = self.statistics == "worst" and fires
         ascent = self._ascent(model, x, y, fires) if worst else {}
         stats: dict[str, Pair] = {}
@@ -249,7 +249,7 @@ class UAD(Method):
         if self.refine == "step":
             mean, std = (-self.kappa * s * g.sign() for s, g in zip(spreads, slopes, strict=True))
             return mean, std
-        draw = torch.Generator(x.device).manual_seed(dist.seed(x.device))
+        draw = dist.generator(x.device)
         best: list[Tensor] = []
         least = torch.full_like(at.stats[0][:, 0], torch.inf)
         for _ in range(self.draws):
