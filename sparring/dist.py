@@ -1,5 +1,5 @@
-"""The only file that knows about ranks: gather, mean and draw, each the plain thing on one
-process."""
+"""The only file that knows about ranks: gather, mean, draw and a common generator, each the plain
+thing on one process."""
 
 from __future__ import annotations
 
@@ -117,3 +117,16 @@ def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> T
             )
     start = rank() * len(like)
     return full[start : start + len(like)]
+
+
+def generator(device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that stands alike on every process: seeded by the next number of the first one's
+    global generator.
+
+    >>> torch.rand(2, generator=generator()).shape
+    torch.Size([2])
+    """
+    seed = torch.randint(2**62, (1,))
+    if world() > 1:
+        seed = gather(seed.to(device))[:1]
+    return torch.Generator(device).manual_seed(int(seed))

@@ -14,7 +14,7 @@ from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
 # In the order in which they import each other, so that each sees the checked functions below it.
-CHECKED = ("losses", "geometry", "dist", "probe")
+CHECKED = ("losses", "geometry", "ot", "dist", "probe")
 CHECKED += ("threats", "risks", "weights", "attacks", "methods", "objective")
 AN_INT_IS_A_FLOAT = BeartypeConf(is_pep484_tower=True)
 

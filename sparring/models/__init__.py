@@ -12,7 +12,7 @@ from torch import nn
 from ..part import nearest, require
 from .adapt import adapt
 from .base import stages
-from .cnn import lenet, mnist_net, small_cnn
+from .cnn import cifar_net, lenet, mnist_net, small_cnn
 from .external import external
 from .foreign import foreign
 from .load import Mismatch, load_weights
@@ -26,6 +26,7 @@ __all__ = [
     "Normalize",
     "adapt",
     "build",
+    "cifar_net",
     "foreign",
     "lenet",
     "load_weights",
@@ -43,6 +44,7 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mnist-net": mnist_net,
     "small-cnn": small_cnn,
     "lenet": lenet,
+    "cifar-net": cifar_net,
     "resnet18": resnet18,
     "preact-resnet18": preact_resnet18,
     "wide-resnet": wide_resnet,

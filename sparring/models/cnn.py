@@ -1,12 +1,17 @@
-"""Small convolutional networks of the MNIST literature, for images of any workable size."""
+"""Small convolutional networks: those of the MNIST literature, and one for 32×32 colour images on a
+CPU; for images of any workable size."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
 
+from ..part import require
 from .base import image, stages
+
+NORMS = ("batch", "group", "none")
 
 
 def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Sequential:
@@ -99,3 +104,39 @@ def lenet(*, shape: Sequence[int], classes: int) -> nn.Sequential:
         relu4=nn.ReLU(),
         fc3=nn.Linear(84, classes),
     )
+
+
+def _normalisation(kind: str, channels: int) -> nn.Module:
+    """Batch norm, group norm of up to 8 groups, or nothing."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()
+
+
+def cifar_net(
+    *, shape: Sequence[int], classes: int, width: int = 32, norm: str = "batch"
+) -> nn.Sequential:
+    """Six convolutions of width, 2, 4, 4, 8, 8 × width channels, each normalised: 1,131,050
+    parameters and 34 M multiplications on CIFAR-10 (ResNet-18 has 555 M).
+
+    The first is 5×5; it, the third and the fifth stride by 2; the last map is averaged.
+
+    Arguments:
+        norm: `"batch"`, `"group"` (8 groups), or `"none"`.
+
+    >>> sum(p.numel() for p in cifar_net(shape=(3, 32, 32), classes=10).parameters())
+    1131050
+    """
+    channels, _, _ = image(shape)
+    require(width >= 1, "width", width, "at least 1")
+    require(norm in NORMS, "norm", norm, "one of " + ", ".join(NORMS))
+    parts: dict[str, nn.Module] = {}
+    for i, factor in enumerate((1, 2, 4, 4, 8, 8), start=1):
+        out, side = factor * width, 5 if i == 1 else 3
+        parts[f"conv{i}"] = nn.Conv2d(
+            channels, out, side, stride=1 + i % 2, padding=side // 2, bias=norm == "none"
+        )
+        parts |= {f"norm{i}": _normalisation(norm, out), f"relu{i}": nn.ReLU()}
+        channels = out
+    head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return stages(**parts, **head, linear=nn.Linear(channels, classes))

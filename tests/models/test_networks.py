@@ -21,6 +21,7 @@ SMALL = {  # every name, at a size that runs in milliseconds
     "mnist-net": {},
     "small-cnn": {},
     "lenet": {},
+    "cifar-net": {"width": 8},
     "resnet18": {"width": 4},
     "preact-resnet18": {"width": 4},
     "wide-resnet": {"depth": 10, "widen": 1},
@@ -102,6 +103,18 @@ def test_stem_keeps_the_resolution():
     assert model[:4](torch.rand(2, 3, 32, 32)).shape == (2, 4, 32, 32)
 
 
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_cifar_net_with_each_normalisation(norm):
+    kinds = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "none": nn.Identity}
+    model = models.build("cifar-net", shape=(3, 32, 32), classes=10, width=12, norm=norm)
+    assert [type(model.get_submodule(f"norm{i}")) for i in range(1, 7)] == [kinds[norm]] * 6
+    sides = [model[: 3 * i](torch.rand(2, 3, 32, 32)).shape[-1] for i in range(1, 7)]
+    assert sides == [16, 16, 8, 8, 4, 4]
+    in_train, in_eval = (model.train(mode)(torch.rand(4, 3, 32, 32)) for mode in (True, False))
+    assert in_train.isfinite().all()
+    assert in_eval.isfinite().all()
+
+
 def test_building_is_decided_by_the_seed():
     one, two = small("lenet", (1, 28, 28)), small("lenet", (1, 28, 28))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
@@ -134,7 +147,7 @@ def test_normalisation_of_tables():
     ("name", "kw", "said"),
     [
         ("resnet-18", {}, "did you mean 'resnet18'.*lenet, mlp, mnist-net"),
-        ("gibberish", {}, "There are: lenet, mlp.*module:Class"),
+        ("gibberish", {}, "There are: cifar-net, lenet, mlp.*module:Class"),
         (
             "mlp",
             {"hiden": [3]},
@@ -152,6 +165,8 @@ def test_normalisation_of_tables():
         ("lenet", {"shape": (1, 8, 8)}, "shape = .*at least 12"),
         ("wide-resnet", {"depth": 20}, "depth = 20"),
         ("wide-resnet", {"widen": 0}, "widen = 0"),
+        ("cifar-net", {"width": 0}, "width = 0"),
+        ("cifar-net", {"norm": "layer"}, "norm = 'layer' .*one of batch, group, none"),
     ],
 )
 def test_mistakes_are_explained(name, kw, said):

@@ -1,0 +1,41 @@
+"""Adversarial logit pairing."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..batch import Batch, Loss
+from ..losses import cross_entropy
+from ..part import require
+from .base import Method
+
+
+class ALP(Method):
+    """ℓ = ½·CE(f(x), y) + ½·CE(f(x'), y') + beta·mean_k (f(x') − f(x))².
+
+    Arguments:
+        beta: weight of the pairing, ≥ 0.
+
+    Source: Kannan et al. 2018, sec. 4, in the form of Le et al. 2024's code (mean over classes).
+
+    >>> from torch import nn, tensor
+    >>> x, x_adv, y = tensor([[0.0, 0.0]]), tensor([[0.0, 2.0]]), tensor([1])
+    >>> ALP(beta=1.0).loss(nn.Identity(), Batch(x, y, x_adv=x_adv, y_adv=y)).per_sample
+    tensor([2.4100])
+    """
+
+    paper = "kannan2018alp"
+
+    def __init__(self, *, beta: float = 0.5) -> None:
+        super().__init__()
+        require(beta >= 0, "beta", beta, "a weight ≥ 0")
+        self.beta = beta
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        assert batch.y_adv is not None
+        clean, adversarial = model(batch.x), model(batch.x_adv)
+        natural, robust = cross_entropy(clean, batch.y), cross_entropy(adversarial, batch.y_adv)
+        pairing = (adversarial - clean).square().mean(1)
+        parts = {"natural": natural.mean().detach(), "pairing": pairing.mean().detach()}
+        return Loss(natural / 2 + robust / 2 + self.beta * pairing, parts=parts)

@@ -1,0 +1,117 @@
+"""Jacobian regularization, along random directions or along those of optimal transport."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .. import dist, probe
+from ..batch import Batch, Loss
+from ..losses import cross_entropy
+from ..ot import LAWS
+from ..part import require
+from .base import Method
+from .inside import energy, read, transport
+
+
+class JR(Method):
+    """ℓ = CE(f(x'), y'), R = jac·½·(d/(n·b))·Σ_ip ‖v_ipᵀ J(x'_i)‖², v_ip random unit vectors: an
+    unbiased estimate of jac·½·mean ‖J‖²_F.
+
+    Without an attack x' = x: the published method. With one, it flattens the model where the
+    adversary has been, at no further forward pass.
+
+    Arguments:
+        jac: λ ≥ 0, per squared logit and input unit; 0 leaves the work out.
+        projections: n ≥ 1 random directions a sample, or −1 for the exact norm, d backward passes.
+        halve: with Hoffman's ½; without it jac is counted as OTJR's.
+        layer: dotted name of the submodule whose flattened output stands for the logits.
+
+    Raises:
+        ValueError: for a negative factor, or projections that are neither ≥ 1 nor −1; in the loss
+            as for `OTJR`.
+
+    Source: Hoffman et al. 2019 and their code, facebookresearch/jacobian_regularizer.
+
+    >>> JR(jac=0.1).config()
+    {'jac': 0.1, 'projections': 1, 'halve': True, 'layer': None}
+    """
+
+    paper = "hoffman2019jacobian"
+
+    def __init__(
+        self,
+        *,
+        jac: float = 0.01,
+        projections: int = 1,
+        halve: bool = True,
+        layer: str | None = None,
+    ) -> None:
+        super().__init__()
+        require(jac >= 0, "jac", jac, "a weight ≥ 0")
+        allowed = "a number ≥ 1, or -1 for the exact norm"
+        require(projections >= 1 or projections == -1, "projections", projections, allowed)
+        self.jac, self.projections, self.halve, self.layer = jac, projections, halve, layer
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        assert batch.y_adv is not None
+        if self.jac == 0:
+            return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
+        x = batch.x_adv.detach().requires_grad_()
+        logits, outputs = read(model, x, self.layer)
+        if self.projections == -1:
+            norms = probe.jacobian_norm(outputs, x, create_graph=True)
+            jacobian = norms.sum() / max(len(norms), 1)
+        else:
+            generator = dist.generator(x.device)
+            v = probe.directions(outputs.detach(), self.projections, generator=generator)
+            jacobian = energy(outputs, x, v)
+        penalty = self.jac * (0.5 if self.halve else 1.0) * jacobian
+        parts = {"jacobian": jacobian.detach()}
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, parts=parts)
+
+
+class TransportJR(Method):
+    """ℓ = CE(f(x), y), R = jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖²: OTJR's Jacobian term alone, with clean
+    training. The adversary only gives the directions v_i.
+
+    Arguments: as in `OTJR`.
+
+    Raises:
+        ValueError: as for `OTJR`.
+
+    Source: `sw_jac` of Le et al. 2024's code.
+
+    >>> TransportJR()
+    TransportJR(jac=0.005, slices=32, law='sphere', layer=None)
+    """
+
+    paper = "le2024otjr"
+
+    def __init__(
+        self,
+        *,
+        jac: float = 0.005,
+        slices: int = 32,
+        law: str = "sphere",
+        layer: str | None = None,
+    ) -> None:
+        super().__init__()
+        require(jac >= 0, "jac", jac, "a weight ≥ 0")
+        require(slices >= 1, "slices", slices, "a number of slices ≥ 1")
+        require(law in LAWS, "law", law, "one of " + ", ".join(LAWS))
+        self.jac, self.slices, self.law, self.layer = jac, slices, law, layer
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        if self.jac == 0:
+            return Loss(cross_entropy(model(batch.x), batch.y))
+        x = batch.x.detach().requires_grad_()
+        logits, clean = read(model, x, self.layer)
+        with torch.no_grad():
+            _, adversarial = read(model, batch.x_adv, self.layer)
+            _, v = transport(adversarial, clean, count=self.slices, law=self.law)
+        jacobian = energy(clean, x, v)
+        parts = {"jacobian": jacobian.detach()}
+        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * jacobian, parts=parts)
