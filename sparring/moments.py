@@ -6,7 +6,7 @@ Features are `(b, c, ...)` with positions after the channels; statistics `(b, c)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -156,3 +156,15 @@ def watched(model: nn.Module, x: Tensor, names: Iterable[str]) -> tuple[Tensor, 
         return run
 
     return probe.replace(model, x, {name: change(name) for name in names}), seen
+
+
+def downhill(at: Seen, slopes: Sequence[Tensor], *, length: float = 1.0) -> Pair:
+    """One step of the statistics down a loss, `length` spreads long, without a graph.
+
+    Arguments:
+        slopes: the gradients of the loss in `at.by`.
+    """
+    mean, std = (
+        -length * spread(s.detach()) * g.sign() for s, g in zip(at.stats, slopes, strict=True)
+    )
+    return mean, std

@@ -17,7 +17,7 @@ from .. import dist, moments, probe
 from ..batch import Batch, Loss
 from ..geometry import alignment
 from ..losses import cross_entropy, js, kl
-from ..moments import Pair, Seen, class_spreads, mixed, watched
+from ..moments import Pair, Seen, class_spreads, downhill, mixed, watched
 from ..part import require
 from .base import Method
 
@@ -74,6 +74,7 @@ class UAD(Method):
     """
 
     paper = "dong2024uad"
+    shapes_gradients = True
 
     def __init__(
         self,
@@ -245,10 +246,9 @@ class UAD(Method):
         self, model: nn.Module, x: Tensor, y: Tensor, at: Seen, slopes: Sequence[Tensor]
     ) -> Pair:
         """How to move the statistics at the reference: one step, or the best of some draws."""
-        spreads = [moments.spread(s) for s in at.stats]
         if self.refine == "step":
-            mean, std = (-self.kappa * s * g.sign() for s, g in zip(spreads, slopes, strict=True))
-            return mean, std
+            return downhill(at, slopes, length=self.kappa)
+        spreads = [moments.spread(s) for s in at.stats]
         draw = dist.generator(x.device)
         best: list[Tensor] = []
         least = torch.full_like(at.stats[0][:, 0], torch.inf)
