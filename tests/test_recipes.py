@@ -49,7 +49,8 @@ def test_everything_asked_for_is_shipped():
     own = {"mnist-pgd-at-eps01", "cifar10-wrn34-10-mart", "mnist-armor-kl"}
     own |= {"mnist-otjr", "fashion-otjr"}
     own |= {f"cifar10-{net}-otjr-paper" for net in ("resnet18", "wrn34-10")}
-    own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr")}
+    own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr", "uad")}
+    own |= {"mnist-uad", "fashion-uad", "cifar10-resnet18-uad", "cifar10-wrn34-10-uad"}
     assert wanted | own == set(recipe.names())
 
 
