@@ -127,6 +127,13 @@ def evaluate(
         list[str],
         typer.Option(help="Lower bounds: ibp, crown-ibp, crown or smoothing. Repeatable."),
     ] = [],  # noqa: B006
+    probes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Look inside the model too: jacobian, trajectory, gradient, introspection, drift, "
+            "statistics, references, transport, surface, masking, or all. Repeatable."
+        ),
+    ] = None,
     n: Annotated[
         int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")
     ] = None,
@@ -181,6 +188,7 @@ def evaluate(
         seconds=seconds,
         queries=queries,
         certify=certify,
+        probes=probes or None,
         n=n,
         split=split,
         batch=batch,

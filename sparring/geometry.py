@@ -17,6 +17,8 @@ from torch import Tensor
 from . import dist
 from .part import require
 
+SHORT = 1e-12  # shorter vectors have no direction
+
 
 def expand(v: Tensor | float, like: Tensor) -> Tensor:
     """A float or per-sample `(b,)` value shaped to broadcast over `like (b, *d)`.
@@ -328,3 +330,24 @@ def _greedy(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
     done = (size * room).cumsum(-1) - size * room
     u = ((need - done) / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
     return torch.zeros_like(room).scatter(-1, order, torch.minimum(u, room))
+
+
+def alignment(clean: Tensor, adversarial: Tensor, *, kind: str = "cosine") -> tuple[Tensor, Tensor]:
+    """How far two input gradients `(b, *d)` are apart, `(b,)`, and where both have a direction.
+
+    `"cosine"`: 1 − ⟨G, G'⟩/(‖G‖‖G'‖), free of scale; `"l2"`: ‖G − G'‖². Zero where one is shorter
+    than 1e-12.
+
+    Source: Andriushchenko and Flammarion 2020 (the cosine).
+
+    >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    (tensor([1.]), tensor([True]))
+    """
+    wide = torch.promote_types(clean.dtype, torch.float32)
+    g, h = (t.flatten(1).to(wide) for t in (clean, adversarial))
+    squares = torch.stack([g.square().sum(1), h.square().sum(1)])
+    valid = (squares > SHORT**2).all(0)
+    if kind == "l2":
+        return torch.where(valid, (g - h).square().sum(1), 0.0), valid
+    norms = torch.where(valid, squares, 1.0).sqrt().prod(0)
+    return torch.where(valid, 1 - (g * h).sum(1) / (norms + SHORT), 0.0), valid

@@ -47,6 +47,17 @@ def kl(logits: Tensor, other: Tensor) -> Tensor:
     return (logp.exp() * (logp - logq)).sum(1)
 
 
+def js(logits: Tensor, other: Tensor) -> Tensor:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, per sample `(b,)`.
+
+    >>> js(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([0.])
+    """
+    both = torch.stack([logits.log_softmax(1), other.log_softmax(1)])
+    middle = both.logsumexp(0)  # up to log 2, which softmax takes away
+    return (kl(logits, middle) + kl(other, middle)) / 2
+
+
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """max_{k≠y} z_k − z_y: positive where the model is wrong. The CW loss without a confidence.
 

@@ -18,6 +18,7 @@ from .evaluation import Result
 from .models.external import find
 from .recipe import Overrides, Recipe
 from .run import BEST, MACHINE, folder, weighted
+from .schema import pieces
 from .training import distributed
 from .training import folder as files
 
@@ -62,6 +63,7 @@ def evaluate(
     seconds: float | None = None,
     queries: int | None = None,
     certify: Sequence[str] = (),
+    probes: str | Sequence[str] | None = None,
 ) -> Result:
     """Measure a model under attack: a run on the data and in the threat of its recipe, any other
     model on the data and in the threat named here.
@@ -86,6 +88,7 @@ def evaluate(
             `models.adapt`.
         surrogate: a run or a model; points made on it are tried too.
         seconds, queries, certify: as in `evaluation.evaluate`.
+        probes: too; where omitted, `"masking"` for a method that works on gradients, else none.
 
     Under torchrun the processes share the batches.
     """
@@ -128,7 +131,17 @@ def evaluate(
         seconds=seconds,
         queries=queries,
         certify=certify,
+        probes=_looked_for(subject.recipe) if probes is None else probes,
     )
+
+
+def _looked_for(recipe: Mapping[str, Any]) -> list[str]:
+    """The probes that the report of this recipe's models has unasked."""
+    method, threat = (
+        pieces(room).get(str(recipe.get(room, {}).get("name"))) for room in ("method", "threat")
+    )
+    risky = getattr(method, "shapes_gradients", False) and not getattr(threat, "binary", False)
+    return ["masking"] if risky else []
 
 
 def other(surrogate: Any, *, trust: bool = False) -> Any:

@@ -7,14 +7,21 @@ import sys
 
 import torch
 import torch.distributed as td
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparring import dist
 from sparring.batch import Batch
+from sparring.methods import UAD
+from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import L1, L2, Box, Linf
 
 WORLD, ROWS = 2, 3
+UADS = {
+    "uad": {},
+    "uad by class": {"statistics": "class", "refine": "draws", "transport": 1.0},
+    "uad at worst": {"statistics": "worst"},
+}
 THREATS = [Linf(0.1), Linf(0.1, init="noise"), L2(0.3), L1(0.8), Box()]
 
 
@@ -56,10 +63,36 @@ def draws(rows: slice) -> dict[str, Tensor]:
     return found | {repr(t): t.start(batch, torch.Generator().manual_seed(4)) for t in THREATS}
 
 
+def uad(rows: slice) -> dict[str, Tensor]:
+    """Totals of UAD, whose statistics are those of the joint batch, and their gradients."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(WORLD * ROWS, 1, 4, 4, generator=draw, dtype=torch.float64)
+    noise = torch.rand(x.shape, generator=draw, dtype=torch.float64)
+    y, zeros = torch.tensor([0, 0, 1, 0, 0, 0])[rows], torch.zeros(len(x[rows]), dtype=x.dtype)
+    batch = Batch(x[rows], y, x_adv=(x + 0.2 * noise)[rows], y_adv=y, cost=zeros)
+    found = {"seed": torch.tensor(dist.generator().initial_seed())}
+    for name, more in UADS.items():
+        torch.manual_seed(1)
+        layers = nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(16, 2)
+        model = nn.Sequential(*layers).double()
+        torch.manual_seed(5 + dist.rank())
+        method = UAD(sites=["0", "2"], reference="2", masked=False, p=0.7, **more)
+        value = Objective(None, method, Mean()).minimize(model, batch).total
+        value.backward()
+        found |= {name: value.detach(), f"{name} gradient": dist.mean(model[0].weight.grad)}
+    return found
+
+
 def everything(rows: slice) -> dict[str, Tensor]:
     """All there is to compare."""
     x = joint()[0][rows]
-    return gradients(rows) | draws(rows) | {"gather": dist.gather(x), "first": dist.mean(x[0])}
+    torch.manual_seed(5 + dist.rank())
+    return (
+        gradients(rows)
+        | draws(rows)
+        | uad(rows)
+        | {"gather": dist.gather(x), "first": dist.mean(x[0])}
+    )
 
 
 def main(number: int, store: str, out: str) -> None:

@@ -64,6 +64,17 @@ def test_a_risk_of_the_joint_batch_and_its_gradient(name, one, two):
         assert torch.allclose(found[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", ranks.UADS)
+def test_statistics_of_features_are_those_of_the_joint_batch(name, one, two):
+    for found in two:
+        assert torch.allclose(found[name], one[name], rtol=1e-10)
+        assert torch.allclose(found[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-8)
+
+
+def test_the_seed_is_the_first_one_s(one, two):
+    assert [int(found["seed"]) for found in two] == [int(one["seed"])] * 2
+
+
 def test_mean_is_that_of_both(two):
     x = ranks.joint()[0]
     for found in two:

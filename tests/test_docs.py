@@ -98,3 +98,21 @@ def test_own_method_learns() -> None:
 
 def test_own_threat_stays_in_its_window() -> None:
     assert _example("own_threat").main() == 0.0
+
+
+@pytest.mark.slow
+def test_grid_makes_every_combination_once_and_goes_on(tmp_path: Path) -> None:
+    grid = _example("grid")
+    changes = ["beta:method.beta=1", "small:model.hidden=4"]
+    common = ["train.epochs=1", "attack.steps=1", "evaluation.n=20", "model.hidden=5"]
+    given = {"out": tmp_path, "changes": changes, "common": common, "suite": "quick"}
+    page = grid.main("digits-trades", **given)
+    names = ["as-is", "beta", "beta-small", "small"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*names, "report.html"])
+    assert recipe.load(tmp_path / "beta-small").tables["model"]["hidden"] == 4
+    assert "Comparison of" in page.read_text(encoding="utf-8")
+    before = [(tmp_path / n / "last.pt").stat().st_mtime_ns for n in names]
+    grid.main("digits-trades", **given)
+    assert [(tmp_path / n / "last.pt").stat().st_mtime_ns for n in names] == before
+    with pytest.raises(ValueError, match="a change is NAME:KEY=VALUE"):
+        list(grid.combinations(["method.beta=1"]))

@@ -64,10 +64,11 @@ def test_everything_asked_for_is_shipped():
     own = {"cifar10-wrn34-10-mart"}
     own |= {"mnist-otjr", "fashion-otjr"}
     own |= {f"cifar10-{net}-otjr-paper" for net in ("resnet18", "wrn34-10")}
-    own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr")}
     wanted |= {f"{data}-sparsity{end}" for data in ("mnist", "fashion") for end in ("", "-at")}
     labels = ("standard", "mart", "mart-unlabelled", "mart-kl", "rst", "uat")
     wanted |= {f"mnist-1000-labels-{kind}" for kind in labels} | {"mnist-sparsity-paper"}
+    own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr", "uad")}
+    own |= {"mnist-uad", "fashion-uad", "cifar10-resnet18-uad", "cifar10-wrn34-10-uad"}
     assert wanted | own == set(recipe.names())
 
 

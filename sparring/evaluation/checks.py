@@ -160,6 +160,22 @@ SYMPTOMS = (
         severe=0.05,
     ),
     Symptom(
+        "scaled logits break more",
+        "share of probed samples that PGD-20 breaks on logits times 10 or 100, and not on the "
+        "logits",
+        0.03,
+        "The scale of the logits hides attacks on cross-entropy. Attack a loss free of scale (dlr, "
+        "margin), and believe the lowest accuracy only.",
+        severe=0.1,
+    ),
+    Symptom(
+        "margin breaks more",
+        "share of probed samples that PGD-20 on the margin breaks, and on cross-entropy does not",
+        0.05,
+        "Cross-entropy is the weaker loss to attack here: a suite with it alone says too much. "
+        "Take one with the margin or dlr, as autoattack.",
+    ),
+    Symptom(
         "black-box beats white-box",
         "share of right samples that attacks without gradients break and those with them do not",
         0.005,

@@ -43,7 +43,7 @@ def of_leaking(model: Model, threat: Threat, x: Tensor, y: Tensor) -> dict[str, 
 
     Source: Kurakin et al. 2017, sec. 4.2.
     """
-    grad = _gradient(model, x, y, losses.cross_entropy)[1]
+    grad = gradient(model, x, y, losses.cross_entropy)[1]
     if grad is None or len(x) == 0:
         return {}
     batch, length = Batch(x, y), getattr(threat, "eps", threat.high - threat.low)
@@ -66,7 +66,7 @@ def of_gradients(
         "zero gradients": flat.float().mean().item(),
         "quantised or clipped inputs": still.float().mean().item(),
     }
-    differs = _gradient(model, x[:1], y[:1], losses.cross_entropy)[1] is not None
+    differs = gradient(model, x[:1], y[:1], losses.cross_entropy)[1] is not None
     if not differs:
         return found
     found |= _of_scale(model, threat, parts, seed)
@@ -100,8 +100,8 @@ def _of_scale(
         attack.reseed(seed)
         raw = _broken(model, attack, x, y)
         attack.reseed(seed)
-        z = attack(_Scaled(model, gap), x, y)
-        gained.append(_wrong(model, threat, z, x, y) & ~raw)
+        z = attack(Scaled(model, gap), x, y)
+        gained.append(wrong(model, threat, z, x, y) & ~raw)
     return {"logit scale hides attacks": torch.cat(gained).float().mean().item()}
 
 
@@ -116,7 +116,7 @@ def _of_surface(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -
     generator = torch.Generator(x.device).manual_seed(seed)
     far = threat.start(Batch(x, y), generator)
     near = x + (far - x) / 20
-    here, there = (_gradient(model, p, y, losses.margin)[1] for p in (x, near))
+    here, there = (gradient(model, p, y, losses.margin)[1] for p in (x, near))
     assert here is not None
     assert there is not None
     here, there = here.flatten(1), there.flatten(1)
@@ -128,7 +128,7 @@ def _of_surface(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -
     return {"rough loss surface": 1 - cosine.median().item()}
 
 
-class _Scaled(nn.Module):
+class Scaled(nn.Module):
     """A model whose logits are divided by a number."""
 
     def __init__(self, model: Model, gap: Tensor) -> None:
@@ -148,16 +148,16 @@ def _climb(threat: Threat, steps: int, *, seed: int = 0, random_start: bool = Tr
 
 
 def _broken(model: Model, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
-    return _wrong(model, attack.threat, attack(model, x, y), x, y)
+    return wrong(model, attack.threat, attack(model, x, y), x, y)
 
 
-def _wrong(model: Model, threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def wrong(model: Model, threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Where a point is allowed and the model gets it wrong `(b,)`."""
     found = judge(model, threat, threat.snap(x_adv, Batch(x, y)), x, y, who="probe")
     return found.allowed & (found.prediction != y)
 
 
-def _gradient(
+def gradient(
     model: Model, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor | None]:
     """A loss `(b,)` and its gradient in x, None where the model has none."""
@@ -172,7 +172,7 @@ def _gradient(
 
 def _flat(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Where the gradient of cross-entropy is zero or below 1e-30 all over, or not finite `(b,)`."""
-    grad = _gradient(model, x, y, losses.cross_entropy)[1]
+    grad = gradient(model, x, y, losses.cross_entropy)[1]
     if grad is None:
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
     grad = grad.flatten(1)

@@ -18,6 +18,7 @@ from ..data import Source, Split
 from ..part import require
 from ..threats.base import Threat
 from . import certified, checks, detection, diagnose, level, provenance, scores, suites
+from . import probes as inside
 from .budget import Budget
 from .display import Display
 from .guard import Model
@@ -43,6 +44,7 @@ def evaluate(
     seconds: float | None = None,
     queries: int | None = None,
     certify: str | Sequence[str] = (),
+    probes: str | Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -78,6 +80,8 @@ def evaluate(
             it is spent the evaluation ends: what is not attacked counts as robust, so the accuracy
             is an upper bound, and the result says so. With `out`, a larger budget goes on later.
         certify: one or more lower bounds beside the attacks, as `certified.METHODS` names them.
+        probes: names of `probes.PROBES`, or `"all"`: what to measure inside the model too, on 64
+            samples at the largest radius.
         out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes
             on from.
         recipe, train: written into the result as they are.
@@ -104,6 +108,7 @@ def evaluate(
     )
     out, chosen = None if out is None else Path(out), suites.named(suite, surrogate)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
+    probes = inside.chosen(probes)
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
     reachable(levels, given.rows.x.shape[1:])
@@ -145,14 +150,15 @@ def evaluate(
             for i, (_, t) in enumerate(levels)
         ]
         proven = _certified(session, levels, certify, seed)
+        probed = _probed(session, levels[-1][1], probes, seed)
     rows = [replace(t.row(), certified=c) for t, c in zip(tables, proven, strict=True)]
-    found = checks.check(measured | level.counted(session, tables))
+    found = checks.check(measured | probed.symptoms | level.counted(session, tables))
     early = _early(tables, budget)
     verdict, reasons = checks.verdict(found, gradient_free=chosen.gradient_free, early=early)
     count = int(level.worst(tables).sum())
     class_names = given.class_names or [str(k) for k in range(session.classes)]
     source = data if isinstance(data, Source) else None
-    arrays = level.arrays(session, tables) | scores.arrays(session, tables)
+    arrays = level.arrays(session, tables) | scores.arrays(session, tables) | probed.arrays
     rates = detection.detection(
         session.y,
         session.clean,
@@ -193,6 +199,7 @@ def evaluate(
         early=early,
         detection=rates,
         notes=list(source.notes) if source else [],
+        probes=probed.rows,
         arrays=arrays,
     )
     if out is not None and dist.rank() == 0:
@@ -247,6 +254,21 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
 
     span = diagnose.of_range(session.least, session.most, low=session.low, high=session.high)
     return span | shrinking(found, session.batch)
+
+
+def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:
+    """What probes find inside the model, on samples from all over the split."""
+    if not names:
+        return inside.Found()
+    count = min(inside.ROWS, len(session.y))
+    x, y = session.pick(np.linspace(0, len(session.y) - 1, count).astype(int))
+
+    def found(batch: int) -> inside.Found:
+        with own_draws(session.place, seed), dist.alone():
+            scene = inside.Scene(session.model, threat, x, y, batch=batch, seed=seed)
+            return inside.look(scene, names)
+
+    return shrinking(found, min(inside.ROWS, session.batch))
 
 
 def _described(threat: Threat) -> dict[str, Any]:

@@ -87,6 +87,21 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What a probe measured, averaged over samples; None where it has no such side.
+
+    Arguments:
+        probe: its name, as in `probes.PROBES`; about: what it looks at, in words.
+    """
+
+    name: str
+    clean: float | None = None
+    adversarial: float | None = None
+    probe: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class EpsRow:
     """One radius: the worst case over the suite, per sample, which `count` samples stand.
 
@@ -126,6 +141,8 @@ class Result:
             judged points; with bits `flips`, the fewest that broke a sample, else -1.
         detection: error rates of a detector, None where it was not computed.
         notes: what the data set says of itself.
+        probes: what was measured inside the model, at the largest radius; the probe `surface` puts
+            `surface (m, m)` and `surface_at (m,)` among the arrays.
     """
 
     name: str
@@ -155,6 +172,7 @@ class Result:
     early: str = ""
     detection: Detection | None = None
     notes: list[str] = field(default_factory=list)
+    probes: list[Measure] = field(default_factory=list)
     schema: int = SCHEMA
     arrays_sha256: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)

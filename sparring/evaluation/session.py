@@ -25,7 +25,7 @@ from .judge import Verdict, judge, lead, logits, predict
 from .partial import Partial, Record
 
 SHOWN = 16
-CLOSE = 0.05  # of the lead that y had unattacked: what is left of it after a near miss
+CLOSE = 0.1  # of the lead that y had unattacked: what is left of it after a near miss
 T = TypeVar("T")
 
 

@@ -12,6 +12,7 @@ from .sat import SAT
 from .sparsity import Sparsity
 from .standard import Standard
 from .trades import TRADES
+from .uad import UAD
 from .uat import UAT
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "OTJR",
     "SAT",
     "TRADES",
+    "UAD",
     "UAT",
     "FeatureSparsity",
     "Method",

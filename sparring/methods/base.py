@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,7 +15,13 @@ GainOf = Callable[[Tensor, Tensor], Gain]
 
 
 class Method(Part):
-    """A method says what the adversary climbs and what the model descends; both stay per sample."""
+    """A method says what the adversary climbs and what the model descends; both stay per sample.
+
+    A subclass sets `shapes_gradients` if its loss presses on Jacobians or input gradients: what it
+    trains is then looked at for masked gradients, whatever the suite.
+    """
+
+    shapes_gradients: ClassVar[bool] = False
 
     def gain(self, model: nn.Module, batch: Batch) -> GainOf:
         """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by

@@ -38,6 +38,7 @@ class JR(Method):
     """
 
     paper = "hoffman2019jacobian"
+    shapes_gradients = True
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class TransportJR(Method):
     """
 
     paper = "le2024otjr"
+    shapes_gradients = True
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class OTJR(Method):
     """
 
     paper = "le2024otjr"
+    shapes_gradients = True
     steps: Tensor
 
     def __init__(

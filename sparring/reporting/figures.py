@@ -231,6 +231,29 @@ def added(r: Result) -> Figure | None:
     return figure
 
 
+def surface(r: Result) -> Figure | None:
+    """Mean cross-entropy over the plane of the gradient's step and a random one; None if it was not
+    probed."""
+    if not {"surface", "surface_at"} <= set(r.arrays):
+        return None
+    at, height = r.arrays["surface_at"], r.arrays["surface"]
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        flat, line = figure.subplots(1, 2)
+        known = np.where(np.isfinite(height), height, np.nan)
+        shown = flat.contourf(at, at, known.T, levels=20, cmap="viridis")
+        figure.colorbar(shown, ax=flat, label="cross-entropy, nats")
+        flat.plot([0], [0], "o", ms=5, color="white", mec="black")
+        flat.plot([-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1], "--", lw=0.8, color="white")
+        flat.set(xlabel="along the gradient's step, radii", ylabel="along a random step, radii")
+        middle = len(at) // 2
+        line.plot(at, height[:, middle], color=colour(0), label="along the gradient's step")
+        line.plot(at, height[middle], "--", color=colour(1), label="along the random step")
+        line.set(xlabel="radii from the clean sample", ylabel="cross-entropy, nats")
+        line.legend(frameon=False)
+    return figure
+
+
 def samples(r: Result) -> Figure | None:
     """Clean, adversarial and magnified difference of the first samples, with predictions; None
     without arrays."""

@@ -161,6 +161,8 @@ def _section(r: Result, name: str) -> dict[str, Any]:
         "quiet": [c for c in r.checks if not c.fired],
         "confusion": _figure(figures.confusion(r), "confusion matrices, clean and under attack"),
         "detection": _figure(figures.detection(r), "ROC curves, clean and under attack"),
+        "surface": _figure(figures.surface(r), "loss over the plane of two steps"),
+        "probes": words.probed(r),
         "added": _figure(figures.added(r), "features added most often"),
         "samples": None
         if samples is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from ..evaluation import compare
 from ..evaluation.detection import Detection, Operating, Rates
-from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Result
+from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Measure, Result
 
 MOST_PAIRS = 10  # with more results, each is compared with the best one only
 SEVERITY = ("do not trust", "look")
@@ -248,3 +249,25 @@ def _spread(group: Sequence[Result], *, clean: bool) -> str:
     mark = "≤ " if not clean and any(r.early for r in group) else ""
     mean, std, low, high = (100 * v for v in s[1:])
     return f"{mark}{mean:.2f} ± {std:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def probed(r: Result) -> list[list[Measure]]:
+    """What was measured inside the model, probe by probe."""
+    return [list(rows) for _, rows in itertools.groupby(r.probes, key=lambda m: m.probe)]
+
+
+def measured(value: float | None) -> str:
+    """A number of a probe.
+
+    >>> measured(0.0123456), measured(1234.5), measured(None)
+    ('0.0123', '1,234', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def untransferred(r: Result) -> bool:
+    """Whether masking was probed without a surrogate's points."""
+    looked = any(m.probe == "masking" for m in r.probes)
+    return looked and not any(c.name == "transfer beats white-box" for c in r.checks)

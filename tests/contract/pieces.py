@@ -43,6 +43,7 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
     "FeatureSparsity": {"site": "1"},
     "SemiSupervised": {"of": MART(), "unlabelled": TRADES()},
+    "UAD": {"sites": [], "reference": "none"},  # without spreads over the batch: its own tests
     "PerClass": {"of": KL(), "classes": [1]},
 }
 NOTES: dict[str, dict[str, tuple[int, ...]]] = {  # what a method would draw: notes' shapes a row

@@ -1,0 +1,230 @@
+"""Probes: closed forms on a linear model, plain recomputation on a small network, the report."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sparring import measure, methods, models, schema
+from sparring.attacks import FGSM
+from sparring.evaluation import Result, Suite, evaluate, probes
+from sparring.losses import cross_entropy
+from sparring.reporting import figures, page
+from sparring.threats import Bits, Linf
+from tests import oracles
+
+EPS = 0.05
+SHORT = Suite("short", 1, [("FGSM", lambda t: FGSM(t))])
+
+
+class Net(nn.Module):
+    """A residual network behind a wrapper, with an activation that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.body = models.resnet18(shape=(1, 8, 8), classes=3, width=2)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.fixture(scope="module")
+def scene() -> probes.Scene:
+    x = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return probes.Scene(Net().eval(), Linf(EPS), x, torch.arange(9) % 3, batch=4)
+
+
+def rows(scene: probes.Scene, name: str) -> dict[str, tuple[float | None, float | None]]:
+    return {m.name: (m.clean, m.adversarial) for m in probes.look(scene, name).rows}
+
+
+@pytest.fixture
+def linear(problem) -> probes.Scene:
+    return probes.Scene(problem.model, Linf(EPS), problem.x[:20], problem.y[:20], batch=7)
+
+
+class TestClosedForms:
+    def test_jacobian_and_its_products_of_a_linear_model(self, linear):
+        size = math.sqrt(2) * linear.model.w.norm().item()
+        for name in ("jacobian", "trajectory"):
+            ((clean, adversarial),) = rows(linear, name).values()
+            slack = 1e-5 if name == "jacobian" else 0.01  # of finitely many slices
+            assert clean == pytest.approx(size, rel=slack)
+            assert adversarial == pytest.approx(clean, rel=1e-5)
+            assert clean < size * (1 + 1e-5)
+
+    def test_the_gradient_s_norm_is_the_slope_of_cross_entropy_times_that_of_the_weights(
+        self, linear
+    ):
+        ((clean, adversarial),) = rows(linear, "gradient").values()
+        for x, found in ((linear.x, clean), (linear.x_adv, adversarial)):
+            miss = 1 - linear.model(x).softmax(1).gather(1, linear.y[:, None])
+            exact = (2 * miss * linear.model.w.abs().sum()).mean().item()
+            assert found == pytest.approx(exact, rel=1e-4)
+        assert adversarial > clean
+
+    def test_gradients_of_a_linear_model_are_aligned(self, linear):
+        found = rows(linear, "introspection")
+        assert found["cos(G, G')"][1] == pytest.approx(1, abs=1e-5)
+        assert found["share with a direction"][1] == 1
+
+    def test_a_shift_of_all_logits_has_a_known_distance(self, problem):
+        """Where every sample moves alike, the optimal matching is the paired one."""
+        right = problem.y == problem.model(problem.x).argmax(1)
+        x, y = problem.x[right & (problem.y == 0)], problem.y[right & (problem.y == 0)]
+        found = rows(probes.Scene(problem.model, Linf(0.01), x, y), "transport")
+        shift = (0.01 * problem.model.w.abs().sum().item()) ** 2
+        assert found["paired MSE"][1] == pytest.approx(shift, rel=1e-3)
+        assert found["SW₂² of logits"][1] == pytest.approx(shift, rel=0.1)
+
+    def test_the_surface_is_the_loss_at_its_places(self, linear):
+        found = probes.look(linear, "surface").arrays
+        at, height = found["surface_at"], found["surface"]
+        x, y = linear.x[: probes.FEW], linear.y[: probes.FEW]
+        assert height.shape == (len(at), len(at))
+        sign = torch.where(y == 0, -1.0, 1.0)[:, None] * linear.model.w.sign()
+        for k in (0, len(at) // 2, len(at) - 1):
+            with torch.no_grad():
+                exact = cross_entropy(linear.model(x + EPS * float(at[k]) * sign), y).mean()
+            assert height[k, len(at) // 2] == pytest.approx(exact.item(), rel=1e-4)
+        assert (np.diff(height, axis=0) > 0).all(), "up the gradient"
+
+
+class TestNetwork:
+    def test_the_adversary_stays_in_the_ball_and_the_model_as_it_was(self, scene):
+        model = scene.model.train()
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        probes.look(scene, "all")
+        assert model.training
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert not any(m._forward_hooks for m in model.modules())
+        model.eval()
+        assert (scene.x_adv - scene.x).abs().max() <= EPS + 1e-6
+
+    def test_stages_are_the_outermost_with_weights(self, scene):
+        layers = [f"body.layer{k}" for k in (1, 2, 3, 4)]
+        assert scene.stages == ["body.conv1", "body.bn1", *layers, "body.linear"]
+
+    def test_drift_of_a_stage(self, scene):
+        body = scene.model.body
+        h, moved = (body[:4](x).flatten(1) for x in scene.both())
+        exact = ((moved - h).norm(dim=1) / h.norm(dim=1)).mean().item()
+        assert rows(scene, "drift")["body.layer1"][1] == pytest.approx(exact, rel=1e-4)
+
+    def test_drift_of_its_statistics(self, scene):
+        h, moved = (scene.model.body[:4](x).mean((2, 3)) for x in scene.both())
+        exact = (moved - h).abs() / (h.var(0, unbiased=False) + 1e-6).sqrt()
+        found = rows(scene, "statistics")
+        assert found["body.layer1, μ"][1] == pytest.approx(exact.mean().item(), rel=1e-4)
+        assert "body.linear, μ" not in found
+
+    def test_the_exact_jacobian_and_the_sampled_one_agree(self, scene, monkeypatch):
+        exact = rows(scene, "jacobian")["‖J‖_F"]
+        monkeypatch.setattr(probes, "EXACT", 1)
+        monkeypatch.setattr(probes, "DIRECTIONS", 60)
+        assert rows(scene, "jacobian")["‖J‖_F"] == pytest.approx(exact, rel=0.15)
+
+    def test_refined_references_are_wrong_no_more_often(self, scene):
+        found = rows(scene, "references")
+        with torch.no_grad():
+            wrong = (scene.model(scene.x).argmax(1) != scene.y).float().mean().item()
+        assert found["as predicted"][0] == pytest.approx(wrong)
+        assert found["refined at body.layer2"][0] <= wrong
+        assert wrong > 0
+
+    def test_the_same_seed_finds_the_same(self, scene):
+        again = probes.Scene(scene.model, scene.threat, scene.x, scene.y, batch=4)
+        names = ["trajectory", "introspection"]
+        assert probes.look(scene, names).rows == probes.look(again, names).rows
+
+
+class Saturated(nn.Module):
+    """Logits so large that cross-entropy of right samples has no gradient in float32."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x):
+        return self.factor * self.model(x)
+
+
+class TestMasking:
+    def test_a_linear_model_has_no_symptom(self, linear):
+        found = probes.look(linear, "masking")
+        assert found.symptoms == {"scaled logits break more": 0, "margin breaks more": 0}
+        stands = {m.adversarial for m in found.rows}
+        assert len(stands) == 1, "one step is as good as a hundred"
+
+    def test_saturated_logits_are_told(self, linear):
+        model = Saturated(linear.model, 1000.0)
+        scene = probes.Scene(model, Linf(0.2), linear.x, linear.y)
+        assert probes.look(scene, "masking").symptoms["margin breaks more"] > 0.3
+
+    def test_methods_that_work_on_gradients_are_looked_at_unasked(self):
+        shaping = {n for n, m in schema.pieces("method").items() if m.shapes_gradients}
+        assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
+        assert issubclass(methods.UAD, methods.Method)
+        asked = {
+            n: measure._looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
+            for n in ("UAD", "AT")
+        }
+        assert asked == {"UAD": ["masking"], "AT": []}
+        assert measure._looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
+        assert measure._looked_for({}) == []
+
+
+class TestReport:
+    def test_they_are_written_read_and_shown(self, tmp_path):
+        model, x, y = oracles.problem(dtype=torch.float32)
+        names = ["jacobian", "drift", "surface", "masking"]
+        more = {"probes": names, "out": tmp_path / "r.json", "progress": False}
+        result = evaluate(model, (x, y), "Linf", SHORT, eps=EPS, **more)
+        again = Result.load(tmp_path / "r.json")
+        assert again.probes == result.probes
+        assert {m.probe for m in again.probes} == {"jacobian", "drift", "masking"}
+        assert np.array_equal(again.arrays["surface"], result.arrays["surface"])
+        assert "margin breaks more" in {c.name for c in again.checks}
+        html = page([again], tmp_path / "r.html").read_text()
+        for said in ("Inside the model", "‖J‖_F", "logits × 100", "No surrogate was given"):
+            assert said in html
+        assert figures.surface(again) is not None
+
+    def test_without_them_nothing_changes(self, linear, tmp_path):
+        result = evaluate(
+            linear.model, (linear.x, linear.y), "Linf", SHORT, eps=EPS, progress=False
+        )
+        assert not result.probes
+        assert figures.surface(result) is None
+        assert "Inside the model" not in page([result], tmp_path / "r.html").read_text()
+
+
+class TestRefusals:
+    def test_an_unknown_probe(self, scene):
+        with pytest.raises(
+            ValueError, match=r"probe = 'drft' does not exist; did you mean 'drift'"
+        ):
+            evaluate(scene.model, (scene.x, scene.y), eps=EPS, probes="drft")
+
+    def test_a_function_has_no_stages(self, linear):
+        scene = probes.Scene(lambda x: linear.model(x), linear.threat, linear.x, linear.y)
+        with pytest.raises(ValueError, match=r"model = 'function' is not allowed.*a module"):
+            probes.look(scene, "drift")
+
+    def test_bits_and_single_samples(self, linear):
+        with pytest.raises(ValueError, match=r"threat = 'Bits' is not allowed"):
+            probes.Scene(linear.model, Bits(2), linear.x, linear.y)
+        with pytest.raises(ValueError, match=r"n = 1 is not allowed"):
+            probes.Scene(linear.model, linear.threat, linear.x[:1], linear.y[:1])
+
+    def test_a_model_without_gradients(self, linear):
+        scene = probes.Scene(lambda x: linear.model(x).detach(), linear.threat, linear.x, linear.y)
+        scene.__dict__["x_adv"] = linear.x
+        with pytest.raises(ValueError, match=r"one that has gradients"):
+            probes.look(scene, "gradient")

@@ -1,0 +1,214 @@
+"""UAD, our reading: identities with AT and TRADES, the literal twin, resampled statistics."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from sparring import losses, moments
+from sparring.batch import Batch
+from sparring.geometry import alignment
+from sparring.methods import AT, TRADES, UAD
+from tests.methods.small import SITES, images, net, total, weights_after
+from tests.oracles import problem
+from tests.reference import uad as literal
+
+OFF = {"sites": [], "reference": "none", "align": "none"}
+
+
+class TestIdentities:
+    def test_without_its_parts_a_training_is_adversarial_training_bit_for_bit(self):
+        own = weights_after(UAD(sites=[], reference="layer2", matching=0.0, gradient=0.0))
+        other = weights_after(AT())
+        assert all(torch.equal(own[key], other[key]) for key in other)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_without_refinement_mask_and_adversarial_weight_it_is_trades(self, training):
+        model, batch = net(dtype=torch.float64).train(training), images(dtype=torch.float64)
+        own = UAD(**OFF, masked=False, adversarial=0.0, natural=1.0, matching=6.0)
+        found, wanted = own.loss(model, batch), TRADES(beta=6.0).loss(model, batch)
+        assert torch.allclose(found.per_sample, wanted.per_sample, rtol=1e-12)
+        assert found.penalty == 0
+        for loss in (found, wanted):
+            loss.per_sample.sum().backward()
+            loss.parts["gradient"] = model[0].weight.grad.clone()
+            model.zero_grad()
+        assert torch.allclose(found.parts["gradient"], wanted.parts["gradient"], rtol=1e-9)
+
+    def test_the_same_point_twice_is_aligned(self):
+        batch = images(dtype=torch.float64)
+        model = net(dtype=torch.float64).train()
+        same = replace(batch, x_adv=batch.x)
+        for kind in ("cosine", "l2"):
+            loss = UAD(sites=[], reference="none", align=kind).loss(model, same)
+            assert abs(loss.penalty.item()) < 1e-12
+        assert UAD(sites=[], reference="none").loss(model, batch).penalty > 1e-4
+
+    def test_alignment_does_not_see_the_scale_of_the_loss(self):
+        g, h = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(alignment(g, h)[0], alignment(3 * g, 0.1 * h)[0], rtol=1e-10)
+
+
+class TestTwins:
+    def test_the_loss_of_a_sample(self):
+        weights = {"adversarial": 0.7, "matching": 2.0, "natural": 0.3}
+        model, batch = net(dtype=torch.float64).eval(), images(dtype=torch.float64)
+        method = UAD(sites=[], reference="layer2", align="none", **weights)
+        found = method.loss(model, batch).per_sample
+        z, seen = moments.watched(model, batch.x, ["layer2"])
+        at = seen["layer2"]
+        slopes = torch.autograd.grad(losses.cross_entropy(z, batch.y).sum(), at.by)
+        over = [literal.spread(s.tolist()) for s in at.stats]
+        mean, std = at.stats
+        after = mean - torch.tensor(over[0]) * slopes[0].sign()
+        scale = (std - torch.tensor(over[1]) * slopes[1].sign()).clamp_min(0)
+        normal = (at.features - mean[..., None, None]) / std[..., None, None]
+        moved = normal * scale[..., None, None] + after[..., None, None]
+        reference = model[5:](moved)
+        parts = (z, model(batch.x_adv), reference)
+        for i in range(len(batch)):
+            z_i, adv_i, ref_i = (t[i].tolist() for t in parts)
+            twin = literal.uad(z_i, adv_i, ref_i, int(batch.y[i]), **weights)
+            assert found[i].item() == pytest.approx(twin, rel=1e-6)
+
+    def test_resampled_features(self):
+        f = torch.randn(4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        model = nn.Sequential(nn.Identity(), nn.Flatten())
+        method = UAD(sites=["0"], reference="none", p=1.0)
+        torch.manual_seed(3)
+        out, _ = method._uncertain(model, f, torch.zeros(4, dtype=torch.long))
+        torch.manual_seed(3)
+        draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
+        e = [torch.randn(4, 3, dtype=f.dtype, generator=draw).tolist() for _ in range(2)]
+        twin = literal.resampled(f.flatten(2).tolist(), *e)
+        assert torch.allclose(out, torch.tensor(twin, dtype=f.dtype).flatten(1))
+
+    def test_the_cosine(self):
+        g, h = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        g[2] = 0
+        values, valid = alignment(g, h)
+        for i in range(5):
+            twin = literal.cosine(g[i].tolist(), h[i].tolist())
+            assert valid[i] == (twin is not None)
+            assert values[i].item() == pytest.approx(twin or 0.0, abs=1e-10)
+
+    def test_js(self):
+        z, other = torch.randn(2, 6, 4, dtype=torch.float64)
+        for i in range(6):
+            twin = literal.js(z[i].tolist(), other[i].tolist())
+            assert losses.js(z, other)[i].item() == pytest.approx(twin, rel=1e-9)
+        assert (losses.js(100 * z, -100 * z) <= 0.6932).all()
+
+    def test_the_penalty_is_the_mean_over_samples_with_a_direction(self):
+        model, x, y = problem()
+        y[3] = -1  # no label, no gradient
+        batch = Batch(x, y, x_adv=(x + 0.2).clamp(0, 1), y_adv=y)
+        loss = UAD(sites=[], reference="none", gradient=1.0).loss(model, batch)
+        grads = []
+        for point in (batch.x, batch.x_adv):
+            leaf = point.clone().requires_grad_()
+            ce = sum(losses.cross_entropy(model(leaf), y))
+            grads.append(torch.autograd.grad(ce, leaf)[0].tolist())
+        twins = [literal.cosine(g, h) for g, h in zip(*grads, strict=True)]
+        known = [t for t in twins if t is not None]
+        assert len(known) == 7
+        assert loss.penalty.item() == pytest.approx(sum(known) / 7, rel=1e-6)
+        assert loss.parts["directed"].item() == pytest.approx(7 / 8)
+
+
+class TestA:
+    def test_only_in_train_mode(self):
+        batch, method = images(), UAD(sites=SITES, reference="layer2", p=1.0)
+        model = net().eval()
+        plainly = UAD(sites=[], reference="layer2")
+        assert torch.equal(total(method, model, batch), total(plainly, model, batch))
+        model.train()
+        assert not torch.equal(total(method, model, batch), total(plainly, model, batch))
+
+    def test_without_probability_it_is_off(self):
+        batch, model = images(), net().train()
+        off = UAD(sites=SITES, reference="layer2", p=0.0, refresh=0)
+        plainly = UAD(sites=[], reference="layer2")
+        assert torch.equal(total(off, model, batch), total(plainly, model, batch))
+
+    def test_half_of_the_sites_are_at_work(self):
+        model, x = nn.Sequential(*(nn.Identity() for _ in range(4)), nn.Flatten()), images().x
+        method = UAD(sites=["0", "1", "2", "3"], reference="none")
+        torch.manual_seed(0)
+        still = sum(
+            torch.equal(method._uncertain(model, x, images().y)[0], x.flatten(1))
+            for _ in range(400)
+        )
+        assert 10 < still < 42, "no site fires once in 16"
+
+    def test_the_same_seed_draws_the_same(self):
+        batch, model = images(), net().train()
+        method = UAD(sites=SITES, reference="layer2", refine="draws", p=1.0)
+        assert torch.equal(total(method, model, batch), total(method, model, batch))
+
+    def test_the_worst_statistics_raise_the_loss_more_than_draws(self):
+        batch, model = images(12), net().train()
+        found = {}
+        for kind in ("batch", "worst"):
+            method = UAD(
+                sites=["layer2"],
+                reference="none",
+                statistics=kind,
+                p=1.0,
+                matching=0.0,
+                gradient=0.0,
+            )
+            torch.manual_seed(0)
+            found[kind] = [method.loss(model, batch).per_sample.mean() for _ in range(8)]
+        assert min(found["worst"]) > max(found["batch"])
+
+    def test_deviations_drawn_below_zero_flip_features_only_without_the_clamp(self):
+        f = (
+            torch.cat([torch.full((4, 1, 1, 2), 9.0), torch.zeros(4, 1, 1, 2)], 3)
+            * torch.tensor([0.0, 0.0, 1.0, 1.0])[:, None, None, None]
+        )
+        f = f + torch.tensor([0.01, 0.0, 0.0, 0.0])
+        model = nn.Sequential(nn.Identity(), nn.Flatten(2))
+        flips = {}
+        for clamp in (True, False):
+            method = UAD(sites=["0"], reference="none", p=1.0, clamp=clamp)
+            torch.manual_seed(0)
+            out = torch.stack([method._uncertain(model, f, torch.zeros(4))[0] for _ in range(50)])
+            flips[clamp] = (out[..., 0] - out[..., 2] < -1e-6).any()
+        assert flips == {True: torch.tensor(False), False: torch.tensor(True)}
+
+    def test_gradients_stop_where_they_are_told_to(self):
+        f = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        model = nn.Sequential(nn.Identity(), nn.Flatten())
+        grads = []
+        for spreads, stats in ((True, False), (False, False), (True, True)):
+            method = UAD(
+                sites=["0"], reference="none", p=1.0, detach_spread=spreads, detach_stats=stats
+            )
+            leaf = f.clone().requires_grad_()
+            torch.manual_seed(0)
+            method._uncertain(model, leaf, torch.zeros(4))[0].square().sum().backward()
+            grads.append(leaf.grad)
+        assert not torch.allclose(grads[0], grads[1])
+        assert not torch.allclose(grads[0], grads[2])
+
+    def test_class_spreads_are_averaged_over_steps_and_saved(self):
+        model = net().train()
+        method = UAD(sites=["layer1"], reference="none", statistics="class", p=1.0, refresh=0)
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            batch = images(15)
+            batch = replace(batch, y=torch.arange(15) % 2)
+            method.loss(model, batch)
+            latest = method._latest["layer1"]
+            before = method._classes.get("layer1")
+            method.update(model, batch)
+        assert torch.allclose(method._classes["layer1"], 0.9 * before + 0.1 * latest)
+        again = UAD(**method.config())
+        again.load_state_dict(copy.deepcopy(method.state_dict()))
+        assert torch.equal(again._classes["layer1"], method._classes["layer1"])
+        assert torch.equal(total(again, model, batch), total(method, model, batch))

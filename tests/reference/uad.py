@@ -1,0 +1,90 @@
+"""What UAD is made of, in Python floats: features as nested lists `[sample][channel][position]`,
+statistics as `[sample][channel]`."""
+
+from __future__ import annotations
+
+import math
+
+from . import losses
+
+Rows = list[list[float]]
+FLOOR = 1e-6
+
+
+def mean(values: list[float]) -> float:
+    """Σ v / n."""
+    return sum(values) / len(values)
+
+
+def deviation(values: list[float]) -> float:
+    """√(Σ (v − mean)² / n + 1e-6)."""
+    middle = mean(values)
+    return math.sqrt(mean([(v - middle) ** 2 for v in values]) + FLOOR)
+
+
+def channels(features: list[Rows]) -> tuple[Rows, Rows]:
+    """μ_ic and σ_ic over the positions."""
+    mu = [[mean(channel) for channel in sample] for sample in features]
+    sigma = [[deviation(channel) for channel in sample] for sample in features]
+    return mu, sigma
+
+
+def spread(statistics: Rows) -> list[float]:
+    """Σ_c over the samples."""
+    return [deviation(list(column)) for column in zip(*statistics, strict=True)]
+
+
+def resampled(features: list[Rows], e_mu: Rows, e_sigma: Rows) -> list[Rows]:
+    """γ (F − μ)/σ + β with β = μ + ε_μ Σ_μ and γ = max(0, σ + ε_σ Σ_σ)."""
+    mu, sigma = channels(features)
+    over_mu, over_sigma = spread(mu), spread(sigma)
+    found = []
+    for i, sample in enumerate(features):
+        rows = []
+        for c, channel in enumerate(sample):
+            beta = mu[i][c] + e_mu[i][c] * over_mu[c]
+            gamma = max(0.0, sigma[i][c] + e_sigma[i][c] * over_sigma[c])
+            rows.append([gamma * (v - mu[i][c]) / sigma[i][c] + beta for v in channel])
+        found.append(rows)
+    return found
+
+
+def cosine(g: list[float], h: list[float]) -> float | None:
+    """1 − ⟨g, h⟩/(‖g‖‖h‖); None without a direction."""
+    long = [math.sqrt(sum(v * v for v in w)) for w in (g, h)]
+    if min(long) <= 1e-12:
+        return None
+    return 1 - sum(a * b for a, b in zip(g, h, strict=True)) / (long[0] * long[1])
+
+
+def apart(mu: Rows, sigma: Rows, mu_adv: Rows, sigma_adv: Rows) -> float:
+    """W₂² of diagonal Gaussians, averaged over the channels."""
+    total = 0.0
+    for here, there in ((mu, mu_adv), (sigma, sigma_adv)):
+        for a, b in zip(zip(*here, strict=True), zip(*there, strict=True), strict=True):
+            total += (mean(list(a)) - mean(list(b))) ** 2
+            total += (deviation(list(a)) - deviation(list(b))) ** 2
+    return total / len(mu[0])
+
+
+def js(z: list[float], other: list[float]) -> float:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m)."""
+    p, q = losses.softmax(z), losses.softmax(other)
+    m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    return sum(
+        a * math.log(a / c) / 2 + b * math.log(b / c) / 2 for a, b, c in zip(p, q, m, strict=True)
+    )
+
+
+def uad(
+    clean: list[float], attacked: list[float], reference: list[float], y: int, **weights: float
+) -> float:
+    """w CE(z') + λ_a m KL(q ‖ p') + λ_c CE(z), the reference guarded by the loss on x."""
+    if losses.cross_entropy(reference, y) > losses.cross_entropy(clean, y):
+        reference = clean
+    m = 1.0 if max(range(len(reference)), key=lambda k: reference[k]) == y else 0.0
+    return (
+        weights["adversarial"] * losses.cross_entropy(attacked, y)
+        + weights["matching"] * m * losses.kl(reference, attacked)
+        + weights["natural"] * losses.cross_entropy(clean, y)
+    )
