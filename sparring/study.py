@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,15 @@ def _study(*, seeds: list[int] = [0], set: list[str] = []) -> None:  # noqa: B00
     """The keys of a study itself: for all its runs."""
 
 
-def _runs(*, recipe: str, set: list[str] = [], seeds: list[int] | None = None) -> None:  # noqa: B006
-    """The keys of a run: how it differs from its recipe."""
+def _runs(
+    *,
+    recipe: str,
+    set: list[str] = [],  # noqa: B006
+    seeds: list[int] | None = None,
+    grid: dict[str, str] = {},  # noqa: B006
+) -> None:
+    """The keys of a run: how it differs from its recipe; `grid` names changes, and the run is made
+    with every combination of them."""
 
 
 def _evaluations(
@@ -75,6 +83,7 @@ def load(path: str | Path) -> Study:
         [runs.pgd-at]
         recipe = "mnist-pgd-at"              # a name, or a file beside the study
         set = ["threat.eps=0.2"]
+        grid = { mart = "method=MART" }      # with and without: runs pgd-at and pgd-at-mart
         [evaluations.strong]
         suite = "autoattack"
         n = 1000
@@ -95,24 +104,29 @@ def load(path: str | Path) -> Study:
         n: check(_evaluations, t, f"evaluations.{n}", without=())
         for n, t in _tables(tables, "evaluations")
     }
+    jobs = [job for name, table in runs.items() for job in _jobs(name, table, every, path.parent)]
+    known = [*dict.fromkeys(job.run for job in jobs)]
     for name, table in evaluations.items():
         for one in table.get("only", []):
-            if one not in runs:
-                raise ValueError(nearest(f"evaluations.{name}.only", one, runs))
-    jobs = [job for name, table in runs.items() for job in _jobs(name, table, every, path.parent)]
+            if one not in known:
+                raise ValueError(nearest(f"evaluations.{name}.only", one, known))
     order = [*dict.fromkeys(job.seed for job in jobs)]
     return Study(path.stem, sorted(jobs, key=lambda job: order.index(job.seed)), evaluations)
 
 
 def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
-    """A run at each of its seeds."""
+    """A run with every combination of its grid, at each of its seeds."""
     beside = place / table["recipe"]
     origin = str(beside) if beside.is_file() else table["recipe"]
-    changes = (*every["set"], *table["set"])
-    with located(f"runs.{name}"):
-        recipes.load(origin, set=changes)
-    for seed in table.get("seeds", every["seeds"]):
-        yield Job(f"{name}-seed{seed}", name, seed, origin, (*changes, f"recipe.seed={seed}"))
+    grid = table["grid"]
+    for made in product((False, True), repeat=len(grid)):
+        chosen = [label for label, on in zip(grid, made, strict=True) if on]
+        run = "-".join([name, *chosen])
+        changes = (*every["set"], *table["set"], *(grid[label] for label in chosen))
+        with located(f"runs.{run}"):
+            recipes.load(origin, set=changes)
+        for seed in table.get("seeds", every["seeds"]):
+            yield Job(f"{run}-seed{seed}", run, seed, origin, (*changes, f"recipe.seed={seed}"))
 
 
 def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparring import recipe
+from sparring import recipe, study
 from sparring.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -46,13 +46,25 @@ def test_python_blocks_run(
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("toml"))
-def test_toml_blocks_are_recipes(page: str, code: str) -> None:
+def test_toml_blocks_are_recipes_or_studies(page: str, code: str, tmp_path: Path) -> None:
     tables = tomllib.loads(code)
+    if "runs" in tables:
+        path = tmp_path / "study.toml"
+        path.write_text(code, encoding="utf-8")
+        assert study.load(path).jobs
+        return
     whole = recipe.read("digits-mart")
     for name, table in tables.items():
         whole.setdefault(name, {}).update(table)
     whole["weights"] = {**whole.get("weights", {}), "climb": {"name": "AWP"}}
     assert recipe.load(whole).tables["train"]["schedule"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda p: p.stem)
+def test_studies_are_ready_to_run(path: Path) -> None:
+    plan = study.load(path)
+    assert plan.jobs
+    assert all(list(plan.measures(job)) for job in plan.jobs)
 
 
 def test_there_are_snippets() -> None:
@@ -98,21 +110,3 @@ def test_own_method_learns() -> None:
 
 def test_own_threat_stays_in_its_window() -> None:
     assert _example("own_threat").main() == 0.0
-
-
-@pytest.mark.slow
-def test_grid_makes_every_combination_once_and_goes_on(tmp_path: Path) -> None:
-    grid = _example("grid")
-    changes = ["beta:method.beta=1", "small:model.hidden=4"]
-    common = ["train.epochs=1", "attack.steps=1", "evaluation.n=20", "model.hidden=5"]
-    given = {"out": tmp_path, "changes": changes, "common": common, "suite": "quick"}
-    page = grid.main("digits-trades", **given)
-    names = ["as-is", "beta", "beta-small", "small"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*names, "report.html"])
-    assert recipe.load(tmp_path / "beta-small").tables["model"]["hidden"] == 4
-    assert "Comparison of" in page.read_text(encoding="utf-8")
-    before = [(tmp_path / n / "last.pt").stat().st_mtime_ns for n in names]
-    grid.main("digits-trades", **given)
-    assert [(tmp_path / n / "last.pt").stat().st_mtime_ns for n in names] == before
-    with pytest.raises(ValueError, match="a change is NAME:KEY=VALUE"):
-        list(grid.combinations(["method.beta=1"]))

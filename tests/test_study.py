@@ -67,6 +67,19 @@ def test_jobs_are_checked_and_go_seed_by_seed(file):
     ]
 
 
+def test_a_grid_makes_every_combination(file):
+    text = TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADES", C = "train.batch=100" }')
+    file.write_text(text.replace('only = ["plain"]', 'only = ["wide-B-C"]'))
+    plan = study.load(file)
+    wide = [job for job in plan.jobs if job.seed == 1 and job.run != "plain"]
+    assert [job.run for job in wide] == ["wide", "wide-C", "wide-B", "wide-B-C"]
+    assert wide[3].set[-3:] == ("method=TRADES", "train.batch=100", "recipe.seed=1")
+    assert [n for n, _ in plan.measures(wide[3])] == ["weak", "val"]
+    file.write_text(TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADE" }'))
+    with pytest.raises(ValueError, match="did you mean 'TRADES'"):
+        study.load(file)
+
+
 def test_work_is_done_once_and_goes_on(file, tmp_path):
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
     first = study.work(plan, only=["plain-seed0"], **places)
