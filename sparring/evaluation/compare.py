@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .interval import t_quantile
 from .result import Result, correct_key, wilson
 
 LEVEL = 0.05
@@ -262,37 +263,6 @@ def _seedless(tables: Any) -> Any:
 def _seed(r: Result) -> Any:
     table = r.recipe["recipe"]
     return table.get("seed") if isinstance(table, dict) else None
-
-
-def t_quantile(df: int, share: float = 0.975) -> float:
-    """The quantile of Student's t for a whole number of degrees of freedom.
-
-    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, inverted by bisection.
-
-    >>> [round(t_quantile(df), 3) for df in (1, 2, 4, 30)]
-    [12.706, 4.303, 2.776, 2.042]
-    """
-    if df < 1 or not 0.5 < share < 1:
-        raise ValueError(f"df = {df}, share = {share} is not allowed: df ≥ 1, 0.5 < share < 1")
-
-    def inside(t: float) -> float:  # P(|T| < t)
-        angle = math.atan(t / math.sqrt(df))
-        sine, cosine = math.sin(angle), math.cos(angle)
-        term, total = (1.0, 1.0) if df % 2 == 0 else (cosine, cosine)
-        for k in range(3 + df % 2, df, 2) if df > 2 else ():
-            term *= cosine * cosine * (k - 2) / (k - 1)
-            total += term
-        if df % 2 == 0:
-            return sine * total
-        return 2 / math.pi * (angle + (sine * total if df > 1 else 0.0))
-
-    low, high = 0.0, 1.0
-    while inside(high) < 2 * share - 1:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < 2 * share - 1 else (low, middle)
-    return low
 
 
 def samples_needed(

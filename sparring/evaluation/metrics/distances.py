@@ -1,0 +1,150 @@
+"""How far the nearest wrong point is, as DeepFool finds it: an upper bound of the true distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ...attacks import DeepFool
+from ...geometry import norm
+from ...part import require
+from ...threats import L2, named
+from ..guard import Model
+from .base import Metric
+
+FREE = 1e4  # as good as no bound, in standardised units
+SPACES = ("pixel", "standardised")
+
+
+class Distance(Metric):
+    """‖x' − x‖_p of the wrong point x' in the box that DeepFool finds: 0 where x itself is wrong,
+    NaN where it finds none.
+
+    An upper bound of the least distance to a wrong point; exact, times 1 + overshoot, for a linear
+    model.
+
+    Arguments:
+        norm: `"L2"` or `"Linf"`.
+        steps, overshoot, classes: DeepFool's.
+        low, high: the box.
+
+    Source: Moosavi-Dezfooli et al. 2016, eq. 1.
+
+    >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
+    >>> Distance(norm="Linf")(model, torch.full((1, 2), 0.5), torch.tensor([0]))
+    tensor([0.0510])
+    """
+
+    paper = "moosavi2016deepfool"
+    unit = "input units"
+
+    def __init__(
+        self,
+        *,
+        norm: str = "L2",
+        steps: int = 50,
+        overshoot: float = 0.02,
+        classes: int = 10,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> None:
+        super().__init__()
+        require(norm in ("L2", "Linf"), "norm", norm, "L2 or Linf")
+        self.box(low, high)
+        self.norm, self.steps, self.overshoot, self.classes = norm, steps, overshoot, classes
+        self.attack = DeepFool(
+            named(norm, eps=0.0, low=low, high=high),
+            steps=steps,
+            overshoot=overshoot,
+            classes=classes,
+        )
+
+    def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        far = self.attack.distances(model, x, y)[1]
+        return torch.where(far < torch.inf, far, torch.nan)
+
+
+class RhoAdv(Metric):
+    """ρ(x) = ‖r‖₂ / ‖x‖₂, r the way DeepFool goes in L2 until the model's own prediction changes.
+
+    Every sample counts, also those that the model gets wrong. NaN where x = 0.
+
+    Arguments:
+        space: where both norms are taken and DeepFool walks: `"pixel"`, the model's inputs, within
+            the box; or `"standardised"`, behind the model's own normalisation and without a box, as
+            in the published code.
+        failures: a walk that ends without a change counts with its whole way; else it is NaN.
+        steps: DeepFool's; the published code takes 23 for MNIST, 9 for CIFAR-10, 4 for Imagenette.
+        overshoot, classes: DeepFool's.
+        low, high: the box.
+
+    Source: Moosavi-Dezfooli et al. 2016, eq. 15; Paknezhad et al. 2022 for its settings. Differs:
+    overshoot is part of each step.
+
+    >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
+    >>> RhoAdv()(model, torch.full((1, 2), 0.5))
+    tensor([0.1020])
+    """
+
+    paper = "moosavi2016deepfool"
+    unit = "share of ‖x‖₂"
+    labels = False
+
+    def __init__(
+        self,
+        *,
+        space: str = "pixel",
+        failures: bool = True,
+        steps: int = 50,
+        overshoot: float = 0.02,
+        classes: int = 10,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> None:
+        super().__init__()
+        require(space in SPACES, "space", space, "one of " + ", ".join(SPACES))
+        self.box(low, high)
+        self.space, self.failures = space, failures
+        self.steps, self.overshoot, self.classes = steps, overshoot, classes
+
+    def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        f, u, box = model, x, (self.low, self.high)
+        if self.space == "standardised":
+            into, back = standardised(model)
+            f, u, box = (lambda v: model(back(v))), into(x), (-FREE, FREE)
+        how = {"steps": self.steps, "overshoot": self.overshoot, "classes": self.classes}
+        attack = DeepFool(L2(0.0, low=box[0], high=box[1]), **how)
+        end, changed = attack.walk(f, u, f(u).argmax(1))
+        share = norm(end - u, 2) / norm(u, 2)
+        keep = torch.isfinite(share) & (changed | self.failures)
+        return torch.where(keep, share, torch.nan)
+
+
+Map = Callable[[Tensor], Tensor]
+
+
+def standardised(model: Model) -> tuple[Map, Map]:
+    """From the inputs of a model to what stands behind its normalisation, and back.
+
+    Raises:
+        ValueError: if the model has no stage with `mean` and `std`.
+    """
+    found = model.modules() if isinstance(model, nn.Module) else ()
+    for stage in found:
+        mean, std = getattr(stage, "mean", None), getattr(stage, "std", None)
+        if isinstance(mean, Tensor) and isinstance(std, Tensor):
+
+            def fit(v: Tensor, x: Tensor) -> Tensor:
+                v = v.to(x)
+                return v.reshape(-1, *[1] * (x.ndim - 2)) if v.numel() > 1 else v.reshape(())
+
+            return (
+                lambda x: (x - fit(mean, x)) / fit(std, x),
+                lambda u: u * fit(std, u) + fit(mean, u),
+            )
+    raise ValueError(
+        "space = 'standardised' needs a model with its normalisation inside, a stage with mean "
+        "and std, as model.mean and model.std of a recipe give; else space is 'pixel'"
+    )
