@@ -55,6 +55,7 @@ KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
     "weights": lambda: pieces("climb") | pieces("ema"),
     "augment": _named("augment"),
     "suites": lambda: evaluation.SUITES,
+    "metrics": lambda: {k: getattr(m, "func", m) for k, m in evaluation.metrics.METRICS.items()},
 }
 
 

@@ -1,4 +1,7 @@
-"""The command line: train · evaluate · report · list · cite. Each calls one function of ours."""
+"""The command line: train · evaluate · metrics · plane · report · list · cite.
+
+Each calls one function of ours.
+"""
 
 from __future__ import annotations
 
@@ -202,6 +205,61 @@ def evaluate(
     console().print(reporting.table([result]))
     if robustbench is not None:
         print(entries.write(result, robustbench))
+
+
+@app.command()
+def metrics(
+    run: Annotated[str, typer.Argument(help="A run folder; or a file of weights, with --recipe.")],
+    metric: Annotated[
+        list[str],
+        typer.Option(help="See: sparring list metrics. Repeatable; all by default."),
+    ] = [],  # noqa: B006
+    off: Annotated[
+        list[str],
+        typer.Option(help="Other data, off the support, as fashion-mnist. Repeatable."),
+    ] = [],  # noqa: B006
+    argument: Annotated[
+        list[str],
+        typer.Option(
+            "--with", metavar="KEY=VALUE", help="As ebd.directions=20 or eni.eps=0.05. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    n: Annotated[int, typer.Option(help="Samples, drawn with the seed.")] = 200,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    batch: Annotated[int, typer.Option(help="Samples at once.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the samples and all draws.")] = 0,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe of a model trained elsewhere.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. By default RUN/metrics/SPLIT.json.")
+    ] = None,
+    set: Set = [],  # noqa: B006
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Measure how far, how steep and how flat: metrics beside accuracy under attack."""
+    from . import metrics as room
+    from . import reporting
+
+    found = room.metrics(
+        run,
+        metric,
+        off=off,
+        n=n,
+        split=split,
+        batch=batch,
+        seed=seed,
+        arguments=argument,
+        recipe=recipe,
+        out=out,
+        set=set,
+        trust=trust,
+        device=device,
+        progress=True,
+    )
+    if os.environ.get("RANK", "0") == "0":
+        console().print(reporting.measures([found]))
 
 
 def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:

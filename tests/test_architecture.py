@@ -31,6 +31,8 @@ WHOLE = {
     "schema",
     "run",
     "measure",
+    "metrics",
+    "plane",
     "catalogue",
 }  # they see all rooms, by name
 MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
@@ -40,7 +42,14 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
     "objective": {"threats.base", "attacks.base", "methods.base", "risks.base"},
     "training": {"attacks.base", "objective", "data", "weights", "sparring"},
     "evaluation": {"threats", "attacks", "data", "sparring"},
-    "reporting": {"evaluation.result", "evaluation.compare", "evaluation.detection"},
+    "reporting": {
+        "evaluation.result",
+        "evaluation.compare",
+        "evaluation.detection",
+        "evaluation.curves",
+        "evaluation.plane",
+        "evaluation.metrics.record",
+    },
     **{name: {*FIVE, *LIBRARY, *WHOLE, "sparring"} for name in WHOLE},
     "cli": {*WHOLE, "training", "evaluation", "reporting", "sparring"},
     "sparring": WHOLE,

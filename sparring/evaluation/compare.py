@@ -245,13 +245,22 @@ def seeds(results: Sequence[Result], *, clean: bool = False) -> Spread:
 
 def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
     """Groups of two or more runs of one recipe that differ in their training seed alone."""
+    return [g for g in grouped(results) if len(g) >= 2]
+
+
+def grouped(results: Sequence[Result]) -> list[list[Result]]:
+    """All results, those together that differ in their training seed alone."""
     groups: dict[str, list[Result]] = {}
-    for r in results:
-        if "recipe" in r.recipe:
-            levels = [(row.threat, row.eps) for row in r.by_eps]
-            what = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
-            groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
-    return [g for g in groups.values() if len({_seed(r) for r in g}) == len(g) >= 2]
+    for k, r in enumerate(results):
+        levels = [(row.threat, row.eps) for row in r.by_eps]
+        what: Any = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
+        what = what if "recipe" in r.recipe else k
+        groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
+    found = []
+    for g in groups.values():
+        alike = len({seed_of(r) for r in g}) == len(g)
+        found += [g] if alike else [[r] for r in g]
+    return found
 
 
 def _seedless(tables: Any) -> Any:
@@ -260,8 +269,9 @@ def _seedless(tables: Any) -> Any:
     return [_seedless(v) for v in tables] if isinstance(tables, list) else tables
 
 
-def _seed(r: Result) -> Any:
-    table = r.recipe["recipe"]
+def seed_of(r: Result) -> Any:
+    """The training seed of its recipe, None where it is not known."""
+    table = r.recipe.get("recipe")
     return table.get("seed") if isinstance(table, dict) else None
 
 

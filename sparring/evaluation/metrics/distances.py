@@ -131,20 +131,18 @@ def standardised(model: Model) -> tuple[Map, Map]:
     Raises:
         ValueError: if the model has no stage with `mean` and `std`.
     """
-    found = model.modules() if isinstance(model, nn.Module) else ()
-    for stage in found:
+    for stage in model.modules() if isinstance(model, nn.Module) else ():
         mean, std = getattr(stage, "mean", None), getattr(stage, "std", None)
         if isinstance(mean, Tensor) and isinstance(std, Tensor):
-
-            def fit(v: Tensor, x: Tensor) -> Tensor:
-                v = v.to(x)
-                return v.reshape(-1, *[1] * (x.ndim - 2)) if v.numel() > 1 else v.reshape(())
-
-            return (
-                lambda x: (x - fit(mean, x)) / fit(std, x),
-                lambda u: u * fit(std, u) + fit(mean, u),
-            )
+            return _maps(mean, std)
     raise ValueError(
         "space = 'standardised' needs a model with its normalisation inside, a stage with mean "
         "and std, as model.mean and model.std of a recipe give; else space is 'pixel'"
     )
+
+
+def _maps(mean: Tensor, std: Tensor) -> tuple[Map, Map]:
+    def fit(v: Tensor, x: Tensor) -> Tensor:
+        return v.to(x).reshape(-1, *[1] * (x.ndim - 2))
+
+    return lambda x: (x - fit(mean, x)) / fit(std, x), lambda u: u * fit(std, u) + fit(mean, u)
