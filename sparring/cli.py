@@ -262,6 +262,37 @@ def metrics(
         console().print(reporting.measures([found]))
 
 
+@app.command()
+def plane(
+    data: Annotated[str, typer.Argument(help="moons, circles, blobs, spirals or checkers.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recipes, each perhaps with changes, as plane-trades:method.beta=6.",
+            metavar="RECIPE...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The figure, .png, .svg or .pdf.")] = Path("plane.png"),
+    table: Annotated[Path | None, typer.Option(help="Write what was measured, as .json.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each; the first one is drawn.")] = 1,
+    points: Annotated[int, typer.Option(help="Training points.")] = 100,
+    steps: Annotated[int, typer.Option(help="Batches of a training.")] = 1500,
+    eps: Annotated[
+        list[float],
+        typer.Option(help="Radius in Linf, in standard deviations of the data. Repeatable."),
+    ] = [0.2, 0.3],  # noqa: B006
+) -> None:
+    """Train recipes on points in the plane; draw boundary, slope, generated points, distance."""
+    from . import plane as room
+    from .reporting import plane as figures
+
+    found = room.plane(
+        data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
+    )
+    console().print(figures.rows(found))
+    print(out)
+
+
 def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
     """Radii by norm, from "NORM=EPS" as often as there are.
 

@@ -47,6 +47,7 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
         "evaluation.compare",
         "evaluation.detection",
         "evaluation.curves",
+        "evaluation.interval",
         "evaluation.plane",
         "evaluation.metrics.record",
     },
