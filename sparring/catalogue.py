@@ -54,6 +54,7 @@ KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
     "risks": _named("risk"),
     "weights": lambda: pieces("climb") | pieces("ema"),
     "augment": _named("augment"),
+    "mix": _named("mix"),
     "suites": lambda: evaluation.SUITES,
     "metrics": lambda: {k: getattr(m, "func", m) for k, m in evaluation.metrics.METRICS.items()},
 }

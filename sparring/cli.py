@@ -1,4 +1,4 @@
-"""The command line: train · evaluate · metrics · plane · report · list · cite.
+"""The command line: train · evaluate · metrics · plane · report · pseudo-label · list · cite.
 
 Each calls one function of ours.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
+from .given import norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -293,35 +294,6 @@ def plane(
     print(out)
 
 
-def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
-    """Radii by norm, from "NORM=EPS" as often as there are.
-
-    >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
-    {'Linf': [0.1, 0.2], 'L2': [1.0]}
-    """
-    if threat is not None or eps:
-        raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
-    found: dict[str, list[float]] = {}
-    for text in at:
-        name, _, radius = text.partition("=")
-        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
-    return found
-
-
-def numbers(key: str, text: str | None) -> list[float] | None:
-    """One number, or several with commas between them.
-
-    >>> numbers("mean", "0.5,0.25")
-    [0.5, 0.25]
-    """
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"
-        ) from None
-
-
 @app.command()
 def report(
     runs: Annotated[
@@ -339,6 +311,25 @@ def report(
     results, page = measure.report(runs, out=out)
     console().print(reporting.table(results))
     print(page)
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    run: Annotated[Path, typer.Argument(help="The run whose model gives the labels.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A name or file whose rows get them. By default the run's own data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. By default RUN/pseudo-labels.npz.")
+    ] = None,
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Label rows by a run's model, for recipes that train on them too."""
+    from . import pseudo
+
+    print(pseudo.label(run, data=data, out=out, trust=trust, device=device))
 
 
 @app.command("list")

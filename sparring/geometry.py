@@ -9,11 +9,13 @@ Letters: b batch, d features. `x`, `z` are `(b, *d)`; `eps` is a radius in input
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from . import dist
+from .part import require
 
 
 def expand(v: Tensor | float, like: Tensor) -> Tensor:
@@ -24,6 +26,21 @@ def expand(v: Tensor | float, like: Tensor) -> Tensor:
     """
     v = torch.as_tensor(v, dtype=like.dtype, device=like.device)
     return v.reshape(-1, *[1] * (like.ndim - 1)) if v.ndim else v
+
+
+def units(scale: float | Sequence[float], x: Tensor) -> Tensor:
+    """`scale` shaped to broadcast over `x (b, c, …)`: one number > 0, or one a channel.
+
+    Raises:
+        ValueError: for another count of numbers.
+
+    >>> units([0.5, 0.25], torch.zeros(1, 2, 3)).shape
+    torch.Size([2, 1])
+    """
+    found = torch.as_tensor(scale, dtype=x.dtype, device=x.device).reshape(-1)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    require(len(found) in (1, channels), "len(scale)", len(found), f"1, or {channels} channels")
+    return found.reshape(-1, *[1] * max(x.ndim - 2, 0))
 
 
 def norm(delta: Tensor, p: float) -> Tensor:

@@ -61,7 +61,7 @@ class Recipe:
     def source(self) -> data.Source:
         """Read the data."""
         return data.load(
-            **{key: value for key, value in self.tables["data"].items() if key != "augment"}
+            **{k: v for k, v in self.tables["data"].items() if k not in ("augment", "mix")}
         )
 
     def network(self) -> nn.Module:
@@ -107,10 +107,9 @@ class Recipe:
     def trainer(self) -> Table:
         """The arguments of `Trainer` beside model, objective and source."""
         given = {room: self._make(room, "weights") for room in self.tables["weights"]}
-        pieces = self.tables["data"]["augment"]
-        given["augment"] = [
-            make("augment", t, f"data.augment.{k}", trust=self.trust) for k, t in enumerate(pieces)
-        ]
+        for room in ("augment", "mix"):
+            tables = enumerate(self.tables["data"].get(room, []))
+            given[room] = [make(room, t, f"data.{room}.{k}", trust=self.trust) for k, t in tables]
         given["validation"] = self._attack("validation")
         chosen = {
             key: value

@@ -35,6 +35,7 @@ FROM_TABLES = (
     "objective",
     "source",
     "augment",
+    "mix",
     "climb",
     "ema",
     "validation",
@@ -82,8 +83,8 @@ def _recipe(*, name: str, paper: str = "", seed: int = 0) -> None:
     """The keys of `[recipe]`."""
 
 
-def _augmented(*, augment: list[Any] = []) -> None:  # noqa: B006
-    """The key of `[data]` that is the training's."""
+def _trained(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:  # noqa: B006
+    """The keys of `[data]` that are the training's."""
 
 
 def _fitted(*, shape: list[int] | None = None, classes: int | None = None) -> None:
@@ -115,12 +116,13 @@ def _measured(
 
 
 def _data(table: Table, trust: bool) -> Table:
-    """`[data]`: a source by name or path, its arguments, and training's augmentations."""
-    found = named(data.load, table, "data", also=(_augmented,))
-    pieces = enumerate(found["augment"])
-    return found | {
-        "augment": [complete("augment", t, f"data.augment.{k}", trust=trust) for k, t in pieces]
-    }
+    """`[data]`: a source by name or path, its arguments, training's augmentations and its mix."""
+    found = named(data.load, table, "data", also=(_trained,))
+    for room in ("augment", "mix"):
+        if room in found:
+            tables = enumerate(found[room])
+            found[room] = [complete(room, t, f"data.{room}.{k}", trust=trust) for k, t in tables]
+    return found
 
 
 def _model(table: Table, trust: bool) -> Table:

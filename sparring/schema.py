@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import importlib
 import inspect
@@ -30,6 +31,7 @@ ROOMS = {
     "climb": (weights, weights.Climb),
     "ema": (weights, weights.EMA),
     "augment": (data, data.Augment),
+    "mix": (data, data.Extra),
 }
 GIVEN = ("self", "threat", "shape", "classes")
 PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments
@@ -66,7 +68,7 @@ def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
     return known[str(name)]
 
 
-def foreign(name: str, path: str, *, trust: bool) -> Maker:
+def foreign(name: str, path: str, *, trust: bool, key: str = "name") -> Maker:
     """The object called "package.module:Class"; importing it runs that module, so it takes `trust`.
 
     >>> foreign("os:remove", "attack", trust=False)
@@ -75,7 +77,7 @@ def foreign(name: str, path: str, *, trust: bool) -> Maker:
     """
     if not trust:
         raise ValueError(
-            f"{path}.name = {name!r} is code from outside, which runs when it is loaded; "
+            f"{path}.{key} = {name!r} is code from outside, which runs when it is loaded; "
             "if you know what it does, pass --trust (in Python: trust=True)"
         )
     module, _, attribute = name.partition(":")
@@ -84,7 +86,7 @@ def foreign(name: str, path: str, *, trust: bool) -> Maker:
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}.name = {name!r} can't be loaded: {error}") from error
+        raise ValueError(f"{path}.{key} = {name!r} can't be loaded: {error}") from error
     finally:
         sys.path.remove(here)
 
@@ -137,6 +139,9 @@ def make(room: str, table: Table, path: str, *, trust: bool = False, **given: An
 
     values = {key: value for key, value in table.items() if key != "name"}
     values |= _inner(call, values, one, path)
+    for key, parameter in arguments(call, without=PIECE_GIVEN).items():
+        if _is_call(parameter.annotation) and isinstance(values.get(key), str):
+            values[key] = foreign(values[key], path, trust=trust, key=key)
     with located(path):
         return call(**values, **given)
 
@@ -262,7 +267,14 @@ def _annotation(parameter: inspect.Parameter) -> Any:
     kind = parameter.annotation
     if kind is parameter.empty or isinstance(kind, str):
         return Any
+    if _is_call(kind):
+        return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
     return Any if any(issubclass(k, nn.Module) for k in _classes(kind)) else kind
+
+
+def _is_call(kind: Any) -> bool:
+    """Whether an annotation is a function's, which a recipe names "module:function"."""
+    return typing.get_origin(kind) is collections.abc.Callable
 
 
 def _classes(kind: Any) -> list[type]:

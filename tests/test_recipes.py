@@ -47,7 +47,7 @@ def test_everything_asked_for_is_shipped():
         f"mnist-{kind}-paper" for kind in kinds[1:]
     }
     own = {"mnist-pgd-at-eps01", "cifar10-wrn34-10-mart", "mnist-armor-kl"}
-    own |= {"plane-standard", "plane-pgd-at", "plane-trades"}
+    own |= {"plane-standard", "plane-pgd-at", "plane-trades", "plane-sparsity"}
     assert wanted | own == set(recipe.names())
 
 

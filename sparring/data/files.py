@@ -68,7 +68,7 @@ def arrays(path: Path) -> Raw:
             if part not in found and {f"x{end}", f"y{end}"} & set(held):
                 if not {f"x{end}", f"y{end}"} <= set(held):
                     raise ValueError(f"{path.name} has only one of x{end} and y{end}")
-                found[part] = (_channels(held[f"x{end}"]), held[f"y{end}"])
+                found[part] = (channels(held[f"x{end}"]), held[f"y{end}"])
     if "train" not in found:
         there = ", ".join(held) or "nothing"
         raise ValueError(f"{path.name} holds {there}; it needs x_train and y_train, or x and y")
@@ -84,7 +84,7 @@ def arrays(path: Path) -> Raw:
     )
 
 
-def _channels(x: np.ndarray) -> np.ndarray:
+def channels(x: np.ndarray) -> np.ndarray:
     """uint8 pictures `(n, h, w)` or `(n, h, w, c)` to `(n, c, h, w)`; anything else as it is."""
     if x.dtype == np.uint8 and x.ndim == 3:
         return x[:, None]

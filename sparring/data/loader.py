@@ -12,6 +12,7 @@ from .. import dist
 from ..batch import Batch
 from ..part import require
 from .augment import Augment
+from .mix import Extra, joined
 from .split import Split
 from .stream import Stream
 
@@ -29,6 +30,7 @@ class Loader:
         shuffle: a new order every epoch, drawn from (seed, epoch).
         augment: applied in turn on the device, drawn from (seed, epoch).
         drop_last: leave out a short last batch.
+        mix: pieces that add rows to every batch, drawn from (seed, epoch) too; see `mix`.
 
     >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch=2, shuffle=True)
     >>> len(loader), [len(batch) for batch in loader.epoch(1)]
@@ -45,12 +47,14 @@ class Loader:
         augment: Sequence[Augment] = (),
         device: str | torch.device = "cpu",
         drop_last: bool = False,
+        mix: Sequence[Extra] = (),
     ) -> None:
         world = dist.world()
         require(batch >= 1, "batch", batch, "an integer ≥ 1")
         require(batch % world == 0, "batch", batch, f"a multiple of the {world} processes")
         self.split, self.batch, self.shuffle, self.seed = split.to(device), batch, shuffle, seed
         self.augment, self.device, self.drop_last = tuple(augment), torch.device(device), drop_last
+        self.mix = tuple(mix)
         if not len(self):
             least = batch if drop_last else world
             raise ValueError(f"the split has {len(split)} rows: a batch takes at least {least}")
@@ -63,10 +67,20 @@ class Loader:
         """The batches of one epoch, counted from any number; the same for the same number."""
         draw = self._generator(number, 1, self.device)
         for x, y, index, weight in self._samples(number):
-            for piece in self.augment:
-                x = piece(x, draw)
-            batch = Batch(x, y, index=index)
-            yield batch if weight is None else replace(batch, weight=weight)
+            batch = Batch(self._augmented(x, draw), y, index=index)
+            batch = batch if weight is None else replace(batch, weight=weight)
+            yield joined([batch, *self._added(batch, draw)]) if self.mix else batch
+
+    def _augmented(self, x: Tensor, draw: torch.Generator) -> Tensor:
+        for piece in self.augment:
+            x = piece(x, draw)
+        return x
+
+    def _added(self, batch: Batch, draw: torch.Generator) -> Iterator[Batch]:
+        """The rows that each piece adds."""
+        for piece in self.mix:
+            more = piece(batch, draw)
+            yield replace(more, x=self._augmented(more.x, draw)) if piece.stored else more
 
     def _samples(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         n, split = len(self.split), self.split

@@ -17,7 +17,7 @@ from .fetch import plain
 from .layouts import Raw
 from .named import names
 from .packed import Packed, binary
-from .split import Bounds, Inputs, Split, check, fingerprint, hold_out
+from .split import Bounds, Inputs, Split, check, fingerprint, hold_out, withhold
 
 TEST_SHARE, VAL_SHARE, VAL_MOST = 0.15, 0.1, 5000
 Rows = int | float | None
@@ -36,6 +36,7 @@ class Source:
         feature_names: a name a feature, None where the data have none.
         mutable: zeros and ones, the features an attacker can change, None where nothing is known.
         notes: what was left out of the files, and what remained, in words.
+        unlabelled: rows of train whose label `labels` took away.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Source:
     feature_names: list[str] | None = None
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
+    unlabelled: Split | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,7 +64,8 @@ class Source:
     def to(self, device: str | torch.device) -> Source:
         """The same source with every split on a device."""
         moved = {s: getattr(self, s).to(device) for s in ("train", "val", "test")}
-        return replace(self, **moved)
+        rest = None if self.unlabelled is None else self.unlabelled.to(device)
+        return replace(self, **moved, unlabelled=rest)
 
 
 def load(
@@ -78,6 +81,8 @@ def load(
     unique: bool | None = None,
     balance: bool | Sequence[float] = False,
     mutable: tables.Mask = None,
+    labels: int | None = None,
+    repeat: int | None = None,
 ) -> Source:
     """A data set with train, validation and test splits.
 
@@ -102,6 +107,9 @@ def load(
             class.
         mutable: the features that an attacker can change, of binary data: zeros and ones, or names
             of features, or a text file with either, one a line.
+        labels: keep so many labels of train, drawn by the seed, each class in its proportion; the
+            other rows become `unlabelled`, which `[data] mix` can add to the batches.
+        repeat: how often an epoch visits each row of train; once, when omitted.
 
     Raises:
         ValueError: for an unknown name, a damaged file, or data that are not what they should be.
@@ -125,6 +133,7 @@ def load(
         raw = raw._replace(unique=unique)
     how: dict[str, Any] = {"val": val, "test": test, "seed": seed, "bounds": bounds}
     how |= {"limit": limit, "balance": balance, "mutable": mutable}
+    how |= {"labels": labels, "repeat": repeat}
     return assemble(Path(name).name, raw, **how)
 
 
@@ -139,6 +148,8 @@ def assemble(
     limit: int | None = None,
     balance: bool | Sequence[float] = False,
     mutable: tables.Mask = None,
+    labels: int | None = None,
+    repeat: int | None = None,
 ) -> Source:
     """A checked source from arrays; the arguments are `load`'s.
 
@@ -170,10 +181,15 @@ def assemble(
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
     splits = _part(name, parts, val=val, test=test, seed=seed, limit=limit, shares=raw.shares)
-    weight = tables.weights(balance, splits["train"].y, len(class_names))
+    train, rest = splits["train"], None
+    if labels is not None:
+        generator = torch.Generator().manual_seed(seed)
+        train, rest = withhold(train, labels, len(class_names), generator)
+        notes.append(f"{len(train)} labels kept, {len(rest)} rows without")
+    weight = tables.weights(balance, train.y, len(class_names))
     return Source(
         name,
-        replace(splits["train"], weight=weight),
+        _repeated(replace(train, weight=weight), repeat),
         splits["val"],
         splits["test"],
         class_names=class_names,
@@ -182,7 +198,13 @@ def assemble(
         feature_names=raw.features,
         mutable=_mutable(name, raw, mutable, parts),
         notes=notes,
+        unlabelled=rest,
     )
+
+
+def _repeated(split: Split, times: int | None) -> Split:
+    require(times is None or times >= 1, "repeat", times, "an integer ≥ 1")
+    return split if times in (None, 1) else split.take(torch.arange(len(split)).repeat(times))
 
 
 Parts = dict[str, tuple[Inputs, Tensor]]

@@ -138,3 +138,22 @@ def hold_out(y: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Ten
     kept = torch.ones(len(y), dtype=torch.bool)
     kept[held] = False
     return kept.nonzero()[:, 0], held
+
+
+def withhold(split: Split, n: int, classes: int, generator: torch.Generator) -> tuple[Split, Split]:
+    """`n` labelled rows, each class in its proportion, and all others with their label taken away.
+
+    Raises:
+        ValueError: unless n leaves each class a label.
+
+    >>> split = Split(torch.rand(6, 2), torch.tensor([0, 0, 0, 0, 1, 1]))
+    >>> few, rest = withhold(split, 3, 2, torch.Generator().manual_seed(0))
+    >>> few.y.tolist(), rest.y.tolist()
+    ([0, 0, 1], [-1, -1, -1])
+    """
+    every = int((split.y >= 0).sum())
+    require(classes <= n <= every, "labels", n, f"{classes}, one a class, to {every} rows")
+    others, few = (split.take(rows) for rows in hold_out(split.y, n, generator))
+    least = int(torch.bincount(few.y, minlength=classes).min())
+    require(least > 0, "labels", n, "more: a class would have none")
+    return few, Split(others.x, torch.full_like(others.y, -1), others.index)

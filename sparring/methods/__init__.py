@@ -2,8 +2,11 @@
 
 from .at import AT
 from .base import Method
+from .combine import SemiSupervised
 from .mart import MART
+from .sparsity import Sparsity
 from .standard import Standard
 from .trades import TRADES
+from .uat import UAT
 
-__all__ = ["AT", "MART", "TRADES", "Method", "Standard"]
+__all__ = ["AT", "MART", "TRADES", "UAT", "Method", "SemiSupervised", "Sparsity", "Standard"]

@@ -16,7 +16,7 @@ from torch import nn
 from .. import dist, memory
 from ..attacks.base import Attack
 from ..batch import Batch
-from ..data import Augment, Loader, Source
+from ..data import Augment, Extra, Loader, Source
 from ..objective import Objective
 from ..part import require
 from ..weights import EMA, Climb
@@ -51,6 +51,7 @@ class Trainer:
         device: the best there is when omitted.
         decay_norm: let weight decay act on biases and normalisation too.
         augment: pieces of `sparring.data`, applied in turn to training batches.
+        mix: pieces of `sparring.data` that add rows to every batch; `batch` does not count them.
         climb: AWP or SAM.
         ema: an average of the weights, measured beside them.
         validation: the attack whose accuracy on `source.val` decides which weights are best;
@@ -88,6 +89,7 @@ class Trainer:
         device: str | None = None,
         decay_norm: bool = True,
         augment: Sequence[Augment] = (),
+        mix: Sequence[Extra] = (),
         climb: Climb | None = None,
         ema: EMA | None = None,
         validation: Attack | None = None,
@@ -100,9 +102,8 @@ class Trainer:
         progress: bool = False,
         tensorboard: bool = False,
     ) -> None:
-        given = {
-            k: v for k, v in locals().items() if k not in ("self", "model", "source", "recipe")
-        }
+        without = {"self", "model", "source", "recipe"} | (set() if mix else {"mix"})
+        given = {k: v for k, v in locals().items() if k not in {*without, "without"}}
         counts = {"epochs": epochs, "batch": batch, "every": every}
         for key, value in {**counts, "rows": rows, "save_every": save_every}.items():
             require(value is None or value >= 1, key, value, "an integer ≥ 1")
@@ -132,7 +133,9 @@ class Trainer:
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
         self.validation = copy.deepcopy(validation)
         check_output(self.model, self.val, source.classes, self.device)
-        more = {"seed": seed, "augment": augment, "device": self.device}
+        for piece in mix:
+            piece.attach(source, device=self.device)
+        more = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         self.loader = Loader(source.train, batch=batch, shuffle=True, **more)
         self.batches = len(self.loader)
         self.position = Position()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparring import schema
 from sparring.attacks import PGD
+from sparring.methods import MART, TRADES
 from sparring.risks import KL
 from sparring.threats import L0, L1, L2, Bits, Linf
 
@@ -40,7 +41,11 @@ OWN: dict[str, dict[str, Any]] = {  # and of a piece that takes no such number, 
     "SoftLinf": {"radius": 0.3},
     "Only": {"of": Linf(0.3), "classes": [1, 2]},
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
+    "SemiSupervised": {"of": MART(), "unlabelled": TRADES()},
     "PerClass": {"of": KL(), "classes": [1]},
+}
+NOTES: dict[str, dict[str, int]] = {  # what a method would draw: a note's draws for each row
+    "Sparsity": {"zeta": 1, "zeta_adv": 1},
 }
 FEW = {"queries": 100}  # instead of a default that takes long
 
@@ -62,6 +67,15 @@ def make(room: str, name: str, **more: Any) -> Any:
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     return maker(**{**needed, **more})
+
+
+def drawn(name: str, x: Tensor) -> dict[str, Tensor]:
+    """The notes of a method that draws numbers, so that two calls on the same rows compare."""
+    draw = torch.Generator().manual_seed(7)
+    return {
+        note: torch.randn(len(x), n, *x.shape[1:], generator=draw, dtype=x.dtype)
+        for note, n in NOTES.get(name, {}).items()
+    }
 
 
 def quick(room: str, name: str, **more: Any) -> Any:

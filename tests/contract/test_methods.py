@@ -15,7 +15,7 @@ from sparring.risks import Mean
 from sparring.threats import Linf
 from tests.oracles import Net, problem
 
-from .pieces import every, make
+from .pieces import drawn, every, make
 
 
 def filled(model: nn.Module, x: torch.Tensor, y: torch.Tensor, spread: float = 0.05) -> Batch:
@@ -39,11 +39,13 @@ def test_per_sample_finite_and_not_negative(name):
 @every("method")
 def test_rows_are_independent(name):
     model, x, y = problem()
-    method, batch = make("method", name), filled(model, x, y)
+    method, notes = make("method", name), drawn(name, x)
+    batch = replace(filled(model, x, y), extra=notes)
     whole = method.loss(model, batch).per_sample
     for i in range(len(batch)):
         row = slice(i, i + 1)
         one = Batch(x[row], y[row], x_adv=batch.x_adv[row], y_adv=y[row], cost=batch.cost[row])
+        one = replace(one, extra={note: value[row] for note, value in notes.items()})
         assert torch.allclose(method.loss(model, one).per_sample[0], whole[i])
 
 
@@ -71,7 +73,8 @@ def test_the_gain_has_a_gradient_and_says_who_is_wrong(name):
 def test_unlabeled_rows_have_no_label_loss(name):
     model, x, y = problem()
     batch = filled(model, x, y.clone().index_fill_(0, torch.tensor([1, 4]), -1))
-    still = replace(batch, x_adv=x)  # without a perturbation only the label is left
+    notes = {note: 0 * value for note, value in drawn(name, x).items()}
+    still = replace(batch, x_adv=x, extra=notes)  # with nothing perturbed only the label is left
     per_sample = make("method", name).loss(model, still).per_sample
     assert torch.equal(per_sample == 0, batch.y == -1)
 
@@ -103,7 +106,7 @@ def test_state_and_configuration_make_a_round_trip(name):
     again = type(method)(**method.config())
     again.load_state_dict(method.state_dict())
     model, x, y = problem()
-    batch = filled(model, x, y)
+    batch = replace(filled(model, x, y), extra=drawn(name, x))
     assert torch.equal(again.loss(model, batch).per_sample, method.loss(model, batch).per_sample)
 
 

@@ -1,0 +1,32 @@
+"""Numbers as the command line is given them."""
+
+from __future__ import annotations
+
+
+def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
+    """Radii by norm, from "NORM=EPS" as often as there are.
+
+    >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
+    {'Linf': [0.1, 0.2], 'L2': [1.0]}
+    """
+    if threat is not None or eps:
+        raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
+    found: dict[str, list[float]] = {}
+    for text in at:
+        name, _, radius = text.partition("=")
+        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
+    return found
+
+
+def numbers(key: str, text: str | None) -> list[float] | None:
+    """One number, or several with commas between them.
+
+    >>> numbers("mean", "0.5,0.25")
+    [0.5, 0.25]
+    """
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"
+        ) from None

@@ -1,0 +1,89 @@
+"""Methods around methods: one for the rows with a label, another for those without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch, Gain, Loss
+from .base import GainOf, Method
+
+
+class SemiSupervised(Method):
+    """ℓ = 1[y ≥ 0]·ℓ_of + 1[y = −1]·ℓ_unlabelled; each adversary climbs its own rows' gain.
+
+    The two see only their own rows, so that no row is run twice; batch statistics are of each part.
+    Pseudo-labelled rows have a label. Their weight against the others, γ, is `weight` of the piece
+    of `[data] mix` that adds them.
+
+    Arguments:
+        of: the method of rows with a label, as MART.
+        unlabelled: that of rows without, as TRADES or UAT, whose stability terms need none.
+
+    Source: the pattern of Alayrac et al. 2019 and Carmon et al. 2019.
+
+    >>> from sparring.methods import AT, UAT
+    >>> SemiSupervised(of=AT(), unlabelled=UAT(fixed=0.0)).table()["unlabelled"]
+    {'name': 'UAT', 'online': 1.0, 'fixed': 0.0}
+    """
+
+    def __init__(self, *, of: Method, unlabelled: Method) -> None:
+        super().__init__()
+        self.of, self.unlabelled = of, unlabelled
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        halves = []
+        for method, rows in self._halves(batch):
+            half = take(batch, rows)
+            halves.append((rows, method.gain(model, half)))
+            _keep(batch, half, rows)
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            value = x_adv.new_zeros(len(batch))
+            success = torch.zeros(len(batch), dtype=torch.bool, device=x_adv.device)
+            for rows, gain in halves:
+                found = gain(x_adv[rows], y_adv[rows])
+                value = value.index_put((rows,), found.value)
+                success = success.index_put((rows,), found.success)
+            return Gain(value, success)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        whole = Loss(batch.x.new_zeros(len(batch)))
+        for method, rows in self._halves(batch):
+            found = method.loss(model, take(batch, rows))
+            whole.per_sample = whole.per_sample.index_put((rows,), found.per_sample)
+            whole.penalty = whole.penalty + found.penalty
+            mark = "unlabelled " if method is self.unlabelled else ""
+            whole.parts |= {mark + key: value for key, value in found.parts.items()}
+        return whole
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        for method, rows in self._halves(batch):
+            method.update(model, take(batch, rows))
+
+    def _halves(self, batch: Batch) -> list[tuple[Method, Tensor]]:
+        """Each method with its rows, where there are any."""
+        labelled = batch.y >= 0
+        halves = [(self.of, labelled), (self.unlabelled, ~labelled)]
+        found = [(method, mask.nonzero()[:, 0]) for method, mask in halves]
+        return [(method, rows) for method, rows in found if len(rows)]
+
+
+def take(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, notes and adversarial points included."""
+    names = ("x", "y", "weight", "index", "x_adv", "y_adv", "cost")
+    given = {name: getattr(batch, name) for name in names}
+    parts = {name: value[rows] for name, value in given.items() if value is not None}
+    return replace(batch, **parts, extra={k: note[rows] for k, note in batch.extra.items()})
+
+
+def _keep(batch: Batch, half: Batch, rows: Tensor) -> None:
+    """Put the notes that a method has taken on its rows where the loss finds them."""
+    for key, note in half.extra.items():
+        whole = batch.extra.get(key)
+        whole = note.new_zeros(len(batch), *note.shape[1:]) if whole is None else whole
+        batch.extra[key] = whole.index_put((rows,), note)

@@ -1,0 +1,149 @@
+"""Data sparsity: labels at the data, a gentle slope of softmax there and where none are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import dist
+from ..batch import Batch, Gain, Loss
+from ..geometry import units
+from ..losses import cross_entropy
+from ..part import require
+from .base import GainOf, Method
+from .slope import DIFFERENCES
+
+NORMS = ("anchors", "labelled")
+
+
+class Sparsity(Method):
+    """ℓ = 1[y ≥ 0]·CE(f(x), y) + beta·GR(x), GR the mean squared slope of softmax to neighbours.
+
+    GR(x) = 1/(N_n·k) Σ_j Σ_c ((p_c(x) − p_c(x_j)) / ‖x − x_j‖₂)² with x_j = x + sigma_n·ζ_j,
+    ζ ~ N(0, I), drawn anew each time and not clipped. It acts at every row, labelled or not
+    (y = −1): unlabelled ones come from `[data] mix`, as `GaussianShell`. Without any (N_u = 0) it
+    flattens predictions at the data only, which leaves the boundary where it was.
+
+    With an attack, a labelled row that the adversary has moved to x' counts
+    (CE(x) + ratio·CE(x')) / (1 + ratio) + beta·(GR(x) + GR(x')), x' with neighbours of its own. A
+    row that was left in place is plain; unlabelled rows are not attacked.
+
+    Arguments:
+        beta: weight of GR (λ in the paper), ≥ 0; as sigma_n → 0 it acts as beta/(k·d) on ‖∂p/∂x‖².
+        neighbours: N_n of a point, ≥ 1.
+        sigma_n: their standard deviation, > 0, in units of `scale`.
+        scale: what noise and distances are measured in, in input units: 1, or the standard
+            deviation of the data, one number or one a channel, for the paper's standardised units.
+        ratio: weight of the adversarial cross-entropy, ≥ 0.
+        difference: `"forward"`, from x to x_j as published; `"central"`, from the antithetic
+            x − sigma_n·ζ_j to x_j; or `"limit"`, the Jacobian-vector product for sigma_n → 0.
+        ce_norm: `"anchors"` divides the cross-entropies by the number of all rows, as the authors'
+            batches of one do; `"labelled"` by that of the labelled rows.
+
+    The notes `zeta` and `zeta_adv` `(b, N_n, *d)` in `Batch.extra` take the place of the draws.
+
+    Raises:
+        ValueError: for a value outside what is said above, as sigma_n = 0: a point has no slope to
+            itself.
+
+    Source: Paknezhad et al. 2022, in the form of their code. Differs: batches of any size; their
+    FGSM leaves its gradient in the update and the model in eval mode.
+
+    >>> from torch import nn, tensor, zeros
+    >>> note = {"zeta": tensor([[[1.0, 0.0]]])}
+    >>> Sparsity().loss(nn.Identity(), Batch(zeros(1, 2), tensor([-1]), extra=note)).per_sample
+    tensor([0.0062])
+    """
+
+    paper = "paknezhad2022sparsity"
+
+    def __init__(
+        self,
+        *,
+        beta: float = 0.1,
+        neighbours: int = 1,
+        sigma_n: float = 0.05,
+        scale: float | Sequence[float] = 1.0,
+        ratio: float = 0.3,
+        difference: str = "forward",
+        ce_norm: str = "anchors",
+    ) -> None:
+        super().__init__()
+        require(beta >= 0, "beta", beta, "a weight ≥ 0")
+        require(neighbours >= 1, "neighbours", neighbours, "an integer ≥ 1")
+        require(sigma_n > 0, "sigma_n", sigma_n, "a standard deviation > 0")
+        numbers = [scale] if isinstance(scale, int | float) else list(scale)
+        ok = bool(numbers) and all(number > 0 for number in numbers)
+        require(ok, "scale", scale, "a number > 0, or one a channel")
+        require(ratio >= 0, "ratio", ratio, "a weight ≥ 0")
+        known = ", ".join(DIFFERENCES)
+        require(difference in DIFFERENCES, "difference", difference, f"one of {known}")
+        require(ce_norm in NORMS, "ce_norm", ce_norm, "one of " + ", ".join(NORMS))
+        self.beta, self.neighbours, self.sigma_n, self.scale = beta, neighbours, sigma_n, scale
+        self.ratio, self.difference, self.ce_norm = ratio, difference, ce_norm
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        """Cross-entropy of the labelled rows; only they are run, the others gain 0."""
+        rows = (batch.y >= 0).nonzero()[:, 0]
+        if len(rows) == len(batch):
+            return super().gain(model, batch)
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            logits = model(x_adv[rows])
+            value = cross_entropy(logits, y_adv[rows])
+            wrong = torch.ones(len(batch), dtype=torch.bool, device=x_adv.device)
+            wrong[rows] = logits.argmax(1) != batch.y[rows]
+            return Gain(x_adv.new_zeros(len(batch)).index_put((rows,), value), wrong)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        x, y, b = batch.x, batch.y, len(batch)
+        moved, x_adv, y_adv = self._moved(batch)
+        zeta = self._noise(batch, "zeta")
+        if len(moved):
+            zeta = torch.cat([zeta, self._noise(batch, "zeta_adv")[moved]])
+        scale = units(self.scale, x)
+        points = torch.cat([x, x_adv]) if len(moved) else x
+        look = DIFFERENCES[self.difference]
+        logits, steep = look(model, points, self.sigma_n * scale * zeta, scale)
+        natural, gr = cross_entropy(logits[:b], y), steep[:b]
+        ce = natural
+        if len(moved):
+            mixed = natural[moved] + self.ratio * cross_entropy(logits[b:], y_adv)
+            ce = ce.index_put((moved,), mixed / (1 + self.ratio))
+            gr = gr.index_add(0, moved, steep[b:])
+        labelled = (y >= 0).to(x.dtype)
+        parts = {
+            "natural": (natural.sum() / labelled.sum().clamp_min(1)).detach(),
+            "slope": gr.mean().detach(),
+            "unlabelled": 1 - labelled.mean(),
+        }
+        return Loss(self._normalised(ce, labelled, batch) + self.beta * gr, parts=parts)
+
+    def _moved(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The labelled rows that the adversary moved, where to, and their labels."""
+        x_adv = batch.x if batch.x_adv is None else batch.x_adv
+        y_adv = batch.y if batch.y_adv is None else batch.y_adv
+        if x_adv is batch.x:
+            return batch.y.new_zeros(0), x_adv[:0], y_adv[:0]
+        away = (x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)
+        rows = away.nonzero()[:, 0]
+        return rows, x_adv[rows], y_adv[rows]
+
+    def _noise(self, batch: Batch, note: str) -> Tensor:
+        """Standard normal `(b, N_n, *d)`: the batch's note, or drawn."""
+        if note in batch.extra:
+            return batch.extra[note]
+        x = batch.x[:, None]
+        return dist.draw("normal", x.expand(-1, self.neighbours, *x.shape[2:]))
+
+    def _normalised(self, ce: Tensor, labelled: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropies whose mean over the joint batch is what `ce_norm` says."""
+        if self.ce_norm == "anchors":
+            return ce
+        weight, known = dist.gather(batch.weight), dist.gather(batch.weight * labelled)
+        share = known.sum() / weight.sum()
+        return ce / torch.where(share > 0, share, 1.0)

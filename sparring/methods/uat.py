@@ -1,0 +1,66 @@
+"""Unsupervised adversarial training: stable predictions where there are no labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch, Gain, Loss
+from ..losses import cross_entropy, kl
+from ..part import require
+from .base import GainOf, Method
+
+
+class UAT(Method):
+    """ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), x' the maximizer of the same.
+
+    A row without a label (y = −1) has the first term only. `fixed = 0` is UAT-OT, whose targets
+    are the model's own; `online = 0` on pseudo-labelled rows is UAT-FT, and then it is `AT`; both
+    together are UAT++.
+
+    Arguments:
+        online: weight of the term with online targets, ≥ 0.
+        fixed: weight of the term with fixed ones, labels or pseudo-labels, ≥ 0.
+
+    Source: Alayrac et al. 2019, eqs. 4 to 6. Differs: one adversary for both terms together.
+
+    >>> from torch import nn, tensor, zeros
+    >>> x = zeros(1, 2)
+    >>> UAT().loss(nn.Identity(), Batch(x, tensor([0]), x_adv=x, y_adv=tensor([0]))).per_sample
+    tensor([3.4657])
+    """
+
+    paper = "alayrac2019uat"
+
+    def __init__(self, *, online: float = 1.0, fixed: float = 5.0) -> None:
+        super().__init__()
+        require(online >= 0, "online", online, "a weight ≥ 0")
+        require(fixed >= 0, "fixed", fixed, "a weight ≥ 0")
+        self.online, self.fixed = online, fixed
+
+    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+        target = self._target(model, batch)
+
+        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+            logits = model(x_adv)
+            value = self.fixed * cross_entropy(logits, y_adv)
+            if target is not None:
+                value = value + self.online * cross_entropy(logits, target.softmax(1))
+            return Gain(value, logits.argmax(1) != batch.y)
+
+        return f
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        assert batch.x_adv is not None
+        target, logits = self._target(model, batch), model(batch.x_adv)
+        label = cross_entropy(logits, batch.y if batch.y_adv is None else batch.y_adv)
+        moved = torch.zeros_like(label) if target is None else kl(target, logits)
+        parts = {"label": label.mean().detach(), "kl": moved.mean().detach()}
+        return Loss(self.online * moved + self.fixed * label, parts=parts)
+
+    def _target(self, model: nn.Module, batch: Batch) -> Tensor | None:
+        """Logits on x, without gradient; None where nothing asks for them."""
+        if not self.online:
+            return None
+        with torch.no_grad():
+            return model(batch.x)
