@@ -89,8 +89,8 @@ def rows(found: Any) -> Table:
     eps = list(found.rows[0].robust)
     title = f"{found.data}: {found.points} points, {found.steps} steps, {len(found.seeds)} seeds"
     out = Table(title=Text(title), title_justify="left")
-    out.add_column("recipe")
-    for head in ("distance, sd", "clean, %", *(f"PGD-20 at {e} sd, %" for e in eps), "s"):
+    out.add_column("recipe", min_width=26, overflow="fold")
+    for head in ("distance, sd", "clean, %", *(f"PGD {e} sd, %" for e in eps), "s"):
         out.add_column(head, justify="right")
     for row in found.rows:
         shares = [row.clean, *(row.robust[e] for e in eps)]

@@ -108,15 +108,16 @@ class RhoAdv(Metric):
         self.box(low, high)
         self.space, self.failures = space, failures
         self.steps, self.overshoot, self.classes = steps, overshoot, classes
+        box = (low, high) if space == "pixel" else (-FREE, FREE)
+        ball = L2(0.0, low=box[0], high=box[1])
+        self.attack = DeepFool(ball, steps=steps, overshoot=overshoot, classes=classes)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        f, u, box = model, x, (self.low, self.high)
+        f, u = model, x
         if self.space == "standardised":
             into, back = standardised(model)
-            f, u, box = (lambda v: model(back(v))), into(x), (-FREE, FREE)
-        how = {"steps": self.steps, "overshoot": self.overshoot, "classes": self.classes}
-        attack = DeepFool(L2(0.0, low=box[0], high=box[1]), **how)
-        end, changed = attack.walk(f, u, f(u).argmax(1))
+            f, u = (lambda v: model(back(v))), into(x)
+        end, changed = self.attack.walk(f, u, f(u).argmax(1))
         share = norm(end - u, 2) / norm(u, 2)
         keep = torch.isfinite(share) & (changed | self.failures)
         return torch.where(keep, share, torch.nan)
