@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,9 +74,9 @@ class Table:
         held = asdict(self)
         for row, table in zip(self.rows, held["rows"], strict=True):
             table["mean"] = {
-                "distance": mean95(torch.tensor(row.distance).double().numpy()),
-                "clean": mean95(torch.tensor(row.clean).double().numpy()),
-                **{e: mean95(torch.tensor(v).double().numpy()) for e, v in row.robust.items()},
+                "distance": mean95(np.array(row.distance)),
+                "clean": mean95(np.array(row.clean)),
+                **{e: mean95(np.array(v)) for e, v in row.robust.items()},
             }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,9 @@ def plane(
     for key, value in (("seeds", seeds), ("points", points), ("steps", steps)):
         require(value >= 1, key, value, "an integer ≥ 1")
     require(points <= 2000, "points", points, "at most 2000")
+    endings = (".png", ".svg", ".pdf")
+    ok = out is None or Path(out).suffix in endings
+    require(ok, "out", str(out), f"a file that ends in {', '.join(endings)}")
     begun, rows, fields = time.perf_counter(), [], []
     for text in recipes:
         name, *changes = text.split(":")

@@ -105,5 +105,5 @@ class Measures:
             held["rows"] = [Measured(**row) for row in held["rows"]]
             held["profiles"] = [Softmax(**row) for row in held["profiles"]]
             return cls(**held)
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise ValueError(f"{path} holds no metrics: {error}") from None
