@@ -10,7 +10,9 @@ from torch import Tensor
 from ... import losses
 from ...part import require
 from ..guard import Model
-from .base import Metric, gradient, passed
+from .base import Metric, gradient, passed, pieces
+
+HELD = 2**24  # numbers of directions that are held at once
 
 
 class EBD(Metric):
@@ -55,7 +57,16 @@ class EBD(Metric):
         self.directions, self.step, self.most, self.seed = directions, step, most, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        way = frames(x, self.directions, self.generator())
+        draw, d = self.generator(), x[0].numel()
+        few = max(1, HELD // (d * min(d, self.directions)))
+        scans = [
+            self._scan(model, x[part], y[part], frames(x[part], self.directions, draw))
+            for part in pieces(len(x), few)
+        ]
+        return torch.cat(scans)
+
+    def _scan(self, model: Model, x: Tensor, y: Tensor, way: Tensor) -> Tensor:
+        """The first magnitude a sample, along directions `way (b, m, *d)`."""
         found, rows = x.new_full((len(x),), self.most), torch.arange(len(x), device=x.device)
         for k in range(math.floor(self.most / self.step + 1e-6) + 1):
             z = (x[rows, None] + k * self.step * way[rows]).clamp(self.low, self.high)
