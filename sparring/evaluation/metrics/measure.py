@@ -70,7 +70,7 @@ def measure(
     >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
     >>> found = measure(lambda x: x, (x, y), ["deepfool-linf", "max-softmax"], progress=False)
     >>> [(row.name, round(row.value, 3)) for row in found.rows]
-    [('deepfool-linf', 0.255), ('max-softmax', 0.62)]
+    [('deepfool-linf', 0.25), ('max-softmax', 0.62)]
     """
     require(batch >= 1, "batch", batch, "an integer ≥ 1")
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))

@@ -31,6 +31,21 @@ def test_a_plane_is_at_its_margin_over_the_dual_norm(name, p):
     assert torch.allclose(far, exact, rtol=1e-5)
 
 
+def test_bisection_comes_back_to_the_boundary_and_stays_wrong():
+    """With an overshoot of a half the walk ends 1.5 times too far; bisection takes that back."""
+    model, x, y, lead = plane()
+    exact = lead / W.norm()
+    assert torch.allclose(Distance(overshoot=0.5, halvings=0)(model, x, y), 1.5 * exact)
+    far = Distance(overshoot=0.5, halvings=12)(model, x, y)
+    assert (far >= exact).all()
+    assert (far <= exact * (1 + 1.5 / 2**12)).all()
+    curved, x, y = problem(b=30)
+    long, short = (Distance(halvings=h)(curved, x, y) for h in (0, 10))
+    kept = ~long.isnan()
+    assert torch.equal(kept, ~short.isnan())
+    assert (short[kept] <= long[kept]).all()
+
+
 def test_a_wrong_sample_is_at_0_and_one_that_nothing_reaches_has_no_distance():
     model, x, y, _ = plane()
     assert Distance()(model, x, 1 - y).eq(0).all()
