@@ -59,6 +59,7 @@ KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
     "augment": _named("augment"),
     "mix": _named("mix"),
     "suites": lambda: evaluation.SUITES,
+    "metrics": lambda: {k: getattr(m, "func", m) for k, m in evaluation.metrics.METRICS.items()},
 }
 
 

@@ -1,4 +1,8 @@
-"""The command line: train · evaluate · report · pseudo-label · list · cite; each one function."""
+"""The command line: train · study · evaluate · metrics · plane · report · pseudo-label · list ·
+cite.
+
+Each calls one function of ours.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
+from .given import Device, Set, Trust, norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,27 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        "-s",
-        metavar="KEY=VALUE",
-        help="Change the recipe, as train.epochs=3 or method=MART. Repeatable.",
-    ),
-]
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help='Allow pieces from outside, named "module:Class", and programs as models. '
-        "Loading them runs their code.",
-    ),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
-]
 
 
 def _version(asked: bool) -> None:
@@ -212,33 +196,90 @@ def evaluate(
         print(entries.write(result, robustbench))
 
 
-def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
-    """Radii by norm, from "NORM=EPS" as often as there are.
+@app.command()
+def metrics(
+    run: Annotated[str, typer.Argument(help="A run folder; or a file of weights, with --recipe.")],
+    metric: Annotated[
+        list[str],
+        typer.Option(help="See: sparring list metrics. Repeatable; all by default."),
+    ] = [],  # noqa: B006
+    off: Annotated[
+        list[str],
+        typer.Option(help="Other data, off the support, as fashion-mnist. Repeatable."),
+    ] = [],  # noqa: B006
+    argument: Annotated[
+        list[str],
+        typer.Option(
+            "--with", metavar="KEY=VALUE", help="As ebd.directions=20 or eni.eps=0.05. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    n: Annotated[int, typer.Option(help="Samples, drawn with the seed.")] = 200,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    batch: Annotated[int, typer.Option(help="Samples at once.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the samples and all draws.")] = 0,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe of a model trained elsewhere.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file. By default RUN/metrics/SPLIT.json.")
+    ] = None,
+    set: Set = [],  # noqa: B006
+    trust: Trust = False,
+    device: Device = None,
+) -> None:
+    """Measure how far, how steep and how flat: metrics beside accuracy under attack."""
+    from . import metrics as room
+    from . import reporting
 
-    >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
-    {'Linf': [0.1, 0.2], 'L2': [1.0]}
-    """
-    if threat is not None or eps:
-        raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
-    found: dict[str, list[float]] = {}
-    for text in at:
-        name, _, radius = text.partition("=")
-        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
-    return found
+    found = room.metrics(
+        run,
+        metric,
+        off=off,
+        n=n,
+        split=split,
+        batch=batch,
+        seed=seed,
+        arguments=argument,
+        recipe=recipe,
+        out=out,
+        set=set,
+        trust=trust,
+        device=device,
+        progress=True,
+    )
+    if os.environ.get("RANK", "0") == "0":
+        console().print(reporting.measures([found]))
 
 
-def numbers(key: str, text: str | None) -> list[float] | None:
-    """One number, or several with commas between them.
+@app.command()
+def plane(
+    data: Annotated[str, typer.Argument(help="moons, circles, blobs, spirals or checkers.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recipes, each perhaps with changes, as plane-trades:method.beta=6.",
+            metavar="RECIPE...",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The figure, .png, .svg or .pdf.")] = Path("plane.png"),
+    table: Annotated[Path | None, typer.Option(help="Write what was measured, as .json.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each; the first one is drawn.")] = 1,
+    points: Annotated[int, typer.Option(help="Training points.")] = 100,
+    steps: Annotated[int, typer.Option(help="Batches of a training.")] = 1500,
+    eps: Annotated[
+        list[float],
+        typer.Option(help="Radius in Linf, in standard deviations of the data. Repeatable."),
+    ] = [0.2, 0.3],  # noqa: B006
+) -> None:
+    """Train recipes on points in the plane; draw boundary, slope, generated points, distance."""
+    from . import plane as room
+    from .reporting import plane as figures
 
-    >>> numbers("mean", "0.5,0.25")
-    [0.5, 0.25]
-    """
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"
-        ) from None
+    found = room.plane(
+        data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
+    )
+    console().print(figures.rows(found))
+    print(out)
 
 
 @app.command()

@@ -15,12 +15,15 @@ from . import evaluation, models, probe, reporting
 from . import recipe as recipes
 from .data import Source, Split, load
 from .evaluation import Result
+from .evaluation.metrics import Measures
 from .models.external import find
 from .recipe import Overrides, Recipe
 from .run import BEST, MACHINE, folder, weighted
 from .schema import pieces
 from .training import distributed
 from .training import folder as files
+
+METRICS = "metrics"
 
 
 class Subject(NamedTuple):
@@ -289,8 +292,13 @@ def report(
     results = [Result.load(path) for run in runs for path in found(Path(run))]
     single = len(runs) == 1 and Path(runs[0]).is_dir()
     page = Path(out) if out is not None else Path(runs[0] if single else ".", "report.html")
-    reporting.page(results, page)
+    reporting.page(results, page, measures=[m for run in runs for m in measured(Path(run))])
     return results, page
+
+
+def measured(run: Path) -> list[Measures]:
+    """The metrics that a run folder holds, as `sparring metrics` leaves them."""
+    return [Measures.load(path) for path in sorted((run / METRICS).glob("*.json"))]
 
 
 def found(run: Path) -> list[Path]:

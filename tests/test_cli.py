@@ -147,7 +147,7 @@ def test_list(capsys):
         "quick",
     ):
         assert name in everything
-    assert call("list", "methods", capsys=capsys).split()[:2] == ["ALP", "AT"]
+    assert call("list", "methods", capsys=capsys).startswith("ALP ")
 
 
 def test_cite(capsys):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import sparring
-from sparring import cli, measure, recipe
+from sparring import measure, recipe
+from sparring.given import norms
 from tests.oracles import Net
 
 
@@ -23,13 +24,13 @@ def run(**more):
 
 
 def test_norms_of_the_command_line():
-    assert cli.norms(["L2=1e-1"], None, []) == {"L2": [0.1]}
+    assert norms(["L2=1e-1"], None, []) == {"L2": [0.1]}
     for given in (("Linf", []), (None, [0.1])):
         with pytest.raises(ValueError, match="give --at NORM=EPS alone"):
-            cli.norms(["L2=1"], *given)
+            norms(["L2=1"], *given)
     for text in ("L2", "L2=", "L2=big"):
         with pytest.raises(ValueError, match=r"at = '.*' is not allowed: at must be a number"):
-            cli.norms([text], None, [])
+            norms([text], None, [])
 
 
 def test_several_norms_and_a_surrogate():

@@ -63,6 +63,13 @@ class DeepFool(Search):
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)` in the
         threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
+        point, wrong = self.walk(model, x, y)
+        point = torch.where(like(wrong, point), point, x.detach())
+        return point, torch.where(wrong, self.threat.distance(point, x.detach()), torch.inf)
+
+    def walk(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each walk ends `(b, *d)`, at its first wrong point or after all its steps, and
+        whether it is wrong there `(b,)`."""
         x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
 
@@ -70,9 +77,7 @@ class DeepFool(Search):
             walks.append(self._walk(standing))
 
         rounds(self, model, x, y, search, turns=self.turns, look=False)
-        point, wrong = walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
-        far = self.threat.distance(point, x)
-        return point, torch.where(wrong, far, torch.inf)
+        return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
     def search(self, standing: Standing, turn: int) -> None:
         point, wrong = self._walk(standing)
@@ -81,7 +86,7 @@ class DeepFool(Search):
         standing.tell(z, standing.look(z))
 
     def _walk(self, standing: Standing) -> tuple[Tensor, Tensor]:
-        """The first wrong points `(a, *d)`, and whether there is one `(a,)`; elsewhere x."""
+        """The first wrong points `(a, *d)`, or the last ones; and whether there is one `(a,)`."""
         point, wrong = standing.x.clone(), torch.zeros_like(standing.y, dtype=torch.bool)
         rows = torch.arange(len(point), device=point.device)
         z, rivals = standing.x, None
@@ -90,7 +95,7 @@ class DeepFool(Search):
             with torch.enable_grad():
                 logits = standing.logits(z)
             hit = standing.hits(logits, y)
-            point[rows[hit]], wrong[rows[hit]] = z[hit].detach(), True
+            point[rows], wrong[rows] = z.detach(), hit
             if step == self.steps or bool(hit.all()):
                 break
             rivals = self._rivals(logits, y) if rivals is None else rivals
@@ -102,7 +107,7 @@ class DeepFool(Search):
             z = self._next(z[on].detach(), lead[on], slope[on])
         if standing.low and wrong.any():
             wrong[wrong.clone()] = standing.hits(standing.exact(point[wrong]), standing.y[wrong])
-        return torch.where(like(wrong, point), point, standing.x), wrong
+        return point, wrong
 
     def _next(self, z: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
         """A little beyond the plane lead + slope·(· − z) = 0."""

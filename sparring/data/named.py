@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from . import fetch, layouts
+from . import fetch, layouts, plane
 from .fetch import Remote
 from .layouts import IDX, Layout, Raw
 from .readers import needs
@@ -220,15 +221,18 @@ FETCHED = {
 }
 
 
+DRAWN = {"digits": digits, **{name: partial(plane.read, name) for name in plane.SHAPES}}
+
+
 def names() -> list[str]:
     """The data sets known by name.
 
     >>> names()[:5]
-    ['cifar10', 'cifar100', 'defensedroid-api', 'defensedroid-prs', 'digits']
+    ['blobs', 'checkers', 'cifar10', 'cifar100', 'circles']
     """
-    return sorted([*FETCHED, "digits"])
+    return sorted([*FETCHED, *DRAWN])
 
 
 def read(name: str, root: str | Path | None) -> Raw:
-    """One of `names()`, from `root`, the cache or a download."""
-    return digits() if name == "digits" else FETCHED[name].read(name, root)
+    """One of `names()`, from `root`, the cache or a download; or made here."""
+    return DRAWN[name]() if name in DRAWN else FETCHED[name].read(name, root)

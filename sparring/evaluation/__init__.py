@@ -1,6 +1,6 @@
 """Evaluation: what training bought, measured by attacks that are judged from outside."""
 
-from . import certified, checks, compare, diagnose, suites
+from . import certified, checks, compare, diagnose, metrics, suites
 from .evaluate import evaluate
 from .guard import Guard
 from .result import AttackRow, Certificate, Check, EpsRow, Interval, Result, wilson
@@ -21,6 +21,7 @@ __all__ = [
     "compare",
     "diagnose",
     "evaluate",
+    "metrics",
     "suites",
     "wilson",
 ]

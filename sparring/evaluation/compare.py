@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .interval import t_quantile
 from .result import Result, correct_key, wilson
 
 LEVEL = 0.05
@@ -244,13 +245,22 @@ def seeds(results: Sequence[Result], *, clean: bool = False) -> Spread:
 
 def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
     """Groups of two or more runs of one recipe that differ in their training seed alone."""
+    return [g for g in grouped(results) if len(g) >= 2]
+
+
+def grouped(results: Sequence[Result]) -> list[list[Result]]:
+    """All results, those together that differ in their training seed alone."""
     groups: dict[str, list[Result]] = {}
-    for r in results:
-        if "recipe" in r.recipe:
-            levels = [(row.threat, row.eps) for row in r.by_eps]
-            what = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
-            groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
-    return [g for g in groups.values() if len({_seed(r) for r in g}) == len(g) >= 2]
+    for k, r in enumerate(results):
+        levels = [(row.threat, row.eps) for row in r.by_eps]
+        what: Any = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
+        what = what if "recipe" in r.recipe else k
+        groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
+    found = []
+    for g in groups.values():
+        alike = len({seed_of(r) for r in g}) == len(g)
+        found += [g] if alike else [[r] for r in g]
+    return found
 
 
 def _seedless(tables: Any) -> Any:
@@ -259,40 +269,10 @@ def _seedless(tables: Any) -> Any:
     return [_seedless(v) for v in tables] if isinstance(tables, list) else tables
 
 
-def _seed(r: Result) -> Any:
-    table = r.recipe["recipe"]
+def seed_of(r: Result) -> Any:
+    """The training seed of its recipe, None where it is not known."""
+    table = r.recipe.get("recipe")
     return table.get("seed") if isinstance(table, dict) else None
-
-
-def t_quantile(df: int, share: float = 0.975) -> float:
-    """The quantile of Student's t for a whole number of degrees of freedom.
-
-    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, inverted by bisection.
-
-    >>> [round(t_quantile(df), 3) for df in (1, 2, 4, 30)]
-    [12.706, 4.303, 2.776, 2.042]
-    """
-    if df < 1 or not 0.5 < share < 1:
-        raise ValueError(f"df = {df}, share = {share} is not allowed: df ≥ 1, 0.5 < share < 1")
-
-    def inside(t: float) -> float:  # P(|T| < t)
-        angle = math.atan(t / math.sqrt(df))
-        sine, cosine = math.sin(angle), math.cos(angle)
-        term, total = (1.0, 1.0) if df % 2 == 0 else (cosine, cosine)
-        for k in range(3 + df % 2, df, 2) if df > 2 else ():
-            term *= cosine * cosine * (k - 2) / (k - 1)
-            total += term
-        if df % 2 == 0:
-            return sine * total
-        return 2 / math.pi * (angle + (sine * total if df > 1 else 0.0))
-
-    low, high = 0.0, 1.0
-    while inside(high) < 2 * share - 1:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < 2 * share - 1 else (low, middle)
-    return low
 
 
 def samples_needed(

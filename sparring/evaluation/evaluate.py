@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .. import dist, memory, probe
 from ..data import Source, Split
@@ -112,7 +110,7 @@ def evaluate(
     given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
     reachable(levels, given.rows.x.shape[1:])
-    model, place = _placed(model, device)
+    model, place = provenance.placed(model, device)
     for _, one in levels:
         chosen.against(one)
     cascade = chosen.cascade if cascade is None else cascade
@@ -278,15 +276,3 @@ def _described(threat: Threat) -> dict[str, Any]:
 def _dataset(recipe: Mapping[str, Any] | None) -> str:
     data = (recipe or {}).get("data")
     return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
-
-
-def _placed(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
-    """The model, or a copy of it where it lives elsewhere, and the device it is on."""
-    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
-    home = tensors[0].device if tensors else torch.device("cpu")
-    place = home if device is None else torch.device(device)
-    if place.type == "cuda" and place.index is None:
-        place = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
-    if place == home or not isinstance(model, nn.Module):
-        return model, place
-    return copy.deepcopy(model).to(place), place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import platform
@@ -63,6 +64,18 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return (names or [platform.processor() or platform.machine()])[0]
+
+
+def placed(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
+    """The model, or a copy of it where it lives elsewhere, and the device it is on."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    home = tensors[0].device if tensors else torch.device("cpu")
+    place = home if device is None else torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        place = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
+    if place == home or not isinstance(model, nn.Module):
+        return model, place
+    return copy.deepcopy(model).to(place), place
 
 
 def of_model(model: Model) -> str:

@@ -10,14 +10,26 @@ from typing import Any
 
 import jinja2
 
+from ..evaluation.curves import comparable
+from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
 from . import figures, words
+from . import metrics as beside
 
 TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
 
 
-def page(results: Sequence[Result], path: str | Path, *, title: str | None = None) -> Path:
+def page(
+    results: Sequence[Result],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    measures: Sequence[Measures] = (),
+) -> Path:
     """Write the report of one result, or of several compared; returns its path.
+
+    Arguments:
+        measures: metrics of the same models, for a section of their own.
 
     Every text from a result is escaped: a stranger's names cannot become markup.
 
@@ -47,6 +59,7 @@ def page(results: Sequence[Result], path: str | Path, *, title: str | None = Non
         summary=_summary(results),
         notes=_notes(results),
         radii=_safe(figures.svg(figures.radii(results), "accuracy against eps")),
+        metrics=_metrics(results, measures),
         training=_figure(figures.training(results), "loss and validation accuracy by epoch"),
         sections=[_section(r, old.name) for r, old in zip(results, given, strict=True)],
     )
@@ -66,6 +79,14 @@ def _safe(markup: str) -> Any:
 
 def _figure(figure: Any, about: str) -> Any:
     return None if figure is None else _safe(figures.svg(figure, about))
+
+
+def _metrics(results: Sequence[Result], measures: Sequence[Measures]) -> dict[str, Any] | None:
+    """The section on metrics, with its figures as images; None where there is nothing to say."""
+    found = beside.section(measures, comparable(results))
+    found["curves"] = _figure(found["curves"], "robust accuracy against eps, over seeds")
+    found["softmax"] = _figure(found["softmax"], "mean softmax a class, on and off the support")
+    return found if measures or found["curves"] else None
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
