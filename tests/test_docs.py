@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparring import recipe, study
+from sparring import recipe, schema, study
 from sparring.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +65,12 @@ def test_studies_are_ready_to_run(path: Path) -> None:
     plan = study.load(path)
     assert plan.jobs
     assert all(list(plan.measures(job)) for job in plan.jobs)
+
+
+@pytest.mark.parametrize("room", ["threat", "attack", "method", "risk", "climb", "ema"])
+def test_the_map_names_every_piece(room: str) -> None:
+    text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    assert [name for name in schema.pieces(room) if f"`{name}`" not in text] == []
 
 
 def test_there_are_snippets() -> None:
