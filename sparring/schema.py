@@ -235,7 +235,9 @@ def check(
         raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
     known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
     every = inspect.signature(make).parameters.values()
-    extra = "allow" if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every) else "forbid"
+    own = getattr(make, "__init__", None) is not nn.Module.__init__  # which takes, and refuses, all
+    several = own and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every)
+    extra = "allow" if several else "forbid"
     try:
         found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
     except pydantic.ValidationError as error:

@@ -128,6 +128,12 @@ def test_all_mistakes_of_a_table_are_told_at_once():
     assert "attack.size = 'b'" in str(caught.value)
 
 
+def test_a_piece_without_arguments_takes_none():
+    tables = {key: value for key, value in SMALL.items() if key not in ("attack", "threat")}
+    with pytest.raises(ValueError, match=r"key = 'method\.beta' does not exist"):
+        recipe.load(tables | {"method": {"name": "Standard", "beta": 2.0}})
+
+
 def test_missing_pieces_are_told():
     with pytest.raises(ValueError, match=r"threat is missing"):
         recipe.load({k: v for k, v in SMALL.items() if k != "threat"})
