@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from common import Row, merged, paired, save
@@ -20,35 +21,52 @@ from torch import nn
 from sparring import models, probe
 from sparring.attacks import PGD
 from sparring.batch import Batch
-from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, Method, Standard
+from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, UAD, Method, Standard
 from sparring.objective import Objective
-from sparring.risks import Mean
+from sparring.risks import KL, Alpha, Mean, Renyi, Risk
 from sparring.threats import Linf
 from sparring.weights import AWP, Climb
 
 STEPS = 10
-WORK: dict[str, tuple[Callable[[], Method], bool, Callable[[], Climb] | None, int]] = {
-    "standard": (Standard, False, None, 3),
-    "pgd-at": (AT, True, None, 2 * STEPS + 3),
-    "trades": (TRADES, True, None, 2 * STEPS + 7),
-    "mart": (MART, True, None, 2 * STEPS + 6),
-    "pgd-at + awp": (AT, True, AWP, 2 * STEPS + 6),
-    "alp": (ALP, True, None, 2 * STEPS + 6),
-    "sat": (SAT, True, None, 2 * STEPS + 6),
-    "pgd-at + jr": (JR, True, None, 2 * STEPS + 6),
-    "jr": (JR, False, None, 6),
-    "otjr": (OTJR, True, None, 2 * STEPS + 9),
+SITES = {"mnist-net": ["conv1", "conv2", "conv3"], "resnet18": ["conv1", "layer1", "layer2"]}
+
+
+class Work(NamedTuple):
+    """A step: what it is made of, for a net by its name, and how many units it is counted at."""
+
+    method: Callable[[str], Method]
+    units: int
+    attacks: bool = True
+    climb: Callable[[], Climb] | None = None
+    risk: Callable[[], Risk] = Mean
+
+
+WORK = {
+    "standard": Work(lambda _: Standard(), 3, attacks=False),
+    "pgd-at": Work(lambda _: AT(), 2 * STEPS + 3),
+    "trades": Work(lambda _: TRADES(), 2 * STEPS + 7),
+    "mart": Work(lambda _: MART(), 2 * STEPS + 6),
+    "pgd-at + awp": Work(lambda _: AT(), 2 * STEPS + 6, climb=AWP),
+    "pgd-at + kl": Work(lambda _: AT(), 2 * STEPS + 3, risk=KL),
+    "pgd-at + alpha": Work(lambda _: AT(), 2 * STEPS + 3, risk=Alpha),
+    "pgd-at + renyi": Work(lambda _: AT(), 2 * STEPS + 3, risk=Renyi),
+    "alp": Work(lambda _: ALP(), 2 * STEPS + 6),
+    "sat": Work(lambda _: SAT(), 2 * STEPS + 6),
+    "pgd-at + jr": Work(lambda _: JR(), 2 * STEPS + 6),
+    "jr": Work(lambda _: JR(), 6, attacks=False),
+    "otjr": Work(lambda _: OTJR(), 2 * STEPS + 9),
+    "uad": Work(lambda net: UAD(sites=SITES[net], reference=SITES[net][-1]), 2 * STEPS + 10),
 }
 NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 16, 8 / 255)}
 
 
 def one_step(
-    model: nn.Module, view: nn.Module, name: str, batch: Batch, eps: float
+    model: nn.Module, view: nn.Module, work: Work, net: str, batch: Batch, eps: float
 ) -> Callable[[], None]:
-    """A whole training step of a method, as a function to time."""
-    method, attacks, climber, _ = WORK[name]
-    attack = PGD(Linf(eps), steps=STEPS, best=False) if attacks else None
-    objective, climb = Objective(attack, method(), Mean()), climber and climber()
+    """A whole training step, as a function to time."""
+    attack = PGD(Linf(eps), steps=STEPS, best=False) if work.attacks else None
+    objective = Objective(attack, work.method(net), work.risk())
+    climb = work.climb and work.climb()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
@@ -84,27 +102,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--batch", type=int, help="instead of 250 and 16")
+    parser.add_argument("--beside", choices=list(WORK), help="compare with it, not with the floor")
     parser.add_argument("--methods", nargs="+", default=list(WORK), choices=list(WORK))
     args = parser.parse_args()
     rows = []
     for net in args.nets:
         shape, size, eps = NETS[net]
+        size = args.batch or size
         batch = Batch(torch.rand(size, *shape), torch.randint(0, 10, (size,)))
         for precision in ("float32", "bfloat16"):
             model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
             view = probe.View(model, amp=precision, channels_last=True)
             for name in args.methods:
-                units = WORK[name][3]
-                mine, floor, ratio = paired(
-                    one_step(model, view, name, batch, eps),
-                    bare(view, batch, STEPS),
-                    runs=args.runs,
-                )
-                scale = units / (2 * STEPS)
-                work = f"{net} b{size} {name}"
-                rows.append(
-                    Row(work, precision, mine, f"floor {units} units", floor * scale, ratio / scale)
-                )
+                mine = one_step(model, view, WORK[name], net, batch, eps)
+                peer, scale, said = bare(view, batch, STEPS), WORK[name].units / (2 * STEPS), ""
+                if args.beside:
+                    peer = one_step(model, view, WORK[args.beside], net, batch, eps)
+                    scale, said = 1, f" beside {args.beside}"
+                ours, theirs, ratio = paired(mine, peer, runs=args.runs)
+                work = f"{net} b{size} {name}{said}"
+                what = args.beside or f"floor {WORK[name].units} units"
+                rows.append(Row(work, precision, ours, what, theirs * scale, ratio / scale))
     save("step", merged("step", rows))
 
 

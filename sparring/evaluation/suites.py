@@ -170,6 +170,7 @@ SUITES = {
         Suite("autoattack-rand", 1, RAND, cascade=True),
         Suite("black-box", 1, BLACK, cascade=True),
         Suite("bits", 1, BITS),
+        Suite("bits-published", 1, BITS[:-1]),
         Suite("all", 1, (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL, *BITS, *BLACK), cascade=True),
     )
 }
