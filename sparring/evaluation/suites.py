@@ -99,7 +99,7 @@ class Suite:
             fit = [s.name for s in SUITES.values() if any(e.knows(threat) for e in s.entries)]
             raise ValueError(
                 f"suite = {self.name!r} has no attack for {type(threat).__name__}: "
-                f"take {' or '.join(fit)}, see: sparring list suites"
+                f"take one of {', '.join(fit)}; see: sparring list suites"
             )
         return known
 

@@ -140,16 +140,20 @@ class TestSuite:
         assert [row.eps for row in both.by_eps] == [2, None]
         assert both.by_eps[1].count == result.by_eps[0].count
 
-    @pytest.mark.parametrize("suite", [n for n in suites.SUITES if n not in ("bits", "all")])
+    @pytest.mark.parametrize(
+        "suite", [n for n in suites.SUITES if n not in ("bits", "bits-published", "all")]
+    )
     def test_other_suites_say_which_one_fits(self, suite):
         model, x, y, _ = detector()
         with pytest.raises(
-            ValueError, match=r"no attack for Bits: take bits or all, see: sparring"
+            ValueError, match=r"no attack for Bits: take one of bits, bits-published, all; see"
         ):
             evaluate(model, (x, y), Bits(2), suite, progress=False)
 
     def test_it_is_for_bits_alone(self):
-        with pytest.raises(ValueError, match=r"suite = 'bits' has no attack for Linf: take quick"):
+        with pytest.raises(
+            ValueError, match=r"suite = 'bits' has no attack for Linf: take one of quick"
+        ):
             suites.SUITES["bits"].against(Linf(0.1))
         assert [e.label for e in suites.SUITES["all"].against(Bits(2))] == [*FIVE, "BitSearch"]
 
