@@ -24,6 +24,7 @@ PAPERS = {  # of what is no Part with a `paper` of its own
     "svhn": "netzer2011svhn",
     "lenet": "lecun1998gradient",
     "lenet-sigmoid": "lecun1998gradient",
+    "monotone": "fleshman2019nonnegative",
     "resnet9": "paknezhad2022sparsity",
     "xresnet18": "he2019tricks",
     "small-cnn": "zhang2019trades",

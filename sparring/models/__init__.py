@@ -17,6 +17,7 @@ from .external import external
 from .foreign import foreign
 from .load import Mismatch, load_weights
 from .mlp import mlp
+from .monotone import monotone
 from .normalize import Normalize
 from .resnet import preact_resnet18, resnet18
 from .resnet9 import resnet9
@@ -34,6 +35,7 @@ __all__ = [
     "load_weights",
     "mlp",
     "mnist_net",
+    "monotone",
     "names",
     "preact_resnet18",
     "resnet9",
@@ -45,6 +47,7 @@ __all__ = [
 
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mlp": mlp,
+    "monotone": monotone,
     "mnist-net": mnist_net,
     "small-cnn": small_cnn,
     "lenet": lenet,

@@ -22,6 +22,7 @@ COUNTS = {
 }
 SMALL = {  # every name, at a size that runs in milliseconds
     "mlp": {"hidden": [16]},
+    "monotone": {"hidden": [12]},
     "mnist-net": {},
     "small-cnn": {},
     "lenet": {},
@@ -43,9 +44,14 @@ def sized(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], *(n + 32 for n in shape[1:])) if name == "xresnet18" else shape
 
 
+def many(name: str) -> int:
+    """How many classes the network is tried with."""
+    return 2 if name == "monotone" else 5
+
+
 def small(name: str, shape: tuple[int, ...], **kw) -> nn.Module:
     torch.manual_seed(0)
-    return models.build(name, shape=shape, classes=5, **SMALL[name], **kw)
+    return models.build(name, shape=shape, classes=many(name), **SMALL[name], **kw)
 
 
 def test_small_covers_every_name():
@@ -66,9 +72,9 @@ def test_logits_and_finite_gradients(name, shape):
     model = small(name, shape)
     x = torch.rand(3, *shape, requires_grad=True)
     logits = model(x)
-    assert logits.shape == (3, 5)
+    assert logits.shape == (3, many(name))
     assert logits.dtype == torch.float32
-    nn.functional.cross_entropy(logits, torch.arange(3)).backward()
+    nn.functional.cross_entropy(logits, torch.arange(3) % many(name)).backward()
     grads = {n: p.grad for n, p in model.named_parameters()} | {"x": x.grad}
     assert all(g is not None and bool(g.isfinite().all()) for g in grads.values())
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -208,9 +214,22 @@ def test_normalisation_of_tables():
         ("wide-resnet", {"depth": 20}, "depth = 20"),
         ("wide-resnet", {"widen": 0}, "widen = 0"),
         ("cifar-net", {"width": 0}, "width = 0"),
+        ("monotone", {}, "classes = .*2: it scores one class against another"),
         ("cifar-net", {"norm": "layer"}, "norm = 'layer' .*one of batch, group, none"),
     ],
 )
 def test_mistakes_are_explained(name, kw, said):
     with pytest.raises(ValueError, match=said):
         models.build(name, **({"shape": (3, 32, 32), "classes": 10} | kw))
+
+
+def test_added_features_never_lower_a_monotone_score():
+    torch.manual_seed(1)
+    model = models.build("monotone", shape=(40,), classes=2, hidden=[30, 30])
+    for p in model.parameters():  # any weights, negative ones too
+        nn.init.normal_(p)
+    x = (torch.rand(500, 40) < 0.3).float()
+    more = torch.maximum(x, (torch.rand(500, 40) < 0.2).float())
+    score, after = ((z[:, 1] - z[:, 0]).detach() for z in (model(x), model(more)))
+    assert (after >= score - 1e-5 * score.abs()).all()
+    assert (after > score).float().mean() > 0.9
