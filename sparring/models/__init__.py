@@ -67,7 +67,7 @@ def names() -> list[str]:
     """The networks that `build` knows by name.
 
     >>> names()[:3]
-    ['mlp', 'mnist-net', 'small-cnn']
+    ['mlp', 'monotone', 'mnist-net']
     """
     return list(NETWORKS)
 
