@@ -16,6 +16,7 @@ from .reporting import words
 from .schema import Table, check, located
 
 TABLES = ("runs", "evaluations")
+TRAINED = ("method", "objective", "weights", "train")  # what no evaluation changes
 
 
 def _study(*, seeds: list[int] = [0], set: list[str] = []) -> None:  # noqa: B006
@@ -155,7 +156,7 @@ def work(
         only: names of runs, with or without seed; all when empty.
 
     Raises:
-        ValueError: for a name in `only` that does not exist.
+        ValueError: for a name in `only` that does not exist, or a result whose training is another.
     """
     place = Path("runs", study.name) if runs is None else Path(runs)
     out = Path("results", study.name) if results is None else Path(results)
@@ -169,16 +170,28 @@ def work(
             continue
         for name, table in study.measures(job):
             file = out / name / f"{job.name}.json"
+            plan = recipes.load(job.recipe, set=job.set)
             if not file.is_file():
-                folder = _trained(job, place / job.name, device, progress)
+                folder = _trained(plan, place / job.name, device, progress)
                 measure.evaluate(folder, **table, out=file, device=device, progress=progress)
-            found[name].append(Result.load(file))
+            result = Result.load(file)
+            _same(plan, result, file)
+            found[name].append(result)
     return found
 
 
-def _trained(job: Job, folder: Path, device: str | None, progress: bool) -> Path:
-    """The run of a job, at its last epoch."""
-    plan = recipes.load(job.recipe, set=job.set)
+def _same(plan: recipes.Recipe, result: Result, file: Path) -> None:
+    """Refuse what another version of the study left: its training is not this one."""
+    for key in TRAINED:
+        if result.recipe.get(key) != plan.tables.get(key):
+            raise ValueError(
+                f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
+                "folder, or give another --runs and --results"
+            )
+
+
+def _trained(plan: recipes.Recipe, folder: Path, device: str | None, progress: bool) -> Path:
+    """The run of a recipe, at its last epoch."""
     log = folder / "log.jsonl"
     done = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
     if done >= plan.tables["train"]["epochs"]:

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from sparring import dist
-from tests import ranks
+from tests import processes, ranks
 
-ROOT = Path(__file__).parents[1]
 DRAWN = ["uniform", "normal", "exponential", *map(repr, ranks.THREATS)]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict[str, Tensor]]:
     """What each of two gloo processes found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    outs = [folder / f"{r}.pt" for r in range(ranks.WORLD)]
-    command = [sys.executable, "-m", "tests.ranks"]
-    more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [*command, str(r), str(folder / "store"), str(out)],
-            cwd=ROOT,
-            env=os.environ | more,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r, out in enumerate(outs)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-    return [torch.load(out, weights_only=True) for out in outs]
+    return processes.run("tests.ranks", tmp_path_factory.mktemp("ranks"), ranks.WORLD)
 
 
 @pytest.fixture(scope="module")

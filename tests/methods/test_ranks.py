@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from . import ranks
+from tests import processes
 
-ROOT = Path(__file__).parents[2]
+from . import ranks
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     """What each of two gloo processes found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    outs = [folder / f"{r}.pt" for r in range(ranks.WORLD)]
-    command = [sys.executable, "-m", "tests.methods.ranks"]
-    more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [*command, str(r), str(folder / "store"), str(out)],
-            cwd=ROOT,
-            env=os.environ | more,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r, out in enumerate(outs)
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    return [torch.load(out, weights_only=True) for out in outs]
+    return processes.run("tests.methods.ranks", tmp_path_factory.mktemp("ranks"), ranks.WORLD)
 
 
 def test_two_processes_give_the_loss_and_gradient_of_one(two):
