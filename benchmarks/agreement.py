@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--rounded", action="store_true")
+    parser.add_argument("--precision", nargs="*", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--keep", type=Path, default=Path("reference"))
     args = parser.parse_args()
     whole = data.load(args.data).test
@@ -96,7 +97,7 @@ def main() -> None:
         name = f"{run.name}{' rounded' if args.rounded else ''} eps {args.eps:g}"
         model = Rounded(model).eval() if args.rounded else model
         theirs = kept(args.keep / name.replace(" ", "-"), model, x, y, args.eps, args.batch)
-        for precision in PRECISIONS:
+        for precision in args.precision:
             mine, result = ours(model, x, y, args.eps, 250, precision)
             made = row(name, precision, mine, theirs, result.verdict, args.batch)
             save("agreement", merged("agreement", [made]))

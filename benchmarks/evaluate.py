@@ -23,6 +23,7 @@ import sparring
 from sparring import data, models, probe
 from sparring.attacks import APGD, FAB, DeepFool, Square
 from sparring.evaluation import Guard, Result, evaluate
+from sparring.evaluation.static import Static, sizes
 from sparring.losses import cross_entropy
 from sparring.threats import L2, Linf
 
@@ -89,9 +90,15 @@ def judged(
 
 
 def ours(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int, precision: str
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    batch: int,
+    precision: str,
+    compile: bool = False,
 ) -> tuple[Judged, Result]:
-    """`evaluate` with the suite `autoattack`, its checks included in the time."""
+    """`evaluate` with the suite `autoattack`, its checks and the compiler included in the time."""
     found: list[Result] = []
     took = seconds(
         lambda: found.append(
@@ -103,6 +110,7 @@ def ours(
                 eps=eps,
                 batch=batch,
                 precision=precision,
+                compile=compile,
                 progress=False,
             )
         )
@@ -115,20 +123,28 @@ def ours(
 
 
 def suites(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int, peers: list[str]
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    batch: int,
+    peers: list[str],
+    compile: bool,
 ) -> list[Row]:
-    """The whole suite, ours in both precisions against each peer.
+    """The whole suite, ours in both precisions and, if asked for, compiled, against each peer.
 
     The peers run first, with memory as a fresh process has it; ours sets it for itself.
     """
     found = {peer: PEERS[peer](model, x, y, eps, batch) for peer in peers}
-    mine = {p: ours(model, x, y, eps, batch, p) for p in PRECISIONS}
+    ways = [(p, c) for p in PRECISIONS for c in (False, True) if compile or not c]
+    mine = {way: ours(model, x, y, eps, batch, *way) for way in ways}
     rows = []
     for peer, theirs in found.items():
-        for precision, (own, result) in mine.items():
+        for (precision, compiled), (own, result) in mine.items():
             row = Row(
                 f"autoattack {name} eps {eps} n {len(x)}",
-                precision,
+                precision + " compiled" * compiled,
                 own.seconds,
                 peer,
                 theirs.seconds,
@@ -175,8 +191,12 @@ def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[
 
 
 def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> list[Row]:
-    """APGD, FAB-T (a target) and Square against the passes they make, on samples that stay."""
+    """APGD, FAB-T (a target) and Square against the passes they make, on samples that stay.
+
+    Compiled too; the compiler's own time is not counted.
+    """
     tiny, rows = 1e-7, []
+    static = Static(model, sizes(len(x), x.device))
     for precision in PRECISIONS:
         low = {"precision": precision, "channels_last": precision != "float32"}
         pairs = {
@@ -191,9 +211,11 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
             ),
         }
         for label, (attack, floor) in pairs.items():
-            a, b, ratio = paired(lambda: attack(model, x, y), floor, runs=runs)  # noqa: B023
-            rows.append(Row(f"{label} {name} n {len(x)}", precision, a, "bare passes", b, ratio))
-            print(rows[-1])
+            for how, run in (("", model), (" compiled", static)):
+                a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
+                work = f"{label} {name} n {len(x)}"
+                rows.append(Row(work, precision + how, a, "bare passes", b, ratio))
+                print(rows[-1])
     return rows
 
 
@@ -262,6 +284,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--peers", nargs="*", default=["pyautoattack"], choices=list(PEERS))
+    parser.add_argument("--compile", action="store_true", help="the suites compiled too")
+    parser.add_argument("--runs-each", type=int, default=3, help="pairs of a single attack")
     parser.add_argument("--only", nargs="*", default=["suites", "overheads", "single", "resnet18"])
     args = parser.parse_args()
     rows: list[Row] = []
@@ -273,12 +297,12 @@ def main() -> None:
         model = sparring.load(run)
         x, y = test.float(slice(args.n)), test.y[: args.n]
         if "suites" in args.only:
-            rows += suites(run.name, model, x, y, args.eps, args.batch, args.peers)
+            rows += suites(run.name, model, x, y, args.eps, args.batch, args.peers, args.compile)
         with torch.no_grad():
             x = test.float(slice(250))
             y = model(x).argmax(1)
         if "overheads" in args.only:
-            rows += overheads(run.name, model, x, y, runs=3)
+            rows += overheads(run.name, model, x, y, runs=args.runs_each)
         if "single" in args.only:
             rows += single(run.name, model, x, y, args.eps)
     if "resnet18" in args.only:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .given import Device, Set, Trust, norms, numbers
+from .given import Compile, Device, Set, Trust, norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,6 +126,7 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="float32 or bfloat16 inside the attacks.")
     ] = "float32",
+    compile: Compile = False,
     recipe: Annotated[
         str | None, typer.Option(help="The recipe of a model trained elsewhere.")
     ] = None,
@@ -177,6 +178,7 @@ def evaluate(
         split=split,
         batch=batch,
         precision=precision,
+        compile=compile,
         recipe=recipe,
         data=data,
         mean=numbers("mean", mean),

@@ -49,6 +49,7 @@ def evaluate(
     n: int | None = None,
     split: str = "test",
     precision: str = "float32",
+    compile: bool = False,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
     set: Overrides = (),
@@ -78,6 +79,7 @@ def evaluate(
         suite, eps, n: those of the recipe's `[evaluation]` where omitted; eps in input units.
         split: `"test"`, `"val"` or `"train"`.
         precision: inside the attacks; successes are confirmed in float32.
+        compile: search on the compiled model, as in `evaluation.evaluate`.
         recipe: a name, a file or a `Recipe`: data, network and threat of what is no run folder.
         out: the result's file; `RUN/results/SUITE-SPLIT.json` for a run when omitted.
         set, trust: as in `sparring.recipe.load`; `trust` also lets a program or "module:Class" run.
@@ -123,6 +125,7 @@ def evaluate(
         n=subject.n if n is None else n,
         batch=batch,
         precision=precision,
+        compile=compile,
         seed=subject.seed,
         out=out,
         name=subject.name,

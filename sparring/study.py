@@ -41,6 +41,7 @@ def _evaluations(
     n: int | None = None,
     split: str = "test",
     precision: str = "float32",
+    compile: bool = False,
     set: list[str] = [],  # noqa: B006
     only: list[str] | None = None,
 ) -> None:

@@ -37,6 +37,7 @@ def evaluate(
     n: int | None = None,
     batch: int = 250,
     precision: str = "float32",
+    compile: bool = False,
     cascade: bool | None = None,
     surrogate: Model | None = None,
     seconds: float | None = None,
@@ -70,6 +71,8 @@ def evaluate(
         batch: samples at once; the draws of the attacks depend on it.
         precision: inside the attacks; judgement is float32, and what a search in lower precision
             nearly broke is searched again in float32.
+        compile: the attacks search on the model compiled for fixed batch sizes, as `Static` says;
+            judgement runs the model itself. It costs up to a minute at the start.
         cascade: an attack sees only what those before it left standing: cheaper, with the same
             worst case up to draws, but rows can't be compared with each other. The suite says so
             by default.
@@ -120,7 +123,7 @@ def evaluate(
         "data": provenance.of_tensors(given.rows.x, given.rows.y),
         "threat": [_described(one) for _, one in levels],
         "suite": [chosen.name, chosen.version, chosen.labels],
-        "run": [batch, precision, cascade, seed, str(place), provenance.versions(), "close calls"],
+        "run": [batch, precision, compile, cascade, seed, str(place), provenance.versions()],
     }
     state = Partial(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)
@@ -134,6 +137,7 @@ def evaluate(
             state=state,
             display=display,
             budget=budget,
+            compile=compile,
         )
         session.begin()
         certify = [certify] if isinstance(certify, str) else certify
@@ -189,6 +193,7 @@ def evaluate(
         suite=chosen.name,
         suite_version=chosen.version,
         precision=precision,
+        compiled=compile,
         device=provenance.machine(place),
         seconds=time.perf_counter() - begun + session.earlier,
         class_names=class_names,

@@ -132,6 +132,7 @@ class Result:
         verdict: `"trust"`, `"look"` or `"do not trust"`; its `reasons` are the checks that fired.
         early: why the evaluation ended before its suite, "" if it did not; `robust` is then an
             upper bound.
+        compiled: whether the attacks searched on a compiled model.
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
             radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
@@ -170,6 +171,7 @@ class Result:
     verdict: str = ""
     reasons: list[str] = field(default_factory=list)
     early: str = ""
+    compiled: bool = False
     detection: Detection | None = None
     notes: list[str] = field(default_factory=list)
     probes: list[Measure] = field(default_factory=list)

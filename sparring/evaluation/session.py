@@ -23,6 +23,7 @@ from .display import Display
 from .guard import Guard, Model, labels
 from .judge import Verdict, judge, lead, logits, predict
 from .partial import Partial, Record
+from .static import Static, sizes
 
 SHOWN = 16
 CLOSE = 0.1  # of the lead that y had unattacked: what is left of it after a near miss
@@ -81,9 +82,11 @@ class Session:
         state: Partial,
         display: Display,
         budget: Budget | None = None,
+        compile: bool = False,
     ) -> None:
         self.budget = budget or Budget()
         self.model, self.rows, self.place, self.batch = model, rows, place, batch
+        self.searched = Static(model, sizes(batch, place)) if compile else model
         self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
         self.state, self.display = state, display
         self.y = rows.y.cpu().numpy()
@@ -235,7 +238,7 @@ class Session:
     ) -> Record:
         x, y = self.pick(rows)
         box = {"low": self.low, "high": self.high, "shape": self.shape}
-        guard = Guard(self.model, **box, strict=False, budget=self.budget)
+        guard = Guard(self.searched, **box, strict=False, budget=self.budget)
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         stamp = _stamp(self.model)
