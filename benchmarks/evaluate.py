@@ -20,7 +20,7 @@ from common import Row, merged, paired, save, seconds
 from torch import Tensor, nn
 
 import sparring
-from sparring import data, models, probe
+from sparring import data, memory, models, probe
 from sparring.attacks import APGD, FAB, DeepFool, Square
 from sparring.evaluation import Guard, Result, evaluate
 from sparring.evaluation.static import Static, sizes
@@ -132,19 +132,18 @@ def suites(
     peers: list[str],
     compile: bool,
 ) -> list[Row]:
-    """The whole suite, ours in both precisions and, if asked for, compiled, against each peer.
+    """The whole suite, ours in both precisions, compiled or not, against each peer.
 
     The peers run first, with memory as a fresh process has it; ours sets it for itself.
     """
     found = {peer: PEERS[peer](model, x, y, eps, batch) for peer in peers}
-    ways = [(p, c) for p in PRECISIONS for c in (False, True) if compile or not c]
-    mine = {way: ours(model, x, y, eps, batch, *way) for way in ways}
+    mine = {p: ours(model, x, y, eps, batch, p, compile) for p in PRECISIONS}
     rows = []
     for peer, theirs in found.items():
-        for (precision, compiled), (own, result) in mine.items():
+        for precision, (own, result) in mine.items():
             row = Row(
                 f"autoattack {name} eps {eps} n {len(x)}",
-                precision + " compiled" * compiled,
+                precision + " compiled" * compile,
                 own.seconds,
                 peer,
                 theirs.seconds,
@@ -212,7 +211,8 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
         }
         for label, (attack, floor) in pairs.items():
             for how, run in (("", model), (" compiled", static)):
-                a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
+                with memory.kept():
+                    a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
                 work = f"{label} {name} n {len(x)}"
                 rows.append(Row(work, precision + how, a, "bare passes", b, ratio))
                 print(rows[-1])
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--peers", nargs="*", default=["pyautoattack"], choices=list(PEERS))
-    parser.add_argument("--compile", action="store_true", help="the suites compiled too")
+    parser.add_argument("--compile", action="store_true", help="the suites on the compiled model")
     parser.add_argument("--runs-each", type=int, default=3, help="pairs of a single attack")
     parser.add_argument("--only", nargs="*", default=["suites", "overheads", "single", "resnet18"])
     args = parser.parse_args()

@@ -184,11 +184,16 @@ def work(
 def _same(plan: recipes.Recipe, result: Result, file: Path) -> None:
     """Refuse what another version of the study left: its training is not this one."""
     for key in TRAINED:
-        if result.recipe.get(key) != plan.tables.get(key):
+        if _matter(result.recipe.get(key)) != _matter(plan.tables.get(key)):
             raise ValueError(
                 f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
                 "folder, or give another --runs and --results"
             )
+
+
+def _matter(table: Table | None) -> Table:
+    """What of a table makes the training what it is: not whether it was compiled."""
+    return {k: v for k, v in (table or {}).items() if k != "compile"}
 
 
 def _trained(plan: recipes.Recipe, folder: Path, device: str | None, progress: bool) -> Path:

@@ -95,6 +95,8 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
     assert [r.name for r in found["weak"]] == ["plain-seed0", "plain-seed1", "wide-seed1"]
     assert [r.n for r in found["val"]] == [10, 10]
     assert json.loads(result.read_text())["recipe"]["recipe"]["seed"] == 0
+    file.write_text(TEXT.replace('"train.epochs=1"', '"train.epochs=1", "train.compile=true"'))
+    assert study.work(study.load(file), only=["plain-seed0"], **places)["weak"] == found["weak"][:1]
     file.write_text(TEXT.replace("train.epochs=1", "train.epochs=2"))
     with pytest.raises(ValueError, match=r"plain-seed0\.json is of a run whose \[train\] is not"):
         study.work(study.load(file), only=["plain-seed0"], **places)
