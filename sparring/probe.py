@@ -324,8 +324,7 @@ def vjp_norm(
 
     Arguments:
         outputs: `(b, k)`; x: `(b, *d)`, required gradients before the forward pass.
-        directions: `(b, k)` gives `(b,)`; `(m, b, k)` gives `(m, b)` in one batched pass that
-            holds m gradients at once.
+        directions: `(b, k)` gives `(b,)`; `(m, b, k)` gives `(m, b)`, a backward pass each.
         create_graph: so that the norm can itself be differentiated.
 
     Raises:
@@ -339,16 +338,12 @@ def vjp_norm(
     require(x.requires_grad, "x.requires_grad", False, "True before the forward pass")
     if create_graph:
         twice(outputs)
-    batched = directions.ndim > outputs.ndim
-    (g,) = torch.autograd.grad(
-        outputs,
-        x,
-        directions,
-        create_graph=create_graph,
-        retain_graph=True,
-        is_grads_batched=batched,
-    )
-    return g.flatten(1 + batched).square().sum(-1)
+    rows = directions if directions.ndim > outputs.ndim else directions[None]
+    squares = []
+    for row in rows:
+        (g,) = torch.autograd.grad(outputs, x, row, create_graph=create_graph, retain_graph=True)
+        squares.append(g.flatten(1).square().sum(1))
+    return torch.stack(squares).reshape(directions.shape[:-1])
 
 
 def jacobian_norm(outputs: Tensor, x: Tensor, *, create_graph: bool = False) -> Tensor:

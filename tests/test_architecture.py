@@ -22,7 +22,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sparring"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-PURE = {"batch", "losses", "geometry", "moments", "ot", "probe", "dist", "memory", "part"}
+PURE = {
+    "batch",
+    "batchnorm",
+    "losses",
+    "geometry",
+    "moments",
+    "ot",
+    "probe",
+    "dist",
+    "memory",
+    "part",
+}
 FIVE = {"threats", "attacks", "methods", "risks", "weights"}
 LIBRARY = {"models", "data", "objective", "training", "evaluation", "reporting"}
 WHOLE = {

@@ -3,18 +3,22 @@ no method."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from torch import Tensor, nn
 
-from .. import dist, ot, probe
+from .. import batchnorm, dist, ot, probe
 
 
 def read(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
     """Logits `(b, k)`, and what is compared `(b, d)` in the precision of x: the logits themselves,
-    or the flattened output of the submodule `layer`."""
-    if layer is None:
-        logits = model(x)
-        return logits, logits
-    logits, seen = probe.features(model, x, [layer])
+    or the flattened output of the submodule `layer`. Where x requires gradients, ready to be
+    differentiated twice."""
+    with batchnorm.double_backward() if x.requires_grad else nullcontext():
+        if layer is None:
+            logits = model(x)
+            return logits, logits
+        logits, seen = probe.features(model, x, [layer])
     return logits, seen[layer].flatten(1).to(x.dtype)
 
 

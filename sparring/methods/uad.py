@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import dist, moments, probe
+from .. import batchnorm, dist, moments, probe
 from ..batch import Batch, Loss
 from ..geometry import alignment
 from ..losses import cross_entropy, js, kl
@@ -128,7 +128,11 @@ class UAD(Method):
         self._latest: dict[str, Tensor] = {}
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        with probe.frozen_bn(model) if self._refreshes(model) else nullcontext():
+        twice = self.align != "none" and self.gradient > 0
+        with (
+            probe.frozen_bn(model) if self._refreshes(model) else nullcontext(),
+            batchnorm.double_backward() if twice else nullcontext(),
+        ):
             return self._loss(model, batch)
 
     def _loss(self, model: nn.Module, batch: Batch) -> Loss:

@@ -1,0 +1,145 @@
+"""Batch norm whose gradient is quickly differentiated again: for penalties on input gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+_batched = torch._C._functorch.is_legacy_batchedtensor  # type: ignore[attr-defined]
+Sums = tuple[Tensor, Tensor, Tensor]
+
+
+@contextmanager
+def double_backward() -> Iterator[None]:
+    """Passes inside that run batch norm on batch statistics on a CPU can be differentiated twice at
+    the price of another backward pass.
+
+    PyTorch's own second derivative is put together from many sums over the batch, which on a CPU
+    take as long as the convolutions. Here both halves of it are again batch norm's backward pass.
+    Values, gradients and second derivatives are the same; there is no third, and none of
+    gradients taken in batches. Elsewhere, on a GPU or with running statistics, nothing changes.
+
+    >>> norm, x = torch.nn.BatchNorm1d(2), torch.rand(4, 2, requires_grad=True)
+    >>> with double_backward():
+    ...     y = norm(x)
+    >>> (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    >>> torch.autograd.grad(g.square().sum(), x)[0].shape
+    torch.Size([4, 2])
+    """
+    with _Swapped():
+        yield
+
+
+class _Swapped(TorchFunctionMode):
+    """Runs `_Norm` wherever `F.batch_norm` is called for batch statistics."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return _batch_norm(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training and input.is_cpu and torch.is_grad_enabled():
+        return _Norm.apply(input, weight, bias, running_mean, running_var, momentum, eps)
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _back(
+    grad: Tensor, x: Tensor, weight: Tensor | None, stats: Sequence[Tensor], eps: float
+) -> Sums:
+    """Batch norm's backward pass: a projection of `grad (b, c, *)`, Σ grad·x̂ `(c,)`, Σ grad."""
+    return torch.ops.aten.native_batch_norm_backward(
+        grad, x, weight, None, None, *stats, True, eps, [True, True, True]
+    )
+
+
+class _Norm(Function):
+    """γ·x̂ + β, x̂ = (x − μ)/σ over all but the channels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Any, bias: Any, *rest: Any) -> Tensor:
+        mean, var, momentum, ctx.eps = rest
+        ctx.affine = weight is not None, bias is not None
+        y, *stats = torch.native_batch_norm(x, weight, bias, mean, var, True, momentum, ctx.eps)
+        ctx.save_for_backward(x, weight, *stats)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and _batched(grads[0]):
+            raise RuntimeError(
+                "batched gradients (is_grads_batched) would lose their second derivative: "
+                "take them one after the other, or leave double_backward out"
+            )
+        by_x, by_weight, by_bias = _Back.apply(*grads, *ctx.saved_tensors, ctx.eps)
+        weighted, shifted = ctx.affine
+        rest = (None, None, None, None)
+        return by_x, by_weight if weighted else None, by_bias if shifted else None, *rest
+
+
+class _Back(Function):
+    """P g, Σ g·x̂ and Σ g, where P g = γ/σ·(g − mean g − x̂·mean(g·x̂)) is symmetric in the batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, weight: Any, mean: Tensor, inv: Tensor, eps: float
+    ) -> Sums:
+        found = _back(g, x, weight, (mean, inv), eps)
+        ctx.save_for_backward(g, x, weight, mean, inv, *found)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """With a for ∂/∂(P g), S = Σ g·a − Σ g·Σ a/m − Σ g·x̂·Σ a·x̂/m: ∂g is P a, ∂γ is S/σ, and
+        ∂x is −1/(mσ)·(γ/σ·S·x̂ + Σ g·x̂·P a + Σ a·x̂·P g)."""
+        a, by_weight, by_bias = grads
+        g, x, weight, mean, inv, pg, gx, g1 = ctx.saved_tensors
+        m, over = x.numel() // x.shape[1], [0, *range(2, x.ndim)]
+        scale = inv if weight is None else inv * weight
+
+        def c(t: Tensor) -> Tensor:
+            return t.to(x.dtype).reshape(1, -1, *[1] * (x.ndim - 2))
+
+        to_g, to_x, to_weight = torch.zeros_like(g), torch.zeros_like(x), None
+        if a is not None:
+            a = torch.empty_like(x, dtype=a.dtype).copy_(a)  # in the layout of x
+            to_g, ax, a1 = _back(a, x, weight, (mean, inv), ctx.eps)
+            s = (g * a).sum(over, dtype=inv.dtype) - (g1 * a1 + gx * ax) / m
+            to_weight = None if weight is None else s * inv
+            by_xhat, k = -inv / m * scale * s * inv, -inv / m
+            to_x = torch.addcmul(x * c(by_xhat) - c(by_xhat * mean), to_g, c(k * gx))
+            to_x = torch.addcmul(to_x, pg, c(k * ax))
+        if by_weight is not None:
+            xhat = (x - c(mean)) * c(inv)
+            to_g = to_g + c(by_weight) * xhat
+            to_x = to_x + c(by_weight * inv) * (g - c(g1 / m) - xhat * c(gx / m))
+        if by_bias is not None:
+            to_g = to_g + c(by_bias)
+        return to_g, to_x, to_weight, None, None, None
