@@ -307,7 +307,7 @@ def main() -> None:
             rows += single(run.name, model, x, y, args.eps)
     if "resnet18" in args.only:
         net = models.build("resnet18", shape=(3, 32, 32), classes=10).eval()
-        x = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             y = net(x).argmax(1)
         rows += overheads("resnet18", net, x, y, runs=1)
