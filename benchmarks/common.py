@@ -21,7 +21,7 @@ class Row:
     """One comparison: `ratio` is ours ÷ peer (or ÷ floor), the median over paired runs.
 
     Passes are forward and backward samples for each sample; `agreement` is the share of equal
-    verdicts.
+    verdicts; `mib` the memory a step needs on top of what is there before it.
     """
 
     work: str
@@ -37,6 +37,8 @@ class Row:
     agreement: float | None = None
     only_ours_breaks: int | None = None
     only_peer_breaks: int | None = None
+    ours_mib: float | None = None
+    peer_mib: float | None = None
     note: str = ""
 
 
@@ -101,10 +103,11 @@ def save(benchmark: str, rows: list[Row]) -> None:
             if r.ours_accuracy is None
             else f"  accuracy {r.ours_accuracy:.4f} | {r.peer_accuracy:.4f}"
         )
+        memory = "" if r.ours_mib is None else f"  MiB {r.ours_mib:.0f} | {r.peer_mib or 0:.0f}"
         print(
             f"{r.work:34s} {r.precision:9s} ours {r.ours_seconds:8.4f} s  "
             f"{r.peer:14s} {r.peer_seconds:8.4f} s  "
-            f"ratio {r.ratio:5.3f}{accuracy}"
+            f"ratio {r.ratio:5.3f}{accuracy}{memory}"
         )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{benchmark}-{cpu_model()}.json"

@@ -10,6 +10,8 @@ vector-Jacobian product, and two to differentiate it.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -85,6 +87,34 @@ def one_step(
     return step
 
 
+def made(net: str, size: int | None, precision: str) -> tuple[nn.Module, nn.Module, Batch, float]:
+    """A net, how it runs, a batch of noise, and the radius."""
+    shape, usual, eps = NETS[net]
+    size = size or usual
+    batch = Batch(torch.rand(size, *shape), torch.randint(0, 10, (size,)))
+    model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
+    return model, probe.View(model, amp=precision, channels_last=True), batch, eps
+
+
+def peak(net: str, size: int | None, precision: str, name: str) -> float:
+    """MiB that three steps add to the most this process has held: run it in one of its own."""
+    model, view, batch, eps = made(net, size, precision)
+    with torch.no_grad():
+        view(batch.x[:1])
+    step = one_step(model, view, WORK[name], net, batch, eps)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peaks(net: str, size: int | None, precision: str, names: list[str]) -> list[float]:
+    """The same for each name, in a fresh process each."""
+    fresh = multiprocessing.get_context("spawn")
+    with fresh.Pool(1, maxtasksperchild=1) as pool:
+        return [pool.apply(peak, (net, size, precision, name)) for name in names]
+
+
 def bare(view: nn.Module, batch: Batch, passes: int) -> Callable[[], None]:
     """`passes` times a forward and a backward to the inputs, weights frozen, and nothing else."""
 
@@ -103,17 +133,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--batch", type=int, help="instead of 250 and 16")
-    parser.add_argument("--beside", choices=list(WORK), help="compare with it, not with the floor")
+    parser.add_argument(
+        "--beside", choices=list(WORK), help="compare with it, memory too, not with the floor"
+    )
     parser.add_argument("--methods", nargs="+", default=list(WORK), choices=list(WORK))
     args = parser.parse_args()
     rows = []
     for net in args.nets:
-        shape, size, eps = NETS[net]
-        size = args.batch or size
-        batch = Batch(torch.rand(size, *shape), torch.randint(0, 10, (size,)))
         for precision in ("float32", "bfloat16"):
-            model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
-            view = probe.View(model, amp=precision, channels_last=True)
+            model, view, batch, eps = made(net, args.batch, precision)
             for name in args.methods:
                 mine = one_step(model, view, WORK[name], net, batch, eps)
                 peer, scale, said = bare(view, batch, STEPS), WORK[name].units / (2 * STEPS), ""
@@ -121,9 +149,13 @@ def main() -> None:
                     peer = one_step(model, view, WORK[args.beside], net, batch, eps)
                     scale, said = 1, f" beside {args.beside}"
                 ours, theirs, ratio = paired(mine, peer, runs=args.runs)
-                work = f"{net} b{size} {name}{said}"
+                work = f"{net} b{len(batch.x)} {name}{said}"
                 what = args.beside or f"floor {WORK[name].units} units"
-                rows.append(Row(work, precision, ours, what, theirs * scale, ratio / scale))
+                row = Row(work, precision, ours, what, theirs * scale, ratio / scale)
+                if args.beside:
+                    both = [name, args.beside]
+                    row.ours_mib, row.peer_mib = peaks(net, args.batch, precision, both)
+                rows.append(row)
     save("step", merged("step", rows))
 
 
