@@ -303,8 +303,8 @@ def report(
     print(page)
 
 
-@app.command()
-def study(
+@app.command("study")
+def study_(
     file: Annotated[Path, typer.Argument(help="A .toml file: runs, seeds, evaluations.")],
     runs: Annotated[
         Path | None, typer.Option(help="Where run folders stand. By default runs/STUDY.")
@@ -318,11 +318,11 @@ def study(
     device: Device = None,
 ) -> None:
     """Train and measure several recipes and seeds alike; what is done already is kept."""
-    from . import study as studies
+    from . import reporting, study
 
-    plan = studies.load(file)
-    found = studies.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(studies.table(found))
+    plan = study.load(file)
+    found = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    print(reporting.studied(found.results, found.measures))
 
 
 @app.command("pseudo-label")

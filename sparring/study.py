@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from . import measure, run
+from . import measure, metrics, pseudo, run
 from . import recipe as recipes
-from .evaluation import Result, compare
+from .evaluation import Result
+from .evaluation.metrics import Measures
 from .part import nearest
-from .reporting import words
 from .schema import Table, check, located
 
-TABLES = ("runs", "evaluations")
+T = TypeVar("T", Result, Measures)
+TABLES = ("runs", "evaluations", "metrics")
 TRAINED = ("method", "objective", "weights", "train")  # what no evaluation changes
 
 
@@ -29,9 +30,11 @@ def _runs(
     set: list[str] = [],  # noqa: B006
     seeds: list[int] | None = None,
     grid: dict[str, str] = {},  # noqa: B006
+    pseudo: dict[str, str] = {},  # noqa: B006
 ) -> None:
     """The keys of a run: how it differs from its recipe; `grid` names changes, and the run is made
-    with every combination of them."""
+    with every combination of them; `pseudo` says which keys, as `data.mix.0.labels`, are the file
+    of pseudo-labels that another run of the study makes at the same seed."""
 
 
 def _evaluations(
@@ -48,12 +51,25 @@ def _evaluations(
     """The keys of an evaluation; `only` names the runs it is for."""
 
 
+def _metrics(
+    *,
+    names: list[str] = [],  # noqa: B006
+    set: list[str] = [],  # noqa: B006
+    off: list[str] = [],  # noqa: B006
+    n: int = 200,
+    split: str = "test",
+    only: list[str] | None = None,
+) -> None:
+    """The keys of metrics: `names` of them, all when omitted, and their arguments in `set`."""
+
+
 class Job(NamedTuple):
     """One training of a study.
 
     Arguments:
         name: of the run, its seed included: that of its folder and its results.
         run: its key in `[runs]`.
+        pseudo: keys of the recipe, and the names of the jobs whose pseudo-labels go there.
     """
 
     name: str
@@ -61,20 +77,29 @@ class Job(NamedTuple):
     seed: int
     recipe: str
     set: tuple[str, ...]
+    pseudo: dict[str, str]
 
 
 class Study(NamedTuple):
-    """A checked study: its jobs in order, a seed after the other, and its evaluations by name."""
+    """A checked study: its jobs in order, a seed after the other, and what is measured, by name."""
 
     name: str
     jobs: list[Job]
     evaluations: dict[str, Table]
+    metrics: dict[str, Table]
 
-    def measures(self, job: Job) -> Iterator[tuple[str, Table]]:
-        """The evaluations of a job."""
-        for name, table in self.evaluations.items():
+    def of(self, job: Job, tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:
+        """The evaluations, or the metrics, that are made of a job."""
+        for name, table in tables.items():
             if job.run in table.get("only", [job.run]):
                 yield name, {k: v for k, v in table.items() if k != "only"}
+
+
+class Found(NamedTuple):
+    """What there is of a study, by the names of its evaluations and metrics, in order of jobs."""
+
+    results: dict[str, list[Result]]
+    measures: dict[str, list[Measures]]
 
 
 def load(path: str | Path) -> Study:
@@ -90,6 +115,9 @@ def load(path: str | Path) -> Study:
         suite = "autoattack"
         n = 1000
         only = ["pgd-at"]
+        [metrics.distances]
+        names = ["deepfool-l2", "ebd"]
+        set = ["ebd.directions=50"]
 
     Raises:
         ValueError: for a wrong key, type or name; with its path, the nearest and what is allowed.
@@ -106,14 +134,40 @@ def load(path: str | Path) -> Study:
         n: check(_evaluations, t, f"evaluations.{n}", without=())
         for n, t in _tables(tables, "evaluations")
     }
+    more = tables.get("metrics") and _tables(tables, "metrics")
+    measures = {n: _chosen(n, t, evaluations) for n, t in more or ()}
     jobs = [job for name, table in runs.items() for job in _jobs(name, table, every, path.parent)]
     known = [*dict.fromkeys(job.run for job in jobs)]
-    for name, table in evaluations.items():
-        for one in table.get("only", []):
-            if one not in known:
-                raise ValueError(nearest(f"evaluations.{name}.only", one, known))
+    for kind, chosen in (("evaluations", evaluations), ("metrics", measures)):
+        for name, table in chosen.items():
+            for one in table.get("only", []):
+                if one not in known:
+                    raise ValueError(nearest(f"{kind}.{name}.only", one, known))
     order = [*dict.fromkeys(job.seed for job in jobs)]
-    return Study(path.stem, sorted(jobs, key=lambda job: order.index(job.seed)), evaluations)
+    jobs.sort(key=lambda job: order.index(job.seed))
+    _teachers(jobs)
+    return Study(path.stem, jobs, evaluations, measures)
+
+
+def _chosen(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table:
+    """A checked table of metrics, whose results have a folder of their own."""
+    where = f"metrics.{name}"
+    if name in evaluations:
+        raise ValueError(f"{where}: there are evaluations of this name, take another")
+    found = check(_metrics, table, where, without=())
+    with located(where):
+        metrics.chosen(found["names"], found["set"])
+    return found
+
+
+def _teachers(jobs: Sequence[Job]) -> None:
+    """Raise unless all whose pseudo-labels are asked for come before those who ask."""
+    before: list[str] = []
+    for job in jobs:
+        for key, name in job.pseudo.items():
+            if name not in before:
+                raise ValueError(nearest(f"runs.{job.run}.pseudo.{key}", name, before))
+        before.append(job.name)
 
 
 def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
@@ -128,7 +182,9 @@ def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
         with located(f"runs.{run}"):
             recipes.load(origin, set=changes)
         for seed in table.get("seeds", every["seeds"]):
-            yield Job(f"{run}-seed{seed}", run, seed, origin, (*changes, f"recipe.seed={seed}"))
+            labels = {key: f"{name}-seed{seed}" for key, name in table["pseudo"].items()}
+            own = (*changes, f"recipe.seed={seed}")
+            yield Job(f"{run}-seed{seed}", run, seed, origin, own, labels)
 
 
 def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:
@@ -146,8 +202,8 @@ def work(
     only: Sequence[str] = (),
     device: str | None = None,
     progress: bool = False,
-) -> dict[str, list[Result]]:
-    """Train and measure what is not there yet, and give all results by evaluation.
+) -> Found:
+    """Train and measure what is not there yet, and give all there is.
 
     What is done is kept, what was cut goes on, so that the same call ends the work after a kill.
 
@@ -160,31 +216,76 @@ def work(
         ValueError: for a name in `only` that does not exist, or a result whose training is another.
     """
     place = Path("runs", study.name) if runs is None else Path(runs)
-    out = Path("results", study.name) if results is None else Path(results)
     known = [*dict.fromkeys(n for job in study.jobs for n in (job.run, job.name))]
     for name in only:
         if name not in known:
             raise ValueError(nearest("only", name, known))
-    found: dict[str, list[Result]] = {name: [] for name in study.evaluations}
+    how: Table = {"device": device, "progress": progress}
+    out = _place(study, results)
     for job in study.jobs:
         if only and not {job.run, job.name} & {*only}:
             continue
-        for name, table in study.measures(job):
+        for name, table in study.of(job, study.evaluations):
             file = out / name / f"{job.name}.json"
-            plan = recipes.load(job.recipe, set=job.set)
             if not file.is_file():
-                folder = _trained(plan, place / job.name, device, progress)
-                measure.evaluate(folder, **table, out=file, device=device, progress=progress)
-            result = Result.load(file)
-            _same(plan, result, file)
-            found[name].append(result)
+                folder = _trained(study, job, place, how)
+                measure.evaluate(folder, **table, out=file, **how)
+        for name, table in study.of(job, study.metrics):
+            file = out / name / f"{job.name}.json"
+            if not _complete(file, table):
+                folder = _trained(study, job, place, how)
+                names, given = table["names"], table["set"]
+                rest = {k: table[k] for k in ("off", "n", "split")}
+                metrics.metrics(folder, names, arguments=given, **rest, out=file, **how)
+    return collect(study, results=results, only=only)
+
+
+def collect(study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()) -> Found:
+    """What there is already; trains and measures nothing. Arguments and errors are `work`'s."""
+    out = _place(study, results)
+    found = Found({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
+    for job in study.jobs:
+        if only and not {job.run, job.name} & {*only}:
+            continue
+        plan = recipes.load(job.recipe, set=job.set)
+        _add(found.results, Result.load, plan, out, job, study.of(job, study.evaluations))
+        _add(found.measures, Measures.load, plan, out, job, study.of(job, study.metrics))
     return found
 
 
-def _same(plan: recipes.Recipe, result: Result, file: Path) -> None:
+def _add(
+    into: dict[str, list[T]],
+    read: Callable[[Path], T],
+    plan: recipes.Recipe,
+    out: Path,
+    job: Job,
+    tables: Iterator[tuple[str, Table]],
+) -> None:
+    """Append what was measured of a job, where it was."""
+    for name, _ in tables:
+        file = out / name / f"{job.name}.json"
+        if file.is_file():
+            held = read(file)
+            _same(plan, held.recipe, file)
+            into[name].append(held)
+
+
+def _place(study: Study, results: str | Path | None) -> Path:
+    return Path("results", study.name) if results is None else Path(results)
+
+
+def _complete(file: Path, table: Table) -> bool:
+    """Whether a file holds all metrics that a table asks for."""
+    if not file.is_file():
+        return False
+    held = {row.name for row in Measures.load(file).rows}
+    return held >= metrics.chosen(table["names"]).keys()
+
+
+def _same(plan: recipes.Recipe, held: Table, file: Path) -> None:
     """Refuse what another version of the study left: its training is not this one."""
     for key in TRAINED:
-        if _matter(result.recipe.get(key)) != _matter(plan.tables.get(key)):
+        if _matter(held.get(key)) != _matter(plan.tables.get(key)):
             raise ValueError(
                 f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
                 "folder, or give another --runs and --results"
@@ -196,37 +297,18 @@ def _matter(table: Table | None) -> Table:
     return {k: v for k, v in (table or {}).items() if k != "compile"}
 
 
-def _trained(plan: recipes.Recipe, folder: Path, device: str | None, progress: bool) -> Path:
-    """The run of a recipe, at its last epoch."""
+def _trained(study: Study, job: Job, place: Path, how: Table) -> Path:
+    """The folder of a job's run, trained to its last epoch."""
+    folder, changes = place / job.name, list(job.set)
+    for key, name in job.pseudo.items():
+        teacher = next(one for one in study.jobs if one.name == name)
+        labels = place / name / pseudo.FILE
+        if not labels.is_file():
+            pseudo.label(_trained(study, teacher, place, how), device=how["device"])
+        changes.append(f"{key}={labels.resolve()}")
+    plan = recipes.load(job.recipe, set=changes)
     log = folder / "log.jsonl"
     done = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
     if done >= plan.tables["train"]["epochs"]:
         return folder
-    return run.train(plan, out=folder, resume=True, device=device, progress=progress)
-
-
-def table(found: Mapping[str, Sequence[Result]]) -> str:
-    """Markdown: a row a run, a column an evaluation, accuracies in %.
-
-    Of one seed with its 95 % interval over samples, of several the mean ± standard deviation over
-    seeds. Minutes are those of training, wall time.
-    """
-    heads = ["run", "clean", *found, "minutes"]
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    names = [r.name.rpartition("-seed")[0] for results in found.values() for r in results]
-    for name in dict.fromkeys(names):
-        own = [[r for r in rs if r.name.rpartition("-seed")[0] == name] for rs in found.values()]
-        most = max(own, key=len)
-        minutes = f"{sum(r.train['seconds'] for r in most) / len(most) / 60:.1f}"
-        cells = [_cell(most, clean=True), *(_cell(rs, clean=False) for rs in own), minutes]
-        lines.append(" | ".join([f"`{name}`", *cells]))
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(results: Sequence[Result], *, clean: bool) -> str:
-    if not results:
-        return "–"
-    if len(results) == 1:
-        return words.interval(results[0].clean if clean else results[0].robust)
-    spread = compare.seeds(results, clean=clean)
-    return f"{100 * spread.mean:.2f} ± {100 * spread.std:.2f} ({spread.count})"
+    return run.train(plan, out=folder, resume=True, **how)

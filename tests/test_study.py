@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sparring import study
+from sparring import reporting, study
 
 TEXT = """
 seeds = [0, 1]
@@ -60,7 +60,7 @@ def test_jobs_are_checked_and_go_seed_by_seed(file):
     plan = study.load(file)
     assert plan.name == "both"
     assert [job.name for job in plan.jobs] == ["plain-seed0", "plain-seed1", "wide-seed1"]
-    assert [[n for n, _ in plan.measures(job)] for job in plan.jobs] == [
+    assert [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs] == [
         ["weak", "val"],
         ["weak", "val"],
         ["weak"],
@@ -74,7 +74,7 @@ def test_a_grid_makes_every_combination(file):
     wide = [job for job in plan.jobs if job.seed == 1 and job.run != "plain"]
     assert [job.run for job in wide] == ["wide", "wide-C", "wide-B", "wide-B-C"]
     assert wide[3].set[-3:] == ("method=TRADES", "train.batch=100", "recipe.seed=1")
-    assert [n for n, _ in plan.measures(wide[3])] == ["weak", "val"]
+    assert [n for n, _ in plan.of(wide[3], plan.evaluations)] == ["weak", "val"]
     file.write_text(TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADE" }'))
     with pytest.raises(ValueError, match="did you mean 'TRADES'"):
         study.load(file)
@@ -83,20 +83,21 @@ def test_a_grid_makes_every_combination(file):
 def test_work_is_done_once_and_goes_on(file, tmp_path):
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
     first = study.work(plan, only=["plain-seed0"], **places)
-    assert {name: [r.name for r in rs] for name, rs in first.items()} == {
+    assert {name: [r.name for r in rs] for name, rs in first.results.items()} == {
         "weak": ["plain-seed0"],
         "val": ["plain-seed0"],
     }
     weights = tmp_path / "r" / "plain-seed0" / "best.safetensors"
     result = tmp_path / "out" / "weak" / "plain-seed0.json"
     before = weights.stat().st_mtime_ns, result.stat().st_mtime_ns
-    found = study.work(plan, **places)
+    found = study.work(plan, **places).results
     assert (weights.stat().st_mtime_ns, result.stat().st_mtime_ns) == before
     assert [r.name for r in found["weak"]] == ["plain-seed0", "plain-seed1", "wide-seed1"]
     assert [r.n for r in found["val"]] == [10, 10]
     assert json.loads(result.read_text())["recipe"]["recipe"]["seed"] == 0
     file.write_text(TEXT.replace('"train.epochs=1"', '"train.epochs=1", "train.compile=true"'))
-    assert study.work(study.load(file), only=["plain-seed0"], **places)["weak"] == found["weak"][:1]
+    again = study.work(study.load(file), only=["plain-seed0"], **places)
+    assert again.results["weak"] == found["weak"][:1]
     file.write_text(TEXT.replace("train.epochs=1", "train.epochs=2"))
     with pytest.raises(ValueError, match=r"plain-seed0\.json is of a run whose \[train\] is not"):
         study.work(study.load(file), only=["plain-seed0"], **places)
@@ -107,15 +108,20 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
 
 
 def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
-    found = study.work(study.load(file), runs=tmp_path / "r", results=tmp_path / "out")
-    head, _, plain, wide = study.table(found).splitlines()
-    assert head == "| run | clean | weak | val | minutes |"
+    file.write_text(TEXT.replace("[evaluations.val]", "[evaluations.val]\neps = [0.05, 0.1]"))
+    plan = study.load(file)
+    found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
+    head, _, plain, wide = reporting.studied(found, {}).splitlines()
+    assert head == "| run | clean | weak | val 0.05 | val 0.1 | minutes |"
     assert plain.startswith("| `plain` | ")
-    assert plain.count("± ") == 3
-    assert plain.count("(2)") == 3
+    assert plain.count("± ") == 4
+    assert plain.count("(2)") == 4
     accuracy = 100 * found["weak"][2].robust.accuracy
     assert f"{accuracy:.2f} [" in wide
-    assert "| – |" in wide
+    assert wide.count("| – |") == 1
+    assert "| – | – |" in wide
+    assert study.collect(plan, results=tmp_path / "out").results == found
+    assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +134,15 @@ def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
         ("attack.steps=2", "attack.stps=2", r"runs\.wide\.key = 'attack\.stps' does not exist"),
         ('recipe = "own.toml"\nset', 'recipe = "mnist-mrt"\nset', "did you mean 'mnist-mart'"),
         ("[runs.plain]", "[runs", "is not TOML"),
+        ("n = 10", "n = 10\n[metrics.val]", r"metrics\.val: there are evaluations of this name"),
+        ("n = 10", 'n = 10\n[metrics.far]\nnames = ["edb"]', r"metrics\.far\.metric = 'edb'"),
+        ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
+        (
+            "seeds = [1]",
+            'pseudo = { "data.mix.0.labels" = "plane" }',
+            "'plane-seed0' does not exist",
+        ),
+        ("seeds = [1]", 'pseudo = { "data.mix.0.labels" = "wide" }', "'wide-seed0' does not exist"),
     ],
 )
 def test_mistakes_are_told_with_their_path(file, old, new, said):
@@ -142,3 +157,55 @@ def test_a_study_without_runs_or_of_unknown_ones_is_told(file):
     file.write_text("seeds = [0]\n")
     with pytest.raises(ValueError, match="runs is missing"):
         study.load(file)
+
+
+FAR = """
+[metrics.far]
+names = ["loss-sensitivity", "entropy"]
+off = ["digits"]
+n = 20
+only = ["plain"]
+"""
+
+
+def test_metrics_are_measured_once_and_shown(file, tmp_path, monkeypatch):
+    file.write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]", 1) + FAR)
+    plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
+    found = study.work(plan, only=["plain"], **places)
+    (measured,) = found.measures["far"]
+    assert measured.n == 20
+    assert {row.name for row in measured.rows} == {"loss-sensitivity", "entropy"}
+    (tmp_path / "r").rename(tmp_path / "gone")
+    assert study.work(plan, only=["plain"], **places) == found
+    _, metrics = reporting.studied(found.results, found.measures).split("\n\n")
+    head, _, line = metrics.splitlines()
+    assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
+    value = measured.rows[0].value
+    assert line.startswith(f"| `plain` | {reporting.words.measured(value)} [")
+
+
+PSEUDO = """
+seeds = [3]
+[runs.teacher]
+recipe = "own.toml"
+set = ["train.epochs=1", "data.labels=100", "method=Standard"]
+[runs.student]
+recipe = "own.toml"
+set = ["train.epochs=1", "data.labels=100", "data.mix.0.name=Unlabelled"]
+pseudo = { "data.mix.0.labels" = "teacher" }
+[evaluations.weak]
+n = 10
+"""
+
+
+def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
+    file.write_text(PSEUDO)
+    own = OWN.replace('name = "digits"', 'name = "digits"\nmix = [{ name = "Unlabelled" }]')
+    (tmp_path / "own.toml").write_text(own)
+    plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
+    found = study.work(plan, only=["student"], **places)
+    assert [r.name for r in found.results["weak"]] == ["student-seed3"]
+    labels = tmp_path / "r" / "teacher-seed3" / "pseudo-labels.npz"
+    mix = found.results["weak"][0].recipe["data"]["mix"]
+    assert labels.is_file()
+    assert mix[0]["labels"] == str(labels.resolve())

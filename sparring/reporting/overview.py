@@ -1,0 +1,94 @@
+"""A study as Markdown: a row a run, over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+
+from ..evaluation.metrics.record import Measures
+from ..evaluation.result import Interval, Result
+from . import words
+from .metrics import ARROWS
+
+SEED = "-seed"
+
+
+def studied(
+    results: Mapping[str, Sequence[Result]], measures: Mapping[str, Sequence[Measures]]
+) -> str:
+    """Accuracies, then metrics if there are any. Of one seed with the 95 % interval over samples,
+    of several the mean ± standard deviation over seeds and their number.
+
+    Accuracies are in %: clean (of the evaluation with the most samples), then a column for each
+    evaluation and radius. Minutes are those of training, wall time.
+    """
+    tables = [_accuracies(results), _metrics([m for held in measures.values() for m in held])]
+    return "\n\n".join(filter(None, tables))
+
+
+def _accuracies(found: Mapping[str, Sequence[Result]]) -> str:
+    columns = [(name, *key) for name, held in found.items() for key in words.radii(held)]
+    several = {name for name, *_ in columns if sum(one[0] == name for one in columns) > 1}
+    heads = [f"{n} {eps:g}" if n in several and eps else n for n, _, eps in columns]
+    lines = []
+    for run in _runs([r for held in found.values() for r in held]):
+        own = {name: [r for r in held if _run(r) == run] for name, held in found.items()}
+        most = max(own.values(), key=lambda rs: (len(rs), rs[0].n if rs else 0))
+        cells = [_accuracy([r.clean for r in most])]
+        for name, threat, eps in columns:
+            rows = [row for r in own[name] for row in r.by_eps if words.threat(r, row) == threat]
+            cells.append(_accuracy([row.robust for row in rows if row.eps == eps]))
+        seconds = [r.train["seconds"] for r in most if "seconds" in r.train]
+        minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
+        lines.append([f"`{run}`", *cells, minutes])
+    return _table(["run", "clean", *heads, "minutes"], lines)
+
+
+def _accuracy(found: Sequence[Interval]) -> str:
+    if len(found) == 1:
+        return words.interval(found[0])
+    return _spread([100 * i.accuracy for i in found], "{:.2f}".format)
+
+
+def _metrics(found: Sequence[Measures]) -> str:
+    """A column a metric and data set."""
+    columns = {
+        (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
+        + ("" if row.data == m.dataset else f" ({row.data})")
+        for m in found
+        for row in m.rows
+    }
+    lines = [
+        [f"`{run}`", *(_measured([m for m in found if _run(m) == run], *key) for key in columns)]
+        for run in _runs(found)
+    ]
+    return _table(["run", *columns.values()], lines) if lines else ""
+
+
+def _measured(own: Sequence[Measures], name: str, data: str) -> str:
+    rows = [row for m in own for row in m.rows if (row.name, row.data) == (name, data)]
+    known = [row for row in rows if row.value is not None]
+    if len(known) != 1:
+        return _spread([row.value for row in known if row.value is not None], words.measured)
+    value, low, high = map(words.measured, (known[0].value, known[0].low, known[0].high))
+    return f"{value} [{low}, {high}]"
+
+
+def _spread(values: Sequence[float], said: Callable[[float], str]) -> str:
+    """Mean ± standard deviation (how many); a dash for none."""
+    if not values:
+        return "–"
+    return f"{said(fmean(values))} ± {said(stdev(values))} ({len(values)})"
+
+
+def _run(one: Result | Measures) -> str:
+    return one.name.rpartition(SEED)[0]
+
+
+def _runs(found: Sequence[Result | Measures]) -> list[str]:
+    return [*dict.fromkeys(map(_run, found))]
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    every = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in every)
