@@ -56,17 +56,23 @@ def warmup(progress: float, *, base: float, until: float = 0.1, start: float = 0
     return ramp(progress, base=base, start=start * base, until=until)
 
 
-def cosine(progress: float, *, base: float, end: float = 0.0, warmup: float = 0.0) -> float:
-    """From the base to `end`·base by (1 + cos πp)/2; before it a linear warm-up from 0.
+def cosine(
+    progress: float, *, base: float, end: float = 0.0, warmup: float = 0.0, since: float = 0.0
+) -> float:
+    """From the base at `since` to `end`·base by (1 + cos πp)/2; before it the base, after a linear
+    warm-up from 0.
 
-    Source: Loshchilov & Hutter 2017, eq. 5, without restarts.
+    Source: Loshchilov & Hutter 2017, eq. 5, without restarts; with `since`, the LinearCosineLR in
+    the code of Paknezhad et al. 2022.
 
-    >>> round(cosine(0.5, base=1.0), 6)
-    0.5
+    >>> round(cosine(0.5, base=1.0), 6), round(cosine(0.75, base=1.0, since=0.5), 6)
+    (0.5, 0.5)
     """
     if progress < warmup:
         return base * progress / warmup
-    return _bend(base, end * base, (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0)
+    since = max(since, warmup)
+    share = (progress - since) / (1 - since) if since < 1 else 1.0
+    return _bend(base, end * base, max(share, 0.0))
 
 
 def one_cycle(

@@ -70,6 +70,10 @@ def test_cosine_is_pytorchs():
     assert warm[-1] == pytest.approx(0, abs=1e-12)
     halfway = 0.2 + 0.8 / 2
     assert SCHEDULES["cosine"](halfway, base=2.0, warmup=0.2) == pytest.approx(1.0)
+    held = values("cosine", warmup=0.2, since=0.5)
+    assert held[:11] == pytest.approx([0, 0.5, 1, 1.5] + [2.0] * 7)
+    assert held[15] == pytest.approx(1.0)
+    assert held[20] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("shape", ["cosine", "linear"])
