@@ -8,11 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from . import measure, metrics, pseudo, run
+from . import measure, metrics, run
 from . import recipe as recipes
 from .evaluation import Result
 from .evaluation.metrics import Measures
 from .part import nearest
+from .pseudo import FILE, label
 from .schema import Table, check, located
 
 T = TypeVar("T", Result, Measures)
@@ -180,9 +181,9 @@ def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
         run = "-".join([name, *chosen])
         changes = (*every["set"], *table["set"], *(grid[label] for label in chosen))
         with located(f"runs.{run}"):
-            recipes.load(origin, set=changes)
+            recipes.load(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
         for seed in table.get("seeds", every["seeds"]):
-            labels = {key: f"{name}-seed{seed}" for key, name in table["pseudo"].items()}
+            labels = {key: f"{teacher}-seed{seed}" for key, teacher in table["pseudo"].items()}
             own = (*changes, f"recipe.seed={seed}")
             yield Job(f"{run}-seed{seed}", run, seed, origin, own, labels)
 
@@ -215,16 +216,11 @@ def work(
     Raises:
         ValueError: for a name in `only` that does not exist, or a result whose training is another.
     """
+    collect(study, results=results, only=only)  # before any work: what is there must be the study's
     place = Path("runs", study.name) if runs is None else Path(runs)
-    known = [*dict.fromkeys(n for job in study.jobs for n in (job.run, job.name))]
-    for name in only:
-        if name not in known:
-            raise ValueError(nearest("only", name, known))
     how: Table = {"device": device, "progress": progress}
     out = _place(study, results)
-    for job in study.jobs:
-        if only and not {job.run, job.name} & {*only}:
-            continue
+    for job in _asked(study, only):
         for name, table in study.of(job, study.evaluations):
             file = out / name / f"{job.name}.json"
             if not file.is_file():
@@ -244,9 +240,7 @@ def collect(study: Study, *, results: str | Path | None = None, only: Sequence[s
     """What there is already; trains and measures nothing. Arguments and errors are `work`'s."""
     out = _place(study, results)
     found = Found({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
-    for job in study.jobs:
-        if only and not {job.run, job.name} & {*only}:
-            continue
+    for job in _asked(study, only):
         plan = recipes.load(job.recipe, set=job.set)
         _add(found.results, Result.load, plan, out, job, study.of(job, study.evaluations))
         _add(found.measures, Measures.load, plan, out, job, study.of(job, study.metrics))
@@ -270,16 +264,27 @@ def _add(
             into[name].append(held)
 
 
+def _asked(study: Study, only: Sequence[str]) -> list[Job]:
+    """The jobs that `only` names; all when it is empty."""
+    known = [*dict.fromkeys(n for job in study.jobs for n in (job.run, job.name))]
+    for name in only:
+        if name not in known:
+            raise ValueError(nearest("only", name, known))
+    return [job for job in study.jobs if not only or {job.run, job.name} & {*only}]
+
+
 def _place(study: Study, results: str | Path | None) -> Path:
     return Path("results", study.name) if results is None else Path(results)
 
 
 def _complete(file: Path, table: Table) -> bool:
-    """Whether a file holds all metrics that a table asks for."""
+    """Whether a file holds all metrics that a table asks for, on all its data."""
     if not file.is_file():
         return False
-    held = {row.name for row in Measures.load(file).rows}
-    return held >= metrics.chosen(table["names"]).keys()
+    held = Measures.load(file)
+    data = {held.dataset, *(profile.data for profile in held.profiles)}
+    names = {row.name for row in held.rows}
+    return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
 
 
 def _same(plan: recipes.Recipe, held: Table, file: Path) -> None:
@@ -299,16 +304,16 @@ def _matter(table: Table | None) -> Table:
 
 def _trained(study: Study, job: Job, place: Path, how: Table) -> Path:
     """The folder of a job's run, trained to its last epoch."""
-    folder, changes = place / job.name, list(job.set)
-    for key, name in job.pseudo.items():
-        teacher = next(one for one in study.jobs if one.name == name)
-        labels = place / name / pseudo.FILE
-        if not labels.is_file():
-            pseudo.label(_trained(study, teacher, place, how), device=how["device"])
-        changes.append(f"{key}={labels.resolve()}")
-    plan = recipes.load(job.recipe, set=changes)
+    folder = place / job.name
     log = folder / "log.jsonl"
     done = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
-    if done >= plan.tables["train"]["epochs"]:
+    if done >= recipes.load(job.recipe, set=job.set).tables["train"]["epochs"]:
         return folder
-    return run.train(plan, out=folder, resume=True, **how)
+    changes = list(job.set)
+    for key, name in job.pseudo.items():
+        labels = place / name / FILE
+        if not labels.is_file():
+            teacher = next(one for one in study.jobs if one.name == name)
+            label(_trained(study, teacher, place, how), device=how["device"])
+        changes.append(f"{key}={labels}")
+    return run.train(recipes.load(job.recipe, set=changes), out=folder, resume=True, **how)

@@ -137,12 +137,6 @@ def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
         ("n = 10", "n = 10\n[metrics.val]", r"metrics\.val: there are evaluations of this name"),
         ("n = 10", 'n = 10\n[metrics.far]\nnames = ["edb"]', r"metrics\.far\.metric = 'edb'"),
         ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
-        (
-            "seeds = [1]",
-            'pseudo = { "data.mix.0.labels" = "plane" }',
-            "'plane-seed0' does not exist",
-        ),
-        ("seeds = [1]", 'pseudo = { "data.mix.0.labels" = "wide" }', "'wide-seed0' does not exist"),
     ],
 )
 def test_mistakes_are_told_with_their_path(file, old, new, said):
@@ -168,7 +162,7 @@ only = ["plain"]
 """
 
 
-def test_metrics_are_measured_once_and_shown(file, tmp_path, monkeypatch):
+def test_metrics_are_measured_once_and_shown(file, tmp_path):
     file.write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]", 1) + FAR)
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
     found = study.work(plan, only=["plain"], **places)
@@ -182,6 +176,15 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path, monkeypatch):
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value
     assert line.startswith(f"| `plain` | {reporting.words.measured(value)} [")
+    (tmp_path / "gone").rename(tmp_path / "r")
+    file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
+    more = study.work(study.load(file), only=["plain"], **places).measures["far"][0]
+    assert more.rows[: len(measured.rows)] == measured.rows
+    assert {row.name for row in more.rows} == {"loss-sensitivity", "entropy", "max-softmax"}
+    there = tmp_path / "out" / "far" / "plain-seed0.json"
+    table = {"names": ["entropy"], "off": ["digits"]}
+    assert study._complete(there, table)
+    assert not study._complete(there, {**table, "off": ["mnist"]})
 
 
 PSEUDO = """
@@ -208,4 +211,20 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
     labels = tmp_path / "r" / "teacher-seed3" / "pseudo-labels.npz"
     mix = found.results["weak"][0].recipe["data"]["mix"]
     assert labels.is_file()
-    assert mix[0]["labels"] == str(labels.resolve())
+    assert mix[0]["labels"] == str(labels)
+    (tmp_path / "r" / "teacher-seed3").rename(tmp_path / "gone")
+    (tmp_path / "out" / "weak" / "student-seed3.json").unlink()
+    study.work(plan, only=["student"], **places)  # it is trained: its teacher is not missed
+    assert not labels.exists()
+    for old, new, said in (
+        ("0.labels", "0.label", r"runs\.student\.key = 'data\.mix\.0\.label' does not exist"),
+        (
+            '= "teacher" }',
+            '= "teach" }',
+            r"'teach-seed3' does not exist; did you mean 'teacher-seed3'",
+        ),
+        ('= "teacher" }', '= "student" }', "'student-seed3' does not exist"),  # not its own
+    ):
+        file.write_text(PSEUDO.replace(old, new))
+        with pytest.raises(ValueError, match=said):
+            study.load(file)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 
 from ..evaluation.metrics.record import Measures
-from ..evaluation.result import Interval, Result
+from ..evaluation.result import EpsRow, Interval, Result
 from . import words
 from .metrics import ARROWS
 
@@ -37,7 +37,7 @@ def _accuracies(found: Mapping[str, Sequence[Result]]) -> str:
         cells = [_accuracy([r.clean for r in most])]
         for name, threat, eps in columns:
             rows = [row for r in own[name] for row in r.by_eps if words.threat(r, row) == threat]
-            cells.append(_accuracy([row.robust for row in rows if row.eps == eps]))
+            cells.append(_standing([row for row in rows if row.eps == eps]))
         seconds = [r.train["seconds"] for r in most if "seconds" in r.train]
         minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
         lines.append([f"`{run}`", *cells, minutes])
@@ -48,6 +48,11 @@ def _accuracy(found: Sequence[Interval]) -> str:
     if len(found) == 1:
         return words.interval(found[0])
     return _spread([100 * i.accuracy for i in found], "{:.2f}".format)
+
+
+def _standing(found: Sequence[EpsRow]) -> str:
+    """The worst case; an upper bound where some attack was not run on all."""
+    return ("≤ " if any(map(words.skipped, found)) else "") + _accuracy([r.robust for r in found])
 
 
 def _metrics(found: Sequence[Measures]) -> str:
@@ -82,7 +87,7 @@ def _spread(values: Sequence[float], said: Callable[[float], str]) -> str:
 
 
 def _run(one: Result | Measures) -> str:
-    return one.name.rpartition(SEED)[0]
+    return one.name.rpartition(SEED)[0] or one.name
 
 
 def _runs(found: Sequence[Result | Measures]) -> list[str]:
