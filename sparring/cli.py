@@ -56,7 +56,7 @@ def train(
         str, typer.Argument(help="A shipped recipe (see: sparring list recipes) or a .toml file.")
     ],
     out: Annotated[Path | None, typer.Option(help="The run folder. By default runs/NAME.")] = None,
-    set: Set = [],  # noqa: B006
+    set: Set = [],
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in that folder.")
     ] = False,
@@ -90,14 +90,14 @@ def evaluate(
     suite: Annotated[
         str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")
     ] = None,
-    eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],  # noqa: B006
+    eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],
     threat: Annotated[
         str | None, typer.Option(help="The norm, as Linf. By default the recipe's, or Linf.")
     ] = None,
     at: Annotated[
         list[str],
         typer.Option(help="Several norms: --at Linf=0.1 --at L2=1.5, in place of --threat, --eps."),
-    ] = [],  # noqa: B006
+    ] = [],
     surrogate: Annotated[
         Path | None, typer.Option(help="Another run; points made on its model are tried too.")
     ] = None,
@@ -110,7 +110,7 @@ def evaluate(
     certify: Annotated[
         list[str],
         typer.Option(help="Lower bounds: ibp, crown-ibp, crown or smoothing. Repeatable."),
-    ] = [],  # noqa: B006
+    ] = [],
     probes: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,7 +153,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Write an entry of RobustBench too; the suite is then autoattack."),
     ] = None,
-    set: Set = [],  # noqa: B006
+    set: Set = [],
     trust: Trust = False,
     device: Device = None,
 ) -> None:
@@ -204,17 +204,17 @@ def metrics(
     metric: Annotated[
         list[str],
         typer.Option(help="See: sparring list metrics. Repeatable; all by default."),
-    ] = [],  # noqa: B006
+    ] = [],
     off: Annotated[
         list[str],
         typer.Option(help="Other data, off the support, as fashion-mnist. Repeatable."),
-    ] = [],  # noqa: B006
+    ] = [],
     argument: Annotated[
         list[str],
         typer.Option(
             "--with", metavar="KEY=VALUE", help="As ebd.directions=20 or eni.eps=0.05. Repeatable."
         ),
-    ] = [],  # noqa: B006
+    ] = [],
     n: Annotated[int, typer.Option(help="Samples, drawn with the seed.")] = 200,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     batch: Annotated[int, typer.Option(help="Samples at once.")] = 100,
@@ -225,7 +225,7 @@ def metrics(
     out: Annotated[
         Path | None, typer.Option(help="The file. By default RUN/metrics/SPLIT.json.")
     ] = None,
-    set: Set = [],  # noqa: B006
+    set: Set = [],
     trust: Trust = False,
     device: Device = None,
 ) -> None:
@@ -271,7 +271,7 @@ def plane(
     eps: Annotated[
         list[float],
         typer.Option(help="Radius in Linf, in standard deviations of the data. Repeatable."),
-    ] = [0.2, 0.3],  # noqa: B006
+    ] = [0.2, 0.3],
 ) -> None:
     """Train recipes on points in the plane; draw boundary, slope, generated points, distance."""
     from . import plane as room
@@ -314,7 +314,7 @@ def study_(
     ] = None,
     only: Annotated[
         list[str], typer.Option(help="Only this run, with or without -seedN. Repeatable.")
-    ] = [],  # noqa: B006
+    ] = [],
     device: Device = None,
 ) -> None:
     """Train and measure several recipes and seeds alike; what is done already is kept."""

@@ -83,7 +83,7 @@ def _recipe(*, name: str, paper: str = "", seed: int = 0) -> None:
     """The keys of `[recipe]`."""
 
 
-def _trained(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:  # noqa: B006
+def _trained(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:
     """The keys of `[data]` that are the training's."""
 
 

@@ -21,17 +21,17 @@ TABLES = ("runs", "evaluations", "metrics")
 TRAINED = ("method", "objective", "weights", "train")  # what no evaluation changes
 
 
-def _study(*, seeds: list[int] = [0], set: list[str] = []) -> None:  # noqa: B006
+def _study(*, seeds: list[int] = [0], set: list[str] = []) -> None:
     """The keys of a study itself: for all its runs."""
 
 
 def _runs(
     *,
     recipe: str,
-    set: list[str] = [],  # noqa: B006
+    set: list[str] = [],
     seeds: list[int] | None = None,
-    grid: dict[str, str] = {},  # noqa: B006
-    pseudo: dict[str, str] = {},  # noqa: B006
+    grid: dict[str, str] = {},
+    pseudo: dict[str, str] = {},
 ) -> None:
     """The keys of a run: how it differs from its recipe; `grid` names changes, and the run is made
     with every combination of them; `pseudo` says which keys, as `data.mix.0.labels`, are the file
@@ -46,7 +46,7 @@ def _evaluations(
     split: str = "test",
     precision: str = "float32",
     compile: bool = False,
-    set: list[str] = [],  # noqa: B006
+    set: list[str] = [],
     only: list[str] | None = None,
 ) -> None:
     """The keys of an evaluation; `only` names the runs it is for."""
@@ -54,9 +54,9 @@ def _evaluations(
 
 def _metrics(
     *,
-    names: list[str] = [],  # noqa: B006
-    set: list[str] = [],  # noqa: B006
-    off: list[str] = [],  # noqa: B006
+    names: list[str] = [],
+    set: list[str] = [],
+    off: list[str] = [],
     n: int = 200,
     split: str = "test",
     only: list[str] | None = None,
