@@ -165,7 +165,7 @@ def bare(model: nn.Module) -> nn.Module:
             return model
 
 
-def locate(model: nn.Module, names: Sequence[str], *, key: str = "name") -> dict[str, nn.Module]:
+def locate(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     """The submodules with these dotted names, in this order.
 
     Raises:
@@ -179,7 +179,7 @@ def locate(model: nn.Module, names: Sequence[str], *, key: str = "name") -> dict
     for name in names:
         if name not in known:
             raise ValueError(
-                nearest(key, name, [k for k in known if k.count(".") <= name.count(".")])
+                nearest("submodule", name, [k for k in known if k.count(".") <= name.count(".")])
             )
     return {name: known[name] for name in names}
 
@@ -198,10 +198,13 @@ def changed(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
     def hook(name: str) -> Callable[..., Tensor]:
         def run(module: nn.Module, inputs: Any, output: Any) -> Tensor:
             calls[name] += 1
-            require(calls[name] == 1, "name", name, "a submodule called once in a forward pass")
+            require(calls[name] == 1, "submodule", name, "one called once in a forward pass")
             kind = type(output).__name__
             require(
-                isinstance(output, Tensor), "name", name, f"one that gives a tensor, not a {kind}"
+                isinstance(output, Tensor),
+                "submodule",
+                name,
+                f"one that gives a tensor, not a {kind}",
             )
             return changes[name](output)
 
@@ -217,7 +220,7 @@ def changed(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
             handle.remove()
     missed = [name for name, count in calls.items() if not count]
     if missed:
-        raise RuntimeError(f"name = {missed[0]!r}: this submodule was not called in the pass")
+        raise RuntimeError(f"submodule = {missed[0]!r}: it was not called in the pass")
 
 
 def features(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -156,8 +156,8 @@ LOOKS = {
 class TestRefusals:
     def test_an_unknown_name(self, look):
         wanted = (
-            "name = 'layr1' does not exist; did you mean 'layer1'? There are: bn1, conv1, flatten, "
-            "layer1, layer2, layer3, layer4, linear, pool, relu"
+            "submodule = 'layr1' does not exist; did you mean 'layer1'? There are: bn1, conv1, "
+            "flatten, layer1, layer2, layer3, layer4, linear, pool, relu"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
             look(net(), images(), "layr1")
@@ -166,18 +166,18 @@ class TestRefusals:
 
     def test_a_module_called_twice(self, look):
         model = Branches()
-        with pytest.raises(ValueError, match=r"name = 'act' is not allowed.*called once"):
+        with pytest.raises(ValueError, match=r"submodule = 'act' is not allowed.*called once"):
             look(model, X, "act")
         assert not hooks(model)
 
     def test_a_module_never_called(self, look):
         model = Branches()
-        with pytest.raises(RuntimeError, match=r"name = 'unused'.*was not called"):
+        with pytest.raises(RuntimeError, match=r"submodule = 'unused'.*was not called"):
             look(model, X, "unused")
         assert not hooks(model)
 
     def test_a_module_that_gives_a_tuple(self, look):
-        with pytest.raises(ValueError, match=r"name = 'pair'.*gives a tensor, not a tuple"):
+        with pytest.raises(ValueError, match=r"submodule = 'pair'.*gives a tensor, not a tuple"):
             look(Branches(), X, "pair")
 
     def test_a_compiled_model(self, look):

@@ -99,5 +99,5 @@ def test_mistakes_are_explained(given, said):
 
 def test_a_site_that_does_not_exist_is_told():
     model, x, y = problem()
-    with pytest.raises(ValueError, match="name = 'pool' does not exist"):
+    with pytest.raises(ValueError, match="submodule = 'pool' does not exist"):
         method("pool").loss(model, Batch(x, y))
