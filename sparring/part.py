@@ -32,6 +32,9 @@ class Part(nn.Module):
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Move duals and running statistics after a step; nothing by default."""
 
+    def fits(self, classes: int) -> None:
+        """Raise `ValueError` for data of so many classes if it cannot be meant for them."""
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as they stand now; nested parts stay parts."""
         names = inspect.signature(type(self).__init__).parameters
@@ -56,6 +59,17 @@ def require(ok: object, key: str, value: object, allowed: str) -> None:
     """Raise `ValueError` naming the offending key, its value and what is allowed, unless `ok`."""
     if not ok:
         raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
+
+
+def fit(root: nn.Module, classes: int) -> None:
+    """Ask `root`'s parts, itself included, whether they fit data of so many classes.
+
+    Raises:
+        ValueError: if one does not: it says why.
+    """
+    for part in root.modules():
+        if isinstance(part, Part):
+            part.fits(classes)
 
 
 def read(root: object, path: str) -> Any:

@@ -13,7 +13,7 @@ import torch
 
 from .. import dist, memory, probe
 from ..data import Source, Split
-from ..part import require
+from ..part import fit, require
 from ..threats.base import Threat
 from . import certified, checks, detection, diagnose, level, provenance, scores, suites
 from . import probes as inside
@@ -116,6 +116,8 @@ def evaluate(
     model, place = provenance.placed(model, device)
     for _, one in levels:
         chosen.against(one)
+        if given.class_names is not None:
+            fit(one, len(given.class_names))
     cascade = chosen.cascade if cascade is None else cascade
     settings = {
         "model": provenance.of_model(model),

@@ -41,6 +41,9 @@ class PerClass(Risk):
         require(classes and min(classes) >= 0, "classes", classes, "one or more labels ≥ 0")
         self.of, self.classes = of, list(classes)
 
+    def fits(self, classes: int) -> None:
+        require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
+
     @property
     def price(self) -> Tensor | float:  # type: ignore[override]
         """λ of the inner risk."""

@@ -98,6 +98,9 @@ class Only(Around):
         self.of, self.classes = of, classes
         self.binary, self.labels = of.binary, of.labels
 
+    def fits(self, classes: int) -> None:
+        require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
+
     def moves(self, batch: Batch) -> Tensor:
         """Which samples may move `(b,)`."""
         mine = torch.zeros_like(batch.y, dtype=torch.bool)
@@ -176,6 +179,9 @@ class Joint(Around):
         require(classes >= 2, "classes", classes, "a number of labels ≥ 2")
         self.of, self.scale, self.delta, self.classes = of, scale, delta, classes
         self.binary = of.binary
+
+    def fits(self, classes: int) -> None:
+        require(self.classes == classes, "classes", self.classes, f"{classes}, those of the data")
 
     def point(self, batch: Batch) -> Tensor:
         worst = int(batch.y.max()) if len(batch) else 0

@@ -18,7 +18,7 @@ from ..attacks.base import Attack
 from ..batch import Batch
 from ..data import Augment, Extra, Loader, Source
 from ..objective import Objective
-from ..part import require
+from ..part import fit, require
 from ..weights import EMA, Climb
 from . import checkpoint, distributed, folder
 from .display import Board, Display
@@ -133,6 +133,8 @@ class Trainer:
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
         self.validation = copy.deepcopy(validation)
         check_output(self.model, self.val, source.classes, self.device)
+        for judged in filter(None, (objective, validation)):
+            fit(judged, source.classes)
         for piece in mix:
             piece.attach(source, device=self.device)
         more = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
