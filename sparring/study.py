@@ -49,7 +49,7 @@ def _evaluations(
     set: list[str] = [],
     only: list[str] | None = None,
 ) -> None:
-    """The keys of an evaluation; `only` names the runs it is for."""
+    """The keys of an evaluation; `only` names the runs it is for, with or without seed."""
 
 
 def _metrics(
@@ -80,6 +80,10 @@ class Job(NamedTuple):
     set: tuple[str, ...]
     pseudo: dict[str, str]
 
+    def named(self, only: Sequence[str]) -> bool:
+        """Whether its name, or that of its run at any seed, is among these."""
+        return self.run in only or self.name in only
+
 
 class Study(NamedTuple):
     """A checked study: its jobs in order, a seed after the other, and what is measured, by name."""
@@ -92,7 +96,7 @@ class Study(NamedTuple):
     def of(self, job: Job, tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:
         """The evaluations, or the metrics, that are made of a job."""
         for name, table in tables.items():
-            if job.run in table.get("only", [job.run]):
+            if job.named(table.get("only", [job.run])):
                 yield name, {k: v for k, v in table.items() if k != "only"}
 
 
@@ -138,7 +142,7 @@ def load(path: str | Path) -> Study:
     more = tables.get("metrics") and _tables(tables, "metrics")
     measures = {n: _chosen(n, t, evaluations) for n, t in more or ()}
     jobs = [job for name, table in runs.items() for job in _jobs(name, table, every, path.parent)]
-    known = [*dict.fromkeys(job.run for job in jobs)]
+    known = _names(jobs)
     for kind, chosen in (("evaluations", evaluations), ("metrics", measures)):
         for name, table in chosen.items():
             for one in table.get("only", []):
@@ -266,11 +270,16 @@ def _add(
 
 def _asked(study: Study, only: Sequence[str]) -> list[Job]:
     """The jobs that `only` names; all when it is empty."""
-    known = [*dict.fromkeys(n for job in study.jobs for n in (job.run, job.name))]
+    known = _names(study.jobs)
     for name in only:
         if name not in known:
             raise ValueError(nearest("only", name, known))
-    return [job for job in study.jobs if not only or {job.run, job.name} & {*only}]
+    return [job for job in study.jobs if not only or job.named(only)]
+
+
+def _names(jobs: Sequence[Job]) -> set[str]:
+    """What jobs can be called: by run, or by run and seed."""
+    return {name for job in jobs for name in (job.run, job.name)}
 
 
 def _place(study: Study, results: str | Path | None) -> Path:

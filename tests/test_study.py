@@ -67,6 +67,16 @@ def test_jobs_are_checked_and_go_seed_by_seed(file):
     ]
 
 
+def test_an_evaluation_may_be_for_one_seed_of_a_run(file):
+    file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed1", "wide"]'))
+    plan = study.load(file)
+    made = [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs]
+    assert made == [["weak"], ["weak", "val"], ["weak", "val"]]
+    file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed2"]'))
+    with pytest.raises(ValueError, match=r"evaluations\.val\.only = 'plain-seed2' .* 'plain-seed"):
+        study.load(file)
+
+
 def test_a_grid_makes_every_combination(file):
     text = TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADES", C = "train.batch=100" }')
     file.write_text(text.replace('only = ["plain"]', 'only = ["wide-B-C"]'))
