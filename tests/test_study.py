@@ -1,6 +1,7 @@
 """Studies: what is checked before, what is kept, what the table says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -132,6 +133,10 @@ def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
     assert "| – | – |" in wide
     assert study.collect(plan, results=tmp_path / "out").results == found
     assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
+    plain = [replace(r, verdict="look") for r in found["weak"][:2]]
+    assert "†" not in reporting.studied({"weak": plain}, {})
+    plain[1] = replace(plain[1], verdict="do not trust")
+    assert reporting.studied({"weak": plain}, {}).count("(2) † |") == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from . import words
 from .metrics import ARROWS
 
 SEED = "-seed"
+DOUBTED = "†"
 
 
 def studied(
@@ -20,7 +21,8 @@ def studied(
     of several the mean ± standard deviation over seeds and their number.
 
     Accuracies are in %: clean (of the evaluation with the most samples), then a column for each
-    evaluation and radius. Minutes are those of training, wall time.
+    evaluation and radius; † where the verdict is "do not trust". Minutes are those of training,
+    wall time.
     """
     tables = [_accuracies(results), _metrics([m for held in measures.values() for m in held])]
     return "\n\n".join(filter(None, tables))
@@ -36,8 +38,8 @@ def _accuracies(found: Mapping[str, Sequence[Result]]) -> str:
         most = max(own.values(), key=lambda rs: (len(rs), rs[0].n if rs else 0))
         cells = [_accuracy([r.clean for r in most])]
         for name, threat, eps in columns:
-            rows = [row for r in own[name] for row in r.by_eps if words.threat(r, row) == threat]
-            cells.append(_standing([row for row in rows if row.eps == eps]))
+            rows = [(r, row) for r in own[name] for row in r.by_eps if row.eps == eps]
+            cells.append(_standing([(r, row) for r, row in rows if words.threat(r, row) == threat]))
         seconds = [r.train["seconds"] for r in most if "seconds" in r.train]
         minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
         lines.append([f"`{run}`", *cells, minutes])
@@ -50,9 +52,11 @@ def _accuracy(found: Sequence[Interval]) -> str:
     return _spread([100 * i.accuracy for i in found], "{:.2f}".format)
 
 
-def _standing(found: Sequence[EpsRow]) -> str:
-    """The worst case; an upper bound where some attack was not run on all."""
-    return ("≤ " if any(map(words.skipped, found)) else "") + _accuracy([r.robust for r in found])
+def _standing(found: Sequence[tuple[Result, EpsRow]]) -> str:
+    """The worst case, an upper bound where some attack was not run on all; marked if doubted."""
+    bound = "≤ " if any(words.skipped(row) for _, row in found) else ""
+    mark = "" if all(words.trusted(r) for r, _ in found) else f" {DOUBTED}"
+    return bound + _accuracy([row.robust for _, row in found]) + mark
 
 
 def _metrics(found: Sequence[Measures]) -> str:
