@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .given import Compile, Device, Set, Trust, norms, numbers
+from .given import Compile, Device, Only, Set, Trust, norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -312,9 +312,8 @@ def study_(
     results: Annotated[
         Path | None, typer.Option(help="Where results go. By default results/STUDY.")
     ] = None,
-    only: Annotated[
-        list[str], typer.Option(help="Only this run, with or without -seedN. Repeatable.")
-    ] = [],
+    only: Only = [],
+    report: Annotated[Path | None, typer.Option(help="Write a page of its results, too.")] = None,
     device: Device = None,
 ) -> None:
     """Train and measure several recipes and seeds alike; what is done already is kept."""
@@ -323,6 +322,8 @@ def study_(
     plan = study.load(file)
     found = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
     print(reporting.studied(found.results, found.measures))
+    if report is not None:
+        print(study.page(plan, found, report))
 
 
 @app.command("pseudo-label")

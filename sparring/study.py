@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from . import measure, metrics, run
+from . import measure, metrics, reporting, run
 from . import recipe as recipes
 from .evaluation import Result
 from .evaluation.metrics import Measures
@@ -238,6 +238,13 @@ def work(
                 rest = {k: table[k] for k in ("off", "n", "split")}
                 metrics.metrics(folder, names, arguments=given, **rest, out=file, **how)
     return collect(study, results=results, only=only)
+
+
+def page(study: Study, found: Found, path: str | Path) -> Path:
+    """Write what was found as one page, as `sparring report` does; its path."""
+    results = [r for held in found.results.values() for r in held]
+    measures = [m for held in found.measures.values() for m in held]
+    return reporting.page(results, path, title=f"Study {study.name}", measures=measures)
 
 
 def collect(study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()) -> Found:

@@ -16,9 +16,10 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 import sparring
-from sparring import cli, evaluation
+from sparring import evaluation
 from sparring.attacks import Noise
 from sparring.threats import Linf
+from tests.command import call
 
 TINY = [
     "--set",
@@ -30,19 +31,6 @@ TINY = [
     "--set",
     "train.batch=500",
 ]
-
-
-def call(*arguments, capsys, code=0):
-    """Run the command line in this process; its output, and it must exit with `code`."""
-    old, sys.argv = sys.argv, ["sparring", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-    finally:
-        sys.argv = old
-    out, err = capsys.readouterr()
-    assert (caught.value.code or 0) == code, out + err
-    return out + err
 
 
 def test_help_starts_without_torch():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sparring import reporting, study
+from tests.command import call
 
 TEXT = """
 seeds = [0, 1]
@@ -166,6 +167,19 @@ def test_a_study_without_runs_or_of_unknown_ones_is_told(file):
     file.write_text("seeds = [0]\n")
     with pytest.raises(ValueError, match="runs is missing"):
         study.load(file)
+
+
+def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys):
+    file.write_text(TEXT + FAR)
+    places = ["--runs", tmp_path / "r", "--results", tmp_path / "out"]
+    page = tmp_path / "pages" / "both.html"
+    chosen = ["--only", "plain-seed0", "--report", page]
+    said = call("study", file, *places, *chosen, capsys=capsys)
+    assert "| run | clean | weak | val | minutes |" in said
+    assert str(page) in said.splitlines()
+    html = page.read_text(encoding="utf-8")
+    for shown in ("<h1>Study both", "plain-seed0 · test", "plain-seed0 · val", "loss-sensitivity"):
+        assert shown in html
 
 
 FAR = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Curve:
     """Accuracy at each radius, 0 first, as shares.
 
     Arguments:
-        name: of the recipe.
+        name: of the recipe; where several curves are of one, as with overrides, of the run.
         seeds: of the runs; one line stands for all of them.
         low, high: 95 %: Student's t over seeds where there are several, else Wilson over samples.
         common: only samples counted that every compared model gets right unattacked.
@@ -62,9 +63,9 @@ def curves(results: Sequence[Result], *, common: bool = False) -> list[Curve]:
         raise ValueError("the results have no radius in common: evaluate them at the same eps")
     masks = _masks(groups) if common else None
     return [
-        _curve(g, threat, sorted(e for t, e in shared if t == threat and e), masks)
+        _curve(name, g, threat, sorted(e for t, e in shared if t == threat and e), masks)
         for threat in names
-        for g in groups
+        for name, g in zip(_names(groups), groups, strict=True)
     ]
 
 
@@ -79,7 +80,11 @@ def comparable(results: Sequence[Result]) -> list[Curve]:
 
 
 def _curve(
-    group: Sequence[Result], threat: str, eps: Sequence[float], masks: list[np.ndarray] | None
+    name: str,
+    group: Sequence[Result],
+    threat: str,
+    eps: Sequence[float],
+    masks: list[np.ndarray] | None,
 ) -> Curve:
     shares = np.array(
         [_shares(r, threat, eps, None if masks is None else masks[k]) for k, r in enumerate(group)]
@@ -89,7 +94,7 @@ def _curve(
     kept = np.array([c / r.n for c, r in zip(counts, group, strict=True)])
     several = masks is not None and len(kept) > 1
     return Curve(
-        name_of(group[0]),
+        name,
         threat or str(group[0].threat.get("name", "")),
         seeds=[seed_of(r) for r in group],
         eps=[0.0, *eps],
@@ -139,6 +144,13 @@ def _masks(groups: Sequence[Sequence[Result]]) -> list[np.ndarray]:
             raise ValueError("no sample is right for all models: there is nothing in common")
         found.append(mask)
     return found
+
+
+def _names(groups: Sequence[Sequence[Result]]) -> list[str]:
+    """What groups are called: by recipe, or by run without its seed where recipes are the same."""
+    recipes = [name_of(g[0]) for g in groups]
+    runs = [re.sub(rf"-seed{seed_of(g[0])}\b", "", g[0].name) for g in groups]
+    return [r if recipes.count(r) == 1 else own for r, own in zip(recipes, runs, strict=True)]
 
 
 def name_of(r: Result) -> str:

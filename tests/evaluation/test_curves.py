@@ -48,6 +48,21 @@ def test_a_curve_is_the_mean_over_seeds(two):
     assert first.sem is None
 
 
+def test_variants_of_one_recipe_go_by_their_runs_names(two):
+    wide = {"model": {"width": 2}}
+    changed = [
+        dataclasses.replace(
+            r,
+            name=f"{'wide' if k > 2 else 'plain'}-seed{k % 3} · quick",
+            recipe={"recipe": {"name": "one", "seed": k % 3}, **(wide if k > 2 else {})},
+        )
+        for k, r in enumerate(two)
+    ]
+    assert [c.name for c in curves(changed)] == ["plain · quick", "wide · quick"]
+    assert [c.seeds for c in curves(changed)] == [[0, 1, 2], [0, 1, 2]]
+    assert [c.name for c in curves(changed[:3])] == ["one"]
+
+
 def test_common_samples_are_those_all_models_of_a_seed_get_right(two):
     first, second = curves(two, common=True)
     shares, kept = [], []
