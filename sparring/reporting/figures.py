@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,14 @@ COLOURS = (
     "#e69f00",
     "#56b4e9",
     "#000000",
-)  # Okabe and Ito
+    "#332288",
+    "#882255",
+    "#999933",
+    "#44aa99",
+    "#aa4499",
+    "#661100",
+    "#888888",
+)  # Okabe and Ito's, then Tol's muted ones
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -35,11 +43,29 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sparring",
 }
 SHOWN = 8
+NAMED = 8  # as many names fit into a panel
 
 
 def colour(k: int) -> str:
     """The k-th colour, told apart by colour-blind readers."""
     return COLOURS[k % len(COLOURS)]
+
+
+def legend(figure: Figure, panels: Sequence[Any]) -> None:
+    """Name the lines: in their panels where they are few, else below, in a figure that grows."""
+    names = {name: handle for axes in panels for handle, name in zip(*_named(axes), strict=True)}
+    if len(names) <= NAMED:
+        for axes in panels:
+            axes.legend(frameon=False, fontsize=8)
+        return
+    columns = int(figure.get_figwidth() / 2.1)
+    figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(names) / columns))
+    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    figure.legend(names.values(), names.keys(), frameon=False, fontsize=7, **where)
+
+
+def _named(axes: Any) -> tuple[list[Any], list[str]]:
+    return axes.get_legend_handles_labels()
 
 
 def svg(figure: Figure, about: str) -> str:
@@ -76,7 +102,8 @@ def radii(results: Sequence[Result]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(names) == 1 else 4.2 * len(names), 3.4))
         figure.set_layout_engine("constrained")
-        for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for name, axes in zip(names, panels, strict=True):
             for k, r in enumerate(results):
                 rows = [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
                 if rows or len(names) == 1:
@@ -89,7 +116,7 @@ def radii(results: Sequence[Result]) -> Figure:
                 axes.plot([], [], "--", color="#666666", label="certified, at least")
             if any(words.skipped(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "v", ms=6, color="#666666", label="ended early, at most")
-            axes.legend(frameon=False, fontsize=8)
+        legend(figure, panels)
     return figure
 
 
@@ -116,7 +143,7 @@ def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str) -> None
 def training(results: Sequence[Result]) -> Figure | None:
     """Loss, and validation accuracy clean (dashed) and robust (solid), by epoch; None if no log is
     known."""
-    logged = [(k, r.name, r.train["log"]) for k, r in enumerate(results) if r.train.get("log")]
+    logged = _logs(results)
     if not logged:
         return None
     with matplotlib.rc_context(STYLE):
@@ -133,9 +160,23 @@ def training(results: Sequence[Result]) -> Figure | None:
         right.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 102))
         for dash, label in (("--", "clean"), ("-", "robust"), (":", "robust, averaged weights")):
             right.plot([], [], dash, color="#666666", label=label)
-        left.legend(frameon=False)
-        right.legend(frameon=False)
+        right.legend(frameon=False, fontsize=8)
+        legend(figure, [left])
     return figure
+
+
+def _logs(results: Sequence[Result]) -> list[tuple[int, str, list[Any]]]:
+    """The place, name and log of each training, once where several results are of its model."""
+    found: list[tuple[int, str, list[Any]]] = []
+    for k, r in enumerate(results):
+        log = r.train.get("log")
+        same = [i for i, (_, _, other) in enumerate(found) if other == log]
+        if same:
+            first, name, _ = found[same[0]]
+            found[same[0]] = (first, name.partition(" · ")[0], log)
+        elif log:
+            found.append((k, r.name, log))
+    return found
 
 
 def confusion(r: Result) -> Figure | None:

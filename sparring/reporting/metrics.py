@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..evaluation.curves import Curve
 from ..evaluation.metrics.record import Measured, Measures
-from .figures import STYLE, colour
+from .figures import STYLE, colour, legend
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -80,9 +80,8 @@ def curves(found: Sequence[Curve]) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(panels) == 1 else 9.2, 3.4), layout="constrained")
         names = list(dict.fromkeys(c.name for c in found))
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
+        drawn = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, panel in zip(drawn, panels, strict=True):
             for c in panel:
                 tone = colour(names.index(c.name))
                 label = c.name + (f" ({len(c.seeds)} seeds)" if len(c.seeds) > 1 else "")
@@ -96,7 +95,7 @@ def curves(found: Sequence[Curve]) -> Figure | None:
             if panel[0].common:
                 title = f"samples that all get right: {_share(panel[0])}"
             axes.set_title(title, fontsize=9)
-            axes.legend(frameon=False, fontsize=8)
+        legend(figure, drawn)
     return figure
 
 
@@ -125,7 +124,7 @@ def softmax(found: Sequence[Measures]) -> Figure | None:
             axes.set_title(data + ("" if data in own else ", off the support"), fontsize=9)
             axes.set(xlabel="class", ylabel="mean probability", ylim=(0, 1))
             axes.set_xticks(range(classes))
-        axes.legend(frameon=False, fontsize=8)
+        legend(figure, [axes])
     return figure
 
 

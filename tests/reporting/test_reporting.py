@@ -335,3 +335,23 @@ def test_repeated_names_are_told_apart() -> None:
     ]
     assert [r.name for r in results] == ["a", "a", "a", "b", "a"]
     assert "a · pgd" in text(results)
+
+
+def test_many_names_stand_below_their_figure_and_few_in_it() -> None:
+    few = figures.radii([make(f"run {k}") for k in range(8)])
+    many = figures.radii([make(f"run {k}") for k in range(40)])
+    assert few.axes[0].get_legend() is not None
+    assert not few.legends
+    assert many.axes[0].get_legend() is None
+    assert [t.get_text() for t in many.legends[0].get_texts()] == [f"run {k}" for k in range(40)]
+    assert many.get_figheight() > few.get_figheight() + 2
+    figures.svg(many, "drawn without a warning")
+
+
+def test_a_training_is_drawn_once_for_all_results_of_its_model() -> None:
+    other = make("wide · pgd")
+    other.train["log"][0]["loss"] = 2.0
+    figure = figures.training([make("plain · pgd"), other, make("plain · quick")])
+    assert figure is not None
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert [line.get_label() for line in lines] == ["plain", "wide · pgd"]
