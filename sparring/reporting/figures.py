@@ -171,11 +171,11 @@ def _logs(results: Sequence[Result]) -> list[tuple[int, str, list[Any]]]:
     for k, r in enumerate(results):
         log = r.train.get("log")
         same = [i for i, (_, _, other) in enumerate(found) if other == log]
-        if same:
+        if log and not same:
+            found.append((k, r.name, log))
+        elif log:
             first, name, _ = found[same[0]]
             found[same[0]] = (first, name.partition(" · ")[0], log)
-        elif log:
-            found.append((k, r.name, log))
     return found
 
 
