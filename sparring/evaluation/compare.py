@@ -249,7 +249,7 @@ def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def grouped(results: Sequence[Result]) -> list[list[Result]]:
-    """All results, those together that differ in their training seed alone."""
+    """All results, those together that differ in their training seed alone, compiled or not."""
     groups: dict[str, list[Result]] = {}
     for k, r in enumerate(results):
         levels = [(row.threat, row.eps) for row in r.by_eps]
@@ -265,7 +265,7 @@ def grouped(results: Sequence[Result]) -> list[list[Result]]:
 
 def _seedless(tables: Any) -> Any:
     if isinstance(tables, dict):
-        return {k: _seedless(v) for k, v in tables.items() if k != "seed"}
+        return {k: _seedless(v) for k, v in tables.items() if k not in ("seed", "compile")}
     return [_seedless(v) for v in tables] if isinstance(tables, list) else tables
 
 

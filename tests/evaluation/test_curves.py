@@ -48,6 +48,17 @@ def test_a_curve_is_the_mean_over_seeds(two):
     assert first.sem is None
 
 
+def test_whether_a_seed_was_trained_compiled_makes_no_curve_of_its_own(two):
+    changed = [
+        dataclasses.replace(r, recipe={**r.recipe, "train": {"epochs": 2, "compile": k == 1}})
+        for k, r in enumerate(two[:3])
+    ]
+    (curve,) = curves(changed)
+    assert curve.seeds == [0, 1, 2]
+    longer = dataclasses.replace(changed[2], recipe={**two[2].recipe, "train": {"epochs": 3}})
+    assert len(curves([*changed[:2], longer])) == 2
+
+
 def test_variants_of_one_recipe_go_by_their_runs_names(two):
     wide = {"model": {"width": 2}}
     changed = [
