@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .given import Compile, Device, Only, Set, Trust, norms, numbers
+from .given import Compile, Device, Set, Trust, norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -312,7 +312,9 @@ def study_(
     results: Annotated[
         Path | None, typer.Option(help="Where results go. By default results/STUDY.")
     ] = None,
-    only: Only = [],
+    only: Annotated[
+        list[str], typer.Option(help="A run, with or without -seedN. Repeatable.")
+    ] = [],
     report: Annotated[Path | None, typer.Option(help="Write a page of its results, too.")] = None,
     device: Device = None,
 ) -> None:

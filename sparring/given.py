@@ -29,7 +29,6 @@ Compile = Annotated[
         "--compile", help="Search on the compiled model: pays in long evaluations, not in short."
     ),
 ]
-Only = Annotated[list[str], typer.Option(help="Only this run, with or without -seedN. Repeatable.")]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 import sparring
-from sparring import cli, measure, plane
+from sparring import measure, plane
 from sparring.evaluation.metrics import METRICS, Measures
 from sparring.metrics import chosen, metrics
+from tests.command import call
 
 SMALL = {
     "train.epochs": 1,
@@ -18,19 +18,6 @@ SMALL = {
     "validation.attack.steps": 1,
     "model": {"name": "mlp", "hidden": [8]},
 }
-
-
-def call(*arguments, capsys, code=0):
-    """Run the command line in this process; its output."""
-    old, sys.argv = sys.argv, ["sparring", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-    finally:
-        sys.argv = old
-    out, err = capsys.readouterr()
-    assert (caught.value.code or 0) == code, out + err
-    return out + err
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,11 @@ def colour(k: int) -> str:
 
 def legend(figure: Figure, panels: Sequence[Any]) -> None:
     """Name the lines: in their panels where they are few, else below, in a figure that grows."""
-    names = {name: handle for axes in panels for handle, name in zip(*_named(axes), strict=True)}
+    names = {
+        name: handle
+        for axes in panels
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     if len(names) <= NAMED:
         for axes in panels:
             axes.legend(frameon=False, fontsize=8)
@@ -62,10 +66,6 @@ def legend(figure: Figure, panels: Sequence[Any]) -> None:
     figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(names) / columns))
     where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
     figure.legend(names.values(), names.keys(), frameon=False, fontsize=7, **where)
-
-
-def _named(axes: Any) -> tuple[list[Any], list[str]]:
-    return axes.get_legend_handles_labels()
 
 
 def svg(figure: Figure, about: str) -> str:
