@@ -312,9 +312,7 @@ def study_(
     results: Annotated[
         Path | None, typer.Option(help="Where results go. By default results/STUDY.")
     ] = None,
-    only: Annotated[
-        list[str], typer.Option(help="A run, with or without -seedN. Repeatable.")
-    ] = [],
+    only: Annotated[list[str], typer.Option(help="A run, with or without seed. Repeatable.")] = [],
     report: Annotated[Path | None, typer.Option(help="Write a page of its results, too.")] = None,
     device: Device = None,
 ) -> None:
