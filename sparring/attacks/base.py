@@ -25,8 +25,7 @@ class Attack(Part):
     """Finds adversarial inputs: `x_adv = attack(model, x, y)`.
 
     It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics;
-        and it never
-    touches the global random state, but draws from its own generator.
+    and it never touches the global random state, but draws from its own generator.
 
     Arguments every attack stores:
         threat: where it may go.

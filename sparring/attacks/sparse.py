@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import dist, losses
 from ..geometry import locations
-from ..part import nearest, require
+from ..part import require
 from ..threats.base import Threat
-from .base import Search, Standing, like
+from . import random_search
+from .base import Search, Standing
+from .random_search import Walk
 
-PLAN = 10_000
 FALLS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # in a plan of 10 000 queries
 SHARES = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)  # alpha_init over alpha, before and after each of them
 
@@ -67,63 +67,40 @@ class SparseRS(Search):
     ) -> None:
         super().__init__()
         self.threat = self.ball(threat)
-        require(queries >= 1, "queries", queries, "an integer ≥ 1")
         require(0 < alpha_init <= 1, "alpha_init", alpha_init, "in (0, 1]")
-        require(plan is None or plan >= 1, "plan", plan, "an integer ≥ 1, or None for queries")
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
-        if loss not in losses.BY_NAME:
-            raise ValueError(nearest("loss", loss, losses.BY_NAME))
         self.queries, self.alpha_init, self.plan, self.loss = queries, alpha_init, plan, loss
         self.restarts, self.targeted = restarts, targeted
+        random_search.limits(self)
         self.runs(mode, precision, channels_last, seed)
 
     def share(self, query: int) -> float:
         """alpha at a query; the first proposal is query 1."""
-        at = int(query / (self.plan or self.queries) * PLAN)
-        return self.alpha_init / SHARES[sum(at > limit for limit in FALLS)]
+        return (
+            self.alpha_init
+            / SHARES[sum(random_search.planned(self, query) > limit for limit in FALLS)]
+        )
 
-    @torch.no_grad()
+    def size(self, query: int) -> int:
+        return max(int(self.share(query) * int(getattr(self.threat, "eps", 0))), 1)
+
     def search(self, standing: Standing, turn: int) -> None:
         eps = int(getattr(self.threat, "eps", 0))
         if eps == 0:
             return
         walk = _Sets(standing.x, eps, self.threat, self.generator(standing.x.device))
-        z = walk.first()
-        best, value = z, z.new_full((len(z),), -torch.inf)
-        for query in range(self.queries):
-            if query:
-                z = walk.propose(best, max(int(self.share(query) * eps), 1))
-            logits = standing.look(z)
-            gained = losses.BY_NAME[self.loss](logits, standing.y)
-            gained = -gained if self.targeted else gained
-            keep = standing.tell(z, logits, gained)
-            if len(standing) == 0:
-                return
-            better = gained > value  # not where it is no number
-            best, value = torch.where(like(better, z), z, best), torch.where(better, gained, value)
-            walk.accept(better if query else torch.zeros_like(better))
-            if keep is not None:
-                best, value = best[keep], value[keep]
-                walk.keep(keep)
+        random_search.climb(self, standing, walk)
 
 
-class _Sets:
+class _Sets(Walk):
     """Which locations differ, row by row: the first `k` entries of an order of all, `(a, n)`."""
 
     def __init__(self, x: Tensor, eps: int, threat: Threat, generator: torch.Generator) -> None:
-        self.shape, self.generator = x.shape[1:], generator
-        self.ends = x.new_tensor([threat.low, threat.high])
-        self.x = locations(x)
+        super().__init__(locations(x), generator)
+        self.shape, self.ends = x.shape[1:], x.new_tensor([threat.low, threat.high])
         self.n = self.x.shape[2]
         self.k = min(eps, self.n)
         self.order = self.draw(self.n).argsort(1)
         self.swap = self.order[:, :0], self.order[:, :0]
-
-    def draw(self, *shape: int) -> Tensor:
-        """Uniform numbers `(a, *shape)`, float32 whatever x is."""
-        size = (len(self.x), *shape)
-        empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
-        return dist.draw("uniform", empty, self.generator)
 
     def some(self, n: int, m: int) -> Tensor:
         """m different numbers below n `(a, m)`."""
@@ -136,9 +113,9 @@ class _Sets:
         chosen = self.order[:, : self.k]
         return self.put(self.x, chosen, self.corners(chosen))
 
-    def propose(self, best: Tensor, m: int) -> Tensor:
-        """`best (a, *d)` with m locations exchanged, or painted anew where there is no other."""
-        m = min(m, self.k)
+    def propose(self, best: Tensor, size: float) -> Tensor:
+        """`best` with so many locations exchanged, or painted anew where there is no other."""
+        m = min(int(size), self.k)
         m = min(m, self.n - self.k) or m
         leave = self.some(self.k, m)
         come = self.k + self.some(self.n - self.k, m) if self.n > self.k else leave
@@ -157,8 +134,8 @@ class _Sets:
         self.order = order.scatter(1, come, torch.where(rows, gone, new))
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the rows that left."""
-        self.x, self.order = self.x[rows], self.order[rows]
+        super().keep(rows)
+        self.order = self.order[rows]
 
     def corners(self, chosen: Tensor) -> Tensor:
         """Random colours `(a, c, m)` of these locations, each channel at an end of the box."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import dist, losses
 from ..geometry import expand, norm
-from ..part import nearest, require
+from ..part import require
 from ..threats.base import Threat
-from .base import Search, Standing, like
+from . import random_search
+from .base import Search, Standing
+from .random_search import Walk
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in a plan of 10 000 queries
-PLAN = 10_000
 TILES = 5  # bumps along a side of the first L2 or L1 point
 
 
@@ -69,48 +69,25 @@ class Square(Search):
     ) -> None:
         super().__init__()
         self.threat = self.ball(threat)
-        require(queries >= 1, "queries", queries, "an integer ≥ 1")
         require(0 < p_init <= 1, "p_init", p_init, "in (0, 1]")
-        require(plan is None or plan >= 1, "plan", plan, "an integer ≥ 1, or None for queries")
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
-        if loss not in losses.BY_NAME:
-            raise ValueError(nearest("loss", loss, losses.BY_NAME))
         self.queries, self.p_init, self.plan, self.loss = queries, p_init, plan, loss
         self.restarts, self.targeted = restarts, targeted
+        random_search.limits(self)
         self.runs(mode, precision, channels_last, seed)
 
     def share(self, query: int) -> float:
         """p at a proposal, counted from 0: p_init, halved at 10, 50, 200, … of 10 000."""
-        at = int(query / (self.plan or self.queries) * PLAN)
-        return self.p_init / 2 ** sum(at > limit for limit in HALVINGS)
+        return self.p_init / 2 ** sum(
+            random_search.planned(self, query) > limit for limit in HALVINGS
+        )
 
-    @torch.no_grad()
+    def size(self, query: int) -> float:
+        return self.share(query - 1)
+
     def search(self, standing: Standing, turn: int) -> None:
         moves = _Signs if getattr(self.threat, "p", None) == torch.inf else _Bumps
         walk = moves(standing.x, self.threat, self.generator(standing.x.device))
-        best = value = None
-        for query in range(self.queries):
-            z = walk.first() if best is None else walk.propose(best, self.share(query - 1))
-            logits = standing.look(z)
-            gained = self._climbed(logits, standing.y)
-            keep = standing.tell(z, logits, gained)
-            if len(standing) == 0:
-                return
-            if best is None or value is None:
-                best, value = z, gained
-            else:
-                better = gained > value
-                best = torch.where(like(better, z), z, best)
-                value = torch.where(better, gained, value)
-            if keep is not None:
-                best, value = best[keep], value[keep]
-                walk.keep(keep)
-
-    def _climbed(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What is maximised `(a,)`; what is not a number counts least."""
-        value = losses.BY_NAME[self.loss](logits, y)
-        value = -value if self.targeted else value
-        return torch.where(value.isnan(), -torch.inf, value)
+        random_search.climb(self, standing, walk)
 
 
 def plane(x: Tensor) -> tuple[int, int, int]:
@@ -165,35 +142,17 @@ def within(at: Tensor, length: int) -> Tensor:
     return (at >= 0) & (at < length)
 
 
-class _Walk:
-    """What the rows of a search may be asked next. Points go in and out in the shape of x."""
+class _Windows(Walk):
+    """A walk by windows of the image plane."""
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
         self.c, self.h, self.w = plane(x)
-        self.shape, self.threat, self.generator = x.shape[1:], threat, generator
+        super().__init__(x.reshape(-1, self.c, self.h, self.w), generator)
+        self.shape, self.threat = x.shape[1:], threat
         self.eps: float = threat.eps  # type: ignore[attr-defined]
         self.p: float = threat.p  # type: ignore[attr-defined]
-        self.x = x.reshape(-1, self.c, self.h, self.w)
         self.down = torch.arange(self.h, device=x.device)
         self.along = torch.arange(self.w, device=x.device)
-
-    def first(self) -> Tensor:
-        """Where the search starts."""
-        raise NotImplementedError
-
-    def propose(self, best: Tensor, share: float) -> Tensor:
-        """A feasible point near `best (a, *d)`."""
-        raise NotImplementedError
-
-    def keep(self, rows: Tensor) -> None:
-        """Forget the rows that left."""
-        self.x = self.x[rows]
-
-    def draw(self, *shape: int) -> Tensor:
-        """Uniform numbers `(a, *shape)`, float32 whatever x is."""
-        size = (len(self.x), *shape)
-        empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
-        return dist.draw("uniform", empty, self.generator)
 
     def window(self, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """A random window, its corner from `u (a, 2)`: where it is `(a, 1, h, w)`, and the place of
@@ -205,7 +164,7 @@ class _Walk:
         return inside, rows, columns
 
 
-class _Signs(_Walk):
+class _Signs(_Windows):
     """Linf: every coordinate stands at an end of what it may be."""
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
@@ -220,8 +179,8 @@ class _Signs(_Walk):
         up = up[..., self.along // stripe]
         return torch.where(up, self.most, self.least).reshape(-1, *self.shape)
 
-    def propose(self, best: Tensor, share: float) -> Tensor:
-        height, width = sides(share, self.h, self.w)
+    def propose(self, best: Tensor, size: float) -> Tensor:
+        height, width = sides(size, self.h, self.w)
         u = self.draw(2 + self.c)
         inside, _, _ = self.window(u, height, width)
         up = (u[:, 2:] < 0.5)[:, :, None, None]
@@ -233,7 +192,7 @@ class _Signs(_Walk):
         self.least, self.most = self.least[rows], self.most[rows]
 
 
-class _Bumps(_Walk):
+class _Bumps(_Windows):
     """L2 and L1: the whole budget is spent, and moves about."""
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
@@ -255,8 +214,8 @@ class _Bumps(_Walk):
         delta = sign[:, :, *tile] * hills[flip[:, *tile], *place][:, None]
         return self._spend(delta * inside)
 
-    def propose(self, best: Tensor, share: float) -> Tensor:
-        height, width = sides(share, self.h, self.w, least=3)
+    def propose(self, best: Tensor, size: float) -> Tensor:
+        height, width = sides(size, self.h, self.w, least=3)
         if height == width and width % 2 == 0 and width < min(self.h, self.w):
             height, width = height + 1, width + 1
         u, p, delta = self.draw(5 + self.c), self.p, best.view_as(self.x) - self.x
