@@ -176,6 +176,15 @@ SYMPTOMS = (
         "Take one with the margin or dlr, as autoattack.",
     ),
     Symptom(
+        "adaptive steps break more",
+        "share of probed samples that APGD-25 breaks and no attack of the suite does, at the "
+        "radius where nearest to half stands",
+        0.03,
+        "The attacks stop where their loss no longer rises, and steps that adapt go on: the true "
+        "robust accuracy is lower. Take the suite autoattack.",
+        severe=0.1,
+    ),
+    Symptom(
         "black-box beats white-box",
         "share of right samples that attacks without gradients break and those with them do not",
         0.005,

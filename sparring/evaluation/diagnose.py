@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import losses, probe
-from ..attacks import PGD, BitSearch, Noise
+from ..attacks import APGD, PGD, BitSearch, Noise
 from ..attacks.base import Attack
 from ..batch import Batch
 from ..threats.base import Threat
@@ -86,6 +86,21 @@ def of_gradients(
         "random noise beats gradients": (noise & ~many).float().mean().item(),
         "more steps get weaker": (one.float().mean() - many.float().mean()).item(),
     }
+
+
+def of_standing(
+    model: Model, threat: Threat, x: Tensor, y: Tensor, *, asked: int, batch: int = FEW, seed: int
+) -> dict[str, float]:
+    """What steps that adapt break of samples `x (b, *d)` that stood a suite, as a share of all that
+    were asked. Nothing for threats APGD does not know, or without gradients."""
+    if threat.binary or getattr(threat, "p", None) not in APGD.norms or asked == 0:
+        return {}
+    broken = 0
+    for part in zip(x.split(batch), y.split(batch), strict=True):
+        if gradient(model, *part, losses.cross_entropy)[1] is None:
+            return {}
+        broken += int(_broken(model, APGD(threat, steps=25, seed=seed), *part).sum())
+    return {"adaptive steps break more": broken / asked}
 
 
 def _of_scale(

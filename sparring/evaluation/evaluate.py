@@ -155,9 +155,11 @@ def evaluate(
         ]
         proven = _certified(session, levels, certify, seed)
         probed = _probed(session, levels[-1][1], probes, seed)
+        early = _early(tables, budget)
+        doubted = {} if early else _doubted(session, levels, tables, seed)
     rows = [replace(t.row(), certified=c) for t, c in zip(tables, proven, strict=True)]
-    found = checks.check(measured | probed.symptoms | level.counted(session, tables))
-    early = _early(tables, budget)
+    symptoms = measured | probed.symptoms | doubted | level.counted(session, tables)
+    found = checks.check(symptoms)
     verdict, reasons = checks.verdict(found, gradient_free=chosen.gradient_free, early=early)
     count = int(level.worst(tables).sum())
     class_names = given.class_names or [str(k) for k in range(session.classes)]
@@ -259,6 +261,25 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
 
     span = diagnose.of_range(session.least, session.most, low=session.low, high=session.high)
     return span | shrinking(found, session.batch)
+
+
+def _doubted(
+    session: Session, levels: Sequence[Level], tables: Sequence[level.Level], seed: int
+) -> dict[str, float]:
+    """What another attack breaks of what stands, where most could be near the edge."""
+    right = np.flatnonzero(session.right)
+    table = min(tables, key=lambda t: abs(2 * t.stands.sum() - len(right)))
+    threat = levels[tables.index(table)][1]
+    few = right[np.linspace(0, len(right) - 1, min(diagnose.FEW, len(right))).astype(int)]
+    x, y = session.pick(few[table.stands[few]])
+
+    def found(batch: int) -> dict[str, float]:
+        with own_draws(session.place, seed), dist.alone():
+            return diagnose.of_standing(
+                session.model, threat, x, y, asked=len(few), batch=batch, seed=seed
+            )
+
+    return shrinking(found, session.batch)
 
 
 def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.attacks import Noise
+from sparring.attacks import FGSM, PGD, Noise
 from sparring.batch import Batch
 from sparring.evaluation import Suite, checks, diagnose, evaluate
 from sparring.evaluation.suites import Entry
-from sparring.threats import L1, L2, Linf
+from sparring.threats import L0, L1, L2, Linf
 
 
 class Reversed(torch.autograd.Function):
@@ -64,6 +64,11 @@ def test_a_healthy_model_fires_nothing(problem, threat):
     measured |= diagnose.of_model(problem.model, problem.x)
     measured |= diagnose.of_range(0.02, 0.97, low=0, high=1)
     measured |= diagnose.of_leaking(problem.model, threat, problem.x, problem.y)
+    x, y = problem.x[problem.signed > 0], problem.y[problem.signed > 0]
+    stands = problem.model(PGD(threat)(problem.model, x, y)).argmax(1) == y
+    measured |= diagnose.of_standing(
+        problem.model, threat, x[stands], y[stands], asked=len(x), seed=0
+    )
     counted = {
         *("outputs not finite", "queries outside the box", "infeasible points"),
         *("larger eps gets weaker", "black-box beats white-box", "transfer beats white-box"),
@@ -167,14 +172,18 @@ def test_a_rough_surface_and_steps_that_still_gain(problem):
 class Funnel(nn.Module):
     """Class 1 wins in a small window beside x, which long steps jump over."""
 
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
     def forward(self, x):
-        far = 1 - 200 * (x[:, 0] - 0.55).abs()
+        far = 1 - self.slope * (x[:, 0] - 0.55).abs()
         return torch.stack([1 - far.clamp_min(-1), far], 1)
 
 
 def test_steps_that_still_gain(problem):
     x = torch.full((100, 1), 0.5) + 0.02 * torch.rand(100, 1)
-    measured = gradients(Funnel(), problem, Linf(0.4), x, torch.zeros(100, dtype=torch.long))
+    measured = gradients(Funnel(200), problem, Linf(0.4), x, torch.zeros(100, dtype=torch.long))
     assert "more steps still gain" in fired(measured)
 
 
@@ -221,7 +230,7 @@ def fixed(broken, kind):
 @pytest.mark.parametrize("kind", ["black", "transfer"])
 @pytest.mark.parametrize("cascade", [True, False])
 def test_attacks_without_gradients_must_not_win(problem, kind, cascade):
-    some, none = (lambda x: x[:, 0] > 0.5), (lambda x: x[:, 0] > 2)
+    some, none = (lambda x: x[:, 0] > -1), (lambda x: x[:, 0] > 2)
     data, name = (problem.x, problem.y), {"black": "black-box"}.get(kind, kind)
     for white, expected in ((none, True), (some, False)):
         suite = Suite("own", 1, (fixed(white, "white"), fixed(some, kind)), cascade=cascade)
@@ -269,3 +278,32 @@ def test_a_measure_that_is_not_a_number_fires():
 
 def test_no_samples_no_measure(problem):
     assert diagnose.of_gradients(problem.model, Linf(0.1), problem.x[:0], problem.y[:0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        (Suite("one step", 1, (Entry("FGSM", lambda t: FGSM(t)),)), True),
+        ("quick", False),
+        ("autoattack", False),
+    ],
+)
+def test_a_suite_is_doubted_where_half_stands(suite, said):
+    """One step jumps over the window at 0.4; at 0.001 all attacks are alike."""
+    x = torch.cat([torch.full((30, 1), 0.95), 0.5 + 0.02 * torch.rand(30, 1)])
+    y = torch.zeros(60, dtype=torch.long)
+    result = evaluate(Funnel(20), (x, y), "Linf", suite, eps=[0.001, 0.4], progress=False)
+    (found,) = [c for c in result.checks if c.name == "adaptive steps break more"]
+    assert found.fired == said, found.detail
+    assert result.verdict == ("do not trust" if said else result.verdict)
+
+
+def test_what_stands_is_not_doubted_without_a_ball_or_a_sample(problem):
+    none = problem.x[:0], problem.y[:0]
+    assert diagnose.of_standing(problem.model, Linf(0.1), *none, asked=0, seed=0) == {}
+    every = diagnose.of_standing(problem.model, Linf(0.1), *none, asked=9, seed=0)
+    assert every == {"adaptive steps break more": 0}
+    some = problem.x[:4], problem.y[:4]
+    assert diagnose.of_standing(problem.model, L0(1), *some, asked=4, seed=0) == {}
+    flat = lambda x: problem.model(x).detach()  # noqa: E731
+    assert diagnose.of_standing(flat, Linf(0.1), *some, asked=4, seed=0) == {}
