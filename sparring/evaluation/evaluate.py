@@ -268,15 +268,14 @@ def _doubted(
 ) -> dict[str, float]:
     """What another attack breaks of what stands, where most could be near the edge."""
     right = np.flatnonzero(session.right)
-    table = min(tables, key=lambda t: abs(2 * t.stands.sum() - len(right)))
-    threat = levels[tables.index(table)][1]
+    at = min(range(len(tables)), key=lambda i: abs(2 * tables[i].stands.sum() - len(right)))
     few = right[np.linspace(0, len(right) - 1, min(diagnose.FEW, len(right))).astype(int)]
-    x, y = session.pick(few[table.stands[few]])
+    x, y = session.pick(few[tables[at].stands[few]])
 
     def found(batch: int) -> dict[str, float]:
         with own_draws(session.place, seed), dist.alone():
             return diagnose.of_standing(
-                session.model, threat, x, y, asked=len(few), batch=batch, seed=seed
+                session.model, levels[at][1], x, y, asked=len(few), batch=batch, seed=seed
             )
 
     return shrinking(found, session.batch)
