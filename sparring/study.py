@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -241,8 +242,13 @@ def work(
 
 
 def page(study: Study, found: Found, path: str | Path) -> Path:
-    """Write what was found as one page, as `sparring report` does; its path."""
-    results = [r for held in found.results.values() for r in held]
+    """Write what was found as one page, as `sparring report` does, each result under the name of
+    its run and evaluation; its path."""
+    results = [
+        replace(r, name=f"{r.name} · {kind}") if len(found.results) > 1 else r
+        for kind, held in found.results.items()
+        for r in held
+    ]
     measures = [m for held in found.measures.values() for m in held]
     return reporting.page(results, path, title=f"Study {study.name}", measures=measures)
 

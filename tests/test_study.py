@@ -178,7 +178,7 @@ def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys
     assert "| run | clean | weak | val | minutes |" in said
     assert str(page) in said.splitlines()
     html = page.read_text(encoding="utf-8")
-    for shown in ("<h1>Study both", "plain-seed0 · test", "plain-seed0 · val", "loss-sensitivity"):
+    for shown in ("<h1>Study both", "plain-seed0 · weak", "plain-seed0 · val", "loss-sensitivity"):
         assert shown in html
 
 
