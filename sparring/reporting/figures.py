@@ -97,6 +97,7 @@ def radii(results: Sequence[Result]) -> Figure:
 
     Where lower bounds are known: shaded down to the best of them, dashed. What a suite that ended
     early did not attack counts as standing, so its accuracy is drawn as a triangle, an upper bound.
+    A result of one radius beside others of several is a point, not a line.
     """
     names = words.threats(results) or [""]
     with matplotlib.rc_context(STYLE):
@@ -104,10 +105,14 @@ def radii(results: Sequence[Result]) -> Figure:
         figure.set_layout_engine("constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for name, axes in zip(names, panels, strict=True):
-            for k, r in enumerate(results):
-                rows = [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
+            shown = [
+                [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
+                for r in results
+            ]
+            for k, (r, rows) in enumerate(zip(results, shown, strict=True)):
                 if rows or len(names) == 1:
-                    _accuracies(axes, r, rows, colour(k))
+                    joined = len(rows) != 1 or max(map(len, shown)) == 1
+                    _accuracies(axes, r, rows, colour(k), joined=joined)
             flips = any(words.threats([r]) == [name] and "flips" in r.arrays for r in results)
             unit = "flips" if flips else "input units"
             axes.set(xlabel=f"eps ({name}, {unit})", ylabel="accuracy, %", ylim=(0, 102))
@@ -120,17 +125,21 @@ def radii(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str) -> None:
+def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, joined: bool) -> None:
     """One result's curve, its 95 % band, and what is certified below it."""
     shares = [(0.0, r.clean), *((row.eps or 0.0, row.robust) for row in rows)]
     eps = [e for e, _ in shares]
-    axes.plot(eps, [100 * i.accuracy for _, i in shares], color=tone, label=r.name)
+    values = [100 * i.accuracy for _, i in shares]
+    axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=r.name)
     for e, i, early in zip(
         eps, [i for _, i in shares], [0, *map(words.skipped, rows)], strict=True
     ):
         axes.plot([e], [100 * i.accuracy], "v" if early else "o", ms=6 if early else 4, color=tone)
     low, high = ([100 * getattr(i, side) for _, i in shares] for side in ("low", "high"))
-    axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
+    if joined:
+        axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
+    else:
+        axes.vlines(eps, low, high, color=tone, lw=1)
     known = [(row, found) for row in rows if (found := words.bound(row)) is not None]
     if known:
         at = [0.0, *(row.eps or 0.0 for row, _ in known)]

@@ -355,3 +355,17 @@ def test_a_training_is_drawn_once_for_all_results_of_its_model() -> None:
     assert figure is not None
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
     assert [line.get_label() for line in lines] == ["plain", "wide · pgd"]
+
+
+def test_one_radius_beside_several_is_a_point() -> None:
+    several = make("several")
+    assert len(several.by_eps) > 1
+    one = dataclasses.replace(make("one"), by_eps=several.by_eps[:1])
+
+    def style(results: list[Result], name: str) -> str:
+        lines = figures.radii(results).axes[0].lines
+        (line,) = [line for line in lines if line.get_label() == name]
+        return str(line.get_linestyle())
+
+    assert style([several, one], "one") == "None"
+    assert style([several, one], "several") == style([one], "one") == "-"
