@@ -245,8 +245,7 @@ def _certified(
 
 def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
     """The symptoms of the model, and of its gradients on samples it gets right."""
-    right = np.flatnonzero(session.right)
-    few = right[np.linspace(0, len(right) - 1, min(diagnose.ROWS, len(right))).astype(int)]
+    few = _spread(np.flatnonzero(session.right), diagnose.ROWS)
 
     def found(batch: int) -> dict[str, float]:
         some, labels = session.pick(np.arange(min(diagnose.ROWS, batch, len(session.y))))
@@ -263,13 +262,18 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
     return span | shrinking(found, session.batch)
 
 
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, from all over them."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
 def _doubted(
     session: Session, levels: Sequence[Level], tables: Sequence[level.Level], seed: int
 ) -> dict[str, float]:
     """What another attack breaks of what stands, where most could be near the edge."""
     right = np.flatnonzero(session.right)
     at = min(range(len(tables)), key=lambda i: abs(2 * tables[i].stands.sum() - len(right)))
-    few = right[np.linspace(0, len(right) - 1, min(diagnose.FEW, len(right))).astype(int)]
+    few = _spread(right, diagnose.FEW)
     x, y = session.pick(few[tables[at].stands[few]])
 
     def found(batch: int) -> dict[str, float]:
@@ -285,8 +289,7 @@ def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -
     """What probes find inside the model, on samples from all over the split."""
     if not names:
         return inside.Found()
-    count = min(inside.ROWS, len(session.y))
-    x, y = session.pick(np.linspace(0, len(session.y) - 1, count).astype(int))
+    x, y = session.pick(_spread(np.arange(len(session.y)), inside.ROWS))
 
     def found(batch: int) -> inside.Found:
         with own_draws(session.place, seed), dist.alone():
