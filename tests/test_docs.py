@@ -97,8 +97,24 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def _example(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tables_of_studies_are_made_of_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert _module("scripts/tables.py").filled(text) == text, "run scripts/tables.py"
+
+
+def test_what_somebody_wrote_into_such_a_table_is_replaced() -> None:
+    filled = _module("scripts/tables.py").filled
+    page = "Text.\n<!-- mnist-100-labels -->\nmine\n<!-- /mnist-100-labels -->\nMore.\n"
+    assert "mine" not in filled(page)
+    assert "| `mart-kl` |" in filled(page)
+    assert filled(page).endswith("|\n<!-- /mnist-100-labels -->\nMore.\n")
+    assert filled("<!-- else -->\nmine\n<!-- /else -->") == "<!-- else -->\nmine\n<!-- /else -->"
+
+
+def _module(path: str):
+    file = ROOT / path
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -107,12 +123,12 @@ def _example(name: str):
 
 
 def test_own_loop_becomes_robust() -> None:
-    assert _example("own_loop").main(epochs=6) > 0.5
+    assert _module("examples/own_loop.py").main(epochs=6) > 0.5
 
 
 def test_own_method_learns() -> None:
-    assert _example("own_method").main(epochs=3) < 2.2
+    assert _module("examples/own_method.py").main(epochs=3) < 2.2
 
 
 def test_own_threat_stays_in_its_window() -> None:
-    assert _example("own_threat").main() == 0.0
+    assert _module("examples/own_threat.py").main() == 0.0
