@@ -65,7 +65,8 @@ def measure(
         device: where to run; the model's own where omitted.
 
     Raises:
-        ValueError: for names, arguments or data that do not fit, or a model without gradients.
+        ValueError: for names, arguments or data that do not fit, a model without gradients, or one
+            whose logits are not finite.
 
     >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
     >>> found = measure(lambda x: x, (x, y), ["deepfool-linf", "max-softmax"], progress=False)
@@ -83,7 +84,7 @@ def measure(
     key = _digest(model, given, others, [split, seed, batch])
     held = _held(out, key) if resume else []
     with untouched(model), own_draws(place, seed), Display(progress) as display:
-        said = torch.cat([predict(model, part) for part in x.split(batch)])
+        said = {k: _said(model, k, v, batch) for k, v in {given.dataset: x, **away}.items()}
         found = Measures(
             name=name,
             dataset=given.dataset,
@@ -91,7 +92,7 @@ def measure(
             n=len(y),
             seed=seed,
             batch=batch,
-            clean=(said == y).double().mean().item(),
+            clean=(said[given.dataset] == y).double().mean().item(),
             rows=[],
             profiles=[_profile(model, k, v) for k, v in {given.dataset: x, **away}.items()],
             class_names=given.class_names or [],
@@ -114,6 +115,17 @@ def measure(
                 if out is not None and dist.rank() == 0:
                     found.save(out)
     return found
+
+
+def _said(model: Model, where: str, x: Tensor, batch: int) -> Tensor:
+    """Predicted classes `(n,)`; refuses a model whose logits are not finite somewhere."""
+    said = torch.cat([predict(model, part) for part in x.split(batch)])
+    if lost := int((said < 0).sum()):
+        raise ValueError(
+            f"the model's logits are not finite at {lost} of {len(x)} samples of {where}: metrics "
+            "have no value there"
+        )
+    return said
 
 
 def _measured(

@@ -108,3 +108,15 @@ def test_mistakes_are_told():
         measure(model(), rows(), SMALL, batch=0, progress=False)
     with pytest.raises(ValueError, match="off = "):
         measure(model(), rows(), SMALL, off={"o": (torch.rand(3, 5), torch.zeros(3).long())})
+
+
+def test_logits_that_are_not_finite_are_refused():
+    x, y = rows()
+    torn = lambda v: torch.where(v[:, :1] > x[3, 0], torch.inf, 1.0) * model()(v)  # noqa: E731
+    over = int((x[:, 0] > x[3, 0]).sum())
+    with pytest.raises(ValueError, match=rf"not finite at {over} of 30 samples of given samples"):
+        measure(torn, (x, y), ["entropy"], progress=False)
+    near = (x.clamp_max(x[3, 0].item()), y)
+    assert measure(torn, near, ["entropy"], progress=False).rows[0].value is not None
+    with pytest.raises(ValueError, match=r"at 4 of 4 samples of away"):
+        measure(torn, near, ["entropy"], off={"away": (torch.ones(4, 6), y[:4])}, progress=False)
