@@ -24,7 +24,7 @@ class Sparsity(Method):
     GR(x) = 1/(N_n·k) Σ_j Σ_c ((p_c(x) − p_c(x_j)) / ‖x − x_j‖₂)² with x_j = x + sigma_n·ζ_j,
     ζ ~ N(0, I), drawn anew each time and not clipped. It acts at every row, labelled or not
     (y = −1): unlabelled ones come from `[data] mix`, as `GaussianShell`. Without any (N_u = 0) it
-    flattens predictions at the data only, which leaves the boundary where it was.
+    flattens predictions at the data only, and nothing acts where there are no data.
 
     With an attack, a labelled row that the adversary has moved to x' counts
     (CE(x) + ratio·CE(x')) / (1 + ratio) + beta·(GR(x) + GR(x')), x' with neighbours of its own. A
