@@ -242,15 +242,21 @@ def work(
 
 
 def page(study: Study, found: Found, path: str | Path) -> Path:
-    """Write what was found as one page, as `sparring report` does, each result under the name of
-    its run and evaluation; its path."""
+    """Write what was found as one page: the study's table, then what `sparring report` says, each
+    result under the name of its run and evaluation; its path."""
     results = [
         replace(r, name=f"{r.name} · {kind}") if len(found.results) > 1 else r
         for kind, held in found.results.items()
         for r in held
     ]
     measures = [m for held in found.measures.values() for m in held]
-    return reporting.page(results, path, title=f"Study {study.name}", measures=measures)
+    return reporting.page(
+        results,
+        path,
+        title=f"Study {study.name}",
+        measures=measures,
+        overview=reporting.accuracies(found.results),
+    )
 
 
 def collect(study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()) -> Found:

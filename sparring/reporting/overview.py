@@ -1,9 +1,10 @@
-"""A study as Markdown: a row a run, over its seeds."""
+"""A study as a table, and as Markdown: a row a run, over its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
@@ -12,6 +13,13 @@ from .metrics import ARROWS
 
 SEED = "-seed"
 DOUBTED = "†"
+
+
+class Grid(NamedTuple):
+    """A table of text; the first cell of a line is the name of a run."""
+
+    heads: list[str]
+    lines: list[list[str]]
 
 
 def studied(
@@ -24,11 +32,12 @@ def studied(
     evaluation and radius; † where the verdict is "do not trust". Minutes are those of training,
     wall time.
     """
-    tables = [_accuracies(results), _metrics([m for held in measures.values() for m in held])]
-    return "\n\n".join(filter(None, tables))
+    tables = [accuracies(results), _metrics([m for held in measures.values() for m in held])]
+    return "\n\n".join(_markdown(table) for table in tables if table.lines)
 
 
-def _accuracies(found: Mapping[str, Sequence[Result]]) -> str:
+def accuracies(found: Mapping[str, Sequence[Result]]) -> Grid:
+    """What `studied` says of accuracies, of the results of each evaluation."""
     columns = [(name, *key) for name, held in found.items() for key in words.radii(held)]
     several = {name for name, *_ in columns if sum(one[0] == name for one in columns) > 1}
     heads = [f"{n} {eps:g}" if n in several and eps else n for n, _, eps in columns]
@@ -42,8 +51,8 @@ def _accuracies(found: Mapping[str, Sequence[Result]]) -> str:
             cells.append(_standing([(r, row) for r, row in rows if words.threat(r, row) == threat]))
         seconds = [r.train["seconds"] for r in most if "seconds" in r.train]
         minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
-        lines.append([f"`{run}`", *cells, minutes])
-    return _table(["run", "clean", *heads, "minutes"], lines)
+        lines.append([run, *cells, minutes])
+    return Grid(["run", "clean", *heads, "minutes"], lines)
 
 
 def _accuracy(found: Sequence[Interval]) -> str:
@@ -59,7 +68,7 @@ def _standing(found: Sequence[tuple[Result, EpsRow]]) -> str:
     return bound + _accuracy([row.robust for _, row in found]) + mark
 
 
-def _metrics(found: Sequence[Measures]) -> str:
+def _metrics(found: Sequence[Measures]) -> Grid:
     """A column a metric and data set."""
     columns = {
         (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
@@ -68,10 +77,10 @@ def _metrics(found: Sequence[Measures]) -> str:
         for row in m.rows
     }
     lines = [
-        [f"`{run}`", *(_measured([m for m in found if _run(m) == run], *key) for key in columns)]
+        [run, *(_measured([m for m in found if _run(m) == run], *key) for key in columns)]
         for run in _runs(found)
     ]
-    return _table(["run", *columns.values()], lines) if lines else ""
+    return Grid(["run", *columns.values()], lines)
 
 
 def _measured(own: Sequence[Measures], name: str, data: str) -> str:
@@ -98,6 +107,7 @@ def _runs(found: Sequence[Result | Measures]) -> list[str]:
     return [*dict.fromkeys(map(_run, found))]
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    every = [heads, ["---"] * len(heads), *lines]
+def _markdown(table: Grid) -> str:
+    lines = [[f"`{run}`", *rest] for run, *rest in table.lines]
+    every = [table.heads, ["---"] * len(table.heads), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in every)

@@ -15,7 +15,9 @@ from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
 from . import figures, words
 from . import metrics as beside
+from .overview import DOUBTED, Grid
 
+FEW = 4  # results whose own sections are open at once
 TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
 
 
@@ -25,11 +27,13 @@ def page(
     *,
     title: str | None = None,
     measures: Sequence[Measures] = (),
+    overview: Grid | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; returns its path.
 
     Arguments:
         measures: metrics of the same models, for a section of their own.
+        overview: a table that comes before all else.
 
     Every text from a result is escaped: a stranger's names cannot become markup.
 
@@ -50,6 +54,9 @@ def page(
         title=title
         or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
         several=several,
+        overview=overview,
+        mark=DOUBTED,
+        few=len(results) <= FEW,
         words=words,
         tone=TONES,
         pairs=words.compared(results),
