@@ -255,7 +255,7 @@ def page(study: Study, found: Found, path: str | Path) -> Path:
         path,
         title=f"Study {study.name}",
         measures=measures,
-        overview=reporting.accuracies(found.results),
+        study=found.results,
     )
 
 

@@ -1,11 +1,15 @@
 """Studies: what is checked before, what is kept, what the table says."""
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sparring import reporting, study
+from sparring.reporting import words
+from sparring.reporting.forest import forest
 from tests.command import call
 
 TEXT = """
@@ -134,10 +138,34 @@ def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
     assert "| – | – |" in wide
     assert study.collect(plan, results=tmp_path / "out").results == found
     assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
+    page = study.page(plan, study.collect(plan, results=tmp_path / "out"), tmp_path / "page.html")
+    shown = re.sub(r"<small>|</small>|</t[dr]>\n?", "", page.read_text(encoding="utf-8"))
+    for line in (plain, wide):
+        cells = [cell.strip("` ") for cell in line.split("|")[1:-1]]
+        assert '<td class="wide">' + "<td>".join(c.replace(" [", "[") for c in cells) in shown
+    assert shown.index("accuracy of every run") < shown.index("Every result")
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
     assert "†" not in reporting.studied({"weak": plain}, {})
     plain[1] = replace(plain[1], verdict="do not trust")
     assert reporting.studied({"weak": plain}, {}).count("(2) † |") == 1
+
+
+def test_the_picture_has_a_line_a_run_and_a_dot_a_seed(file, tmp_path):
+    plan = study.load(file)
+    found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
+    trusted = {k: [replace(r, verdict="trust") for r in held] for k, held in found.items()}
+    (axes,) = forest(trusted).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
+    weak = [100 * r.robust.accuracy for r in found["weak"]]
+    drawn = {(line.get_marker(), tuple(np.asarray(line.get_xdata()))) for line in axes.lines}
+    assert (".", tuple(weak[:2])) in drawn
+    assert ("o", (sum(weak[:2]) / 2,)) in drawn
+    assert ("o", (weak[2],)) in drawn
+    low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
+    assert ("None", (low, high)) in drawn
+    trusted["weak"][2] = replace(trusted["weak"][2], verdict="do not trust")
+    faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
+    assert faces.count("white") == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +232,7 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value
-    assert line.startswith(f"| `plain` | {reporting.words.measured(value)} [")
+    assert line.startswith(f"| `plain` | {words.measured(value)} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
     more = study.work(study.load(file), only=["plain"], **places).measures["far"][0]

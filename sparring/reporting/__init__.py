@@ -1,8 +1,8 @@
 """Reporting: a terminal table and an HTML page, from results alone."""
 
 from .metrics import measures
-from .overview import accuracies, studied
+from .overview import studied
 from .page import page
 from .table import table
 
-__all__ = ["accuracies", "measures", "page", "studied", "table"]
+__all__ = ["measures", "page", "studied", "table"]

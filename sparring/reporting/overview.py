@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
@@ -22,9 +22,19 @@ class Grid(NamedTuple):
     lines: list[list[str]]
 
 
-def studied(
-    results: Mapping[str, Sequence[Result]], measures: Mapping[str, Sequence[Measures]]
-) -> str:
+class Column(NamedTuple):
+    """An evaluation at a radius, and what to call it."""
+
+    head: str
+    evaluation: str
+    threat: str
+    eps: float | None
+
+
+Found = Mapping[str, Sequence[Result]]
+
+
+def studied(results: Found, measures: Mapping[str, Sequence[Measures]]) -> str:
     """Accuracies, then metrics if there are any. Of one seed with the 95 % interval over samples,
     of several the mean ± standard deviation over seeds and their number.
 
@@ -36,23 +46,52 @@ def studied(
     return "\n\n".join(_markdown(table) for table in tables if table.lines)
 
 
-def accuracies(found: Mapping[str, Sequence[Result]]) -> Grid:
+def columns(found: Found) -> list[Column]:
+    """One for each evaluation and radius; a lone radius needs no naming."""
+    keys = [(name, *key) for name, held in found.items() for key in words.radii(held)]
+    several = {name for name, *_ in keys if sum(one[0] == name for one in keys) > 1}
+    return [
+        Column(f"{name} {eps:g}" if name in several and eps else name, name, threat, eps)
+        for name, threat, eps in keys
+    ]
+
+
+def runs(found: Iterable[Result | Measures]) -> dict[str, list[Any]]:
+    """By run, seeds left out, in order."""
+    groups: dict[str, list[Any]] = {}
+    for one in found:
+        groups.setdefault(one.name.rpartition(SEED)[0] or one.name, []).append(one)
+    return groups
+
+
+def standing(found: Found, run: str, column: Column) -> list[tuple[Result, EpsRow]]:
+    """A run's results of an evaluation that have this radius, each with its row."""
+    own = runs(found[column.evaluation]).get(run, [])
+    rows = [(r, row) for r in own for row in r.by_eps if row.eps == column.eps]
+    return [(r, row) for r, row in rows if words.threat(r, row) == column.threat]
+
+
+def sound(r: Result, row: EpsRow) -> bool:
+    """Whether a worst case is trusted and was measured to its end."""
+    return words.trusted(r) and not words.skipped(row)
+
+
+def most(found: Found, run: str) -> list[Result]:
+    """A run's results of the evaluation with the most seeds, then samples: for clean accuracy."""
+    held = [runs(results).get(run, []) for results in found.values()]
+    return max(held, key=lambda own: (len(own), own[0].n if own else 0))
+
+
+def accuracies(found: Found) -> Grid:
     """What `studied` says of accuracies, of the results of each evaluation."""
-    columns = [(name, *key) for name, held in found.items() for key in words.radii(held)]
-    several = {name for name, *_ in columns if sum(one[0] == name for one in columns) > 1}
-    heads = [f"{n} {eps:g}" if n in several and eps else n for n, _, eps in columns]
-    lines = []
-    for run in _runs([r for held in found.values() for r in held]):
-        own = {name: [r for r in held if _run(r) == run] for name, held in found.items()}
-        most = max(own.values(), key=lambda rs: (len(rs), rs[0].n if rs else 0))
-        cells = [_accuracy([r.clean for r in most])]
-        for name, threat, eps in columns:
-            rows = [(r, row) for r in own[name] for row in r.by_eps if row.eps == eps]
-            cells.append(_standing([(r, row) for r, row in rows if words.threat(r, row) == threat]))
-        seconds = [r.train["seconds"] for r in most if "seconds" in r.train]
+    heads, lines = columns(found), []
+    for run in runs(r for held in found.values() for r in held):
+        own = most(found, run)
+        cells = [_standing(standing(found, run, column)) for column in heads]
+        seconds = [r.train["seconds"] for r in own if "seconds" in r.train]
         minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
-        lines.append([run, *cells, minutes])
-    return Grid(["run", "clean", *heads, "minutes"], lines)
+        lines.append([run, _accuracy([r.clean for r in own]), *cells, minutes])
+    return Grid(["run", "clean", *(column.head for column in heads), "minutes"], lines)
 
 
 def _accuracy(found: Sequence[Interval]) -> str:
@@ -70,17 +109,14 @@ def _standing(found: Sequence[tuple[Result, EpsRow]]) -> str:
 
 def _metrics(found: Sequence[Measures]) -> Grid:
     """A column a metric and data set."""
-    columns = {
+    heads = {
         (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
         + ("" if row.data == m.dataset else f" ({row.data})")
         for m in found
         for row in m.rows
     }
-    lines = [
-        [run, *(_measured([m for m in found if _run(m) == run], *key) for key in columns)]
-        for run in _runs(found)
-    ]
-    return Grid(["run", *columns.values()], lines)
+    lines = [[run, *(_measured(own, *key) for key in heads)] for run, own in runs(found).items()]
+    return Grid(["run", *heads.values()], lines)
 
 
 def _measured(own: Sequence[Measures], name: str, data: str) -> str:
@@ -97,14 +133,6 @@ def _spread(values: Sequence[float], said: Callable[[float], str]) -> str:
     if not values:
         return "–"
     return f"{said(fmean(values))} ± {said(stdev(values))} ({len(values)})"
-
-
-def _run(one: Result | Measures) -> str:
-    return one.name.rpartition(SEED)[0] or one.name
-
-
-def _runs(found: Sequence[Result | Measures]) -> list[str]:
-    return [*dict.fromkeys(map(_run, found))]
 
 
 def _markdown(table: Grid) -> str:

@@ -13,9 +13,9 @@ import jinja2
 from ..evaluation.curves import comparable
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
-from . import figures, words
+from . import figures, overview, words
 from . import metrics as beside
-from .overview import DOUBTED, Grid
+from .forest import forest
 
 FEW = 4  # results whose own sections are open at once
 TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
@@ -27,13 +27,13 @@ def page(
     *,
     title: str | None = None,
     measures: Sequence[Measures] = (),
-    overview: Grid | None = None,
+    study: overview.Found | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; returns its path.
 
     Arguments:
         measures: metrics of the same models, for a section of their own.
-        overview: a table that comes before all else.
+        study: the same results by evaluation, whose table and picture, a line a run, come first.
 
     Every text from a result is escaped: a stranger's names cannot become markup.
 
@@ -50,12 +50,14 @@ def page(
     )
     environment.filters |= {"interval": words.interval, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
+    curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = environment.get_template("page.html.j2").render(
         title=title
         or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
         several=several,
-        overview=overview,
-        mark=DOUBTED,
+        overview=study and overview.accuracies(study),
+        forest=study and _safe(figures.svg(forest(study), "accuracy of every run")),
+        mark=overview.DOUBTED,
         few=len(results) <= FEW,
         words=words,
         tone=TONES,
@@ -65,8 +67,8 @@ def page(
         detectors=words.detectors(results),
         summary=_summary(results),
         notes=_notes(results),
-        radii=_safe(figures.svg(figures.radii(results), "accuracy against eps")),
-        metrics=_metrics(results, measures),
+        radii=_figure(figures.radii(curved) if curved else None, "accuracy against eps"),
+        metrics=_metrics(curved, measures),
         training=_figure(figures.training(results), "loss and validation accuracy by epoch"),
         sections=[_section(r, old.name) for r, old in zip(results, given, strict=True)],
     )
