@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .given import Compile, Device, Set, Trust, norms, numbers
+from .given import Compile, Device, Radii, Set, Trust, norms, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,7 @@ def evaluate(
     suite: Annotated[
         str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")
     ] = None,
-    eps: Annotated[list[float], typer.Option(help="Radius in input units. Repeatable.")] = [],
+    eps: Radii = [],
     threat: Annotated[
         str | None, typer.Option(help="The norm, as Linf. By default the recipe's, or Linf.")
     ] = None,

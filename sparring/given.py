@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from .radius import number
+
 Set = Annotated[
     list[str],
     typer.Option(
@@ -13,6 +15,12 @@ Set = Annotated[
         "-s",
         metavar="KEY=VALUE",
         help="Change the recipe, as train.epochs=3 or method=MART. Repeatable.",
+    ),
+]
+Radii = Annotated[
+    list[float],
+    typer.Option(
+        parser=number, metavar="FLOAT", help="Radius in input units, as 0.3 or 8/255. Repeatable."
     ),
 ]
 Trust = Annotated[
@@ -56,7 +64,7 @@ def numbers(key: str, text: str | None) -> list[float] | None:
     [0.5, 0.25]
     """
     try:
-        return None if text is None else [float(part) for part in text.split(",")]
+        return None if text is None else [number(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
             f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"

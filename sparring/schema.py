@@ -19,6 +19,7 @@ from torch import nn
 
 from . import attacks, data, methods, risks, threats, weights
 from .part import nearest
+from .radius import FRACTION, number
 
 Maker = Callable[..., Any]
 Table = dict[str, Any]
@@ -215,7 +216,8 @@ def check(
     also: Iterable[Maker] = (),
     without: Iterable[str] = GIVEN,
 ) -> Table:
-    """`values` checked against the signature of `make`, defaults filled in, None left out.
+    """`values` checked against the signature of `make`, defaults filled in, None left out; where a
+    number is asked for, "8/255" is one.
 
     Arguments:
         also: more functions whose arguments are allowed; the last one counts.
@@ -225,8 +227,8 @@ def check(
         ValueError: naming the dotted path, the value and what is allowed, a line a mistake.
 
     >>> def make(*, steps: int, size: float = 1.0): ...
-    >>> check(make, {"steps": 3}, "attack")
-    {'steps': 3, 'size': 1.0}
+    >>> check(make, {"steps": 3, "size": "2/4"}, "attack")
+    {'steps': 3, 'size': 0.5}
     >>> check(make, {"step": 3, "steps": 1}, "attack")
     Traceback (most recent call last):
     ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? ...
@@ -238,6 +240,7 @@ def check(
     own = getattr(make, "__init__", None) is not nn.Module.__init__  # which takes, and refuses, all
     several = own and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every)
     extra = "allow" if several else "forbid"
+    values = {k: _read(_annotation(known[k]), v) if k in known else v for k, v in values.items()}
     try:
         found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
     except pydantic.ValidationError as error:
@@ -272,6 +275,16 @@ def _annotation(parameter: inspect.Parameter) -> Any:
     if _is_call(kind):
         return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
     return Any if any(issubclass(k, nn.Module) for k in _classes(kind)) else kind
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Fractions as numbers, where numbers are asked for and no text."""
+    leaves = _classes(kind)
+    if float not in leaves or str in leaves:
+        return value
+    if isinstance(value, str):
+        return number(value) if FRACTION.fullmatch(value) else value
+    return [_read(kind, v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _is_call(kind: Any) -> bool:

@@ -33,6 +33,7 @@ PURE = {
     "dist",
     "memory",
     "part",
+    "radius",
 }
 FIVE = {"threats", "attacks", "methods", "risks", "weights"}
 LIBRARY = {"models", "data", "objective", "training", "evaluation", "reporting"}

@@ -80,6 +80,7 @@ def test_public_names():
         (["cite", "TRADE"], "did you mean 'TRADES'"),
         (["evaluate", "os:remove", "--eps", "1"], "data is missing"),
         (["evaluate", "os:remove", "--data", "digits"], "eps is missing"),
+        (["evaluate", "os:remove", "--data", "digits", "--eps", "8/0"], "as 0.3 or 8/255"),
         (["evaluate", "os:remove", "--data", "digits", "--eps", "1"], "--trust"),
         (
             ["evaluate", "math:sqrt", "--data", "diggits", "--eps", "1", "--trust"],
@@ -277,7 +278,7 @@ def stranger(tmp_path, monkeypatch):
     sys.modules.pop("strangers_models", None)
 
 
-WAYS = ("--data", "digits", "--eps", "0.02", "--n", "30", "--suite", "quick")
+WAYS = ("--data", "digits", "--eps", "5/250", "--n", "30", "--suite", "quick")
 
 
 def test_a_program_is_evaluated_without_recipe(stranger, capsys, tmp_path):

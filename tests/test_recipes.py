@@ -145,6 +145,16 @@ def test_missing_pieces_are_told():
         recipe.load(SMALL | {"threat": {"name": "Linf"}})
 
 
+def test_radii_are_written_as_the_field_writes_them():
+    texts = ["threat.eps=8/255", "attack.size=1/4", 'evaluation.eps=["2/255", 0.1]']
+    tables = recipe.load(SMALL, set=texts).tables
+    assert (tables["threat"]["eps"], tables["attack"]["size"]) == (8 / 255, 0.25)
+    assert tables["evaluation"]["eps"] == [2 / 255, 0.1]
+    for wrong in ("threat.eps=8/0", "threat.eps=-8/255", "train.epochs=4/2"):
+        with pytest.raises(ValueError, match=rf"{wrong.split('=')[0]} = '.*' is not allowed"):
+            recipe.load(SMALL, set=[wrong])
+
+
 def test_overrides_take_toml_values_bare_words_and_mappings():
     plan = recipe.load(SMALL, set=["train.epochs=3", "method.inner=self", "attack.threat.eps=0.2"])
     assert plan.tables["train"]["epochs"] == 3

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..radius import shown
 from .interval import t_quantile
 from .result import Result, correct_key, wilson
 
@@ -168,7 +169,8 @@ def compare(
     a, b = (correct(r, eps, threat) for r in (first, second))
     test, (low, high) = mcnemar(a, b), paired_interval(a, b)
     name = "clean accuracy" if eps == 0 else "robust accuracy"
-    where = name if not eps else f"{name} at {' '.join(filter(None, (threat, f'eps {eps:g}')))}"
+    at = " ".join(filter(None, (threat, f"eps {shown(eps)}"))) if eps else ""
+    where = f"{name} at {at}" if at else name
     return Comparison(
         first.name,
         second.name,
@@ -208,8 +210,8 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
         rows = [row for row in r.by_eps if row.eps == eps and threat in ("", row.threat)]
         if key in r.arrays and rows:
             return r.arrays[key].astype(bool)
-    known = ", ".join(f"{row.threat} {row.eps:g}".strip() for row in r.by_eps if row.eps)
-    asked = f"{threat} {eps:g}".strip()
+    known = ", ".join(f"{row.threat} {shown(row.eps)}".strip() for row in r.by_eps if row.eps)
+    asked = f"{threat} {shown(eps)}".strip()
     raise ValueError(f"eps = {asked} is not among the radii of {r.name}: {known or 'none'}")
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
+from ..radius import shown
 from . import words
 from .metrics import ARROWS
 
@@ -51,7 +52,7 @@ def columns(found: Found) -> list[Column]:
     keys = [(name, *key) for name, held in found.items() for key in words.radii(held)]
     several = {name for name, *_ in keys if sum(one[0] == name for one in keys) > 1}
     return [
-        Column(f"{name} {eps:g}" if name in several and eps else name, name, threat, eps)
+        Column(f"{name} {shown(eps)}" if name in several and eps else name, name, threat, eps)
         for name, threat, eps in keys
     ]
 

@@ -13,6 +13,7 @@ import jinja2
 from ..evaluation.curves import comparable
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
+from ..radius import shown
 from . import figures, overview, words
 from . import metrics as beside
 from .forest import forest
@@ -60,6 +61,7 @@ def page(
         mark=overview.DOUBTED,
         few=len(results) <= FEW,
         words=words,
+        shown=shown,
         tone=TONES,
         pairs=words.compared(results),
         doubted=[r.name for r in results if not words.trusted(r)],
@@ -133,7 +135,7 @@ def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
 
 
 def _head(name: str, eps: float | None) -> str:
-    return " ".join(filter(None, (name, "" if eps is None else f"eps {eps:g}"))) or "robust"
+    return " ".join(filter(None, (name, "" if eps is None else f"eps {shown(eps)}"))) or "robust"
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -205,11 +207,9 @@ def _section(r: Result, name: str) -> dict[str, Any]:
 
 def _commands(r: Result, name: str) -> list[str]:
     recipe = r.recipe.get("recipe", {}).get("name", "RECIPE.toml") if r.recipe else "RECIPE.toml"
-    rows, several = [row for row in r.by_eps if row.eps], len(words.tops(r)) > 1
-    eps = [
-        f"--at {words.threat(r, row)}={row.eps:g}" if several else f"--eps {row.eps:g}"
-        for row in rows
-    ]
+    rows = [(words.threat(r, row), shown(row.eps)) for row in r.by_eps if row.eps]
+    several = len(words.tops(r)) > 1
+    eps = [f"--at {name}={eps}" if several else f"--eps {eps}" for name, eps in rows]
     what = " ".join([f"--suite {r.suite}", *eps, f"--n {r.n} --split {r.split}"])
     return [
         f"sparring train {recipe} --out runs/{name}",

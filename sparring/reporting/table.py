@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..evaluation.detection import Detection
 from ..evaluation.result import EpsRow, Result
+from ..radius import shown
 from . import words
 
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
@@ -48,7 +49,7 @@ def _summary(results: Sequence[Result]) -> Table:
     if len(words.threats(results)) > 1:
         return _by_norm(results)
     radii = words.radii(results)
-    heads = ["threat" if eps is None else f"eps {eps:g}" for _, eps in radii]
+    heads = ["threat" if eps is None else f"eps {shown(eps)}" for _, eps in radii]
     out = _titled(
         "accuracy in % [95 % interval]",
         *("result", "verdict", "data", "n", "clean", *heads, "train min"),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ..evaluation import compare
 from ..evaluation.detection import Detection, Operating, Rates
 from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Measure, Result
+from ..radius import shown
 
 MOST_PAIRS = 10  # with more results, each is compared with the best one only
 SEVERITY = ("do not trust", "look")
@@ -100,7 +101,7 @@ def radius(row: EpsRow, name: str = "") -> str:
     >>> radius(EpsRow(0.1, Interval(1, 1, 1), 1, []), "Linf")
     'Linf eps 0.1'
     """
-    text = "" if row.eps is None else f"eps {row.eps:g}"
+    text = "" if row.eps is None else f"eps {shown(row.eps)}"
     return " ".join(filter(None, (name, text))) or "threat"
 
 
