@@ -162,7 +162,7 @@ def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:
     if total - total == 0:
         return
     parts = {
-        k: torch.as_tensor(v).float().mean()
+        k: torch.as_tensor(v).detach().float().mean()
         for k, v in {**loss.parts, "penalty": loss.penalty}.items()
     }
     said = ", ".join(f"{key} {float(value):.4g}" for key, value in parts.items())

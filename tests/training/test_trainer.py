@@ -186,7 +186,7 @@ class Fragile(Method):
         self.calls += 1
         loss = AT().loss(model, batch)
         bad = loss.per_sample * (self.value if self.calls == self.at else 1.0)
-        return Loss(bad, parts={"strange": bad.mean().detach()})
+        return Loss(bad, penalty=bad.mean(), parts={"strange": bad.mean().detach()})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
