@@ -123,7 +123,24 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
         study.work(plan, only=["plain-seed0"], **places)
 
 
-def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
+def picture(found):
+    """A disc a run and column, a dot a seed, a bar where there is one; hollow where doubted."""
+    trusted = {k: [replace(r, verdict="trust") for r in held] for k, held in found.items()}
+    (axes,) = forest(trusted).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
+    weak = [100 * r.robust.accuracy for r in found["weak"]]
+    drawn = {(line.get_marker(), tuple(np.asarray(line.get_xdata()))) for line in axes.lines}
+    assert (".", tuple(weak[:2])) in drawn
+    assert ("o", (sum(weak[:2]) / 2,)) in drawn
+    assert ("o", (weak[2],)) in drawn
+    low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
+    assert ("None", (low, high)) in drawn
+    trusted["weak"][2] = replace(trusted["weak"][2], verdict="do not trust")
+    faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
+    assert faces.count("white") == 1
+
+
+def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     file.write_text(TEXT.replace("[evaluations.val]", "[evaluations.val]\neps = [0.05, 0.1]"))
     plan = study.load(file)
     found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
@@ -138,34 +155,11 @@ def test_the_table_has_a_row_a_run_and_a_column_an_evaluation(file, tmp_path):
     assert "| – | – |" in wide
     assert study.collect(plan, results=tmp_path / "out").results == found
     assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
-    page = study.page(plan, study.collect(plan, results=tmp_path / "out"), tmp_path / "page.html")
-    shown = re.sub(r"<small>|</small>|</t[dr]>\n?", "", page.read_text(encoding="utf-8"))
-    for line in (plain, wide):
-        cells = [cell.strip("` ") for cell in line.split("|")[1:-1]]
-        assert '<td class="wide">' + "<td>".join(c.replace(" [", "[") for c in cells) in shown
-    assert shown.index("accuracy of every run") < shown.index("Every result")
+    picture(found)
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
     assert "†" not in reporting.studied({"weak": plain}, {})
     plain[1] = replace(plain[1], verdict="do not trust")
     assert reporting.studied({"weak": plain}, {}).count("(2) † |") == 1
-
-
-def test_the_picture_has_a_line_a_run_and_a_dot_a_seed(file, tmp_path):
-    plan = study.load(file)
-    found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
-    trusted = {k: [replace(r, verdict="trust") for r in held] for k, held in found.items()}
-    (axes,) = forest(trusted).axes
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
-    weak = [100 * r.robust.accuracy for r in found["weak"]]
-    drawn = {(line.get_marker(), tuple(np.asarray(line.get_xdata()))) for line in axes.lines}
-    assert (".", tuple(weak[:2])) in drawn
-    assert ("o", (sum(weak[:2]) / 2,)) in drawn
-    assert ("o", (weak[2],)) in drawn
-    low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
-    assert ("None", (low, high)) in drawn
-    trusted["weak"][2] = replace(trusted["weak"][2], verdict="do not trust")
-    faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
-    assert faces.count("white") == 1
 
 
 @pytest.mark.parametrize(
@@ -208,6 +202,11 @@ def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys
     html = page.read_text(encoding="utf-8")
     for shown in ("<h1>Study both", "plain-seed0 · weak", "plain-seed0 · val", "loss-sensitivity"):
         assert shown in html
+    (line,) = [line for line in said.splitlines() if line.startswith("| `plain` | ")][:1]
+    cells = [cell.strip("` ").replace(" [", "[") for cell in line.split("|")[1:-1]]
+    bare = re.sub(r"<small>|</small>|</t[dr]>\n?", "", html)
+    assert '<td class="wide">' + "<td>".join(cells) in bare
+    assert bare.index("accuracy of every run") < bare.index("Every result")
 
 
 FAR = """
