@@ -16,8 +16,8 @@ CLEAN = "#888888"
 
 def forest(found: overview.Found) -> Figure:
     """Accuracies of every run, a line a run: the mean over seeds as a disc and each seed as a dot;
-    of one seed its 95 % interval as a bar. Hollow where some result is not to
-    be trusted, or an upper bound."""
+    of one seed its 95 % interval as a bar. Hollow where some result is not to be trusted, or an
+    upper bound."""
     columns = overview.columns(found)
     names = list(overview.runs(r for held in found.values() for r in held))
     with matplotlib.rc_context(figures.STYLE):
