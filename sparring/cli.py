@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import __version__
 from .given import Compile, Device, Radii, Set, Trust, norms, numbers
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from .say import console, explain, plain
 
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -368,6 +367,7 @@ def cite(
 def main() -> None:
     """Run the command line: 0 done, 2 a mistake of the caller's, 1 a failure, 130 interrupted."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    warnings.formatwarning = plain
     try:
         app(arguments, prog_name="sparring")
     except Exception as error:
@@ -376,24 +376,6 @@ def main() -> None:
         mistake = isinstance(error, MISTAKES) and not isinstance(error, ArithmeticError)
         explain(error, mistake)
         sys.exit(2 if mistake else 1)
-
-
-def explain(error: Exception, mistake: bool) -> None:
-    """One red message; for what is not the caller's mistake also how to see more."""
-    from rich.text import Text
-
-    more = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
-    said = str(error) or type(error).__name__
-    console(error=True).print(
-        Text("Error: ", "bold red") + Text(f"{said}{more}", "red"), soft_wrap=True
-    )
-
-
-def console(*, error: bool = False) -> Console:
-    """Where tables go, or messages of errors."""
-    from rich.console import Console
-
-    return Console(stderr=error)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ PURE = {
     "dist",
     "memory",
     "part",
+    "notice",
     "radius",
 }
 FIVE = {"threats", "attacks", "methods", "risks", "weights"}
@@ -67,7 +68,8 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
     },
     **{name: {*FIVE, *LIBRARY, *WHOLE, "sparring"} for name in WHOLE},
     "given": set(),
-    "cli": {*WHOLE, "given", "training", "evaluation", "reporting", "sparring"},
+    "say": set(),
+    "cli": {*WHOLE, "given", "say", "training", "evaluation", "reporting", "sparring"},
     "sparring": WHOLE,
     "__main__": {"cli"},
 }
@@ -80,6 +82,7 @@ THIRD_PARTY = {  # at the top of a file; others are imported inside the function
     "reporting": {"numpy", "rich", "jinja2", "matplotlib"},
     **{name: {"torch", "numpy", "pydantic", "tomli_w"} for name in WHOLE},
     "given": {"typer"},
+    "say": {"rich"},
     "cli": {"typer", "rich"},
     "sparring": set(),
     "__main__": set(),

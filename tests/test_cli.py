@@ -18,6 +18,7 @@ from torch import nn
 import sparring
 from sparring import evaluation
 from sparring.attacks import Noise
+from sparring.notice import Notice
 from sparring.threats import Linf
 from tests.command import call
 
@@ -96,6 +97,14 @@ def test_a_mistake_exits_with_2_and_one_message(arguments, said, capsys):
     text = call(*arguments, capsys=capsys, code=2)
     assert said in " ".join(text.split())
     assert "Traceback" not in text
+
+
+def test_a_notice_is_one_line_and_other_warnings_keep_their_place(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # to be put back
+    call("--version", capsys=capsys)
+    assert warnings.formatwarning(Notice("no rows"), Notice, "a.py", 3) == "Note: no rows\n"
+    other = warnings.formatwarning(UserWarning("old"), UserWarning, "a.py", 3, "x = 1")
+    assert other == "a.py:3: UserWarning: old\n  x = 1\n"
 
 
 def test_debug_shows_the_traceback(capsys):

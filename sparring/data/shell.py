@@ -3,6 +3,7 @@ shell."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,9 +13,15 @@ from torch import Tensor
 from .. import dist
 from ..batch import Batch
 from ..geometry import units
+from ..notice import Notice
 from ..part import require
 from .mix import Extra, anchors
 from .source import Source
+
+NONE = (
+    "GaussianShell has per = 0 (N_u = 0): it adds no points, so a method as Sparsity keeps "
+    "predictions level at the data only, and nothing does so where there are none"
+)
 
 
 class Spread(NamedTuple):
@@ -108,7 +115,9 @@ class GaussianShell(Extra):
         self._found, self._bounds = sigma_u, (0.0, 1.0)
 
     def attach(self, source: Source, *, device: str | torch.device = "cpu") -> None:
-        """Take the bounds, and sigma_u by the rule where it was omitted."""
+        """Take the bounds, and sigma_u by the rule where it was omitted; with per = 0 a notice."""
+        if self.per == 0:
+            warnings.warn(NONE, Notice, stacklevel=2)
         self._bounds = source.bounds
         if self.sigma_u is None:
             self._found = spread(source.val.float(), scale=self.scale).sigma_u

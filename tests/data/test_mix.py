@@ -14,7 +14,6 @@ from sparring.data import GaussianShell, Generated, Loader, Rows, Shift, Source,
 from sparring.data.mix import anchors, joined
 from sparring.data.pseudo import PseudoLabels, read
 from sparring.data.rows import read_rows
-from sparring.data.shell import PRESETS, spread
 from sparring.data.split import fingerprint
 
 D = 40
@@ -134,55 +133,6 @@ class TestBatches:
             assert len(both) == len(batch)
             if kind is not Generated:  # what a function draws is its own affair
                 assert torch.equal(both.sort(0).values, batch.x.sort(0).values)
-
-
-class TestShell:
-    def test_standard_deviation_and_radius(self):
-        """σ_u per entry, and σ_u·√d·(1 ± 1/√(2d)) from the anchor, each within 1 %."""
-        x, d, sigma = torch.rand(50, 3, 16, 16), 3 * 16 * 16, 0.2
-        batch = Batch(x, torch.zeros(50).long())
-        added = GaussianShell(per=20, sigma_u=sigma)(batch, torch.Generator().manual_seed(0))
-        step = (added.x - x.repeat_interleave(20, 0)).flatten(1)
-        radius = step.norm(dim=1)
-        assert step.std().item() == pytest.approx(sigma, rel=0.01)
-        assert radius.mean().item() == pytest.approx(sigma * math.sqrt(d), rel=0.01)
-        assert radius.std().item() == pytest.approx(sigma / math.sqrt(2), rel=0.06)
-
-    def test_scale_gives_a_channel_its_unit(self):
-        x = torch.zeros(200, 2, 20, 20)
-        piece = GaussianShell(sigma_u=0.1, scale=[1.0, 3.0])
-        added = piece(Batch(x, torch.zeros(200).long()), torch.Generator().manual_seed(0)).x
-        assert added[:, 0].std().item() == pytest.approx(0.1, rel=0.02)
-        assert added[:, 1].std().item() == pytest.approx(0.3, rel=0.02)
-
-    def test_it_leaves_the_bounds_unless_told(self):
-        batch = Batch(torch.zeros(10, D), torch.zeros(10).long())
-        assert GaussianShell(sigma_u=0.1)(batch).x.min() < 0
-        clipped = GaussianShell(sigma_u=0.1, clip=True)(batch).x
-        assert clipped.min() == 0
-        assert clipped.max() > 0
-
-    def test_the_rule_is_the_mean_distance_of_pairs(self):
-        x = torch.rand(40, 2, 3, 3)
-        unit = torch.tensor([0.5, 0.25]).reshape(2, 1, 1)
-        pairs = [((x[i] - x[j]) / unit).norm().item() for i in range(40) for j in range(i + 1, 40)]
-        found = spread(x, scale=[0.5, 0.25])
-        assert found.sigma_n == pytest.approx(sum(pairs) / len(pairs) / 18, rel=1e-5)
-        assert found.sigma_u == pytest.approx(10 * found.sigma_n)
-
-    def test_an_omitted_sigma_follows_the_rule(self):
-        source, piece = made(), GaussianShell()
-        piece.attach(source)
-        batch = Batch(torch.zeros(400, D), torch.zeros(400).long())
-        wanted = spread(source.val.float()).sigma_u
-        assert piece(batch).x.std().item() == pytest.approx(wanted, rel=0.03)
-
-    def test_the_rule_is_near_the_published_cifar_numbers(self):
-        """Standardised data: E‖x − x'‖ ≈ √(2d), so that sigma_n ≈ √(2/d)."""
-        preset = PRESETS["cifar10"]
-        assert preset.sigma_u == pytest.approx(10 * preset.sigma_n)
-        x = torch.randn(300, 3, 32, 32)
-        assert spread(x).sigma_n == pytest.approx(preset.sigma_n, rel=0.1)
 
 
 class TestStoredRows:
