@@ -10,6 +10,7 @@ import sparring
 from sparring import measure, plane
 from sparring.evaluation.metrics import METRICS, Measures
 from sparring.metrics import chosen, metrics
+from sparring.notice import Notice
 from tests.command import call
 
 SMALL = {
@@ -128,7 +129,8 @@ def test_mistakes_on_the_plane(capsys):
 def test_unlabelled_points_push_the_boundary_away_and_labels_alone_do_not():
     """Two moons at λ = 0.1: N_u = 0 is where plain training is, N_u = 3 further away."""
     rows = [f"plane-sparsity:data.mix.0.per={n}" for n in (0, 3)]
-    found = plane.plane("moons", ["plane-standard", *rows], seeds=2, steps=800, grid=120)
+    with pytest.warns(Notice, match="per = 0"):
+        found = plane.plane("moons", ["plane-standard", *rows], seeds=2, steps=800, grid=120)
     plain, none, three = (row.distance for row in found.rows)
     for k in range(2):
         assert abs(none[k] - plain[k]) < 0.03

@@ -19,7 +19,7 @@ from .mix import Extra, anchors
 from .source import Source
 
 NONE = (
-    "GaussianShell has per = 0 (N_u = 0): it adds no points, so a method as Sparsity keeps "
+    "GaussianShell has per = 0 (N_u = 0): it adds no points, so a method like Sparsity keeps "
     "predictions level at the data only, and nothing does so where there are none"
 )
 

@@ -78,6 +78,7 @@ class TestBatches:
         assert not equal(first, list(loader(make(), seed=4).epoch(1)))
 
     @every
+    @pytest.mark.filterwarnings("ignore::sparring.notice.Notice")
     def test_none_are_added_at_zero(self, make):
         piece = make()
         piece.per = 0
