@@ -18,7 +18,7 @@ from . import figures, overview, words
 from . import metrics as beside
 from .forest import forest
 
-FEW = 4  # results whose own sections are open at once
+FEW = 4  # results that a heading names, and whose own sections are open at once
 TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
 
 
@@ -53,8 +53,7 @@ def page(
     several = len(results) > 1
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = environment.get_template("page.html.j2").render(
-        title=title
-        or ("Comparison of " + ", ".join(r.name for r in results) if several else results[0].name),
+        title=title or _heading([r.name for r in results]),
         several=several,
         overview=study and overview.accuracies(study),
         forest=study and _safe(figures.svg(forest(study), "accuracy of every run")),
@@ -82,6 +81,13 @@ def page(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _heading(names: Sequence[str]) -> str:
+    """What a page is of: its result, or those it compares, counted where they are many."""
+    if len(names) == 1:
+        return names[0]
+    return f"Comparison of {f'{len(names)} results' if len(names) > FEW else ', '.join(names)}"
 
 
 def _safe(markup: str) -> Any:

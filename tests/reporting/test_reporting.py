@@ -337,6 +337,14 @@ def test_repeated_names_are_told_apart() -> None:
     assert "a · pgd" in text(results)
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, ">r0<"), (4, ">Comparison of r0, r1, r2, r3<"), (5, "of 5 results<")]
+)
+def test_a_heading_names_few_results_and_counts_many(count, said, tmp_path) -> None:
+    results = [make(f"r{k}") for k in range(count)]
+    assert f"{said}/h1>" in page(results, tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_many_names_stand_below_their_figure_and_few_in_it() -> None:
     few = figures.radii([make(f"run {k}") for k in range(8)])
     many = figures.radii([make(f"run {k}") for k in range(40)])
