@@ -107,7 +107,7 @@ def _metrics(results: Sequence[Result], measures: Sequence[Measures]) -> dict[st
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
-    """The comparison: heads and rows; the best of a column is marked."""
+    """The comparison: heads and rows; the best of a column, of those measured alike, is marked."""
     radii, several = words.radii(results), len(words.threats(results)) > 1
     rows = []
     for r in results:
@@ -117,23 +117,27 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         cells += [None if row is None else _robust(r, row) for row in found]
         cells += [_cell(r, r.robust, upper=bool(r.early))] if several else []
         rows.append({"result": r, "minutes": words.minutes(r), "cells": cells})
-    columns = zip(*(row["cells"] for row in rows), strict=True)
-    best = [max((c["value"] for c in cells if c and c["sound"]), default=None) for cells in columns]
+    for group in words.alike(results):
+        own = {r.name for r in group}
+        _mark([row["cells"] for row in rows if row["result"].name in own])
     heads = ["clean", *(_head(name if several else "", eps) for name, eps in radii)]
-    return {
-        "heads": heads + (["worst case"] if several else []),
-        "rows": rows,
-        "best": best,
-    }
+    return {"heads": heads + (["worst case"] if several else []), "rows": rows}
+
+
+def _mark(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
+    """Mark what is best in each column of rows that can be compared; nothing in a lone one."""
+    for column in zip(*rows, strict=True) if len(rows) > 1 else ():
+        cells = [cell for cell in column if cell and cell["sound"]]
+        for cell in cells:
+            cell["best"] = cell["value"] == max(one["value"] for one in cells)
 
 
 def _cell(r: Result, i: Interval, *, upper: bool = False, below: str = "") -> dict[str, Any]:
     """An accuracy, its interval and what stands below; `sound` ones may be a column's best."""
     share, _, span = words.interval(i).partition(" ")
-    sound = not upper and words.trusted(r)
     text = ("≤ " if upper else "") + share
-    value = i.accuracy if sound else None
-    return {"text": text, "span": span, "value": value, "sound": sound, "below": below}
+    sound = not upper and words.trusted(r)
+    return {"text": text, "span": span, "value": i.accuracy, "sound": sound, "below": below}
 
 
 def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
@@ -160,22 +164,28 @@ def _notes(results: Sequence[Result]) -> list[str]:
                 f"The results are of different {key} ({', '.join(sorted(values))}): "
                 "they can't be compared directly."
             )
+    groups = words.alike(results)
+    return notes + [
+        f"Of the two highest{f' under {group[0].suite}' if len(groups) > 1 else ''}: {said}."
+        for group in groups
+        if (said := _highest(group))
+    ]
+
+
+def _highest(results: Sequence[Result]) -> str:
+    """Of results measured alike: whether the two best robust accuracies are told apart."""
     sound = [r for r in results if words.trusted(r) and not r.early]
     if len(sound) < 2:
-        return notes
+        return ""
     first, second = sorted(sound, key=lambda r: -r.robust.accuracy)[:2]
-    paired = [
-        c for c in words.compared(results) if {c.first, c.second} == {first.name, second.name}
-    ]
-    if paired:
-        notes.append(f"Of the two highest: {paired[0].sentence()}.")
-    elif first.robust.low < second.robust.high:
-        notes.append(
-            f"The 95 % intervals of the two highest robust accuracies, {first.name} "
-            f"and {second.name}, overlap: this many "
-            "samples do not tell them apart by themselves."
-        )
-    return notes
+    for c in words.compared([r for r in sound if r is first or r is second]):
+        return c.sentence()
+    if first.robust.low >= second.robust.high:
+        return ""
+    return (
+        f"the 95 % intervals of the robust accuracies of {first.name} and {second.name} overlap, "
+        "this many samples do not tell them apart by themselves"
+    )
 
 
 def _section(r: Result, name: str) -> dict[str, Any]:

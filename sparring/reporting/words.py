@@ -162,12 +162,21 @@ def other_reasons(r: Result) -> list[str]:
 
 
 def compared(results: Sequence[Result]) -> list[compare.Comparison]:
-    """Pairs of results on the same samples; of many, each with the best."""
+    """Pairs of results on the same samples; of many, each with the best that is measured alike."""
     found = compare.pairs(results)
     if len(found) <= MOST_PAIRS:
         return found
-    best = max(results, key=lambda r: r.robust.accuracy).name
-    return [c for c in found if best in (c.first, c.second)]
+    best = {max(group, key=lambda r: r.robust.accuracy).name for group in alike(results)}
+    return [c for c in found if best & {c.first, c.second}]
+
+
+def alike(results: Sequence[Result]) -> list[list[Result]]:
+    """Results by what they were measured on and under: those whose accuracies may be compared."""
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for r in results:
+        under = (r.suite, r.suite_version, *threats([r]))
+        groups.setdefault((r.dataset, r.split, r.n, *under), []).append(r)
+    return list(groups.values())
 
 
 def difference(c: compare.Comparison) -> str:

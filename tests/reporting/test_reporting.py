@@ -316,10 +316,30 @@ def test_what_is_not_trusted_is_nobodys_best(tmp_path: Path) -> None:
     assert '<small class="bad">do not trust</small>' in html
 
 
-def test_many_results_are_compared_with_the_best_only() -> None:
+def test_the_best_is_marked_among_those_measured_alike(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170), paired("c", 140), paired("d", 130)]
+    results += [paired("lone", 190)]
+    for r, suite in zip(results, ("quick", "quick", "pgd", "pgd", "rest"), strict=True):
+        r.suite = suite
+    html = html_of(results, tmp_path)
+    assert [f'class="best">{share}' in html for share in ("75.00", "85.00", "70.00", "65.00")] == [
+        *(False, True, True, False)
+    ]
+    assert 'class="best">95.00' not in html
+    assert "Of the two highest under quick: robust accuracy: b is better than a" in html
+    assert "Of the two highest under pgd: " in html
+
+
+def test_many_results_are_compared_with_the_best_measured_alike() -> None:
     results = [paired(str(k), 100 + k, seed=k) for k in range(6)]
     assert len(words.compared(results[:5])) == 10
     assert {"5"} <= set.intersection(*({c.first, c.second} for c in words.compared(results)))
+    for r in results[:3]:
+        r.suite = "pgd"
+    results += [paired(f"{k}'", 10 + k, seed=k) for k in range(3)]
+    pairs = {(c.first, c.second) for c in words.compared(results)}
+    assert {("0", "2"), ("1", "2"), ("3", "5"), ("5", "0'")} <= pairs
+    assert not {("0", "1"), ("3", "4"), ("2", "5")} & pairs
 
 
 def test_repeated_names_are_told_apart() -> None:
