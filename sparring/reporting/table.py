@@ -38,9 +38,10 @@ def table(results: Sequence[Result]) -> Group:
 
 
 def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
+    """An empty table. What does not fit is folded, never cut: names stay whole."""
     out = Table(title=Text(title), title_justify="left")
     for head in heads:
-        out.add_column(head, justify="left" if head in left else "right")
+        out.add_column(head, justify="left" if head in left else "right", overflow="fold")
     return out
 
 

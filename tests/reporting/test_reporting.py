@@ -75,8 +75,8 @@ def make(name: str = "run", *, shape: tuple[int, ...] = (1, 6, 6), standing: int
     )
 
 
-def text(results: list[Result]) -> str:
-    console = Console(width=200, record=True, file=io.StringIO())
+def text(results: list[Result], *, width: int = 200) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(table(results))
     return console.export_text()
 
@@ -328,6 +328,13 @@ def test_the_best_is_marked_among_those_measured_alike(tmp_path: Path) -> None:
     assert 'class="best">95.00' not in html
     assert "Of the two highest under quick: robust accuracy: b is better than a" in html
     assert "Of the two highest under pgd: " in html
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_none() -> None:
+    said = text([make("a-rather-long-name")], width=60)
+    assert "…" not in said
+    first = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│")]
+    assert "".join(first).startswith("a-rather-long-name")
 
 
 def test_many_results_are_compared_with_the_best_measured_alike() -> None:
