@@ -11,8 +11,7 @@ import pytest
 from sparring.evaluation.detection import Detection, Roc, Used, detection, roc
 from sparring.evaluation.result import Result
 from sparring.reporting import figures, page, words
-
-from .test_reporting import Page, make, norms, text
+from tests.reporting.made import Page, make, norms, text
 
 STRANGE = "a$x$y <b>" + "long" * 30
 

@@ -13,7 +13,7 @@ from sparring.evaluation.curves import Curve
 from sparring.evaluation.metrics import Measured, Measures, Softmax
 from sparring.evaluation.plane import Field
 from sparring.reporting import measures, metrics, page, plane
-from tests.reporting.test_reporting import make
+from tests.reporting.made import make
 
 
 def measured(name: str, value: float = 0.25, *, off: bool = False) -> Measures:

@@ -1,0 +1,114 @@
+"""Several results: what is marked, paired, named and said of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparring.reporting import figures, page, words
+from tests.reporting.made import html_of, make, paired, text
+
+
+def test_page_compares_and_says_overlap(tmp_path: Path) -> None:
+    results = [make("a"), make("b", standing=155), make("c", standing=40)]
+    html = page(results, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "overlap" in html
+    assert re.search(r'class="best">77\.50', html)
+    assert html.count("Which classes fall into which") == 3
+
+
+def test_page_of_different_data_says_so(tmp_path: Path) -> None:
+    other = make("b")
+    other.dataset = "elsewhere"
+    html = page([make("a"), other], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "different data" in html
+
+
+def test_pairs_and_seeds_are_compared(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170, seed=1), paired("c", 171, seed=2)]
+    said, html = text(results), html_of(results, tmp_path)
+    assert "−10.00 [−" in said
+    assert "0 : 20" in said
+    assert "Of the two highest: robust accuracy: 200 samples do not tell b and c apart" in html
+    assert "0 : 20" in html
+    assert html.count('class="wide left"') == 3
+    mean, std = np.mean([75, 85, 85.5]), np.std([75, 85, 85.5], ddof=1)
+    for shown in (said, html):
+        assert f"{mean:.2f} ± {std:.2f} [" in shown
+    assert "Over training seeds" not in html_of(results[:1], tmp_path)
+    other = paired("d", 60)
+    other.data_sha256 = "11"
+    assert words.compared([results[0], other]) == []
+
+
+def test_what_is_not_trusted_is_nobodys_best(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170), paired("c", 140)]
+    results[1].verdict = "do not trust"
+    html = html_of(results, tmp_path)
+    assert 'class="best">75.00' in html
+    assert 'class="best">85.00' not in html
+    assert "Of the two highest: robust accuracy: a is better than c" in html
+    assert '<small class="bad">do not trust</small>' in html
+
+
+def test_the_best_is_marked_among_those_measured_alike(tmp_path: Path) -> None:
+    results = [paired("a", 150), paired("b", 170), paired("c", 140), paired("d", 130)]
+    results += [paired("lone", 190)]
+    for r, suite in zip(results, ("quick", "quick", "pgd", "pgd", "rest"), strict=True):
+        r.suite = suite
+    html = html_of(results, tmp_path)
+    assert [f'class="best">{share}' in html for share in ("75.00", "85.00", "70.00", "65.00")] == [
+        *(False, True, True, False)
+    ]
+    assert 'class="best">95.00' not in html
+    assert "Of the two highest under quick: robust accuracy: b is better than a" in html
+    assert "Of the two highest under pgd: " in html
+
+
+def test_many_results_are_compared_with_the_best_measured_alike() -> None:
+    results = [paired(str(k), 100 + k, seed=k) for k in range(6)]
+    assert len(words.compared(results[:5])) == 10
+    assert {"5"} <= set.intersection(*({c.first, c.second} for c in words.compared(results)))
+    for r in results[:3]:
+        r.suite = "pgd"
+    results += [paired(f"{k}'", 10 + k, seed=k) for k in range(3)]
+    pairs = {(c.first, c.second) for c in words.compared(results)}
+    assert {("0", "2"), ("1", "2"), ("3", "5"), ("5", "0'")} <= pairs
+    assert not {("0", "1"), ("3", "4"), ("2", "5")} & pairs
+
+
+def test_repeated_names_are_told_apart() -> None:
+    results = [make("a"), make("a"), make("a"), make("b"), make("a")]
+    results[1].suite, results[2].split = "pgd", "val"
+    names = [r.name for r in words.labelled(results)]
+    assert names == [
+        "a · quick · test · 1",
+        "a · pgd",
+        "a · quick · val",
+        "b",
+        "a · quick · test · 2",
+    ]
+    assert [r.name for r in results] == ["a", "a", "a", "b", "a"]
+    assert "a · pgd" in text(results)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, ">r0<"), (4, ">Comparison of r0, r1, r2, r3<"), (5, "of 5 results<")]
+)
+def test_a_heading_names_few_results_and_counts_many(count, said, tmp_path) -> None:
+    results = [make(f"r{k}") for k in range(count)]
+    assert f"{said}/h1>" in page(results, tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_many_names_stand_below_their_figure_and_few_in_it() -> None:
+    few = figures.radii([make(f"run {k}") for k in range(8)])
+    many = figures.radii([make(f"run {k}") for k in range(40)])
+    assert few.axes[0].get_legend() is not None
+    assert not few.legends
+    assert many.axes[0].get_legend() is None
+    assert [t.get_text() for t in many.legends[0].get_texts()] == [f"run {k}" for k in range(40)]
+    assert many.get_figheight() > few.get_figheight() + 2
+    figures.svg(many, "drawn without a warning")
