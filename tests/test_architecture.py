@@ -60,6 +60,7 @@ MAY_IMPORT = {  # beside the pure files; a dotted name allows that file alone
     "reporting": {
         "evaluation.result",
         "evaluation.compare",
+        "evaluation.seeds",
         "evaluation.detection",
         "evaluation.curves",
         "evaluation.interval",

@@ -1,6 +1,6 @@
 """Evaluation: what training bought, measured by attacks that are judged from outside."""
 
-from . import certified, checks, compare, diagnose, metrics, suites
+from . import certified, checks, compare, diagnose, metrics, seeds, suites
 from .evaluate import evaluate
 from .guard import Guard
 from .result import AttackRow, Certificate, Check, EpsRow, Interval, Result, wilson
@@ -22,6 +22,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "metrics",
+    "seeds",
     "suites",
     "wilson",
 ]

@@ -1,18 +1,16 @@
-"""Whether results differ by more than chance: on the same samples, over seeds, in advance."""
+"""Whether results differ by more than chance: on the same samples, and how many it takes."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..radius import shown
-from .interval import t_quantile
 from .result import Result, correct_key, wilson
 
 LEVEL = 0.05
@@ -217,64 +215,6 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
 
 def _tops(r: Result) -> dict[str, float | None]:
     return {row.threat or str(r.threat.get("name", "")): row.eps for row in r.by_eps}
-
-
-class Spread(NamedTuple):
-    """Over training seeds: mean, standard deviation (n − 1) and the t interval of the mean."""
-
-    count: int
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-def seeds(results: Sequence[Result], *, clean: bool = False) -> Spread:
-    """Robust accuracy (or clean) over runs that differ in their seed, with a 95 % t interval.
-
-    mean ± t·std/√n. It covers the luck of training, on these samples; not that of the samples.
-
-    Raises:
-        ValueError: for fewer than two results.
-    """
-    if len(results) < 2:
-        raise ValueError(f"{len(results)} results have no spread: give two seeds or more")
-    values = np.array([(r.clean if clean else r.robust).accuracy for r in results])
-    n, mean, std = len(values), float(values.mean()), float(values.std(ddof=1))
-    half = t_quantile(n - 1) * std / math.sqrt(n)
-    return Spread(n, mean, std, mean - half, mean + half)
-
-
-def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
-    """Groups of two or more runs of one recipe that differ in their training seed alone."""
-    return [g for g in grouped(results) if len(g) >= 2]
-
-
-def grouped(results: Sequence[Result]) -> list[list[Result]]:
-    """All results, those together that differ in their training seed alone, compiled or not."""
-    groups: dict[str, list[Result]] = {}
-    for k, r in enumerate(results):
-        levels = [(row.threat, row.eps) for row in r.by_eps]
-        what: Any = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
-        what = what if "recipe" in r.recipe else k
-        groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
-    found = []
-    for g in groups.values():
-        alike = len({seed_of(r) for r in g}) == len(g)
-        found += [g] if alike else [[r] for r in g]
-    return found
-
-
-def _seedless(tables: Any) -> Any:
-    if isinstance(tables, dict):
-        return {k: _seedless(v) for k, v in tables.items() if k not in ("seed", "compile")}
-    return [_seedless(v) for v in tables] if isinstance(tables, list) else tables
-
-
-def seed_of(r: Result) -> Any:
-    """The training seed of its recipe, None where it is not known."""
-    table = r.recipe.get("recipe")
-    return table.get("seed") if isinstance(table, dict) else None
 
 
 def samples_needed(

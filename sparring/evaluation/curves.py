@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .compare import correct, grouped, same_samples, seed_of
+from .compare import correct, same_samples
 from .interval import mean95, wilson
 from .result import Result
+from .seeds import grouped, name_of, names, seed_of
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def curves(results: Sequence[Result], *, common: bool = False) -> list[Curve]:
     groups = [sorted(g, key=lambda r: str(seed_of(r))) for g in grouped(results)]
     levels = [{(row.threat, row.eps) for row in r.by_eps if row.eps} for r in results]
     shared = set.intersection(*levels) if levels else set()
-    names = sorted({threat for threat, _ in shared})
+    threats = sorted({threat for threat, _ in shared})
     if results and not shared:
         raise ValueError("the results have no radius in common: evaluate them at the same eps")
     masks = _masks(groups) if common else None
     return [
         _curve(name, g, threat, sorted(e for t, e in shared if t == threat and e), masks)
-        for threat in names
-        for name, g in zip(_names(groups), groups, strict=True)
+        for threat in threats
+        for name, g in zip(names(groups), groups, strict=True)
     ]
 
 
@@ -144,16 +144,3 @@ def _masks(groups: Sequence[Sequence[Result]]) -> list[np.ndarray]:
             raise ValueError("no sample is right for all models: there is nothing in common")
         found.append(mask)
     return found
-
-
-def _names(groups: Sequence[Sequence[Result]]) -> list[str]:
-    """What groups are called: by recipe, or by run without its seed where recipes are the same."""
-    recipes = [name_of(g[0]) for g in groups]
-    runs = [re.sub(rf"-seed{seed_of(g[0])}\b", "", g[0].name) for g in groups]
-    return [r if recipes.count(r) == 1 else own for r, own in zip(recipes, runs, strict=True)]
-
-
-def name_of(r: Result) -> str:
-    """What its recipe is called, else the result."""
-    table = r.recipe.get("recipe")
-    return str(table.get("name", r.name)) if isinstance(table, dict) else r.name

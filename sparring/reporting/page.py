@@ -14,7 +14,7 @@ from ..evaluation.curves import comparable
 from ..evaluation.metrics.record import Measures
 from ..evaluation.result import EpsRow, Interval, Result
 from ..radius import shown
-from . import figures, overview, words
+from . import figures, over_seeds, overview, words
 from . import metrics as beside
 from .forest import forest
 
@@ -51,6 +51,7 @@ def page(
     )
     environment.filters |= {"interval": words.interval, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
+    recipes = over_seeds.recipes(results)
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = environment.get_template("page.html.j2").render(
         title=title or _heading([r.name for r in results]),
@@ -64,7 +65,8 @@ def page(
         tone=TONES,
         pairs=words.compared(results),
         doubted=[r.name for r in results if not words.trusted(r)],
-        seeds=words.seeds(results),
+        recipes=recipes,
+        versus=over_seeds.versus(recipes),
         detectors=words.detectors(results),
         summary=_summary(results),
         notes=_notes(results),

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..evaluation.detection import Detection
 from ..evaluation.result import EpsRow, Result
 from ..radius import shown
-from . import words
+from . import over_seeds, words
 
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
 
@@ -25,8 +25,9 @@ def table(results: Sequence[Result]) -> Group:
     parts: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
     if pairs := words.compared(results):
         parts.append(_pairs(pairs))
-    if groups := words.seeds(results):
-        parts.append(_seeds(groups))
+    if recipes := over_seeds.recipes(results):
+        parts.append(_seeds(recipes))
+        parts += [_versus(found)] if (found := over_seeds.versus(recipes)) else []
     if found := words.detectors(results):
         parts.append(_detection(found))
         parts += [_used(r, d) for r, d in found]
@@ -122,14 +123,25 @@ def _pairs(pairs: Sequence[words.compare.Comparison]) -> Table:
     return out
 
 
-def _seeds(groups: Sequence[tuple[str, list[Result], str, str]]) -> Table:
+def _seeds(recipes: Sequence[over_seeds.Recipe]) -> Table:
     out = _titled(
         "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
         *("recipe", "seeds", "clean", "robust"),
         left=("recipe",),
     )
-    for name, runs, clean, robust in groups:
+    for name, runs, clean, robust in recipes:
         out.add_row(Text(name), str(len(runs)), clean, robust)
+    return out
+
+
+def _versus(found: Sequence[over_seeds.Versus]) -> Table:
+    out = _titled(
+        "recipes over their seeds: mean robust accuracy, first − second, in points",
+        *("first", "second", "difference [95 %]"),
+        left=("first", "second"),
+    )
+    for v in found:
+        out.add_row(Text(v.first), Text(v.second), v.difference)
     return out
 
 

@@ -241,26 +241,6 @@ def short(name: str, most: int = 48) -> str:
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
-def seeds(results: Sequence[Result]) -> list[tuple[str, list[Result], str, str]]:
-    """Recipe, its runs, and clean and robust accuracy over its seeds, in words."""
-    return [
-        (_recipe(group[0]), group, _spread(group, clean=True), _spread(group, clean=False))
-        for group in compare.by_recipe(results)
-    ]
-
-
-def _recipe(r: Result) -> str:
-    table = r.recipe.get("recipe")
-    return str(table.get("name", "recipe")) if isinstance(table, dict) else "recipe"
-
-
-def _spread(group: Sequence[Result], *, clean: bool) -> str:
-    s = compare.seeds(group, clean=clean)
-    mark = "≤ " if not clean and any(r.early for r in group) else ""
-    mean, std, low, high = (100 * v for v in s[1:])
-    return f"{mark}{mean:.2f} ± {std:.2f} [{low:.1f}, {high:.1f}]"
-
-
 def probed(r: Result) -> list[list[Measure]]:
     """What was measured inside the model, probe by probe."""
     return [list(rows) for _, rows in itertools.groupby(r.probes, key=lambda m: m.probe)]

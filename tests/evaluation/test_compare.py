@@ -4,57 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
 from sparring.evaluation import compare as c
-from sparring.evaluation.result import EpsRow, Result, wilson
-
-N = 100
-
-
-def result(name: str, broken: list[int], **changes: Any) -> Result:
-    """A result of 100 samples, 5 of them wrong unattacked, and these broken at eps 0.2 (half of
-    them at 0.1)."""
-    y = np.arange(N) % 2
-    clean, adv, near = y.copy(), y.copy(), np.ones(N, dtype=bool)
-    clean[:5] = adv[:5] = 1 - y[:5]
-    near[:5] = False
-    adv[broken], near[broken[::2]] = 1 - y[broken], False
-    rows = [
-        EpsRow(eps, wilson(int(ok.sum()), N), int(ok.sum()), [], "Linf")
-        for eps, ok in ((0.1, near), (0.2, adv == y))
-    ]
-    arrays = {"index": np.arange(N), "y": y, "clean_pred": clean, "adv_pred": adv}
-    arrays |= {"correct_0.1": near, "correct_0.2": adv == y}
-    made: dict[str, Any] = {
-        "name": name,
-        "recipe": {},
-        "dataset": "toy",
-        "split": "test",
-        "n": N,
-        "threat": {"name": "Linf", "eps": 0.2},
-        "seed": 0,
-        "clean": wilson(95, N),
-        "robust": rows[-1].robust,
-        "by_eps": rows,
-        "attacks": [],
-        "checks": [],
-        "train": {},
-        "versions": {},
-        "commit": "",
-        "data_sha256": "00",
-        "suite": "quick",
-        "suite_version": 1,
-        "precision": "float32",
-        "device": "cpu",
-        "seconds": 1.0,
-        "class_names": ["a", "b"],
-        "arrays": arrays,
-    }
-    return Result(**{**made, **changes})
+from sparring.evaluation.interval import t_quantile, wilson
+from tests.evaluation.made import result
 
 
 def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,37 +115,14 @@ def test_what_can_not_be_paired_is_refused() -> None:
     assert len(c.pairs([a, result("b", [11]), result("c", [12])])) == 3
 
 
-def test_seeds_by_hand() -> None:
-    values = [list(range(10, 10 + k)) for k in (10, 12, 14)]  # accuracies .85, .83, .81
-    found = c.seeds([result(str(k), rows) for k, rows in enumerate(values)])
-    assert found.count == 3
-    assert found.mean == pytest.approx(0.83)
-    assert found.std == pytest.approx(0.02)
-    half = 4.302653 * 0.02 / math.sqrt(3)
-    assert (found.low, found.high) == pytest.approx((0.83 - half, 0.83 + half))
-    assert c.seeds([result("a", [10]), result("b", [11])], clean=True).std == 0
-    with pytest.raises(ValueError, match="two seeds or more"):
-        c.seeds([result("a", [10])])
-
-
-def test_runs_of_one_recipe_are_found() -> None:
-    def run(name: str, seed: int, eps: float = 0.2) -> Result:
-        recipe = {"recipe": {"name": "toy", "seed": seed}, "attack": {"seed": seed, "eps": eps}}
-        return result(name, [10], recipe=recipe)
-
-    groups = c.by_recipe([run("a", 0), run("b", 1), run("c", 0, 0.1), result("d", [10])])
-    assert [[r.name for r in g] for g in groups] == [["a", "b"]]
-    assert c.by_recipe([run("a", 0), run("b", 0)]) == []
-
-
 def test_t_quantiles() -> None:
     table = {1: 12.70620, 2: 4.302653, 3: 3.182446, 5: 2.570582, 6: 2.446912, 29: 2.045230}
     for df, want in table.items():
-        assert c.t_quantile(df) == pytest.approx(want, rel=1e-6)
-    assert c.t_quantile(4, 0.95) == pytest.approx(2.131847, rel=1e-6)
-    assert c.t_quantile(100_001) == pytest.approx(1.959964, rel=1e-4)
+        assert t_quantile(df) == pytest.approx(want, rel=1e-6)
+    assert t_quantile(4, 0.95) == pytest.approx(2.131847, rel=1e-6)
+    assert t_quantile(100_001) == pytest.approx(1.959964, rel=1e-4)
     with pytest.raises(ValueError, match="df = 0"):
-        c.t_quantile(0)
+        t_quantile(0)
 
 
 @pytest.mark.parametrize(("width", "accuracy"), [(0.01, 0.5), (0.02, 0.9), (0.05, 0.0)])

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparring.reporting import figures, page, words
+from sparring.evaluation.result import Result
+from sparring.reporting import figures, over_seeds, page, words
 from tests.reporting.made import html_of, make, paired, text
 
 
@@ -42,6 +43,40 @@ def test_pairs_and_seeds_are_compared(tmp_path: Path) -> None:
     other = paired("d", 60)
     other.data_sha256 = "11"
     assert words.compared([results[0], other]) == []
+
+
+def seeded(run: str, *standing: int, steps: int = 10) -> list[Result]:
+    """Seeds of a run whose recipe is `toy-at` with some number of steps."""
+    found = [paired(f"{run}-seed{seed}", k, seed) for seed, k in enumerate(standing)]
+    for r in found:
+        r.recipe["attack"] = {"steps": steps}
+    return found
+
+
+def test_recipes_are_compared_over_their_seeds(tmp_path: Path) -> None:
+    results = [*seeded("near", 150, 152, 154), *seeded("far", 110, 112, 114, steps=1)]
+    said, html = text(results), html_of(results, tmp_path)
+    half = 100 * 2.776445 * np.sqrt(2 * 0.01**2 / 3)
+    want = f"+20.00 [+{20 - half:.1f}, +{20 + half:.1f}]"
+    assert want in said
+    assert f'class="best">{want}' in html
+    assert '<td class="wide">near</td><td class="wide left">far</td>' in html
+    results[0].verdict = "do not trust"
+    assert f"<td>{want}" in html_of(results, tmp_path)
+    results[0].verdict, results[4].early = "", "the budget was spent"
+    assert f"<td>{want} (early end)" in html_of(results, tmp_path)
+    for r in results[3:]:
+        r.suite = "pgd"
+    assert "difference of the means" not in html_of(results, tmp_path)
+
+
+def test_many_recipes_are_compared_with_the_best_of_those_measured_alike() -> None:
+    def compared(runs: int) -> set[tuple[str, str]]:
+        results = [r for k in range(runs) for r in seeded(f"r{k}", 100 + k, 102 + k, steps=k)]
+        return {(v.first, v.second) for v in over_seeds.versus(over_seeds.recipes(results))}
+
+    assert len(compared(5)) == 10
+    assert compared(6) == {(f"r{k}", "r5") for k in range(5)}
 
 
 def test_what_is_not_trusted_is_nobodys_best(tmp_path: Path) -> None:
