@@ -28,7 +28,8 @@ class Spread(NamedTuple):
 def spread(results: Sequence[Result], *, clean: bool = False) -> Spread:
     """Robust accuracy (or clean) over runs that differ in their seed, with a 95 % t interval.
 
-    mean ± t·std/√n. It covers the luck of training, on these samples; not that of the samples.
+    mean ± t·std/√n. It covers the luck of training; that of the samples only as far as each seed
+    drew its own, as an evaluation of fewer than all of them does.
 
     Raises:
         ValueError: for fewer than two results.
@@ -55,8 +56,8 @@ def difference(
     """Robust accuracy (or clean) of one recipe less that of another, over their seeds.
 
     d ± t·√(s₁²/n₁ + s₂²/n₂), t with Welch's degrees of freedom, rounded down. Seeds are not paired:
-    what they draw (initial weights, order, noise) means something else to another recipe. Like
-    `spread` it covers the luck of training, on these samples.
+    what they draw (initial weights, order, noise) means something else to another recipe. It covers
+    what `spread` covers.
 
     Source: Welch 1947.
 
