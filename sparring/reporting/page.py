@@ -69,7 +69,7 @@ def page(
         versus=over_seeds.versus(recipes),
         detectors=words.detectors(results),
         summary=_summary(results),
-        notes=_notes(results),
+        notes=_notes(results, seeded=bool(recipes)),
         radii=_figure(figures.radii(curved) if curved else None, "accuracy against eps"),
         metrics=_metrics(curved, measures),
         training=_figure(figures.training(results), "loss and validation accuracy by epoch"),
@@ -150,8 +150,8 @@ def _head(name: str, eps: float | None) -> str:
     return " ".join(filter(None, (name, "" if eps is None else f"eps {shown(eps)}"))) or "robust"
 
 
-def _notes(results: Sequence[Result]) -> list[str]:
-    """What a reader of a comparison must know."""
+def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
+    """What a reader of a comparison must know; the two highest where no recipe has more seeds."""
     if len(results) == 1:
         return []
     notes = []
@@ -166,7 +166,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
                 f"The results are of different {key} ({', '.join(sorted(values))}): "
                 "they can't be compared directly."
             )
-    groups = words.alike(results)
+    groups = [] if seeded else words.alike(results)
     return notes + [
         f"Of the two highest{f' under {group[0].suite}' if len(groups) > 1 else ''}: {said}."
         for group in groups
