@@ -180,8 +180,8 @@ def _highest(results: Sequence[Result]) -> str:
     if len(sound) < 2:
         return ""
     first, second = sorted(sound, key=lambda r: -r.robust.accuracy)[:2]
-    for c in words.compared([r for r in sound if r is first or r is second]):
-        return c.sentence()
+    if paired := words.compared([r for r in sound if r is first or r is second]):
+        return paired[0].sentence()
     if first.robust.low >= second.robust.high:
         return ""
     return (
