@@ -120,15 +120,15 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         cells += [_cell(r, r.robust, upper=bool(r.early))] if several else []
         rows.append({"result": r, "minutes": words.minutes(r), "cells": cells})
     for group in words.alike(results):
-        own = {r.name for r in group}
+        own = {r.name for r in group} if len(group) > 1 else set()
         _mark([row["cells"] for row in rows if row["result"].name in own])
     heads = ["clean", *(_head(name if several else "", eps) for name, eps in radii)]
     return {"heads": heads + (["worst case"] if several else []), "rows": rows}
 
 
 def _mark(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
-    """Mark what is best in each column of rows that can be compared; nothing in a lone one."""
-    for column in zip(*rows, strict=True) if len(rows) > 1 else ():
+    """Mark what is best in each column of rows that can be compared."""
+    for column in zip(*rows, strict=True):
         cells = [cell for cell in column if cell and cell["sound"]]
         for cell in cells:
             cell["best"] = cell["value"] == max(one["value"] for one in cells)

@@ -11,7 +11,7 @@ from ..evaluation.detection import Detection, Operating, Rates
 from ..evaluation.result import AttackRow, Certificate, Check, EpsRow, Interval, Measure, Result
 from ..radius import shown
 
-MOST_PAIRS = 10  # with more results, each is compared with the best one only
+MOST_PAIRS = 10  # with more pairs, each is compared with the best that is measured alike only
 SEVERITY = ("do not trust", "look")
 
 
@@ -171,10 +171,11 @@ def compared(results: Sequence[Result]) -> list[compare.Comparison]:
 
 
 def alike(results: Sequence[Result]) -> list[list[Result]]:
-    """Results by what they were measured on and under: those whose accuracies may be compared."""
+    """Results by what they were measured on and under, the largest radii too: those whose worst
+    cases may be compared."""
     groups: dict[tuple[object, ...], list[Result]] = {}
     for r in results:
-        under = (r.suite, r.suite_version, *threats([r]))
+        under = (r.suite, r.suite_version, *((name, row.eps) for name, row in tops(r).items()))
         groups.setdefault((r.dataset, r.split, r.n, *under), []).append(r)
     return list(groups.values())
 
