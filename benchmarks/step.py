@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from common import Row, merged, paired, save
@@ -30,45 +31,73 @@ from sparring.risks import KL, Alpha, Mean, Renyi, Risk
 from sparring.threats import Linf
 from sparring.weights import AWP, Climb
 
-STEPS = 10
-SITES = {"mnist-net": ["conv1", "conv2", "conv3"], "resnet18": ["conv1", "layer1", "layer2"]}
+
+class Net(NamedTuple):
+    """A net as it is timed: the shape of a sample, the batch, the radius, the sites of UAD."""
+
+    shape: tuple[int, int, int]
+    batch: int
+    eps: float
+    sites: list[str]
+    kw: Mapping[str, Any] = MappingProxyType({})
 
 
 class Work(NamedTuple):
-    """A step: what it is made of, for a net by its name, and how many units it is counted at."""
+    """A step: its method, given the sites of a net, and its units beside those of the attack, whose
+    steps count two each."""
 
-    method: Callable[[str], Method]
-    units: int
+    method: Callable[[list[str]], Method]
+    rest: int
     attacks: bool = True
     climb: Callable[[], Climb] | None = None
     risk: Callable[[], Risk] = Mean
 
+    def units(self, steps: int) -> int:
+        """All of them, under an attack of so many steps."""
+        return self.rest + 2 * steps * self.attacks
+
 
 WORK = {
     "standard": Work(lambda _: Standard(), 3, attacks=False),
-    "pgd-at": Work(lambda _: AT(), 2 * STEPS + 3),
-    "trades": Work(lambda _: TRADES(), 2 * STEPS + 7),
-    "mart": Work(lambda _: MART(), 2 * STEPS + 6),
-    "pgd-at + awp": Work(lambda _: AT(), 2 * STEPS + 6, climb=AWP),
-    "pgd-at + kl": Work(lambda _: AT(), 2 * STEPS + 3, risk=KL),
-    "pgd-at + alpha": Work(lambda _: AT(), 2 * STEPS + 3, risk=Alpha),
-    "pgd-at + renyi": Work(lambda _: AT(), 2 * STEPS + 3, risk=Renyi),
-    "alp": Work(lambda _: ALP(), 2 * STEPS + 6),
-    "sat": Work(lambda _: SAT(), 2 * STEPS + 6),
-    "pgd-at + jr": Work(lambda _: JR(), 2 * STEPS + 6),
+    "pgd-at": Work(lambda _: AT(), 3),
+    "trades": Work(lambda _: TRADES(), 7),
+    "mart": Work(lambda _: MART(), 6),
+    "pgd-at + awp": Work(lambda _: AT(), 6, climb=AWP),
+    "pgd-at + kl": Work(lambda _: AT(), 3, risk=KL),
+    "pgd-at + alpha": Work(lambda _: AT(), 3, risk=Alpha),
+    "pgd-at + renyi": Work(lambda _: AT(), 3, risk=Renyi),
+    "alp": Work(lambda _: ALP(), 6),
+    "sat": Work(lambda _: SAT(), 6),
+    "pgd-at + jr": Work(lambda _: JR(), 6),
     "jr": Work(lambda _: JR(), 6, attacks=False),
-    "otjr": Work(lambda _: OTJR(), 2 * STEPS + 9),
-    "uad": Work(lambda net: UAD(sites=SITES[net], reference=SITES[net][-1]), 2 * STEPS + 10),
+    "sw": Work(lambda _: OTJR(jac=0), 6),
+    "otjr": Work(lambda _: OTJR(), 9),
+    "uad": Work(lambda sites: UAD(sites=sites, reference=sites[-1]), 10),
 }
-NETS = {"mnist-net": ((1, 28, 28), 250, 0.3), "resnet18": ((3, 32, 32), 16, 8 / 255)}
+NETS = {
+    "mnist-net": Net((1, 28, 28), 250, 0.3, ["conv1", "conv2", "conv3"]),
+    "resnet18": Net((3, 32, 32), 16, 8 / 255, ["conv1", "layer1", "layer2"]),
+    "lenet": Net((1, 28, 28), 250, 0.3, ["conv1", "conv2"]),
+    "cifar-net": Net((3, 32, 32), 128, 8 / 255, ["conv1", "conv2", "conv4"], {"width": 16}),
+}
+USUAL = ["mnist-net", "resnet18"]
 
 
-def one_step(
-    model: nn.Module, view: nn.Module, work: Work, net: str, batch: Batch, eps: float
-) -> Callable[[], None]:
+class Setting(NamedTuple):
+    """Where a step is timed."""
+
+    net: Net
+    model: nn.Module
+    view: nn.Module
+    batch: Batch
+    steps: int
+
+
+def one_step(at: Setting, work: Work) -> Callable[[], None]:
     """A whole training step, as a function to time."""
-    attack = PGD(Linf(eps), steps=STEPS, best=False) if work.attacks else None
-    objective = Objective(attack, work.method(net), work.risk())
+    _, model, view, batch, steps = at
+    attack = PGD(Linf(at.net.eps), steps=steps, best=False) if work.attacks else None
+    objective = Objective(attack, work.method(at.net.sites), work.risk())
     climb = work.climb and work.climb()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
@@ -88,21 +117,23 @@ def one_step(
     return step
 
 
-def made(net: str, size: int | None, precision: str) -> tuple[nn.Module, nn.Module, Batch, float]:
-    """A net, how it runs, a batch of noise, and the radius."""
-    shape, usual, eps = NETS[net]
-    size = size or usual
-    batch = Batch(torch.rand(size, *shape), torch.randint(0, 10, (size,)))
-    model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
-    return model, probe.View(model, amp=precision, channels_last=True), batch, eps
+def made(name: str, size: int | None, precision: str, steps: int) -> Setting:
+    """A net, how it runs, and a batch of noise."""
+    net = NETS[name]
+    size = size or net.batch
+    batch = Batch(torch.rand(size, *net.shape), torch.randint(0, 10, (size,)))
+    model = models.build(name, shape=net.shape, classes=10, **net.kw)
+    model = model.to(memory_format=torch.channels_last)
+    view = probe.View(model, amp=precision, channels_last=True)
+    return Setting(net, model, view, batch, steps)
 
 
-def peak(net: str, size: int | None, precision: str, name: str) -> float:
+def peak(name: str, *where: Any) -> float:
     """MiB that three steps add to the most this process has held: run it in one of its own."""
-    model, view, batch, eps = made(net, size, precision)
+    at = made(*where)
     with torch.no_grad():
-        view(batch.x[:1])
-    step = one_step(model, view, WORK[name], net, batch, eps)
+        at.view(at.batch.x[:1])
+    step = one_step(at, WORK[name])
     before = most()
     for _ in range(3):
         step()
@@ -115,21 +146,22 @@ def most() -> float:
     return int(line) / 1024
 
 
-def peaks(net: str, size: int | None, precision: str, names: list[str]) -> list[float]:
+def peaks(names: list[str], *where: Any) -> list[float]:
     """The same for each name, in a fresh process each."""
     fresh = multiprocessing.get_context("spawn")
     with fresh.Pool(1, maxtasksperchild=1) as pool:
-        return [pool.apply(peak, (net, size, precision, name)) for name in names]
+        return [pool.apply(peak, (name, *where)) for name in names]
 
 
-def bare(view: nn.Module, batch: Batch, passes: int) -> Callable[[], None]:
-    """`passes` times a forward and a backward to the inputs, weights frozen, and nothing else."""
+def bare(at: Setting) -> Callable[[], None]:
+    """As often as the attack has steps, a forward and a backward to the inputs, weights frozen, and
+    nothing else."""
 
     def run() -> None:
-        with probe.hold(view, "eval"):
-            for _ in range(passes):
-                x = batch.x.detach().requires_grad_()
-                torch.autograd.grad(view(x).sum(), x)
+        with probe.hold(at.view, "eval"):
+            for _ in range(at.steps):
+                x = at.batch.x.detach().requires_grad_()
+                torch.autograd.grad(at.view(x).sum(), x)
 
     return run
 
@@ -138,32 +170,42 @@ def main() -> None:
     """Time every method on every net and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
-    parser.add_argument("--batch", type=int, help="instead of 250 and 16")
+    parser.add_argument("--nets", nargs="+", default=USUAL, choices=list(NETS))
+    parser.add_argument("--batch", type=int, help="instead of the net's own")
+    parser.add_argument("--steps", type=int, default=10, help="of the attack")
+    parser.add_argument(
+        "--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"]
+    )
     parser.add_argument(
         "--beside", choices=list(WORK), help="compare with it, memory too, not with the floor"
     )
     parser.add_argument("--methods", nargs="+", default=list(WORK), choices=list(WORK))
     args = parser.parse_args()
-    rows = []
-    for net in args.nets:
-        for precision in ("float32", "bfloat16"):
-            model, view, batch, eps = made(net, args.batch, precision)
-            for name in args.methods:
-                mine = one_step(model, view, WORK[name], net, batch, eps)
-                peer, scale, said = bare(view, batch, STEPS), WORK[name].units / (2 * STEPS), ""
-                if args.beside:
-                    peer = one_step(model, view, WORK[args.beside], net, batch, eps)
-                    scale, said = 1, f" beside {args.beside}"
-                ours, theirs, ratio = paired(mine, peer, runs=args.runs)
-                work = f"{net} b{len(batch.x)} {name}{said}"
-                what = args.beside or f"floor {WORK[name].units} units"
-                row = Row(work, precision, ours, what, theirs * scale, ratio / scale)
-                if args.beside:
-                    both = [name, args.beside]
-                    row.ours_mib, row.peer_mib = peaks(net, args.batch, precision, both)
-                rows.append(row)
+    rows = [
+        timed(name, where, args.beside, args.runs)
+        for net in args.nets
+        for precision in args.precision
+        for where in [(net, args.batch, precision, args.steps)]
+        for name in args.methods
+    ]
     save("step", merged("step", rows))
+
+
+def timed(name: str, where: tuple[str, int | None, str, int], beside: str | None, runs: int) -> Row:
+    """A method against another, or against its floor."""
+    net, _, precision, steps = where
+    at = made(*where)
+    units = WORK[name].units(steps)
+    peer, scale, what = bare(at), units / (2 * steps), f"floor {units} units"
+    if beside:
+        peer, scale, what = one_step(at, WORK[beside]), 1, beside
+    ours, theirs, ratio = paired(one_step(at, WORK[name]), peer, runs=runs)
+    work = f"{net} b{len(at.batch.x)} {name}" + (f" beside {beside}" if beside else "")
+    work += "" if steps == 10 else f", {steps} steps"
+    row = Row(work, precision, ours, what, theirs * scale, ratio / scale)
+    if beside:
+        row.ours_mib, row.peer_mib = peaks([name, beside], *where)
+    return row
 
 
 if __name__ == "__main__":
