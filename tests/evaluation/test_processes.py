@@ -4,13 +4,10 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from sparring.evaluation import Result
 from tests.evaluation.worker import measured
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(tmp_path, same):
     engine = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*engine, "tests/evaluation/worker.py", str(tmp_path / "two.json")]

@@ -112,7 +112,6 @@ def test_an_evaluation_finds_the_same(plain):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["float32", "bfloat16"])
 def test_compiled_in_earnest(amp):
     model = net().requires_grad_(False)

@@ -28,7 +28,6 @@ def found(tmp_path_factory) -> tuple[Path, dict]:
     return out, torch.load(out / "found.pt", weights_only=True)
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(found, tmp_path):
     out, two = found[0], found[1]["two"]
     one = finish(trainer(tmp_path, noisy=False, resume=True))
@@ -43,7 +42,6 @@ def test_two_processes_give_the_weights_of_one(found, tmp_path):
         assert joint["clean"] == alone["clean"]
 
 
-@pytest.mark.slow
 def test_two_processes_agree_and_resume(found):
     out, runs = found
     resumed, whole = runs["resumed"], runs["whole"]
