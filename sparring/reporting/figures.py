@@ -289,7 +289,7 @@ def surface(r: Result) -> Figure | None:
     at, height = r.arrays["surface_at"], r.arrays["surface"]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
-        flat, line = figure.subplots(1, 2)
+        flat, line = figure.subplots(1, 2, gridspec_kw={"wspace": 0.1})
         known = np.where(np.isfinite(height), height, np.nan)
         shown = flat.contourf(at, at, known.T, levels=20, cmap="viridis")
         figure.colorbar(shown, ax=flat, label="cross-entropy, nats")
