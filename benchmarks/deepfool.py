@@ -12,8 +12,8 @@ from common import Row, merged, save
 from torch import Tensor, nn
 
 from sparring import data, models
-from sparring.evaluation.metrics import Distance
-from sparring.geometry import norm
+from sparring.functional.geometry import norm
+from sparring.metrics import Distance
 
 STEPS, OVERSHOOT, CLASSES = 50, 0.02, 10
 

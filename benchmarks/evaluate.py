@@ -20,11 +20,14 @@ from common import Row, merged, paired, save, seconds
 from torch import Tensor, nn
 
 import sparring
-from sparring import data, memory, models, probe
+from sparring import data, models
 from sparring.attacks import APGD, FAB, DeepFool, Square
-from sparring.evaluation import Guard, Result, evaluate
-from sparring.evaluation.static import Static, sizes
-from sparring.losses import cross_entropy
+from sparring.evaluation import Guard, evaluate
+from sparring.functional.losses import cross_entropy
+from sparring.introspect import freeze
+from sparring.results.result import Result
+from sparring.runtime import allocator
+from sparring.runtime.compiled import Static, sizes
 from sparring.threats import L2, Linf
 
 PRECISIONS = ("float32", "bfloat16")
@@ -168,8 +171,8 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) ->
     """So many forward passes and backward passes to the input, and nothing else."""
 
     def run() -> None:
-        with probe.hold(model), probe.channels_last(model, precision != "float32"):
-            view = probe.View(model, amp=precision, channels_last=precision != "float32")
+        with freeze.hold(model), freeze.channels_last(model, precision != "float32"):
+            view = freeze.View(model, amp=precision, channels_last=precision != "float32")
             for _ in range(passes):
                 z = x.detach().requires_grad_()
                 torch.autograd.grad(cross_entropy(view(z), y).sum(), z)
@@ -181,8 +184,12 @@ def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[
     """So many forward passes, and nothing else."""
 
     def run() -> None:
-        with torch.no_grad(), probe.hold(model), probe.channels_last(model, precision != "float32"):
-            view = probe.View(model, amp=precision, channels_last=precision != "float32")
+        with (
+            torch.no_grad(),
+            freeze.hold(model),
+            freeze.channels_last(model, precision != "float32"),
+        ):
+            view = freeze.View(model, amp=precision, channels_last=precision != "float32")
             for _ in range(passes):
                 view(x)
 
@@ -211,7 +218,7 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
         }
         for label, (attack, floor) in pairs.items():
             for how, run in (("", model), (" compiled", static)):
-                with memory.kept():
+                with allocator.kept():
                     a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
                 work = f"{label} {name} n {len(x)}"
                 rows.append(Row(work, precision + how, a, "bare passes", b, ratio))

@@ -22,9 +22,10 @@ import torch
 from common import Row, merged, paired, save
 from torch import nn
 
-from sparring import models, probe
+from sparring import models
 from sparring.attacks import PGD
 from sparring.batch import Batch
+from sparring.introspect import freeze
 from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, UAD, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import KL, Alpha, Mean, Renyi, Risk
@@ -124,7 +125,7 @@ def made(name: str, size: int | None, precision: str, steps: int) -> Setting:
     batch = Batch(torch.rand(size, *net.shape), torch.randint(0, 10, (size,)))
     model = models.build(name, shape=net.shape, classes=10, **net.kw)
     model = model.to(memory_format=torch.channels_last)
-    view = probe.View(model, amp=precision, channels_last=True)
+    view = freeze.View(model, amp=precision, channels_last=True)
     return Setting(net, model, view, batch, steps)
 
 
@@ -158,7 +159,7 @@ def bare(at: Setting) -> Callable[[], None]:
     nothing else."""
 
     def run() -> None:
-        with probe.hold(at.view, "eval"):
+        with freeze.hold(at.view, "eval"):
             for _ in range(at.steps):
                 x = at.batch.x.detach().requires_grad_()
                 torch.autograd.grad(at.view(x).sum(), x)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sparring import data, losses
+from sparring import data
 from sparring.attacks import PGD
+from sparring.functional import losses
 from sparring.threats import Linf
 
 

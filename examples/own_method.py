@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sparring import data, losses
+from sparring import data
 from sparring.attacks import PGD
 from sparring.batch import Batch, Loss
+from sparring.functional import losses
 from sparring.methods import Method
 from sparring.models import build
 from sparring.objective import Objective

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparring import data
 from sparring.attacks import PGD
 from sparring.batch import Batch
-from sparring.geometry import norm, project_linf
+from sparring.functional.geometry import norm, project_linf
 from sparring.models import build
 from sparring.threats import Threat
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sparring import study
+from sparring.commands import study
 from sparring.reporting import studied
 
 ROOT = Path(__file__).parents[1]

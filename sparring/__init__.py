@@ -10,19 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .measure import evaluate, report
-    from .recipe import Recipe
-    from .run import load, train
+    from .commands.evaluate import evaluate
+    from .commands.report import report
+    from .commands.train import load, train
+    from .config.recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "__version__", "evaluate", "load", "report", "train"]
 
 HOMES = {
-    "train": "run",
-    "load": "run",
-    "evaluate": "measure",
-    "report": "measure",
-    "Recipe": "recipe",
+    "train": "commands.train",
+    "load": "commands.train",
+    "evaluate": "commands.evaluate",
+    "report": "commands.report",
+    "Recipe": "config.recipe",
 }
 
 

@@ -3,11 +3,14 @@ model lost."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+Model = Callable[[Tensor], Tensor]  # inputs (b, *d) to logits (b, k)
 
 
 @dataclass

@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from . import dist, probe
 from .attacks.base import Maximizer
 from .batch import Batch, Gain, Loss
-from .losses import cross_entropy
+from .component import require
+from .functional.losses import cross_entropy
+from .introspect import freeze
 from .methods.base import Method
-from .part import require
 from .risks.base import Risk
+from .runtime import distributed
 
 
 class Objective(nn.Module):
@@ -46,7 +47,7 @@ class Objective(nn.Module):
             return replace(batch, x_adv=batch.x, y_adv=batch.y, cost=torch.zeros_like(batch.weight))
         threat = self.attack.threat
         price = torch.as_tensor(self.risk.price).detach()
-        with probe.hold(model, self.attack.mode):
+        with freeze.hold(model, self.attack.mode):
             gain = self.method.gain(model, batch)
 
             def f(z: Tensor) -> Gain:
@@ -65,8 +66,8 @@ class Objective(nn.Module):
         total = self.risk(loss.per_sample, batch.cost, batch)
         loss.parts.update(self.risk.notes)
         if self.natural:
-            u = dist.gather(cross_entropy(model(batch.x), batch.y))
-            w = dist.gather(batch.weight)
+            u = distributed.gather(cross_entropy(model(batch.x), batch.y))
+            w = distributed.gather(batch.weight)
             clean = (w * u).sum() / w.sum()
             loss.parts["clean"] = clean.detach()
             total = (1 - self.natural) * total + self.natural * clean

@@ -18,9 +18,10 @@ from sklearn.datasets import make_moons
 from torch import Tensor
 
 import sparring
-from sparring import data, recipe
+from sparring import data
 from sparring.attacks import PGD
 from sparring.batch import Batch
+from sparring.config import recipe
 from sparring.methods import AT
 from sparring.models import mlp
 from sparring.objective import Objective

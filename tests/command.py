@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparring import cli
+from sparring.cli import main
 
 
 def call(*arguments, capsys, code=0):
@@ -14,7 +14,7 @@ def call(*arguments, capsys, code=0):
     old, sys.argv = sys.argv, ["sparring", *map(str, arguments)]
     try:
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main.main()
     finally:
         sys.argv = old
     out, err = capsys.readouterr()

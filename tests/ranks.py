@@ -9,11 +9,11 @@ import torch
 import torch.distributed as td
 from torch import Tensor, nn
 
-from sparring import dist
 from sparring.batch import Batch
 from sparring.methods import UAD
 from sparring.objective import Objective
 from sparring.risks import Mean
+from sparring.runtime import distributed
 from sparring.threats import L1, L2, Box, Linf
 
 WORLD, ROWS = 2, 3
@@ -36,7 +36,10 @@ def joint() -> tuple[Tensor, Tensor, Tensor]:
 def risk(u: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """Scalars of the joint batch: one that is not additive over samples, and the weighted mean."""
     batch = Batch(torch.zeros(len(u), 1), torch.zeros(len(u), dtype=torch.long), weight=weight)
-    return {"logsumexp": dist.gather(u).logsumexp(0), "mean": Mean()(u, torch.zeros_like(u), batch)}
+    return {
+        "logsumexp": distributed.gather(u).logsumexp(0),
+        "mean": Mean()(u, torch.zeros_like(u), batch),
+    }
 
 
 def gradients(rows: slice) -> dict[str, Tensor]:
@@ -48,7 +51,7 @@ def gradients(rows: slice) -> dict[str, Tensor]:
         leaf = w.clone().requires_grad_()
         value = risk((x[rows] @ leaf).square(), weight[rows])[name]
         value.backward()
-        found |= {name: value.detach(), f"{name} gradient": dist.mean(leaf.grad)}
+        found |= {name: value.detach(), f"{name} gradient": distributed.mean(leaf.grad)}
     return found
 
 
@@ -57,7 +60,7 @@ def draws(rows: slice) -> dict[str, Tensor]:
     x = joint()[0][rows]
     batch = Batch(x, torch.zeros(len(x), dtype=torch.long))
     found = {
-        kind: dist.draw(kind, x, torch.Generator().manual_seed(3))
+        kind: distributed.draw(kind, x, torch.Generator().manual_seed(3))
         for kind in ("uniform", "normal", "exponential")
     }
     return found | {repr(t): t.start(batch, torch.Generator().manual_seed(4)) for t in THREATS}
@@ -70,28 +73,28 @@ def uad(rows: slice) -> dict[str, Tensor]:
     noise = torch.rand(x.shape, generator=draw, dtype=torch.float64)
     y, zeros = torch.tensor([0, 0, 1, 0, 0, 0])[rows], torch.zeros(len(x[rows]), dtype=x.dtype)
     batch = Batch(x[rows], y, x_adv=(x + 0.2 * noise)[rows], y_adv=y, cost=zeros)
-    found = {"seed": torch.tensor(dist.generator().initial_seed())}
+    found = {"seed": torch.tensor(distributed.generator().initial_seed())}
     for name, more in UADS.items():
         torch.manual_seed(1)
         layers = nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(16, 2)
         model = nn.Sequential(*layers).double()
-        torch.manual_seed(5 + dist.rank())
+        torch.manual_seed(5 + distributed.rank())
         method = UAD(sites=["0", "2"], reference="2", masked=False, p=0.7, **more)
         value = Objective(None, method, Mean()).minimize(model, batch).total
         value.backward()
-        found |= {name: value.detach(), f"{name} gradient": dist.mean(model[0].weight.grad)}
+        found |= {name: value.detach(), f"{name} gradient": distributed.mean(model[0].weight.grad)}
     return found
 
 
 def everything(rows: slice) -> dict[str, Tensor]:
     """All there is to compare."""
     x = joint()[0][rows]
-    torch.manual_seed(5 + dist.rank())
+    torch.manual_seed(5 + distributed.rank())
     return (
         gradients(rows)
         | draws(rows)
         | uad(rows)
-        | {"gather": dist.gather(x), "first": dist.mean(x[0])}
+        | {"gather": distributed.gather(x), "first": distributed.mean(x[0])}
     )
 
 
@@ -100,7 +103,7 @@ def main(number: int, store: str, out: str) -> None:
     torch.set_num_threads(1)
     td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
     found = everything(slice(number * ROWS, (number + 1) * ROWS))
-    found |= {"rank": torch.tensor(dist.rank()), "world": torch.tensor(dist.world())}
+    found |= {"rank": torch.tensor(distributed.rank()), "world": torch.tensor(distributed.world())}
     torch.save(found, out)
     td.destroy_process_group()
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import sparring
 from sparring import attacks, data, methods, risks, threats, weights
-from sparring.part import Part
+from sparring.component import Part
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sparring"

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sparring import recipe, schema, study
-from sparring.cli import app
+from sparring.cli.main import app
+from sparring.commands import study
+from sparring.config import recipe, schema
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

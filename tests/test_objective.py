@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import PGD
 from sparring.batch import Batch, Gain, Loss
-from sparring.losses import boosted_ce, cross_entropy, kl
+from sparring.functional.losses import boosted_ce, cross_entropy, kl
 from sparring.methods import AT, MART, TRADES, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean, Risk

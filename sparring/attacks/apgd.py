@@ -9,9 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import dist, losses
-from ..geometry import expand, project_l1, project_l2, project_linf, unit
-from ..part import nearest, require
+from ..component import nearest, require
+from ..functional import losses
+from ..functional.geometry import expand, project_l1, project_l2, project_linf, unit
+from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Search, Standing, like
 
@@ -188,7 +189,7 @@ class APGD(Search):
     def _start(self, standing: Standing, project: Project) -> Tensor:
         """A random point of the ball's edge, clipped to the box; in L1 a projected normal one."""
         x, kind = standing.x, "uniform" if self.p == torch.inf else "normal"
-        noise = dist.draw(kind, x, self.generator(x.device))
+        noise = distributed.draw(kind, x, self.generator(x.device))
         if self.p != 1:
             noise = unit(2 * noise - 1 if self.p == torch.inf else noise, self.p)
             noise = getattr(self.threat, "eps", 0.0) * noise

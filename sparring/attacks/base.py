@@ -10,14 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import probe
-from ..batch import Batch, Gain
-from ..losses import margin
-from ..part import Part, require
+from ..batch import Batch, Gain, Model
+from ..component import Part, require
+from ..functional.losses import margin
+from ..introspect import freeze
 from ..threats.base import Threat
 
 GainOf = Callable[[Tensor], Gain]
-Model = Callable[[Tensor], Tensor]
 PERIOD = 10  # steps between two looks of the host at who still stands, on a GPU
 
 
@@ -138,7 +137,7 @@ class Standing:
     ) -> None:
         self.rank = rank
         self.model, self.targeted, self.low = model, targeted, precision != "float32"
-        self.logits = probe.View(model, amp=precision, channels_last=channels_last)
+        self.logits = freeze.View(model, amp=precision, channels_last=channels_last)
         self.period = PERIOD if x.is_cuda else 1
         self._x, self._y = x, y
         self.found, self.value = x.clone(), x.new_full((len(x),), -torch.inf)
@@ -268,8 +267,8 @@ def rounds(
         if hasattr(attack, k)
     }
     with (
-        probe.hold(model, attack.mode),
-        probe.channels_last(model, bool(how.get("channels_last"))),
+        freeze.hold(model, attack.mode),
+        freeze.channels_last(model, bool(how.get("channels_last"))),
     ):
         standing = Standing(model, x, y, rank=rank, **how)
         if look:
@@ -316,9 +315,9 @@ class Search(Attack):
         Raises:
             ValueError: for a mode or precision that does not exist.
         """
-        require(mode in probe.MODES, "mode", mode, "one of " + ", ".join(probe.MODES))
-        allowed = "one of " + ", ".join(probe.PRECISIONS)
-        require(precision in probe.PRECISIONS, "precision", precision, allowed)
+        require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
+        allowed = "one of " + ", ".join(freeze.PRECISIONS)
+        require(precision in freeze.PRECISIONS, "precision", precision, allowed)
         self.mode, self.precision, self.channels_last = mode, precision, channels_last
         self.seed = seed
 

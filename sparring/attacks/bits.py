@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..geometry import norm
+from ..batch import Batch, Model
+from ..functional.geometry import norm
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, Model, like, rounds
-from .flips import Rank, Seen, budget, fits, flipped, gained, may_flip, settle
+from .base import GainOf, Maximizer, like, rounds
+from .bit_flips import Rank, Seen, budget, fits, flipped, gained, may_flip, settle
 
 Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 

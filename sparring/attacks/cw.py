@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ..geometry import expand, norm
+from ..batch import Model
+from ..functional.geometry import expand, norm
 from ..threats.base import Threat
-from . import closest
-from .base import Model, Search, Standing, like
-from .closest import State
+from . import minimal_norm
+from .base import Search, Standing, like
+from .minimal_norm import State
 
 INSIDE = 0.999999  # how far towards the box's edge tanh-space reaches
 SHRINK = 0.9  # of the Linf bound τ after a success
@@ -81,27 +82,27 @@ class CW(Search):
         self.threat = self.ball(threat)
         self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
         self.confidence, self.abort = confidence, abort
-        closest.limits(self)
+        minimal_norm.limits(self)
         self.runs(mode, precision, channels_last, seed)
 
     def search(self, standing: Standing, turn: int) -> None:
-        closest.search(self, standing)
+        minimal_norm.search(self, standing)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As `closest.distances`: the closest points found, and how far they are."""
-        return closest.distances(self, model, x, y)
+        return minimal_norm.distances(self, model, x, y)
 
     def begin(self, standing: Standing, eps: float | None) -> State:
         """In tanh space, at x."""
         x, low, high = standing.x, self.threat.low, self.threat.high
         w = (INSIDE * (2 * (x - low) / (high - low) - 1)).clamp(-INSIDE, INSIDE).atanh()
         tau = x.new_full((len(x),), SHRINK * (high - low if eps is None else eps))
-        return closest.at(x, self.c, start=w, w=w, mean=0 * w, power=0 * w, tau=tau)
+        return minimal_norm.at(x, self.c, start=w, w=w, mean=0 * w, power=0 * w, tau=tau)
 
     def weigh(self, s: State, eps: float | None) -> None:
         """c, and τ, of the next round."""
         if self.threat.p == 2:  # type: ignore[attr-defined]
-            closest.bisect(s)
+            minimal_norm.bisect(s)
             return
         s.c = torch.where(s.nearer, s.c, 10 * s.c)
         if eps is None:
@@ -118,11 +119,11 @@ class CW(Search):
         for step in range(1, self.steps + 1):
             t = s.own["w"].tanh()
             z = (low + (high - low) * (t + 1) / 2).clamp(low, high)
-            hinge, pull, logits = closest.hinge(self, standing, z)
+            hinge, pull, logits = minimal_norm.hinge(self, standing, z)
             paid, push = penalty(z - standing.x, s.own["tau"])
             loss = paid + s.c * hinge
             grad = (push + expand(s.c, z) * pull) * (high - low) / 2 * (1 - t.square())
-            keep = closest.note(self, standing, s, z, logits, eps)
+            keep = minimal_norm.note(self, standing, s, z, logits, eps)
             if len(standing) == 0:
                 return s
             if keep is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..geometry import nearest_plane, to_plane
-from ..part import require
+from ..batch import Model
+from ..component import require
+from ..functional.geometry import nearest_plane, to_plane
 from ..threats.base import Threat
-from .base import Model, Search, Standing, like, rounds
+from .base import Search, Standing, like, rounds
 
 
 class DeepFool(Search):

@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from ..geometry import expand, norm
-from ..part import require
+from ..batch import Model
+from ..component import require
+from ..functional.geometry import expand, norm
 from ..threats.base import Threat
-from . import closest
-from .base import Model, Search, Standing, like
-from .closest import State
+from . import minimal_norm
+from .base import Search, Standing, like
+from .minimal_norm import State
 
 
 def shrink(z: Tensor, x: Tensor, beta: float, low: float, high: float) -> Tensor:
@@ -80,25 +81,25 @@ class EAD(Search):
         self.threat = self.ball(threat)
         self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
         self.confidence, self.abort = confidence, abort
-        closest.limits(self)
+        minimal_norm.limits(self)
         self.runs(mode, precision, channels_last, seed)
         require(beta >= 0, "beta", beta, "a length ≥ 0 in input units")
         self.beta = beta
 
     def search(self, standing: Standing, turn: int) -> None:
-        closest.search(self, standing)
+        minimal_norm.search(self, standing)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As `closest.distances`: the closest points found, and how far they are."""
-        return closest.distances(self, model, x, y)
+        return minimal_norm.distances(self, model, x, y)
 
     def begin(self, standing: Standing, eps: float | None) -> State:
         """Both sequences at x."""
-        return closest.at(standing.x, self.c, z=standing.x, slack=standing.x)
+        return minimal_norm.at(standing.x, self.c, z=standing.x, slack=standing.x)
 
     def weigh(self, s: State, eps: float | None) -> None:
         """As `closest.bisect`."""
-        closest.bisect(s)
+        minimal_norm.bisect(s)
 
     def descend(self, standing: Standing, s: State, eps: float | None) -> State:
         """One round of FISTA; a row whose loss no longer falls stays where it is."""
@@ -107,7 +108,7 @@ class EAD(Search):
         s.own["z"] = s.own["slack"] = standing.x
         for k in range(self.steps):
             old, slack = s.own["z"], s.own["slack"]
-            hinge, pull, _ = closest.hinge(self, standing, slack)
+            hinge, pull, _ = minimal_norm.hinge(self, standing, slack)
             delta = slack - standing.x
             grad = 2 * delta + expand(s.c, delta) * pull
             loss = s.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
@@ -116,7 +117,7 @@ class EAD(Search):
             ahead = (z + k / (k + 3) * (z - old)).clamp(low, high)
             z = s.own["z"] = torch.where(like(s.live, z), z, old)
             s.own["slack"] = torch.where(like(s.live, z), ahead, slack)
-            keep = closest.note(self, standing, s, z, standing.look(z), eps)
+            keep = minimal_norm.note(self, standing, s, z, standing.look(z), eps)
             if len(standing) == 0:
                 return s
             if keep is not None:

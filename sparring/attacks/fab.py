@@ -7,12 +7,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .. import dist
-from ..geometry import expand, nearest_plane, to_plane, unit
-from ..losses import margin
-from ..part import require
+from ..batch import Model
+from ..component import require
+from ..functional.geometry import expand, nearest_plane, to_plane, unit
+from ..functional.losses import margin
+from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Model, Search, Standing, check, like, rounds
+from .base import Search, Standing, check, like, rounds
 
 
 class FAB(Search):
@@ -140,7 +141,7 @@ class FAB(Search):
         """x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
         x, p = standing.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
-        noise = dist.draw(kind, x, self.generator(x.device))
+        noise = distributed.draw(kind, x, self.generator(x.device))
         noise = unit(2 * noise - 1 if p == torch.inf else noise, p)
         radius = seen.far[standing.rows].clamp_max(getattr(self.threat, "eps", 1.0)) / 2
         return (x + expand(radius, x) * noise).clamp(self.threat.low, self.threat.high)

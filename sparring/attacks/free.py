@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..part import require
+from ..component import require
 from ..threats.base import Threat
 from .base import GainOf, Maximizer
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..geometry import highest
-from ..losses import cross_entropy, margin
-from ..part import require
+from ..component import require
+from ..functional.geometry import highest
+from ..functional.losses import cross_entropy, margin
+from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Search, Standing
 
@@ -120,8 +120,8 @@ class BitSearch(Search):
         generator = self.generator(space.x.device)
         f = slope = torch.zeros_like(space.x)
         if kind > 2:
-            share = dist.draw("uniform", f[:, :1], generator).sqrt()
-            f = space.best(dist.draw("uniform", f, generator) - 1 + share).to(f.dtype)
+            share = distributed.draw("uniform", f[:, :1], generator).sqrt()
+            f = space.best(distributed.draw("uniform", f, generator) - 1 + share).to(f.dtype)
         for _ in range(self.steps):
             _, grad, _ = standing.ascend(space.gain, space.relaxed(f))
             slope = space.way * grad.flatten(1)
@@ -132,7 +132,7 @@ class BitSearch(Search):
         score = f if kind != 2 else slope
         flips, value = torch.zeros_like(space.may), f.new_full((len(f),), -torch.inf)
         for cut in (*CUTS, *[None] * self.roundings):
-            at = dist.draw("uniform", f, generator) if cut is None else cut
+            at = distributed.draw("uniform", f, generator) if cut is None else cut
             tried = space.best(torch.where(f > at, score, -torch.inf), f > at)
             point = space.at(tried)
             logits = standing.look(point)

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from .. import probe
-from ..geometry import expand, norm, unit
-from ..part import require
+from ..batch import Model
+from ..component import require
+from ..functional.geometry import expand, norm, unit
+from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Model, Search, Standing, check, like
+from .base import Search, Standing, check, like
 
 HALVINGS = 15  # of a jump, at most
 BLENDS = 10  # halvings of the first point's way to x
@@ -100,7 +101,7 @@ class HopSkipJump(Search):
         check(x, y, self.threat)
         if len(x) == 0:
             return x.clone(), x.new_zeros(0)
-        with probe.hold(model, self.mode):
+        with freeze.hold(model, self.mode):
             standing = Standing(model, x, y)
             wrong = standing.hits(standing.exact(x), y)
             point, far = self._walk(standing, ~wrong, None)

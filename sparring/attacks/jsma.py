@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..geometry import highest, locations
-from ..losses import margin
-from ..part import require
+from ..component import require
+from ..functional.geometry import highest, locations
+from ..functional.losses import margin
 from ..threats.base import Threat
 from .base import Search, Standing
 

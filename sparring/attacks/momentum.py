@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import losses
-from ..geometry import expand, norm
-from ..part import nearest, require
+from ..component import nearest, require
+from ..functional import losses
+from ..functional.geometry import expand, norm
 from ..threats.base import Threat
 from .base import Search, Standing
 

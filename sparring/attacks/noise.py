@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import probe
-from ..batch import Batch
-from ..part import require
+from ..batch import Batch, Model
+from ..component import require
+from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, Model, check
+from .base import Attack, check
 
 
 class Noise(Attack):
@@ -33,7 +33,7 @@ class Noise(Attack):
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         check(x, y, self.threat)
         found, rows = x.clone(), torch.arange(len(x), device=x.device)
-        with probe.hold(model, self.mode), torch.no_grad():
+        with freeze.hold(model, self.mode), torch.no_grad():
             for _ in range(self.draws):
                 if len(rows) == 0:
                     break

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import losses, probe
-from ..batch import Batch
-from ..part import nearest, require
+from ..batch import Batch, Model
+from ..component import nearest, require
+from ..functional import losses
+from ..introspect import freeze
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, Model, Standing, ascend, like, look, rounds
+from .base import GainOf, Maximizer, Standing, ascend, like, look, rounds
 
 
 class PGD(Maximizer):
@@ -77,12 +78,12 @@ class PGD(Maximizer):
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         if loss not in losses.BY_NAME:
             raise ValueError(nearest("loss", loss, losses.BY_NAME))
-        require(mode in probe.MODES, "mode", mode, "one of " + ", ".join(probe.MODES))
+        require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
         require(
-            precision in probe.PRECISIONS,
+            precision in freeze.PRECISIONS,
             "precision",
             precision,
-            "one of " + ", ".join(probe.PRECISIONS),
+            "one of " + ", ".join(freeze.PRECISIONS),
         )
         self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
         self.random_start, self.restarts = random_start, restarts

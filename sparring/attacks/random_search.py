@@ -7,8 +7,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .. import dist, losses
-from ..part import nearest, require
+from ..component import nearest, require
+from ..functional import losses
+from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Standing, like
 
@@ -44,7 +45,7 @@ class Walk:
         """Uniform numbers `(a, *shape)`, float32 whatever x is."""
         size = (len(self.x), *shape)
         empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
-        return dist.draw("uniform", empty, self.generator)
+        return distributed.draw("uniform", empty, self.generator)
 
 
 @runtime_checkable

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .. import dist
-from ..batch import Batch
-from ..part import require
+from ..batch import Batch, Model
+from ..component import require
+from ..runtime import distributed
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, Model, rounds
-from .flips import Rank, Seen, fits, flipped, gained, may_flip, settle
+from .base import GainOf, Maximizer, rounds
+from .bit_flips import Rank, Seen, fits, flipped, gained, may_flip, settle
 
 
 def rounding(
@@ -40,7 +40,7 @@ def rounding(
             z, grad, may = z[keep], grad[keep], may[keep]
         z = (z + width / steps * grad.sign()).clamp(threat.low, threat.high)
     for _ in range(draws):
-        x, u = seen.x, 0.5 if by is None else dist.draw("uniform", z, by)
+        x, u = seen.x, 0.5 if by is None else distributed.draw("uniform", z, by)
         flips = may & ((z > threat.low + width * u) != (x == threat.high))
         point = settle(x, flips, (flipped(x, threat) - x) * grad, threat)
         keep = seen.tell(point, seen.look(point))

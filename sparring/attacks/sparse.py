@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..geometry import locations
-from ..part import require
+from ..component import require
+from ..functional.geometry import locations
 from ..threats.base import Threat
 from . import random_search
 from .base import Search, Standing

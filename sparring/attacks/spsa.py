@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .. import losses
-from ..part import nearest, require
+from ..component import nearest, require
+from ..functional import losses
 from ..threats.base import Threat
 from .base import Search, Standing
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import losses, probe
-from ..batch import Batch, Gain
-from ..part import require
+from ..batch import Batch, Gain, Model
+from ..component import require
+from ..functional import losses
+from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, Maximizer, Model, Search, Standing
+from .base import Attack, Maximizer, Search, Standing
 
 
 class Transfer(Search):
@@ -91,7 +92,7 @@ class Transfer(Search):
 
     def _classes(self, standing: Standing) -> int:
         """The surrogate's k; refuses labels it does not have."""
-        with probe.hold(self.surrogate), torch.no_grad():
+        with freeze.hold(self.surrogate), torch.no_grad():
             classes = self.surrogate(standing.x[:1]).shape[1]
         most = int(standing.y.max())
         if most >= classes:
@@ -108,7 +109,7 @@ def points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> Tensor:
     climbed = losses.BY_NAME.get(getattr(attack, "loss", ""))
     if climbed is None:
         return attack(surrogate, x, y)
-    with probe.hold(surrogate, attack.mode):
+    with freeze.hold(surrogate, attack.mode):
         if isinstance(attack, Maximizer):
 
             def gain(z: Tensor) -> Gain:

@@ -1,12 +1,12 @@
 """Data: sources by name or file, readers, batches, augmentation."""
 
+from .added_rows import Extra
 from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
+from .dataset_rows import Generated, Rows, Unlabelled
+from .gaussian_shell import GaussianShell, spread
 from .loader import Loader
-from .mix import Extra
 from .named import names
 from .packed import Packed
-from .rows import Generated, Rows, Unlabelled
-from .shell import GaussianShell, spread
 from .source import Source, load
 from .split import Split
 from .stream import Stream, from_torch, streamed

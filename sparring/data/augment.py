@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import dist
-from ..part import Part, require
+from ..component import Part, require
+from ..runtime import distributed
 
 __all__ = ["Augment", "Crop", "Cutout", "Flip", "Noise", "Shift"]
 
@@ -25,7 +25,7 @@ class Augment(Part):
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """One number a sample `(b,)` on [0, 1)."""
-    return dist.draw("uniform", torch.empty(len(x), device=x.device), generator)
+    return distributed.draw("uniform", torch.empty(len(x), device=x.device), generator)
 
 
 def _integers(x: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -136,4 +136,4 @@ class Noise(Augment):
         self.std, self.low, self.high = std, low, high
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (x + self.std * dist.draw("normal", x, generator)).clamp_(self.low, self.high)
+        return (x + self.std * distributed.draw("normal", x, generator)).clamp_(self.low, self.high)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.files import write
 from .readers import needs, verify
 
 
@@ -135,7 +136,5 @@ def unpack(archive: Path, checksum: str, members: Sequence[str], place: Path) ->
         for name in members:
             opened = tar.extractfile(held[name])
             assert opened is not None
-            partial = place / f".{name}.{os.getpid()}"
-            partial.write_bytes(opened.read())
-            partial.replace(place / name)
+            write(place / name, opened.read())
     return place

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..part import require
+from ..component import require
 from . import readers
 from .layouts import LAYOUTS, Raw
 

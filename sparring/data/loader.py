@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
+from ..component import require
+from ..runtime import distributed
+from .added_rows import Extra, joined
 from .augment import Augment
-from .mix import Extra, joined
 from .split import Split
 from .stream import Stream
 
@@ -49,7 +49,7 @@ class Loader:
         drop_last: bool = False,
         mix: Sequence[Extra] = (),
     ) -> None:
-        world = dist.world()
+        world = distributed.world()
         require(batch >= 1, "batch", batch, "an integer ≥ 1")
         require(batch % world == 0, "batch", batch, f"a multiple of the {world} processes")
         self.split, self.batch, self.shuffle, self.seed = split.to(device), batch, shuffle, seed
@@ -61,7 +61,7 @@ class Loader:
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.split), self.batch)
-        return full + (rest >= dist.world() and not self.drop_last)
+        return full + (rest >= distributed.world() and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch, counted from any number; the same for the same number."""
@@ -98,7 +98,7 @@ class Loader:
 
     def _plan(self, order: Tensor) -> list[Tensor]:
         """This rank's rows of every joint batch."""
-        world, rank = dist.world(), dist.rank()
+        world, rank = distributed.world(), distributed.rank()
         joint = order.split(self.batch)[: len(self)]
         return [rows[rank * (b := len(rows) // world) : (rank + 1) * b] for rows in joint]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import fetch, layouts, plane
+from . import fetch, layouts, toy_2d
 from .fetch import Remote
 from .layouts import IDX, Layout, Raw
 from .readers import needs
@@ -221,7 +221,7 @@ FETCHED = {
 }
 
 
-DRAWN = {"digits": digits, **{name: partial(plane.read, name) for name in plane.SHAPES}}
+DRAWN = {"digits": digits, **{name: partial(toy_2d.read, name) for name in toy_2d.SHAPES}}
 
 
 def names() -> list[str]:

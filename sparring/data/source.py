@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..part import nearest, require
+from ..component import nearest, require
 from . import files, named, tables
 from .fetch import plain
 from .layouts import Raw

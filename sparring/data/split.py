@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..part import require
+from ..component import require
 from .packed import Packed
 
 Bounds = tuple[float, float]
@@ -113,7 +113,7 @@ def fingerprint(*tensors: Inputs) -> str:
         kind = "bits" if isinstance(t, Packed) else t.dtype
         digest.update(f"{tuple(t.shape)} {kind} ".encode())
         t = t.bits if isinstance(t, Packed) else t
-        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from ..part import require
+from ..component import require
 from .source import Source
 from .split import Bounds, Pair, Split, check, fingerprint, unit
 

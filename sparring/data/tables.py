@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..part import nearest, require
+from ..component import nearest, require
 from . import readers
 from .layouts import Checks, Raw
 from .packed import binary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..part import require
+from ..component import require
 
 
 class Spent(Exception):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .result import Check
+from ..results.result import Check
 
 LOOK, DISTRUST, TRUST = "look", "do not trust", "trust"
 

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .. import losses, probe
 from ..attacks import APGD, PGD, BitSearch, Noise
 from ..attacks.base import Attack
-from ..batch import Batch
+from ..batch import Batch, Model
+from ..functional import losses
+from ..introspect import freeze
+from ..introspect.predict import logits
 from ..threats.base import Threat
-from .guard import Model
-from .judge import judge, logits
+from .judge import judge
 
 ROWS = 256
 FEW = 128  # of them, for what is dear
@@ -176,7 +177,7 @@ def gradient(
     model: Model, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor | None]:
     """A loss `(b,)` and its gradient in x, None where the model has none."""
-    with probe.hold(model, "eval"), torch.enable_grad():
+    with freeze.hold(model, "eval"), torch.enable_grad():
         z = x.detach().clone().requires_grad_()
         value = loss(model(z).float(), y)
         if not value.requires_grad:
@@ -213,5 +214,5 @@ def _change(a: Tensor, b: Tensor) -> float:
 def _as_handed_over(model: Model, x: Tensor) -> Tensor:
     """Logits in the modes the modules are in; the global random state stays."""
     devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices), probe.hold(model, "keep"), torch.no_grad():
+    with torch.random.fork_rng(devices), freeze.hold(model, "keep"), torch.no_grad():
         return model(x).float()

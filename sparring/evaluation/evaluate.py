@@ -11,19 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import dist, memory, probe
+from .. import certification
+from ..batch import Model
+from ..component import fit, require
 from ..data import Source, Split
-from ..part import fit, require
+from ..data.samples import samples
+from ..data.split import fingerprint
+from ..introspect import freeze
+from ..introspect.freeze import preserve_grads
+from ..results import detection
+from ..results.intervals import wilson
+from ..results.result import Certificate, Result
+from ..runtime import allocator, distributed, provenance
+from ..runtime.allocator import retry_smaller_batch
+from ..runtime.progress import Display
+from ..runtime.seeding import seeded
 from ..threats.base import Threat
-from . import certified, checks, detection, diagnose, level, provenance, scores, suites
+from . import checks, diagnose, level, scores, suites
 from . import probes as inside
 from .budget import Budget
-from .display import Display
-from .guard import Model
-from .partial import Partial
-from .result import Certificate, Result, wilson
-from .samples import Level, Radii, Threats, radii, reachable, samples
-from .session import Session, own_draws, shrinking, untouched
+from .cache import Partial
+from .radii import Level, Radii, Threats, radii, reachable
+from .session import Session
 
 
 def evaluate(
@@ -102,10 +111,10 @@ def evaluate(
     begun = time.perf_counter()
     require(batch >= 1, "batch", batch, "an integer ≥ 1")
     require(
-        precision in probe.PRECISIONS,
+        precision in freeze.PRECISIONS,
         "precision",
         precision,
-        "one of " + ", ".join(probe.PRECISIONS),
+        "one of " + ", ".join(freeze.PRECISIONS),
     )
     out, chosen = None if out is None else Path(out), suites.named(suite, surrogate)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
@@ -122,14 +131,18 @@ def evaluate(
     settings = {
         "model": provenance.of_model(model),
         "surrogate": None if surrogate is None else provenance.of_model(surrogate),
-        "data": provenance.of_tensors(given.rows.x, given.rows.y),
+        "data": fingerprint(given.rows.x, given.rows.y),
         "threat": [_described(one) for _, one in levels],
         "suite": [chosen.name, chosen.version, chosen.labels],
         "run": [batch, precision, compile, cascade, seed, str(place), provenance.versions()],
     }
     state = Partial(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)
-    with memory.kept(), untouched(model), Display(progress and dist.rank() == 0) as display:
+    with (
+        allocator.kept(),
+        preserve_grads(model),
+        Display(progress and distributed.rank() == 0) as display,
+    ):
         session = Session(
             model,
             given.rows,
@@ -145,7 +158,7 @@ def evaluate(
         certify = [certify] if isinstance(certify, str) else certify
         if certify:
             some, _ = session.pick(np.arange(min(2, len(session.y))))
-            certified.ready(plain(model), some, levels, methods=certify)
+            certification.ready(plain(model), some, levels, methods=certify)
         measured = _looked(session, levels[-1][1], seed)
         tables = [
             level.attack(
@@ -209,7 +222,7 @@ def evaluate(
         probes=probed.rows,
         arrays=arrays,
     )
-    if out is not None and dist.rank() == 0:
+    if out is not None and distributed.rank() == 0:
         result.save(out)
         if not early:
             state.done()
@@ -237,8 +250,8 @@ def _certified(
     if not methods:
         return [[] for _ in levels]
     x, y = session.pick(np.arange(len(session.y)))
-    with dist.alone():
-        return certified.certificates(
+    with distributed.alone():
+        return certification.certificates(
             plain(session.model), x, y, levels, methods=methods, seed=seed
         )
 
@@ -249,7 +262,7 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
 
     def found(batch: int) -> dict[str, float]:
         some, labels = session.pick(np.arange(min(diagnose.ROWS, batch, len(session.y))))
-        with own_draws(session.place, seed), dist.alone():
+        with seeded(session.place, seed), distributed.alone():
             return {
                 **diagnose.of_model(session.model, some),
                 **diagnose.of_leaking(session.model, threat, some, labels),
@@ -259,7 +272,7 @@ def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
             }
 
     span = diagnose.of_range(session.least, session.most, low=session.low, high=session.high)
-    return span | shrinking(found, session.batch)
+    return span | retry_smaller_batch(found, session.batch)
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -277,12 +290,12 @@ def _doubted(
     x, y = session.pick(few[tables[at].stands[few]])
 
     def found(batch: int) -> dict[str, float]:
-        with own_draws(session.place, seed), dist.alone():
+        with seeded(session.place, seed), distributed.alone():
             return diagnose.of_standing(
                 session.model, levels[at][1], x, y, asked=len(few), batch=batch, seed=seed
             )
 
-    return shrinking(found, session.batch)
+    return retry_smaller_batch(found, session.batch)
 
 
 def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:
@@ -292,11 +305,11 @@ def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -
     x, y = session.pick(_spread(np.arange(len(session.y)), inside.ROWS))
 
     def found(batch: int) -> inside.Found:
-        with own_draws(session.place, seed), dist.alone():
+        with seeded(session.place, seed), distributed.alone():
             scene = inside.Scene(session.model, threat, x, y, batch=batch, seed=seed)
             return inside.look(scene, names)
 
-    return shrinking(found, min(inside.ROWS, session.batch))
+    return retry_smaller_batch(found, min(inside.ROWS, session.batch))
 
 
 def _described(threat: Threat) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from ..batch import Model
+from ..functional.geometry import SLACK
 from .budget import Budget
-
-Model = Callable[[Tensor], Tensor]
-SLACK = 1e-6  # rounding that a bound forgives, in input units
 
 
 class Guard(nn.Module):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..results.intervals import wilson
+from ..results.result import AttackRow, EpsRow, correct_key
 from ..threats.base import Threat
-from .result import AttackRow, EpsRow, correct_key, wilson
 from .session import Attacked, Session
 from .suites import Suite
 

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import losses, moments, ot, probe
 from ..attacks import PGD
-from ..batch import Batch, Gain
-from ..geometry import alignment, norm
-from ..part import nearest, require
+from ..batch import Batch, Gain, Model
+from ..component import nearest, require
+from ..functional import losses, optimal_transport
+from ..functional.geometry import alignment, norm
+from ..introspect import feature_statistics, freeze, hooks
+from ..introspect.jacobian import directions, jacobian_norm, vjp_norm
+from ..introspect.predict import exact, logits
+from ..results.result import Measure
 from ..threats.base import Threat
 from . import diagnose
-from .guard import Model
-from .judge import exact, logits
-from .result import Measure
 
 ROWS = 64
 EXACT = 20  # outputs up to which a Jacobian is computed row by row
@@ -98,7 +99,7 @@ class Scene:
         """
         require(isinstance(self.model, nn.Module), "model", type(self.model).__name__, "a module")
         assert isinstance(self.model, nn.Module)
-        model, above = probe.bare(self.model), ""
+        model, above = freeze.bare(self.model), ""
         while len(inner := dict(model.named_children())) == 1:
             ((name, model),) = inner.items()
             above += f"{name}."
@@ -124,7 +125,7 @@ class Scene:
         """The outputs of the stages on x, without gradients."""
         assert isinstance(self.model, nn.Module)
         with torch.no_grad():
-            return probe.features(self.model, x, self.stages)[1]
+            return hooks.features(self.model, x, self.stages)[1]
 
     def tracked(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with a graph, and the leaf they come from."""
@@ -154,9 +155,9 @@ def jacobian(s: Scene) -> Found:
     def one(x: Tensor) -> Tensor:
         z, leaf = s.tracked(x)
         if z.shape[1] <= EXACT:
-            return probe.jacobian_norm(z, leaf).sqrt()
-        v = probe.directions(z.detach(), DIRECTIONS, generator=s.draw())
-        squares = [probe.vjp_norm(z, leaf, w, create_graph=False) for w in v]
+            return jacobian_norm(z, leaf).sqrt()
+        v = directions(z.detach(), DIRECTIONS, generator=s.draw())
+        squares = [vjp_norm(z, leaf, w, create_graph=False) for w in v]
         return (z.shape[1] * torch.stack(squares).mean(0)).sqrt()
 
     return _pair("‖J‖_F", *([one(x[p]) for p in s.parts()] for x in s.both()))
@@ -166,12 +167,12 @@ def trajectory(s: Scene) -> Found:
     """‖vᵀJ‖ along the unit direction v in which optimal transport carries each sample's adversarial
     logits to the clean cloud."""
     clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.parts()]) for x in s.both())
-    theta = ot.slices(clean, SLICES, generator=s.draw())
-    delta = ot.displacement(ot.gaps(adversarial, clean, theta), theta)
-    v = ot.trajectory(delta, torch.ones_like(delta))
+    theta = optimal_transport.slices(clean, SLICES, generator=s.draw())
+    delta = optimal_transport.displacement(optimal_transport.gaps(adversarial, clean, theta), theta)
+    v = optimal_transport.trajectory(delta, torch.ones_like(delta))
 
     def one(x: Tensor, rows: slice) -> Tensor:
-        return probe.vjp_norm(*s.tracked(x[rows]), v[rows], create_graph=False).sqrt()
+        return vjp_norm(*s.tracked(x[rows]), v[rows], create_graph=False).sqrt()
 
     return _pair("‖vᵀJ‖", *([one(x, p) for p in s.parts()] for x in s.both()))
 
@@ -180,8 +181,8 @@ def transport(s: Scene) -> Found:
     """Sliced Wasserstein distance of clean and adversarial logits, and the mean square of their
     paired differences, which bounds it."""
     clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.parts()]) for x in s.both())
-    theta = ot.slices(clean, SLICES, generator=s.draw())
-    sw = ot.sliced_wasserstein(adversarial, clean, theta).item()
+    theta = optimal_transport.slices(clean, SLICES, generator=s.draw())
+    sw = optimal_transport.sliced_wasserstein(adversarial, clean, theta).item()
     paired = (adversarial - clean).square().mean().item()
     return Found([Measure("SW₂² of logits", None, sw), Measure("paired MSE", None, paired)])
 
@@ -227,7 +228,7 @@ def statistics(s: Scene) -> Found:
         h, moved = s.features(s.x[p]), s.features(s.x_adv[p])
         for name in s.stages:
             if h[name].ndim >= 3:
-                pair = [torch.stack(moments.channels(t)) for t in (h[name], moved[name])]
+                pair = [torch.stack(feature_statistics.channels(t)) for t in (h[name], moved[name])]
                 kept.setdefault(name, []).append((pair[0], pair[1]))
     require(kept, "model", type(s.model).__name__, "one with stages (b, c, positions ...)")
     rows = []
@@ -235,7 +236,11 @@ def statistics(s: Scene) -> Found:
         clean, adversarial = (torch.cat(half, 1) for half in zip(*pairs, strict=True))
         for label, a, b in zip("μσ", clean, adversarial, strict=True):
             rows.append(
-                Measure(f"{name}, {label}", None, ((b - a).abs() / moments.spread(a)).mean().item())
+                Measure(
+                    f"{name}, {label}",
+                    None,
+                    ((b - a).abs() / feature_statistics.spread(a)).mean().item(),
+                )
             )
     return Found(rows)
 
@@ -251,12 +256,12 @@ def references(s: Scene) -> Found:
     for p in s.parts():
         x, y = s.x[p], s.y[p]
         with torch.enable_grad():
-            z, seen = moments.watched(s.model, x, [site])  # type: ignore[arg-type]
+            z, seen = feature_statistics.watched(s.model, x, [site])  # type: ignore[arg-type]
             at = seen[site]
             slopes = torch.autograd.grad(losses.cross_entropy(z, y).sum(), at.by)
         with torch.no_grad():
-            move = moments.downhill(at, slopes)
-            refined = probe.tail(s.model, site, at.moved(*move), x=x)  # type: ignore[arg-type]
+            move = feature_statistics.downhill(at, slopes)
+            refined = hooks.tail(s.model, site, at.moved(*move), x=x)  # type: ignore[arg-type]
             lower = losses.cross_entropy(refined, y) <= losses.cross_entropy(z, y)
             q = torch.where(lower[:, None], refined, z)
         wrong.append(torch.stack([t.argmax(1) != y for t in (z, q)]))
@@ -347,7 +352,7 @@ def chosen(names: str | Sequence[str]) -> list[str]:
 def look(scene: Scene, names: str | Sequence[str]) -> Found:
     """What the probes of these names find, each row with the name of its probe."""
     whole = Found()
-    with probe.hold(scene.model, "eval"), exact(scene.x.device):
+    with freeze.hold(scene.model, "eval"), exact(scene.x.device):
         for name in chosen(names):
             found = PROBES[name](scene)
             about = " ".join((PROBES[name].__doc__ or "").split())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .detection import Used, evasions, worst
+from ..results.detection import Used, evasions, worst
 from .level import Level, by_norm
 from .session import Attacked, Session
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import dist, probe
+from ..batch import Model
 from ..data import Split
+from ..introspect import freeze
+from ..introspect.predict import logits, predict
+from ..runtime import distributed
+from ..runtime.allocator import out_of_memory
+from ..runtime.compiled import Static, sizes
+from ..runtime.progress import Display
+from ..runtime.seeding import seed_of_text, seeded
 from ..threats.base import Threat
 from .budget import Budget, Spent
-from .display import Display
-from .guard import Guard, Model, labels
-from .judge import Verdict, judge, lead, logits, predict
-from .partial import Partial, Record
-from .static import Static, sizes
+from .cache import Partial, Record
+from .guard import Guard, labels
+from .judge import Verdict, judge, lead
 
 SHOWN = 16
+
+
 CLOSE = 0.1  # of the lead that y had unattacked: what is left of it after a near miss
-T = TypeVar("T")
 
 
 @dataclass
@@ -109,8 +112,8 @@ class Session:
         a spent budget leaves out is missing.
         """
         parts = [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
-        alone, found = dist.world() == 1, {}
-        for number in range(dist.rank(), len(parts), dist.world()):
+        alone, found = distributed.world() == 1, {}
+        for number in range(distributed.rank(), len(parts), distributed.world()):
             name = f"{key}-{number:05d}-{zlib.crc32(parts[number].tobytes()):08x}"
             record = self._one(name, parts[number], run, f"{seed}|{number}")
             if record is None:
@@ -120,7 +123,7 @@ class Session:
             else:
                 found[number] = record
         if not alone:
-            for number, record in sorted(dist.share(found).items()):
+            for number, record in sorted(distributed.share(found).items()):
                 yield parts[number], record
 
     def _one(
@@ -131,9 +134,9 @@ class Session:
         if record is not None:
             self.earlier += float(record["seconds"])
             return record
-        begun, own = time.perf_counter(), _number(seed)
+        begun, own = time.perf_counter(), seed_of_text(seed)
         try:
-            with own_draws(self.place, own), dist.alone():
+            with seeded(self.place, own), distributed.alone():
                 record = run(rows, own)
         except Spent:
             return None
@@ -227,7 +230,7 @@ class Session:
         middle = len(rows) // 2
         parts = (rows[:middle], rows[middle:])
         halves = [
-            self._halved(label, attack, threat, part, _number(f"{seed}|{i}"))
+            self._halved(label, attack, threat, part, seed_of_text(f"{seed}|{i}"))
             for i, part in enumerate(parts)
         ]
         joined = {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
@@ -242,7 +245,7 @@ class Session:
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         stamp = _stamp(self.model)
-        with probe.hold(self.model, "eval"):
+        with freeze.hold(self.model, "eval"):
             found = attack(guard, x.clone(), y.clone())
         if _stamp(self.model) != stamp:
             raise ValueError(
@@ -281,7 +284,7 @@ class Session:
         finer = copy.copy(attack)
         finer.precision = "float32"  # type: ignore[attr-defined]
         some, own = x[rows], y[rows]
-        with probe.hold(self.model, "eval"):
+        with freeze.hold(self.model, "eval"):
             found = finer(guard, some.clone(), own.clone())
         again = judge(self.model, threat, found, some, own, who=label)
         won = again.broken(own).nonzero()[:, 0]
@@ -296,31 +299,6 @@ def _score(model: Model, x: Tensor, classes: int | None) -> Record:
     return {"score": (z[:, 1] - z[:, 0]).cpu().numpy()}
 
 
-def shrinking(run: Callable[[int], T], size: int) -> T:
-    """`run(size)`, with half the size as often as memory runs out.
-
-    >>> shrinking(lambda size: size, 250)
-    250
-    """
-    while True:
-        try:
-            return run(size)
-        except (RuntimeError, MemoryError) as error:
-            if size == 1 or not out_of_memory(error):
-                raise
-        size //= 2
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or in PyTorch's allocator on the CPU.
-
-    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"))
-    True
-    """
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or "not enough memory" in str(error)
-
-
 def key_of(label: str, threat: Threat) -> str:
     """An attack at a radius, in words.
 
@@ -330,35 +308,6 @@ def key_of(label: str, threat: Threat) -> str:
     """
     eps = getattr(threat, "eps", None)
     return f"{label} · {type(threat).__name__}" + ("" if eps is None else f" {eps:.4g}")
-
-
-@contextmanager
-def own_draws(place: torch.device, seed: int) -> Iterator[None]:
-    """The global random state starts at `seed` inside, and outside stays as it was."""
-    with torch.random.fork_rng([place] if place.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if place.type == "cuda":
-            with torch.cuda.device(place):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def untouched(model: Model) -> Iterator[None]:
-    """The parameters' `.grad` is set aside, and put back on the way out."""
-    saved = [(p, p.grad) for p in model.parameters()] if isinstance(model, nn.Module) else []
-    try:
-        for p, _ in saved:
-            p.grad = None
-        yield
-    finally:
-        for p, grad in saved:
-            p.grad = grad
-
-
-def _number(text: str) -> int:
-    """A seed from a text: the same everywhere, and far from that of any other text."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def _stamp(model: Model) -> list[tuple[int, int]]:

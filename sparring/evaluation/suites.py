@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .. import attacks as a
-from ..attacks.base import Attack, Model
-from ..part import nearest, require
+from ..attacks.base import Attack
+from ..batch import Model
+from ..component import nearest, require
 from ..threats.base import Threat
 
 Make = Callable[[Threat], Attack]

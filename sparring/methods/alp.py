@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy
 from .base import Method
 
 

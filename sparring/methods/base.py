@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from ..batch import Batch, Gain, Loss
-from ..losses import cross_entropy
-from ..part import Part
+from ..component import Part
+from ..functional.losses import cross_entropy
 
 GainOf = Callable[[Tensor, Tensor], Gain]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import dist, probe
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy
+from ..introspect import hooks
+from ..runtime import distributed
 from .base import Method
 from .slope import length, slope
 
@@ -75,7 +76,7 @@ class FeatureSparsity(Method):
             seen["apart"] = length(step.float() if h.dtype != torch.float64 else step, unit)
             return torch.cat([anchors.flatten(0, 1), near.flatten(0, 2)])
 
-        logits = probe.replace(model, batch.x, {self.site: widen})
+        logits = hooks.replace(model, batch.x, {self.site: widen})
         b, a = len(batch), 1 + self.unlabelled
         anchors, near = logits[: b * a], logits[b * a :]
         p, q = anchors.softmax(1), near.softmax(1).unflatten(0, (b * a, self.neighbours))
@@ -89,4 +90,4 @@ class FeatureSparsity(Method):
         if note in batch.extra:
             return batch.extra[note].to(h)
         like = torch.empty(len(h), *counts, *h.shape[1:], dtype=h.dtype, device=h.device)
-        return dist.draw("normal", like)
+        return distributed.draw("normal", like)

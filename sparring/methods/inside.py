@@ -7,18 +7,20 @@ from contextlib import nullcontext
 
 from torch import Tensor, nn
 
-from .. import batchnorm, dist, ot, probe
+from ..functional import batch_norm, optimal_transport
+from ..introspect import hooks, jacobian
+from ..runtime import distributed
 
 
 def read(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tensor]:
     """Logits `(b, k)`, and what is compared `(b, d)` in the precision of x: the logits themselves,
     or the flattened output of the submodule `layer`. Where x requires gradients, ready to be
     differentiated twice."""
-    with batchnorm.double_backward() if x.requires_grad else nullcontext():
+    with batch_norm.double_backward() if x.requires_grad else nullcontext():
         if layer is None:
             logits = model(x)
             return logits, logits
-        logits, seen = probe.features(model, x, [layer])
+        logits, seen = hooks.features(model, x, [layer])
     return logits, seen[layer].flatten(1).to(x.dtype)
 
 
@@ -31,12 +33,16 @@ def transport(adversarial: Tensor, clean: Tensor, *, count: int, law: str) -> tu
     Arguments:
         adversarial, clean: `(b, d)`; count, law: of the slices, as in `ot.slices`.
     """
-    generator = dist.generator(clean.device)
-    theta = ot.slices(clean, count, law=law, generator=generator)
-    delta = ot.gaps(dist.gather(adversarial), dist.gather(clean), theta)
-    mine = delta.detach().narrow(0, dist.rank() * len(clean), len(clean))
-    noise = dist.draw("normal", clean, generator)
-    return ot.mean_square(delta), ot.trajectory(ot.displacement(mine, theta), noise)
+    generator = distributed.generator(clean.device)
+    theta = optimal_transport.slices(clean, count, law=law, generator=generator)
+    delta = optimal_transport.gaps(
+        distributed.gather(adversarial), distributed.gather(clean), theta
+    )
+    mine = delta.detach().narrow(0, distributed.rank() * len(clean), len(clean))
+    noise = distributed.draw("normal", clean, generator)
+    return optimal_transport.mean_square(delta), optimal_transport.trajectory(
+        optimal_transport.displacement(mine, theta), noise
+    )
 
 
 def energy(outputs: Tensor, x: Tensor, directions: Tensor) -> Tensor:
@@ -52,5 +58,5 @@ def energy(outputs: Tensor, x: Tensor, directions: Tensor) -> Tensor:
     >>> energy(x * torch.tensor([3.0, 4.0]), x, torch.eye(2)[:, None]).item()
     25.0
     """
-    squares = probe.vjp_norm(outputs, x, directions)
+    squares = jacobian.vjp_norm(outputs, x, directions)
     return outputs.shape[1] * squares.sum() / max(squares.numel(), 1)

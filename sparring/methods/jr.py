@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .. import dist, probe
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
-from ..ot import LAWS
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy
+from ..functional.optimal_transport import LAWS
+from ..introspect import jacobian
+from ..runtime import distributed
 from .base import Method
 from .inside import energy, read, transport
 
@@ -62,14 +63,14 @@ class JR(Method):
         x = batch.x_adv.detach().requires_grad_()
         logits, outputs = read(model, x, self.layer)
         if self.projections == -1:
-            norms = probe.jacobian_norm(outputs, x, create_graph=True)
-            jacobian = norms.sum() / max(len(norms), 1)
+            norms = jacobian.jacobian_norm(outputs, x, create_graph=True)
+            squared = norms.sum() / max(len(norms), 1)
         else:
-            generator = dist.generator(x.device)
-            v = probe.directions(outputs.detach(), self.projections, generator=generator)
-            jacobian = energy(outputs, x, v)
-        penalty = self.jac * (0.5 if self.halve else 1.0) * jacobian
-        parts = {"jacobian": jacobian.detach()}
+            generator = distributed.generator(x.device)
+            v = jacobian.directions(outputs.detach(), self.projections, generator=generator)
+            squared = energy(outputs, x, v)
+        penalty = self.jac * (0.5 if self.halve else 1.0) * squared
+        parts = {"jacobian": squared.detach()}
         return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, parts=parts)
 
 
@@ -115,5 +116,5 @@ class TransportJR(Method):
             _, adversarial = read(model, batch.x_adv, self.layer)
             _, v = transport(adversarial, clean, count=self.slices, law=self.law)
         jacobian = energy(clean, x, v)
-        parts = {"jacobian": jacobian.detach()}
+        parts = {"jacobian": squared.detach()}
         return Loss(cross_entropy(logits, batch.y), penalty=self.jac * jacobian, parts=parts)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Gain, Loss
-from ..losses import boosted_ce, cross_entropy, kl, not_confident
-from ..part import require
+from ..component import require
+from ..functional.losses import boosted_ce, cross_entropy, kl, not_confident
 from .base import GainOf, Method
 
 INNER = ("ce", "self")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
-from ..ot import LAWS
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy
+from ..functional.optimal_transport import LAWS
 from .base import Method
 from .inside import energy, read, transport
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from .. import dist
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
-from ..ot import COSTS, sinkhorn_divergence
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy
+from ..functional.optimal_transport import COSTS, sinkhorn_divergence
+from ..runtime import distributed
 from .base import Method
 from .inside import read
 
@@ -64,8 +64,8 @@ class SAT(Method):
         _, clean = read(model, batch.x, self.layer)
         logits, adversarial = read(model, batch.x_adv, self.layer)
         divergence = sinkhorn_divergence(
-            dist.gather(clean),
-            dist.gather(adversarial),
+            distributed.gather(clean),
+            distributed.gather(adversarial),
             eps=self.entropy,
             cost=self.cost,
             steps=self.steps,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import dist
 from ..batch import Batch, Gain, Loss
-from ..geometry import units
-from ..losses import cross_entropy
-from ..part import require
+from ..component import require
+from ..functional.geometry import units
+from ..functional.losses import cross_entropy
+from ..runtime import distributed
 from .base import GainOf, Method
 from .slope import DIFFERENCES
 
@@ -138,12 +138,15 @@ class Sparsity(Method):
         if note in batch.extra:
             return batch.extra[note]
         x = batch.x[:, None]
-        return dist.draw("normal", x.expand(-1, self.neighbours, *x.shape[2:]))
+        return distributed.draw("normal", x.expand(-1, self.neighbours, *x.shape[2:]))
 
     def _normalised(self, ce: Tensor, labelled: Tensor, batch: Batch) -> Tensor:
         """Cross-entropies whose mean over the joint batch is what `ce_norm` says."""
         if self.ce_norm == "anchors":
             return ce
-        weight, known = dist.gather(batch.weight), dist.gather(batch.weight * labelled)
+        weight, known = (
+            distributed.gather(batch.weight),
+            distributed.gather(batch.weight * labelled),
+        )
         share = known.sum() / weight.sum()
         return ce / torch.where(share > 0, share, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..batch import Batch, Loss
-from ..losses import cross_entropy
+from ..functional.losses import cross_entropy
 from .base import Method
 
 

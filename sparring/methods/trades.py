@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Gain, Loss
-from ..losses import cross_entropy, kl
-from ..part import require
+from ..component import require
+from ..functional.losses import cross_entropy, kl
 from .base import GainOf, Method
 
 

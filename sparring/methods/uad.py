@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import batchnorm, dist, moments, probe
 from ..batch import Batch, Loss
-from ..geometry import alignment
-from ..losses import cross_entropy, js, kl
-from ..moments import Pair, Seen, class_spreads, downhill, mixed, watched
-from ..part import require
+from ..component import require
+from ..functional import batch_norm
+from ..functional.geometry import alignment
+from ..functional.losses import cross_entropy, js, kl
+from ..introspect import feature_statistics, freeze, hooks, jacobian
+from ..introspect.feature_statistics import Pair, Seen, class_spreads, downhill, mixed, watched
+from ..runtime import distributed
 from .base import Method
 
 STATISTICS, REFINE = ("batch", "class", "worst"), ("step", "draws")
@@ -130,8 +132,8 @@ class UAD(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         twice = self.align != "none" and self.gradient > 0
         with (
-            probe.frozen_bn(model) if self._refreshes(model) else nullcontext(),
-            batchnorm.double_backward() if twice else nullcontext(),
+            freeze.frozen_bn(model) if self._refreshes(model) else nullcontext(),
+            batch_norm.double_backward() if twice else nullcontext(),
         ):
             return self._loss(model, batch)
 
@@ -164,12 +166,12 @@ class UAD(Method):
             loss.parts |= {"match": match, **{k: v.to(z.dtype) for k, v in wrong.items()}}
         if aligned:
             (there,) = _slopes(attacked, (x_adv,), twice=self.backprop != "clean")
-            gaps, valid = map(dist.gather, alignment(slopes[0], there, kind=self.align))
+            gaps, valid = map(distributed.gather, alignment(slopes[0], there, kind=self.align))
             term = gaps.sum() / valid.sum().clamp_min(1)
             loss.penalty = loss.penalty + self.gradient * term
             loss.parts |= {"misaligned": term, "directed": valid.to(term.dtype)}
         if self.transport and self.sites:
-            laws = [moments.apart(seen[name].stats, stats[name]) for name in self.sites]
+            laws = [feature_statistics.apart(seen[name].stats, stats[name]) for name in self.sites]
             loss.penalty = loss.penalty + self.transport * torch.stack(laws).mean()
             loss.parts["laws"] = torch.stack(laws)
         return _logged(loss)
@@ -178,37 +180,39 @@ class UAD(Method):
         """A: the logits on x, and the statistics at the sites before they are moved."""
         if not self.sites:
             return model(x), {}
-        draw = dist.generator(x.device)
+        draw = distributed.generator(x.device)
         here = torch.Generator().manual_seed(draw.initial_seed())  # no wait for the device
         gates = torch.rand(len(self.sites), generator=here) < self.p
-        gates &= probe.bare(model).training
+        gates &= freeze.bare(model).training
         fires = {name for name, on in zip(self.sites, gates.tolist(), strict=True) if on}
         worst = self.statistics == "worst" and fires
         ascent = self._ascent(model, x, y, fires) if worst else {}
         stats: dict[str, Pair] = {}
 
-        def change(name: str) -> probe.Change:
+        def change(name: str) -> hooks.Change:
             def run(features: Tensor) -> Tensor:
-                mean, std = stats[name] = moments.channels(features)
+                mean, std = stats[name] = feature_statistics.channels(features)
                 if name not in fires:
                     return features
                 bounds = self._bounds(name, (mean, std), y)
-                free = ascent.get(name) or [dist.draw("normal", mean, draw) for _ in range(2)]
+                free = ascent.get(name) or [
+                    distributed.draw("normal", mean, draw) for _ in range(2)
+                ]
                 by_mean, by_std = (s * e for s, e in zip(bounds, free, strict=True))
                 if self.detach_stats:
                     mean, std = mean.detach(), std.detach()
                 by_std = torch.maximum(by_std, -std) if self.clamp else by_std
-                return moments.moved(features, mean, std, by_mean, by_std)
+                return feature_statistics.moved(features, mean, std, by_mean, by_std)
 
             return run
 
-        return probe.replace(model, x, {name: change(name) for name in self.sites}), stats
+        return hooks.replace(model, x, {name: change(name) for name in self.sites}), stats
 
     def _ascent(
         self, model: nn.Module, x: Tensor, y: Tensor, names: Iterable[str]
     ) -> dict[str, Pair]:
         """The signs of the loss's slopes in the statistics at these sites."""
-        with probe.frozen_bn(model):
+        with freeze.frozen_bn(model):
             z, seen = watched(model, x.detach(), names)
         wrt = [zeros for at in seen.values() for zeros in at.by]
         up = [slope.sign() for slope in _slopes(cross_entropy(z, y), wrt)]
@@ -216,7 +220,7 @@ class UAD(Method):
 
     def _bounds(self, name: str, stats: Pair, y: Tensor) -> Tensor:
         """The spreads `(2, 1 or b, c)` at a site."""
-        batch = torch.stack([moments.spread(s) for s in stats])
+        batch = torch.stack([feature_statistics.spread(s) for s in stats])
         if self.statistics == "class":
             found = self._latest[name] = class_spreads(stats, y)
             table = mixed(self._classes.get(name), found, keep=1.0)
@@ -236,12 +240,12 @@ class UAD(Method):
         """B: the logits that x' is to match, never of a higher loss than those on x."""
         if self.reference == "none":
             return z if self.ref_grad else z.detach()
-        with torch.set_grad_enabled(self.ref_grad), probe.frozen_bn(model):
+        with torch.set_grad_enabled(self.ref_grad), freeze.frozen_bn(model):
             if at is None:
                 refined = model(x.detach() - self.inverse * slopes[0].sign())
             else:
                 move = self._descent(model, x, y, at, slopes[1:])
-                refined = probe.tail(model, self.reference, at.moved(*move), x=x)
+                refined = hooks.tail(model, self.reference, at.moved(*move), x=x)
             lower = cross_entropy(refined, y) <= cross_entropy(z, y)
             return torch.where(lower[:, None], refined, z)
 
@@ -252,13 +256,13 @@ class UAD(Method):
         """How to move the statistics at the reference: one step, or the best of some draws."""
         if self.refine == "step":
             return downhill(at, slopes, length=self.kappa)
-        spreads = [moments.spread(s) for s in at.stats]
-        draw = dist.generator(x.device)
+        spreads = [feature_statistics.spread(s) for s in at.stats]
+        draw = distributed.generator(x.device)
         best: list[Tensor] = []
         least = torch.full_like(at.stats[0][:, 0], torch.inf)
         for _ in range(self.draws):
-            move = [self.kappa * s * dist.draw("normal", at.stats[0], draw) for s in spreads]
-            found = cross_entropy(probe.tail(model, self.reference, at.moved(*move), x=x), y)
+            move = [self.kappa * s * distributed.draw("normal", at.stats[0], draw) for s in spreads]
+            found = cross_entropy(hooks.tail(model, self.reference, at.moved(*move), x=x), y)
             lower = (found < least)[:, None]
             best = [torch.where(lower, m, b) for m, b in zip(move, best or move, strict=True)]
             least = torch.minimum(least, found)
@@ -305,7 +309,7 @@ def _slopes(loss: Tensor, wrt: Sequence[Tensor], *, twice: bool = False) -> list
     """Gradients of the sum of `loss (b,)`; those of one sample do not depend on how many there
     are."""
     if twice:
-        probe.twice(loss)
+        jacobian.twice(loss)
     return list(torch.autograd.grad(loss.sum(), wrt, create_graph=twice, retain_graph=True))
 
 

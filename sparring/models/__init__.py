@@ -9,19 +9,19 @@ from typing import Any
 
 from torch import nn
 
-from ..part import nearest, require
-from .adapt import adapt
+from ..component import nearest, require
 from .base import stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
-from .external import external
-from .foreign import foreign
-from .load import Mismatch, load_weights
+from .import_object import external
 from .mlp import mlp
 from .monotone import monotone
 from .normalize import Normalize
+from .program import foreign
 from .resnet import preact_resnet18, resnet18
 from .resnet9 import resnet9
+from .state_dict import Mismatch, load_weights
 from .wide_resnet import wide_resnet
+from .wrap import adapt
 from .xresnet import xresnet18
 
 __all__ = [

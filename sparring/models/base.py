@@ -9,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..part import require
+from ..component import require
 
 
 def stages(**modules: nn.Module) -> nn.Sequential:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..part import require
+from ..component import require
 from .base import image, stages
 
 NORMS = ("batch", "group", "none")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..part import require
+from ..component import require
 from .base import stages
 
 

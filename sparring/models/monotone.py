@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..part import require
+from ..component import require
 from .base import stages
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..part import require
+from ..component import require
 from .base import image, layer, stages
 
 

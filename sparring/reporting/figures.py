@@ -12,9 +12,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..evaluation.detection import Roc, roc
-from ..evaluation.result import EpsRow, Result
-from . import words
+from ..results.detection import Roc, roc
+from ..results.result import EpsRow, Result
+from . import format
 
 COLOURS = (
     "#0072b2",
@@ -99,27 +99,27 @@ def radii(results: Sequence[Result]) -> Figure:
     early did not attack counts as standing, so its accuracy is drawn as a triangle, an upper bound.
     A result of one radius beside others of several is a point, not a line.
     """
-    names = words.threats(results) or [""]
+    names = format.threats(results) or [""]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(names) == 1 else 4.2 * len(names), 3.4))
         figure.set_layout_engine("constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for name, axes in zip(names, panels, strict=True):
             shown = [
-                [row for row in r.by_eps if row.eps and words.threat(r, row) == name]
+                [row for row in r.by_eps if row.eps and format.threat(r, row) == name]
                 for r in results
             ]
             for k, (r, rows) in enumerate(zip(results, shown, strict=True)):
                 if rows or len(names) == 1:
                     joined = len(rows) != 1 or max(map(len, shown)) == 1
                     _accuracies(axes, r, rows, colour(k), joined=joined)
-            flips = any(words.threats([r]) == [name] and "flips" in r.arrays for r in results)
+            flips = any(format.threats([r]) == [name] and "flips" in r.arrays for r in results)
             unit = "flips" if flips else "input units"
             axes.set(xlabel=f"eps ({name}, {unit})", ylabel="accuracy, %", ylim=(0, 102))
             axes.set_xlim(left=0)
-            if any(words.bound(row) for r in results for row in r.by_eps):
+            if any(format.bound(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "--", color="#666666", label="certified, at least")
-            if any(words.skipped(row) for r in results for row in r.by_eps):
+            if any(format.skipped(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "v", ms=6, color="#666666", label="ended early, at most")
         legend(figure, panels)
     return figure
@@ -132,7 +132,7 @@ def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, join
     values = [100 * i.accuracy for _, i in shares]
     axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=r.name)
     for e, i, early in zip(
-        eps, [i for _, i in shares], [0, *map(words.skipped, rows)], strict=True
+        eps, [i for _, i in shares], [0, *map(format.skipped, rows)], strict=True
     ):
         axes.plot([e], [100 * i.accuracy], "v" if early else "o", ms=6 if early else 4, color=tone)
     low, high = ([100 * getattr(i, side) for _, i in shares] for side in ("low", "high"))
@@ -140,7 +140,7 @@ def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, join
         axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
     else:
         axes.vlines(eps, low, high, color=tone, lw=1)
-    known = [(row, found) for row in rows if (found := words.bound(row)) is not None]
+    known = [(row, found) for row in rows if (found := format.bound(row)) is not None]
     if known:
         at = [0.0, *(row.eps or 0.0 for row, _ in known)]
         least = [100 * r.clean.accuracy, *(100 * found.accuracy for _, found in known)]
@@ -236,7 +236,7 @@ def detection(r: Result) -> Figure | None:
         for k, (row, score) in enumerate(zip(d.rates, scores, strict=False)):
             curve = _corners(roc(score, y))
             area = "" if row.auc is None else f", AUC {100 * row.auc.accuracy:.1f}"
-            label = words.detection_name(d, row) + area
+            label = format.detection_name(d, row) + area
             for axes in panels:
                 line = 100 * curve.fpr, 100 * curve.tpr
                 axes.plot(*line, ("-", "--", ":")[k], color=colour(k), lw=1.4, label=label)
@@ -273,7 +273,7 @@ def added(r: Result) -> Figure | None:
         axes = figure.subplots()
         share = [100 * u.count / max(1, r.detection.evasions) for u in used]
         axes.barh(range(len(used)), share, color=colour(1), height=0.7)
-        axes.set_yticks(range(len(used)), [words.short(u.name, 60) for u in used], fontsize=7)
+        axes.set_yticks(range(len(used)), [format.short(u.name, 60) for u in used], fontsize=7)
         for text in axes.get_yticklabels():
             text.set_parse_math(False)  # a name may hold dollars
         axes.set(xlabel="share of the evasions that add it, %", xlim=(0, 101))

@@ -8,28 +8,28 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from ..evaluation.result import Interval
-from . import figures, overview
+from ..results.intervals import Interval
+from . import figures, study_table
 
 CLEAN = "#888888"
 
 
-def forest(found: overview.Found) -> Figure:
+def forest(found: study_table.Found) -> Figure:
     """Accuracies of every run, a line a run: the mean over seeds as a disc and each seed as a dot;
     of one seed its 95 % interval as a bar. Hollow where some result is not to be trusted, or an
     upper bound."""
-    columns = overview.columns(found)
-    names = list(overview.runs(r for held in found.values() for r in held))
+    columns = study_table.columns(found)
+    names = list(study_table.runs(r for held in found.values() for r in held))
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(6.8, 1.0 + 0.26 * len(names)))
         figure.set_layout_engine("constrained")
         axes = figure.subplots()
         for y, run in enumerate(names):
-            clean = [r.clean for r in overview.most(found, run)]
+            clean = [r.clean for r in study_table.most(found, run)]
             _mark(axes, y, clean, CLEAN, "clean")
             for k, column in enumerate(columns):
-                rows = overview.standing(found, run, column)
-                sound = all(overview.sound(r, row) for r, row in rows)
+                rows = study_table.standing(found, run, column)
+                sound = all(study_table.sound(r, row) for r, row in rows)
                 worst = [row.robust for _, row in rows]
                 _mark(axes, y, worst, figures.colour(k), column.head, sound)
         axes.set(xlabel="accuracy, %", ylim=(len(names) - 0.5, -0.5))

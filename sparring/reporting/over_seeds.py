@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..evaluation import seeds
-from ..evaluation.result import Interval, Result
-from . import words
+from ..results import seeds
+from ..results.intervals import Interval
+from ..results.result import Result
+from . import format
 
 
 class Recipe(NamedTuple):
@@ -48,10 +49,10 @@ class Versus(NamedTuple):
 
 def versus(found: Sequence[Recipe]) -> list[Versus]:
     """Pairs of recipes that were measured alike; of many, each with the best of them."""
-    groups = words.alike([recipe.runs[0] for recipe in found])
+    groups = format.alike([recipe.runs[0] for recipe in found])
     own = [[r for r in found if any(r.runs[0] is one for one in group)] for group in groups]
     pairs = [pair for group in own for pair in itertools.combinations(group, 2)]
-    if len(pairs) > words.MOST_PAIRS:
+    if len(pairs) > format.MOST_PAIRS:
         best = [max(group, key=lambda recipe: seeds.spread(recipe.runs).mean) for group in own]
         pairs = [pair for pair in pairs if any(one is top for one in pair for top in best)]
     return [_versus(*pair) for pair in pairs]
@@ -61,6 +62,6 @@ def _versus(first: Recipe, second: Recipe) -> Versus:
     d = seeds.difference(first.runs, second.runs)
     runs = [*first.runs, *second.runs]
     early = any(r.early for r in runs)
-    sound = not early and all(words.trusted(r) for r in runs)
-    text = words.points(Interval(d.difference, d.low, d.high)) + (" (early end)" if early else "")
+    sound = not early and all(format.trusted(r) for r in runs)
+    text = format.points(Interval(d.difference, d.low, d.high)) + (" (early end)" if early else "")
     return Versus(first.name, second.name, text, sound and d.low * d.high > 0)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from ..evaluation.curves import comparable
-from ..evaluation.metrics.record import Measures
-from ..evaluation.result import EpsRow, Interval, Result
-from ..radius import shown
-from . import figures, over_seeds, overview, words
-from . import metrics as beside
+from ..results.curves import comparable
+from ..results.intervals import Interval
+from ..results.metric_report import Measures
+from ..results.result import EpsRow, Result
+from ..runtime.files import write
+from ..runtime.fractions import shown
+from . import figures, format, over_seeds, study_table
+from . import metric_tables as beside
 from .forest import forest
 
 FEW = 4  # results that a heading names, and whose own sections are open at once
@@ -28,7 +29,7 @@ def page(
     *,
     title: str | None = None,
     measures: Sequence[Measures] = (),
-    study: overview.Found | None = None,
+    study: study_table.Found | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; returns its path.
 
@@ -41,33 +42,33 @@ def page(
     Raises:
         ValueError: if there are no results.
     """
-    words.require_results(results)
-    path, given, results = Path(path), results, words.labelled(results)
+    format.require_results(results)
+    path, given, results = Path(path), results, format.labelled(results)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": words.interval, "percent": lambda v: f"{100 * v:.2f}"}
+    environment.filters |= {"interval": format.interval, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
     recipes = over_seeds.recipes(results)
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = environment.get_template("page.html.j2").render(
         title=title or _heading([r.name for r in results]),
         several=several,
-        overview=study and overview.accuracies(study),
+        overview=study and study_table.accuracies(study),
         forest=study and _safe(figures.svg(forest(study), "accuracy of every run")),
-        mark=overview.DOUBTED,
+        mark=study_table.DOUBTED,
         few=len(results) <= FEW,
-        words=words,
+        words=format,
         shown=shown,
         tone=TONES,
-        pairs=words.compared(results),
-        doubted=[r.name for r in results if not words.trusted(r)],
+        pairs=format.compared(results),
+        doubted=[r.name for r in results if not format.trusted(r)],
         recipes=recipes,
         versus=over_seeds.versus(recipes),
-        detectors=words.detectors(results),
+        detectors=format.detectors(results),
         summary=_summary(results),
         notes=_notes(results, seeded=bool(recipes)),
         radii=_figure(figures.radii(curved) if curved else None, "accuracy against eps"),
@@ -76,12 +77,7 @@ def page(
         sections=[_section(r, old.name) for r, old in zip(results, given, strict=True)],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write(path, html.encode())
     return path
 
 
@@ -110,16 +106,16 @@ def _metrics(results: Sequence[Result], measures: Sequence[Measures]) -> dict[st
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
     """The comparison: heads and rows; the best of a column, of those measured alike, is marked."""
-    radii, several = words.radii(results), len(words.threats(results)) > 1
+    radii, several = format.radii(results), len(format.threats(results)) > 1
     rows = []
     for r in results:
-        own = {(words.threat(r, row), row.eps): row for row in r.by_eps}
+        own = {(format.threat(r, row), row.eps): row for row in r.by_eps}
         found = [own.get(key) for key in radii]
         cells = [_cell(r, r.clean)]
         cells += [None if row is None else _robust(r, row) for row in found]
         cells += [_cell(r, r.robust, upper=bool(r.early))] if several else []
-        rows.append({"result": r, "minutes": words.minutes(r), "cells": cells})
-    for group in words.alike(results):
+        rows.append({"result": r, "minutes": format.minutes(r), "cells": cells})
+    for group in format.alike(results):
         own = {r.name for r in group} if len(group) > 1 else set()
         _mark([row["cells"] for row in rows if row["result"].name in own])
     heads = ["clean", *(_head(name if several else "", eps) for name, eps in radii)]
@@ -136,14 +132,14 @@ def _mark(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
 
 def _cell(r: Result, i: Interval, *, upper: bool = False, below: str = "") -> dict[str, Any]:
     """An accuracy, its interval and what stands below; `sound` ones may be a column's best."""
-    share, _, span = words.interval(i).partition(" ")
+    share, _, span = format.interval(i).partition(" ")
     text = ("≤ " if upper else "") + share
-    sound = not upper and words.trusted(r)
+    sound = not upper and format.trusted(r)
     return {"text": text, "span": span, "value": i.accuracy, "sound": sound, "below": below}
 
 
 def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
-    return _cell(r, row.robust, upper=bool(words.skipped(row)), below=words.least(row, r.n))
+    return _cell(r, row.robust, upper=bool(format.skipped(row)), below=format.least(row, r.n))
 
 
 def _head(name: str, eps: float | None) -> str:
@@ -159,14 +155,14 @@ def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
         "data": {f"{r.dataset} {r.split}" for r in results},
         "numbers of samples": {str(r.n) for r in results},
         "suites": {f"{r.suite} v{r.suite_version}" for r in results},
-        "threats": {" and ".join(words.threats([r])) for r in results},
+        "threats": {" and ".join(format.threats([r])) for r in results},
     }.items():
         if len(values) > 1:
             notes.append(
                 f"The results are of different {key} ({', '.join(sorted(values))}): "
                 "they can't be compared directly."
             )
-    groups = [] if seeded else words.alike(results)
+    groups = [] if seeded else format.alike(results)
     return notes + [
         f"Of the two highest{f' under {group[0].suite}' if len(groups) > 1 else ''}: {said}."
         for group in groups
@@ -176,11 +172,11 @@ def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
 
 def _highest(results: Sequence[Result]) -> str:
     """Of results measured alike: whether the two best robust accuracies are told apart."""
-    sound = [r for r in results if words.trusted(r) and not r.early]
+    sound = [r for r in results if format.trusted(r) and not r.early]
     if len(sound) < 2:
         return ""
     first, second = sorted(sound, key=lambda r: -r.robust.accuracy)[:2]
-    if paired := words.compared([r for r in sound if r is first or r is second]):
+    if paired := format.compared([r for r in sound if r is first or r is second]):
         return paired[0].sentence()
     if first.robust.low >= second.robust.high:
         return ""
@@ -192,32 +188,32 @@ def _highest(results: Sequence[Result]) -> str:
 
 def _section(r: Result, name: str) -> dict[str, Any]:
     samples = figures.samples(r)
-    tops = words.tops(r)
+    tops = format.tops(r)
     return {
         "result": r,
         "levels": [
-            {"name": words.radius(row, threat), "row": row, "threat": threat}
+            {"name": format.radius(row, threat), "row": row, "threat": threat}
             for threat, row in tops.items()
         ],
         "norms": [
             (threat, rows)
             for threat in tops
-            if len(rows := [row for row in r.by_eps if words.threat(r, row) == threat]) > 1
+            if len(rows := [row for row in r.by_eps if format.threat(r, row) == threat]) > 1
         ],
-        "where": " and ".join(words.radius(row, threat) for threat, row in tops.items()),
+        "where": " and ".join(format.radius(row, threat) for threat, row in tops.items()),
         "standing": round(r.robust.accuracy * r.n),
-        "fired": words.fired(r),
-        "reasons": words.other_reasons(r),
+        "fired": format.fired(r),
+        "reasons": format.other_reasons(r),
         "quiet": [c for c in r.checks if not c.fired],
         "confusion": _figure(figures.confusion(r), "confusion matrices, clean and under attack"),
         "detection": _figure(figures.detection(r), "ROC curves, clean and under attack"),
         "surface": _figure(figures.surface(r), "loss over the plane of two steps"),
-        "probes": words.probed(r),
+        "probes": format.probed(r),
         "added": _figure(figures.added(r), "features added most often"),
         "samples": None
         if samples is None
         else _safe(figures.png(samples, "clean, adversarial, difference")),
-        "minutes": words.minutes(r),
+        "minutes": format.minutes(r),
         "commands": _commands(r, name),
         "recipe": json.dumps(r.recipe, indent=1, ensure_ascii=False) if r.recipe else None,
     }
@@ -225,8 +221,8 @@ def _section(r: Result, name: str) -> dict[str, Any]:
 
 def _commands(r: Result, name: str) -> list[str]:
     recipe = r.recipe.get("recipe", {}).get("name", "RECIPE.toml") if r.recipe else "RECIPE.toml"
-    rows = [(words.threat(r, row), shown(row.eps)) for row in r.by_eps if row.eps]
-    several = len(words.tops(r)) > 1
+    rows = [(format.threat(r, row), shown(row.eps)) for row in r.by_eps if row.eps]
+    several = len(format.tops(r)) > 1
     eps = [f"--at {name}={eps}" if several else f"--eps {eps}" for name, eps in rows]
     what = " ".join([f"--suite {r.suite}", *eps, f"--n {r.n} --split {r.split}"])
     return [

@@ -9,10 +9,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation.detection import Detection
-from ..evaluation.result import EpsRow, Result
-from ..radius import shown
-from . import over_seeds, words
+from ..results import comparison
+from ..results.detection import Detection
+from ..results.result import EpsRow, Result
+from ..runtime.fractions import shown
+from . import format, over_seeds
 
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
 
@@ -20,20 +21,20 @@ STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold re
 def table(results: Sequence[Result]) -> Group:
     """Accuracies clean and per radius, a row a result; verdicts with their reasons; pairs and
     seeds; then each attack of the largest radii."""
-    words.require_results(results)
-    results = words.labelled(results)
+    format.require_results(results)
+    results = format.labelled(results)
     parts: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
-    if pairs := words.compared(results):
+    if pairs := format.compared(results):
         parts.append(_pairs(pairs))
     if recipes := over_seeds.recipes(results):
         parts.append(_seeds(recipes))
         parts += [_versus(found)] if (found := over_seeds.versus(recipes)) else []
-    if found := words.detectors(results):
+    if found := format.detectors(results):
         parts.append(_detection(found))
         parts += [_used(r, d) for r, d in found]
-    several = len(words.threats(results)) > 1
+    several = len(format.threats(results)) > 1
     parts += [
-        _attacks(r, row, name, several) for r in results for name, row in words.tops(r).items()
+        _attacks(r, row, name, several) for r in results for name, row in format.tops(r).items()
     ]
     return Group(*parts)
 
@@ -48,9 +49,9 @@ def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
 
 def _summary(results: Sequence[Result]) -> Table:
     """A row a result; a row a norm and radius where there are several norms."""
-    if len(words.threats(results)) > 1:
+    if len(format.threats(results)) > 1:
         return _by_norm(results)
-    radii = words.radii(results)
+    radii = format.radii(results)
     heads = ["threat" if eps is None else f"eps {shown(eps)}" for _, eps in radii]
     out = _titled(
         "accuracy in % [95 % interval]",
@@ -60,8 +61,8 @@ def _summary(results: Sequence[Result]) -> Table:
     for r in results:
         own = {row.eps: _cell(r, row) for row in r.by_eps}
         cells = [own.get(eps, "–") for _, eps in radii]
-        clean = words.interval(r.clean)
-        out.add_row(*_named(r), str(r.n), clean, *cells, words.minutes(r))
+        clean = format.interval(r.clean)
+        out.add_row(*_named(r), str(r.n), clean, *cells, format.minutes(r))
     return out
 
 
@@ -72,10 +73,10 @@ def _by_norm(results: Sequence[Result]) -> Table:
         left=("result", "verdict", "data", "threat"),
     )
     for r in results:
-        out.add_row(*_named(r), str(r.n), "none (clean)", words.interval(r.clean))
+        out.add_row(*_named(r), str(r.n), "none (clean)", format.interval(r.clean))
         for row in r.by_eps:
-            out.add_row("", "", "", "", words.radius(row, words.threat(r, row)), _cell(r, row))
-        out.add_row("", "", "", "", "worst of all", words.worst(r), style="bold", end_section=True)
+            out.add_row("", "", "", "", format.radius(row, format.threat(r, row)), _cell(r, row))
+        out.add_row("", "", "", "", "worst of all", format.worst(r), style="bold", end_section=True)
     return out
 
 
@@ -85,32 +86,32 @@ def _named(r: Result) -> tuple[Text, Text, Text]:
 
 
 def _cell(r: Result, row: EpsRow) -> str:
-    least = words.least(row, r.n)
-    return words.standing(row) + (f"\n{least}" if least else "")
+    least = format.least(row, r.n)
+    return format.standing(row) + (f"\n{least}" if least else "")
 
 
 def _attacks(r: Result, row: EpsRow, name: str, several: bool) -> Table:
     out = _titled(
-        f"{r.name}: suite {r.suite} v{r.suite_version}, {words.radius(row, name)}",
+        f"{r.name}: suite {r.suite} v{r.suite_version}, {format.radius(row, name)}",
         *("attack", "accuracy", "stand", "skipped", "seconds", "forwards", "backwards"),
         left=("attack",),
     )
     for a in row.attacks:
         numbers = (f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
-        out.add_row(Text(a.name), words.attacked(a), "", str(a.skipped or ""), *numbers)
+        out.add_row(Text(a.name), format.attacked(a), "", str(a.skipped or ""), *numbers)
     total = f"{sum(a.seconds for a in row.attacks):.1f}"
-    skipped = str(words.skipped(row) or "")
+    skipped = str(format.skipped(row) or "")
     label = f"worst case in {name}" if several and name else "worst case"
-    out.add_row(label, words.standing(row), str(row.count), skipped, total, "", "", style="bold")
+    out.add_row(label, format.standing(row), str(row.count), skipped, total, "", "", style="bold")
     for c in row.certified:
-        of = "smoothed model" if words.smoothed(c) else "certified"
+        of = "smoothed model" if format.smoothed(c) else "certified"
         first = f", first {c.n}" if c.n < r.n else ""
         label = Text(f"{c.name} ({of}{first})")
-        out.add_row(label, words.proven(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan")
+        out.add_row(label, format.proven(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan")
     return out
 
 
-def _pairs(pairs: Sequence[words.compare.Comparison]) -> Table:
+def _pairs(pairs: Sequence[comparison.Comparison]) -> Table:
     out = _titled(
         "pairs on the same samples: robust accuracy, first − second, in points",
         *("first", "second", "difference [95 %]", "alone right", "McNemar p"),
@@ -118,7 +119,7 @@ def _pairs(pairs: Sequence[words.compare.Comparison]) -> Table:
     )
     for c in pairs:
         alone = f"{c.first_only} : {c.second_only}"
-        marked = words.difference(c) + (" (early end)" if c.upper else "")
+        marked = format.difference(c) + (" (early end)" if c.upper else "")
         out.add_row(Text(c.first), Text(c.second), marked, alone, f"{c.p:.2g}")
     return out
 
@@ -149,29 +150,29 @@ def _detection(found: Sequence[tuple[Result, Detection]]) -> Table:
     """Error rates of detectors, clean and under attack."""
     out = _titled(
         "detection in % [95 % interval], at the largest radius",
-        *("result", "samples", *words.detection_heads(found[0][1])),
+        *("result", "samples", *format.detection_heads(found[0][1])),
         left=("result", "samples"),
     )
     for r, d in found:
         for k, row in enumerate(d.rates):
             name = Text("" if k else r.name)
-            out.add_row(name, Text(words.detection_name(d, row)), *words.detection_cells(row))
+            out.add_row(name, Text(format.detection_name(d, row)), *format.detection_cells(row))
         out.add_section()
     return out
 
 
 def _used(r: Result, d: Detection) -> Text:
     """Flips an evasion, and the features that were added most."""
-    line = Text(f"{r.name}: {words.flips(d)}")
+    line = Text(f"{r.name}: {format.flips(d)}")
     if d.added:
-        most = ", ".join(f"{words.short(u.name)} ({u.count})" for u in d.added[:5])
+        most = ", ".join(f"{format.short(u.name)} ({u.count})" for u in d.added[:5])
         line.append(f"; added most often: {most}")
     return line
 
 
 def _verdict(r: Result) -> Group:
     """The verdict in its colour, then a line a reason; checks with their severity and advice."""
-    fired = words.fired(r)
+    fired = format.fired(r)
     head = Text(f"{r.name}: ")
     if r.verdict or fired:
         word = r.verdict.upper() or "checks fired"
@@ -180,7 +181,7 @@ def _verdict(r: Result) -> Group:
         none = f"none of {len(r.checks)} checks fired"
         head.append(f" ({none})" if r.verdict else none, style="green")
     lines: list[RenderableType] = [head]
-    reasons = words.other_reasons(r)
+    reasons = format.other_reasons(r)
     reasons += [r.early] if r.early and r.early not in reasons else []
     lines += [Padding(Text(reason), (0, 0, 0, 2)) for reason in reasons]
     for c in fired:

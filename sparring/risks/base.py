@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..batch import Batch
-from ..part import Part
+from ..component import Part
 
 
 class Risk(Part):

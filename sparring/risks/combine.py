@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
+from ..component import require
+from ..runtime import distributed
 from .base import Risk
 
 
@@ -51,12 +51,12 @@ class PerClass(Risk):
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         mine = torch.isin(batch.y, torch.tensor(self.classes, device=batch.y.device))
-        inner, other = batch.weight * mine, dist.gather(batch.weight * ~mine)
-        total = dist.gather(batch.weight).sum()
-        share, risk = dist.gather(inner).sum() / total, loss.new_zeros(())
+        inner, other = batch.weight * mine, distributed.gather(batch.weight * ~mine)
+        total = distributed.gather(batch.weight).sum()
+        share, risk = distributed.gather(inner).sum() / total, loss.new_zeros(())
         if share > 0:
             risk = self.of(loss, cost, replace(batch, weight=inner))
-        u = dist.gather(loss - torch.as_tensor(self.price).to(loss) * cost)
+        u = distributed.gather(loss - torch.as_tensor(self.price).to(loss) * cost)
         self.notes = {**self.of.notes, "share": share.detach()}
         return share * risk + (other * u).sum() / total
 

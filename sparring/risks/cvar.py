@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
+from ..component import require
+from ..runtime import distributed
 from .base import Risk
 
 
@@ -46,7 +46,7 @@ class CVaR(Risk):
         self.level, self.price = level, price
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, base = dist.gather(loss - self.price * cost), dist.gather(batch.weight)
+        u, base = distributed.gather(loss - self.price * cost), distributed.gather(batch.weight)
         w = worst_share(u.detach(), base / base.sum(), self.level)
         self.notes = {"max_weight": (base > 0).sum() * w.amax()}
         return (w * u).sum()

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
-from . import measures
+from ..component import require
+from ..runtime import distributed
+from . import worst_case
 from .base import Risk
 
 MODES = ("exact", "learned")
@@ -46,12 +46,12 @@ class Divergence(Risk):
         self.register_buffer("step", torch.zeros(3))  # Adam's count and moments of λ
         self._slope: Tensor | None = None
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> measures.Worst:
+    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
         """The worst measures at t."""
         raise NotImplementedError
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, c, base = (dist.gather(t) for t in (loss, cost, batch.weight))
+        u, c, base = (distributed.gather(t) for t in (loss, cost, batch.weight))
         wide = torch.float32 if u.device.type == "mps" else torch.float64
         worst = self._solve(u.detach().to(wide), c.detach().to(wide), base.to(wide) / base.sum())
         w, s = worst.w, torch.as_tensor(self.price, dtype=wide, device=u.device)
@@ -61,18 +61,18 @@ class Divergence(Risk):
         return (w.to(u.dtype) * (u - (s.to(u.dtype) * (c - c.detach())))).sum() + slack.to(u.dtype)
 
     @torch.no_grad()
-    def _solve(self, u: Tensor, c: Tensor, p: Tensor) -> measures.Worst:
+    def _solve(self, u: Tensor, c: Tensor, p: Tensor) -> worst_case.Worst:
         """The worst measure, and the price that goes with it."""
         price = self.price.to(u)  # type: ignore[union-attr]
         v, moved = u - price * c, (c > 0).any()
 
-        def allowed(worst: measures.Worst) -> Tensor:
+        def allowed(worst: worst_case.Worst) -> Tensor:
             if self.mode == "learned":
                 return worst.s >= price
             paid = (worst.w * c).sum(-1) * (price / worst.s).clamp_max(1e6).pow(RESPONSE)
             return (worst.divergence + paid <= self.radius) & (worst.s >= self.floor)
 
-        worst = measures.search(self.family, v, p, allowed)
+        worst = worst_case.search(self.family, v, p, allowed)
         if self.mode == "exact":
             near = worst.s.clamp(price / REACH, (price * REACH).clamp_max(MOST))
             now = torch.where(moved, near, worst.s).clamp_min(self.floor)
@@ -80,7 +80,7 @@ class Divergence(Risk):
         return worst
 
     def _note(
-        self, worst: measures.Worst, w: Tensor, c: Tensor, spent: Tensor, base: Tensor
+        self, worst: worst_case.Worst, w: Tensor, c: Tensor, spent: Tensor, base: Tensor
     ) -> None:
         n = (base > 0).sum()
         self._slope = self.radius - spent
@@ -147,8 +147,8 @@ class KL(Divergence):
     ) -> None:
         super().__init__(radius=radius, floor=floor, mode=mode, initial=initial, lr=lr)
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> measures.Worst:
-        return measures.kl(v, p, t)
+    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
+        return worst_case.kl(v, p, t)
 
 
 class Alpha(Divergence):
@@ -183,8 +183,8 @@ class Alpha(Divergence):
         require(1 < alpha < math.inf, "alpha", alpha, "a number > 1")
         self.alpha = alpha
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> measures.Worst:
-        return measures.alpha(v, p, t, self.alpha)
+    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
+        return worst_case.alpha(v, p, t, self.alpha)
 
 
 class Renyi(Divergence):
@@ -220,6 +220,6 @@ class Renyi(Divergence):
         require(1 < alpha < math.inf, "alpha", alpha, "a number > 1")
         self.alpha, self.reversed = alpha, reversed
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> measures.Worst:
-        make = measures.reversed_renyi if self.reversed else measures.renyi
+    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
+        make = worst_case.reversed_renyi if self.reversed else worst_case.renyi
         return functools.partial(make, a=self.alpha)(v, p, t)

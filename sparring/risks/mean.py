@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
+from ..component import require
+from ..runtime import distributed
 from .base import Risk
 
 
@@ -28,5 +28,5 @@ class Mean(Risk):
         self.price = price
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, w = dist.gather(loss - self.price * cost), dist.gather(batch.weight)
+        u, w = distributed.gather(loss - self.price * cost), distributed.gather(batch.weight)
         return (w * u).sum() / w.sum()

@@ -1,6 +1,6 @@
 """Threat models: where the adversary may go, and what it pays."""
 
-from ..part import nearest
+from ..component import nearest
 from .base import Threat
 from .bits import Bits
 from .box import Box

@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..geometry import norm
-from ..part import Part, require
+from ..component import Part, require
+from ..functional.geometry import norm
+from ..runtime import distributed
 
 INITS = ("uniform", "noise", "zero")
 
@@ -108,7 +108,7 @@ class Ball(Threat):
         if self.init == "uniform":
             delta = self.sample(batch.x, self.eps, generator)
         else:
-            delta = self.noise * dist.draw("normal", batch.x, generator)
+            delta = self.noise * distributed.draw("normal", batch.x, generator)
         return self.project(batch.x + delta, batch)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:

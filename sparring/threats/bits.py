@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..geometry import highest, project_l1
-from ..part import require
+from ..component import require
+from ..functional.geometry import highest, project_l1
+from ..runtime import distributed
 from .base import Threat
 
 
@@ -129,9 +129,9 @@ class Bits(Threat):
         x = self.check(batch.x)
         free, to = self.free(x), self._other(x)
         if self.eps < math.prod(x.shape[1:]):
-            order = torch.where(free, dist.draw("uniform", x, generator), -1)
+            order = torch.where(free, distributed.draw("uniform", x, generator), -1)
             free = free & highest(order.flatten(1), self.eps).view_as(x)
-        return torch.where(free, x + (to - x) * dist.draw("uniform", x, generator), x)
+        return torch.where(free, x + (to - x) * distributed.draw("uniform", x, generator), x)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         x = batch.x

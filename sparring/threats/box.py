@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..part import require
+from ..component import require
+from ..runtime import distributed
 from .base import Threat
 
 
@@ -25,7 +25,7 @@ class Box(Threat):
 
     def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the box."""
-        return self.low + (self.high - self.low) * dist.draw("uniform", batch.x, generator)
+        return self.low + (self.high - self.low) * distributed.draw("uniform", batch.x, generator)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         return z + size * grad.sign()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..part import require
+from ..component import require
 from .base import Threat
 
 MOST = 0.999  # of delta is what may move, so that the cost stays finite

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..geometry import highest, locations, project_l0, sample_l0
-from ..part import require
+from ..component import require
+from ..functional.geometry import highest, locations, project_l0, sample_l0
 from .base import Ball
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..geometry import project_l1, sample_l1, unit
-from ..part import require
+from ..component import require
+from ..functional.geometry import project_l1, sample_l1, unit
 from .base import Ball
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..batch import Batch
-from ..geometry import project_l2, sample_l2, unit
+from ..functional.geometry import project_l2, sample_l2, unit
 from .base import Ball
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..geometry import project_linf, sample_linf
+from ..functional.geometry import project_linf, sample_linf
 from .base import Ball
 
 

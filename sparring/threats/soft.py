@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .. import dist
 from ..batch import Batch
-from ..geometry import norm, project_linf, sample_linf
-from ..part import require
+from ..component import require
+from ..functional.geometry import norm, project_linf, sample_linf
+from ..runtime import distributed
 from .base import Threat
 
 
@@ -110,7 +110,7 @@ class SoftLinf(Threat):
     def update(self, model: nn.Module, batch: Batch) -> None:
         if batch.x_adv is None or len(batch) == 0:
             return
-        distance = dist.mean((batch.x_adv - batch.x).abs().mean().to(self._sum))
+        distance = distributed.mean((batch.x_adv - batch.x).abs().mean().to(self._sum))
         self._sum, self._batches = self._sum + distance, self._batches + 1
         done = self._batches >= self.every
         moved = self.pull - self.rate * (self.radius - self._sum / self.every)

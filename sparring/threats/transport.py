@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Batch
-from ..geometry import norm, unit
-from ..part import require
+from ..component import require
+from ..functional.geometry import norm, unit
+from ..runtime import distributed
 from .base import Threat
 
 NORMS = (1, 2, math.inf)
@@ -75,7 +75,7 @@ class Transport(Threat):
     def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init == "zero":
             return self.point(batch)
-        noise = self.noise * dist.draw("normal", batch.x, generator)
+        noise = self.noise * distributed.draw("normal", batch.x, generator)
         return self.project(batch.x + noise, batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:

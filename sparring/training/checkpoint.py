@@ -4,76 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from ..runtime import files
 from .state import differences, fingerprint
 
 LAST, BEST = "last.pt", "best.safetensors"
 FORMAT = 1
 KEYS = {"format", "model", "objective", "climb", "ema", "optimizer", "position", "settings", "hash"}
-TEMPORARY = ".writing"
-
-
-def atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file so that at any moment `path` is the old one or the new one, whole.
-
-    Raises:
-        OSError: when it can't be written, as on a full disk; the old file is kept, and nothing is
-            left over.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise _unsaved(path, error) from error
-    _sync(path.parent)
-
-
-def _unsaved(path: Path, error: BaseException) -> OSError:
-    """What went wrong; PyTorch's writer hides the system's error behind its own."""
-    cause = error if isinstance(error, OSError) else error.__context__
-    number = cause.errno if isinstance(cause, OSError) else None
-    reason = os.strerror(number) if number else str(error).splitlines()[0]
-    kept = "; the one before is kept" if path.exists() else ""
-    return OSError(number or 0, f"could not save {path}: {reason}{kept}")
-
-
-def _sync(folder: Path) -> None:
-    """The folder's own entries on the disk, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def clean(folder: Path) -> None:
-    """Remove what a kill has left half-written."""
-    for path in folder.glob(f"*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
 
 
 def save_last(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Everything needed to go on, as `last.pt`: tensors, numbers and strings only."""
     about = {"format": FORMAT, "settings": json.dumps(settings), "hash": fingerprint(settings)}
-    atomic(folder / LAST, lambda file: torch.save({**about, **state}, file))
+    files.write(folder / LAST, lambda file: torch.save({**about, **state}, file))
 
 
 def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
@@ -127,7 +80,7 @@ def save_best(folder: Path, weights: Mapping[str, Tensor], **about: object) -> N
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
     data = to_bytes(tensors, metadata=metadata)
-    atomic(folder / BEST, lambda file: file.write(data))
+    files.write(folder / BEST, lambda file: file.write(data))
 
 
 def read_weights(run: str | Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..part import nearest
+from ..component import nearest
 
 CLOSURE = {"LBFGS"}
 

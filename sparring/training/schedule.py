@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from ..part import assign, nearest, require
+from ..component import assign, nearest, require
 
 PLACES = ("at", "until", "since", "warmup", "up")
 

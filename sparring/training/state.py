@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import dist
 from ..batch import Loss
 from ..data import Source
+from ..runtime import distributed
 
 FREE = {"out", "device", "evaluation", "progress", "resume", "save_every", "tensorboard"}
 
@@ -97,7 +97,7 @@ class Position:
 
     def settle(self) -> None:
         """Make every process's sums those of all."""
-        self.parts = {key: dist.mean(value) for key, value in self.parts.items()}
+        self.parts = {key: distributed.mean(value) for key, value in self.parts.items()}
 
     def means(self) -> tuple[float, dict[str, float]]:
         """Loss and parts, averaged over the samples so far."""
@@ -108,16 +108,6 @@ class Position:
         """Begin the next epoch."""
         self.epoch, self.batch, self.samples, self.epoch_seconds = self.epoch + 1, 0, 0, 0.0
         self.loss, self.parts = 0.0, {}
-
-
-def mix(*numbers: int) -> int:
-    """A seed below 2^63 from several numbers, unrelated to those of their neighbours.
-
-    >>> mix(0, 1, 2) == mix(0, 1, 2), mix(0, 1, 2) == mix(0, 2, 1)
-    (True, False)
-    """
-    text = ",".join(map(str, numbers)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def settings(

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import dist, memory
 from ..attacks.base import Attack
 from ..batch import Batch
+from ..component import fit, require
 from ..data import Augment, Extra, Loader, Source
 from ..objective import Objective
-from ..part import fit, require
+from ..runtime import allocator, distributed, files
 from ..weights import EMA, Climb
-from . import checkpoint, distributed, folder
+from . import checkpoint, parallel, run_folder
 from .display import Board, Display
 from .state import Epoch, NonFiniteLoss, Position, settings
-from .step import Stepper
+from .stepper import Stepper
 from .validate import Score, check_output, measure
 
 
@@ -113,8 +113,8 @@ class Trainer:
         self.save_every, self.progress = save_every, progress
         self.settings = settings(recipe, given, source)
         if not resume:
-            folder.vacant(self.out)
-        self.device = distributed.start(device)
+            run_folder.vacant(self.out)
+        self.device = parallel.start(device)
         self.stepper = Stepper(
             model,
             objective,
@@ -142,7 +142,7 @@ class Trainer:
         self.batches = len(self.loader)
         self.position = Position()
         self._open(recipe, resume)
-        wanted = tensorboard and distributed.first()
+        wanted = tensorboard and parallel.first()
         self.board = Board(self.out, done=self.position.epoch) if wanted else None
 
     @property
@@ -158,20 +158,20 @@ class Trainer:
     def _open(self, recipe: Mapping[str, Any] | None, resume: bool) -> None:
         """Begin the run folder, or go on with what is in it."""
         state = checkpoint.load_last(self.out, self.device) if resume else None
-        distributed.wait()
+        parallel.wait()
         if state is not None:
             checkpoint.same(self.out, state, self.settings)
             self.stepper.load_state_dict(state)
             self.position = Position(**state["position"])
-        if distributed.first() and state is None:
-            folder.begin(self.out, recipe)
-        elif distributed.first():
-            checkpoint.clean(self.out)
-            folder.cut(self.out, self.position.epoch)
-        distributed.wait()
+        if parallel.first() and state is None:
+            run_folder.begin(self.out, recipe)
+        elif parallel.first():
+            files.remove_temporary(self.out)
+            run_folder.cut(self.out, self.position.epoch)
+        parallel.wait()
 
     def __iter__(self) -> Iterator[Epoch]:
-        shown, done = self.progress and distributed.first(), self.position.epoch
+        shown, done = self.progress and parallel.first(), self.position.epoch
         with Display(shown=shown, epochs=self.epochs, batches=self.batches, done=done) as display:
             while self.position.epoch < self.epochs:
                 epoch = self._epoch(display)
@@ -186,7 +186,7 @@ class Trainer:
         """Train one epoch, validate, write: the best weights, the log, what to go on from."""
         self.model.train()
         with (
-            memory.kept(),
+            allocator.kept(),
             torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
         ):
             self._train(display)
@@ -215,8 +215,8 @@ class Trainer:
             samples_per_second=rate,
             best=best,
         )
-        if distributed.first():
-            folder.append(self.out, epoch.row())
+        if parallel.first():
+            run_folder.append(self.out, epoch.row())
         self._save()
         return epoch
 
@@ -242,7 +242,7 @@ class Trainer:
         replays = self.stepper.begin(epoch=place.epoch + 1, batch=place.batch, progress=progress)
         for _ in range(replays):
             total, loss = self.stepper.step(batch, epoch=place.epoch + 1, number=place.step + 1)
-            place.add(total, loss, len(batch) * dist.world())
+            place.add(total, loss, len(batch) * distributed.world())
         place.batch += 1
         return total
 
@@ -269,7 +269,7 @@ class Trainer:
             return False
         about = {"epoch": self.position.epoch, "which": which, **score.named()}
         self.position.best = {**about, "score": list(score)}
-        if distributed.first():
+        if parallel.first():
             checkpoint.save_best(self.out, model.state_dict(), **about)
         return True
 
@@ -283,7 +283,7 @@ class Trainer:
     def _save(self) -> None:
         """Write `last.pt`, by the first process while the others wait."""
         self.position.settle()
-        if distributed.first():
+        if parallel.first():
             state = {**self.stepper.state_dict(), "position": asdict(self.position)}
             checkpoint.save_last(self.out, state, self.settings)
-        distributed.wait()
+        parallel.wait()

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import dist, probe
 from ..attacks.base import Attack
 from ..data import Split
+from ..introspect import freeze
+from ..runtime import distributed
 
 ROWS = 500
 
@@ -45,7 +46,7 @@ def measure(
     counts = torch.zeros(3, dtype=torch.float64, device=device)
     if attack is not None:
         attack.reseed(attack.seed)
-    for rows in torch.arange(dist.rank(), len(split), dist.world()).split(ROWS):
+    for rows in torch.arange(distributed.rank(), len(split), distributed.world()).split(ROWS):
         part = split.take(rows.to(split.x.device)).to(device)
         x, y = part.float(), part.y
         weight = torch.ones_like(y) if part.weight is None else part.weight
@@ -54,20 +55,20 @@ def measure(
         counts[1] += weight[_right(model, x, y)].sum()
         if attack is not None:
             counts[2] += weight[_right(model, attack(model, x, y), y)].sum()
-    total, clean, robust = (dist.mean(counts) * dist.world()).tolist()
+    total, clean, robust = (distributed.mean(counts) * distributed.world()).tolist()
     clean, robust = clean / total, robust / total
     return Score(clean, clean) if attack is None else Score(robust, clean, True)
 
 
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Which samples the model gets right `(b,)`."""
-    with probe.hold(model, "eval"), torch.no_grad():
+    with freeze.hold(model, "eval"), torch.no_grad():
         return model(x).argmax(1) == y
 
 
 def check_output(model: nn.Module, split: Split, classes: int, device: torch.device) -> None:
     """Raise a clear `ValueError` unless the model gives one logit a class."""
-    with probe.hold(model, "eval"), torch.no_grad():
+    with freeze.hold(model, "eval"), torch.no_grad():
         shape = tuple(model(split.float(slice(0, 2)).to(device)).shape[1:])
     if shape != (classes,):
         said = ", ".join(map(str, ("b", *shape)))

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
-from ..part import require
+from ..component import require
 from .base import Climb, moved, slopes
 
 

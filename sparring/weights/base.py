@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from .. import dist, probe
-from ..part import Part
+from ..component import Part
+from ..introspect import freeze
+from ..runtime import distributed
 
 
 class Climb(Part):
@@ -29,10 +30,10 @@ def slopes(
 ) -> list[Tensor]:
     """Gradients of the loss at the present weights, averaged over processes; batch-norm statistics
     untouched."""
-    with probe.frozen_bn(model), torch.enable_grad():
+    with freeze.frozen_bn(model), torch.enable_grad():
         grads = torch.autograd.grad(closure(), weights, allow_unused=True)
     return [
-        torch.zeros_like(w) if g is None else dist.mean(g)
+        torch.zeros_like(w) if g is None else distributed.mean(g)
         for w, g in zip(weights, grads, strict=True)
     ]
 

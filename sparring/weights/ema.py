@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..batch import Batch
-from ..part import Part, require
+from ..component import Part, require
 
 
 class EMA(Part):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ..part import require
+from ..component import require
 from .base import Climb, moved, slopes
 
 

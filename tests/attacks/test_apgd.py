@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from sparring.attacks import APGD, APGDT, Attack
 from sparring.attacks.apgd import Halving, checkpoints, dlr_targeted
-from sparring.attacks.base import Model, Standing
-from sparring.losses import cross_entropy, dlr, margin
+from sparring.attacks.base import Standing
+from sparring.batch import Model
+from sparring.functional.losses import cross_entropy, dlr, margin
 from sparring.threats import L1, L2, Box, Linf
 from tests.oracles import Linear, Net, gain_in_ball, gain_in_linf_and_box, problem
 from tests.reference import apgd, search

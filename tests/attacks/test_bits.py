@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import BCA, BGA, DFGSM, RFGSM, BitSearch, Grosse
 from sparring.batch import Batch, Gain
-from sparring.losses import cross_entropy, margin
+from sparring.functional.losses import cross_entropy, margin
 from sparring.threats import Bits, Linf, Only
 from tests.oracles import Linear, Net
 from tests.reference import bits as twin

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparring.attacks import HopSkipJump
 from sparring.attacks.base import Standing
 from sparring.attacks.hopskipjump import between
-from sparring.geometry import norm
+from sparring.functional.geometry import norm
 from sparring.threats import L1, L2, Linf, Threat
 from tests.oracles import DUAL, Linear, problem
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparring.attacks import JSMA
 from sparring.evaluation.judge import feasible
-from sparring.losses import margin
+from sparring.functional.losses import margin
 from sparring.threats import L0, Linf
 from tests.oracles import Linear, NormedNet, problem
 from tests.reference import search, sparse

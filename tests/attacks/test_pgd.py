@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparring.attacks import BIM, FGSM, FGSM_RS, PGD
 from sparring.attacks.base import ascend
 from sparring.batch import Batch, Gain
-from sparring.losses import cross_entropy, margin
+from sparring.functional.losses import cross_entropy, margin
 from sparring.threats import L1, L2, Box, Linf
 from tests.oracles import Linear, gain_in_ball, gain_in_linf_and_box, problem
 from tests.reference import search

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparring.attacks import SparseRS
 from sparring.attacks.sparse import _Sets
 from sparring.evaluation.judge import feasible
-from sparring.losses import margin
+from sparring.functional.losses import margin
 from sparring.threats import L0, Linf
 from tests.oracles import Linear, problem
 from tests.reference import sparse as twin

@@ -14,7 +14,7 @@ from sparring.attacks import Square
 from sparring.attacks.square import _Bumps, _Signs, bump, bumps, sides
 from sparring.batch import Batch
 from sparring.evaluation.judge import feasible
-from sparring.losses import margin
+from sparring.functional.losses import margin
 from sparring.threats import L1, L2, Box, Linf
 from tests.oracles import Linear, NormedNet, gain_in_linf_and_box, problem
 from tests.reference import square as twin

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparring import schema
 from sparring.attacks import PGD
+from sparring.config import schema
 from sparring.methods import MART, TRADES
 from sparring.risks import KL
 from sparring.threats import L0, L1, L2, Bits, Linf

@@ -8,20 +8,19 @@ import re
 
 import pytest
 import torch
+from sparring.pieces import every, norms, takes
+from sparring.pieces import quick as make
 from torch import Tensor, nn
 
-from sparring import schema
 from sparring.attacks import Attack
 from sparring.batch import Batch
-from sparring.losses import cross_entropy, dlr, margin
+from sparring.config import schema
+from sparring.functional.losses import cross_entropy, dlr, margin
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import L0, L1, L2, Bits, Box, Linf, Threat
 from tests.oracles import NormedNet, problem
-
-from .pieces import every, norms, takes
-from .pieces import quick as make
 
 THREATS = [Linf(0.1), L2(0.3), L1(0.8), L0(2), Box(), Linf(0.0), L0(0)]
 THREATS += [Bits(), Bits(2), Bits(2, add_only=False, mutable=[1, 0, 1, 1, 0, 1]), Bits(0)]

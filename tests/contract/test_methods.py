@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sparring.pieces import drawn, every, make
 from torch import nn
 
 from sparring.attacks import PGD
@@ -14,8 +15,6 @@ from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
 from tests.oracles import Net, problem
-
-from .pieces import drawn, every, make
 
 
 def filled(model: nn.Module, x: torch.Tensor, y: torch.Tensor, spread: float = 0.05) -> Batch:

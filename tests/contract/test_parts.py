@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from sparring.pieces import make
 
-from sparring import schema
-
-from .pieces import make
+from sparring.config import schema
 
 ROOMS = ("threat", "attack", "method", "risk", "climb", "ema")
 EVERY = [

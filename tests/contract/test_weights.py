@@ -7,12 +7,11 @@ import copy
 
 import pytest
 import torch
+from sparring.pieces import every, make
 from torch import nn
 
-from sparring.losses import cross_entropy
+from sparring.functional.losses import cross_entropy
 from tests.oracles import NormedNet, problem
-
-from .pieces import every, make
 
 
 def loss_of(model: nn.Module, x: torch.Tensor, y: torch.Tensor):

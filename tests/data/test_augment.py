@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sparring import dist
 from sparring.data import Crop, Cutout, Flip, Noise, Shift
+from sparring.runtime import distributed
 
 PIECES = [Flip(), Shift(pixels=2), Crop(pad=3), Cutout(size=3), Noise(std=0.1)]
 
@@ -44,8 +44,8 @@ def test_ranks_together_get_what_one_process_gets(piece, monkeypatch):
     joint = piece(x, generator(1))
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(dist, "world", lambda: 2)
-        monkeypatch.setattr(dist, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "world", lambda: 2)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         parts.append(piece(x[4 * rank : 4 * rank + 4], generator(1)))
     assert torch.equal(torch.cat(parts), joint)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sparring import dist
 from sparring.data import Loader, Noise, Shift, Split
+from sparring.runtime import distributed
 
 
 def split(n=23):
@@ -79,10 +79,10 @@ def test_drop_last():
 def test_ranks_cut_the_joint_batch(monkeypatch, world, n):
     pieces = [Shift(pixels=1), Noise()]
     joint = list(Loader(split(n), batch=8, shuffle=True, augment=pieces).epoch(1))
-    monkeypatch.setattr(dist, "world", lambda: world)
+    monkeypatch.setattr(distributed, "world", lambda: world)
     ranks = []
     for rank in range(world):
-        monkeypatch.setattr(dist, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         loader = Loader(split(n), batch=8, shuffle=True, augment=pieces)
         ranks.append(list(loader.epoch(1)))
         assert len(ranks[-1]) == len(loader)
@@ -106,6 +106,6 @@ def test_ranks_cut_the_joint_batch(monkeypatch, world, n):
     ],
 )
 def test_impossible_batches_are_told(monkeypatch, n, world, more, said):
-    monkeypatch.setattr(dist, "world", lambda: world)
+    monkeypatch.setattr(distributed, "world", lambda: world)
     with pytest.raises(ValueError, match=said):
         Loader(split(n), shuffle=False, **more)

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
 
-from sparring import dist
 from sparring.data import Loader, Noise, Split, Stream, from_torch, streamed
 from sparring.data.stream import collate
+from sparring.runtime import distributed
 
 
 def tensors(n=23):
@@ -55,8 +55,8 @@ def test_a_map_style_set_gives_the_batches_of_the_same_split_in_memory(shuffle):
 
 
 def test_rows_are_read_when_they_are_needed_and_only_this_ranks(monkeypatch):
-    monkeypatch.setattr(dist, "world", lambda: 2)
-    monkeypatch.setattr(dist, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
     counted = Counted(1000)
     loader = Loader(from_torch(counted, classes=2), batch=8, shuffle=False)
     assert counted.asked == []
@@ -77,8 +77,8 @@ def test_an_endless_iterable_has_epochs_of_n():
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_ranks_of_an_iterable_take_their_rows(monkeypatch, rank):
-    monkeypatch.setattr(dist, "world", lambda: 2)
-    monkeypatch.setattr(dist, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
     loader = Loader(from_torch(Endless(), classes=3, n=11), batch=4, shuffle=False)
     batches = list(loader.epoch(1))
     rows = [[0, 1, 4, 5, 8], [2, 3, 6, 7, 9]][rank]

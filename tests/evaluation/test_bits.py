@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import BitSearch
-from sparring.evaluation import Result, compare, evaluate, suites
+from sparring.evaluation import evaluate, suites
 from sparring.evaluation.judge import feasible
+from sparring.results import comparison
+from sparring.results.result import Result
 from sparring.threats import Bits, Linf, Only
 
 X = torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]])
@@ -135,7 +137,7 @@ class TestSuite:
         json.loads((tmp_path / "r.json").read_bytes(), parse_constant=pytest.fail)
         again = Result.load(tmp_path / "r.json")
         assert again.by_eps == result.by_eps
-        assert (compare.correct(again) == compare.correct(result)).all()
+        assert (comparison.correct(again) == comparison.correct(result)).all()
         both = evaluate(model, (x, y), Bits(2), "bits", eps=[2, math.inf], progress=False)
         assert [row.eps for row in both.by_eps] == [2, None]
         assert both.by_eps[1].count == result.by_eps[0].count

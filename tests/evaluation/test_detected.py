@@ -11,10 +11,11 @@ from torch import nn
 
 from sparring.batch import Batch
 from sparring.data import Packed, Source, Split
-from sparring.evaluation import Result, Suite, evaluate
-from sparring.evaluation.detection import evasions
-from sparring.evaluation.interval import wilson
+from sparring.evaluation import Suite, evaluate
 from sparring.evaluation.suites import Entry
+from sparring.results.detection import evasions
+from sparring.results.intervals import wilson
+from sparring.results.result import Result
 from sparring.threats import Bits, Only
 from tests.reference.detection import by_pairs, macro_by_hand
 

@@ -6,7 +6,7 @@ from torch import nn
 from sparring.attacks import PGD
 from sparring.data import Source, Split
 from sparring.evaluation import Suite, evaluate
-from sparring.evaluation.result import correct_key
+from sparring.results.result import correct_key
 from sparring.threats import Box, Linf
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import probe
 from sparring.attacks import PGD
 from sparring.evaluation import Guard
+from sparring.introspect import freeze
 from sparring.threats import Linf
 
 
@@ -37,7 +37,7 @@ def test_the_modes_inside_stay():
     model[1].train()
     guard = Guard(model)
     assert [m.training for m in (guard, model, *model)] == [False, False, False, True]
-    with probe.hold(guard, "eval"):
+    with freeze.hold(guard, "eval"):
         assert not model[1].training
     assert model[1].training
 

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import geometry
 from sparring.attacks import PGD
-from sparring.evaluation.judge import feasible, judge, predict
+from sparring.evaluation.judge import feasible, judge
+from sparring.functional import geometry
+from sparring.introspect.predict import predict
 from sparring.threats import L1, L2, Box, Linf
 
 THREATS = [Linf(0.1), L2(0.5), L1(1.0), Linf(8 / 255), L2(3.0), L1(12.0), Box()]

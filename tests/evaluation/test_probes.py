@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import measure, methods, models, schema
+from sparring import methods, models
 from sparring.attacks import FGSM
-from sparring.evaluation import Result, Suite, evaluate, probes
-from sparring.losses import cross_entropy
+from sparring.config import schema
+from sparring.evaluation import Suite, evaluate, probes
+from sparring.functional.losses import cross_entropy
 from sparring.reporting import figures, page
+from sparring.results.result import Result
 from sparring.threats import Bits, Linf
 from tests import oracles
 
@@ -172,12 +174,12 @@ class TestMasking:
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
         assert issubclass(methods.UAD, methods.Method)
         asked = {
-            n: measure._looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
+            n: evaluate._looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
             for n in ("UAD", "AT")
         }
         assert asked == {"UAD": ["masking"], "AT": []}
-        assert measure._looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
-        assert measure._looked_for({}) == []
+        assert evaluate._looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
+        assert evaluate._looked_for({}) == []
 
 
 class TestReport:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from sparring.evaluation import Result
+from sparring.results.result import Result
 from tests.evaluation.worker import measured
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as td
 
 from sparring.attacks import PGD, Noise
-from sparring.evaluation import Result, Suite, evaluate
+from sparring.evaluation import Suite, evaluate
+from sparring.results.result import Result
 
 SUITE = Suite(
     "own",

@@ -10,12 +10,12 @@ import torch
 import torch.distributed as td
 from torch import Tensor
 
-from sparring import dist
 from sparring.batch import Batch
 from sparring.methods import JR, OTJR, SAT, TransportJR
 from sparring.objective import Objective
 from sparring.risks import Mean
-from sparring.training import distributed
+from sparring.runtime import distributed
+from sparring.training import parallel
 from tests.oracles import problem
 
 WORLD, ROWS = 2, 4
@@ -34,12 +34,15 @@ def gradients(rows: slice) -> dict[str, Tensor]:
         mine = {key: getattr(batch, key)[rows] for key in ("x", "y", "x_adv", "y_adv", "cost")}
         batch = replace(batch, **mine, weight=batch.weight[rows], index=batch.index[rows])
         objective = Objective(None, method, Mean())
-        torch.manual_seed(3 + dist.rank())
-        engine = distributed.wrap(model, objective, torch.device("cpu"))
+        torch.manual_seed(3 + distributed.rank())
+        engine = parallel.wrap(model, objective, torch.device("cpu"))
         loss = engine(batch)
         loss.total.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-        found |= {f"{number} gradient": gradient, f"{number}": dist.mean(loss.total.detach())}
+        found |= {
+            f"{number} gradient": gradient,
+            f"{number}": distributed.mean(loss.total.detach()),
+        }
     return found
 
 
@@ -48,8 +51,8 @@ def main(number: int, store: str, out: str) -> None:
     torch.set_num_threads(1)
     td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
     found = gradients(slice(number * ROWS, (number + 1) * ROWS))
-    torch.save(found | {"world": torch.tensor(dist.world())}, out)
-    distributed.stop()
+    torch.save(found | {"world": torch.tensor(distributed.world())}, out)
+    parallel.stop()
 
 
 if __name__ == "__main__":

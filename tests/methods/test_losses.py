@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.batch import Batch
-from sparring.losses import boosted_ce, cross_entropy, kl, not_confident
+from sparring.functional.losses import boosted_ce, cross_entropy, kl, not_confident
 from sparring.methods import AT, MART, TRADES, Standard
 from sparring.methods.mart import mart, mart_compat
 from tests.oracles import problem

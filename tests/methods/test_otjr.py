@@ -8,14 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring import dist, models, ot, probe
+from sparring import models
 from sparring.attacks import PGD
 from sparring.batch import Batch
+from sparring.component import assign
+from sparring.functional import optimal_transport
+from sparring.introspect import freeze
 from sparring.methods import ALP, AT, JR, OTJR, SAT, Standard, TransportJR
 from sparring.methods.inside import energy, transport
 from sparring.objective import Objective
-from sparring.part import assign
 from sparring.risks import Mean
+from sparring.runtime import distributed
 from sparring.threats import Linf
 from tests.oracles import Net, NormedNet, problem
 from tests.reference import otjr as literal
@@ -57,7 +60,7 @@ def jacobians(model: nn.Module, x: Tensor) -> Tensor:
 def drawn(like: Tensor, count: int = 32, seed: int = 0) -> Tensor:
     """The slices that a method draws after this seed."""
     torch.manual_seed(seed)
-    return ot.slices(like, count, generator=dist.generator())
+    return optimal_transport.slices(like, count, generator=distributed.generator())
 
 
 class TestTwins:
@@ -275,7 +278,7 @@ class TestModel:
         other = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = {}
         for amp in ("float32", "bfloat16"):
-            gs = gradients(method, probe.View(other, amp=amp, channels_last=True), batch)
+            gs = gradients(method, freeze.View(other, amp=amp, channels_last=True), batch)
             assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gs)
             found[amp] = torch.cat([g.flatten() for g in gs])
         assert (found["float32"] - exact).norm() < 1e-3 * exact.norm()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import PGD
 from sparring.batch import Batch, Loss
-from sparring.losses import cross_entropy, kl
+from sparring.functional.losses import cross_entropy, kl
 from sparring.methods import AT, MART, TRADES, UAT, Method, SemiSupervised
 from sparring.objective import Objective
 from sparring.risks import Mean

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring import probe
 from sparring.attacks import FGSM, PGD
 from sparring.batch import Batch
-from sparring.losses import cross_entropy
+from sparring.functional.losses import cross_entropy
+from sparring.introspect import freeze
 from sparring.methods import Sparsity, Standard
 from sparring.methods.slope import DIFFERENCES, slope
 from sparring.models import Normalize
@@ -273,7 +273,7 @@ def test_it_runs_on_images_inside_a_view(difference, amp):
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
     )
-    view = probe.View(model, amp=amp, channels_last=True)
+    view = freeze.View(model, amp=amp, channels_last=True)
     x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, -1, -1])
     loss = Sparsity(beta=10.0, difference=difference, neighbours=2).loss(view, Batch(x, y))
     loss.per_sample.mean().backward()

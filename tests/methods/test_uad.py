@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import losses, moments
 from sparring.batch import Batch
-from sparring.geometry import alignment
+from sparring.functional import losses
+from sparring.functional.geometry import alignment
+from sparring.introspect import feature_statistics
 from sparring.methods import AT, TRADES, UAD
 from tests.methods.small import SITES, images, net, total, weights_after
 from tests.oracles import problem
@@ -59,7 +60,7 @@ class TestTwins:
         model, batch = net(dtype=torch.float64).eval(), images(dtype=torch.float64)
         method = UAD(sites=[], reference="layer2", align="none", **weights)
         found = method.loss(model, batch).per_sample
-        z, seen = moments.watched(model, batch.x, ["layer2"])
+        z, seen = feature_statistics.watched(model, batch.x, ["layer2"])
         at = seen["layer2"]
         slopes = torch.autograd.grad(losses.cross_entropy(z, batch.y).sum(), at.by)
         over = [literal.spread(s.tolist()) for s in at.stats]

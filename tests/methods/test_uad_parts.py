@@ -7,9 +7,11 @@ import copy
 import pytest
 import torch
 
-from sparring import losses, models, moments, probe
+from sparring import models
 from sparring.batch import Batch
-from sparring.geometry import alignment
+from sparring.functional import losses
+from sparring.functional.geometry import alignment
+from sparring.introspect import feature_statistics, freeze, hooks
 from sparring.methods import UAD
 from tests.methods.small import SITES, bare_net, images, net, references, weights_after
 from tests.oracles import problem
@@ -32,7 +34,7 @@ class TestB:
         method = UAD(sites=[], reference=reference, refine=refine, align="none")
         found = references(method)
         state = copy.deepcopy(model.state_dict())
-        with probe.frozen_bn(model):
+        with freeze.frozen_bn(model):
             clean = losses.cross_entropy(model(batch.x), batch.y)
             loss = method.loss(model, batch)
         refined = losses.cross_entropy(found[0], batch.y)
@@ -100,10 +102,13 @@ class TestCandD:
         method = UAD(
             sites=["layer1", "layer2"], reference="none", transport=2.0, gradient=0.0, p=0.0
         )
-        _, clean = probe.features(model, batch.x, ["layer1", "layer2"])
-        _, moved = probe.features(model, batch.x_adv, ["layer1", "layer2"])
+        _, clean = hooks.features(model, batch.x, ["layer1", "layer2"])
+        _, moved = hooks.features(model, batch.x_adv, ["layer1", "layer2"])
         gaps = [
-            moments.apart(moments.channels(clean[n]), moments.channels(moved[n])) for n in clean
+            feature_statistics.apart(
+                feature_statistics.channels(clean[n]), feature_statistics.channels(moved[n])
+            )
+            for n in clean
         ]
         found = method.loss(model, batch)
         assert torch.allclose(found.penalty, sum(gaps) / 2 * 2.0)
@@ -135,7 +140,7 @@ class TestTraining:
 
     def test_under_bfloat16(self):
         model, batch = net().train(), images()
-        view = probe.View(model, amp="bfloat16")
+        view = freeze.View(model, amp="bfloat16")
         loss = UAD(sites=SITES, reference="layer2", p=1.0).loss(view, batch)
         (loss.per_sample.mean() + loss.penalty).backward()
         assert all(w.grad.isfinite().all() for w in model.parameters())

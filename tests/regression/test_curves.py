@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sparring import recipe
+from sparring.config import recipe
 from sparring.training import Trainer
 
 CURVES = Path(__file__).with_name("curves.json")

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from sparring.evaluation.result import AttackRow, Certificate, Check, EpsRow, Result, wilson
 from sparring.reporting import page, table
+from sparring.results.intervals import wilson
+from sparring.results.result import AttackRow, Certificate, Check, EpsRow, Result
 
 N = 200
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparring.evaluation.detection import Detection, Roc, Used, detection, roc
-from sparring.evaluation.result import Result
-from sparring.reporting import figures, page, words
+from sparring.reporting import figures, format, page
+from sparring.results.detection import Detection, Roc, Used, detection, roc
+from sparring.results.result import Result
 from tests.reporting.made import Page, make, norms, text
 
 STRANGE = "a$x$y <b>" + "long" * 30
@@ -53,7 +53,7 @@ def of(result: Result) -> Detection:
 def test_the_terminal_says_every_rate() -> None:
     result, said = detector(), text([detector()])
     for row in of(result).rates:
-        for cell in words.detection_cells(row):
+        for cell in format.detection_cells(row):
             assert cell.split(" [")[0] in said
     for needed in (
         "malware attacked",
@@ -71,7 +71,7 @@ def test_the_terminal_says_every_rate() -> None:
 def test_the_page_shows_table_curves_and_features(tmp_path: Path) -> None:
     html = page([detector()], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h3>Detection of malware</h3>" in html
-    fnr = words.interval(of(detector()).rates[1].fnr).split(" ", 1)
+    fnr = format.interval(of(detector()).rates[1].fnr).split(" ", 1)
     assert f"{fnr[0]}<small>{fnr[1]}</small>" in html
     for about in ("ROC curves, clean and under attack", "features added most often"):
         assert f'alt="{about}"' in html

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from sparring.evaluation.curves import Curve
-from sparring.evaluation.metrics import Measured, Measures, Softmax
-from sparring.evaluation.plane import Field
-from sparring.reporting import measures, metrics, page, plane
+from sparring.reporting import boundary_2d, measures, metric_tables, page
+from sparring.results.curves import Curve
+from sparring.results.field import Field
+from sparring.results.metric_report import Measured, Measures, Softmax
 from tests.reporting.made import make
 
 
@@ -55,7 +55,7 @@ def test_other_arguments_stand_in_rows_of_their_own():
     second.rows[0] = dataclasses.replace(second.rows[0], config={"directions": 9})
     heads = [
         (head, [c is not None for c in cells])
-        for head, cells, _ in metrics.grid([first, second], "toy")
+        for head, cells, _ in metric_tables.grid([first, second], "toy")
     ]
     assert heads == [("ebd ↑", [True, False]), ("eni ↓", [True, True]), ("ebd ↑", [False, True])]
 
@@ -84,7 +84,7 @@ def test_a_stranger_s_names_are_no_markup(tmp_path: Path):
 
 def test_curves_have_bands_within_0_and_100():
     lines = [curve("one"), curve("one", common=True, share=0.8, sem=0.02)]
-    figure = metrics.curves(lines)
+    figure = metric_tables.curves(lines)
     left, right = figure.axes
     (band,) = left.collections
     heights = band.get_paths()[0].vertices[:, 1]
@@ -92,12 +92,12 @@ def test_curves_have_bands_within_0_and_100():
     assert heights.max() <= 100
     assert "80.0 % ± 2.0 (s.e.m.)" in right.get_title()
     assert "(2 seeds)" in left.get_legend().get_texts()[0].get_text()
-    assert metrics.curves([]) is None
+    assert metric_tables.curves([]) is None
 
 
 def test_the_softmax_picture_needs_other_data():
-    assert metrics.softmax([measured("a")]) is None
-    figure = metrics.softmax([measured("a", off=True), measured("b", off=True)])
+    assert metric_tables.softmax([measured("a")]) is None
+    figure = metric_tables.softmax([measured("a", off=True), measured("b", off=True)])
     assert [axes.get_title() for axes in figure.axes] == ["toy", "else, off the support"]
 
 
@@ -119,6 +119,6 @@ def test_the_plane_has_a_row_a_model():
         )
         for name in ("a", "b")
     ]
-    figure = plane.plane(fields, 0.125)
+    figure = boundary_2d.plane(fields, 0.125)
     assert len(figure.axes) == 2 * 4 + 2
-    assert [axes.get_title() for axes in figure.axes[:4]] == list(plane.HEADS)
+    assert [axes.get_title() for axes in figure.axes[:4]] == list(boundary_2d.HEADS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparring.evaluation.result import Check, Result
 from sparring.reporting import figures, page, table
+from sparring.results.result import Check, Result
 from tests.reporting.made import Page, html_of, make, norms, text
 
 

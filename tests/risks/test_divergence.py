@@ -13,29 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from sparring.batch import Batch
-from sparring.risks import KL, Alpha, PerClass, Renyi, measures
+from sparring.risks import KL, Alpha, PerClass, Renyi, worst_case
 from tests.reference import risks as literal
 
 F64 = torch.float64
 FAMILIES = {
-    "kl": (measures.kl, literal.kl, KL),
+    "kl": (worst_case.kl, literal.kl, KL),
     "alpha2": (
-        partial(measures.alpha, a=2.0),
+        partial(worst_case.alpha, a=2.0),
         partial(literal.alpha, a=2.0),
         partial(Alpha, alpha=2.0),
     ),
     "alpha5": (
-        partial(measures.alpha, a=5.0),
+        partial(worst_case.alpha, a=5.0),
         partial(literal.alpha, a=5.0),
         partial(Alpha, alpha=5.0),
     ),
     "renyi": (
-        partial(measures.renyi, a=1.5),
+        partial(worst_case.renyi, a=1.5),
         partial(literal.renyi, a=1.5),
         partial(Renyi, alpha=1.5, reversed=False),
     ),
     "reversed renyi": (
-        partial(measures.reversed_renyi, a=2.5),
+        partial(worst_case.reversed_renyi, a=2.5),
         partial(literal.reversed_renyi, a=2.5),
         partial(Renyi, alpha=2.5),
     ),
@@ -117,7 +117,7 @@ class TestDual:
 
         def dual(s: float) -> float:
             v = (loss - s * cost).amax(1)
-            found = measures.search(family, v, p, lambda worst: worst.s >= s)
+            found = worst_case.search(family, v, p, lambda worst: worst.s >= s)
             return s * radius + (found.w @ v - s * found.divergence).item()
 
         low, high = 1e-3, 50.0  # ternary search on a convex function

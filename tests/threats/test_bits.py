@@ -13,7 +13,7 @@ from torch import Tensor
 from sparring.attacks import PGD
 from sparring.batch import Batch, Gain
 from sparring.evaluation.judge import feasible
-from sparring.geometry import project_l1
+from sparring.functional.geometry import project_l1
 from sparring.threats import Bits, Transport
 from sparring.threats.bits import project_moved
 from tests.reference import threats as reference

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sparring.attacks import PGD
 from sparring.batch import Batch
+from sparring.component import assign, read
 from sparring.evaluation.judge import feasible
-from sparring.losses import cross_entropy
+from sparring.functional.losses import cross_entropy
 from sparring.methods import AT
 from sparring.objective import Objective
-from sparring.part import assign, read
 from sparring.risks import Mean
 from sparring.threats import L2, Bits, Box, Joint, Linf, Only, SoftLinf, Threat, Transport
 from sparring.threats.combine import MOST, moved_mass, project_simplex

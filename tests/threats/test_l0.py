@@ -11,7 +11,7 @@ from sparring import threats
 from sparring.attacks import FGSM
 from sparring.batch import Batch
 from sparring.evaluation.judge import feasible
-from sparring.geometry import highest, project_l0, sample_l0
+from sparring.functional.geometry import highest, project_l0, sample_l0
 from sparring.threats import L0
 from tests.oracles import Linear
 from tests.reference import sparse

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sparring.attacks import PGD
 from sparring.batch import Batch, Gain
-from sparring.geometry import unit
-from sparring.losses import cross_entropy
+from sparring.functional.geometry import unit
+from sparring.functional.losses import cross_entropy
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean

@@ -8,8 +8,9 @@ import resource
 import pytest
 import torch
 
+from sparring.runtime import files
 from sparring.training import checkpoint, read_weights
-from sparring.training.checkpoint import atomic, load_last, read_metadata, save_best, save_last
+from sparring.training.checkpoint import load_last, read_metadata, save_best, save_last
 from tests.training.small import equal, finish, tensors, trainer
 
 
@@ -43,14 +44,14 @@ def leftover(folder):
 
 def test_written_files_are_whole_or_the_old_ones(tmp_path):
     path = tmp_path / "file"
-    atomic(path, lambda file: file.write(b"one"))
+    files.write(path, lambda file: file.write(b"one"))
 
     def broken(file):
         file.write(b"two")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match="No space left on device; the one before is kept") as told:
-        atomic(path, broken)
+        files.write(path, broken)
     assert told.value.errno == errno.ENOSPC
     assert str(path) in str(told.value)
     assert path.read_bytes() == b"one"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sparring import dist
-from sparring.training import distributed
+from sparring.runtime import distributed
+from sparring.training import parallel
 from sparring.training.checkpoint import read_metadata
-from sparring.training.folder import log
+from sparring.training.run_folder import log
 from tests.training.small import finish, objective, trainer
 
 
@@ -53,19 +53,17 @@ def test_two_processes_agree_and_resume(found):
 
 
 def test_alone_there_is_no_engine():
-    assert distributed.start("cpu") == torch.device("cpu")
+    assert parallel.start("cpu") == torch.device("cpu")
     assert not torch.distributed.is_initialized()
-    assert dist.world() == 1
-    assert distributed.first()
-    distributed.wait()
+    assert distributed.world() == 1
+    assert parallel.first()
+    parallel.wait()
     model = nn.BatchNorm1d(2)
-    assert distributed.prepare(model, torch.device("cpu")) is model
-    assert isinstance(
-        distributed.wrap(model, objective(), torch.device("cpu")), distributed.Minimize
-    )
+    assert parallel.prepare(model, torch.device("cpu")) is model
+    assert isinstance(parallel.wrap(model, objective(), torch.device("cpu")), parallel.Minimize)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of machines without CUDA")
 def test_a_device_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="finds no CUDA device, use device = 'cpu'"):
-        distributed.start("cuda")
+        parallel.start("cuda")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparring import recipe
+from sparring.config import recipe
 from sparring.data import Source, Split
 from sparring.training import Trainer
 

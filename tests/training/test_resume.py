@@ -18,7 +18,7 @@ from sparring.risks import Mean
 from sparring.threats import Linf
 from sparring.training import Trainer
 from sparring.training.checkpoint import load_last, read_metadata, read_weights
-from sparring.training.folder import log
+from sparring.training.run_folder import log
 from tests.training.small import equal, finish, network, objective, source, tensors, trainer
 
 TIMES = {"seconds", "val_seconds", "samples_per_second"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from sparring import dist
-from sparring.training import distributed
+from sparring.runtime import distributed
+from sparring.training import parallel
 from tests.training.small import tensors, trainer
 
 
@@ -17,8 +17,8 @@ def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
         if epoch.number == stop:
             break
     state = {key: value.double() for key, value in tensors(run.stepper.state_dict()).items()}
-    spread = max(float((dist.mean(value) - value).abs().max()) for value in state.values())
-    return {"state": state, "spread": spread, "world": dist.world()}
+    spread = max(float((distributed.mean(value) - value).abs().max()) for value in state.values())
+    return {"state": state, "spread": spread, "world": distributed.world()}
 
 
 if __name__ == "__main__":
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     train(folder / "resumed", noisy=True, stop=1)
     found["resumed"] = train(folder / "resumed", noisy=True)
     found["whole"] = train(folder / "whole", noisy=True)
-    if distributed.first():
+    if parallel.first():
         torch.save(found, folder / "found.pt")
-    distributed.wait()
-    distributed.stop()
+    parallel.wait()
+    parallel.stop()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.losses import cross_entropy
+from sparring.functional.losses import cross_entropy
 from sparring.weights import AWP, EMA, SAM, Climb
 from tests.oracles import NormedNet, problem
 from tests.reference import training

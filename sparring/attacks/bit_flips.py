@@ -1,0 +1,95 @@
+"""What the attacks on bits share: a batch in training, flips within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..component import nearest, require
+from ..functional import losses
+from ..functional.geometry import highest
+from ..introspect import freeze
+from ..threats.base import Threat
+from .base import Attack, GainOf, Standing, ascend, like, look
+
+
+class Whole:
+    """A batch in training, with the verbs of `Standing`: nobody leaves, the best point is kept."""
+
+    def __init__(self, f: GainOf, batch: Batch) -> None:
+        self.f, self.batch, self.x, self.y = f, batch, batch.x, batch.y
+        self.found, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def ascend(self, _: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gain at z, its gradient, and the gain again in place of logits."""
+        gain, grad = ascend(self.f, z)
+        return gain.value, grad.nan_to_num(0.0, 0.0, 0.0), gain.value
+
+    def look(self, z: Tensor) -> Tensor:
+        """The gain at z."""
+        return look(self.f, z).value
+
+    def tell(self, z: Tensor, logits: Tensor) -> Tensor | None:
+        """Keep what gains more."""
+        better = logits > self.value
+        self.found = torch.where(like(better, z), z, self.found)
+        self.value = torch.where(better, logits, self.value)
+        return None
+
+
+Seen = Standing | Whole
+Rank = Callable[[Tensor, Tensor], Tensor]
+
+
+def flipped(z: Tensor, threat: Threat) -> Tensor:
+    """Every bit of z flipped."""
+    return torch.where(z == threat.low, threat.high, threat.low).to(z.dtype)
+
+
+def may_flip(threat: Threat, batch: Batch) -> Tensor:
+    """The bits that the threat lets go `(b, *d)`: those that projecting moves at all."""
+    x = threat.snap(batch.x, batch)  # which refuses an x that is not binary
+    return threat.project(flipped(x, threat), batch) != x
+
+
+def budget(threat: Threat, x: Tensor) -> float:
+    """How many bits may flip, inf where all of them may."""
+    eps = getattr(threat, "eps", math.inf)
+    return eps if eps < math.prod(x.shape[1:]) else math.inf
+
+
+def settle(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:
+    """x with these flips; where they are more than the budget, with those of highest score."""
+    if (eps := budget(threat, x)) < math.inf:
+        of = torch.where(flips, score, -torch.inf).flatten(1)
+        flips = flips & highest(of, eps).view_as(x)
+    return torch.where(flips, flipped(x, threat), x)
+
+
+def gained(search: Callable[[Seen, int], None], f: GainOf, batch: Batch) -> Tensor:
+    """The point of highest gain that a search comes by, in training."""
+    seen = Whole(f, batch)
+    search(seen, 0)
+    return seen.found.detach()
+
+
+def fits(attack: Attack, threat: Threat, steps: int, mode: str, loss: str = "ce") -> Rank:
+    """The loss by its name.
+
+    Raises:
+        ValueError: for a threat whose points are no bits, or what else does not exist.
+    """
+    allowed = f"a ball of Bits for {type(attack).__name__}"
+    require(threat.binary and not threat.labels, "threat", threat, allowed)
+    require(steps >= 1, "steps", steps, "an integer ≥ 1")
+    require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
+    if loss not in losses.BY_NAME:
+        raise ValueError(nearest("loss", loss, losses.BY_NAME))
+    return losses.BY_NAME[loss]

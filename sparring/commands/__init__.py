@@ -1,0 +1,1 @@
+"""Run a verb of the command line from Python: `sparring X` is `commands/X.py`."""

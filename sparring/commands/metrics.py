@@ -1,0 +1,91 @@
+"""From a run to its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..component import nearest
+from ..config.recipe import Overrides, override
+from ..config.schema import check
+from ..data import load
+from ..metrics import METRICS, named, run
+from ..results.metric_report import Measures
+from .report import METRICS as FOLDER
+from .subject import trained
+
+
+def metrics(
+    model: Any,
+    names: Sequence[str] | Mapping[str, Mapping[str, Any]] = (),
+    *,
+    off: Sequence[str] = (),
+    n: int | None = 200,
+    split: str = "test",
+    batch: int = 100,
+    seed: int = 0,
+    arguments: Overrides = (),
+    recipe: Any = None,
+    out: str | Path | None = None,
+    set: Overrides = (),
+    trust: bool = False,
+    device: str | None = None,
+    progress: bool = False,
+) -> Measures:
+    """Distances, slopes and flatness of a run's model, on the data of its recipe.
+
+    Arguments:
+        model: a run folder; or, with `recipe`, a file of weights or a model.
+        names: of metrics, all where omitted (`sparring list metrics`); or a table of names and
+            arguments.
+        off: names of other data sets, on which flatness is measured too.
+        n, split, batch, seed: as in `evaluation.metrics.measure`.
+        arguments: `["ebd.directions=20"]`, or a mapping of the same.
+        out: the file; `RUN/metrics/SPLIT.json` for a run when omitted. One that holds some of the
+            metrics already, of the same model and samples, is completed.
+        set, trust: as in `sparring.recipe.load`.
+
+    Raises:
+        ValueError: for a name or an argument that does not exist, or is not allowed.
+    """
+    table = chosen(names, arguments)
+    subject = trained(model, recipe, set=set, trust=trust)
+    if out is None and subject.run is not None:
+        out = subject.run / FOLDER / f"{split}.json"
+    return run(
+        subject.model,
+        subject.data,
+        table,
+        off={name: load(name) for name in off},
+        split=split,
+        n=n,
+        batch=batch,
+        seed=seed,
+        out=out,
+        name=subject.name,
+        recipe=subject.recipe,
+        progress=progress,
+        device=device,
+    )
+
+
+def chosen(
+    names: Sequence[str] | Mapping[str, Mapping[str, Any]], arguments: Overrides = ()
+) -> dict[str, dict[str, Any]]:
+    """The metrics and their arguments, checked.
+
+    >>> chosen(["ebd"], ["ebd.directions=5"])["ebd"]["directions"]
+    5
+    """
+    given = names if isinstance(names, Mapping) else {name: {} for name in names or METRICS}
+    table = {name: dict(how) for name, how in given.items()}
+    pairs = arguments.items() if isinstance(arguments, Mapping) else map(override, arguments)
+    for path, value in pairs:
+        name, _, key = path.partition(".")
+        if name not in table:
+            raise ValueError(nearest("metric", name, table))
+        table[name][key] = value
+    for name, how in table.items():
+        check(named(name), how, name, without=("self", "attack", "low", "high"))
+    return table

@@ -1,0 +1,123 @@
+"""Base of every piece of the formula: a configured, stateful, named thing with one verb."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+
+class Part(nn.Module):
+    """A piece of the objective. Its constructor is its configuration: every keyword is stored
+    verbatim.
+
+    A subclass sets `paper` to its key in `papers.bib`, and may override `update`.
+
+    >>> class Scale(Part):
+    ...     def __init__(self, *, factor: float = 2.0):
+    ...         super().__init__()
+    ...         self.factor = factor
+    >>> Scale().config()
+    {'factor': 2.0}
+    """
+
+    paper: ClassVar[str | None] = None
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        """Move duals and running statistics after a step; nothing by default."""
+
+    def fits(self, classes: int) -> None:
+        """Raise `ValueError` for data of so many classes if it cannot be meant for them."""
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as they stand now; nested parts stay parts."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
+
+    def table(self) -> dict[str, Any]:
+        """The name and the configuration, nested parts as tables: what a recipe or a result says.
+
+        >>> Part().table()
+        {'name': 'Part'}
+        """
+        config = {n: v.table() if isinstance(v, Part) else v for n, v in self.config().items()}
+        return {"name": type(self).__name__, **config}
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module)
+        )
+
+
+def require(ok: object, key: str, value: object, allowed: str) -> None:
+    """Raise `ValueError` naming the offending key, its value and what is allowed, unless `ok`."""
+    if not ok:
+        raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
+
+
+def fit(root: nn.Module, classes: int) -> None:
+    """Ask `root`'s parts, itself included, whether they fit data of so many classes.
+
+    Raises:
+        ValueError: if one does not: it says why.
+    """
+    for part in root.modules():
+        if isinstance(part, Part):
+            part.fits(classes)
+
+
+def read(root: object, path: str) -> Any:
+    """The value at a dotted path, as in `read(objective, "attack.threat.eps")`.
+
+    Raises:
+        ValueError: if some name on the path does not exist; it says which exist there.
+    """
+    for name in path.split("."):
+        if not hasattr(root, name):
+            known = (
+                set(root.config())
+                if isinstance(root, Part)
+                else {n for n in vars(root) if n[0] != "_"}
+            )
+            if isinstance(root, nn.Module):
+                known = (known | set(dict(root.named_children()))) - {"training"}
+            raise ValueError(
+                f"path {path!r}: {type(root).__name__} has no {name!r}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        root = getattr(root, name)
+    return root
+
+
+def assign(root: object, path: str, value: object) -> None:
+    """Set the number at a dotted path, as in `assign(objective, "attack.threat.eps", 0.1)`.
+
+    Raises:
+        ValueError: if some name on the path does not exist; it says which exist there.
+    """
+    read(root, path)
+    above, _, last = path.rpartition(".")
+    setattr(read(root, above) if above else root, last, value)
+
+
+def nearest(key: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest, then all.
+
+    >>> nearest("threat", "Linv", ["Linf", "L2"])
+    "threat = 'Linv' does not exist; did you mean 'Linf'? There are: L2, Linf"
+    """
+    known = sorted(known)
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
+    return f"{key} = {name!r} does not exist{hint} There are: {', '.join(known)}"
+
+
+class Notice(UserWarning):
+    """What was asked for is done, and may not do what was meant."""

@@ -1,0 +1,1 @@
+"""Recipes: which pieces, with which numbers; read, checked, completed, built."""

@@ -1,0 +1,307 @@
+"""A recipe: which pieces, with which numbers. Read from TOML, checked, completed, built."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomli_w
+import torch
+from torch import nn
+
+from .. import data, models
+from ..component import nearest, require
+from ..objective import Objective
+from .schema import Table, arguments, located, make, maker
+from .tables import resolve
+
+Overrides = Iterable[str] | Mapping[str, Any]
+SHIPPED = Path(__file__).parents[1] / "recipes"
+
+
+class Built(NamedTuple):
+    """What a recipe makes: the pieces of a training, and the other arguments of `Trainer`."""
+
+    source: data.Source
+    model: nn.Module
+    objective: Objective
+    trainer: Table
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Arguments:
+        tables: its resolved form: plain values, every default filled in; `load(tables)` equals it.
+        trust: pieces from outside, named "module:Class", may be loaded.
+    """
+
+    tables: dict[str, Table]
+    trust: bool = field(default=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What the run, its folder and its results are called."""
+        return self.tables["recipe"]["name"]
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights, the order of samples, and every draw of the training."""
+        return self.tables["recipe"]["seed"]
+
+    def toml(self) -> str:
+        """The resolved form as a file."""
+        return tomli_w.dumps(self.tables)
+
+    def source(self) -> data.Source:
+        """Read the data."""
+        return data.load(
+            **{k: v for k, v in self.tables["data"].items() if k not in ("augment", "mix")}
+        )
+
+    def network(self) -> nn.Module:
+        """The model with the seed's fresh weights; the global random state stays as it was."""
+        with torch.random.fork_rng(devices=[]), located("model"):
+            torch.manual_seed(self.seed)
+            return models.build(**self.tables["model"], trust=self.trust)
+
+    def fitted(self, source: data.Source, used: str = "") -> Recipe:
+        """The recipe with the model's `shape` and `classes`, so that a run loads without its data,
+        and with the features that may change, where the data say so and its threats do not.
+
+        Arguments:
+            used: the table whose threat meets the data: `"evaluation"`, or that trained against.
+
+        Raises:
+            ValueError: if model or threat do not fit the data.
+        """
+        model, found = (
+            self.tables["model"],
+            {"shape": list(source.shape), "classes": source.classes},
+        )
+        for key, value in found.items():
+            require(
+                model.get(key, value) == value,
+                f"model.{key}",
+                model.get(key),
+                f"{value} for {source.name}",
+            )
+        table, path = self.tables[used] if used else self.tables, f"{used}." if used else ""
+        threat, path = innermost(table.get("threat", {}), f"{path}threat")
+        for key, bound in zip(("low", "high"), source.bounds, strict=True):
+            value = threat.get(key, bound)
+            require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
+        tables = copy.deepcopy({**self.tables, "model": model | found})
+        if source.mutable is not None:
+            for place in (tables, tables["validation"], tables["evaluation"]):
+                inner, _ = innermost(place.get("threat", {}))
+                if inner and "mutable" in arguments(
+                    maker("threat", inner["name"], "", trust=self.trust)
+                ):
+                    inner.setdefault("mutable", list(source.mutable))
+        return replace(self, tables=tables)
+
+    def objective(self) -> Objective:
+        """The formula; without `[attack]` there is no adversary."""
+        attack, method, risk = self._attack(), self._make("method"), self._make("risk")
+        with located("objective"):
+            return Objective(attack, method, risk, **self.tables["objective"])
+
+    def build(self) -> Built:
+        """Everything a training needs: `Trainer(model, objective, source, **trainer, out=…)`."""
+        source = self.source()
+        fitted = self.fitted(source)
+        return Built(source, fitted.network(), fitted.objective(), fitted.trainer())
+
+    def trainer(self) -> Table:
+        """The arguments of `Trainer` beside model, objective and source."""
+        given = {room: self._make(room, "weights") for room in self.tables["weights"]}
+        for room in ("augment", "mix"):
+            tables = enumerate(self.tables["data"].get(room, []))
+            given[room] = [make(room, t, f"data.{room}.{k}", trust=self.trust) for k, t in tables]
+        given["validation"] = self._attack("validation")
+        chosen = {
+            key: value
+            for key, value in self.tables["validation"].items()
+            if key in ("rows", "every")
+        }
+        return {**self.tables["train"], **chosen, **given, "seed": self.seed, "recipe": self.tables}
+
+    def threat(self, table: str = "evaluation") -> Any:
+        """The threat of `"evaluation"` or `"validation"`, or the one trained against, or None."""
+        tables = self.tables if table == "threat" else self.tables[table]
+        return (
+            self._make("threat", "" if table == "threat" else table) if "threat" in tables else None
+        )
+
+    def _attack(self, table: str = "") -> Any:
+        tables = self.tables[table] if table else self.tables
+        return (
+            self._make("attack", table, threat=self.threat(table or "threat"))
+            if "attack" in tables
+            else None
+        )
+
+    def _make(self, room: str, table: str = "", **given: Any) -> Any:
+        tables, path = (self.tables[table], f"{table}.{room}") if table else (self.tables, room)
+        return make(room, tables[room], path, trust=self.trust, **given)
+
+
+def load(
+    source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False
+) -> Recipe:
+    """The recipe of that name, file, run folder or table, checked and complete.
+
+    Arguments:
+        source: one of `names()`, a `.toml` file, a run folder, or the tables themselves; with
+            `recipe.base` it says only what differs from another, a shipped one or a file.
+        set: changes by dotted path, as `["train.epochs=3"]` (TOML or bare words), or a mapping.
+        trust: allow pieces from outside, named "module:Class"; loading them runs their code.
+
+    Raises:
+        ValueError: for a wrong name, key, type or range; with its path, the nearest and what is.
+
+    >>> load("digits-mart", set=["method.beta=2"]).tables["method"]
+    {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
+    """
+    if isinstance(source, Mapping):
+        tables = based(copy.deepcopy(dict(source)), Path())
+    else:
+        tables = read(source)
+    for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
+        put(tables, path, value)
+    recipe = Recipe(resolve(tables, trust=trust), trust=trust)
+    for build in (recipe.objective, recipe.trainer, recipe.threat):
+        build()  # constructors say what is out of range
+    return recipe
+
+
+def names() -> list[str]:
+    """The recipes inside the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
+    """The tables of a shipped recipe, a file or a run folder; named after the file by default.
+
+    Arguments:
+        above: the files that are based on this one.
+    """
+    path = Path(source)
+    path = path / "recipe.toml" if path.is_dir() else path
+    if str(source) in names():
+        path = SHIPPED / f"{source}.toml"
+    elif not path.is_file():
+        if path.suffix == ".toml" or len(path.parts) > 1:
+            raise FileNotFoundError(f"there is no recipe at {path}")
+        raise ValueError(
+            nearest("recipe", str(source), names()) + "; or give the path of a .toml file"
+        )
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    about = tables.setdefault("recipe", {})
+    if isinstance(about, dict):
+        about.setdefault("name", path.stem)
+    return based(tables, path.parent, (*above, path.resolve()))
+
+
+def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> dict[str, Table]:
+    """The tables on top of those that `recipe.base` names: shipped, or a file from `place` on.
+
+    Raises:
+        ValueError: if a recipe is based on itself.
+    """
+    about = tables.get("recipe")
+    if not isinstance(about, dict) or "base" not in about:
+        return tables
+    base, shipped = str(about.pop("base")), names()
+    file = SHIPPED / f"{base}.toml" if base in shipped else place / base
+    with located("recipe.base"):
+        if file.resolve() in above:
+            raise ValueError(f"{base} is based on itself")
+        if not file.is_file() and file.suffix != ".toml":
+            raise ValueError(nearest("recipe", base, shipped))
+        return overlaid(tables, read(file, above))
+
+
+def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """`tables` over `base`; a table with another name replaces all that was there.
+
+    >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch": 100}}
+    >>> overlaid({"attack": {"name": "FGSM"}, "train": {"epochs": 1}}, base)
+    {'attack': {'name': 'FGSM'}, 'train': {'epochs': 1, 'batch': 100}}
+    """
+    out = dict(base)
+    for key, value in tables.items():
+        below = out.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            same = value.get("name", below.get("name")) == below.get("name")
+            out[key] = overlaid(value, below) if same else value
+        else:
+            out[key] = value
+    return out
+
+
+def override(text: str) -> tuple[str, Any]:
+    """`"train.epochs=3"` as a path and a value; what is no TOML value is a string.
+
+    >>> override("method=MART"), override("evaluation.eps=[0.1, 0.2]")
+    (('method', 'MART'), ('evaluation.eps', [0.1, 0.2]))
+    """
+    path, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not path:
+        raise ValueError(f"set = {text!r} is not allowed: it must be key=value, as train.epochs=3")
+    try:
+        return path, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value
+
+
+def put(tables: dict[str, Table], path: str, value: Any) -> None:
+    """Set the value at a dotted path; numbers are places in a list, `attack.threat` is `[threat]`.
+
+    >>> tables = {"data": {"augment": [{"name": "Shift"}]}}
+    >>> put(tables, "data.augment.0.pixels", 1)
+    >>> tables
+    {'data': {'augment': [{'name': 'Shift', 'pixels': 1}]}}
+    """
+    bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
+    keys = bare.split(".")
+    here: Any = tables
+    for key in keys[:-1]:
+        spot = _inside(here, key, path)
+        below = here.setdefault(spot, {}) if isinstance(here, dict) else here[spot]
+        here[spot] = {"name": below} if isinstance(below, str) else below
+        here = here[spot]
+    here[_inside(here, keys[-1], path)] = value
+
+
+def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:
+    """The table of the threat that others stand around, and its path.
+
+    >>> innermost({"name": "Only", "of": {"name": "Bits"}, "classes": [1]})
+    ({'name': 'Bits'}, 'threat.of')
+    """
+    while isinstance(threat.get("of"), dict):
+        threat, path = threat["of"], f"{path}.of"
+    return threat, path
+
+
+def _inside(here: Any, key: str, path: str) -> Any:
+    """The key as it is used in a table, or the place in a list.
+
+    Raises:
+        ValueError: if there is no such place.
+    """
+    if isinstance(here, dict) and not key.isdecimal():
+        return key
+    if isinstance(here, list) and key.isdecimal() and int(key) < len(here):
+        return int(key)
+    raise ValueError(f"set = {path!r} is not allowed: there is nothing at {key!r}")

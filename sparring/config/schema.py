@@ -1,0 +1,333 @@
+"""What a recipe may say: the names of our pieces, and the arguments of what makes them."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pydantic
+from torch import nn
+
+from .. import attacks, data, methods, risks, threats, weights
+from ..component import nearest
+from ..runtime.fractions import FRACTION, number
+
+Maker = Callable[..., Any]
+Table = dict[str, Any]
+ROOMS = {
+    "threat": (threats, threats.Threat),
+    "attack": (attacks, attacks.Attack),
+    "maximizer": (attacks, attacks.Maximizer),  # the attacks that can train
+    "method": (methods, methods.Method),
+    "risk": (risks, risks.Risk),
+    "climb": (weights, weights.Climb),
+    "ema": (weights, weights.EMA),
+    "augment": (data, data.Augment),
+    "mix": (data, data.Extra),
+}
+GIVEN = ("self", "threat", "shape", "classes")
+PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments
+
+
+def pieces(room: str) -> dict[str, Maker]:
+    """The public pieces of a room by name: classes that no other inherits, and functions.
+
+    >>> list(pieces("threat"))
+    ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'SoftLinf', 'Transport']
+    """
+    module, base = ROOMS[room]
+    public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
+    classes = {n: p for n, p in public.items() if inspect.isclass(p) and issubclass(p, base)}
+    leaves = {
+        n: p for n, p in classes.items() if sum(issubclass(q, p) for q in classes.values()) == 1
+    }
+    return dict(
+        sorted((leaves | {n: p for n, p in public.items() if not inspect.isclass(p)}).items())
+    )
+
+
+def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
+    """What makes the piece called `name`: one of ours, or, with `trust`, "module:Class".
+
+    Raises:
+        ValueError: for a name that does not exist, or a foreign one without trust.
+    """
+    known = pieces(room)
+    if isinstance(name, str) and ":" in name:
+        return foreign(name, path, trust=trust)
+    if name not in known:
+        raise ValueError(nearest(f"{path}.name", str(name), known))
+    return known[str(name)]
+
+
+def foreign(name: str, path: str, *, trust: bool, key: str = "name") -> Maker:
+    """The object called "package.module:Class"; importing it runs that module, so it takes `trust`.
+
+    >>> foreign("os:remove", "attack", trust=False)
+    Traceback (most recent call last):
+    ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; ...
+    """
+    if not trust:
+        raise ValueError(
+            f"{path}.{key} = {name!r} is code from outside, which runs when it is loaded; "
+            "if you know what it does, pass --trust (in Python: trust=True)"
+        )
+    module, _, attribute = name.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}.{key} = {name!r} can't be loaded: {error}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def complete(room: str, table: object, path: str, *, trust: bool = False) -> Table:
+    """A piece's table, checked and with every default: `"MART"` or `{name = "MART", beta = 5}`.
+
+    A room with one piece only needs no name. An argument that is a piece itself is a table in it,
+    `{name = "Only", of = {name = "Linf", eps = 0.1}, classes = [1]}`, with its own dotted path.
+    """
+    known = list(pieces(room))
+    table = {"name": table} if isinstance(table, str) else table
+    if not isinstance(table, Mapping) or ("name" not in table and len(known) > 1):
+        said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
+        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
+    table = {"name": known[0], **table}
+    call = maker(room, table["name"], path, trust=trust)
+    found = named(call, table, path, without=PIECE_GIVEN)
+    return found | _inner(call, found, lambda r, t, p: complete(r, t, p, trust=trust), path)
+
+
+def named(
+    make: Maker,
+    table: object,
+    path: str,
+    *,
+    also: Iterable[Maker] = (),
+    without: Iterable[str] = GIVEN,
+) -> Table:
+    """As `check`, for a table that has a name beside the arguments; the name comes first."""
+
+    def name(*, name: str) -> None: ...
+
+    found = check(make, table, path, also=(name, *also), without=without)
+    return {"name": found.pop("name"), **found}
+
+
+def make(room: str, table: Table, path: str, *, trust: bool = False, **given: Any) -> Any:
+    """The piece a table describes; `given` are the arguments that are pieces themselves.
+
+    Raises:
+        ValueError: what the constructor says of a number out of range, with its path.
+    """
+    call = maker(room, table["name"], path, trust=trust)
+
+    def one(room: str, inner: Table, at: str) -> Any:
+        takes = arguments(maker(room, inner["name"], at, trust=trust), without=())
+        own = {key: value for key, value in given.items() if key in takes}
+        return make(room, inner, at, trust=trust, **own)
+
+    values = {key: value for key, value in table.items() if key != "name"}
+    values |= _inner(call, values, one, path)
+    for key, parameter in arguments(call, without=PIECE_GIVEN).items():
+        if _is_call(parameter.annotation) and isinstance(values.get(key), str):
+            values[key] = foreign(values[key], path, trust=trust, key=key)
+    with located(path):
+        return call(**values, **given)
+
+
+def _inner(
+    make: Maker, values: Table, of: Callable[[str, Any, str], Any], path: str
+) -> dict[str, Any]:
+    """`of(room, table, path)` of the arguments that are pieces, alone or in a list."""
+    found = {}
+    for name, parameter in arguments(make, without=PIECE_GIVEN).items():
+        room = _room(parameter.annotation)
+        if room is None or name not in values:
+            continue
+        value, at = values[name], f"{path}.{name}"
+        if isinstance(value, list) and _in_list(parameter.annotation):
+            found[name] = [of(room, t, f"{at}.{k}") for k, t in enumerate(value)]
+        else:
+            found[name] = of(room, value, at)
+    return found
+
+
+def _room(kind: Any) -> str | None:
+    """The room whose base class an annotation names: "attack" for `Attack | None`."""
+    return next((r for r, (_, base) in ROOMS.items() if base in _classes(kind)), None)
+
+
+def _in_list(kind: Any) -> bool:
+    """Whether an annotation allows several: `Sequence[Attack]`, alone or beside another."""
+    origin = typing.get_origin(kind)
+    several = inspect.isclass(origin) and issubclass(origin, Sequence)
+    return several or any(_in_list(k) for k in typing.get_args(kind))
+
+
+class located:
+    """Context: a `ValueError` raised inside says at which path of the recipe.
+
+    >>> with located("attack"):
+    ...     raise ValueError("steps = 0 is not allowed: steps must be an integer ≥ 1")
+    Traceback (most recent call last):
+    ValueError: attack.steps = 0 is not allowed: steps must be an integer ≥ 1
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+            link = "." if re.match(r"\w+ = ", str(error)) else ": "
+            raise ValueError(f"{self.path}{link}{error}") from error
+
+
+def arguments(make: Maker, *, without: Iterable[str] = GIVEN) -> dict[str, inspect.Parameter]:
+    """The named arguments of a constructor or function, annotations evaluated where they can be."""
+    call = make.__init__ if inspect.isclass(make) else make
+    try:
+        found = inspect.signature(call, eval_str=True).parameters
+    except (NameError, TypeError):
+        found = inspect.signature(call).parameters
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {n: p for n, p in found.items() if n not in {*without, "self"} and p.kind not in several}
+
+
+def check(
+    make: Maker,
+    values: object,
+    path: str,
+    *,
+    also: Iterable[Maker] = (),
+    without: Iterable[str] = GIVEN,
+) -> Table:
+    """`values` checked against the signature of `make`, defaults filled in, None left out; where a
+    number is asked for, "8/255" is one.
+
+    Arguments:
+        also: more functions whose arguments are allowed; the last one counts.
+        without: arguments that no recipe gives.
+
+    Raises:
+        ValueError: naming the dotted path, the value and what is allowed, a line a mistake.
+
+    >>> def make(*, steps: int, size: float = 1.0): ...
+    >>> check(make, {"steps": 3, "size": "2/4"}, "attack")
+    {'steps': 3, 'size': 0.5}
+    >>> check(make, {"step": 3, "steps": 1}, "attack")
+    Traceback (most recent call last):
+    ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? ...
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
+    known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
+    every = inspect.signature(make).parameters.values()
+    own = getattr(make, "__init__", None) is not nn.Module.__init__  # which takes, and refuses, all
+    several = own and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every)
+    extra = "allow" if several else "forbid"
+    values = {k: _read(_annotation(known[k]), v) if k in known else v for k, v in values.items()}
+    try:
+        found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
+    except pydantic.ValidationError as error:
+        names = [f"{path}.{n}" for n in known]
+        raise ValueError(
+            "\n".join(_told(e, path, names) for e in error.errors(include_url=False))
+        ) from None
+    filled = {name: getattr(found, f"arg_{name}") for name in known} | (
+        found.__pydantic_extra__ or {}
+    )
+    return {name: plain(v) for name, v in filled.items() if v is not None and _is_plain(v)}
+
+
+def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.BaseModel]:
+    """Fields are prefixed, so that no argument meets a name of pydantic's own."""
+    config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True)  # type: ignore[typeddict-item]
+    fields: dict[str, Any] = {
+        f"arg_{n}": (
+            _annotation(p),
+            pydantic.Field(... if p.default is p.empty else p.default, alias=n),
+        )
+        for n, p in known.items()
+    }
+    return pydantic.create_model("Arguments", __config__=config, **fields)
+
+
+def _annotation(parameter: inspect.Parameter) -> Any:
+    """The type to check against; Any where there is none, or where TOML has no such value."""
+    kind = parameter.annotation
+    if kind is parameter.empty or isinstance(kind, str):
+        return Any
+    if _is_call(kind):
+        return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
+    return Any if any(issubclass(k, nn.Module) for k in _classes(kind)) else kind
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """Fractions as numbers, where numbers are asked for and no text."""
+    leaves = _classes(kind)
+    if float not in leaves or str in leaves:
+        return value
+    if isinstance(value, str):
+        return number(value) if FRACTION.fullmatch(value) else value
+    return [_read(kind, v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _is_call(kind: Any) -> bool:
+    """Whether an annotation is a function's, which a recipe names "module:function"."""
+    return typing.get_origin(kind) is collections.abc.Callable
+
+
+def _classes(kind: Any) -> list[type]:
+    """The classes inside an annotation, as in `Attack | None`."""
+    inner = [c for k in typing.get_args(kind) for c in _classes(k)]
+    return [*inner, kind] if isinstance(kind, type) and not typing.get_args(kind) else inner
+
+
+def _json(values: Mapping[str, Any], path: str) -> bytes:
+    try:
+        return json.dumps(values).encode()
+    except TypeError as error:
+        raise ValueError(f"{path} holds a value that a recipe can't have: {error}") from None
+
+
+def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
+    """One of pydantic's errors in our words."""
+    key = ".".join(
+        [path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())]
+    )
+    if error["type"] == "extra_forbidden":
+        return nearest("key", key, names)
+    if error["type"] == "missing":
+        return f"{key} is missing, and has no default"
+    allowed = error["msg"].removeprefix("Input should be ").split(", unable")[0]
+    return f"{key} = {error['input']!r} is not allowed: {key} must be {allowed}"
+
+
+def plain(value: Any) -> Any:
+    """A value as TOML can hold it: tuples become lists."""
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(v) for v in value)
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return isinstance(value, str | bool | int | float)

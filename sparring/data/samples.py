@@ -1,0 +1,65 @@
+"""What is evaluated: samples with their bounds and names, and the threat at each radius."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..component import nearest, require
+from . import Source, Split
+from .split import fingerprint
+
+SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The rows to evaluate, and what is known of their data set; None where nothing is."""
+
+    rows: Split
+    dataset: str
+    bounds: tuple[float, float] | None
+    class_names: list[str] | None
+    sha256: str
+
+
+def samples(
+    data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str
+) -> Samples:
+    """The samples of a source's split, a split, or tensors `(x, y)`; `n` of them drawn by the seed.
+
+    Raises:
+        ValueError: for a split that does not exist or is empty, or n < 1.
+    """
+    if split not in SPLITS:
+        raise ValueError(nearest("split", split, SPLITS))
+    require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
+    source = data if isinstance(data, Source) else None
+    rows = getattr(data, split) if isinstance(data, Source) else _split(data)
+    if len(rows) == 0 or len(rows) != len(rows.y):
+        raise ValueError(
+            f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: "
+            "there must be as many, ≥ 1"
+        )
+    digest = source.sha256 if source is not None and source.sha256 else fingerprint(rows.x, rows.y)
+    if n is not None and n < len(rows):
+        rows = rows.subset(n, seed)
+    if source is None:
+        return Samples(rows, dataset, None, None, digest)
+    return Samples(rows, source.name, source.bounds, source.class_names, digest)
+
+
+def _split(data: Split | Sequence[Any]) -> Split:
+    if isinstance(data, Split):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ValueError(
+            f"data is a {type(data).__name__}: it must be a Source, a Split, or tensors (x, y)"
+        )
+    x, y = (torch.as_tensor(t) for t in data)
+    if y.ndim != 1 or y.is_floating_point():
+        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
+    return Split(x.detach(), y.detach().long())

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: losses, geometry, optimal transport, batch normalisation."""

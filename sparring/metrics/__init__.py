@@ -1,0 +1,36 @@
+"""Metrics of robustness beside accuracy: distances, slopes, flatness; a number a sample."""
+
+from ..results.metric_report import Measured, Measures, Softmax
+from .base import Metric
+from .boundary import EBD, EBD2
+from .clever import CLEVER
+from .distances import Distance, RhoAdv
+from .flatness import Entropy, MaxSoftmax, as_shape, profile
+from .lipschitz import Lipschitz
+from .noise import ENI, LossSensitivity
+from .registry import METRICS, named
+from .run import run
+from .thickness import Thickness
+
+__all__ = [
+    "CLEVER",
+    "EBD",
+    "EBD2",
+    "ENI",
+    "METRICS",
+    "Distance",
+    "Entropy",
+    "Lipschitz",
+    "LossSensitivity",
+    "MaxSoftmax",
+    "Measured",
+    "Measures",
+    "Metric",
+    "RhoAdv",
+    "Softmax",
+    "Thickness",
+    "as_shape",
+    "named",
+    "profile",
+    "run",
+]

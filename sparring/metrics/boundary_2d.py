@@ -1,0 +1,160 @@
+"""The decision boundary of a model of two inputs: where it runs, how far it is, how steep."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Model
+from ..component import require
+from ..introspect import freeze
+from ..results.field import Field
+
+PAIRS = 2**22  # distances of points to segments that are held at once
+
+
+def lattice(low: float, high: float, m: int) -> Tensor:
+    """`m²` points of [low, high]² `(m·m, 2)`, the first input running fastest.
+
+    >>> lattice(0, 1, 2).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    """
+    side = torch.linspace(low, high, m)
+    second, first = torch.meshgrid(side, side, indexing="ij")
+    return torch.stack([first, second], -1).reshape(-1, 2)
+
+
+def boundary(
+    model: Model, *, low: float = 0.0, high: float = 1.0, m: int = 200, halvings: int = 30
+) -> Tensor:
+    """The decision boundary as straight segments `(s, 2, 2)`, a cell of an m × m grid each.
+
+    Each edge of the grid whose ends differ in class is halved until the crossing stands; the two
+    crossings of a cell are joined, more of them (where classes meet) each to their mean. A segment
+    strays from the boundary by at most its curvature times (cell)²/8; what crosses an edge twice
+    is not seen.
+
+    >>> model = lambda x: torch.stack([0 * x[:, 0], x[:, 0] - 0.3], 1)
+    >>> boundary(model, m=4)[0, :, 0]
+    tensor([0.3000, 0.3000])
+    """
+    require(m >= 2, "m", m, "an integer ≥ 2")
+    points = lattice(low, high, m)
+    kind = classes(model, points).view(m, m)
+    at = torch.arange(m * m).view(m, m)
+    along, across = (at[:, :-1], at[:, 1:]), (at[:-1], at[1:])
+    ends = [torch.stack([a.flatten(), b.flatten()], 1) for a, b in (along, across)]
+    edges = torch.cat(ends)
+    flat = kind.flatten()
+    cut = flat[edges[:, 0]] != flat[edges[:, 1]]
+    crossing = points.new_full((len(edges), 2), torch.nan)
+    if cut.any():
+        a, b = (points[edges[cut, k]] for k in (0, 1))
+        crossing[cut] = _halved(model, a, b, flat[edges[cut, 0]], halvings)
+    return _joined(_cells(m), cut, crossing)
+
+
+def _halved(model: Model, a: Tensor, b: Tensor, own: Tensor, halvings: int) -> Tensor:
+    """Where the class stops to be `own` between a and b."""
+    for _ in range(halvings):
+        middle = (a + b) / 2
+        stays = (classes(model, middle) == own)[:, None]
+        a, b = torch.where(stays, middle, a), torch.where(stays, b, middle)
+    return (a + b) / 2
+
+
+def _cells(m: int) -> Tensor:
+    """The four edges of each cell `((m − 1)², 4)`."""
+    along = torch.arange(m * (m - 1)).view(m, m - 1)
+    across = torch.arange((m - 1) * m).view(m - 1, m) + m * (m - 1)
+    sides = (along[:-1], along[1:], across[:, :-1], across[:, 1:])
+    return torch.stack([s.flatten() for s in sides], 1)
+
+
+def _joined(cells: Tensor, cut: Tensor, crossing: Tensor) -> Tensor:
+    crossed = cut[cells]
+    count = crossed.sum(1)
+    two = cells[count == 2][crossed[count == 2]].view(-1, 2)
+    found = [crossing[two]]
+    for cell, which in zip(cells[count > 2], crossed[count > 2], strict=True):
+        ends = crossing[cell[which]]
+        found.append(torch.stack([ends, ends.mean(0).expand_as(ends)], 1))
+    return torch.cat(found)
+
+
+def distance(points: Tensor, segments: Tensor) -> Tensor:
+    """L2 distance of points `(n, 2)` to the nearest of segments `(s, 2, 2)`, exact `(n,)`; inf
+    without segments.
+
+    >>> line = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
+    >>> distance(torch.tensor([[0.5, 2.0], [4.0, 4.0]]), line)
+    tensor([2., 5.])
+    """
+    if not len(segments):
+        return points.new_full((len(points),), torch.inf)
+    segments = segments.to(points)
+    start, way = segments[:, 0], segments[:, 1] - segments[:, 0]
+    length = way.square().sum(1).clamp_min(torch.finfo(points.dtype).tiny)
+    found = []
+    for part in points.split(max(1, PAIRS // len(segments))):
+        off = part[:, None] - start
+        t = ((off * way).sum(2) / length).clamp(0, 1)
+        found.append((off - t[..., None] * way).norm(dim=2).amin(1))
+    return torch.cat(found)
+
+
+def slope(model: Model, points: Tensor) -> Tensor:
+    """‖∂softmax/∂x‖_F at points `(n, 2)`: `(n,)`, per input unit.
+
+    Raises:
+        ValueError: if the model has no gradient.
+
+    >>> slope(lambda x: torch.stack([x[:, 0], 0 * x[:, 0]], 1), torch.zeros(1, 2))
+    tensor([0.3536])
+    """
+    with freeze.hold(model, "eval"), torch.enable_grad():
+        z = points.detach().clone().requires_grad_()
+        p = model(z).softmax(1)
+        if not p.requires_grad:
+            raise ValueError("the softmax slope needs gradients, and the model has none")
+        sums = [p[:, k].sum() for k in range(p.shape[1])]
+        grads = [torch.autograd.grad(s, z, retain_graph=True)[0] for s in sums]
+    return torch.stack(grads).square().sum((0, 2)).sqrt()
+
+
+def classes(model: Model, points: Tensor) -> Tensor:
+    """Predicted classes `(n,)`."""
+    with freeze.hold(model, "eval"), torch.no_grad():
+        return model(points).argmax(1)
+
+
+def field_of(
+    name: str,
+    model: Model,
+    points: Tensor,
+    labels: Tensor,
+    *,
+    generated: Tensor | None = None,
+    generator: str = "",
+    low: float = 0.0,
+    high: float = 1.0,
+    m: int = 200,
+    said: str = "",
+) -> Field:
+    """Everything a picture of a model needs, on an m × m grid."""
+    grid, segments = lattice(low, high, m), boundary(model, low=low, high=high, m=m)
+    drawn = torch.zeros(0, 2) if generated is None else generated
+    return Field(
+        name,
+        low,
+        high,
+        prediction=classes(model, grid).view(m, m).numpy(),
+        slope=slope(model, grid).view(m, m).numpy(),
+        distance=distance(grid, segments).view(m, m).numpy(),
+        segments=segments.numpy(),
+        points=points.numpy(),
+        labels=labels.numpy(),
+        generated=drawn.numpy(),
+        generator=generator,
+        said=said,
+    )

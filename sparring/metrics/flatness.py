@@ -1,0 +1,104 @@
+"""How sure a model is where there are no data: flat softmax off the support is the ideal."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batch import Model
+from ..component import require
+from ..introspect import freeze
+from .base import Metric, passed
+
+
+class Entropy(Metric):
+    """−Σ_k p_k·log p_k / log K of the softmax: 1 where it is flat, 0 where it is certain.
+
+    Source: Paknezhad et al. 2022 feed other data sets' samples; the entropy in place of their
+    table a class, which `profile` gives.
+
+    >>> Entropy()(lambda x: x, torch.tensor([[0.5, 0.5]]))
+    tensor([1.])
+    """
+
+    paper = "paknezhad2022sparsity"
+    unit = "share of log K"
+    off = True
+    labels = False
+
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        self.box(low, high)
+
+    def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        logits = passed(model, x)
+        return torch.special.entr(logits.softmax(1)).sum(1) / math.log(logits.shape[1])
+
+
+class MaxSoftmax(Metric):
+    """max_k p_k, the model's confidence: 1/K where the softmax is flat.
+
+    Source: Hendrycks and Gimpel 2017, sec. 3.
+
+    >>> MaxSoftmax()(lambda x: x, torch.tensor([[0.5, 0.5]]))
+    tensor([0.5000])
+    """
+
+    paper = "hendrycks2017baseline"
+    unit = "probability"
+    better = "lower"
+    off = True
+    labels = False
+
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        self.box(low, high)
+
+    def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        return passed(model, x).softmax(1).amax(1)
+
+
+class Profile(NamedTuple):
+    """Mean and standard deviation of each class's probability `(k,)`, over samples."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def profile(model: Model, x: Tensor) -> Profile:
+    """The softmax a class over samples `x (n, *d)`: flat is 1/K everywhere.
+
+    Source: Paknezhad et al. 2022 (off-support test).
+
+    >>> profile(lambda x: x, torch.tensor([[0.5, 0.5], [0.5, 0.5]])).mean
+    tensor([0.5000, 0.5000])
+    """
+    with freeze.hold(model, "eval"), torch.no_grad():
+        p = passed(model, x).softmax(1)
+    return Profile(p.mean(0), p.std(0, correction=0))
+
+
+def as_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images `(n, c, h, w)` as others' `shape (c', h', w')`: grey from the mean of the colours,
+    colours by repetition, resized bilinearly.
+
+    Raises:
+        ValueError: if they are no images, or of other channels than 1 and 3.
+
+    >>> as_shape(torch.rand(2, 3, 32, 32), (1, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
+    """
+    if tuple(x.shape[1:]) == tuple(shape):
+        return x
+    ok = x.ndim == 4 and len(shape) == 3 and {x.shape[1], shape[0]} <= {1, 3}
+    require(ok, "off", tuple(x.shape[1:]), f"of shape {tuple(shape)}, or images of 1 or 3 channels")
+    if x.shape[1] > shape[0]:
+        x = x.mean(1, keepdim=True)
+    x = x.expand(-1, shape[0], -1, -1)
+    if x.shape[2:] == shape[1:]:
+        return x.contiguous()
+    return F.interpolate(x, shape[1:], mode="bilinear", antialias=True).clamp(0, 1)

@@ -1,0 +1,81 @@
+"""How fast a model's outputs can change near a sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..attacks import PGD
+from ..batch import Batch, Gain, Model
+from ..component import require
+from ..functional.geometry import norm
+from ..threats import named
+from .base import Metric
+
+P = {"Linf": torch.inf, "L2": 2, "L1": 1}
+
+
+class Lipschitz(Metric):
+    """The local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball, as gradient
+    ascent of the ratio, and of its numerator alone, finds it: a lower bound of the true one.
+
+    Arguments:
+        norm: `"Linf"`, `"L2"` or `"L1"`, p and the ball's shape.
+        eps: the ball's radius, in input units.
+        steps, restarts: of the ascent, from random points.
+        of: f is the `"logits"` or the `"softmax"`.
+        low, high, seed: the box, and of the starts.
+
+    Source: Yang et al. 2020 (accuracy versus robustness), eq. 3 and sec. 5.
+
+    >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
+    >>> Lipschitz(eps=0.1)(model, torch.full((1, 2), 0.5))
+    tensor([4.])
+    """
+
+    paper = "yang2020lipschitz"
+    unit = "outputs an input unit"
+    better = "lower"
+    labels = False
+
+    def __init__(
+        self,
+        *,
+        norm: str = "Linf",
+        eps: float = 0.1,
+        steps: int = 10,
+        restarts: int = 1,
+        of: str = "logits",
+        low: float = 0.0,
+        high: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require(norm in P, "norm", norm, "one of " + ", ".join(P))
+        require(eps > 0, "eps", eps, "a radius > 0 in input units")
+        require(of in ("logits", "softmax"), "of", of, "logits or softmax")
+        self.box(low, high)
+        self.norm, self.eps, self.steps, self.restarts = norm, eps, steps, restarts
+        self.of, self.seed = of, seed
+        self.attack = PGD(
+            named(norm, eps=eps, low=low, high=high), steps=steps, restarts=restarts, seed=seed
+        )
+
+    def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        def output(z: Tensor) -> Tensor:
+            return model(z).softmax(1) if self.of == "softmax" else model(z)
+
+        here, tiny = output(x), torch.finfo(x.dtype).eps * (self.high - self.low)
+
+        def rise(z: Tensor) -> Gain:
+            value = (output(z) - here).abs().sum(1)
+            return Gain(value, torch.zeros_like(value, dtype=torch.bool))
+
+        def slope(z: Tensor) -> Gain:
+            far = norm(z - x, P[self.norm]).clamp_min(tiny)
+            value, none = rise(z)
+            return Gain(value / far, none)
+
+        self.attack.reseed(self.generator().initial_seed())
+        ends = [self.attack.maximize(f, Batch(x, y)) for f in (rise, slope)]
+        return torch.maximum(*(slope(z).value for z in ends))

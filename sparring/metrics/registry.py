@@ -1,0 +1,45 @@
+"""The metrics by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..component import nearest
+from .base import Metric
+from .boundary import EBD, EBD2
+from .clever import CLEVER
+from .distances import Distance, RhoAdv
+from .flatness import Entropy, MaxSoftmax
+from .lipschitz import Lipschitz
+from .noise import ENI, LossSensitivity
+from .thickness import Thickness
+
+METRICS: dict[str, Callable[..., Metric]] = {
+    "rho-adv": RhoAdv,
+    "deepfool-l2": partial(Distance, norm="L2"),
+    "deepfool-linf": partial(Distance, norm="Linf"),
+    "ebd": EBD,
+    "ebd2": EBD2,
+    "eni": ENI,
+    "thickness": Thickness,
+    "clever": CLEVER,
+    "loss-sensitivity": LossSensitivity,
+    "lipschitz": Lipschitz,
+    "entropy": Entropy,
+    "max-softmax": MaxSoftmax,
+}
+
+
+def named(name: str) -> Callable[..., Metric]:
+    """What makes the metric of that name.
+
+    Raises:
+        ValueError: for a name that does not exist; it says the nearest and lists them.
+
+    >>> named("ebd")(directions=5).config()["directions"]
+    5
+    """
+    if name not in METRICS:
+        raise ValueError(nearest("metric", name, METRICS))
+    return METRICS[name]

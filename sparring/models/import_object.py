@@ -1,0 +1,106 @@
+"""Networks from outside the package, by "module:Class": the user's own, timm's, Hugging Face's."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..component import require
+from ..introspect.freeze import hold
+
+
+class Logits(nn.Module):
+    """A network that answers with an object, reduced to that object's `.logits`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(b, k)`."""
+        return self.model(x).logits
+
+
+def find(name: str, *, key: str = "model.name", trust: bool = False) -> Callable[..., Any]:
+    """The object called "package.module:Class", looked up in the current folder too.
+
+    Importing runs that module's code, so it takes `trust`.
+
+    >>> find("collections:OrderedDict.fromkeys", trust=True)("ab")
+    OrderedDict([('a', None), ('b', None)])
+    """
+    if not trust:
+        raise ValueError(
+            f"{key} = {name!r} is code from outside, which runs when it is loaded; "
+            "if you know what it does, pass --trust (in Python: trust=True)"
+        )
+    module, _, path = name.partition(":")
+    require(module and path, key, name, '"module:Class"')
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{key} = {name!r} can't be loaded: {said}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def external(
+    name: str, *, shape: Sequence[int], classes: int, trust: bool = False, **kw: Any
+) -> nn.Module:
+    """Build the network called "module:Class"; check that it maps `(b, *shape)` to `(b, classes)`.
+
+    `kw` goes to the class or function as it stands; or, where a class names its `config_class` as
+    Hugging Face's do and no `config` is given, to that. `shape` and `classes` are handed over if it
+    has arguments of these names.
+    """
+    maker = find(name, trust=trust)
+    configure = getattr(maker, "config_class", None)
+    if configure is not None and "config" not in kw:
+        kw = {"config": configure(**kw)}
+    try:
+        signature = inspect.signature(maker)
+        offered = {"shape": tuple(shape), "classes": classes}
+        kw |= {key: value for key, value in offered.items() if key in signature.parameters}
+        signature.bind(**kw)
+    except TypeError as error:
+        raise ValueError(
+            f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
+        ) from error
+    model = maker(**kw)
+    kind = type(model).__name__
+    require(
+        isinstance(model, nn.Module),
+        "model.name",
+        name,
+        f"something that gives a torch.nn.Module, not a {kind}",
+    )
+    return _checked(name, model, shape, classes)
+
+
+def _checked(name: str, model: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
+    weight = next(model.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad(), hold(model):
+            out = model(torch.zeros(2, *shape, device=weight.device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"model.name = {name!r} does not take inputs of shape (b, *{tuple(shape)}): {error}"
+        ) from error
+    logits = getattr(out, "logits", out)
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if got != (2, classes):
+        raise ValueError(
+            f"model.name = {name!r} gives {got} for 2 inputs; it must give logits (2, {classes})"
+        )
+    return model if logits is out else Logits(model)

@@ -1,0 +1,298 @@
+"""Whether results differ by more than chance: on the same samples, and how many it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from ..runtime.fractions import shown
+from .intervals import wilson
+from .result import Result, correct_key
+
+LEVEL = 0.05
+
+
+class McNemar(NamedTuple):
+    """Discordant pairs, `first` and `second` right alone; two-sided p, exact and mid-p."""
+
+    first: int
+    second: int
+    p: float
+    mid: float
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
+    """Whether two classifiers are right equally often, from who is right on the same samples.
+
+    Of the n pairs in which one is right alone, the first is right in Binomial(n, 1/2) if they are
+    equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts half of P(X = min): less cautious.
+
+    Arguments:
+        a, b: `(n,)` bool.
+
+    Source: McNemar 1947, with the exact binomial in place of χ².
+
+    >>> mcnemar(np.array([True] * 9 + [False] * 3), np.array([True] * 2 + [False] * 9 + [True]))
+    McNemar(first=7, second=1, p=0.0703125, mid=0.0390625)
+    """
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}: there must be one answer a sample")
+    first, second = int((a & ~b).sum()), int((b & ~a).sum())
+    n, less = first + second, min(first, second)
+    ways = [1]
+    for i in range(less):
+        ways.append(ways[-1] * (n - i) // (i + 1))
+    tail, last = sum(ways), ways[-1]
+    p = min(1.0, 2 * tail / 2**n)
+    mid = 1.0 if first == second else (2 * tail - last) / 2**n
+    return McNemar(first, second, p, mid)
+
+
+def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of accuracy(a) − accuracy(b) on the same samples.
+
+    d ± √(u² − 2·φ·u·v + v²), u and v how far each Wilson limit is from its accuracy, φ their
+    correlation.
+
+    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial
+    proportions based on paired data", method 10 (φ corrected for continuity).
+
+    >>> [round(v, 4) for v in paired_interval(np.arange(50) < 48, np.arange(50) < 36)]
+    [0.1144, 0.3735]
+    """
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    n = len(a)
+    one, two = wilson(int(a.sum()), n), wilson(int(b.sum()), n)
+    both, neither = int((a & b).sum()), int((~a & ~b).sum())
+    product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
+    if product > 0:
+        product = max(product - n / 2, 0.0)
+    sides = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
+    phi = product / math.sqrt(sides) if sides else 0.0
+    d = one.accuracy - two.accuracy
+
+    def reach(u: float, v: float) -> float:
+        return math.sqrt(max(0.0, u * u - 2 * phi * u * v + v * v))
+
+    down = reach(one.accuracy - one.low, two.high - two.accuracy)
+    up = reach(one.high - one.accuracy, two.accuracy - two.low)
+    return max(-1.0, d - down), min(1.0, d + up)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results on the same samples.
+
+    Arguments:
+        where: the accuracy that was compared.
+        first_only, second_only: samples that one alone gets right.
+        difference, low, high: of the accuracies, first − second, with its 95 % interval.
+        p, mid: of McNemar's exact test, two-sided, and its mid-p.
+        upper: one of the two ended early, so that its accuracy is an upper bound.
+    """
+
+    first: str
+    second: str
+    where: str
+    n: int
+    first_only: int
+    second_only: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    mid: float
+    upper: bool = False
+
+    def sentence(self) -> str:
+        """What may be said."""
+        size = f"{100 * abs(self.difference):.2f} points"
+        ends = sorted(100 * v for v in (self.low, self.high))
+        test = f"McNemar p = {self.p:.2g}, {self.first_only} against {self.second_only} samples"
+        better, worse = (
+            (self.first, self.second) if self.difference >= 0 else (self.second, self.first)
+        )
+        if self.difference < 0:
+            ends = [-ends[1], -ends[0]]
+        span = f"95 %: {ends[0]:.2f} to {ends[1]:.2f}"
+        if self.upper:
+            text = (
+                f"{better} is ahead of {worse} by {size} ({span}; {test}), but an evaluation that "
+                "ended early flatters its model"
+            )
+        elif self.p < LEVEL:
+            text = f"{better} is better than {worse} by {size} ({span}; {test})"
+        else:
+            text = (
+                f"{self.n} samples do not tell {self.first} and {self.second} apart: "
+                f"{better} is ahead by {size} ({span}; {test})"
+            )
+        return f"{self.where}: {text}"
+
+
+def compare(
+    first: Result, second: Result, *, eps: float | None = None, threat: str = ""
+) -> Comparison:
+    """Two results on the same samples, pair by pair.
+
+    Arguments:
+        eps: the radius, 0 for clean accuracy; the worst case of each result where omitted.
+        threat: the norm, where several were attacked.
+
+    Raises:
+        ValueError: if the samples are not the same, the arrays are not there, or a radius was not
+            attacked.
+    """
+    for r in (first, second):
+        if not {"index", "clean_pred", "adv_pred", "y"} <= set(r.arrays):
+            raise ValueError(
+                f"{r.name} has no arrays: they stand in the .npz beside its .json; without them "
+                "samples can't be paired"
+            )
+    if not same_samples(first, second):
+        raise ValueError(
+            f"{first.name} and {second.name} were not evaluated on the same samples: "
+            "evaluate both on one data set and split, with the same n and seed"
+        )
+    if eps is None and _tops(first) != _tops(second):
+        raise ValueError(
+            f"{first.name} and {second.name} were attacked at different largest radii "
+            f"({_tops(first)}, {_tops(second)}): name one that both have as eps"
+        )
+    a, b = (correct(r, eps, threat) for r in (first, second))
+    test, (low, high) = mcnemar(a, b), paired_interval(a, b)
+    name = "clean accuracy" if eps == 0 else "robust accuracy"
+    at = " ".join(filter(None, (threat, f"eps {shown(eps)}"))) if eps else ""
+    where = f"{name} at {at}" if at else name
+    return Comparison(
+        first.name,
+        second.name,
+        where,
+        len(a),
+        test.first,
+        test.second,
+        float(a.mean() - b.mean()),
+        low,
+        high,
+        test.p,
+        test.mid,
+        bool(eps != 0 and (first.early or second.early)),
+    )
+
+
+def same_samples(first: Result, second: Result) -> bool:
+    """Whether two results are of the same rows of the same data, in the same order."""
+    one, two = (r.arrays.get("index") for r in (first, second))
+    if one is None or two is None or not np.array_equal(one, two):
+        return False
+    same = (first.data_sha256, first.split) == (second.data_sha256, second.split)
+    return same and np.array_equal(first.arrays["y"], second.arrays["y"])
+
+
+def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray:
+    """Which samples `(n,)` stand: at a radius, clean at 0, in the worst case where none is given.
+
+    Raises:
+        ValueError: if the radius was not attacked; it says which were.
+    """
+    if eps == 0:
+        return r.arrays["clean_pred"] == r.arrays["y"]
+    if eps is None:
+        return r.arrays["adv_pred"] == r.arrays["y"]
+    for key in (correct_key(eps, threat), correct_key(eps)):
+        rows = [row for row in r.by_eps if row.eps == eps and threat in ("", row.threat)]
+        if key in r.arrays and rows:
+            return r.arrays[key].astype(bool)
+    known = ", ".join(f"{row.threat} {shown(row.eps)}".strip() for row in r.by_eps if row.eps)
+    asked = f"{threat} {shown(eps)}".strip()
+    raise ValueError(f"eps = {asked} is not among the radii of {r.name}: {known or 'none'}")
+
+
+def _tops(r: Result) -> dict[str, float | None]:
+    return {row.threat or str(r.threat.get("name", "")): row.eps for row in r.by_eps}
+
+
+def samples_needed(
+    *,
+    width: float | None = None,
+    difference: float | None = None,
+    accuracy: float = 0.5,
+    discordant: float | None = None,
+    power: float = 0.8,
+) -> int:
+    """How many samples a claim needs, all as shares in [0, 1].
+
+    For an accuracy to within ± `width`: the least n whose 95 % Wilson interval is so narrow. For a
+    `difference` d of two models on the same samples, found at level 0.05 with this power:
+    n = (1.96·√ψ + z·√(ψ − d²))² / d², ψ the share of discordant samples.
+
+    Arguments:
+        accuracy: that is expected; of the better model for a difference.
+        discordant: ψ, which is small for models alike; as if the models were independent where
+            omitted, which is cautious.
+
+    Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample
+    design".
+
+    >>> samples_needed(width=0.01, accuracy=0.95), samples_needed(difference=0.02, accuracy=0.9)
+    (1838, 3844)
+    """
+    if (width is None) == (difference is None):
+        raise ValueError("give either width or difference")
+    if not 0 <= accuracy <= 1 or not 0 < power < 1:
+        raise ValueError(
+            f"accuracy = {accuracy}, power = {power} is not allowed: they are shares in [0, 1]"
+        )
+    if width is not None:
+        if not 0 < width < 0.5:
+            raise ValueError(f"width = {width} is not allowed: it must be between 0 and 0.5")
+        return _narrow(width, accuracy)
+    d = abs(difference or 0.0)
+    other = accuracy - d
+    if not d or other < 0:
+        raise ValueError(
+            f"difference = {difference} is not allowed: it must be above 0 and at most accuracy"
+        )
+    psi = accuracy * (1 - other) + other * (1 - accuracy) if discordant is None else discordant
+    if not d <= psi <= 1:
+        raise ValueError(
+            f"discordant = {psi} is not allowed: it must be between the difference and 1"
+        )
+    z, one = NormalDist().inv_cdf(power), NormalDist().inv_cdf(1 - LEVEL / 2)
+    return math.ceil((one * math.sqrt(psi) + z * math.sqrt(psi - d * d)) ** 2 / (d * d))
+
+
+def _narrow(width: float, accuracy: float) -> int:
+    def half(n: int) -> float:
+        z2 = NormalDist().inv_cdf(1 - LEVEL / 2) ** 2
+        return math.sqrt(z2 * (accuracy * (1 - accuracy) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+
+    low, high = 0, 1
+    while half(high) > width:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if half(middle) > width else (low, middle)
+    return high
+
+
+def pairs(results: Sequence[Result]) -> list[Comparison]:
+    """Every pair that can be compared in the worst case: same samples, suite and largest radii."""
+
+    def alike(first: Result, second: Result) -> bool:
+        suites = {(r.suite, r.suite_version) for r in (first, second)}
+        same = len(suites) == 1 and _tops(first) == _tops(second)
+        return same and "adv_pred" in first.arrays and same_samples(first, second)
+
+    return [
+        compare(first, second)
+        for i, first in enumerate(results)
+        for second in results[i + 1 :]
+        if alike(first, second)
+    ]

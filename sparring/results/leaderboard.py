@@ -1,0 +1,165 @@
+"""A result as RobustBench's leaderboards hold it: one JSON a model, under their field names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..component import require
+from ..runtime import files
+from .result import EpsRow, Result
+
+SUITE = "autoattack"
+NORMS = ("Linf", "L2")
+WHOLE = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}  # samples of their test sets
+ABOUT = {  # their fields that no evaluation knows
+    "link": "https://arxiv.org/abs/…",
+    "name": "the paper's title",
+    "authors": "first and last names, with commas",
+    "additional_data": "true if trained on more than the data set",
+    "number_forward_passes": "1 unless one prediction takes more",
+    "venue": "as ICML 2020",
+    "architecture": "as WideResNet-28-10",
+    "reported": "robust accuracy in the paper, in %",
+    "footnote": "shown below the table",
+}
+
+
+def entry(
+    result: Result,
+    *,
+    eps: float | None = None,
+    threat: str | None = None,
+    external: bool = False,
+    **about: Any,
+) -> dict[str, Any]:
+    """The entry of a result, accuracies in % as text; null where nobody said.
+
+    A footnote says who measured, by what, and on how many samples.
+
+    Arguments:
+        eps, threat: which row, where the result has several.
+        external: the suite is not AutoAttack: its accuracy goes to `external`, which the
+            leaderboards show in place of `autoattack_acc`, and the footnote names the suite.
+        about: the fields of `ABOUT`, as `name="…"`, `venue="…"`, `additional_data=False`.
+
+    Raises:
+        ValueError: where the entry would say more than was measured: another suite, a split other
+            than test, an evaluation that ended early or is not to be trusted, another norm.
+
+    Source: github.com/RobustBench/robustbench, `ModelInfo` and the README's "Claim".
+    """
+    for key in about:
+        require(key in ABOUT, "field", key, "one of " + ", ".join(ABOUT))
+    row = _row(result, eps, threat)
+    norm = row.threat or str(result.threat.get("name"))
+    asked(suite=None if external else result.suite, split=result.split, threats=[norm])
+    _whole(result, row)
+    robust = {"external" if external else "autoattack_acc": _percent(row.robust.accuracy)}
+    said = {key: about.get(key) for key in ABOUT}
+    note = " ".join(filter(None, (said.pop("footnote"), _note(result))))
+    return {
+        **said,
+        "dataset": result.dataset,
+        "threat_model": norm,
+        "eps": _eps(row.eps or 0.0, norm),
+        "clean_acc": _percent(result.clean.accuracy),
+        **robust,
+        "footnote": note,
+    }
+
+
+def write(result: Result, path: str | Path, **how: Any) -> Path:
+    """Write `entry(result, **how)` to a `.json` file, whole or not at all."""
+    path = Path(path)
+    asked(path=path)
+    text = json.dumps(entry(result, **how), indent=2, ensure_ascii=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, text.encode() + b"\n")
+    return path
+
+
+def asked(
+    *,
+    path: Path | None = None,
+    suite: str | None = None,
+    split: str | None = None,
+    threats: Sequence[str] = (),
+    eps: Sequence[float] = (),
+) -> None:
+    """Refuse what can't become an entry, before hours are spent on it; what is omitted is not
+    looked at.
+
+    >>> asked(suite="quick")
+    Traceback (most recent call last):
+    ValueError: suite = 'quick' is not allowed: suite must be 'autoattack' for RobustBench's ...
+    """
+    ok = path is None or path.suffix == ".json"
+    require(ok, "robustbench", str(path), "the name of a .json file")
+    require(
+        suite in (None, SUITE),
+        "suite",
+        suite,
+        f"{SUITE!r} for RobustBench's autoattack_acc; in Python, external=True marks another",
+    )
+    require(split in (None, "test"), "split", split, "'test' for an entry of RobustBench")
+    for norm in threats:
+        require(norm in NORMS, "threat", norm, f"{' or '.join(NORMS)} for an entry of RobustBench")
+    for key, several in (("threat", threats), ("eps", eps)):
+        require(len(several) < 2, key, list(several), "one only: an entry has one accuracy")
+
+
+def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
+    found = [
+        row
+        for row in result.by_eps
+        if (eps is None or row.eps == eps) and (threat is None or row.threat in ("", threat))
+    ]
+    there = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
+    if len(found) != 1:
+        raise ValueError(f"the result has {there}: say with eps and threat which one")
+    return found[0]
+
+
+def _whole(result: Result, row: EpsRow) -> None:
+    """Refuse numbers that are no worst case over the whole suite."""
+    skipped = sum(attack.skipped for attack in row.attacks)
+    if result.early or skipped:
+        why = result.early or f"{skipped} samples were skipped"
+        raise ValueError(
+            f"the evaluation ended before its suite did ({why}): its robust accuracy is an upper "
+            "bound that later attacks may lower, so it makes no entry of RobustBench"
+        )
+    if result.verdict == "do not trust":
+        why = ", ".join(result.reasons) or "see its checks"
+        raise ValueError(f"the result's verdict is 'do not trust' ({why}): it makes no entry")
+    box = [result.threat.get(key, bound) for key, bound in (("low", 0), ("high", 1))]
+    require(box == [0, 1], "bounds", box, "[0, 1]: RobustBench's eps is in their units")
+
+
+def _note(result: Result) -> str:
+    whole = WHOLE.get(result.dataset)
+    of = "" if whole in (None, result.n) else f" of {whole}"
+    suite = "AutoAttack" if result.suite == SUITE else f"suite {result.suite!r}, not AutoAttack,"
+    return (
+        f"Measured on {result.n}{of} test samples by sparring "
+        f"{result.versions.get('sparring', '?')}: its own {suite} version {result.suite_version}, "
+        f"{result.precision}, seed {result.seed}."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _eps(eps: float, norm: str) -> str:
+    """As they write it: in 255ths for Linf where it is a whole number of them.
+
+    >>> _eps(8 / 255, "Linf"), _eps(0.3, "Linf"), _eps(0.5, "L2")
+    ('8/255', '0.3', '0.5')
+    """
+    steps = round(eps * 255)
+    exact = norm == "Linf" and steps > 0 and abs(eps * 255 - steps) < 1e-3
+    return f"{steps}/255" if exact else f"{eps:.6g}"

@@ -1,0 +1,1 @@
+"""What runs: processes, files, seeds, compiled graphs, provenance; nothing of the formula."""

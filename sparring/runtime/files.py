@@ -1,0 +1,70 @@
+"""Write files that are the old ones or the new ones, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+TEMPORARY = ".writing"
+
+
+def write(
+    path: str | Path, content: bytes | Callable[[IO[bytes]], object], *, sync: bool = True
+) -> None:
+    """Replace a file atomically: at any moment `path` is the old one or the new one, whole.
+
+    Arguments:
+        content: the bytes, or a function that writes them to an open file.
+        sync: wait for the disk, so that the file survives a power cut too.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; the old file stays, and no temporary
+            file is left over.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise _unsaved(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    if sync:
+        _sync(path.parent)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the half-written files that a kill has left in a folder."""
+    for path in folder.glob(f"*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def _unsaved(path: Path, error: BaseException) -> OSError:
+    """Name the system's error, which PyTorch's writer hides behind its own."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number) if number else str(error).splitlines()[0]
+    kept = "; the one before is kept" if path.exists() else ""
+    return OSError(number or 0, f"could not save {path}: {reason}{kept}")
+
+
+def _sync(folder: Path) -> None:
+    """Flush the folder's own entries to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,103 @@
+"""Where a result comes from: versions, commit, machine, and fingerprints of model and data."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..batch import Model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers depend on.
+
+    >>> sorted(versions())
+    ['numpy', 'python', 'sparring', 'torch']
+    """
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "sparring": __version__,
+    }
+
+
+def commit(root: Path = ROOT) -> str:
+    """The commit of this package's checkout, `-dirty` if tracked files differ; "" without one."""
+    if not (root / ".git").exists():
+        return ""
+    call = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            call, capture_output=True, text=True, timeout=20, env=clean, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine(device: torch.device) -> str:
+    """The device in words: the GPU's name, or the processor's and how many threads work."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({_processor()}, {threads} thread{'s' * (threads > 1)})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine()])[0]
+
+
+def placed(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
+    """The model, or a copy of it where it lives elsewhere, and the device it is on."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    home = tensors[0].device if tensors else torch.device("cpu")
+    place = home if device is None else torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        place = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
+    if place == home or not isinstance(model, nn.Module):
+        return model, place
+    return copy.deepcopy(model).to(place), place
+
+
+def of_model(model: Model) -> str:
+    """sha256 over a module's structure, parameters and buffers; of a function only its name."""
+    digest = hashlib.sha256(
+        repr(model).encode() if isinstance(model, nn.Module) else _name(model).encode()
+    )
+    if isinstance(model, nn.Module):
+        for name, t in model.state_dict().items():
+            digest.update(f"{name}{_said(t)}".encode())
+            if isinstance(t, Tensor):
+                digest.update(_bytes(t))
+    return digest.hexdigest()
+
+
+def _name(model: Model) -> str:
+    named = model if hasattr(model, "__qualname__") else type(model)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _said(t: object) -> str:
+    return f"{tuple(t.shape)}{t.dtype}" if isinstance(t, Tensor) else repr(t)
+
+
+def _bytes(t: Tensor) -> bytes:
+    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,287 @@
+"""Studies: what is checked before, what is kept, what the table says."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sparring import reporting
+from sparring.commands import study
+from sparring.reporting import format
+from sparring.reporting.forest import forest
+from tests.command import call
+
+TEXT = """
+seeds = [0, 1]
+set = ["train.epochs=1", "model.hidden=[8]"]
+
+[runs.plain]
+recipe = "own.toml"
+
+[runs.wide]
+recipe = "own.toml"
+set = ["attack.steps=2"]
+seeds = [1]
+
+[evaluations.weak]
+suite = "quick"
+n = 20
+
+[evaluations.val]
+split = "val"
+suite = "quick"
+n = 10
+only = ["plain"]
+"""
+OWN = """
+[data]
+name = "digits"
+[model]
+name = "mlp"
+[threat]
+name = "Linf"
+eps = 0.1
+[attack]
+name = "PGD"
+steps = 1
+size = 0.1
+[method]
+name = "AT"
+[train]
+epochs = 3
+batch = 500
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "own.toml").write_text(OWN)
+    path = tmp_path / "both.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_jobs_are_checked_and_go_seed_by_seed(file):
+    plan = study.load(file)
+    assert plan.name == "both"
+    assert [job.name for job in plan.jobs] == ["plain-seed0", "plain-seed1", "wide-seed1"]
+    assert [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs] == [
+        ["weak", "val"],
+        ["weak", "val"],
+        ["weak"],
+    ]
+
+
+def test_an_evaluation_may_be_for_one_seed_of_a_run(file):
+    file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed1", "wide"]'))
+    plan = study.load(file)
+    made = [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs]
+    assert made == [["weak"], ["weak", "val"], ["weak", "val"]]
+    file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed2"]'))
+    with pytest.raises(ValueError, match=r"evaluations\.val\.only = 'plain-seed2' .* 'plain-seed"):
+        study.load(file)
+
+
+def test_a_grid_makes_every_combination(file):
+    text = TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADES", C = "train.batch=100" }')
+    file.write_text(text.replace('only = ["plain"]', 'only = ["wide-B-C"]'))
+    plan = study.load(file)
+    wide = [job for job in plan.jobs if job.seed == 1 and job.run != "plain"]
+    assert [job.run for job in wide] == ["wide", "wide-C", "wide-B", "wide-B-C"]
+    assert wide[3].set[-3:] == ("method=TRADES", "train.batch=100", "recipe.seed=1")
+    assert [n for n, _ in plan.of(wide[3], plan.evaluations)] == ["weak", "val"]
+    file.write_text(TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADE" }'))
+    with pytest.raises(ValueError, match="did you mean 'TRADES'"):
+        study.load(file)
+
+
+def test_work_is_done_once_and_goes_on(file, tmp_path):
+    plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
+    first = study.work(plan, only=["plain-seed0"], **places)
+    assert {name: [r.name for r in rs] for name, rs in first.results.items()} == {
+        "weak": ["plain-seed0"],
+        "val": ["plain-seed0"],
+    }
+    weights = tmp_path / "r" / "plain-seed0" / "best.safetensors"
+    result = tmp_path / "out" / "weak" / "plain-seed0.json"
+    before = weights.stat().st_mtime_ns, result.stat().st_mtime_ns
+    found = study.work(plan, **places).results
+    assert (weights.stat().st_mtime_ns, result.stat().st_mtime_ns) == before
+    assert [r.name for r in found["weak"]] == ["plain-seed0", "plain-seed1", "wide-seed1"]
+    assert [r.n for r in found["val"]] == [10, 10]
+    assert json.loads(result.read_text())["recipe"]["recipe"]["seed"] == 0
+    file.write_text(TEXT.replace('"train.epochs=1"', '"train.epochs=1", "train.compile=true"'))
+    again = study.work(study.load(file), only=["plain-seed0"], **places)
+    assert again.results["weak"] == found["weak"][:1]
+    file.write_text(TEXT.replace("train.epochs=1", "train.epochs=2"))
+    with pytest.raises(ValueError, match=r"plain-seed0\.json is of a run whose \[train\] is not"):
+        study.work(study.load(file), only=["plain-seed0"], **places)
+    weights.unlink()
+    result.unlink()
+    with pytest.raises(FileNotFoundError):
+        study.work(plan, only=["plain-seed0"], **places)
+
+
+def picture(found):
+    """A disc a run and column, a dot a seed, a bar where there is one; hollow where doubted."""
+    trusted = {k: [replace(r, verdict="trust") for r in held] for k, held in found.items()}
+    (axes,) = forest(trusted).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
+    weak = [100 * r.robust.accuracy for r in found["weak"]]
+    drawn = {(line.get_marker(), tuple(np.asarray(line.get_xdata()))) for line in axes.lines}
+    assert (".", tuple(weak[:2])) in drawn
+    assert ("o", (sum(weak[:2]) / 2,)) in drawn
+    assert ("o", (weak[2],)) in drawn
+    low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
+    assert ("None", (low, high)) in drawn
+    trusted["weak"][2] = replace(trusted["weak"][2], verdict="do not trust")
+    faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
+    assert faces.count("white") == 1
+
+
+def test_table_and_picture_have_a_row_a_run(file, tmp_path):
+    file.write_text(TEXT.replace("[evaluations.val]", "[evaluations.val]\neps = [0.05, 0.1]"))
+    plan = study.load(file)
+    found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
+    head, _, plain, wide = reporting.studied(found, {}).splitlines()
+    assert head == "| run | clean | weak | val 0.05 | val 0.1 | minutes |"
+    assert plain.startswith("| `plain` | ")
+    assert plain.count("± ") == 4
+    assert plain.count("(2)") == 4
+    accuracy = 100 * found["weak"][2].robust.accuracy
+    assert f"{accuracy:.2f} [" in wide
+    assert wide.count("| – |") == 1
+    assert "| – | – |" in wide
+    assert study.collect(plan, results=tmp_path / "out").results == found
+    assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
+    picture(found)
+    plain = [replace(r, verdict="look") for r in found["weak"][:2]]
+    assert "†" not in reporting.studied({"weak": plain}, {})
+    plain[1] = replace(plain[1], verdict="do not trust")
+    assert reporting.studied({"weak": plain}, {}).count("(2) † |") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seeds = [0, 1]", "seed = [0, 1]", "'study.seed' does not exist"),
+        ("seeds = [1]", 'seeds = ["a"]', r"runs\.wide\.seeds\.0"),
+        ("n = 10", "m = 10", r"'evaluations\.val\.m' does not exist"),
+        ('only = ["plain"]', 'only = ["plane"]', "did you mean 'plain'"),
+        ("attack.steps=2", "attack.stps=2", r"runs\.wide\.key = 'attack\.stps' does not exist"),
+        ('recipe = "own.toml"\nset', 'recipe = "mnist-mrt"\nset', "did you mean 'mnist-mart'"),
+        ("[runs.plain]", "[runs", "is not TOML"),
+        ("n = 10", "n = 10\n[metrics.val]", r"metrics\.val: there are evaluations of this name"),
+        ("n = 10", 'n = 10\n[metrics.far]\nnames = ["edb"]', r"metrics\.far\.metric = 'edb'"),
+        ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
+    ],
+)
+def test_mistakes_are_told_with_their_path(file, old, new, said):
+    file.write_text(TEXT.replace(old, new))
+    with pytest.raises(ValueError, match=said):
+        study.load(file)
+
+
+def test_a_study_without_runs_or_of_unknown_ones_is_told(file):
+    with pytest.raises(ValueError, match="did you mean 'wide'"):
+        study.work(study.load(file), only=["wid"])
+    file.write_text("seeds = [0]\n")
+    with pytest.raises(ValueError, match="runs is missing"):
+        study.load(file)
+
+
+def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys):
+    file.write_text(TEXT + FAR)
+    places = ["--runs", tmp_path / "r", "--results", tmp_path / "out"]
+    page = tmp_path / "pages" / "both.html"
+    chosen = ["--only", "plain-seed0", "--report", page]
+    said = call("study", file, *places, *chosen, capsys=capsys)
+    assert "| run | clean | weak | val | minutes |" in said
+    assert str(page) in said.splitlines()
+    html = page.read_text(encoding="utf-8")
+    for shown in ("<h1>Study both", "plain-seed0 · weak", "plain-seed0 · val", "loss-sensitivity"):
+        assert shown in html
+    (line,) = [line for line in said.splitlines() if line.startswith("| `plain` | ")][:1]
+    cells = [cell.strip("` ").replace(" [", "[") for cell in line.split("|")[1:-1]]
+    bare = re.sub(r"<small>|</small>|</t[dr]>\n?", "", html)
+    assert '<td class="wide">' + "<td>".join(cells) in bare
+    assert bare.index("accuracy of every run") < bare.index("Every result")
+
+
+FAR = """
+[metrics.far]
+names = ["loss-sensitivity", "entropy"]
+off = ["digits"]
+n = 20
+only = ["plain"]
+"""
+
+
+def test_metrics_are_measured_once_and_shown(file, tmp_path):
+    file.write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]", 1) + FAR)
+    plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
+    found = study.work(plan, only=["plain"], **places)
+    (measured,) = found.measures["far"]
+    assert measured.n == 20
+    assert {row.name for row in measured.rows} == {"loss-sensitivity", "entropy"}
+    (tmp_path / "r").rename(tmp_path / "gone")
+    assert study.work(plan, only=["plain"], **places) == found
+    _, metrics = reporting.studied(found.results, found.measures).split("\n\n")
+    head, _, line = metrics.splitlines()
+    assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
+    value = measured.rows[0].value
+    assert line.startswith(f"| `plain` | {format.measured(value)} [")
+    (tmp_path / "gone").rename(tmp_path / "r")
+    file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
+    more = study.work(study.load(file), only=["plain"], **places).measures["far"][0]
+    assert more.rows[: len(measured.rows)] == measured.rows
+    assert {row.name for row in more.rows} == {"loss-sensitivity", "entropy", "max-softmax"}
+    there = tmp_path / "out" / "far" / "plain-seed0.json"
+    table = {"names": ["entropy"], "off": ["digits"]}
+    assert study._complete(there, table)
+    assert not study._complete(there, {**table, "off": ["mnist"]})
+
+
+PSEUDO = """
+seeds = [3]
+[runs.teacher]
+recipe = "own.toml"
+set = ["train.epochs=1", "data.labels=100", "method=Standard"]
+[runs.student]
+recipe = "own.toml"
+set = ["train.epochs=1", "data.labels=100", "data.mix.0.name=Unlabelled"]
+pseudo = { "data.mix.0.labels" = "teacher" }
+[evaluations.weak]
+n = 10
+"""
+
+
+def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
+    file.write_text(PSEUDO)
+    own = OWN.replace('name = "digits"', 'name = "digits"\nmix = [{ name = "Unlabelled" }]')
+    (tmp_path / "own.toml").write_text(own)
+    plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
+    found = study.work(plan, only=["student"], **places)
+    assert [r.name for r in found.results["weak"]] == ["student-seed3"]
+    labels = tmp_path / "r" / "teacher-seed3" / "pseudo-labels.npz"
+    mix = found.results["weak"][0].recipe["data"]["mix"]
+    assert labels.is_file()
+    assert mix[0]["labels"] == str(labels)
+    (tmp_path / "r" / "teacher-seed3").rename(tmp_path / "gone")
+    (tmp_path / "out" / "weak" / "student-seed3.json").unlink()
+    study.work(plan, only=["student"], **places)  # it is trained: its teacher is not missed
+    assert not labels.exists()
+    for old, new, said in (
+        ("0.labels", "0.label", r"runs\.student\.key = 'data\.mix\.0\.label' does not exist"),
+        (
+            '= "teacher" }',
+            '= "teach" }',
+            r"'teach-seed3' does not exist; did you mean 'teacher-seed3'",
+        ),
+        ('= "teacher" }', '= "student" }', "'student-seed3' does not exist"),  # not its own
+    ):
+        file.write_text(PSEUDO.replace(old, new))
+        with pytest.raises(ValueError, match=said):
+            study.load(file)

@@ -1,0 +1,179 @@
+"""Holding a model still and running it another way: afterwards everything is as it was."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sparring.introspect import freeze
+from tests.oracles import Net, NormedNet
+
+
+def mixed() -> NormedNet:
+    """A model whose modules do not all stand in the same mode, with a frozen weight."""
+    model = NormedNet()
+    model[1].eval()
+    model[5].weight.requires_grad_(False)
+    return model
+
+
+def stands(model: nn.Module) -> tuple[list[bool], list[bool]]:
+    return [m.training for m in model.modules()], [w.requires_grad for w in model.parameters()]
+
+
+class TestHold:
+    @pytest.mark.parametrize(
+        ("mode", "expected"), [("eval", {False}), ("train", {True}), ("keep", {True, False})]
+    )
+    def test_inside_modes_and_weights_are_as_asked_and_afterwards_as_before(self, mode, expected):
+        model = mixed()
+        before = stands(model)
+        with freeze.hold(model, mode):
+            assert {m.training for m in model.modules()} == expected
+            assert not any(w.requires_grad for w in model.parameters())
+        assert stands(model) == before
+
+    def test_an_error_inside_restores_too(self):
+        model = mixed()
+        before, momentum = stands(model), model[1].momentum
+        with pytest.raises(RuntimeError, match="stop"), freeze.hold(model, "train"):
+            raise RuntimeError("stop")
+        assert stands(model) == before
+        assert model[1].momentum == momentum
+
+    def test_holds_may_be_nested(self):
+        model = mixed()
+        before = stands(model)
+        with freeze.hold(model, "eval"):
+            with freeze.hold(model, "train"):
+                assert all(m.training for m in model.modules())
+            assert not any(m.training for m in model.modules())
+        assert stands(model) == before
+
+    def test_a_plain_function_is_left_alone(self):
+        with freeze.hold(torch.sin, "eval"):
+            pass
+
+    def test_an_unknown_mode(self):
+        with (
+            pytest.raises(
+                ValueError,
+                match="mode = 'test' is not allowed: mode must be one of eval, train, keep",
+            ),
+            freeze.hold(Net(), "test"),
+        ):
+            pass
+
+    def test_train_mode_uses_batch_statistics(self):
+        model, x = NormedNet(), torch.rand(6, 1, 4, 4) * 3
+        model[3].p = 0.0
+        state = copy.deepcopy(model.state_dict())
+        expected = copy.deepcopy(model)(x)
+        with freeze.hold(model, "train"):
+            found = model(x)
+        assert torch.equal(found, expected)
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+class TestFrozenBatchNorm:
+    @pytest.mark.parametrize("momentum", [0.1, 0.01, None])
+    def test_statistics_counter_and_momentum_stay(self, momentum):
+        model = NormedNet()
+        model[1].momentum = momentum
+        state, counter = copy.deepcopy(model.state_dict()), model[1].num_batches_tracked
+        with freeze.frozen_bn(model):
+            for _ in range(3):
+                model(torch.rand(6, 1, 4, 4))
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+        assert model[1].num_batches_tracked is counter
+        assert model[1].momentum == momentum
+
+    def test_outside_they_move_again(self):
+        model = NormedNet()
+        with freeze.frozen_bn(model):
+            model(torch.rand(6, 1, 4, 4))
+        before = model[1].running_mean.clone()
+        model(torch.rand(6, 1, 4, 4))
+        assert not torch.equal(model[1].running_mean, before)
+        assert model[1].num_batches_tracked == 1
+
+    def test_a_batch_norm_without_statistics(self):
+        model = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False))
+        with freeze.frozen_bn(model):
+            assert model(torch.rand(4, 3)).isfinite().all()
+
+
+class TestChannelsLast:
+    def test_layout_inside_and_the_very_same_tensors_after(self):
+        model = NormedNet()
+        held = [w.data for w in model.parameters()]
+        with freeze.channels_last(model):
+            assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+            assert torch.equal(model[0].weight, held[0])
+        assert all(
+            w.data.data_ptr() == t.data_ptr() for w, t in zip(model.parameters(), held, strict=True)
+        )
+        assert model[0].weight.is_contiguous()
+
+    def test_off_and_functions(self):
+        model = NormedNet()
+        with freeze.channels_last(model, False):
+            assert model[0].weight.is_contiguous()
+        with freeze.channels_last(torch.sin):
+            pass
+
+
+class TestView:
+    def test_plain(self):
+        model, x = Net(), torch.rand(3, 6)
+        assert torch.equal(freeze.View(model)(x), model(x))
+        assert freeze.View(model).model is model
+
+    def test_it_shares_weights_and_modes(self):
+        model = NormedNet()
+        view = freeze.View(model)
+        assert [id(w) for w in view.parameters()] == [id(w) for w in model.parameters()]
+        view.eval()
+        assert not model[3].training
+
+    @pytest.mark.parametrize("amp", ["bfloat16", "float16"])
+    def test_logits_are_float32_and_near(self, amp):
+        model, x = Net(), torch.rand(3, 6)
+        found = freeze.View(model, amp=amp)(x)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, model(x), atol=0.02)
+        assert not torch.equal(found, model(x))
+
+    def test_gradients_come_through_bfloat16(self):
+        model, x = Net(), torch.rand(3, 6, requires_grad=True)
+        (low,) = torch.autograd.grad(freeze.View(model, amp="bfloat16")(x).sum(), x)
+        (exact,) = torch.autograd.grad(model(x).sum(), x)
+        assert low.dtype == torch.float32
+        assert torch.allclose(low, exact, atol=0.05)
+
+    def test_channels_last_hands_images_over_in_that_layout(self):
+        model, seen = NormedNet().eval(), []
+        model.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        x = torch.rand(2, 1, 4, 4).expand(2, 1, 4, 4)
+        assert torch.allclose(freeze.View(model, channels_last=True)(x), model(x), atol=1e-6)
+        assert seen[0]
+        flat = torch.rand(3, 6)
+        assert torch.equal(freeze.View(Net(), channels_last=True)(flat), Net()(flat))
+
+    @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
+    def test_a_compiled_view_keeps_the_names_of_the_weights(self):
+        model = Net()
+        names = ["model." + name for name in model.state_dict()]
+        assert list(freeze.View(model, compile=True).state_dict()) == names
+
+    def test_an_unknown_precision(self):
+        with pytest.raises(
+            ValueError,
+            match="amp = 'int8' is not allowed: amp must be one of float32, bfloat16, float16",
+        ):
+            freeze.View(Net(), amp="int8")

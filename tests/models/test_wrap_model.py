@@ -1,0 +1,229 @@
+"""Any model as one of ours: preprocessing inside, logits read from what it answers with."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import nn
+
+from sparring import evaluation
+from sparring.attacks import FGSM
+from sparring.models import wrap_model
+from sparring.threats import Linf
+
+
+def net(d: int = 4, k: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(d, k)).eval()
+
+
+def by_hand(x, mean, std, scale):
+    """(x·scale − mean) / std, a number at a time."""
+    found = torch.empty_like(x)
+    for i in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            for h in range(x.shape[2]):
+                for w in range(x.shape[3]):
+                    m, s = mean[c % len(mean)], std[c % len(std)]
+                    found[i, c, h, w] = (x[i, c, h, w] * scale - m) / s
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "scale"),
+    [([0.5], [0.25], 1), ([0.1, 0.2], [0.3, 0.4], 1), ([120.0, 90.0], [60.0], 255)],
+)
+def test_preprocessing_is_the_formula(mean, std, scale):
+    x = torch.rand(3, 2, 2, 2, dtype=torch.float64)
+    seen = []
+    model = wrap_model(lambda z: (seen.append(z), z.flatten(1))[1], mean=mean, std=std, scale=scale)
+    model(x)
+    torch.testing.assert_close(seen[0], by_hand(x, mean, std, scale), atol=1e-5, rtol=1e-6)
+
+
+def test_gradients_are_those_in_the_data_s_units():
+    inner, x = net(), torch.rand(5, 4, requires_grad=True)
+    (grad,) = torch.autograd.grad(
+        wrap_model(inner, mean=0.5, std=0.25, scale=2.0)(x)[:, 0].sum(), x
+    )
+    torch.testing.assert_close(grad, (inner[1].weight[0] * 8).expand(5, 4))
+
+
+def test_nothing_declared_changes_nothing():
+    inner, x = net(), torch.rand(5, 4)
+    model = wrap_model(inner)
+    assert torch.equal(model(x), inner(x))
+    assert list(model.parameters()) == list(inner.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_the_mode_of_the_whole(training):
+    model = wrap_model(net().train(training))
+    assert {m.training for m in model.modules()} == {training}
+
+
+def test_images_are_resized():
+    model = wrap_model(lambda z: z.flatten(1), size=4)
+    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 16)
+    assert wrap_model(lambda z: z.flatten(1), size=(2, 4))(torch.rand(2, 1, 8, 8)).shape == (2, 8)
+    flat = model(torch.full((1, 1, 8, 8), 0.25))
+    torch.testing.assert_close(flat, torch.full((1, 16), 0.25))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda z: SimpleNamespace(logits=z, loss=None),
+        lambda z: {"logits": z, "hidden": None},
+        lambda z: (z, "attention"),
+        lambda z: [z],
+        lambda z: z.detach().numpy(),
+    ],
+    ids=["object", "mapping", "tuple", "list", "numpy"],
+)
+def test_logits_are_found_in_the_answer(wrap):
+    x = torch.rand(2, 3)
+    assert torch.equal(wrap_model(lambda z: wrap(z))(x), x)
+
+
+@pytest.mark.parametrize("column", [lambda z: z[:, 0], lambda z: z[:, :1]], ids=["(b,)", "(b, 1)"])
+def test_one_column_is_two_classes(column):
+    x = torch.tensor([[-2.0, 0.0], [3.0, 0.0]])
+    assert wrap_model(column)(x).tolist() == [[0.0, -2.0], [0.0, 3.0]]
+    p = torch.tensor([[0.25, 0.0]])
+    found = wrap_model(column, outputs="probabilities")(p)
+    torch.testing.assert_close(found.exp(), torch.tensor([[0.75, 0.25]]))
+
+
+def test_probabilities_become_logarithms_with_finite_gradients():
+    x = torch.tensor([[0.0, 1.0, 200.0], [0.1, 0.2, 0.3]], requires_grad=True)
+    z = wrap_model(lambda x: x.softmax(1), outputs="probabilities")(x)
+    torch.testing.assert_close(z[1], x[1].log_softmax(0))
+    assert z.isfinite().all()
+    (grad,) = torch.autograd.grad(z.sum(), x)
+    assert grad.isfinite().all()
+    assert grad[1].abs().max() > 0
+
+
+def test_attacks_see_the_same_model_as_by_hand():
+    inner = net()
+    x, y = torch.rand(20, 4), torch.randint(3, (20,))
+    wide = wrap_model(inner, mean=0.5, std=0.25)
+    bare = nn.Sequential(nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        bare[0].weight.copy_(inner[1].weight * 4)
+        bare[0].bias.copy_(inner[1].bias - 2 * inner[1].weight.sum(1))
+    torch.testing.assert_close(FGSM(Linf(0.1))(wide, x, y), FGSM(Linf(0.1))(bare, x, y))
+
+
+@pytest.fixture(scope="module")
+def points():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 90)
+    return (0.3 * y[:, None] + 0.2 * rng.random((90, 4))).reshape(90, 1, 2, 2), y
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LogisticRegression(),
+        lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+        lambda: RandomForestClassifier(5, random_state=0),
+        lambda: SVC(break_ties=True),
+    ],
+    ids=["logistic", "pipeline", "forest", "svc"],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_estimators_agree_with_their_own_predictions(make, classes, points):
+    x, y = points
+    y = np.minimum(y, classes - 1)
+    fitted = make().fit(x.reshape(90, 4), y)
+    model = wrap_model(fitted)
+    z = model(torch.tensor(x, dtype=torch.float32))
+    assert z.shape == (90, classes)
+    assert z.dtype == torch.float32
+    assert not z.requires_grad
+    assert (z.argmax(1).numpy() == fitted.predict(x.reshape(90, 4))).all()
+    assert model(torch.zeros(0, 1, 2, 2)).shape == (0, classes)
+
+
+def test_labels_are_mapped_to_the_data_s_order(points):
+    x, y = points
+    names = np.array(["cat", "dog", "eel"])
+    fitted = LogisticRegression().fit(x.reshape(90, 4), names[y])
+    z = wrap_model(fitted, classes=["eel", "bee", "dog", "cat"])(torch.tensor(x))
+    want = fitted.decision_function(x.reshape(90, 4))
+    np.testing.assert_allclose(z[:, [3, 2, 0]], want)
+    assert (z[:, 1] < z[:, [0, 2, 3]].amin(1)).all()  # what it never learned
+    with pytest.raises(ValueError, match=r"tells apart cat, dog, eel.*classes=\["):
+        wrap_model(fitted)
+
+
+def test_a_class_that_was_never_seen_is_never_said(points):
+    x, y = points
+    kept = y != 1
+    fitted = RandomForestClassifier(5, random_state=0).fit(x.reshape(90, 4)[kept], y[kept])
+    with pytest.raises(ValueError, match="tells apart 0, 2"):
+        wrap_model(fitted)
+    said = wrap_model(fitted, classes=3)(torch.tensor(x)).argmax(1)
+    assert set(said.tolist()) == {0, 2}
+
+
+def test_estimators_have_no_gradient_and_say_so(points):
+    x, y = points
+    model = wrap_model(LogisticRegression().fit(x.reshape(90, 4), y))
+    data = (torch.tensor(x, dtype=torch.float32), torch.tensor(y))
+    with pytest.raises(ValueError, match="no gradient"):
+        evaluation.evaluate(model, data, "Linf", eps=0.1, progress=False)
+
+
+def test_two_fits_can_be_told_apart(points):
+    x, y = points
+    fits = [LogisticRegression(C=c).fit(x.reshape(90, 4), y) for c in (1.0, 1.0, 2.0)]
+    same, again, other = (repr(wrap_model(f)) for f in fits)
+    assert same == again != other
+    model = wrap_model(fits[0])
+    assert copy.deepcopy(model).model is model.model
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "said"),
+    [
+        (nn.Linear, {}, "must be made first"),
+        (3, {}, "a module, a function or a classifier"),
+        (LogisticRegression(), {}, "fitted"),
+        (lambda x: x, {"outputs": "logit"}, "one of logits, probabilities"),
+        (lambda x: x, {"std": 0.0}, "above 0"),
+        (lambda x: x, {"std": [1.0, -1.0]}, "above 0"),
+        (lambda x: x, {"scale": 0}, "scale"),
+        (lambda x: x, {"mean": float("nan")}, "finite"),
+        (lambda x: x, {"mean": []}, "finite"),
+    ],
+    ids=range(9),
+)
+def test_mistakes_are_explained(model, how, said):
+    with pytest.raises(ValueError, match=said):
+        wrap_model(model, **how)
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "said"),
+    [
+        (lambda x: x, {"mean": [0.1, 0.2, 0.3]}, "mean has 3 numbers for inputs of 2 channels"),
+        (lambda x: 3 * x, {"outputs": "probabilities"}, r"outside \[0, 1\]"),
+        (lambda x: -x, {"outputs": "probabilities"}, r"outside \[0, 1\]"),
+        (lambda x: x, {"classes": 3}, "classes = 3 is not allowed"),
+        (lambda x: "cat", {}, "returned a str"),
+        (lambda x: None, {}, "returned a NoneType"),
+    ],
+    ids=range(6),
+)
+def test_mistakes_that_show_in_use_are_explained(model, how, said):
+    with pytest.raises(ValueError, match=said):
+        wrap_model(model, **how)(torch.ones(2, 2))

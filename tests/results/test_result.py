@@ -1,0 +1,177 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sparring.results import result as module
+from sparring.results.intervals import Interval, wilson
+from sparring.results.result import AttackRow, Check, EpsRow, Result
+
+
+@pytest.fixture
+def result():
+    row = AttackRow("FGSM", 0.5, 0.4, 0.6, 1.5, 2.0, 1.0, attacked=9)
+    eps = [EpsRow(0.1, Interval(0.5, 0.4, 0.6), 5, [row])]
+    return Result(
+        name="toy",
+        recipe={"train": {"lr": 0.1}},
+        dataset="digits",
+        split="test",
+        n=10,
+        threat={"name": "Linf", "eps": 0.1},
+        seed=0,
+        clean=Interval(0.9, 0.8, 0.95),
+        robust=Interval(0.5, 0.4, 0.6),
+        by_eps=eps,
+        attacks=[row],
+        checks=[Check("zero gradients", False, "do this", "0")],
+        train={"seconds": 3.0, "log": [{"epoch": 1, "loss": 0.5}]},
+        versions={"torch": "2"},
+        commit="abc",
+        data_sha256="def",
+        suite="quick",
+        suite_version=1,
+        precision="float32",
+        device="cpu",
+        seconds=2.0,
+        class_names=["0", "1"],
+        arrays={
+            "y": np.arange(10),
+            "correct_0.1": np.ones(10, dtype=bool),
+            "show_x": np.zeros((2, 1, 3, 3), np.float32),
+        },
+    )
+
+
+def test_round_trip(result, tmp_path):
+    path = result.save(tmp_path / "deep" / "er" / "r.json")
+    again = Result.load(path)
+    assert again == result
+    assert all(np.array_equal(again.arrays[k], result.arrays[k]) for k in result.arrays)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["r.json", "r.npz"]
+    assert json.loads(path.read_text())["schema"] == 1
+    assert next(iter(json.loads(path.read_text()))) == "schema"
+
+
+def test_without_arrays(result, tmp_path):
+    result.arrays = {}
+    assert Result.load(result.save(tmp_path / "r.json")).arrays == {}
+
+
+def test_the_json_alone_can_be_read(result, tmp_path):
+    path = result.save(tmp_path / "r.json")
+    path.with_suffix(".npz").unlink()
+    assert Result.load(path).robust == result.robust
+
+
+def test_a_box_has_no_eps(result, tmp_path):
+    result.by_eps = [dataclasses.replace(result.by_eps[0], eps=None)]
+    assert Result.load(result.save(tmp_path / "r.json")).by_eps[0].eps is None
+
+
+def test_what_json_has_no_word_for(result, tmp_path):
+    result.train = {
+        "loss": math.nan,
+        "best": np.float32(0.5),
+        "rows": (1, 2),
+        "where": tmp_path,
+        3: True,
+    }
+    train = json.loads(result.save(tmp_path / "r.json").read_text())["train"]
+    assert train == {"loss": None, "best": 0.5, "rows": [1, 2], "where": str(tmp_path), "3": True}
+
+
+def edited(result, tmp_path, **change):
+    path = result.save(tmp_path / "r.json")
+    data = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({k: v for k, v in data.items() if v != "gone"}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 2}, "has schema 2, this version reads schema 1"),
+        ({"schema": "gone"}, "no schema number"),
+        ({"clean": "gone"}, "lacks clean"),
+        ({"colour": 1}, "'colour' is unknown"),
+        ({"n": "ten"}, "n = 'ten' is not allowed: it must be a int"),
+        ({"n": True}, "n = True"),
+        ({"n": 1.5}, "n = 1.5"),
+        ({"clean": 0.9}, "clean = 0.9"),
+        ({"clean": {"accuracy": 0.9, "low": None, "high": 1}}, "clean: low = None"),
+        ({"attacks": [{"name": "x"}]}, r"attacks\[0\] is not a result: it lacks accuracy"),
+    ],
+)
+def test_a_file_that_is_no_result_says_why(result, tmp_path, change, said):
+    with pytest.raises(ValueError, match=said):
+        Result.load(edited(result, tmp_path, **change))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\x00\xff"])
+def test_truncated_or_foreign_json(result, tmp_path, text):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"r\.json"):
+        Result.load(path)
+
+
+def test_every_cut_of_the_file_is_refused(result, tmp_path):
+    path = result.save(tmp_path / "r.json")
+    text = path.read_text().rstrip()
+    for length in range(0, len(text), 37):
+        path.write_text(text[:length])
+        with pytest.raises(ValueError, match="no complete JSON"):
+            Result.load(path)
+
+
+def test_arrays_of_another_result_are_refused(result, tmp_path):
+    path = result.save(tmp_path / "r.json")
+    packed = path.with_suffix(".npz").read_bytes()
+    path.with_suffix(".npz").write_bytes(packed[:-5])
+    with pytest.raises(ValueError, match="does not belong to the result"):
+        Result.load(path)
+
+
+def test_pickles_are_never_run(result, tmp_path):
+    result.arrays = {"evil": np.array([print], dtype=object)}
+    path = result.save(tmp_path / "r.json")
+    with pytest.raises(ValueError, match="can't be read"):
+        Result.load(path)
+
+
+def test_a_full_disk_leaves_the_old_result_whole(result, tmp_path, monkeypatch):
+    path = result.save(tmp_path / "r.json")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        dataclasses.replace(result, name="other").save(path)
+    assert Result.load(path).name == "toy"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.json", "r.npz"]
+
+
+def test_a_result_is_a_json_file(result, tmp_path):
+    with pytest.raises(ValueError, match=r"a result is a \.json file"):
+        result.save(tmp_path / "r.txt")
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 3), (950, 1000), (9642, 10000)])
+def test_wilson_solves_its_equation(k, n):
+    """The ends of the interval are the p with (k/n − p)² = z² p (1 − p) / n."""
+    interval = wilson(k, n)
+    assert interval.accuracy == k / n
+    for p in (interval.low, interval.high):
+        if 0 < p < 1:
+            assert (k / n - p) ** 2 == pytest.approx(1.959963984540054**2 * p * (1 - p) / n)
+    assert 0 <= interval.low <= k / n <= interval.high <= 1
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_refuses_impossible_counts(k, n):
+    with pytest.raises(ValueError, match="is not allowed"):
+        wilson(k, n)

@@ -1,0 +1,55 @@
+"""Freed memory is used again inside, and goes back outside."""
+
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparring.runtime import allocator
+
+
+def faults(rounds: int = 20) -> int:
+    """Pages the kernel had to map for large tensors that come and go, each larger than the last."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for k in range(rounds):
+        torch.zeros(16_000_000 + 1000 * k)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+only_glibc = pytest.mark.skipif(
+    allocator._glibc() is None, reason="only glibc gives memory back so soon"
+)
+
+
+@only_glibc
+def test_pages_are_mapped_once():
+    outside = faults()
+    with allocator.kept():
+        faults(1)
+        with allocator.kept():
+            inside = faults()
+        still = faults()
+    assert max(inside, still) < outside / 4
+
+
+@only_glibc
+def test_memory_goes_back_on_the_way_out():
+    with allocator.kept():
+        faults(1)
+        inside = resident()
+    assert inside - resident() > 50_000_000  # of the tensor's 64
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert allocator._glibc() is None
+    with allocator.kept():
+        torch.zeros(10)
+    assert allocator._depth == 0

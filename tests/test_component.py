@@ -1,0 +1,78 @@
+"""Configuration, paths and messages."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from sparring.attacks import PGD
+from sparring.component import Part, assign, nearest, read, require
+from sparring.methods import MART
+from sparring.objective import Objective
+from sparring.risks import Mean
+from sparring.threats import Linf
+
+
+def objective() -> Objective:
+    return Objective(PGD(Linf(0.3), steps=7), MART(beta=4.0), Mean())
+
+
+def test_the_constructor_is_the_configuration():
+    assert MART(beta=4.0).config() == {"beta": 4.0, "inner": "ce", "compat": False}
+    found = objective().attack.config()
+    assert found["steps"] == 7
+    assert isinstance(found["threat"], Linf)
+
+
+def test_configuration_follows_what_a_schedule_sets():
+    method = MART()
+    method.beta = 2.0
+    assert method.config()["beta"] == 2.0
+
+
+def test_printing_shows_numbers_and_nested_parts():
+    text = repr(objective())
+    for said in ("steps=7", "beta=4.0", "(threat): Linf(eps=0.3"):
+        assert said in text
+
+
+def test_update_does_nothing_by_default():
+    assert Part().update(nn.Identity(), None) is None
+
+
+def test_paths():
+    root = objective()
+    assert read(root, "attack.threat.eps") == 0.3
+    assign(root, "attack.threat.eps", 0.1)
+    assert root.attack.threat.eps == 0.1
+    assign(root, "natural", 0.5)
+    assert root.natural == 0.5
+
+
+@pytest.mark.parametrize("path", ["attack.threat.epsilon", "attack.treat.eps", "methd.beta", ""])
+def test_a_path_that_leads_nowhere(path):
+    with pytest.raises(ValueError, match=r"path .* has no .*; it has "):
+        assign(objective(), path, 1.0)
+
+
+def test_the_message_of_a_wrong_path_says_what_there_is():
+    with pytest.raises(
+        ValueError, match=r"Linf has no 'epsilon'; it has eps, high, init, low, noise"
+    ):
+        read(objective(), "attack.threat.epsilon")
+
+
+def test_require():
+    require(True, "eps", 0.1, "≥ 0")
+    with pytest.raises(ValueError, match=r"^eps = -1 is not allowed: eps must be ≥ 0$"):
+        require(False, "eps", -1, "≥ 0")
+
+
+def test_nearest():
+    assert nearest("method", "mart", ["AT", "MART"]).startswith(
+        "method = 'mart' does not exist; did you mean 'MART'?"
+    )
+    assert (
+        nearest("method", "zzzzzz", ["AT", "MART"])
+        == "method = 'zzzzzz' does not exist. There are: AT, MART"
+    )
