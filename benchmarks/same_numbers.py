@@ -2,9 +2,11 @@
 
     .venv/bin/python benchmarks/same_numbers.py OLD NEW
 
-Both run with this interpreter, on real data: handwritten digits, and Drebin's features where
-`SPARRING_DATA` names a folder that holds them. Times, versions and commits are left out; what one
-side alone records is listed. The exit code is 1 when a number that both record differs.
+A side is a checkout, or a .json file. `old.json:../old` reads the file if it exists, and records
+the checkout into it if not. Both run with this interpreter, on real data: handwritten digits, and
+Drebin's features where `SPARRING_DATA` names a folder that holds them. Times, versions and commits
+are left out. What one side alone records is listed. The exit code is 1 if a number that both record
+differs.
 """
 
 from __future__ import annotations
@@ -49,15 +51,13 @@ RUNS = {  # a run's folder: its recipe, what is changed in it, its evaluations
 }
 VARYING = {
     *("seconds", "minutes", "time", "commit", "versions", "device", "machine", "version"),
-    *("rows_per_second", "created", "run", "model", "memory"),
+    *("rows_per_second", "samples_per_second", "val_seconds", "created", "memory"),
 }
 
 
-def main(old: Path, new: Path) -> int:
+def main(old: str, new: str) -> int:
     """Run both sides and print what differs."""
-    with tempfile.TemporaryDirectory() as folder:
-        sides = [record(side.resolve(), Path(folder, str(i))) for i, side in enumerate((old, new))]
-    before, after = sides
+    before, after = side(old), side(new)
     alone = sorted(before.keys() ^ after.keys())
     moved = [key for key in sorted(before.keys() & after.keys()) if before[key] != after[key]]
     for key in alone:
@@ -66,6 +66,18 @@ def main(old: Path, new: Path) -> int:
         print(f"moved: {key}: {before[key]} -> {after[key]}")
     print(f"{len(before.keys() & after.keys())} numbers and texts compared, {len(moved)} moved")
     return int(bool(moved))
+
+
+def side(name: str) -> dict[str, Any]:
+    """The values of a checkout: read from the file, else measured and, if a file is named, kept."""
+    file, _, checkout = name.rpartition(":")
+    if Path(name).is_file() or Path(file).is_file():
+        return json.loads(Path(file or name).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        values = record(Path(checkout).resolve(), Path(folder, "runs"))
+    if file:
+        Path(file).write_text(json.dumps(values), encoding="utf-8")
+    return values
 
 
 def record(checkout: Path, out: Path) -> dict[str, Any]:
@@ -116,4 +128,4 @@ def flatten(value: Any, path: str, values: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -117,7 +117,3 @@ def nearest(key: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
     return f"{key} = {name!r} does not exist{hint} There are: {', '.join(known)}"
-
-
-class Notice(UserWarning):
-    """What was asked for is done, and may not do what was meant."""

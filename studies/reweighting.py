@@ -126,7 +126,7 @@ def over_an_epoch(runs: dict[float, Path], out: Path) -> None:
     split = data.load("digits").train
     figure, axis = plt.subplots(figsize=(6, 3.2))
     for radius, run in runs.items():
-        model, objective = sparring.load(run), recipe.load(run).objective()
+        model, objective = sparring.load(run), recipe.load_recipe(run).objective()
         found = []
         for batch in data.Loader(split, batch=100, shuffle=True).epoch(0):
             found.append(weights(objective, model, objective.maximize(model, batch)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import sys
 from types import ModuleType
 
@@ -14,7 +15,9 @@ from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
 # In the order in which they import each other, so that each sees the checked functions below it.
-CHECKED = ("losses", "geometry", "ot", "dist", "probe")
+CHECKED = ("runtime.distributed",)
+CHECKED += tuple(f"functional.{name}" for name in ("losses", "geometry", "optimal_transport"))
+CHECKED += tuple(f"introspect.{name}" for name in ("freeze", "hooks", "jacobian"))
 CHECKED += ("threats", "risks", "weights", "attacks", "methods", "objective")
 AN_INT_IS_A_FLOAT = BeartypeConf(is_pep484_tower=True)
 
@@ -41,7 +44,9 @@ def check_annotations(module: ModuleType) -> None:
 def check_rooms() -> None:
     """The annotations of all that is checked."""
     for name in CHECKED:
-        importlib.import_module(f"sparring.{name}")
+        room = importlib.import_module(f"sparring.{name}")
+        for file in pkgutil.iter_modules(getattr(room, "__path__", ()), f"sparring.{name}."):
+            importlib.import_module(file.name)
         inside = [
             m for m in sys.modules if m == f"sparring.{name}" or m.startswith(f"sparring.{name}.")
         ]

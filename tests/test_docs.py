@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sparring.cli.main import app
 from sparring.commands import study
-from sparring.config import recipe, schema
+from sparring.config import recipe, registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,7 +58,7 @@ def test_toml_blocks_are_recipes_or_studies(page: str, code: str, tmp_path: Path
     for name, table in tables.items():
         whole.setdefault(name, {}).update(table)
     whole["weights"] = {**whole.get("weights", {}), "climb": {"name": "AWP"}}
-    assert recipe.load(whole).tables["train"]["schedule"]
+    assert recipe.load_recipe(whole).tables["train"]["schedule"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda p: p.stem)
@@ -71,7 +71,7 @@ def test_studies_are_ready_to_run(path: Path) -> None:
 @pytest.mark.parametrize("room", ["threat", "attack", "method", "risk", "climb", "ema"])
 def test_the_map_names_every_piece(room: str) -> None:
     text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
-    assert [name for name in schema.pieces(room) if f"`{name}`" not in text] == []
+    assert [name for name in registry.pieces(room) if f"`{name}`" not in text] == []
 
 
 def test_there_are_snippets() -> None:

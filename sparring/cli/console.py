@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from ..component import Notice
+from ..runtime.warning import SparringWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def plain(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """A `Notice` as one line of its own; other warnings as Python writes them."""
-    if issubclass(category, Notice):
+    """A `SparringWarning` as one line of its own; other warnings as Python writes them."""
+    if issubclass(category, SparringWarning):
         return f"Note: {message}\n"
     return _line(message, category, filename, lineno, line)

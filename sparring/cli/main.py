@@ -352,9 +352,9 @@ def list_(
     what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,
 ) -> None:
     """What there is: recipes, models, data, mix, attacks, threats, methods, risks, suites."""
-    from ..commands import catalogue
+    from ..commands import list
 
-    print(catalogue.listing(what))
+    print(list.listing(what))
 
 
 @app.command()
@@ -362,9 +362,9 @@ def cite(
     name: Annotated[str, typer.Argument(help="A recipe, a run folder, or a piece, as TRADES.")],
 ) -> None:
     """Print the BibTeX of the papers behind a recipe or a piece."""
-    from ..commands import catalogue
+    from ..commands import cite
 
-    print(catalogue.cite(name))
+    print(cite.cite(name))
 
 
 def main() -> None:

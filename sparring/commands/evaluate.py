@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import evaluation
-from ..config.recipe import Overrides, Recipe
-from ..config.schema import pieces
+from ..config.overrides import Overrides
+from ..config.recipe import Recipe
+from ..config.registry import pieces
 from ..results.result import Result
 from ..training import parallel
 from .subject import _is_program, history, other, stranger, trained
@@ -47,7 +48,7 @@ def evaluate(
 
     Arguments:
         model: a run folder; or, with `recipe`, a file of weights or a model trained elsewhere; or,
-            with `data` and `eps`, a program's file (see `models.foreign`), "module:Class", a
+            with `data` and `eps`, a program's file (see `models.load_program`), "module:Class", a
             module, a function of tensors, or a classifier of scikit-learn's kind.
         suite, eps, n: those of the recipe's `[evaluation]` where omitted; eps in input units.
         split: `"test"`, `"val"` or `"train"`.
@@ -55,7 +56,8 @@ def evaluate(
         compile: search on the compiled model, as in `evaluation.evaluate`.
         recipe: a name, a file or a `Recipe`: data, network and threat of what is no run folder.
         out: the result's file; `RUN/results/SUITE-SPLIT.json` for a run when omitted.
-        set, trust: as in `sparring.recipe.load`; `trust` also lets a program or "module:Class" run.
+        set, trust: as in `config.recipe.load_recipe`; `trust` also lets a program or
+            "module:Class" run.
         device: the best there is when omitted.
         progress: show it live.
         data: of a model without recipe: a name or file as in `data.load`, a source, or `(x, y)`.
@@ -63,7 +65,7 @@ def evaluate(
             recipe's; it takes `eps` with it.
         batch: samples at once.
         mean, std, scale, outputs: what a model without recipe expects and gives, as in
-            `models.adapt`.
+            `models.wrap_model`.
         surrogate: a run or a model; points made on it are tried too.
         seconds, queries, certify: as in `evaluation.evaluate`.
         probes: too; where omitted, `"masking"` for a method that works on gradients, else none.

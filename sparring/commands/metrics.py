@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..component import nearest
-from ..config.recipe import Overrides, override
-from ..config.schema import check
+from ..config.overrides import Overrides, override
+from ..config.validation import check
 from ..data import load
 from ..metrics import METRICS, named, run
 from ..results.metric_report import Measures
@@ -44,7 +44,7 @@ def metrics(
         arguments: `["ebd.directions=20"]`, or a mapping of the same.
         out: the file; `RUN/metrics/SPLIT.json` for a run when omitted. One that holds some of the
             metrics already, of the same model and samples, is completed.
-        set, trust: as in `sparring.recipe.load`.
+        set, trust: as in `config.recipe.load_recipe`.
 
     Raises:
         ValueError: for a name or an argument that does not exist, or is not allowed.

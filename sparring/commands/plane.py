@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..attacks import PGD
 from ..component import nearest, require
-from ..config import recipe as recipes
-from ..config.recipe import Recipe, override
+from ..config.overrides import override
+from ..config.recipe import Recipe, load_recipe, read
 from ..data import Source, Split
 from ..data.toy_2d import SCALE, SHAPES
 from ..metrics import boundary_2d
@@ -157,7 +157,7 @@ def planned(data: str, name: str, changes: Sequence[str], *, points: int, seed: 
     """A recipe moved to the plane."""
     if data not in SHAPES:
         raise ValueError(nearest("data", data, SHAPES))
-    tables = recipes.read(name)
+    tables = read(name)
     own = tables.get("data", {})
     given: dict[str, Any] = {"name": data, "limit": points, "test": 1000, "val": 200, "seed": seed}
     if own.get("name") not in SHAPES:
@@ -165,7 +165,7 @@ def planned(data: str, name: str, changes: Sequence[str], *, points: int, seed: 
         _shrink(tables, 0.3 * SD)
     tables["data"] = given | {k: v for k, v in own.items() if k == "mix"}
     tables.setdefault("recipe", {})["seed"] = seed
-    return recipes.load(tables, set=dict(map(override, changes)))
+    return load_recipe(tables, set=dict(map(override, changes)))
 
 
 def _shrink(tables: dict[str, Any], eps: float) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config import recipe as recipes
+from ..config.recipe import load_recipe
 from ..data import Split, load
 from ..data.dataset_rows import read_rows
 from ..data.pseudo_labels import PseudoLabels
@@ -55,12 +55,12 @@ def label(
         run: a run folder.
         data: a known name or a file, as of `Rows`; the run's own data when omitted.
         out: the file; `RUN/pseudo-labels.npz` when omitted.
-        trust: as in `sparring.recipe.load`.
+        trust: as in `config.recipe.load_recipe`.
 
     Raises:
         ValueError: for rows of another shape than the run's data.
     """
-    plan = recipes.load(folder(run), trust=trust)
+    plan = load_recipe(folder(run), trust=trust)
     table = plan.tables["data"]
     source = load(**{k: v for k, v in table.items() if k not in ALL})
     if data is None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from .. import reporting
 from ..component import nearest
-from ..config import recipe as recipes
-from ..config.schema import Table, check, located
+from ..config.recipe import Recipe, load_recipe
+from ..config.validation import Table, check, located
 from ..results.metric_report import Measures
 from ..results.result import Result
 from . import evaluate, metrics, train
@@ -187,7 +187,7 @@ def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
         run = "-".join([name, *chosen])
         changes = (*every["set"], *table["set"], *(grid[label] for label in chosen))
         with located(f"runs.{run}"):
-            recipes.load(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
+            load_recipe(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
         for seed in table.get("seeds", every["seeds"]):
             labels = {key: f"{teacher}-seed{seed}" for key, teacher in table["pseudo"].items()}
             own = (*changes, f"recipe.seed={seed}")
@@ -265,7 +265,7 @@ def collect(study: Study, *, results: str | Path | None = None, only: Sequence[s
     out = _place(study, results)
     found = Found({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
     for job in _asked(study, only):
-        plan = recipes.load(job.recipe, set=job.set)
+        plan = load_recipe(job.recipe, set=job.set)
         _add(found.results, Result.load, plan, out, job, study.of(job, study.evaluations))
         _add(found.measures, Measures.load, plan, out, job, study.of(job, study.metrics))
     return found
@@ -274,7 +274,7 @@ def collect(study: Study, *, results: str | Path | None = None, only: Sequence[s
 def _add(
     into: dict[str, list[T]],
     read: Callable[[Path], T],
-    plan: recipes.Recipe,
+    plan: Recipe,
     out: Path,
     job: Job,
     tables: Iterator[tuple[str, Table]],
@@ -316,7 +316,7 @@ def _complete(file: Path, table: Table) -> bool:
     return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
 
 
-def _same(plan: recipes.Recipe, held: Table, file: Path) -> None:
+def _same(plan: Recipe, held: Table, file: Path) -> None:
     """Refuse what another version of the study left: its training is not this one."""
     for key in TRAINED:
         if _matter(held.get(key)) != _matter(plan.tables.get(key)):
@@ -336,7 +336,7 @@ def _trained(study: Study, job: Job, place: Path, how: Table) -> Path:
     folder = place / job.name
     log = folder / "log.jsonl"
     done = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
-    if done >= recipes.load(job.recipe, set=job.set).tables["train"]["epochs"]:
+    if done >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
         return folder
     changes = list(job.set)
     for key, name in job.pseudo.items():
@@ -345,4 +345,4 @@ def _trained(study: Study, job: Job, place: Path, how: Table) -> Path:
             teacher = next(one for one in study.jobs if one.name == name)
             label(_trained(study, teacher, place, how), device=how["device"])
         changes.append(f"{key}={labels}")
-    return train.train(recipes.load(job.recipe, set=changes), out=folder, resume=True, **how)
+    return train.train(load_recipe(job.recipe, set=changes), out=folder, resume=True, **how)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from .. import models
-from ..config import recipe as recipes
-from ..config.recipe import Overrides, Recipe
+from ..config.overrides import Overrides
+from ..config.recipe import Recipe, load_recipe
 from ..data import Source, Split, load
 from ..introspect import freeze
 from ..models import load_weights
-from ..models.import_object import find
+from ..runtime.importing import import_object
 from ..training import run_folder as files
 
 BEST, MACHINE = "best.safetensors", "machine.json"
@@ -72,14 +72,14 @@ def trained(
     run = None if path is None or path.is_file() else folder(path)
     origin = run if recipe is None else recipe
     assert origin is not None
-    plan = origin if isinstance(origin, Recipe) else recipes.load(origin, set=set, trust=trust)
+    plan = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
     asked = plan.tables["evaluation"]
     source = plan.source()
     plan = plan.fitted(source, "evaluation")
     if path is not None:
         network = weighted(plan, run / BEST if run else path)
     else:
-        network = model if isinstance(model, nn.Module) else models.adapt(model)
+        network = model if isinstance(model, nn.Module) else models.wrap_model(model)
     return Subject(
         network,
         source,
@@ -120,16 +120,16 @@ def stranger(
             f"{threat or 'Linf'} ball in the data's units"
         )
     if isinstance(model, str | Path) and Path(model).is_file():
-        loaded, name = models.foreign(model, trust=trust, device=device), Path(model).stem
+        loaded, name = models.load_program(model, trust=trust, device=device), Path(model).stem
     elif isinstance(model, str):
-        loaded, name = made(find(model, key="model", trust=trust)), model.partition(":")[2]
+        loaded, name = made(import_object(model, key="model", trust=trust)), model.partition(":")[2]
     else:
         loaded, name = model, type(model).__name__
     source = load(data) if isinstance(data, str | Path) else data
     if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
         words = all(isinstance(label, str) for label in labels)
         how = {**how, "classes": source.class_names if words else source.classes}
-    adapted = models.adapt(loaded, **how)
+    adapted = models.wrap_model(loaded, **how)
     adapted = adapted if loaded is model else adapted.to(device)
     _fits(adapted, source)
     return Subject(adapted, source, "Linf", name)
@@ -160,7 +160,7 @@ def _is_program(path: Path) -> bool:
 
 
 def _fits(model: nn.Module, data: Any) -> None:
-    """Ask the model about two samples at the lower bound, where `adapt` put its numbers."""
+    """Ask the model about two samples at the lower bound, where `wrap_model` put its numbers."""
     rows = data.test if isinstance(data, Source) else data
     x = rows.x if isinstance(rows, Split) else torch.as_tensor(rows[0])
     low = data.bounds[0] if isinstance(data, Source) else 0.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from ..config import recipe as recipes
-from ..config.recipe import Overrides, Recipe
+from ..config.overrides import Overrides
+from ..config.recipe import Recipe, load_recipe
 from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
@@ -32,11 +32,11 @@ def train(
         recipe: a shipped recipe's name, a `.toml` file, or a `Recipe`.
         out: the run folder, `runs/NAME` when omitted; an existing run is an error unless `resume`.
         resume: go on where the run in `out` stands, or begin it.
-        set, trust: as in `sparring.recipe.load`.
+        set, trust: as in `config.recipe.load_recipe`.
         device: instead of the recipe's.
         progress: show it live.
     """
-    plan = recipe if isinstance(recipe, Recipe) else recipes.load(recipe, set=set, trust=trust)
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
     place = Path("runs", plan.name) if out is None else Path(out)
     if not resume:
         files.vacant(place)
@@ -58,4 +58,4 @@ def load(run: str | Path, *, trust: bool = False) -> nn.Module:
         ValueError: if its recipe names pieces from outside, unless `trust`.
         FileNotFoundError: if this is no run folder, or one without weights yet.
     """
-    return weighted(recipes.load(folder(run), trust=trust), Path(run, BEST))
+    return weighted(load_recipe(folder(run), trust=trust), Path(run, BEST))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,11 @@ from torch import nn
 from .. import data, models
 from ..component import nearest, require
 from ..objective import Objective
-from .schema import Table, arguments, located, make, maker
+from .overrides import Overrides, innermost, overlaid, override, put
+from .registry import make, maker
 from .tables import resolve
+from .validation import Table, arguments, located
 
-Overrides = Iterable[str] | Mapping[str, Any]
 SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
@@ -37,7 +38,8 @@ class Recipe:
     """A checked recipe.
 
     Arguments:
-        tables: its resolved form: plain values, every default filled in; `load(tables)` equals it.
+        tables: its resolved form: plain values, every default filled in; `load_recipe(tables)`
+            equals it.
         trust: pieces from outside, named "module:Class", may be loaded.
     """
 
@@ -152,7 +154,7 @@ class Recipe:
         return make(room, tables[room], path, trust=self.trust, **given)
 
 
-def load(
+def load_recipe(
     source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False
 ) -> Recipe:
     """The recipe of that name, file, run folder or table, checked and complete.
@@ -166,7 +168,7 @@ def load(
     Raises:
         ValueError: for a wrong name, key, type or range; with its path, the nearest and what is.
 
-    >>> load("digits-mart", set=["method.beta=2"]).tables["method"]
+    >>> load_recipe("digits-mart", set=["method.beta=2"]).tables["method"]
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
     """
     if isinstance(source, Mapping):
@@ -229,79 +231,3 @@ def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> 
         if not file.is_file() and file.suffix != ".toml":
             raise ValueError(nearest("recipe", base, shipped))
         return overlaid(tables, read(file, above))
-
-
-def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """`tables` over `base`; a table with another name replaces all that was there.
-
-    >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch": 100}}
-    >>> overlaid({"attack": {"name": "FGSM"}, "train": {"epochs": 1}}, base)
-    {'attack': {'name': 'FGSM'}, 'train': {'epochs': 1, 'batch': 100}}
-    """
-    out = dict(base)
-    for key, value in tables.items():
-        below = out.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            same = value.get("name", below.get("name")) == below.get("name")
-            out[key] = overlaid(value, below) if same else value
-        else:
-            out[key] = value
-    return out
-
-
-def override(text: str) -> tuple[str, Any]:
-    """`"train.epochs=3"` as a path and a value; what is no TOML value is a string.
-
-    >>> override("method=MART"), override("evaluation.eps=[0.1, 0.2]")
-    (('method', 'MART'), ('evaluation.eps', [0.1, 0.2]))
-    """
-    path, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not path:
-        raise ValueError(f"set = {text!r} is not allowed: it must be key=value, as train.epochs=3")
-    try:
-        return path, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return path, value
-
-
-def put(tables: dict[str, Table], path: str, value: Any) -> None:
-    """Set the value at a dotted path; numbers are places in a list, `attack.threat` is `[threat]`.
-
-    >>> tables = {"data": {"augment": [{"name": "Shift"}]}}
-    >>> put(tables, "data.augment.0.pixels", 1)
-    >>> tables
-    {'data': {'augment': [{'name': 'Shift', 'pixels': 1}]}}
-    """
-    bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
-    keys = bare.split(".")
-    here: Any = tables
-    for key in keys[:-1]:
-        spot = _inside(here, key, path)
-        below = here.setdefault(spot, {}) if isinstance(here, dict) else here[spot]
-        here[spot] = {"name": below} if isinstance(below, str) else below
-        here = here[spot]
-    here[_inside(here, keys[-1], path)] = value
-
-
-def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:
-    """The table of the threat that others stand around, and its path.
-
-    >>> innermost({"name": "Only", "of": {"name": "Bits"}, "classes": [1]})
-    ({'name': 'Bits'}, 'threat.of')
-    """
-    while isinstance(threat.get("of"), dict):
-        threat, path = threat["of"], f"{path}.of"
-    return threat, path
-
-
-def _inside(here: Any, key: str, path: str) -> Any:
-    """The key as it is used in a table, or the place in a list.
-
-    Raises:
-        ValueError: if there is no such place.
-    """
-    if isinstance(here, dict) and not key.isdecimal():
-        return key
-    if isinstance(here, list) and key.isdecimal() and int(key) < len(here):
-        return int(key)
-    raise ValueError(f"set = {path!r} is not allowed: there is nothing at {key!r}")

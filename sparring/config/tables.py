@@ -12,10 +12,12 @@ from .. import data, models
 from ..component import nearest, require
 from ..evaluation import SUITES
 from ..objective import Objective
+from ..runtime.importing import import_object
 from ..training import Trainer
 from ..training import optimizer as optimizers
 from ..training.schedule import SCHEDULES
-from .schema import Table, check, complete, foreign, named, pieces
+from .registry import complete, pieces
+from .validation import Table, check, named
 
 DEFAULTS = {"risk": "Mean"}
 PIECES = ("threat", "attack", "method", "risk")
@@ -129,7 +131,7 @@ def _model(table: Table, trust: bool) -> Table:
     """`[model]`: a network by name, its normalisation, own arguments, and shapes once known."""
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
-        foreign(name, "model", trust=trust)
+        import_object(name, key="model.name", trust=trust)
     elif name not in models.NETWORKS:
         raise ValueError(nearest("model.name", str(name), models.NETWORKS))
     make = models.NETWORKS.get(str(name), models.build)

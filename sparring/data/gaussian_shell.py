@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import Notice, require
 from ..functional.geometry import units
 from ..runtime import distributed
+from ..component import require
+from ..runtime.warning import SparringWarning
 from .added_rows import Extra, anchors
 from .source import Source
 
@@ -116,7 +117,7 @@ class GaussianShell(Extra):
     def attach(self, source: Source, *, device: str | torch.device = "cpu") -> None:
         """Take the bounds, and sigma_u by the rule where it was omitted; with per = 0 a notice."""
         if self.per == 0:
-            warnings.warn(NONE, Notice, stacklevel=2)
+            warnings.warn(NONE, SparringWarning, stacklevel=2)
         self._bounds = source.bounds
         if self.sigma_u is None:
             self._found = spread(source.val.float(), scale=self.scale).sigma_u

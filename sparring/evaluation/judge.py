@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch, Model
 from ..functional.geometry import SLACK
-from ..introspect.predict import logits
+from ..introspect.predict import logits, predicted_class
 from ..threats.base import Threat
 
 OUTSIDE = 1e-5  # rounding of eps, relative; and how far projecting may move an allowed point
@@ -91,11 +91,7 @@ def judge(
     allowed = feasible(threat, x_adv, x, y)
     point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
     z = logits(model, point)
-    return Verdict(point, _said(z), lead(z, y), allowed)
-
-
-def _said(z: Tensor) -> Tensor:
-    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)
+    return Verdict(point, predicted_class(z), lead(z, y), allowed)
 
 
 def _rows(mask: Tensor, x: Tensor) -> Tensor:

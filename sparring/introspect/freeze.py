@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..component import require
-from .hooks import Change
 
 MODES = ("eval", "train", "keep")
 
@@ -129,7 +128,7 @@ class View(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.inside(self._run, x)
 
-    def inside(self, run: Change, x: Tensor) -> Tensor:
+    def inside(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`run(x)` in this view's precision and layout."""
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Judging from outside: what the model says in float32, and whether a point was allowed."""
+"""Ask a model for its logits and classes in full float32, frozen and in eval mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..evaluation.judge import _said
 from . import freeze
 
 
@@ -38,4 +37,9 @@ def logits(model: Model, x: Tensor) -> Tensor:
 
 def predict(model: Model, x: Tensor) -> Tensor:
     """Predicted classes `(b,)`; -1, which is no class, where the logits are not finite."""
-    return _said(logits(model, x))
+    return predicted_class(logits(model, x))
+
+
+def predicted_class(z: Tensor) -> Tensor:
+    """Return the class `(b,)` of the largest logit `(b, k)`; -1 where logits are not finite."""
+    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)

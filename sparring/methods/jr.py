@@ -115,6 +115,6 @@ class TransportJR(Method):
         with torch.no_grad():
             _, adversarial = read(model, batch.x_adv, self.layer)
             _, v = transport(adversarial, clean, count=self.slices, law=self.law)
-        jacobian = energy(clean, x, v)
+        squared = energy(clean, x, v)
         parts = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * jacobian, parts=parts)
+        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * squared, parts=parts)

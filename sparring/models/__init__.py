@@ -12,26 +12,25 @@ from torch import nn
 from ..component import nearest, require
 from .base import stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
-from .import_object import external
+from .imported import import_network
 from .mlp import mlp
 from .monotone import monotone
 from .normalize import Normalize
-from .program import foreign
+from .program import load_program
 from .resnet import preact_resnet18, resnet18
 from .resnet9 import resnet9
 from .state_dict import Mismatch, load_weights
 from .wide_resnet import wide_resnet
-from .wrap import adapt
+from .wrap import wrap_model
 from .xresnet import xresnet18
 
 __all__ = [
     "Mismatch",
     "Normalize",
-    "adapt",
     "build",
     "cifar_net",
-    "foreign",
     "lenet",
+    "load_program",
     "load_weights",
     "mlp",
     "mnist_net",
@@ -42,6 +41,7 @@ __all__ = [
     "resnet18",
     "small_cnn",
     "wide_resnet",
+    "wrap_model",
     "xresnet18",
 ]
 
@@ -85,7 +85,7 @@ def build(
     """The network of that name, freshly initialised in float32.
 
     Arguments:
-        name: one of `names()`, or "module:Class" for anything from outside (see `external`).
+        name: one of `names()`, or "module:Class" for anything from outside (see `import_network`).
         shape: of one input, as (channels, height, width) or (features,).
         mean, std: subtracted and divided by first, one number or one a channel, in input units.
         trust: allow a name from outside; importing it runs its code.
@@ -112,7 +112,7 @@ def build(
         count = len(getattr(normalize, key))
         require(count in (1, shape[0]), f"len({key})", count, f"1, or {shape[0]} as the channels")
     if ":" in name:
-        model: nn.Module = external(name, shape=shape, classes=classes, trust=trust, **kw)
+        model: nn.Module = import_network(name, shape=shape, classes=classes, trust=trust, **kw)
         rest = {"model": model}
     else:
         model = _known(name, kw)(shape=shape, classes=classes, **kw)

@@ -24,7 +24,7 @@ class Refused(ValueError):
     """What we say of a file ourselves."""
 
 
-def foreign(path: str | Path, *, trust: bool = False, device: str = "cpu") -> nn.Module:
+def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") -> nn.Module:
     """The model in a file, told by its content: TorchScript, `torch.export` or ONNX; in eval mode.
 
     ONNX has gradients through onnx2torch where that is installed and knows the operators, and

@@ -17,7 +17,7 @@ from ..component import require
 OUTPUTS = ("logits", "probabilities")
 
 
-def adapt(
+def wrap_model(
     model: Any,
     *,
     mean: float | Sequence[float] | None = None,
@@ -48,9 +48,9 @@ def adapt(
         classes: how many there must be; or their labels in the data's order, where `classes_` is
             not 0..k−1.
 
-    >>> adapt(lambda x: x, mean=[0.5, 0.0], std=0.5)(torch.tensor([[1.0, 0.5]]))
+    >>> wrap_model(lambda x: x, mean=[0.5, 0.0], std=0.5)(torch.tensor([[1.0, 0.5]]))
     tensor([[1., 1.]])
-    >>> adapt(lambda x: x, outputs="probabilities")(torch.tensor([[1.0, 0.0]]))
+    >>> wrap_model(lambda x: x, outputs="probabilities")(torch.tensor([[1.0, 0.0]]))
     tensor([[  0.0000, -87.3365]])
     """
     require(outputs in OUTPUTS, "outputs", outputs, "one of " + ", ".join(OUTPUTS))
@@ -66,7 +66,7 @@ def adapt(
 
 
 class Adapted(nn.Module):
-    """A model between its preprocessing and the reading of its logits; see `adapt`."""
+    """A model between its preprocessing and the reading of its logits; see `wrap_model`."""
 
     mean: Tensor
     std: Tensor

@@ -18,7 +18,7 @@ from torch import nn
 import sparring
 from sparring import evaluation
 from sparring.attacks import Noise
-from sparring.component import Notice
+from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from tests.command import call
 
@@ -102,7 +102,10 @@ def test_a_mistake_exits_with_2_and_one_message(arguments, said, capsys):
 def test_a_notice_is_one_line_and_other_warnings_keep_their_place(capsys, monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # to be put back
     call("--version", capsys=capsys)
-    assert warnings.formatwarning(Notice("no rows"), Notice, "a.py", 3) == "Note: no rows\n"
+    assert (
+        warnings.formatwarning(SparringWarning("no rows"), SparringWarning, "a.py", 3)
+        == "Note: no rows\n"
+    )
     other = warnings.formatwarning(UserWarning("old"), UserWarning, "a.py", 3, "x = 1")
     assert other == "a.py:3: UserWarning: old\n  x = 1\n"
 
@@ -115,7 +118,7 @@ def test_a_failure_exits_with_1(capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("sparring.run.train", fail)
+    monkeypatch.setattr("sparring.commands.train.train", fail)
     text = call("train", "digits-mart", capsys=capsys, code=1)
     assert "out of luck" in text
     assert "--debug" in text
@@ -125,7 +128,7 @@ def test_an_interrupt_exits_with_130(capsys, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sparring.run.train", stop)
+    monkeypatch.setattr("sparring.commands.train.train", stop)
     call("train", "digits-mart", capsys=capsys, code=130)
 
 
@@ -182,7 +185,7 @@ def test_train_leaves_a_run_folder(run):
     assert {"recipe.toml", "log.jsonl", "last.pt", "best.safetensors"} <= {
         p.name for p in run.iterdir()
     }
-    tables = sparring.recipe.load(run).tables
+    tables = sparring.recipe.load_recipe(run).tables
     assert tables["recipe"] == {"name": "digits-mart", "paper": "wang2020mart", "seed": 3}
     assert tables["model"]["shape"] == [1, 8, 8]
 
@@ -366,7 +369,7 @@ def test_robustbench_s_entry(stranger, capsys, monkeypatch):
         result = real(model, **(ways | {"suite": "quick"}))
         return dataclasses.replace(result, suite="autoattack", verdict="trust")
 
-    monkeypatch.setattr("sparring.measure.evaluate", quick)
+    monkeypatch.setattr("sparring.commands.evaluate.evaluate", quick)
     ways = [*WAYS[:-2], "--trust", "--robustbench", "entry.json"]
     assert "entry.json" in call("evaluate", "net.pt", *ways, capsys=capsys)
     assert asked == ["autoattack"]

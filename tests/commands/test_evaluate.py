@@ -78,7 +78,7 @@ def test_a_run_on_bits_without_a_budget_is_measured(tmp_path):
         "train": {"epochs": 1, "batch": 40},
         "evaluation": {"suite": "bits", "n": 10},
     }
-    folder = sparring.train(recipe.load(tables), out=tmp_path / "run")
+    folder = sparring.train(recipe.load_recipe(tables), out=tmp_path / "run")
     result = evaluate.evaluate(folder, out=tmp_path / "result.json")
     assert [row.eps for row in result.by_eps] == [None]
     assert result.threat["of"]["mutable"] == [1] * 6 + [0] * 6

@@ -9,9 +9,9 @@ import pytest
 import sparring
 from sparring.commands import evaluate, plane, report
 from sparring.commands.metrics import chosen, metrics
-from sparring.component import Notice
 from sparring.metrics import METRICS
 from sparring.results.metric_report import Measures
+from sparring.runtime.warning import SparringWarning
 from tests.command import call
 
 SMALL = {
@@ -92,7 +92,7 @@ def test_recipes_of_other_data_are_moved_to_the_plane():
     assert tables["data"]["augment"] == []
     assert tables["model"]["name"] == "mlp"
     assert tables["method"]["beta"] == 4
-    old = sparring.recipe.load("mnist-trades").tables
+    old = sparring.recipe.load_recipe("mnist-trades").tables
     ratio = old["attack"]["size"] / old["threat"]["eps"]
     assert tables["threat"]["eps"] == pytest.approx(0.0375)
     assert tables["attack"]["size"] / 0.0375 == pytest.approx(ratio)
@@ -129,7 +129,7 @@ def test_mistakes_on_the_plane(capsys):
 def test_unlabelled_points_push_the_boundary_away_and_labels_alone_do_not():
     """Two moons at λ = 0.1: N_u = 0 is where plain training is, N_u = 3 further away."""
     rows = [f"plane-sparsity:data.mix.0.per={n}" for n in (0, 3)]
-    with pytest.warns(Notice, match="per = 0"):
+    with pytest.warns(SparringWarning, match="per = 0"):
         found = plane.plane("moons", ["plane-standard", *rows], seeds=2, steps=800, grid=120)
     plain, none, three = (row.distance for row in found.rows)
     for k in range(2):

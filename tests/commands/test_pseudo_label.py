@@ -32,7 +32,7 @@ STUDENT = TEACHER | {
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    return train.train(recipe.load(TEACHER), out=out, device="cpu")
+    return train.train(recipe.load_recipe(TEACHER), out=out, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def labels(teacher):
 
 def student(tmp_path, mix, *, resume=False, epochs=2, **more):
     tables = STUDENT | {"data": TEACHER["data"] | {"mix": mix}}
-    plan = recipe.load(tables, set={"train.epochs": epochs, **more})
+    plan = recipe.load_recipe(tables, set={"train.epochs": epochs, **more})
     source, model, objective, given = plan.build()
     return Trainer(
         model, objective, source, out=tmp_path / "run", resume=resume, **given, device="cpu"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparring.commands import catalogue
+from sparring.commands import cite
 from sparring.component import assign
-from sparring.config import recipe, schema
+from sparring.config import recipe, registry
 from sparring.data import Source, Split
 from sparring.data.pseudo_labels import PseudoLabels
 from sparring.methods import MART
@@ -27,10 +27,10 @@ SMALL = {
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_shipped_recipes_resolve_to_a_fixed_point(name):
-    plan = recipe.load(name)
+    plan = recipe.load_recipe(name)
     assert plan.name == name
-    assert recipe.load(plan.tables) == plan
-    assert recipe.load(tomllib.loads(plan.toml())) == plan
+    assert recipe.load_recipe(plan.tables) == plan
+    assert recipe.load_recipe(tomllib.loads(plan.toml())) == plan
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -38,10 +38,10 @@ def test_shipped_recipes_say_what_they_are(name):
     lines = (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()
     keys = [line.split()[1] for line in lines[1:6]]
     assert keys == ["paper", "target", "ours", "commit", "minutes"]
-    tables = recipe.load(name).tables
+    tables = recipe.load_recipe(name).tables
     key = tables["recipe"]["paper"]
     plain = tables["method"]["name"] == "Standard" and tables["risk"]["name"] == "Mean"
-    assert key == "" if plain else key in catalogue.entries()
+    assert key == "" if plain else key in cite.entries()
 
 
 def test_everything_asked_for_is_shipped():
@@ -121,95 +121,102 @@ def test_everything_asked_for_is_shipped():
 )
 def test_a_mistake_is_told_with_its_path(change, said):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        recipe.load(SMALL, set=[change])
+        recipe.load_recipe(SMALL, set=[change])
     assert said in str(caught.value)
 
 
 def test_all_mistakes_of_a_table_are_told_at_once():
     with pytest.raises(ValueError, match=r"attack\.steps = 'a'") as caught:
-        recipe.load(SMALL, set=["attack.steps=a", "attack.size=b"])
+        recipe.load_recipe(SMALL, set=["attack.steps=a", "attack.size=b"])
     assert "attack.size = 'b'" in str(caught.value)
 
 
 def test_a_piece_without_arguments_takes_none():
     tables = {key: value for key, value in SMALL.items() if key not in ("attack", "threat")}
     with pytest.raises(ValueError, match=r"key = 'method\.beta' does not exist"):
-        recipe.load(tables | {"method": {"name": "Standard", "beta": 2.0}})
+        recipe.load_recipe(tables | {"method": {"name": "Standard", "beta": 2.0}})
 
 
 def test_missing_pieces_are_told():
     with pytest.raises(ValueError, match=r"threat is missing"):
-        recipe.load({k: v for k, v in SMALL.items() if k != "threat"})
+        recipe.load_recipe({k: v for k, v in SMALL.items() if k != "threat"})
     with pytest.raises(ValueError, match=r"method = \{\} is not allowed.*AT, .*MART"):
-        recipe.load({k: v for k, v in SMALL.items() if k != "method"})
+        recipe.load_recipe({k: v for k, v in SMALL.items() if k != "method"})
     with pytest.raises(ValueError, match=r"threat.eps is missing"):
-        recipe.load(SMALL | {"threat": {"name": "Linf"}})
+        recipe.load_recipe(SMALL | {"threat": {"name": "Linf"}})
 
 
 def test_radii_are_written_as_the_field_writes_them():
     texts = ["threat.eps=8/255", "attack.size=1/4", 'evaluation.eps=["2/255", 0.1]']
-    tables = recipe.load(SMALL, set=texts).tables
+    tables = recipe.load_recipe(SMALL, set=texts).tables
     assert (tables["threat"]["eps"], tables["attack"]["size"]) == (8 / 255, 0.25)
     assert tables["evaluation"]["eps"] == [2 / 255, 0.1]
     for wrong in ("threat.eps=8/0", "threat.eps=-8/255", "train.epochs=4/2"):
         with pytest.raises(ValueError, match=rf"{wrong.split('=')[0]} = '.*' is not allowed"):
-            recipe.load(SMALL, set=[wrong])
+            recipe.load_recipe(SMALL, set=[wrong])
 
 
 def test_overrides_take_toml_values_bare_words_and_mappings():
-    plan = recipe.load(SMALL, set=["train.epochs=3", "method.inner=self", "attack.threat.eps=0.2"])
+    plan = recipe.load_recipe(
+        SMALL, set=["train.epochs=3", "method.inner=self", "attack.threat.eps=0.2"]
+    )
     assert plan.tables["train"]["epochs"] == 3
     assert plan.tables["method"]["inner"] == "self"
     assert plan.tables["threat"]["eps"] == 0.2
     assert (
-        recipe.load(SMALL, set={"train.epochs": 3, "method.inner": "self", "threat.eps": 0.2})
+        recipe.load_recipe(
+            SMALL, set={"train.epochs": 3, "method.inner": "self", "threat.eps": 0.2}
+        )
         == plan
     )
-    assert recipe.load(SMALL, set=["method=AT"]).tables["method"]["name"] == "AT"
+    assert recipe.load_recipe(SMALL, set=["method=AT"]).tables["method"]["name"] == "AT"
     assert SMALL["train"]["epochs"] == 1
 
 
 def test_files_and_their_mistakes(tmp_path):
     path = tmp_path / "mine.toml"
-    plan = recipe.load(SMALL)
+    plan = recipe.load_recipe(SMALL)
     path.write_text(plan.toml())
-    assert recipe.load(path) == plan
+    assert recipe.load_recipe(path) == plan
     path.write_text("[data\n")
     with pytest.raises(ValueError, match=r"mine.toml is not TOML"):
-        recipe.load(path)
+        recipe.load_recipe(path)
     with pytest.raises(FileNotFoundError, match="there is no recipe at"):
-        recipe.load(tmp_path / "other.toml")
+        recipe.load_recipe(tmp_path / "other.toml")
     with pytest.raises(ValueError, match="did you mean 'mnist-mart'"):
-        recipe.load("mnist-mrt")
+        recipe.load_recipe("mnist-mrt")
 
 
 def test_a_recipe_says_only_what_differs_from_its_base(tmp_path):
-    base = recipe.load("digits-mart")
-    plan = recipe.load({"recipe": {"base": "digits-mart"}, "method": {"beta": 2.0}})
+    base = recipe.load_recipe("digits-mart")
+    plan = recipe.load_recipe({"recipe": {"base": "digits-mart"}, "method": {"beta": 2.0}})
     assert plan.tables == base.tables | {"method": base.tables["method"] | {"beta": 2.0}}
     (tmp_path / "first.toml").write_text(
         '[recipe]\nbase = "digits-mart"\n[attack]\nname = "FGSM"\n[train]\nepochs = 3\n'
     )
     (tmp_path / "second.toml").write_text('[recipe]\nbase = "first.toml"\nseed = 4\n')
-    plan = recipe.load(tmp_path / "second.toml")
+    plan = recipe.load_recipe(tmp_path / "second.toml")
     assert (plan.name, plan.seed) == ("second", 4)
-    assert plan.tables["attack"] == recipe.load("digits-mart", set=["attack=FGSM"]).tables["attack"]
+    assert (
+        plan.tables["attack"]
+        == recipe.load_recipe("digits-mart", set=["attack=FGSM"]).tables["attack"]
+    )
     assert plan.tables["train"] == base.tables["train"] | {"epochs": 3}
     assert "base" not in plan.tables["recipe"]
-    assert recipe.load(plan.tables) == plan
+    assert recipe.load_recipe(plan.tables) == plan
 
 
 def test_a_base_that_is_none_is_told(tmp_path):
     for one, other in (("a", "b"), ("b", "a")):
         (tmp_path / f"{one}.toml").write_text(f'[recipe]\nbase = "{other}.toml"\n')
     with pytest.raises(ValueError, match=r"recipe\.base: a\.toml is based on itself"):
-        recipe.load(tmp_path / "a.toml")
+        recipe.load_recipe(tmp_path / "a.toml")
     with pytest.raises(
         ValueError, match=r"'digits-mrt' does not exist; did you mean 'digits-mart'"
     ):
-        recipe.load({"recipe": {"base": "digits-mrt"}})
+        recipe.load_recipe({"recipe": {"base": "digits-mrt"}})
     with pytest.raises(FileNotFoundError, match="there is no recipe at"):
-        recipe.load({"recipe": {"base": "absent.toml"}})
+        recipe.load_recipe({"recipe": {"base": "absent.toml"}})
 
 
 def test_pieces_from_outside_need_trust(tmp_path, monkeypatch):
@@ -223,18 +230,20 @@ def test_pieces_from_outside_need_trust(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for room in ("threat", "attack", "method", "risk", "model"):
         with pytest.raises(ValueError, match="--trust"):
-            recipe.load(SMALL, set=[f"{room}.name=own_pieces:Mine"])
-    plan = recipe.load(SMALL, set=["method=own_pieces:Mine", "method.factor=3"], trust=True)
+            recipe.load_recipe(SMALL, set=[f"{room}.name=own_pieces:Mine"])
+    plan = recipe.load_recipe(SMALL, set=["method=own_pieces:Mine", "method.factor=3"], trust=True)
     assert plan.tables["method"] == {"name": "own_pieces:Mine", "factor": 3.0}
     assert type(plan.objective().method).__name__ == "Mine"
     with pytest.raises(ValueError, match=r"method.factor = 'x'"):
-        recipe.load(SMALL, set=["method=own_pieces:Mine", "method.factor=x"], trust=True)
+        recipe.load_recipe(SMALL, set=["method=own_pieces:Mine", "method.factor=x"], trust=True)
     with pytest.raises(ValueError, match="can't be loaded"):
-        recipe.load(SMALL, set=["method=own_pieces:Other"], trust=True)
+        recipe.load_recipe(SMALL, set=["method=own_pieces:Other"], trust=True)
 
 
 def test_build_makes_what_the_tables_say():
-    plan = recipe.load(SMALL, set=["method.beta=2", "objective.natural=0.5", "weights.climb=AWP"])
+    plan = recipe.load_recipe(
+        SMALL, set=["method.beta=2", "objective.natural=0.5", "weights.climb=AWP"]
+    )
     source, model, objective, more = plan.build()
     assert isinstance(objective.method, MART)
     assert (objective.method.beta, objective.natural, objective.attack.threat.eps) == (
@@ -252,7 +261,9 @@ def test_build_makes_what_the_tables_say():
 
 def test_building_is_seeded_and_leaves_the_global_random_state():
     state = torch.get_rng_state()
-    nets = [recipe.load(SMALL, set={"recipe.seed": seed}).build().model for seed in (1, 1, 2)]
+    nets = [
+        recipe.load_recipe(SMALL, set={"recipe.seed": seed}).build().model for seed in (1, 1, 2)
+    ]
     assert torch.equal(torch.get_rng_state(), state)
     first, again, other = (next(net.parameters()) for net in nets)
     assert torch.equal(first, again)
@@ -261,14 +272,14 @@ def test_building_is_seeded_and_leaves_the_global_random_state():
 
 def test_a_model_of_other_shapes_than_the_data_is_told():
     with pytest.raises(ValueError, match=r"model.classes = 3 is not allowed: .* 10 for digits"):
-        recipe.load(SMALL, set=["model.classes=3"]).build()
+        recipe.load_recipe(SMALL, set=["model.classes=3"]).build()
 
 
 def test_every_piece_is_named_and_has_its_paper_in_the_bib():
-    known = catalogue.entries()
-    assert all(key in known for key in catalogue.PAPERS.values())
-    for room in schema.ROOMS:
-        for name, piece in schema.pieces(room).items():
+    known = cite.entries()
+    assert all(key in known for key in cite.PAPERS.values())
+    for room in registry.ROOMS:
+        for name, piece in registry.pieces(room).items():
             key = getattr(piece, "paper", None)
             assert key is None or key in known, name
 
@@ -294,21 +305,21 @@ def test_the_data_s_mutable_features_reach_every_threat(monkeypatch):
     bits = {"name": "Only", "of": {"name": "Bits"}, "classes": [1]}
     tables = SMALL | {"threat": bits, "attack": {"name": "RFGSM"}, "data": {"name": "drebin215"}}
     other = bits | {"of": {"name": "Bits", "mutable": [1, 0, 0, 0]}}
-    plan = recipe.load(tables, set={"evaluation.threat": other}).fitted(source)
+    plan = recipe.load_recipe(tables, set={"evaluation.threat": other}).fitted(source)
     assert plan.tables["threat"]["of"]["mutable"] == [1, 1, 0, 0]
     assert plan.tables["evaluation"]["threat"]["of"]["mutable"] == [1, 0, 0, 0]
-    assert "mutable" not in recipe.load(tables).tables["threat"]["of"]
+    assert "mutable" not in recipe.load_recipe(tables).tables["threat"]["of"]
 
 
 def test_bounds_are_asked_of_the_threat_that_meets_the_data():
     source, threat = made_up("digits"), {"name": "Linf", "eps": 0.1, "low": -0.1, "high": 1.1}
     wide = {"evaluation.threat": threat}
-    assert recipe.load(SMALL, set=wide).fitted(source)
+    assert recipe.load_recipe(SMALL, set=wide).fitted(source)
     with pytest.raises(ValueError, match=r"evaluation\.threat\.low = -0\.1 is not allowed"):
-        recipe.load(SMALL, set=wide).fitted(source, "evaluation")
+        recipe.load_recipe(SMALL, set=wide).fitted(source, "evaluation")
     around = {"name": "Only", "of": {"name": "Linf", "eps": 0.1, "low": -1.0}, "classes": [1]}
     with pytest.raises(ValueError, match=r"threat\.of\.low = -1\.0 is not allowed"):
-        recipe.load(SMALL | {"threat": around}).fitted(source)
+        recipe.load_recipe(SMALL | {"threat": around}).fitted(source)
 
 
 def made_up_labels(folder: Path) -> str:
@@ -322,7 +333,7 @@ def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
     made = lambda name, bounds=(0.0, 1.0), **_: made_up(name, bounds)  # noqa: E731
     monkeypatch.setattr("sparring.data.load", made)
     changes = {"train.epochs": 1, "train.batch": 3, "train.device": "cpu"}
-    tables = recipe.load(name).tables
+    tables = recipe.load_recipe(name).tables
     if "attack" in tables["validation"]:
         changes["validation.attack.steps"] = 1
     if "attack" in tables:
@@ -330,14 +341,14 @@ def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
     for k, piece in enumerate(tables["data"].get("mix", [])):
         changes |= {f"data.mix.{k}.labels": made_up_labels(tmp_path)} if "labels" in piece else {}
     changes |= {f"model.{key}": 1 for key in ("width", "widen") if key in tables["model"]}
-    source, model, objective, more = recipe.load(name, set=changes).build()
+    source, model, objective, more = recipe.load_recipe(name, set=changes).build()
     (epoch,) = Trainer(model, objective, source, out=tmp_path / "run", **more)
     assert epoch.step == 3
     assert 0 < epoch.loss < 1e3
-    assert recipe.load(tmp_path / "run").tables == more["recipe"]
+    assert recipe.load_recipe(tmp_path / "run").tables == more["recipe"]
 
 
 def test_the_papers_of_nested_pieces_are_cited():
-    found = catalogue.papers("armor-kl-asym-drebin215")
+    found = cite.papers("armor-kl-asym-drebin215")
     assert {"birrell2023armor", "aldujaili2018adversarial"} <= set(found)
-    assert "wang2020mart" in catalogue.papers("mnist-1000-labels-mart-kl")
+    assert "wang2020mart" in cite.papers("mnist-1000-labels-mart-kl")

@@ -13,7 +13,7 @@ import torch
 from sparring.attacks import APGD, PGD
 from sparring.batch import Batch
 from sparring.component import assign
-from sparring.config import recipe, schema
+from sparring.config import recipe, registry
 from sparring.risks import Risk
 from sparring.threats import Bits, Joint, Linf, Only
 
@@ -44,41 +44,41 @@ def around(threat: Any) -> dict[str, Any]:
 
 
 def test_a_nested_table_is_completed_with_its_defaults():
-    found = schema.complete("threat", SMALL["threat"], "threat")
+    found = registry.complete("threat", SMALL["threat"], "threat")
     assert found == {
         "name": "Only",
-        "of": schema.complete("threat", {"name": "Linf", "eps": 0.1}, "threat.of"),
+        "of": registry.complete("threat", {"name": "Linf", "eps": 0.1}, "threat.of"),
         "classes": [1],
     }
     assert found["of"]["init"] == "uniform"
-    assert schema.complete("threat", found, "threat") == found
+    assert registry.complete("threat", found, "threat") == found
 
 
 def test_a_name_alone_is_a_table_of_defaults():
-    bare = schema.complete("threat", {"name": "Only", "of": "Box", "classes": [0]}, "threat")
+    bare = registry.complete("threat", {"name": "Only", "of": "Box", "classes": [0]}, "threat")
     assert bare["of"] == {"name": "Box", "low": 0.0, "high": 1.0}
 
 
 def test_it_is_built_as_it_says():
-    threat = recipe.load(around(TWICE)).threat("threat")
+    threat = recipe.load_recipe(around(TWICE)).threat("threat")
     assert isinstance(threat, Only)
     assert isinstance(threat.of, Joint)
     assert isinstance(threat.of.of, Bits)
     assert (threat.classes, threat.of.classes, threat.of.of.eps) == ([1, 2], 10, 3)
-    assign(recipe.load(around(TWICE)).objective(), "attack.threat.of.of.eps", 4)
+    assign(recipe.load_recipe(around(TWICE)).objective(), "attack.threat.of.of.eps", 4)
 
 
 @pytest.mark.parametrize("threat", [SMALL["threat"], TWICE], ids=["once", "twice"])
 def test_a_resolved_recipe_resolves_to_itself(threat):
-    plan = recipe.load(around(threat))
-    assert recipe.load(plan.tables) == plan
-    assert recipe.load(tomllib.loads(plan.toml())) == plan
+    plan = recipe.load_recipe(around(threat))
+    assert recipe.load_recipe(plan.tables) == plan
+    assert recipe.load_recipe(tomllib.loads(plan.toml())) == plan
 
 
 def test_the_tables_that_were_given_stay_as_they_were():
     tables = around(copy.deepcopy(TWICE))
     before = copy.deepcopy(tables)
-    recipe.load(tables)
+    recipe.load_recipe(tables)
     assert tables == before
 
 
@@ -104,44 +104,46 @@ def test_the_tables_that_were_given_stay_as_they_were():
 )
 def test_a_mistake_is_told_with_its_path(change, said):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        recipe.load(around(TWICE), set=[change])
+        recipe.load_recipe(around(TWICE), set=[change])
     assert said in str(error.value)
 
 
 def test_a_change_by_its_path_reaches_the_inner_piece():
-    plan = recipe.load(around(TWICE), set=["threat.of.of.eps=7", "attack.threat.of.scale=2"])
+    plan = recipe.load_recipe(around(TWICE), set=["threat.of.of.eps=7", "attack.threat.of.scale=2"])
     assert plan.tables["threat"]["of"]["of"]["eps"] == 7
     assert plan.tables["threat"]["of"]["scale"] == 2
-    short = recipe.load(SMALL, set=["threat.of=Box", "threat.of.high=1"])
+    short = recipe.load_recipe(SMALL, set=["threat.of=Box", "threat.of.high=1"])
     assert short.tables["threat"]["of"] == {"name": "Box", "low": 0.0, "high": 1.0}
 
 
 def test_evaluation_measures_inputs_at_the_inner_radius():
-    measured = recipe.load(around(TWICE)).tables["evaluation"]
+    measured = recipe.load_recipe(around(TWICE)).tables["evaluation"]
     assert measured["threat"]["of"]["name"] == "Bits"  # a label is no part of what is measured
     assert measured["eps"] == [3.0]
-    assert recipe.load(SMALL).tables["evaluation"]["eps"] == [0.1]
-    more = recipe.load(SMALL, set=["evaluation.eps=[0.1, 0.2]"]).tables["evaluation"]
+    assert recipe.load_recipe(SMALL).tables["evaluation"]["eps"] == [0.1]
+    more = recipe.load_recipe(SMALL, set=["evaluation.eps=[0.1, 0.2]"]).tables["evaluation"]
     assert more["eps"] == [0.1, 0.2]
     assert more["threat"]["of"]["eps"] == 0.2
     named = {"name": "Only", "of": "Linf", "classes": [1]}
-    own = recipe.load({**SMALL, "evaluation": {"threat": named, "eps": 0.3}}).tables["evaluation"]
+    own = recipe.load_recipe({**SMALL, "evaluation": {"threat": named, "eps": 0.3}}).tables[
+        "evaluation"
+    ]
     assert own["threat"]["of"]["eps"] == 0.3
     noisy = around({**SMALL["threat"], "of": {"name": "Linf", "eps": 0.1, "init": "noise"}})
-    assert recipe.load(noisy).tables["evaluation"]["threat"]["of"]["init"] == "uniform"
+    assert recipe.load_recipe(noisy).tables["evaluation"]["threat"]["of"]["init"] == "uniform"
 
 
 @pytest.mark.parametrize("threat", [{"name": "Bits"}, {"name": "Transport", "scale": 1.0}])
 def test_without_a_radius_or_with_an_endless_one_there_is_no_eps(threat):
-    plan = recipe.load(around(threat))
+    plan = recipe.load_recipe(around(threat))
     assert plan.tables["evaluation"]["eps"] == []
-    assert recipe.load(tomllib.loads(plan.toml())) == plan
+    assert recipe.load_recipe(tomllib.loads(plan.toml())) == plan
 
 
 def test_a_recipe_trains_against_a_nested_threat():
     inner = {**TWICE["of"], "of": {"name": "Linf", "eps": 0.2}}
     model = {**SMALL["model"], "shape": [1, 8, 8], "classes": 10}
-    plan = recipe.load({**around({**TWICE, "of": inner}), "model": model})
+    plan = recipe.load_recipe({**around({**TWICE, "of": inner}), "model": model})
     objective, net = plan.objective(), plan.network()
     x, y = (
         torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
@@ -156,37 +158,37 @@ def test_a_recipe_trains_against_a_nested_threat():
 
 def test_pieces_in_a_list_and_what_they_are_handed():
     table = {"name": "Transfer", "attack": ["PGD", {"name": "APGD", "steps": 3}]}
-    found = schema._inner(
-        schema.pieces("attack")["Transfer"],
+    found = registry._inner(
+        registry.pieces("attack")["Transfer"],
         table,
-        lambda room, t, path: schema.complete(room, t, path),
+        lambda room, t, path: registry.complete(room, t, path),
         "attack",
     )
     assert [t["name"] for t in found["attack"]] == ["PGD", "APGD"]
-    made = schema.make(
+    made = registry.make(
         "attack", {**table, **found}, "attack", threat=Linf(0.1), surrogate=torch.nn.Identity()
     )
     assert [type(a) for a in made.attack] == [PGD, APGD]
     assert all(a.threat is made.threat for a in made.attack)
     bad = {**table, "attack": [found["attack"][0], {**found["attack"][1], "steps": 0}]}
     with pytest.raises(ValueError, match=r"attack\.attack\.1\.steps = 0 is not allowed"):
-        schema.make("attack", bad, "attack", threat=Linf(0.1), surrogate=torch.nn.Identity())
+        registry.make("attack", bad, "attack", threat=Linf(0.1), surrogate=torch.nn.Identity())
 
 
 def test_a_risk_around_a_risk():
     table = {"name": "PerClass", "of": {"name": "KL", "radius": 0.1}, "classes": [1]}
-    found = schema.complete("risk", table, "risk")
+    found = registry.complete("risk", table, "risk")
     assert found["of"]["name"] == "KL"
-    made = schema.make("risk", found, "risk")
+    made = registry.make("risk", found, "risk")
     assert isinstance(made.of, Risk)
     with pytest.raises(ValueError, match=r"risk\.of\.radius = -1\.0 is not allowed"):
-        schema.make("risk", {**found, "of": {**found["of"], "radius": -1.0}}, "risk")
+        registry.make("risk", {**found, "of": {**found["of"], "radius": -1.0}}, "risk")
 
 
 def test_a_piece_tells_its_table():
-    threat = recipe.load(around(TWICE)).threat("threat")
+    threat = recipe.load_recipe(around(TWICE)).threat("threat")
     told = threat.table()
     assert told["of"]["of"]["name"] == "Bits"
     told["of"]["of"].pop("mutable")  # None is what no recipe says
-    assert told == recipe.load(around(TWICE)).tables["threat"]
+    assert told == recipe.load_recipe(around(TWICE)).tables["threat"]
     assert json.dumps(told)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparring.attacks import PGD
-from sparring.config import schema
+from sparring.config import registry
 from sparring.methods import MART, TRADES
 from sparring.risks import KL
 from sparring.threats import L0, L1, L2, Bits, Linf
@@ -55,12 +55,12 @@ FEW = {"queries": 100}  # instead of a default that takes long
 
 def every(room: str, argument: str = "name") -> pytest.MarkDecorator:
     """Parametrise a test over the names of a room's pieces."""
-    return pytest.mark.parametrize(argument, list(schema.pieces(room)))
+    return pytest.mark.parametrize(argument, list(registry.pieces(room)))
 
 
 def make(room: str, name: str, **more: Any) -> Any:
     """The piece called `name`, with its defaults, its required arguments and `more`."""
-    maker = schema.pieces(room)[name]
+    maker = registry.pieces(room)[name]
     fits = BALLS[norms(room, name)[0]]
     given = {**GIVEN, **OWN.get(name, {}), "threat": more.pop("threat", None) or fits}
     wanted = inspect.signature(maker).parameters
@@ -89,9 +89,9 @@ def quick(room: str, name: str, **more: Any) -> Any:
 
 def norms(room: str, name: str) -> tuple[float, ...]:
     """The balls a piece works in, by their p, its first choice first."""
-    return getattr(schema.pieces(room)[name], "norms", (math.inf,))
+    return getattr(registry.pieces(room)[name], "norms", (math.inf,))
 
 
 def takes(room: str, name: str, argument: str) -> bool:
     """Whether a piece has this argument."""
-    return argument in inspect.signature(schema.pieces(room)[name]).parameters
+    return argument in inspect.signature(registry.pieces(room)[name]).parameters

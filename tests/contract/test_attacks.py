@@ -8,18 +8,18 @@ import re
 
 import pytest
 import torch
-from sparring.pieces import every, norms, takes
-from sparring.pieces import quick as make
 from torch import Tensor, nn
 
 from sparring.attacks import Attack
 from sparring.batch import Batch
-from sparring.config import schema
+from sparring.config import registry
 from sparring.functional.losses import cross_entropy, dlr, margin
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import L0, L1, L2, Bits, Box, Linf, Threat
+from tests.contract.pieces import every, norms, takes
+from tests.contract.pieces import quick as make
 from tests.oracles import NormedNet, problem
 
 THREATS = [Linf(0.1), L2(0.3), L1(0.8), L0(2), Box(), Linf(0.0), L0(0)]
@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_points(name):
 def test_more_of_it_is_no_worse(name, count):
     if not takes("attack", name, count):
         pytest.skip(f"has no {count}")
-    if count == "steps" and getattr(schema.pieces("attack")[name], "refines", False):
+    if count == "steps" and getattr(registry.pieces("attack")[name], "refines", False):
         pytest.skip("more steps are shorter ones to another end")
     model, x, y = problem(b=40)
     fixed = {"size": 0.02} if takes("attack", name, "size") else {}

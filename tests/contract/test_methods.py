@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sparring.pieces import drawn, every, make
 from torch import nn
 
 from sparring.attacks import PGD
@@ -14,6 +13,7 @@ from sparring.batch import Batch
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
+from tests.contract.pieces import drawn, every, make
 from tests.oracles import Net, problem
 
 

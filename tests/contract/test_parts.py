@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from sparring.pieces import make
 
-from sparring.config import schema
+from sparring.config import registry
+from tests.contract.pieces import make
 
 ROOMS = ("threat", "attack", "method", "risk", "climb", "ema")
 EVERY = [
     (room, name)
     for room in ROOMS
-    for name, maker in schema.pieces(room).items()
+    for name, maker in registry.pieces(room).items()
     if inspect.isclass(maker)
 ]
 
@@ -37,5 +37,5 @@ def test_it_is_printed_as_it_is_built(room, name):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_piece_has_a_line_of_documentation(room):
-    for name, maker in schema.pieces(room).items():
+    for name, maker in registry.pieces(room).items():
         assert inspect.getdoc(maker), name

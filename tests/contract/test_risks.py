@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from sparring.pieces import every, make
 from torch import Tensor
 
 from sparring.batch import Batch
+from tests.contract.pieces import every, make
 
 U = torch.tensor([0.3, 2.0, 1.1, 0.0, 0.7], dtype=torch.float64)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from sparring.pieces import every, make, takes
 from torch import Tensor
 
 from sparring.batch import Batch
 from sparring.threats import Linf, Threat
+from tests.contract.pieces import every, make, takes
 
 SHAPES = [(5,), (2, 3, 4)]
 DTYPES = [torch.float32, torch.float64]

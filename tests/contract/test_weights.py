@@ -7,10 +7,10 @@ import copy
 
 import pytest
 import torch
-from sparring.pieces import every, make
 from torch import nn
 
 from sparring.functional.losses import cross_entropy
+from tests.contract.pieces import every, make
 from tests.oracles import NormedNet, problem
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sparring import data
 from sparring.batch import Batch
-from sparring.config import recipe, schema
+from sparring.config import recipe, registry
 from sparring.data import GaussianShell, Generated, Loader, Rows, Shift, Source, Split, Unlabelled
 from sparring.data.added_rows import anchors, joined
 from sparring.data.dataset_rows import read_rows
@@ -79,7 +79,7 @@ class TestBatches:
         assert not equal(first, list(loader(make(), seed=4).epoch(1)))
 
     @every
-    @pytest.mark.filterwarnings("ignore::sparring.notice.Notice")
+    @pytest.mark.filterwarnings("ignore::sparring.runtime.warning.SparringWarning")
     def test_none_are_added_at_zero(self, make):
         piece = make()
         piece.per = 0
@@ -125,10 +125,10 @@ class TestBatches:
             return list(Loader(source.train, batch=20, shuffle=True, mix=[piece]).epoch(1))
 
         whole = batches()
-        monkeypatch.setattr("sparring.dist.world", lambda: 2)
+        monkeypatch.setattr("sparring.runtime.distributed.world", lambda: 2)
         halves = []
         for rank in (0, 1):
-            monkeypatch.setattr("sparring.dist.rank", lambda rank=rank: rank)
+            monkeypatch.setattr("sparring.runtime.distributed.rank", lambda rank=rank: rank)
             halves.append(batches())
         for batch, *parts in zip(whole, *halves, strict=True):
             both = torch.cat([part.x for part in parts])
@@ -297,17 +297,19 @@ SMALL = {
 
 class TestRecipes:
     def test_a_mix_is_completed_and_built(self):
-        plan = recipe.load(SMALL, set=["data.mix.0.per=3", "data.labels=100"])
+        plan = recipe.load_recipe(SMALL, set=["data.mix.0.per=3", "data.labels=100"])
         wanted = {"name": "GaussianShell", "per": 3.0, "sigma_u": 0.1, "scale": 1.0}
         assert plan.tables["data"]["mix"] == [wanted | {"clip": False, "weight": 1.0}]
-        assert recipe.load(plan.tables) == plan
+        assert recipe.load_recipe(plan.tables) == plan
         (piece,) = plan.trainer()["mix"]
         assert piece.per == 3
         assert len(plan.source().unlabelled) == 1275
 
     def test_a_recipe_without_a_mix_resolves_as_before(self):
         tables = {**SMALL, "data": {"name": "digits"}}
-        assert recipe.load(tables).tables["data"].keys() & {"mix", "labels", "repeat"} == set()
+        assert (
+            recipe.load_recipe(tables).tables["data"].keys() & {"mix", "labels", "repeat"} == set()
+        )
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -326,7 +328,7 @@ class TestRecipes:
     )
     def test_mistakes_are_told_with_their_path(self, change, said):
         with pytest.raises(ValueError) as caught:  # noqa: PT011
-            recipe.load(SMALL, set=[change])
+            recipe.load_recipe(SMALL, set=[change])
         assert said in str(caught.value)
 
     def test_a_function_of_the_users_needs_trust(self, tmp_path, monkeypatch):
@@ -338,11 +340,11 @@ class TestRecipes:
         monkeypatch.chdir(tmp_path)
         change = "data.mix=[{name='Generated', call='own_rows:make', per=0.5}]"
         with pytest.raises(ValueError, match="--trust"):
-            recipe.load(SMALL, set=[change])
-        plan = recipe.load(SMALL, set=[change], trust=True)
+            recipe.load_recipe(SMALL, set=[change])
+        plan = recipe.load_recipe(SMALL, set=[change], trust=True)
         assert plan.tables["data"]["mix"][0]["call"] == "own_rows:make"
         (piece,) = plan.trainer()["mix"]
         assert piece(Batch(torch.rand(4, 1, 8, 8), torch.zeros(4).long())).x.shape == (2, 1, 8, 8)
 
     def test_every_piece_of_a_mix_is_known(self):
-        assert set(schema.pieces("mix")) == {"GaussianShell", "Generated", "Rows", "Unlabelled"}
+        assert set(registry.pieces("mix")) == {"GaussianShell", "Generated", "Rows", "Unlabelled"}

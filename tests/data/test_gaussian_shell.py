@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sparring.batch import Batch
-from sparring.component import Notice
 from sparring.data import GaussianShell, Source, Split, spread
 from sparring.data.gaussian_shell import PRESETS
+from sparring.runtime.warning import SparringWarning
 
 D = 40
 ROWS = Split(torch.rand(30, D, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3)
@@ -64,7 +64,7 @@ def test_an_omitted_sigma_follows_the_rule():
 
 def test_no_points_are_allowed_and_a_notice_says_what_that_means():
     piece = GaussianShell(per=0)
-    with pytest.warns(Notice, match=r"N_u = 0.* at the data only"):
+    with pytest.warns(SparringWarning, match=r"N_u = 0.* at the data only"):
         piece.attach(CLOUD)
     assert len(piece(Batch(torch.zeros(4, D), torch.zeros(4).long()))) == 0
 

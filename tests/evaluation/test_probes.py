@@ -11,7 +11,7 @@ from torch import nn
 
 from sparring import methods, models
 from sparring.attacks import FGSM
-from sparring.config import schema
+from sparring.config import registry
 from sparring.evaluation import Suite, evaluate, probes
 from sparring.functional.losses import cross_entropy
 from sparring.reporting import figures, page
@@ -170,7 +170,7 @@ class TestMasking:
         assert probes.look(scene, "masking").symptoms["margin breaks more"] > 0.3
 
     def test_methods_that_work_on_gradients_are_looked_at_unasked(self):
-        shaping = {n for n, m in schema.pieces("method").items() if m.shapes_gradients}
+        shaping = {n for n, m in registry.pieces("method").items() if m.shapes_gradients}
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
         assert issubclass(methods.UAD, methods.Method)
         asked = {

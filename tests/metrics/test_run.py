@@ -54,7 +54,7 @@ def test_the_file_holds_it_and_what_it_holds_is_not_measured_again(tmp_path, mon
     out = tmp_path / "metrics" / "test.json"
     first = run(model(), rows(), {"eni": {"draws": 3}}, out=out, progress=False)
     assert Measures.load(out) == first
-    monkeypatch.setattr("sparring.evaluation.metrics.ENI.values", None)
+    monkeypatch.setattr("sparring.metrics.ENI.values", None)
     second = run(model(), rows(), SMALL, out=out, progress=False)
     assert second.rows[1] == first.rows[0]
     assert len(Measures.load(out).rows) == 3

@@ -23,7 +23,9 @@ EPOCHS = 3
 
 def curve(method: str, out: Path) -> list[dict[str, float]]:
     """Loss and validation accuracies of the first epochs on real digits."""
-    plan = recipe.load(f"digits-{method}", set={"train.epochs": EPOCHS, "train.amp": "float32"})
+    plan = recipe.load_recipe(
+        f"digits-{method}", set={"train.epochs": EPOCHS, "train.amp": "float32"}
+    )
     source, model, objective, more = plan.build()
     keys = ("loss", "clean", "robust")
     epochs = Trainer(model, objective, source, out=out, **more, device="cpu")

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.evaluation.made import result
 
 from sparring.results import comparison as c
 from sparring.results.intervals import t_quantile, wilson
+from tests.results.made import result
 
 
 def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

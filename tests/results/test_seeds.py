@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.evaluation.made import result
 
 from sparring.results import seeds as s
 from sparring.results.result import Result
+from tests.results.made import result
 
 
 def test_seeds_by_hand() -> None:

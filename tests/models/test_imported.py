@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparring import models
-from sparring.models.import_object import Logits
+from sparring.models.imported import Logits
 
 SOURCE = """
 from types import SimpleNamespace

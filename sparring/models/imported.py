@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 
 from ..component import require
 from ..introspect.freeze import hold
+from ..runtime.importing import import_object
 
 
 class Logits(nn.Module):
@@ -29,33 +26,7 @@ class Logits(nn.Module):
         return self.model(x).logits
 
 
-def find(name: str, *, key: str = "model.name", trust: bool = False) -> Callable[..., Any]:
-    """The object called "package.module:Class", looked up in the current folder too.
-
-    Importing runs that module's code, so it takes `trust`.
-
-    >>> find("collections:OrderedDict.fromkeys", trust=True)("ab")
-    OrderedDict([('a', None), ('b', None)])
-    """
-    if not trust:
-        raise ValueError(
-            f"{key} = {name!r} is code from outside, which runs when it is loaded; "
-            "if you know what it does, pass --trust (in Python: trust=True)"
-        )
-    module, _, path = name.partition(":")
-    require(module and path, key, name, '"module:Class"')
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{key} = {name!r} can't be loaded: {said}") from error
-    finally:
-        sys.path.remove(here)
-
-
-def external(
+def import_network(
     name: str, *, shape: Sequence[int], classes: int, trust: bool = False, **kw: Any
 ) -> nn.Module:
     """Build the network called "module:Class"; check that it maps `(b, *shape)` to `(b, classes)`.
@@ -64,7 +35,7 @@ def external(
     Hugging Face's do and no `config` is given, to that. `shape` and `classes` are handed over if it
     has arguments of these names.
     """
-    maker = find(name, trust=trust)
+    maker = import_object(name, key="model.name", trust=trust)
     configure = getattr(maker, "config_class", None)
     if configure is not None and "config" not in kw:
         kw = {"config": configure(**kw)}

@@ -1,112 +1,26 @@
-"""What a recipe may say: the names of our pieces, and the arguments of what makes them."""
+"""Check the tables of a recipe against the signatures of what they build, by pydantic."""
 
 from __future__ import annotations
 
 import collections.abc
-import functools
-import importlib
 import inspect
 import json
-import os
 import re
-import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pydantic
 from torch import nn
 
-from .. import attacks, data, methods, risks, threats, weights
 from ..component import nearest
 from ..runtime.fractions import FRACTION, number
 
 Maker = Callable[..., Any]
 Table = dict[str, Any]
-ROOMS = {
-    "threat": (threats, threats.Threat),
-    "attack": (attacks, attacks.Attack),
-    "maximizer": (attacks, attacks.Maximizer),  # the attacks that can train
-    "method": (methods, methods.Method),
-    "risk": (risks, risks.Risk),
-    "climb": (weights, weights.Climb),
-    "ema": (weights, weights.EMA),
-    "augment": (data, data.Augment),
-    "mix": (data, data.Extra),
-}
+
+
 GIVEN = ("self", "threat", "shape", "classes")
-PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments
-
-
-def pieces(room: str) -> dict[str, Maker]:
-    """The public pieces of a room by name: classes that no other inherits, and functions.
-
-    >>> list(pieces("threat"))
-    ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'SoftLinf', 'Transport']
-    """
-    module, base = ROOMS[room]
-    public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}
-    classes = {n: p for n, p in public.items() if inspect.isclass(p) and issubclass(p, base)}
-    leaves = {
-        n: p for n, p in classes.items() if sum(issubclass(q, p) for q in classes.values()) == 1
-    }
-    return dict(
-        sorted((leaves | {n: p for n, p in public.items() if not inspect.isclass(p)}).items())
-    )
-
-
-def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
-    """What makes the piece called `name`: one of ours, or, with `trust`, "module:Class".
-
-    Raises:
-        ValueError: for a name that does not exist, or a foreign one without trust.
-    """
-    known = pieces(room)
-    if isinstance(name, str) and ":" in name:
-        return foreign(name, path, trust=trust)
-    if name not in known:
-        raise ValueError(nearest(f"{path}.name", str(name), known))
-    return known[str(name)]
-
-
-def foreign(name: str, path: str, *, trust: bool, key: str = "name") -> Maker:
-    """The object called "package.module:Class"; importing it runs that module, so it takes `trust`.
-
-    >>> foreign("os:remove", "attack", trust=False)
-    Traceback (most recent call last):
-    ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; ...
-    """
-    if not trust:
-        raise ValueError(
-            f"{path}.{key} = {name!r} is code from outside, which runs when it is loaded; "
-            "if you know what it does, pass --trust (in Python: trust=True)"
-        )
-    module, _, attribute = name.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}.{key} = {name!r} can't be loaded: {error}") from error
-    finally:
-        sys.path.remove(here)
-
-
-def complete(room: str, table: object, path: str, *, trust: bool = False) -> Table:
-    """A piece's table, checked and with every default: `"MART"` or `{name = "MART", beta = 5}`.
-
-    A room with one piece only needs no name. An argument that is a piece itself is a table in it,
-    `{name = "Only", of = {name = "Linf", eps = 0.1}, classes = [1]}`, with its own dotted path.
-    """
-    known = list(pieces(room))
-    table = {"name": table} if isinstance(table, str) else table
-    if not isinstance(table, Mapping) or ("name" not in table and len(known) > 1):
-        said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
-        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
-    table = {"name": known[0], **table}
-    call = maker(room, table["name"], path, trust=trust)
-    found = named(call, table, path, without=PIECE_GIVEN)
-    return found | _inner(call, found, lambda r, t, p: complete(r, t, p, trust=trust), path)
 
 
 def named(
@@ -123,57 +37,6 @@ def named(
 
     found = check(make, table, path, also=(name, *also), without=without)
     return {"name": found.pop("name"), **found}
-
-
-def make(room: str, table: Table, path: str, *, trust: bool = False, **given: Any) -> Any:
-    """The piece a table describes; `given` are the arguments that are pieces themselves.
-
-    Raises:
-        ValueError: what the constructor says of a number out of range, with its path.
-    """
-    call = maker(room, table["name"], path, trust=trust)
-
-    def one(room: str, inner: Table, at: str) -> Any:
-        takes = arguments(maker(room, inner["name"], at, trust=trust), without=())
-        own = {key: value for key, value in given.items() if key in takes}
-        return make(room, inner, at, trust=trust, **own)
-
-    values = {key: value for key, value in table.items() if key != "name"}
-    values |= _inner(call, values, one, path)
-    for key, parameter in arguments(call, without=PIECE_GIVEN).items():
-        if _is_call(parameter.annotation) and isinstance(values.get(key), str):
-            values[key] = foreign(values[key], path, trust=trust, key=key)
-    with located(path):
-        return call(**values, **given)
-
-
-def _inner(
-    make: Maker, values: Table, of: Callable[[str, Any, str], Any], path: str
-) -> dict[str, Any]:
-    """`of(room, table, path)` of the arguments that are pieces, alone or in a list."""
-    found = {}
-    for name, parameter in arguments(make, without=PIECE_GIVEN).items():
-        room = _room(parameter.annotation)
-        if room is None or name not in values:
-            continue
-        value, at = values[name], f"{path}.{name}"
-        if isinstance(value, list) and _in_list(parameter.annotation):
-            found[name] = [of(room, t, f"{at}.{k}") for k, t in enumerate(value)]
-        else:
-            found[name] = of(room, value, at)
-    return found
-
-
-def _room(kind: Any) -> str | None:
-    """The room whose base class an annotation names: "attack" for `Attack | None`."""
-    return next((r for r, (_, base) in ROOMS.items() if base in _classes(kind)), None)
-
-
-def _in_list(kind: Any) -> bool:
-    """Whether an annotation allows several: `Sequence[Attack]`, alone or beside another."""
-    origin = typing.get_origin(kind)
-    several = inspect.isclass(origin) and issubclass(origin, Sequence)
-    return several or any(_in_list(k) for k in typing.get_args(kind))
 
 
 class located:
