@@ -171,8 +171,8 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) ->
     """So many forward passes and backward passes to the input, and nothing else."""
 
     def run() -> None:
-        with freeze.hold(model), freeze.channels_last(model, precision != "float32"):
-            view = freeze.View(model, amp=precision, channels_last=precision != "float32")
+        with freeze.frozen(model), freeze.channels_last(model, precision != "float32"):
+            view = freeze.ModelView(model, amp=precision, channels_last=precision != "float32")
             for _ in range(passes):
                 z = x.detach().requires_grad_()
                 torch.autograd.grad(cross_entropy(view(z), y).sum(), z)
@@ -186,10 +186,10 @@ def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[
     def run() -> None:
         with (
             torch.no_grad(),
-            freeze.hold(model),
+            freeze.frozen(model),
             freeze.channels_last(model, precision != "float32"),
         ):
-            view = freeze.View(model, amp=precision, channels_last=precision != "float32")
+            view = freeze.ModelView(model, amp=precision, channels_last=precision != "float32")
             for _ in range(passes):
                 view(x)
 

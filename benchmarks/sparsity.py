@@ -57,8 +57,8 @@ def main() -> None:
         part = Batch(batch.x[:few], batch.y[:few])
         for precision in ("float32", "bfloat16"):
             model = models.build(net, shape=shape, classes=10).to(memory_format=torch.channels_last)
-            view = freeze.View(model, amp=precision, channels_last=True)
-            plain = freeze.View(model)  # what a batch of one runs fastest in
+            view = freeze.ModelView(model, amp=precision, channels_last=True)
+            plain = freeze.ModelView(model)  # what a batch of one runs fastest in
             mine, ones, ratio = paired(steps(view, batch, n), steps(plain, part, 1), runs=args.runs)
             work, scale = f"{net} sparsity b{n}", few / n
             rows.append(

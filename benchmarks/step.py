@@ -30,7 +30,7 @@ from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, UAD, Method, 
 from sparring.objective import Objective
 from sparring.risks import KL, Alpha, Mean, Renyi, Risk
 from sparring.threats import Linf
-from sparring.weights import AWP, Climb
+from sparring.weights import AWP, WeightPerturbation
 
 
 class Net(NamedTuple):
@@ -50,7 +50,7 @@ class Work(NamedTuple):
     method: Callable[[list[str]], Method]
     rest: int
     attacks: bool = True
-    climb: Callable[[], Climb] | None = None
+    climb: Callable[[], WeightPerturbation] | None = None
     risk: Callable[[], Risk] = Mean
 
     def units(self, steps: int) -> int:
@@ -125,7 +125,7 @@ def made(name: str, size: int | None, precision: str, steps: int) -> Setting:
     batch = Batch(torch.rand(size, *net.shape), torch.randint(0, 10, (size,)))
     model = models.build(name, shape=net.shape, classes=10, **net.kw)
     model = model.to(memory_format=torch.channels_last)
-    view = freeze.View(model, amp=precision, channels_last=True)
+    view = freeze.ModelView(model, amp=precision, channels_last=True)
     return Setting(net, model, view, batch, steps)
 
 
@@ -159,7 +159,7 @@ def bare(at: Setting) -> Callable[[], None]:
     nothing else."""
 
     def run() -> None:
-        with freeze.hold(at.view, "eval"):
+        with freeze.frozen(at.view, "eval"):
             for _ in range(at.steps):
                 x = at.batch.x.detach().requires_grad_()
                 torch.autograd.grad(at.view(x).sum(), x)

@@ -1,11 +1,9 @@
-"""The records that flow through the library: a batch, what the adversary gained on it, what the
-model lost."""
+"""The records that flow through the library: a batch, and the loss on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,14 +47,6 @@ class Batch:
         return len(self.x)
 
 
-class Gain(NamedTuple):
-    """What the adversary has reached at a point: `value (b,)` to maximize, and `success (b,)`
-    bool."""
-
-    value: Tensor
-    success: Tensor
-
-
 @dataclass
 class Loss:
     """What the model minimizes: a per-sample vector for the risk, and a batch penalty.
@@ -64,11 +54,11 @@ class Loss:
     Arguments:
         per_sample: `(b,)` losses, not averaged, in nats.
         penalty: `()` what is not pointwise, already multiplied by its factor.
-        parts: named scalars for the log.
+        terms: named scalars for the log.
         total: `()` the aggregated objective, filled by `Objective.minimize`.
     """
 
     per_sample: Tensor
     penalty: Tensor | float = 0.0
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     total: Tensor = None  # type: ignore[assignment]

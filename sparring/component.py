@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 
-class Part(nn.Module):
+class Component(nn.Module):
     """A piece of the objective. Its constructor is its configuration: every keyword is stored
     verbatim.
 
     A subclass sets `paper` to its key in `papers.bib`, and may override `update`.
 
-    >>> class Scale(Part):
+    >>> class Scale(Component):
     ...     def __init__(self, *, factor: float = 2.0):
     ...         super().__init__()
     ...         self.factor = factor
@@ -32,7 +32,7 @@ class Part(nn.Module):
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Move duals and running statistics after a step; nothing by default."""
 
-    def fits(self, classes: int) -> None:
+    def check_classes(self, classes: int) -> None:
         """Raise `ValueError` for data of so many classes if it cannot be meant for them."""
 
     def config(self) -> dict[str, Any]:
@@ -43,10 +43,10 @@ class Part(nn.Module):
     def table(self) -> dict[str, Any]:
         """The name and the configuration, nested parts as tables: what a recipe or a result says.
 
-        >>> Part().table()
-        {'name': 'Part'}
+        >>> Component().table()
+        {'name': 'Component'}
         """
-        config = {n: v.table() if isinstance(v, Part) else v for n, v in self.config().items()}
+        config = {n: v.table() if isinstance(v, Component) else v for n, v in self.config().items()}
         return {"name": type(self).__name__, **config}
 
     def extra_repr(self) -> str:
@@ -61,15 +61,15 @@ def require(ok: object, key: str, value: object, allowed: str) -> None:
         raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
 
 
-def fit(root: nn.Module, classes: int) -> None:
+def check_classes(root: nn.Module, classes: int) -> None:
     """Ask `root`'s parts, itself included, whether they fit data of so many classes.
 
     Raises:
         ValueError: if one does not: it says why.
     """
     for part in root.modules():
-        if isinstance(part, Part):
-            part.fits(classes)
+        if isinstance(part, Component):
+            part.check_classes(classes)
 
 
 def read(root: object, path: str) -> Any:
@@ -82,7 +82,7 @@ def read(root: object, path: str) -> Any:
         if not hasattr(root, name):
             known = (
                 set(root.config())
-                if isinstance(root, Part)
+                if isinstance(root, Component)
                 else {n for n in vars(root) if n[0] != "_"}
             )
             if isinstance(root, nn.Module):
@@ -106,10 +106,10 @@ def assign(root: object, path: str, value: object) -> None:
     setattr(read(root, above) if above else root, last, value)
 
 
-def nearest(key: str, name: str, known: Iterable[str]) -> str:
+def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that does not exist: the nearest, then all.
 
-    >>> nearest("threat", "Linv", ["Linf", "L2"])
+    >>> did_you_mean("threat", "Linv", ["Linf", "L2"])
     "threat = 'Linv' does not exist; did you mean 'Linf'? There are: L2, Linf"
     """
     known = sorted(known)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attacks.base import Maximizer
-from .batch import Batch, Gain, Loss
+from .batch import Batch, Loss
 from .component import require
 from .functional.losses import cross_entropy
 from .introspect import freeze
@@ -46,16 +46,15 @@ class Objective(nn.Module):
         if self.attack is None:
             return replace(batch, x_adv=batch.x, y_adv=batch.y, cost=torch.zeros_like(batch.weight))
         threat = self.attack.threat
-        price = torch.as_tensor(self.risk.price).detach()
-        with freeze.hold(model, self.attack.mode):
+        multiplier = torch.as_tensor(self.risk.multiplier).detach()
+        with freeze.frozen(model, self.attack.mode):
             gain = self.method.gain(model, batch)
 
-            def f(z: Tensor) -> Gain:
-                value, success = gain(*threat.read(z, batch))
-                return Gain(value - price * threat.cost(z, batch), success)
+            def penalized_gain(z: Tensor) -> Tensor:
+                return gain(*threat.unpack(z, batch)) - multiplier * threat.cost(z, batch)
 
-            z = self.attack.maximize(f, batch)
-            x_adv, y_adv = threat.read(z, batch)
+            z = self.attack.maximize(penalized_gain, batch)
+            x_adv, y_adv = threat.unpack(z, batch)
             cost = threat.cost(z.detach(), batch)
         return replace(batch, x_adv=x_adv, y_adv=y_adv, cost=cost)
 
@@ -64,12 +63,12 @@ class Objective(nn.Module):
         assert batch.cost is not None, "call maximize first"
         loss = self.method.loss(model, batch)
         total = self.risk(loss.per_sample, batch.cost, batch)
-        loss.parts.update(self.risk.notes)
+        loss.terms.update(self.risk.notes)
         if self.natural:
             u = distributed.gather(cross_entropy(model(batch.x), batch.y))
             w = distributed.gather(batch.weight)
             clean = (w * u).sum() / w.sum()
-            loss.parts["clean"] = clean.detach()
+            loss.terms["clean"] = clean.detach()
             total = (1 - self.natural) * total + self.natural * clean
         return replace(loss, total=total + loss.penalty)
 

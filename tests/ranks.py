@@ -63,7 +63,9 @@ def draws(rows: slice) -> dict[str, Tensor]:
         kind: distributed.draw(kind, x, torch.Generator().manual_seed(3))
         for kind in ("uniform", "normal", "exponential")
     }
-    return found | {repr(t): t.start(batch, torch.Generator().manual_seed(4)) for t in THREATS}
+    return found | {
+        repr(t): t.random_start(batch, torch.Generator().manual_seed(4)) for t in THREATS
+    }
 
 
 def uad(rows: slice) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from sparring.attacks import PGD
-from sparring.component import Part, assign, nearest, read, require
+from sparring.component import Component, assign, did_you_mean, read, require
 from sparring.methods import MART
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -37,7 +37,7 @@ def test_printing_shows_numbers_and_nested_parts():
 
 
 def test_update_does_nothing_by_default():
-    assert Part().update(nn.Identity(), None) is None
+    assert Component().update(nn.Identity(), None) is None
 
 
 def test_paths():
@@ -69,10 +69,10 @@ def test_require():
 
 
 def test_nearest():
-    assert nearest("method", "mart", ["AT", "MART"]).startswith(
+    assert did_you_mean("method", "mart", ["AT", "MART"]).startswith(
         "method = 'mart' does not exist; did you mean 'MART'?"
     )
     assert (
-        nearest("method", "zzzzzz", ["AT", "MART"])
+        did_you_mean("method", "zzzzzz", ["AT", "MART"])
         == "method = 'zzzzzz' does not exist. There are: AT, MART"
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import PGD
-from sparring.batch import Batch, Gain, Loss
+from sparring.batch import Batch, Loss
 from sparring.functional.losses import boosted_ce, cross_entropy, kl
 from sparring.methods import AT, MART, TRADES, Method, Standard
 from sparring.objective import Objective
@@ -43,7 +43,7 @@ class Linearly(Method):
         self.w = w
 
     def gain(self, model: nn.Module, batch: Batch):
-        return lambda x_adv, y_adv: Gain(x_adv @ self.w, torch.zeros(len(x_adv), dtype=torch.bool))
+        return lambda x_adv, y_adv: x_adv @ self.w
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         return Loss(batch.x_adv @ self.w)
@@ -80,7 +80,7 @@ class TestMaximize:
         w, price = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 4.0
         x, y = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.long)
         attack = PGD(Pays(), steps=200, size=0.1, random_start=False)
-        objective = Objective(attack, Linearly(w), Mean(price=price))
+        objective = Objective(attack, Linearly(w), Mean(multiplier=price))
         full = objective.maximize(nn.Identity(), Batch(x, y))
         assert torch.allclose(full.x_adv, (w / (2 * price)).expand(2, 3))
         assert torch.allclose(full.cost, w.square().sum() / (4 * price**2))
@@ -114,9 +114,9 @@ class TestTrades:
 
         soft = model(x).softmax(1).detach()
 
-        def f(z: Tensor) -> Gain:
+        def f(z: Tensor) -> Tensor:
             logits = model(z)
-            return Gain(cross_entropy(logits, soft), logits.argmax(1) != y)
+            return cross_entropy(logits, soft)
 
         assert torch.equal(self.attack().maximize(f, Batch(x, y)), found)
 
@@ -126,7 +126,7 @@ class TestTrades:
         found = Objective(self.attack(), TRADES(), Mean()).maximize(model, Batch(x, y)).x_adv
 
         clean = model(x).detach()
-        x_adv = self.attack().threat.start(Batch(x, y), torch.Generator().manual_seed(0))
+        x_adv = self.attack().threat.random_start(Batch(x, y), torch.Generator().manual_seed(0))
         for _ in range(10):
             x_adv.requires_grad_()
             (grad,) = torch.autograd.grad(kl(clean, model(x_adv)).sum(), x_adv)
@@ -156,7 +156,7 @@ class TestMart:
         threat = Linf(0.1, init="noise")
         attack = PGD(threat, steps=5, size=0.03, best=False)
         found = Objective(attack, MART(), Mean()).maximize(model, Batch(x, y)).x_adv
-        starts = threat.start(Batch(x, y), torch.Generator().manual_seed(0))
+        starts = threat.random_start(Batch(x, y), torch.Generator().manual_seed(0))
         for i in range(len(x)):
             path = search.pgd_linf(
                 lambda z, i=i: cross_entropy(model(z), y[i : i + 1]),
@@ -187,7 +187,7 @@ class TestMinimize:
         for natural in (0.0, 0.3, 1.0):
             loss = Objective(None, AT(), Mean(), natural=natural).minimize(model, full)
             assert torch.allclose(loss.total, (1 - natural) * robust + natural * clean)
-            assert ("clean" in loss.parts) == (natural > 0)
+            assert ("clean" in loss.terms) == (natural > 0)
 
     def test_the_penalty_is_added_once(self):
         model, x, y = problem()
@@ -236,10 +236,10 @@ def test_the_price_may_be_a_tensor_that_learns():
     class Learns(Risk):
         def __init__(self) -> None:
             super().__init__()
-            self.price = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+            self.multiplier = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
 
         def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-            return (loss - self.price * cost).mean()
+            return (loss - self.multiplier * cost).mean()
 
     w = torch.tensor([1.0], dtype=torch.float64)
     x = torch.zeros(1, 1, dtype=torch.float64)
@@ -248,9 +248,11 @@ def test_the_price_may_be_a_tensor_that_learns():
     )
     full = objective.maximize(nn.Identity(), Batch(x, torch.tensor([0])))
     assert torch.allclose(full.x_adv, torch.full_like(x, 0.25))
-    assert objective.risk.price.grad is None
+    assert objective.risk.multiplier.grad is None
     objective.minimize(nn.Identity(), full).total.backward()
-    assert torch.allclose(objective.risk.price.grad, torch.tensor(-0.0625, dtype=torch.float64))
+    assert torch.allclose(
+        objective.risk.multiplier.grad, torch.tensor(-0.0625, dtype=torch.float64)
+    )
 
 
 class TestTwoGaussians:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..functional.geometry import expand, project_l1, project_l2, project_linf, unit
 from ..runtime import distributed
@@ -88,7 +88,7 @@ class APGD(Search):
             require(count >= 1, key, count, "an integer ≥ 1")
         require(0 <= rho <= 1, "rho", rho, "a share in [0, 1]")
         if loss not in (*losses.BY_NAME, TARGETED):
-            raise ValueError(nearest("loss", loss, (*losses.BY_NAME, TARGETED)))
+            raise ValueError(did_you_mean("loss", loss, (*losses.BY_NAME, TARGETED)))
         self.threat, self.steps, self.loss = self.ball(threat), steps, loss
         self.p: float = getattr(threat, "p", torch.inf)
         require(not largereps or self.p == 1, "largereps", largereps, "False but for an L1 ball")

@@ -10,17 +10,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..batch import Batch, Gain, Model
-from ..component import Part, require
+from ..batch import Batch, Model
+from ..component import Component, require
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..threats.base import Threat
 
-GainOf = Callable[[Tensor], Gain]
+Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes, per sample (b,)
 PERIOD = 10  # steps between two looks of the host at who still stands, on a GPU
 
 
-class Attack(Part):
+class Attack(Component):
     """Finds adversarial inputs: `x_adv = attack(model, x, y)`.
 
     It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics;
@@ -61,13 +61,13 @@ class Attack(Part):
 class Maximizer(Attack):
     """An attack that can climb any gain: all a trainer needs."""
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
-        """A point z of the threat's set with a high `f(z).value`, detached. The caller holds the
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
+        """A point z of the threat's set with a high `f(z)`, detached. The caller holds the
         model still."""
         raise NotImplementedError
 
 
-def ascend(f: GainOf, z: Tensor) -> tuple[Gain, Tensor]:
+def ascend(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     """The gain at z, detached, and its gradient with respect to z only.
 
     Raises:
@@ -75,17 +75,17 @@ def ascend(f: GainOf, z: Tensor) -> tuple[Gain, Tensor]:
     """
     z = z.detach().requires_grad_()
     with torch.enable_grad():
-        gain = f(z)
-        if not gain.value.requires_grad:
+        value = f(z)
+        if not value.requires_grad:
             raise ValueError(
                 "the model's output has no gradient with respect to its input: "
                 "it detaches or leaves torch"
             )
-        (grad,) = torch.autograd.grad(gain.value.sum(), z)
-    return Gain(gain.value.detach(), gain.success), grad
+        (grad,) = torch.autograd.grad(value.sum(), z)
+    return value.detach(), grad
 
 
-def look(f: GainOf, z: Tensor) -> Gain:
+def look(f: Gain, z: Tensor) -> Tensor:
     """The gain at z without a gradient."""
     with torch.no_grad():
         return f(z)
@@ -137,7 +137,7 @@ class Standing:
     ) -> None:
         self.rank = rank
         self.model, self.targeted, self.low = model, targeted, precision != "float32"
-        self.logits = freeze.View(model, amp=precision, channels_last=channels_last)
+        self.logits = freeze.ModelView(model, amp=precision, channels_last=channels_last)
         self.period = PERIOD if x.is_cuda else 1
         self._x, self._y = x, y
         self.found, self.value = x.clone(), x.new_full((len(x),), -torch.inf)
@@ -188,12 +188,12 @@ class Standing:
         """
         kept: list[Tensor] = []
 
-        def gain(point: Tensor) -> Gain:
+        def gain(point: Tensor) -> Tensor:
             kept.append(self.logits(point))
-            return Gain(f(kept[0]), kept[0])
+            return f(kept[0])
 
-        seen, grad = ascend(gain, z)
-        return seen.value, grad.nan_to_num(0.0, 0.0, 0.0), kept[0].detach()
+        value, grad = ascend(gain, z)
+        return value, grad.nan_to_num(0.0, 0.0, 0.0), kept[0].detach()
 
     def tell(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
         """Note what was seen at feasible points `z (a, *d)` of the rows that stand.
@@ -267,7 +267,7 @@ def rounds(
         if hasattr(attack, k)
     }
     with (
-        freeze.hold(model, attack.mode),
+        freeze.frozen(model, attack.mode),
         freeze.channels_last(model, bool(how.get("channels_last"))),
     ):
         standing = Standing(model, x, y, rank=rank, **how)

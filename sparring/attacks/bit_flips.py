@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..functional.geometry import highest
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, GainOf, Standing, ascend, like, look
+from .base import Attack, Gain, Standing, ascend, like, look
 
 
 class Whole:
     """A batch in training, with the verbs of `Standing`: nobody leaves, the best point is kept."""
 
-    def __init__(self, f: GainOf, batch: Batch) -> None:
+    def __init__(self, f: Gain, batch: Batch) -> None:
         self.f, self.batch, self.x, self.y = f, batch, batch.x, batch.y
         self.found, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
 
@@ -29,12 +29,12 @@ class Whole:
 
     def ascend(self, _: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gain at z, its gradient, and the gain again in place of logits."""
-        gain, grad = ascend(self.f, z)
-        return gain.value, grad.nan_to_num(0.0, 0.0, 0.0), gain.value
+        value, grad = ascend(self.f, z)
+        return value, grad.nan_to_num(0.0, 0.0, 0.0), value
 
     def look(self, z: Tensor) -> Tensor:
         """The gain at z."""
-        return look(self.f, z).value
+        return look(self.f, z)
 
     def tell(self, z: Tensor, logits: Tensor) -> Tensor | None:
         """Keep what gains more."""
@@ -55,7 +55,7 @@ def flipped(z: Tensor, threat: Threat) -> Tensor:
 
 def may_flip(threat: Threat, batch: Batch) -> Tensor:
     """The bits that the threat lets go `(b, *d)`: those that projecting moves at all."""
-    x = threat.snap(batch.x, batch)  # which refuses an x that is not binary
+    x = threat.discretize(batch.x, batch)  # which refuses an x that is not binary
     return threat.project(flipped(x, threat), batch) != x
 
 
@@ -73,7 +73,7 @@ def settle(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:
     return torch.where(flips, flipped(x, threat), x)
 
 
-def gained(search: Callable[[Seen, int], None], f: GainOf, batch: Batch) -> Tensor:
+def gained(search: Callable[[Seen, int], None], f: Gain, batch: Batch) -> Tensor:
     """The point of highest gain that a search comes by, in training."""
     seen = Whole(f, batch)
     search(seen, 0)
@@ -91,5 +91,5 @@ def fits(attack: Attack, threat: Threat, steps: int, mode: str, loss: str = "ce"
     require(steps >= 1, "steps", steps, "an integer ≥ 1")
     require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
     if loss not in losses.BY_NAME:
-        raise ValueError(nearest("loss", loss, losses.BY_NAME))
+        raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
     return losses.BY_NAME[loss]

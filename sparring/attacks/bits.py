@@ -11,7 +11,7 @@ from torch import Tensor
 from ..batch import Batch, Model
 from ..functional.geometry import norm
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, like, rounds
+from .base import Gain, Maximizer, like, rounds
 from .bit_flips import Rank, Seen, budget, fits, flipped, gained, may_flip, settle
 
 Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -93,7 +93,7 @@ class BGA(Maximizer):
         """One walk."""
         walk(seen, self.rank, self.threat, self.steps, self.move)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class BCA(Maximizer):
         """One walk."""
         walk(seen, self.rank, self.threat, self.steps, self.move)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class Grosse(Maximizer):
         """One walk."""
         walk(seen, self.rank, self.threat, self.steps, self.move)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:

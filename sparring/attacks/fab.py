@@ -86,7 +86,7 @@ class FAB(Search):
         in the threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
         check(x, y, self.threat)
         x = x.detach()
-        seen = Nearest(x, self.threat, 0.0)
+        seen = ClosestPoint(x, self.threat, 0.0)
         turn = partial(self._round, seen)
         rounds(self, model, x, y, turn, turns=self.turns, look=False)
         return seen.point, seen.far
@@ -99,12 +99,12 @@ class FAB(Search):
 
     def search(self, standing: Standing, turn: int) -> None:
         eps = getattr(self.threat, "eps", 0.0)
-        self._round(Nearest(standing.found, self.threat, eps), standing, turn)
+        self._round(ClosestPoint(standing.found, self.threat, eps), standing, turn)
 
     def _aims(self, logits: Tensor) -> int:
         return min(self.targets, logits.shape[1] - 1)
 
-    def _round(self, seen: Nearest, standing: Standing, turn: int) -> None:
+    def _round(self, seen: ClosestPoint, standing: Standing, turn: int) -> None:
         """One search towards one target, or, untargeted, from one start."""
         rivals, restart = self._rivals(standing, turn)
         z = self._start(seen, standing) if restart else standing.x
@@ -137,7 +137,7 @@ class FAB(Search):
         restart, nth = divmod(turn, self._aims(logits))
         return order[:, nth : nth + 1], restart
 
-    def _start(self, seen: Nearest, standing: Standing) -> Tensor:
+    def _start(self, seen: ClosestPoint, standing: Standing) -> Tensor:
         """x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
         x, p = standing.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
@@ -158,7 +158,7 @@ class FAB(Search):
         tips = ends + self.eta * ways
         return ((1 - alpha) * tips[0] + alpha * tips[1]).view_as(x).clamp(low, high)
 
-    def _interpolate(self, seen: Nearest, standing: Standing) -> None:
+    def _interpolate(self, seen: ClosestPoint, standing: Standing) -> None:
         """Between x and the nearest wrong point, go where the classes would tie were their logits
         linear."""
         if not self.final:
@@ -184,7 +184,7 @@ class FAB(Search):
                 )
 
 
-class Nearest:
+class ClosestPoint:
     """The nearest wrong point seen of every sample of a batch; what is within a radius breaks its
     sample.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import require
 from ..threats.base import Threat
-from .base import GainOf, Maximizer
+from .base import Gain, Maximizer
 
 
 class Free(Maximizer):
@@ -57,9 +57,9 @@ class Free(Maximizer):
         """Take δ over."""
         self._delta = state
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         """x + δ as a leaf that waits for its gradient."""
-        start = self.threat.point(batch)
+        start = self.threat.pack(batch)
         delta = self._delta
         if delta is not None and delta.shape == start.shape:
             start = self.threat.project(start + delta, batch)
@@ -69,7 +69,7 @@ class Free(Maximizer):
             size = self.size if self.size is not None else getattr(self.threat, "eps", 1.0)
             with torch.no_grad():
                 moved = self.threat.project(self.threat.step(z, grad, size, batch), batch)
-                self._delta = moved - self.threat.point(batch)
+                self._delta = moved - self.threat.pack(batch)
 
         z.register_hook(absorb)
         return z

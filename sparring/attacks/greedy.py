@@ -234,7 +234,7 @@ class _Space:
     @classmethod
     def of(cls, threat: Threat, batch: Batch) -> _Space:
         """What a threat lets flip: the bits that projecting moves at all."""
-        x = threat.snap(batch.x, batch)  # which refuses an x that is not binary
+        x = threat.discretize(batch.x, batch)  # which refuses an x that is not binary
         other = torch.where(x == threat.low, threat.high, threat.low).to(x.dtype)
         may = (threat.project(other, batch) != x).flatten(1)
         flat, other = x.flatten(1), other.flatten(1)

@@ -101,7 +101,7 @@ class HopSkipJump(Search):
         check(x, y, self.threat)
         if len(x) == 0:
             return x.clone(), x.new_zeros(0)
-        with freeze.hold(model, self.mode):
+        with freeze.frozen(model, self.mode):
             standing = Standing(model, x, y)
             wrong = standing.hits(standing.exact(x), y)
             point, far = self._walk(standing, ~wrong, None)

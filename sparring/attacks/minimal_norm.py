@@ -130,7 +130,7 @@ def distances(attack: Hunter, model: Model, x: Tensor, y: Tensor) -> tuple[Tenso
     check(x, y, attack.threat)
     if len(x) == 0:
         return x.clone(), x.new_zeros(0)
-    with freeze.hold(model, attack.mode):
+    with freeze.frozen(model, attack.mode):
         standing = Standing(model, x, y)
         wrong = standing.hits(standing.exact(x), y)
         state = attack.begin(standing, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..functional.geometry import expand, norm
 from ..threats.base import Threat
@@ -53,7 +53,7 @@ class MIFGSM(Search):
         require(size is None or size > 0, "size", size, "a length > 0, or None for eps/steps")
         require(decay >= 0, "decay", decay, "a factor ≥ 0")
         if loss not in losses.BY_NAME:
-            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+            raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         self.threat, self.steps, self.size, self.decay, self.loss = threat, steps, size, decay, loss
         self.runs(mode, precision, channels_last, seed)
 

@@ -33,11 +33,11 @@ class Noise(Attack):
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         check(x, y, self.threat)
         found, rows = x.clone(), torch.arange(len(x), device=x.device)
-        with freeze.hold(model, self.mode), torch.no_grad():
+        with freeze.frozen(model, self.mode), torch.no_grad():
             for _ in range(self.draws):
                 if len(rows) == 0:
                     break
-                z = self.threat.start(Batch(x[rows], y[rows]), self.generator(x.device))
+                z = self.threat.random_start(Batch(x[rows], y[rows]), self.generator(x.device))
                 found[rows] = z
                 rows = rows[model(z).argmax(1) == y[rows]]
         return found

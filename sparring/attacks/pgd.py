@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, Standing, ascend, like, look, rounds
+from .base import Gain, Maximizer, Standing, ascend, like, look, rounds
 
 
 class PGD(Maximizer):
@@ -77,7 +77,7 @@ class PGD(Maximizer):
         )
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         if loss not in losses.BY_NAME:
-            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+            raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
         require(
             precision in freeze.PRECISIONS,
@@ -101,13 +101,15 @@ class PGD(Maximizer):
     def _begin(self, batch: Batch) -> Tensor:
         generator = self.generator(batch.x.device)
         return (
-            self.threat.start(batch, generator) if self.random_start else self.threat.point(batch)
+            self.threat.random_start(batch, generator)
+            if self.random_start
+            else self.threat.pack(batch)
         )
 
     def _next(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
         return self.threat.project(self.threat.step(z, grad, self.length, batch), batch)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         """The last iterate; with `best` or restarts, the iterate of highest value, no lower than
         the start."""
         kept = record = None
@@ -116,11 +118,11 @@ class PGD(Maximizer):
             for _ in range(self.steps):
                 gain, grad = ascend(f, z)
                 if self.best:
-                    kept, record = _higher(kept, record, z, gain.value)
+                    kept, record = _higher(kept, record, z, gain)
                 z = self._next(z, grad, batch)
             if self.best or self.restarts > 1:
-                kept, record = _higher(kept, record, z, look(f, z).value)
-        return self.threat.snap(z if kept is None else kept, batch).detach()
+                kept, record = _higher(kept, record, z, look(f, z))
+        return self.threat.discretize(z if kept is None else kept, batch).detach()
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return rounds(self, model, x, y, self._round, turns=lambda _: self.restarts, look=False)

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..runtime import distributed
 from ..threats.base import Threat
@@ -71,7 +71,7 @@ def limits(attack: Walker) -> None:
     require(attack.plan is None or attack.plan >= 1, "plan", attack.plan, allowed)
     require(attack.restarts >= 1, "restarts", attack.restarts, "an integer ≥ 1")
     if attack.loss not in losses.BY_NAME:
-        raise ValueError(nearest("loss", attack.loss, losses.BY_NAME))
+        raise ValueError(did_you_mean("loss", attack.loss, losses.BY_NAME))
 
 
 def planned(attack: Walker, query: int) -> int:

@@ -9,7 +9,7 @@ from ..batch import Batch, Model
 from ..component import require
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import GainOf, Maximizer, rounds
+from .base import Gain, Maximizer, rounds
 from .bit_flips import Rank, Seen, fits, flipped, gained, may_flip, settle
 
 
@@ -29,7 +29,7 @@ def rounding(
     if len(seen) == 0:
         return
     z, may, width = seen.x, may_flip(threat, seen.batch), threat.high - threat.low
-    z = z if start is None else threat.start(seen.batch, start)
+    z = z if start is None else threat.random_start(seen.batch, start)
     grad = torch.zeros_like(z)
     for step in range(steps):
         _, grad, logits = seen.ascend(lambda out, y=seen.y: rank(out, y), z)
@@ -95,7 +95,7 @@ class DFGSM(Maximizer):
         start = self.generator(seen.x.device) if self.random_start else None
         rounding(seen, self.rank, self.threat, self.steps, start=start)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class RFGSM(Maximizer):
         start = by if self.random_start else None
         rounding(seen, self.rank, self.threat, self.steps, self.draws, by, start)
 
-    def maximize(self, f: GainOf, batch: Batch) -> Tensor:
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..functional import losses
 from ..threats.base import Threat
 from .base import Search, Standing
@@ -107,7 +107,7 @@ class SPSA(Search):
         require(delta > 0, "delta", delta, "a length > 0 in input units")
         require(estimator in ESTIMATORS, "estimator", estimator, "one of " + ", ".join(ESTIMATORS))
         if loss not in losses.BY_NAME:
-            raise ValueError(nearest("loss", loss, losses.BY_NAME))
+            raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         require(chunk >= 1, "chunk", chunk, "an integer ≥ 1")
         self.threat, self.steps, self.samples, self.size = threat, steps, samples, size
@@ -119,7 +119,7 @@ class SPSA(Search):
         if getattr(self.threat, "eps", 1) == 0:
             return
         batch, draw = standing.batch, self.generator(standing.x.device)
-        z = self.threat.start(batch, draw) if turn else self.threat.point(batch)
+        z = self.threat.random_start(batch, draw) if turn else self.threat.pack(batch)
         mean, square = torch.zeros_like(z), torch.zeros_like(z)
         for step in range(1, self.steps + 1):
             grad = self._slope(standing, z)

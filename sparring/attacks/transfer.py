@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..batch import Batch, Gain, Model
+from ..batch import Batch, Model
 from ..component import require
 from ..functional import losses
 from ..introspect import freeze
@@ -92,7 +92,7 @@ class Transfer(Search):
 
     def _classes(self, standing: Standing) -> int:
         """The surrogate's k; refuses labels it does not have."""
-        with freeze.hold(self.surrogate), torch.no_grad():
+        with freeze.frozen(self.surrogate), torch.no_grad():
             classes = self.surrogate(standing.x[:1]).shape[1]
         most = int(standing.y.max())
         if most >= classes:
@@ -109,12 +109,12 @@ def points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> Tensor:
     climbed = losses.BY_NAME.get(getattr(attack, "loss", ""))
     if climbed is None:
         return attack(surrogate, x, y)
-    with freeze.hold(surrogate, attack.mode):
+    with freeze.frozen(surrogate, attack.mode):
         if isinstance(attack, Maximizer):
 
-            def gain(z: Tensor) -> Gain:
+            def gain(z: Tensor) -> Tensor:
                 logits = surrogate(z)
-                return Gain(climbed(logits, y), logits.argmax(1) != y)
+                return climbed(logits, y)
 
             return attack.maximize(gain, Batch(x, y))
         if isinstance(attack, Search):

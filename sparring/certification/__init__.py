@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..batch import Model
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..results.intervals import wilson
 from ..results.result import Certificate
 from ..threats.base import Threat
@@ -36,7 +36,7 @@ def ready(model: Model, x: Tensor, threats: Levels, *, methods: Sequence[str]) -
     """
     for name in methods:
         if name not in METHODS:
-            raise ValueError(nearest("certify", name, METHODS))
+            raise ValueError(did_you_mean("certify", name, METHODS))
         balls = METHODS[name][1]
         fits = [threat for _, threat in threats if type(threat) in balls]
         asked = sorted({type(threat).__name__ for _, threat in threats})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import nearest
+from ..component import did_you_mean
 from ..evaluation import judge
 from ..functional.geometry import SLACK
 from ..introspect import predict
@@ -179,7 +179,7 @@ def margins(
     tensor([0.4000], dtype=torch.float64)
     """
     if method not in METHODS:
-        raise ValueError(nearest("method", method, METHODS))
+        raise ValueError(did_you_mean("method", method, METHODS))
     if len(x) == 0:
         return torch.zeros(0, dtype=torch.float64, device=x.device)
     nodes = read(model, x)

@@ -50,7 +50,7 @@ def read(model: object, x: Tensor) -> list[Node]:
             "smoothing takes any function"
         )
     place = torch.device("cpu") if x.device.type == "mps" else x.device  # it has no float64
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         tracer = _Tracer()
         try:
             graph = tracer.trace(nn.Sequential(model))  # a bare layer is not taken apart

@@ -229,7 +229,7 @@ def metrics(
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """Measure how far, how steep and how flat: metrics beside accuracy under attack."""
+    """ProbeValue how far, how steep and how flat: metrics beside accuracy under attack."""
     from .. import reporting
     from ..commands import metrics as room
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..component import nearest
+from ..component import did_you_mean
 from ..config import recipe
 from ..config.registry import pieces
 
 BIB = Path(__file__).parents[1] / "papers.bib"
 
 
-PAPERS = {  # of what is no Part with a `paper` of its own
+PAPERS = {  # of what is no Component with a `paper` of its own
     "FGSM": "goodfellow2015fgsm",
     "BIM": "kurakin2017bim",
     "FGSM_RS": "wong2020fast",
@@ -70,7 +70,7 @@ def papers(name: str) -> list[str]:
         used = [name for t in parts if t in tables for name in _within(tables[t])]
         keys = [tables["recipe"]["paper"], *(own.get(n) for n in used)]
     else:
-        raise ValueError(nearest("cite", name, [*own, *recipe.names()]))
+        raise ValueError(did_you_mean("cite", name, [*own, *recipe.names()]))
     found = list(dict.fromkeys(key for key in keys if key))
     if not found:
         raise ValueError(f"cite = {name!r}: there is no paper behind it")

@@ -43,7 +43,7 @@ def evaluate(
     certify: Sequence[str] = (),
     probes: str | Sequence[str] | None = None,
 ) -> Result:
-    """Measure a model under attack: a run on the data and in the threat of its recipe, any other
+    """ProbeValue a model under attack: a run on the data and in the threat of its recipe, any other
     model on the data and in the threat named here.
 
     Arguments:

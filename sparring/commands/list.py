@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from .. import data, evaluation, metrics, models
-from ..component import nearest
+from ..component import did_you_mean
 from ..config import recipe
 from ..config.registry import pieces
 
@@ -54,7 +54,7 @@ def listing(kind: str | None = None) -> str:
     if kind is None:
         return "\n\n".join(f"{k}\n{_indent(listing(k))}" for k in KINDS)
     if kind not in KINDS:
-        raise ValueError(nearest("list", kind, KINDS))
+        raise ValueError(did_you_mean("list", kind, KINDS))
     lines = {name: _line(thing) for name, thing in KINDS[kind]().items()}
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {line}".rstrip() for name, line in lines.items())

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..component import nearest
+from ..component import did_you_mean
 from ..config.overrides import Overrides, override
 from ..config.validation import check
 from ..data import load
 from ..metrics import METRICS, named, run
-from ..results.metric_report import Measures
+from ..results.metric_report import MetricReport
 from .report import METRICS as FOLDER
 from .subject import trained
 
@@ -32,7 +32,7 @@ def metrics(
     trust: bool = False,
     device: str | None = None,
     progress: bool = False,
-) -> Measures:
+) -> MetricReport:
     """Distances, slopes and flatness of a run's model, on the data of its recipe.
 
     Arguments:
@@ -84,7 +84,7 @@ def chosen(
     for path, value in pairs:
         name, _, key = path.partition(".")
         if name not in table:
-            raise ValueError(nearest("metric", name, table))
+            raise ValueError(did_you_mean("metric", name, table))
         table[name][key] = value
     for name, how in table.items():
         check(named(name), how, name, without=("self", "attack", "low", "high"))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..attacks import PGD
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..config.overrides import override
 from ..config.recipe import Recipe, load_recipe, read
 from ..data import Source, Split
@@ -156,7 +156,7 @@ def plane(
 def planned(data: str, name: str, changes: Sequence[str], *, points: int, seed: int) -> Recipe:
     """A recipe moved to the plane."""
     if data not in SHAPES:
-        raise ValueError(nearest("data", data, SHAPES))
+        raise ValueError(did_you_mean("data", data, SHAPES))
     tables = read(name)
     own = tables.get("data", {})
     given: dict[str, Any] = {"name": data, "limit": points, "test": 1000, "val": 200, "seed": seed}

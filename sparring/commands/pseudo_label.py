@@ -88,7 +88,7 @@ def predict(model: nn.Module, rows: Split, *, batch: int = 500) -> tuple[Tensor,
     """Classes `(n,)` and their probabilities `(n,)`, on the CPU."""
     place = next(model.parameters()).device
     found = []
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         for part in torch.arange(len(rows)).split(batch):
             p = model(rows.float(part).to(place)).softmax(1)
             found.append(p.max(1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import reporting
-from ..results.metric_report import Measures
+from ..results.metric_report import MetricReport
 from ..results.result import Result
 
 METRICS = "metrics"
@@ -28,9 +28,9 @@ def report(
     return results, page
 
 
-def measured(run: Path) -> list[Measures]:
+def measured(run: Path) -> list[MetricReport]:
     """The metrics that a run folder holds, as `sparring metrics` leaves them."""
-    return [Measures.load(path) for path in sorted((run / METRICS).glob("*.json"))]
+    return [MetricReport.load(path) for path in sorted((run / METRICS).glob("*.json"))]
 
 
 def found(run: Path) -> list[Path]:

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import reporting
-from ..component import nearest
+from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
 from ..config.validation import Table, check, located
-from ..results.metric_report import Measures
+from ..results.metric_report import MetricReport
 from ..results.result import Result
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
 
-T = TypeVar("T", Result, Measures)
+T = TypeVar("T", Result, MetricReport)
 TABLES = ("runs", "evaluations", "metrics")
 TRAINED = ("method", "objective", "weights", "train")  # what no evaluation changes
 
@@ -106,7 +106,7 @@ class Found(NamedTuple):
     """What there is of a study, by the names of its evaluations and metrics, in order of jobs."""
 
     results: dict[str, list[Result]]
-    measures: dict[str, list[Measures]]
+    measures: dict[str, list[MetricReport]]
 
 
 def load(path: str | Path) -> Study:
@@ -149,7 +149,7 @@ def load(path: str | Path) -> Study:
         for name, table in chosen.items():
             for one in table.get("only", []):
                 if one not in known:
-                    raise ValueError(nearest(f"{kind}.{name}.only", one, known))
+                    raise ValueError(did_you_mean(f"{kind}.{name}.only", one, known))
     order = [*dict.fromkeys(job.seed for job in jobs)]
     jobs.sort(key=lambda job: order.index(job.seed))
     _teachers(jobs)
@@ -173,7 +173,7 @@ def _teachers(jobs: Sequence[Job]) -> None:
     for job in jobs:
         for key, name in job.pseudo.items():
             if name not in before:
-                raise ValueError(nearest(f"runs.{job.run}.pseudo.{key}", name, before))
+                raise ValueError(did_you_mean(f"runs.{job.run}.pseudo.{key}", name, before))
         before.append(job.name)
 
 
@@ -267,7 +267,7 @@ def collect(study: Study, *, results: str | Path | None = None, only: Sequence[s
     for job in _asked(study, only):
         plan = load_recipe(job.recipe, set=job.set)
         _add(found.results, Result.load, plan, out, job, study.of(job, study.evaluations))
-        _add(found.measures, Measures.load, plan, out, job, study.of(job, study.metrics))
+        _add(found.measures, MetricReport.load, plan, out, job, study.of(job, study.metrics))
     return found
 
 
@@ -293,7 +293,7 @@ def _asked(study: Study, only: Sequence[str]) -> list[Job]:
     known = _names(study.jobs)
     for name in only:
         if name not in known:
-            raise ValueError(nearest("only", name, known))
+            raise ValueError(did_you_mean("only", name, known))
     return [job for job in study.jobs if not only or job.named(only)]
 
 
@@ -310,7 +310,7 @@ def _complete(file: Path, table: Table) -> bool:
     """Whether a file holds all metrics that a table asks for, on all its data."""
     if not file.is_file():
         return False
-    held = Measures.load(file)
+    held = MetricReport.load(file)
     data = {held.dataset, *(profile.data for profile in held.profiles)}
     names = {row.name for row in held.rows}
     return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}

@@ -165,7 +165,7 @@ def _fits(model: nn.Module, data: Any) -> None:
     x = rows.x if isinstance(rows, Split) else torch.as_tensor(rows[0])
     low = data.bounds[0] if isinstance(data, Source) else 0.0
     try:
-        with torch.no_grad(), freeze.hold(model):
+        with torch.no_grad(), freeze.frozen(model):
             model(torch.full((2, *x.shape[1:]), low, device=model.get_buffer("mean").device))
     except Exception as error:  # it is someone else's code
         said = [line for line in str(error).splitlines() if line.strip()][-1:]

@@ -39,7 +39,7 @@ def train(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
     place = Path("runs", plan.name) if out is None else Path(out)
     if not resume:
-        files.vacant(place)
+        files.require_empty(place)
     source, model, objective, more = plan.build()
     more |= {} if device is None else {"device": device}
     trainer = Trainer(model, objective, source, out=place, resume=resume, progress=progress, **more)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .. import data, models
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..objective import Objective
 from .overrides import Overrides, innermost, overlaid, override, put
 from .registry import make, maker
@@ -202,7 +202,7 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise FileNotFoundError(f"there is no recipe at {path}")
         raise ValueError(
-            nearest("recipe", str(source), names()) + "; or give the path of a .toml file"
+            did_you_mean("recipe", str(source), names()) + "; or give the path of a .toml file"
         )
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -229,5 +229,5 @@ def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> 
         if file.resolve() in above:
             raise ValueError(f"{base} is based on itself")
         if not file.is_file() and file.suffix != ".toml":
-            raise ValueError(nearest("recipe", base, shipped))
+            raise ValueError(did_you_mean("recipe", base, shipped))
         return overlaid(tables, read(file, above))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import attacks, data, methods, risks, threats, weights
-from ..component import nearest
+from ..component import did_you_mean
 from ..runtime.importing import import_object
 from .validation import Maker, Table, _classes, _is_call, arguments, located, named
 
@@ -18,10 +18,10 @@ ROOMS = {
     "maximizer": (attacks, attacks.Maximizer),  # the attacks that can train
     "method": (methods, methods.Method),
     "risk": (risks, risks.Risk),
-    "climb": (weights, weights.Climb),
+    "climb": (weights, weights.WeightPerturbation),
     "ema": (weights, weights.EMA),
     "augment": (data, data.Augment),
-    "mix": (data, data.Extra),
+    "mix": (data, data.AddedRows),
 }
 
 
@@ -55,7 +55,7 @@ def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
     if isinstance(name, str) and ":" in name:
         return import_object(name, key=f"{path}.name", trust=trust)
     if name not in known:
-        raise ValueError(nearest(f"{path}.name", str(name), known))
+        raise ValueError(did_you_mean(f"{path}.name", str(name), known))
     return known[str(name)]
 
 

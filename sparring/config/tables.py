@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from .. import data, models
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..evaluation import SUITES
 from ..objective import Objective
+from ..runtime import first_edition
 from ..runtime.importing import import_object
 from ..training import Trainer
 from ..training import optimizer as optimizers
@@ -55,9 +56,10 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     Raises:
         ValueError: for a wrong name, key or type; with the path, the nearest and what there is.
     """
+    tables = first_edition.upgrade(tables)
     for name, table in tables.items():
         if name not in TABLES:
-            raise ValueError(nearest("table", name, TABLES))
+            raise ValueError(did_you_mean("table", name, TABLES))
         if not isinstance(table, Mapping) and name not in PIECES:
             raise ValueError(f"{name} = {table!r} is not allowed: {name} must be a table")
     given = {name: tables.get(name, {}) for name in TABLES}
@@ -133,7 +135,7 @@ def _model(table: Table, trust: bool) -> Table:
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif name not in models.NETWORKS:
-        raise ValueError(nearest("model.name", str(name), models.NETWORKS))
+        raise ValueError(did_you_mean("model.name", str(name), models.NETWORKS))
     make = models.NETWORKS.get(str(name), models.build)
     return named(make, table, "model", also=(models.build, _fitted), without=("trust",))
 
@@ -152,14 +154,14 @@ def _optimizer(table: str | Table) -> Table:
     table = {"name": table} if isinstance(table, str) else table
     name, known = str(table.get("name")), optimizers.names()
     if name not in known:
-        raise ValueError(nearest("train.optimizer.name", name, known))
+        raise ValueError(did_you_mean("train.optimizer.name", name, known))
     return named(getattr(torch.optim, name), table, "train.optimizer", without=("params",))
 
 
 def _schedule(table: Table, path: str) -> Table:
     name = str(table.get("name"))
     if name not in SCHEDULES:
-        raise ValueError(nearest(f"{path}.name", name, SCHEDULES))
+        raise ValueError(did_you_mean(f"{path}.name", name, SCHEDULES))
     return named(SCHEDULES[name], table, path, also=(_scheduled,), without=FROM_SCHEDULES)
 
 
@@ -187,7 +189,7 @@ def _evaluation(table: Table, trained: Table | None, trust: bool) -> Table:
     radii = radii if isinstance(radii, list) else [radii]
     require(all(eps >= 0 for eps in radii), "evaluation.eps", radii, "radii ≥ 0 in input units")
     if found["suite"] not in SUITES:
-        raise ValueError(nearest("evaluation.suite", found["suite"], SUITES))
+        raise ValueError(did_you_mean("evaluation.suite", found["suite"], SUITES))
     if threat is None:
         return found
     threat = {"name": threat} if isinstance(threat, str) else threat

@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 from torch import nn
 
-from ..component import nearest
+from ..component import did_you_mean
 from ..runtime.fractions import FRACTION, number
 
 Maker = Callable[..., Any]
@@ -174,7 +174,7 @@ def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
         [path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())]
     )
     if error["type"] == "extra_forbidden":
-        return nearest("key", key, names)
+        return did_you_mean("key", key, names)
     if error["type"] == "missing":
         return f"{key} is missing, and has no default"
     allowed = error["msg"].removeprefix("Input should be ").split(", unable")[0]

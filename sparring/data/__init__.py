@@ -1,6 +1,6 @@
 """Data: sources by name or file, readers, batches, augmentation."""
 
-from .added_rows import Extra
+from .added_rows import AddedRows
 from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
 from .dataset_rows import Generated, Rows, Unlabelled
 from .gaussian_shell import GaussianShell, spread
@@ -12,10 +12,10 @@ from .split import Split
 from .stream import Stream, from_torch, streamed
 
 __all__ = [
+    "AddedRows",
     "Augment",
     "Crop",
     "Cutout",
-    "Extra",
     "Flip",
     "GaussianShell",
     "Generated",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import Part, require
+from ..component import Component, require
 from ..runtime import distributed
 from .source import Source
 
 
-class Extra(Part):
+class AddedRows(Component):
     """Rows added to every batch: `piece(batch, generator)` gives them as a batch of their own.
 
     All it draws comes from the generator, so that the same (seed, epoch) gives the same rows; with

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..component import Part, require
+from ..component import Component, require
 from ..runtime import distributed
 
 __all__ = ["Augment", "Crop", "Cutout", "Flip", "Noise", "Shift"]
 
 
-class Augment(Part):
+class Augment(Component):
     """A random change of inputs `(b, *d)` that keeps labels and bounds: `piece(x, generator)`.
 
     Ranks draw so that together they get what one process would get for the joint batch.

@@ -14,7 +14,7 @@ from ..batch import Batch
 from ..component import require
 from ..runtime import distributed
 from . import files, named, pseudo_labels, readers
-from .added_rows import Extra
+from .added_rows import AddedRows
 from .fetch import plain
 from .source import Source
 from .split import Split, check, fingerprint
@@ -22,7 +22,7 @@ from .split import Split, check, fingerprint
 Generate = Callable[[Batch, int, torch.Generator | None], Any]
 
 
-class Stored(Extra):
+class Stored(AddedRows):
     """Rows of a split, drawn with replacement; augmented as the batch's own are."""
 
     stored = True
@@ -47,7 +47,7 @@ class Unlabelled(Stored):
     """Rows of the training split whose label `[data] labels` took away.
 
     Arguments:
-        per, weight: of `Extra`.
+        per, weight: of `AddedRows`.
         labels: a file of `sparring pseudo-label`, whose labels they get; without, they have none.
 
     Raises:
@@ -67,7 +67,9 @@ class Unlabelled(Stored):
             )
         if self.labels is None:
             return rows
-        found = pseudo_labels.read(self.labels).fit(data=source.sha256, rows=source.sha256)
+        found = pseudo_labels.read(self.labels).check_matches(
+            data=source.sha256, rows=source.sha256
+        )
         return Split(rows.x, found.of(rows.index), rows.index)
 
 
@@ -76,7 +78,7 @@ class Rows(Stored):
 
     Arguments:
         of: a known name, or a path as of `data.load`; an npz may hold `x` alone.
-        per, weight: of `Extra`.
+        per, weight: of `AddedRows`.
         labels: a file of `sparring pseudo-label`; `"own"` keeps the set's own labels; without, they
             have none.
         root: where a named set is looked for first.
@@ -108,7 +110,7 @@ class Rows(Stored):
         if self.labels is None:
             rows = Split(rows.x, torch.full_like(rows.y, -1))
         elif self.labels != "own":
-            found = pseudo_labels.read(self.labels).fit(
+            found = pseudo_labels.read(self.labels).check_matches(
                 data=source.sha256, rows=fingerprint(rows.x)
             )
             rows = Split(rows.x, found.of(rows.index))
@@ -116,7 +118,7 @@ class Rows(Stored):
         return rows
 
 
-class Generated(Extra):
+class Generated(AddedRows):
     """What a function of the user's gives: `call(batch, count, generator)`, x or (x, y).
 
     A recipe names it "module:function", which needs `--trust`. All it draws must come from the
@@ -124,7 +126,7 @@ class Generated(Extra):
 
     Arguments:
         call: gives x `(count, *d)`, unlabelled, or x with labels y `(count,)`, −1 for none.
-        per, weight: of `Extra`.
+        per, weight: of `AddedRows`.
 
     Raises:
         ValueError: for rows of another count or shape, NaN, or labels outside the classes.

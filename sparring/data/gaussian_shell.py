@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ..component import require
 from ..functional.geometry import units
 from ..runtime import distributed
-from ..component import require
 from ..runtime.warning import SparringWarning
-from .added_rows import Extra, anchors
+from .added_rows import AddedRows, anchors
 from .source import Source
 
 NONE = (
@@ -76,7 +76,7 @@ def spread(
     return Spread(sigma_n, 10 * sigma_n)
 
 
-class GaussianShell(Extra):
+class GaussianShell(AddedRows):
     """x + sigma_u·scale·ξ, ξ ~ N(0, I), around the batch's (augmented) rows; unlabelled.
 
     In d dimensions they lie at sigma_u·√d·(1 ± 1/√(2d)) from their rows. Nothing else keeps them

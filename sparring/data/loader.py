@@ -11,7 +11,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import require
 from ..runtime import distributed
-from .added_rows import Extra, joined
+from .added_rows import AddedRows, joined
 from .augment import Augment
 from .split import Split
 from .stream import Stream
@@ -47,7 +47,7 @@ class Loader:
         augment: Sequence[Augment] = (),
         device: str | torch.device = "cpu",
         drop_last: bool = False,
-        mix: Sequence[Extra] = (),
+        mix: Sequence[AddedRows] = (),
     ) -> None:
         world = distributed.world()
         require(batch >= 1, "batch", batch, "an integer ≥ 1")

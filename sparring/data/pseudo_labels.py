@@ -45,7 +45,7 @@ class PseudoLabels:
         write(path, lambda file: np.savez_compressed(file, **arrays, **words))  # type: ignore[arg-type]
         return path
 
-    def fit(self, *, data: str, rows: str) -> PseudoLabels:
+    def check_matches(self, *, data: str, rows: str) -> PseudoLabels:
         """Itself, if it is for these rows and this data set's classes.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from . import Source, Split
 from .split import fingerprint
 
@@ -35,7 +35,7 @@ def samples(
         ValueError: for a split that does not exist or is empty, or n < 1.
     """
     if split not in SPLITS:
-        raise ValueError(nearest("split", split, SPLITS))
+        raise ValueError(did_you_mean("split", split, SPLITS))
     require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
     source = data if isinstance(data, Source) else None
     rows = getattr(data, split) if isinstance(data, Source) else _split(data)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from . import files, named, tables
 from .fetch import plain
 from .layouts import Raw
@@ -127,7 +127,9 @@ def load(
     else:
         path = Path(name).expanduser()
         if not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
-            raise ValueError(nearest("data.name", str(name), names()) + ", or the path of a file")
+            raise ValueError(
+                did_you_mean("data.name", str(name), names()) + ", or the path of a file"
+            )
         raw = files.read(path, label)
     if unique is not None:
         raw = raw._replace(unique=unique)

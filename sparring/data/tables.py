@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from . import readers
 from .layouts import Checks, Raw
 from .packed import binary
@@ -146,7 +146,7 @@ def mask(mutable: Mask, d: int, names: Sequence[str] | None) -> list[int] | None
         )
     unknown = next((m for m in entries if m not in names), None)
     if unknown is not None:
-        raise ValueError(nearest(said, unknown, names))
+        raise ValueError(did_you_mean(said, unknown, names))
     wanted = set(entries)
     return [int(name in wanted) for name in names]
 

@@ -18,7 +18,7 @@ from ..runtime.files import write
 Record = dict[str, np.ndarray]
 
 
-class Partial:
+class BatchCache:
     """Records by key in `<out>.partial/<fingerprint>/`; kept nowhere if there is no `out`.
 
     The fingerprint is that of the settings, so the state of another model or of other settings is

@@ -1,4 +1,4 @@
-"""Measures of a model that tell whether its gradients lead an adversary; `checks` judges them."""
+"""Measure the symptoms of masked gradients; `checks` judges them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def of_leaking(model: Model, threat: Threat, x: Tensor, y: Tensor) -> dict[str, 
         return {}
     batch, length = Batch(x, y), getattr(threat, "eps", threat.high - threat.low)
     z = threat.project(threat.step(x, grad.nan_to_num(), length, batch), batch)
-    z = threat.snap(z, batch)
+    z = threat.discretize(z, batch)
     before, after = (logits(model, p).argmax(1) == y for p in (x, z))
     return {"label leaking": (after.float().mean() - before.float().mean()).item()}
 
@@ -130,7 +130,7 @@ def _of_steps(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -> 
 def _of_surface(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -> dict[str, float]:
     """How far the gradient of the margin turns over a twentieth of the radius."""
     generator = torch.Generator(x.device).manual_seed(seed)
-    far = threat.start(Batch(x, y), generator)
+    far = threat.random_start(Batch(x, y), generator)
     near = x + (far - x) / 20
     here, there = (gradient(model, p, y, losses.margin)[1] for p in (x, near))
     assert here is not None
@@ -169,7 +169,7 @@ def _broken(model: Model, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
 
 def wrong(model: Model, threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Where a point is allowed and the model gets it wrong `(b,)`."""
-    found = judge(model, threat, threat.snap(x_adv, Batch(x, y)), x, y, who="probe")
+    found = judge(model, threat, threat.discretize(x_adv, Batch(x, y)), x, y, who="probe")
     return found.allowed & (found.prediction != y)
 
 
@@ -177,7 +177,7 @@ def gradient(
     model: Model, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[Tensor, Tensor | None]:
     """A loss `(b,)` and its gradient in x, None where the model has none."""
-    with freeze.hold(model, "eval"), torch.enable_grad():
+    with freeze.frozen(model, "eval"), torch.enable_grad():
         z = x.detach().clone().requires_grad_()
         value = loss(model(z).float(), y)
         if not value.requires_grad:
@@ -214,5 +214,5 @@ def _change(a: Tensor, b: Tensor) -> float:
 def _as_handed_over(model: Model, x: Tensor) -> Tensor:
     """Logits in the modes the modules are in; the global random state stays."""
     devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices), freeze.hold(model, "keep"), torch.no_grad():
+    with torch.random.fork_rng(devices), freeze.frozen(model, "keep"), torch.no_grad():
         return model(x).float()

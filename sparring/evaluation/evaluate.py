@@ -1,4 +1,4 @@
-"""Measure a model under attack: one call, a whole split, every point judged from outside."""
+"""ProbeValue a model under attack: one call, a whole split, every point judged from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from .. import certification
 from ..batch import Model
-from ..component import fit, require
+from ..component import check_classes, require
 from ..data import Source, Split
 from ..data.samples import samples
 from ..data.split import fingerprint
@@ -30,9 +30,9 @@ from ..threats.base import Threat
 from . import checks, diagnose, level, scores, suites
 from . import probes as inside
 from .budget import Budget
-from .cache import Partial
+from .cache import BatchCache
 from .radii import Level, Radii, Threats, radii, reachable
-from .session import Session
+from .session import AttackRunner
 
 
 def evaluate(
@@ -126,7 +126,7 @@ def evaluate(
     for _, one in levels:
         chosen.against(one)
         if given.class_names is not None:
-            fit(one, len(given.class_names))
+            check_classes(one, len(given.class_names))
     cascade = chosen.cascade if cascade is None else cascade
     settings = {
         "model": provenance.of_model(model),
@@ -136,14 +136,14 @@ def evaluate(
         "suite": [chosen.name, chosen.version, chosen.labels],
         "run": [batch, precision, compile, cascade, seed, str(place), provenance.versions()],
     }
-    state = Partial(out, settings, resume=resume)
+    state = BatchCache(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)
     with (
         allocator.kept(),
         preserve_grads(model),
         Display(progress and distributed.rank() == 0) as display,
     ):
-        session = Session(
+        session = AttackRunner(
             model,
             given.rows,
             levels[-1][1],
@@ -244,7 +244,7 @@ def plain(model: Model) -> Model:
 
 
 def _certified(
-    session: Session, levels: Sequence[Level], methods: Sequence[str], seed: int
+    session: AttackRunner, levels: Sequence[Level], methods: Sequence[str], seed: int
 ) -> list[list[Certificate]]:
     """Lower bounds at each radius, by the methods asked for."""
     if not methods:
@@ -256,7 +256,7 @@ def _certified(
         )
 
 
-def _looked(session: Session, threat: Threat, seed: int) -> dict[str, float]:
+def _looked(session: AttackRunner, threat: Threat, seed: int) -> dict[str, float]:
     """The symptoms of the model, and of its gradients on samples it gets right."""
     few = _spread(np.flatnonzero(session.right), diagnose.ROWS)
 
@@ -281,7 +281,7 @@ def _spread(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _doubted(
-    session: Session, levels: Sequence[Level], tables: Sequence[level.Level], seed: int
+    session: AttackRunner, levels: Sequence[Level], tables: Sequence[level.Level], seed: int
 ) -> dict[str, float]:
     """What another attack breaks of what stands, where most could be near the edge."""
     right = np.flatnonzero(session.right)
@@ -298,7 +298,7 @@ def _doubted(
     return retry_smaller_batch(found, session.batch)
 
 
-def _probed(session: Session, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:
+def _probed(session: AttackRunner, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:
     """What probes find inside the model, on samples from all over the split."""
     if not names:
         return inside.Found()

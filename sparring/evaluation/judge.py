@@ -47,11 +47,11 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
         ok = ok & (threat.distance(point, x) <= eps * (1 + OUTSIDE) + SLACK)
     batch = Batch(x, y)
     moved = (threat.project(point, batch) - point).abs().flatten(1).amax(1)
-    snapped = (threat.snap(point, batch) == point).flatten(1).all(1)
+    snapped = (threat.discretize(point, batch) == point).flatten(1).all(1)
     return ok & snapped & (moved <= OUTSIDE * (threat.high - threat.low))
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """The judged `point (b, *d)`, the `prediction (b,)` and the `lead (b,)` of y there, and what
     was `allowed (b,)`."""
 
@@ -64,14 +64,14 @@ class Verdict(NamedTuple):
         """Which points are allowed, and of another class `(b,)`."""
         return self.allowed & (self.prediction != y)
 
-    def with_rows(self, rows: Tensor, other: Verdict) -> Verdict:
+    def with_rows(self, rows: Tensor, other: Judgement) -> Judgement:
         """The verdict with `other` in the place of these rows, numbers `(r,)`."""
-        return Verdict(*(t.index_copy(0, rows, u) for t, u in zip(self, other, strict=True)))
+        return Judgement(*(t.index_copy(0, rows, u) for t, u in zip(self, other, strict=True)))
 
 
 def judge(
     model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, who: str
-) -> Verdict:
+) -> Judgement:
     """Recount what an attack returned for `x (b, *d)`; x takes the place of what is not allowed.
 
     Raises:
@@ -91,7 +91,7 @@ def judge(
     allowed = feasible(threat, x_adv, x, y)
     point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
     z = logits(model, point)
-    return Verdict(point, predicted_class(z), lead(z, y), allowed)
+    return Judgement(point, predicted_class(z), lead(z, y), allowed)
 
 
 def _rows(mask: Tensor, x: Tensor) -> Tensor:

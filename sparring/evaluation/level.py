@@ -12,7 +12,7 @@ import numpy as np
 from ..results.intervals import wilson
 from ..results.result import AttackRow, EpsRow, correct_key
 from ..threats.base import Threat
-from .session import Attacked, Session
+from .session import AttackOutcome, AttackRunner
 from .suites import Suite
 
 
@@ -23,7 +23,7 @@ class Level:
     threat: Threat
     eps: float | None
     stands: np.ndarray
-    attacks: list[Attacked]
+    attacks: list[AttackOutcome]
     rows: list[AttackRow]
 
     def row(self) -> EpsRow:
@@ -38,7 +38,7 @@ class Level:
 
 
 def attack(
-    session: Session,
+    session: AttackRunner,
     suite: Suite,
     threat: Threat,
     *,
@@ -76,7 +76,7 @@ def tune(attack: Any, precision: str) -> Any:
     return attack
 
 
-def _row(done: Attacked, right: np.ndarray, cascade: bool) -> AttackRow:
+def _row(done: AttackOutcome, right: np.ndarray, cascade: bool) -> AttackRow:
     share = wilson(int(right.sum()), len(right))
     many = max(1, done.attacked)
     return AttackRow(
@@ -94,7 +94,7 @@ def _row(done: Attacked, right: np.ndarray, cascade: bool) -> AttackRow:
     )
 
 
-def counted(session: Session, levels: Sequence[Level]) -> dict[str, float]:
+def counted(session: AttackRunner, levels: Sequence[Level]) -> dict[str, float]:
     """The symptoms that the whole evaluation shows, as `checks.check` takes them."""
     runs = [done for level in levels for done in level.attacks]
     lost = np.any([session.clean < 0, *(done.prediction < 0 for done in runs)], axis=0)
@@ -120,7 +120,7 @@ def by_norm(levels: Sequence[Level]) -> dict[str, list[Level]]:
     return {level.norm: [other for other in levels if other.norm == level.norm] for level in levels}
 
 
-def _revived(session: Session, levels: Sequence[Level]) -> float:
+def _revived(session: AttackRunner, levels: Sequence[Level]) -> float:
     """Share of the right samples that break at a smaller radius and stand at a larger one."""
     broken, revived = ~session.right, 0.0
     for level in levels:
@@ -142,7 +142,7 @@ def worst(levels: Sequence[Level]) -> np.ndarray:
     return np.all([group[-1].stands for group in by_norm(levels).values()], axis=0)
 
 
-def arrays(session: Session, levels: Sequence[Level]) -> dict[str, np.ndarray]:
+def arrays(session: AttackRunner, levels: Sequence[Level]) -> dict[str, np.ndarray]:
     """Labels, predictions, who stands at which radius; and the samples to show at the largest."""
     top = [group[-1] for group in by_norm(levels).values()]
     said, open_ = session.clean.copy(), session.right.copy()
@@ -170,6 +170,6 @@ def arrays(session: Session, levels: Sequence[Level]) -> dict[str, np.ndarray]:
     }
 
 
-def _stack(points: dict[int, np.ndarray], session: Session) -> np.ndarray:
+def _stack(points: dict[int, np.ndarray], session: AttackRunner) -> np.ndarray:
     found = [points[int(r)] for r in session.shown]
     return np.stack(found) if found else np.zeros((0, *session.shape), dtype=np.float32)

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import PGD
-from ..batch import Batch, Gain, Model
-from ..component import nearest, require
+from ..batch import Batch, Model
+from ..component import did_you_mean, require
 from ..functional import losses, optimal_transport
 from ..functional.geometry import alignment, norm
 from ..introspect import feature_statistics, freeze, hooks
 from ..introspect.jacobian import directions, jacobian_norm, vjp_norm
-from ..introspect.predict import exact, logits
-from ..results.result import Measure
+from ..introspect.predict import full_precision, logits
+from ..results.result import ProbeValue
 from ..threats.base import Threat
 from . import diagnose
 
@@ -62,12 +62,12 @@ class Scene:
         for p in self.parts():
             batch = Batch(self.x[p], self.y[p])
 
-            def f(z: Tensor, batch: Batch = batch) -> Gain:
-                out = self.model(self.threat.read(z, batch)[0]).float()
-                return Gain(losses.cross_entropy(out, batch.y), out.argmax(1) != batch.y)
+            def f(z: Tensor, batch: Batch = batch) -> Tensor:
+                out = self.model(self.threat.unpack(z, batch)[0]).float()
+                return losses.cross_entropy(out, batch.y)
 
             z = attack.maximize(f, batch)
-            found.append(self.threat.read(self.threat.snap(z, batch), batch)[0].detach())
+            found.append(self.threat.unpack(self.threat.discretize(z, batch), batch)[0].detach())
         return torch.cat(found)
 
     @property
@@ -138,7 +138,7 @@ class Scene:
 class Found:
     """What a probe tells: rows of a table, arrays for a picture, values of symptoms."""
 
-    rows: list[Measure] = field(default_factory=list)
+    rows: list[ProbeValue] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     symptoms: dict[str, float] = field(default_factory=dict)
 
@@ -146,7 +146,7 @@ class Found:
 def _pair(name: str, clean: Sequence[Tensor], adversarial: Sequence[Tensor]) -> Found:
     """One row: the means over samples."""
     a, b = (float(torch.cat(list(values)).mean()) for values in (clean, adversarial))
-    return Found([Measure(name, a, b)])
+    return Found([ProbeValue(name, a, b)])
 
 
 def jacobian(s: Scene) -> Found:
@@ -184,7 +184,7 @@ def transport(s: Scene) -> Found:
     theta = optimal_transport.slices(clean, SLICES, generator=s.draw())
     sw = optimal_transport.sliced_wasserstein(adversarial, clean, theta).item()
     paired = (adversarial - clean).square().mean().item()
-    return Found([Measure("SW₂² of logits", None, sw), Measure("paired MSE", None, paired)])
+    return Found([ProbeValue("SW₂² of logits", None, sw), ProbeValue("paired MSE", None, paired)])
 
 
 def gradient(s: Scene) -> Found:
@@ -203,8 +203,8 @@ def introspection(s: Scene) -> Found:
     mean = every.mean().item() if len(every) else None
     return Found(
         [
-            Measure("cos(G, G')", None, mean),
-            Measure("share with a direction", None, len(every) / len(s.x)),
+            ProbeValue("cos(G, G')", None, mean),
+            ProbeValue("share with a direction", None, len(every) / len(s.x)),
         ]
     )
 
@@ -218,7 +218,7 @@ def drift(s: Scene) -> Found:
             far, size = (norm(t.flatten(1), 2) for t in (moved[name] - h[name], h[name]))
             ratios[name].append(far / size.clamp_min(1e-12))
     means = {name: torch.cat(values).mean().item() for name, values in ratios.items()}
-    return Found([Measure(name, None, value) for name, value in means.items()])
+    return Found([ProbeValue(name, None, value) for name, value in means.items()])
 
 
 def statistics(s: Scene) -> Found:
@@ -236,7 +236,7 @@ def statistics(s: Scene) -> Found:
         clean, adversarial = (torch.cat(half, 1) for half in zip(*pairs, strict=True))
         for label, a, b in zip("μσ", clean, adversarial, strict=True):
             rows.append(
-                Measure(
+                ProbeValue(
                     f"{name}, {label}",
                     None,
                     ((b - a).abs() / feature_statistics.spread(a)).mean().item(),
@@ -266,7 +266,7 @@ def references(s: Scene) -> Found:
             q = torch.where(lower[:, None], refined, z)
         wrong.append(torch.stack([t.argmax(1) != y for t in (z, q)]))
     before, after = torch.cat(wrong, 1).float().mean(1).tolist()
-    return Found([Measure("as predicted", before), Measure(f"refined at {site}", after)])
+    return Found([ProbeValue("as predicted", before), ProbeValue(f"refined at {site}", after)])
 
 
 def surface(s: Scene) -> Found:
@@ -311,7 +311,7 @@ def masking(s: Scene) -> Found:
         "margin breaks more": runs["margin"] & ~plain,
     }
     return Found(
-        [Measure(name, 1.0, 1 - hit.float().mean().item()) for name, hit in runs.items()],
+        [ProbeValue(name, 1.0, 1 - hit.float().mean().item()) for name, hit in runs.items()],
         symptoms={name: hit.float().mean().item() for name, hit in symptoms.items()},
     )
 
@@ -345,14 +345,14 @@ def chosen(names: str | Sequence[str]) -> list[str]:
     asked = [names] if isinstance(names, str) else list(names)
     for name in asked:
         if name not in {*PROBES, "all"}:
-            raise ValueError(nearest("probe", name, [*PROBES, "all"]))
+            raise ValueError(did_you_mean("probe", name, [*PROBES, "all"]))
     return list(PROBES) if "all" in asked else list(dict.fromkeys(asked))
 
 
 def look(scene: Scene, names: str | Sequence[str]) -> Found:
     """What the probes of these names find, each row with the name of its probe."""
     whole = Found()
-    with freeze.hold(scene.model, "eval"), exact(scene.x.device):
+    with freeze.frozen(scene.model, "eval"), full_precision(scene.x.device):
         for name in chosen(names):
             found = PROBES[name](scene)
             about = " ".join((PROBES[name].__doc__ or "").split())

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..threats import NORMS, named
 from ..threats.base import Threat
 
@@ -55,7 +55,7 @@ def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None)
         require(asked and all(ok), "eps", eps, allowed)
     if isinstance(threat, str):
         if threat not in NORMS:
-            raise ValueError(nearest("threat", threat, NORMS))
+            raise ValueError(did_you_mean("threat", threat, NORMS))
         require(asked, "eps", eps, f"given, in input units: the radii of the {threat} ball")
         low, high = bounds or (0.0, 1.0)
         return [(e, named(threat, eps=e, low=low, high=high)) for e in asked or ()]

@@ -8,18 +8,18 @@ import numpy as np
 
 from ..results.detection import Used, evasions, worst
 from .level import Level, by_norm
-from .session import Attacked, Session
+from .session import AttackOutcome, AttackRunner
 
 MOST = 20  # features that are listed
 ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.int64)
 
 
-def top(levels: Sequence[Level]) -> list[Attacked]:
+def top(levels: Sequence[Level]) -> list[AttackOutcome]:
     """Every attack at the largest radius of every norm."""
     return [done for group in by_norm(levels).values() for done in group[-1].attacks]
 
 
-def arrays(session: Session, levels: Sequence[Level]) -> dict[str, np.ndarray]:
+def arrays(session: AttackRunner, levels: Sequence[Level]) -> dict[str, np.ndarray]:
     """Scores clean and at the worst judged point, and the fewest flips that broke a sample."""
     found: dict[str, np.ndarray] = {}
     if session.classes == 2:
@@ -44,7 +44,7 @@ def fewest(levels: Sequence[Level]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def added(
-    session: Session,
+    session: AttackRunner,
     levels: Sequence[Level],
     adv_pred: np.ndarray,
     names: Sequence[str] | None,

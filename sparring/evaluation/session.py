@@ -23,9 +23,9 @@ from ..runtime.progress import Display
 from ..runtime.seeding import seed_of_text, seeded
 from ..threats.base import Threat
 from .budget import Budget, Spent
-from .cache import Partial, Record
+from .cache import BatchCache, Record
 from .guard import Guard, labels
-from .judge import Verdict, judge, lead
+from .judge import Judgement, judge, lead
 
 SHOWN = 16
 
@@ -34,7 +34,7 @@ CLOSE = 0.1  # of the lead that y had unattacked: what is left of it after a nea
 
 
 @dataclass
-class Attacked:
+class AttackOutcome:
     """What one attack did to all n samples at one radius, summed over batches.
 
     Arguments:
@@ -62,7 +62,7 @@ class Attacked:
     changed: np.ndarray | None = None
 
 
-class Session:
+class AttackRunner:
     """Runs passes over the samples; a batch that a killed session finished is not run again.
 
     Attributes:
@@ -82,7 +82,7 @@ class Session:
         *,
         place: torch.device,
         batch: int,
-        state: Partial,
+        state: BatchCache,
         display: Display,
         budget: Budget | None = None,
         compile: bool = False,
@@ -184,14 +184,14 @@ class Session:
         *,
         seed: str,
         kind: str = "white",
-    ) -> Attacked:
+    ) -> AttackOutcome:
         """Run an attack on these rows and judge what it returns; draws are its own, from `seed`."""
 
         def run(part: np.ndarray, own: int) -> Record:
             return self._halved(label, attack, threat, part, own)
 
         self.display.begin(key_of(label, threat), len(rows), wrong=len(self.y) - len(rows))
-        done = Attacked(
+        done = AttackOutcome(
             label, self.clean.copy(), np.zeros(len(self.y), dtype=bool), attacked=0, kind=kind
         )
         done.score = self.score.copy()
@@ -245,7 +245,7 @@ class Session:
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         stamp = _stamp(self.model)
-        with freeze.hold(self.model, "eval"):
+        with freeze.frozen(self.model, "eval"):
             found = attack(guard, x.clone(), y.clone())
         if _stamp(self.model) != stamp:
             raise ValueError(
@@ -270,10 +270,10 @@ class Session:
         attack: Callable[..., object],
         guard: Guard,
         threat: Threat,
-        verdict: Verdict,
+        verdict: Judgement,
         x: Tensor,
         y: Tensor,
-    ) -> Verdict:
+    ) -> Judgement:
         """After a search in lower precision, what it nearly broke is searched in float32 again."""
         if getattr(attack, "precision", "float32") == "float32":
             return verdict
@@ -284,11 +284,11 @@ class Session:
         finer = copy.copy(attack)
         finer.precision = "float32"  # type: ignore[attr-defined]
         some, own = x[rows], y[rows]
-        with freeze.hold(self.model, "eval"):
+        with freeze.frozen(self.model, "eval"):
             found = finer(guard, some.clone(), own.clone())
         again = judge(self.model, threat, found, some, own, who=label)
         won = again.broken(own).nonzero()[:, 0]
-        return verdict.with_rows(rows[won], Verdict(*(t[won] for t in again)))
+        return verdict.with_rows(rows[won], Judgement(*(t[won] for t in again)))
 
 
 def _score(model: Model, x: Tensor, classes: int | None) -> Record:

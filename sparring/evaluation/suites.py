@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .. import attacks as a
 from ..attacks.base import Attack
 from ..batch import Model
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from ..threats.base import Threat
 
 Make = Callable[[Threat], Attack]
@@ -217,7 +217,7 @@ def named(name: str | Suite, surrogate: Model | None = None) -> Suite:
         require(surrogate is not None, "surrogate", surrogate, "a model for suite = 'transfer'")
         found = None
     elif name not in SUITES:
-        raise ValueError(nearest("suite", name, [*SUITES, TRANSFER]))
+        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER]))
     else:
         found = SUITES[name]
     if surrogate is None:

@@ -1,7 +1,7 @@
 """Look inside a model, or hold it still, without changing it.
 
 Names are dotted names of submodules, as `model.named_modules()` gives them, of the bare model:
-a `View`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
+a `ModelView`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _batchnorms(model: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def hold(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") -> Iterator[None]:
+def frozen(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") -> Iterator[None]:
     """Freeze the weights and put every module in `mode`; restore each module's own mode and flag on
     the way out.
 
@@ -88,7 +88,7 @@ def channels_last(model: nn.Module | Callable[[Tensor], Tensor], on: bool = True
             p.data = data
 
 
-class View(nn.Module):
+class ModelView(nn.Module):
     """A way of running a model: precision inside, memory layout, compiled or not. Shares its
     weights.
 
@@ -146,13 +146,13 @@ def bare(model: nn.Module) -> nn.Module:
             be seen or replaced there.
     """
     while True:
-        compiled = isinstance(model, View) and model.compiled
+        compiled = isinstance(model, ModelView) and model.compiled
         if compiled or hasattr(model, "_orig_mod"):
             raise ValueError(
                 "model is compiled: its submodules are not run one by one; give the model itself, "
-                "as probe.View(model) or compile = false"
+                "as ModelView(model) or compile = false"
             )
-        if isinstance(model, View) and isinstance(model.model, nn.Module):
+        if isinstance(model, ModelView) and isinstance(model.model, nn.Module):
             model = model.model
         elif isinstance(
             model,

@@ -1,7 +1,7 @@
 """Look inside a model, or hold it still, without changing it.
 
 Names are dotted names of submodules, as `model.named_modules()` gives them, of the bare model:
-a `View`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
+a `ModelView`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..component import nearest, require
-from .freeze import View, bare
+from ..component import did_you_mean, require
+from .freeze import ModelView, bare
 
 Change = Callable[[Tensor], Tensor]
 
@@ -32,7 +32,9 @@ def locate(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     for name in names:
         if name not in known:
             raise ValueError(
-                nearest("submodule", name, [k for k in known if k.count(".") <= name.count(".")])
+                did_you_mean(
+                    "submodule", name, [k for k in known if k.count(".") <= name.count(".")]
+                )
             )
     return {name: known[name] for name in names}
 
@@ -84,8 +86,9 @@ def features(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[Tensor,
 
     Arguments:
         x: `(b, *d)`.
-        names: dotted names; under a View with `amp` the outputs have that precision.
+        names: dotted names; under a ModelView with `amp` the outputs have that precision.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
     >>> logits, seen = features(model, torch.rand(4, 2), ["0", "1"])
     >>> {name: tuple(h.shape) for name, h in seen.items()}
@@ -111,6 +114,7 @@ def replace(model: nn.Module, x: Tensor, changes: Mapping[str, Tensor | Change])
     Arguments:
         changes: by dotted name, a tensor, or a function of the output that gives one.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> replace(model, torch.rand(1, 2), {"0": torch.tensor([[-1.0, 1.0]])})
     tensor([[0., 1.]])
@@ -133,6 +137,7 @@ def tail(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None = None)
         ValueError: if `x` is omitted and the model is not made of plain `Sequential`s down to
             `name`.
 
+    >>> import torch
     >>> tail(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "0", torch.tensor([[-1.0, 1.0]]))
     tensor([[0., 1.]])
     """
@@ -142,7 +147,7 @@ def tail(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None = None)
         if x is None:
             raise ValueError(f"x is needed: {name!r} does not stand in plain Sequentials")
         return replace(model, x, {name: value})
-    return model.inside(rest, value) if isinstance(model, View) else rest(value)
+    return model.inside(rest, value) if isinstance(model, ModelView) else rest(value)
 
 
 def _after(module: nn.Module, path: Sequence[str]) -> nn.Sequential | None:

@@ -1,7 +1,7 @@
 """Look inside a model, or hold it still, without changing it.
 
 Names are dotted names of submodules, as `model.named_modules()` gives them, of the bare model:
-a `View`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
+a `ModelView`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def twice(outputs: Tensor) -> None:
         if node.name().startswith("CompiledFunction"):
             raise ValueError(
                 "outputs come from a compiled model, which refuses double backward: "
-                "run the model itself, as probe.View(model) or compile = false"
+                "run the model itself, as ModelView(model) or compile = false"
             )
         seen.add(node)
         nodes += [after for after, _ in node.next_functions]

@@ -14,7 +14,7 @@ from . import freeze
 
 
 @contextmanager
-def exact(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Full float32 inside: no autocast, no TF32."""
     both: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     backends = both if device.type == "cuda" else ()
@@ -31,7 +31,7 @@ def exact(device: torch.device) -> Iterator[None]:
 
 def logits(model: Model, x: Tensor) -> Tensor:
     """Logits `(b, k)` of the bare model in eval mode, float32 and without gradient."""
-    with freeze.hold(model, "eval"), torch.no_grad(), exact(x.device):
+    with freeze.frozen(model, "eval"), torch.no_grad(), full_precision(x.device):
         return model(x.float()).float()
 
 

@@ -38,4 +38,4 @@ class ALP(Method):
         natural, robust = cross_entropy(clean, batch.y), cross_entropy(adversarial, batch.y_adv)
         pairing = (adversarial - clean).square().mean(1)
         parts = {"natural": natural.mean().detach(), "pairing": pairing.mean().detach()}
-        return Loss(natural / 2 + robust / 2 + self.beta * pairing, parts=parts)
+        return Loss(natural / 2 + robust / 2 + self.beta * pairing, terms=parts)

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
-from ..component import Part
+from ..batch import Batch, Loss
+from ..component import Component
 from ..functional.losses import cross_entropy
 
-GainOf = Callable[[Tensor, Tensor], Gain]
+SampleGain = Callable[[Tensor, Tensor], Tensor]  # of x_adv and y_adv, per sample (b,)
 
 
-class Method(Part):
+class Method(Component):
     """A method says what the adversary climbs and what the model descends; both stay per sample.
 
     A subclass sets `shapes_gradients` if its loss presses on Jacobians or input gradients: what it
@@ -23,13 +23,13 @@ class Method(Part):
 
     shapes_gradients: ClassVar[bool] = False
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by
         default."""
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             logits = model(x_adv)
-            return Gain(cross_entropy(logits, y_adv), logits.argmax(1) != batch.y)
+            return cross_entropy(logits, y_adv)
 
         return f
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
-from .base import GainOf, Method
+from ..batch import Batch, Loss
+from .base import Method, SampleGain
 
 
 class SemiSupervised(Method):
@@ -33,21 +32,18 @@ class SemiSupervised(Method):
         super().__init__()
         self.of, self.unlabelled = of, unlabelled
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         halves = []
         for method, rows in self._halves(batch):
             half = take(batch, rows)
             halves.append((rows, method.gain(model, half)))
             _keep(batch, half, rows)
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             value = x_adv.new_zeros(len(batch))
-            success = torch.zeros(len(batch), dtype=torch.bool, device=x_adv.device)
             for rows, gain in halves:
-                found = gain(x_adv[rows], y_adv[rows])
-                value = value.index_put((rows,), found.value)
-                success = success.index_put((rows,), found.success)
-            return Gain(value, success)
+                value = value.index_put((rows,), gain(x_adv[rows], y_adv[rows]))
+            return value
 
         return f
 
@@ -58,7 +54,7 @@ class SemiSupervised(Method):
             whole.per_sample = whole.per_sample.index_put((rows,), found.per_sample)
             whole.penalty = whole.penalty + found.penalty
             mark = "unlabelled " if method is self.unlabelled else ""
-            whole.parts |= {mark + key: value for key, value in found.parts.items()}
+            whole.terms |= {mark + key: value for key, value in found.terms.items()}
         return whole
 
     def update(self, model: nn.Module, batch: Batch) -> None:

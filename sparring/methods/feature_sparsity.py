@@ -83,7 +83,7 @@ class FeatureSparsity(Method):
         gr = slope(p, q, seen["apart"]).reshape(b, a).sum(1)
         ce = cross_entropy(anchors[::a], batch.y)
         parts = {"natural": ce.mean().detach(), "slope": gr.mean().detach() / a}
-        return Loss((ce + self.beta * gr) / a, parts=parts)
+        return Loss((ce + self.beta * gr) / a, terms=parts)
 
     def _noise(self, batch: Batch, note: str, h: Tensor, *counts: int) -> Tensor:
         """Standard normal `(b, *counts, …)` of the features' shape: the batch's note, or drawn."""

@@ -71,7 +71,7 @@ class JR(Method):
             squared = energy(outputs, x, v)
         penalty = self.jac * (0.5 if self.halve else 1.0) * squared
         parts = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, parts=parts)
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=parts)
 
 
 class TransportJR(Method):
@@ -117,4 +117,4 @@ class TransportJR(Method):
             _, v = transport(adversarial, clean, count=self.slices, law=self.law)
         squared = energy(clean, x, v)
         parts = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * squared, parts=parts)
+        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * squared, terms=parts)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
+from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import boosted_ce, cross_entropy, kl, not_confident
-from .base import GainOf, Method
+from .base import Method, SampleGain
 
 INNER = ("ce", "self")
 
@@ -72,15 +72,15 @@ class MART(Method):
     def _per_sample(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
         return (mart_compat if self.compat else mart)(clean, adversarial, y, self.beta)
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         if self.inner == "ce":
             return super().gain(model, batch)
         with torch.no_grad():
             clean = model(batch.x)
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             logits = model(x_adv)
-            return Gain(self._per_sample(clean, logits, batch.y), logits.argmax(1) != batch.y)
+            return self._per_sample(clean, logits, batch.y)
 
         return f
 
@@ -91,4 +91,4 @@ class MART(Method):
             "boosted_ce": boosted_ce(adversarial, batch.y).mean().detach(),
             "weight": not_confident(clean, batch.y).mean().detach(),
         }
-        return Loss(self._per_sample(clean, adversarial, batch.y), parts=parts)
+        return Loss(self._per_sample(clean, adversarial, batch.y), terms=parts)

@@ -83,7 +83,7 @@ class OTJR(Method):
             jacobian = self.jac_every * energy(clean, x, v)
             penalty = penalty + self.jac * jacobian
             parts["jacobian"] = jacobian.detach()
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, parts=parts)
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=parts)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.steps += 1

@@ -74,5 +74,5 @@ class SAT(Method):
         return Loss(
             cross_entropy(logits, batch.y_adv),
             penalty=self.weight * divergence,
-            parts={"sinkhorn": divergence.detach()},
+            terms={"sinkhorn": divergence.detach()},
         )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
+from ..batch import Batch, Loss
 from ..component import require
 from ..functional.geometry import units
 from ..functional.losses import cross_entropy
 from ..runtime import distributed
-from .base import GainOf, Method
+from .base import Method, SampleGain
 from .slope import DIFFERENCES
 
 NORMS = ("anchors", "labelled")
@@ -84,18 +84,15 @@ class Sparsity(Method):
         self.beta, self.neighbours, self.sigma_n, self.scale = beta, neighbours, sigma_n, scale
         self.ratio, self.difference, self.ce_norm = ratio, difference, ce_norm
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         """Cross-entropy of the labelled rows; only they are run, the others gain 0."""
         rows = (batch.y >= 0).nonzero()[:, 0]
         if len(rows) == len(batch):
             return super().gain(model, batch)
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
-            logits = model(x_adv[rows])
-            value = cross_entropy(logits, y_adv[rows])
-            wrong = torch.ones(len(batch), dtype=torch.bool, device=x_adv.device)
-            wrong[rows] = logits.argmax(1) != batch.y[rows]
-            return Gain(x_adv.new_zeros(len(batch)).index_put((rows,), value), wrong)
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
+            value = cross_entropy(model(x_adv[rows]), y_adv[rows])
+            return x_adv.new_zeros(len(batch)).index_put((rows,), value)
 
         return f
 
@@ -121,7 +118,7 @@ class Sparsity(Method):
             "slope": gr.mean().detach(),
             "unlabelled": 1 - labelled.mean(),
         }
-        return Loss(self._normalised(ce, labelled, batch) + self.beta * gr, parts=parts)
+        return Loss(self._normalised(ce, labelled, batch) + self.beta * gr, terms=parts)
 
     def _moved(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The labelled rows that the adversary moved, where to, and their labels."""

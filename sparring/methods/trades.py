@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
+from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy, kl
-from .base import GainOf, Method
+from .base import Method, SampleGain
 
 
 class TRADES(Method):
@@ -36,13 +36,13 @@ class TRADES(Method):
         require(beta >= 0, "beta", beta, "a weight ≥ 0")
         self.beta = beta
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         with torch.no_grad():
             clean = model(batch.x).softmax(1)
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             logits = model(x_adv)
-            return Gain(cross_entropy(logits, clean), logits.argmax(1) != batch.y)
+            return cross_entropy(logits, clean)
 
         return f
 
@@ -51,4 +51,4 @@ class TRADES(Method):
         clean, adversarial = model(batch.x), model(batch.x_adv)
         natural, stability = cross_entropy(clean, batch.y), kl(clean, adversarial)
         parts = {"natural": natural.mean().detach(), "kl": stability.mean().detach()}
-        return Loss(natural + self.beta * stability, parts=parts)
+        return Loss(natural + self.beta * stability, terms=parts)

@@ -163,17 +163,17 @@ class UAD(Method):
             match = torch.where(right, match, 0.0) if self.masked else match
             loss.per_sample = loss.per_sample + self.matching * match
             wrong = {"unreliable": ~right, "unreliable_clean": z.argmax(1) != y}
-            loss.parts |= {"match": match, **{k: v.to(z.dtype) for k, v in wrong.items()}}
+            loss.terms |= {"match": match, **{k: v.to(z.dtype) for k, v in wrong.items()}}
         if aligned:
             (there,) = _slopes(attacked, (x_adv,), twice=self.backprop != "clean")
             gaps, valid = map(distributed.gather, alignment(slopes[0], there, kind=self.align))
             term = gaps.sum() / valid.sum().clamp_min(1)
             loss.penalty = loss.penalty + self.gradient * term
-            loss.parts |= {"misaligned": term, "directed": valid.to(term.dtype)}
+            loss.terms |= {"misaligned": term, "directed": valid.to(term.dtype)}
         if self.transport and self.sites:
             laws = [feature_statistics.apart(seen[name].stats, stats[name]) for name in self.sites]
             loss.penalty = loss.penalty + self.transport * torch.stack(laws).mean()
-            loss.parts["laws"] = torch.stack(laws)
+            loss.terms["laws"] = torch.stack(laws)
         return _logged(loss)
 
     def _uncertain(self, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Pair]]:
@@ -315,5 +315,5 @@ def _slopes(loss: Tensor, wrt: Sequence[Tensor], *, twice: bool = False) -> list
 
 def _logged(loss: Loss) -> Loss:
     """With every part averaged and without its graph."""
-    loss.parts = {name: part.detach().mean() for name, part in loss.parts.items()}
+    loss.terms = {name: part.detach().mean() for name, part in loss.terms.items()}
     return loss

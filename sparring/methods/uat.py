@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch, Gain, Loss
+from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy, kl
-from .base import GainOf, Method
+from .base import Method, SampleGain
 
 
 class UAT(Method):
@@ -38,15 +38,15 @@ class UAT(Method):
         require(fixed >= 0, "fixed", fixed, "a weight ≥ 0")
         self.online, self.fixed = online, fixed
 
-    def gain(self, model: nn.Module, batch: Batch) -> GainOf:
+    def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         target = self._target(model, batch)
 
-        def f(x_adv: Tensor, y_adv: Tensor) -> Gain:
+        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             logits = model(x_adv)
             value = self.fixed * cross_entropy(logits, y_adv)
             if target is not None:
                 value = value + self.online * cross_entropy(logits, target.softmax(1))
-            return Gain(value, logits.argmax(1) != batch.y)
+            return value
 
         return f
 
@@ -56,7 +56,7 @@ class UAT(Method):
         label = cross_entropy(logits, batch.y if batch.y_adv is None else batch.y_adv)
         moved = torch.zeros_like(label) if target is None else kl(target, logits)
         parts = {"label": label.mean().detach(), "kl": moved.mean().detach()}
-        return Loss(self.online * moved + self.fixed * label, parts=parts)
+        return Loss(self.online * moved + self.fixed * label, terms=parts)
 
     def _target(self, model: nn.Module, batch: Batch) -> Tensor | None:
         """Logits on x, without gradient; None where nothing asks for them."""

@@ -1,6 +1,6 @@
 """Metrics of robustness beside accuracy: distances, slopes, flatness; a number a sample."""
 
-from ..results.metric_report import Measured, Measures, Softmax
+from ..results.metric_report import MetricReport, MetricRow, Softmax
 from .base import Metric
 from .boundary import EBD, EBD2
 from .clever import CLEVER
@@ -23,9 +23,9 @@ __all__ = [
     "Lipschitz",
     "LossSensitivity",
     "MaxSoftmax",
-    "Measured",
-    "Measures",
     "Metric",
+    "MetricReport",
+    "MetricRow",
     "RhoAdv",
     "Softmax",
     "Thickness",

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import Part, require
+from ..component import Component, require
 from ..functional.geometry import SLACK
 from ..introspect import freeze
 
 ROWS = 4096  # samples that pass the model at once, where a metric asks about many a sample
 
 
-class Metric(Part):
+class Metric(Component):
     """How far, how steep, how flat: `values = metric(model, x, y)`, one `(b,)` a sample.
 
     NaN says that a sample has no value: what was looked for is not there. The model comes back as
@@ -51,7 +51,7 @@ class Metric(Part):
         y = self._checked(x, y)
         if len(x) == 0:
             return x.new_zeros(0)
-        with freeze.hold(model, "eval"), torch.no_grad():
+        with freeze.frozen(model, "eval"), torch.no_grad():
             return self.values(model, x.detach(), y).detach()
 
     def _checked(self, x: Tensor, y: Tensor | None) -> Tensor:

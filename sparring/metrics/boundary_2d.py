@@ -112,7 +112,7 @@ def slope(model: Model, points: Tensor) -> Tensor:
     >>> slope(lambda x: torch.stack([x[:, 0], 0 * x[:, 0]], 1), torch.zeros(1, 2))
     tensor([0.3536])
     """
-    with freeze.hold(model, "eval"), torch.enable_grad():
+    with freeze.frozen(model, "eval"), torch.enable_grad():
         z = points.detach().clone().requires_grad_()
         p = model(z).softmax(1)
         if not p.requires_grad:
@@ -124,7 +124,7 @@ def slope(model: Model, points: Tensor) -> Tensor:
 
 def classes(model: Model, points: Tensor) -> Tensor:
     """Predicted classes `(n,)`."""
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         return model(points).argmax(1)
 
 

@@ -77,7 +77,7 @@ def profile(model: Model, x: Tensor) -> Profile:
     >>> profile(lambda x: x, torch.tensor([[0.5, 0.5], [0.5, 0.5]])).mean
     tensor([0.5000, 0.5000])
     """
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         p = passed(model, x).softmax(1)
     return Profile(p.mean(0), p.std(0, correction=0))
 

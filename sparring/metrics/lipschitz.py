@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..attacks import PGD
-from ..batch import Batch, Gain, Model
+from ..batch import Batch, Model
 from ..component import require
 from ..functional.geometry import norm
 from ..threats import named
@@ -67,15 +67,13 @@ class Lipschitz(Metric):
 
         here, tiny = output(x), torch.finfo(x.dtype).eps * (self.high - self.low)
 
-        def rise(z: Tensor) -> Gain:
-            value = (output(z) - here).abs().sum(1)
-            return Gain(value, torch.zeros_like(value, dtype=torch.bool))
+        def rise(z: Tensor) -> Tensor:
+            return (output(z) - here).abs().sum(1)
 
-        def slope(z: Tensor) -> Gain:
+        def slope(z: Tensor) -> Tensor:
             far = norm(z - x, P[self.norm]).clamp_min(tiny)
-            value, none = rise(z)
-            return Gain(value / far, none)
+            return rise(z) / far
 
         self.attack.reseed(self.generator().initial_seed())
         ends = [self.attack.maximize(f, Batch(x, y)) for f in (rise, slope)]
-        return torch.maximum(*(slope(z).value for z in ends))
+        return torch.maximum(*(slope(z) for z in ends))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ..component import nearest
+from ..component import did_you_mean
 from .base import Metric
 from .boundary import EBD, EBD2
 from .clever import CLEVER
@@ -41,5 +41,5 @@ def named(name: str) -> Callable[..., Metric]:
     5
     """
     if name not in METRICS:
-        raise ValueError(nearest("metric", name, METRICS))
+        raise ValueError(did_you_mean("metric", name, METRICS))
     return METRICS[name]

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import Part, require
+from ..component import Component, require
 from ..data import Source, Split
 from ..data.samples import Samples, samples
 from ..data.split import fingerprint
 from ..introspect.freeze import preserve_grads
 from ..introspect.predict import predict
 from ..results.intervals import mean95
-from ..results.metric_report import Measured, Measures, Softmax
+from ..results.metric_report import MetricReport, MetricRow, Softmax
 from ..runtime import distributed, provenance
 from ..runtime.progress import Display
 from ..runtime.seeding import seed_of_text, seeded
@@ -47,7 +47,7 @@ def run(
     recipe: Mapping[str, Any] | None = None,
     progress: bool = True,
     device: str | torch.device | None = None,
-) -> Measures:
+) -> MetricReport:
     """The mean of each metric over samples, with its interval.
 
     A killed measurement goes on from the metrics that `out` holds. The model comes back as it was,
@@ -86,7 +86,7 @@ def run(
     held = _held(out, key) if resume else []
     with preserve_grads(model), seeded(place, seed), Display(progress) as display:
         said = {k: _said(model, k, v, batch) for k, v in {given.dataset: x, **away}.items()}
-        found = Measures(
+        found = MetricReport(
             name=name,
             dataset=given.dataset,
             split=split,
@@ -138,7 +138,7 @@ def _measured(
     y: Tensor | None,
     batch: int,
     display: Display,
-) -> Measured:
+) -> MetricRow:
     """One metric over all samples, a batch at a time, each with draws of its own."""
     begun, parts = time.perf_counter(), []
     display.begin(f"{name} · {where}", len(x))
@@ -150,7 +150,7 @@ def _measured(
     values = torch.cat(parts)
     known = values[torch.isfinite(values)]
     mean, low, high = mean95(known.numpy())
-    return Measured(
+    return MetricRow(
         name,
         where,
         value=mean,
@@ -177,7 +177,7 @@ def _made(key: str, how: Mapping[str, Any], bounds: tuple[float, float] | None) 
 
 def _plain(metric: Metric) -> dict[str, Any]:
     """The metric's arguments as JSON holds them."""
-    config = {k: v.table() if isinstance(v, Part) else v for k, v in metric.config().items()}
+    config = {k: v.table() if isinstance(v, Component) else v for k, v in metric.config().items()}
     return json.loads(json.dumps(config))
 
 
@@ -191,11 +191,11 @@ def _dataset(recipe: Mapping[str, Any] | None) -> str:
     return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
 
 
-def _held(out: str | Path | None, key: str) -> list[Measured]:
+def _held(out: str | Path | None, key: str) -> list[MetricRow]:
     """The rows that an earlier measurement of the same left in the file."""
     if out is None or not Path(out).exists():
         return []
-    found = Measures.load(out)
+    found = MetricReport.load(out)
     return found.rows if found.key == key else []
 
 

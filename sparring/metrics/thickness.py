@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..attacks import PGD
-from ..batch import Batch, Gain, Model
+from ..batch import Batch, Model
 from ..component import require
 from ..functional import losses
 from ..functional.geometry import expand, norm
@@ -65,9 +65,9 @@ class Thickness(Metric):
         drawn = torch.randint(1, k, (len(x),), generator=self.generator()).to(i)
         j = (i + drawn) % k
 
-        def nearer(z: Tensor) -> Gain:
+        def nearer(z: Tensor) -> Tensor:
             said = model(z)
-            return Gain(-losses.cross_entropy(said, j), said.argmax(1) == j)
+            return -losses.cross_entropy(said, j)
 
         end = self.attack.maximize(nearer, Batch(x, j))
         t = torch.linspace(0, 1, self.points, dtype=x.dtype, device=x.device)

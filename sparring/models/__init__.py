@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..component import nearest, require
+from ..component import did_you_mean, require
 from .base import stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
 from .imported import import_network
@@ -123,8 +123,8 @@ def build(
 def _known(name: str, kw: dict[str, Any]) -> Callable[..., nn.Sequential]:
     """The maker called `name`, after checking that it has the arguments `kw`."""
     if name not in NETWORKS:
-        raise ValueError(nearest("model.name", name, NETWORKS) + ', and "module:Class"')
+        raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
     allowed = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters} - {"shape", "classes"}
     for key in kw.keys() - allowed:
-        raise ValueError(nearest(f"argument of {name}", key, allowed))
+        raise ValueError(did_you_mean(f"argument of {name}", key, allowed))
     return NETWORKS[name]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..component import require
-from ..introspect.freeze import hold
+from ..introspect.freeze import frozen
 from ..runtime.importing import import_object
 
 
@@ -62,7 +62,7 @@ def import_network(
 def _checked(name: str, model: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
     weight = next(model.parameters(), torch.zeros(()))
     try:
-        with torch.no_grad(), hold(model):
+        with torch.no_grad(), frozen(model):
             out = model(torch.zeros(2, *shape, device=weight.device))
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(

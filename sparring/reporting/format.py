@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..results import comparison
 from ..results.detection import Detection, Operating, Rates
 from ..results.intervals import Interval
-from ..results.result import AttackRow, Certificate, Check, EpsRow, Measure, Result
+from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..runtime.fractions import shown
 
 MOST_PAIRS = 10  # with more pairs, each is compared with the best that is measured alike only
@@ -236,14 +236,14 @@ def flips(d: Detection) -> str:
 def short(name: str, most: int = 48) -> str:
     """A long name with its middle left out.
 
-    >>> short("Landroid/view/View;->scaleY", 13)
+    >>> short("Landroid/view/ModelView;->scaleY", 13)
     'Landro…scaleY'
     """
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
-def probed(r: Result) -> list[list[Measure]]:
+def probed(r: Result) -> list[list[ProbeValue]]:
     """What was measured inside the model, probe by probe."""
     return [list(rows) for _, rows in itertools.groupby(r.probes, key=lambda m: m.probe)]
 

@@ -13,19 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ..results.curves import Curve
-from ..results.metric_report import Measured, Measures
+from ..results.metric_report import MetricReport, MetricRow
 from .figures import STYLE, colour, legend
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
-def measures(found: Sequence[Measures]) -> Group:
+def measures(found: Sequence[MetricReport]) -> Group:
     """A table a data set: a row a metric, a column a model."""
     where = list(dict.fromkeys(row.data for m in found for row in m.rows))
     return Group(*(_table(found, data) for data in where))
 
 
-def _table(found: Sequence[Measures], data: str) -> Table:
+def _table(found: Sequence[MetricReport], data: str) -> Table:
     own = {m.dataset for m in found}
     title = f"metrics on {data}" + ("" if data in own else ", off the support")
     out = Table(title=Text(f"{title}: mean [95 % interval]"), title_justify="left")
@@ -38,12 +38,12 @@ def _table(found: Sequence[Measures], data: str) -> Table:
     return out
 
 
-def grid(found: Sequence[Measures], data: str) -> list[tuple[str, list[Measured | None], str]]:
+def grid(found: Sequence[MetricReport], data: str) -> list[tuple[str, list[MetricRow | None], str]]:
     """Rows of a comparison on one data set: the metric with its arrow, a cell a model, the unit.
 
     Metrics with other arguments stand in rows of their own.
     """
-    known: dict[str, tuple[Measured, dict[int, Measured]]] = {}
+    known: dict[str, tuple[MetricRow, dict[int, MetricRow]]] = {}
     for k, m in enumerate(found):
         for row in m.rows:
             if row.data == data:
@@ -55,10 +55,10 @@ def grid(found: Sequence[Measures], data: str) -> list[tuple[str, list[Measured 
     ]
 
 
-def said(row: Measured | None) -> str:
+def said(row: MetricRow | None) -> str:
     """The mean, its interval, and how many samples have no value.
 
-    >>> said(Measured("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
+    >>> said(MetricRow("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
     '0.25 [0.2, 0.3], 3 undefined'
     """
     if row is None:
@@ -103,7 +103,7 @@ def _share(c: Curve) -> str:
     return f"{100 * c.share:.1f} %" + ("" if c.sem is None else f" ± {100 * c.sem:.1f} (s.e.m.)")
 
 
-def softmax(found: Sequence[Measures]) -> Figure | None:
+def softmax(found: Sequence[MetricReport]) -> Figure | None:
     """Mean probability a class ± one standard deviation over samples, a panel a data set, a model
     a colour; dashed is flat, 1/K. None where only the model's own data were looked at."""
     where = list(dict.fromkeys(p.data for m in found for p in m.profiles))
@@ -128,7 +128,7 @@ def softmax(found: Sequence[Measures]) -> Figure | None:
     return figure
 
 
-def section(found: Sequence[Measures], lines: Sequence[Curve]) -> dict[str, Any]:
+def section(found: Sequence[MetricReport], lines: Sequence[Curve]) -> dict[str, Any]:
     """What the page shows: tables, and the figures as they are."""
     where = list(dict.fromkeys(row.data for m in found for row in m.rows))
     return {

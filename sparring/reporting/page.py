@@ -11,7 +11,7 @@ import jinja2
 
 from ..results.curves import comparable
 from ..results.intervals import Interval
-from ..results.metric_report import Measures
+from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.files import write
 from ..runtime.fractions import shown
@@ -28,7 +28,7 @@ def page(
     path: str | Path,
     *,
     title: str | None = None,
-    measures: Sequence[Measures] = (),
+    measures: Sequence[MetricReport] = (),
     study: study_table.Found | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; returns its path.
@@ -96,7 +96,7 @@ def _figure(figure: Any, about: str) -> Any:
     return None if figure is None else _safe(figures.svg(figure, about))
 
 
-def _metrics(results: Sequence[Result], measures: Sequence[Measures]) -> dict[str, Any] | None:
+def _metrics(results: Sequence[Result], measures: Sequence[MetricReport]) -> dict[str, Any] | None:
     """The section on metrics, with its figures as images; None where there is nothing to say."""
     found = beside.section(measures, comparable(results))
     found["curves"] = _figure(found["curves"], "robust accuracy against eps, over seeds")

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from ..results.intervals import Interval
-from ..results.metric_report import Measures
+from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.fractions import shown
 from . import format
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 Found = Mapping[str, Sequence[Result]]
 
 
-def studied(results: Found, measures: Mapping[str, Sequence[Measures]]) -> str:
+def studied(results: Found, measures: Mapping[str, Sequence[MetricReport]]) -> str:
     """Accuracies, then metrics if there are any. Of one seed with the 95 % interval over samples,
     of several the mean ± standard deviation over seeds and their number.
 
@@ -58,7 +58,7 @@ def columns(found: Found) -> list[Column]:
     ]
 
 
-def runs(found: Iterable[Result | Measures]) -> dict[str, list[Any]]:
+def runs(found: Iterable[Result | MetricReport]) -> dict[str, list[Any]]:
     """By run, seeds left out, in order."""
     groups: dict[str, list[Any]] = {}
     for one in found:
@@ -109,7 +109,7 @@ def _standing(found: Sequence[tuple[Result, EpsRow]]) -> str:
     return bound + _accuracy([row.robust for _, row in found]) + mark
 
 
-def _metrics(found: Sequence[Measures]) -> Grid:
+def _metrics(found: Sequence[MetricReport]) -> Grid:
     """A column a metric and data set."""
     heads = {
         (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
@@ -121,7 +121,7 @@ def _metrics(found: Sequence[Measures]) -> Grid:
     return Grid(["run", *heads.values()], lines)
 
 
-def _measured(own: Sequence[Measures], name: str, data: str) -> str:
+def _measured(own: Sequence[MetricReport], name: str, data: str) -> str:
     rows = [row for m in own for row in m.rows if (row.name, row.data) == (name, data)]
     known = [row for row in rows if row.value is not None]
     if len(known) != 1:

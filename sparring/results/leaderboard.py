@@ -144,7 +144,7 @@ def _note(result: Result) -> str:
     of = "" if whole in (None, result.n) else f" of {whole}"
     suite = "AutoAttack" if result.suite == SUITE else f"suite {result.suite!r}, not AutoAttack,"
     return (
-        f"Measured on {result.n}{of} test samples by sparring "
+        f"MetricRow on {result.n}{of} test samples by sparring "
         f"{result.versions.get('sparring', '?')}: its own {suite} version {result.suite_version}, "
         f"{result.precision}, seed {result.seed}."
     )

@@ -14,7 +14,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricRow:
     """One metric over the samples of one data set.
 
     Arguments:
@@ -51,7 +51,7 @@ class Softmax:
 
 
 @dataclass
-class Measures:
+class MetricReport:
     """All that was measured of one model, and how to do it again.
 
     Arguments:
@@ -67,7 +67,7 @@ class Measures:
     seed: int
     batch: int
     clean: float
-    rows: list[Measured]
+    rows: list[MetricRow]
     profiles: list[Softmax]
     class_names: list[str]
     recipe: dict[str, Any]
@@ -87,7 +87,7 @@ class Measures:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Measures:
+    def load(cls, path: str | Path) -> MetricReport:
         """Read such a file; runs no code of it.
 
         Raises:
@@ -102,7 +102,7 @@ class Measures:
                 f"{path} holds no metrics of schema {SCHEMA}: measure again, sparring metrics RUN"
             )
         try:
-            held["rows"] = [Measured(**row) for row in held["rows"]]
+            held["rows"] = [MetricRow(**row) for row in held["rows"]]
             held["profiles"] = [Softmax(**row) for row in held["profiles"]]
             return cls(**held)
         except (TypeError, KeyError) as error:

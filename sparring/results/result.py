@@ -86,7 +86,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Measure:
+class ProbeValue:
     """What a probe measured, averaged over samples; None where it has no such side.
 
     Arguments:
@@ -173,7 +173,7 @@ class Result:
     compiled: bool = False
     detection: Detection | None = None
     notes: list[str] = field(default_factory=list)
-    probes: list[Measure] = field(default_factory=list)
+    probes: list[ProbeValue] = field(default_factory=list)
     schema: int = SCHEMA
     arrays_sha256: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import Part
+from ..component import Component
 
 
-class Risk(Part):
-    """Aggregates loss − λ·cost; monotone, between mean and max. Each sets its `price`: λ, read by
-    the inner problem.
+class Risk(Component):
+    """Aggregates loss − λ·cost; monotone, between mean and max. Each sets its `multiplier`: λ, read
+    by the inner problem.
 
     Attributes:
         notes: scalars `()` of the last batch for the log, detached; a risk may leave some.
     """
 
-    price: Tensor | float  # without a value here, so that it may become a parameter or a buffer
+    multiplier: (
+        Tensor | float
+    )  # without a value here, so that it may become a parameter or a buffer
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,13 +41,13 @@ class PerClass(Risk):
         require(classes and min(classes) >= 0, "classes", classes, "one or more labels ≥ 0")
         self.of, self.classes = of, list(classes)
 
-    def fits(self, classes: int) -> None:
+    def check_classes(self, classes: int) -> None:
         require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
 
     @property
-    def price(self) -> Tensor | float:  # type: ignore[override]
+    def multiplier(self) -> Tensor | float:  # type: ignore[override]
         """λ of the inner risk."""
-        return self.of.price
+        return self.of.multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         mine = torch.isin(batch.y, torch.tensor(self.classes, device=batch.y.device))
@@ -56,7 +56,7 @@ class PerClass(Risk):
         share, risk = distributed.gather(inner).sum() / total, loss.new_zeros(())
         if share > 0:
             risk = self.of(loss, cost, replace(batch, weight=inner))
-        u = distributed.gather(loss - torch.as_tensor(self.price).to(loss) * cost)
+        u = distributed.gather(loss - torch.as_tensor(self.multiplier).to(loss) * cost)
         self.notes = {**self.of.notes, "share": share.detach()}
         return share * risk + (other * u).sum() / total
 

@@ -28,7 +28,7 @@ class CVaR(Risk):
 
     Arguments:
         level: in (0, 1]; 1 is the mean, near 0 the max.
-        price: λ ≥ 0, what a unit of transport costs the adversary.
+        multiplier: λ ≥ 0, what a unit of transport costs the adversary.
 
     Source: Rockafellar and Uryasev 2000.
 
@@ -39,14 +39,17 @@ class CVaR(Risk):
 
     paper = "rockafellar2000cvar"
 
-    def __init__(self, *, level: float = 0.5, price: float = 1.0) -> None:
+    def __init__(self, *, level: float = 0.5, multiplier: float = 1.0) -> None:
         super().__init__()
         require(0 < level <= 1, "level", level, "a share in (0, 1]")
-        require(price >= 0, "price", price, "a number ≥ 0")
-        self.level, self.price = level, price
+        require(multiplier >= 0, "multiplier", multiplier, "a number ≥ 0")
+        self.level, self.multiplier = level, multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, base = distributed.gather(loss - self.price * cost), distributed.gather(batch.weight)
+        u, base = (
+            distributed.gather(loss - self.multiplier * cost),
+            distributed.gather(batch.weight),
+        )
         w = worst_share(u.detach(), base / base.sum(), self.level)
         self.notes = {"max_weight": (base > 0).sum() * w.amax()}
         return (w * u).sum()

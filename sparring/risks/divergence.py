@@ -42,7 +42,7 @@ class Divergence(Risk):
         require(lr > 0, "lr", lr, "a rate > 0")
         self.radius, self.floor, self.mode = radius, floor, mode
         self.initial, self.lr = initial, lr
-        self.register_buffer("price", torch.tensor(float(max(initial, floor))))
+        self.register_buffer("multiplier", torch.tensor(float(max(initial, floor))))
         self.register_buffer("step", torch.zeros(3))  # Adam's count and moments of λ
         self._slope: Tensor | None = None
 
@@ -54,7 +54,7 @@ class Divergence(Risk):
         u, c, base = (distributed.gather(t) for t in (loss, cost, batch.weight))
         wide = torch.float32 if u.device.type == "mps" else torch.float64
         worst = self._solve(u.detach().to(wide), c.detach().to(wide), base.to(wide) / base.sum())
-        w, s = worst.w, torch.as_tensor(self.price, dtype=wide, device=u.device)
+        w, s = worst.w, torch.as_tensor(self.multiplier, dtype=wide, device=u.device)
         spent = (w * c.detach().to(wide)).sum() + worst.divergence
         slack = s * (self.radius - spent) - self.floor * self.radius
         self._note(worst, w, c.detach().to(wide), spent, base)
@@ -63,7 +63,7 @@ class Divergence(Risk):
     @torch.no_grad()
     def _solve(self, u: Tensor, c: Tensor, p: Tensor) -> worst_case.Worst:
         """The worst measure, and the price that goes with it."""
-        price = self.price.to(u)  # type: ignore[union-attr]
+        price = self.multiplier.to(u)  # type: ignore[union-attr]
         v, moved = u - price * c, (c > 0).any()
 
         def allowed(worst: worst_case.Worst) -> Tensor:
@@ -76,7 +76,7 @@ class Divergence(Risk):
         if self.mode == "exact":
             near = worst.s.clamp(price / REACH, (price * REACH).clamp_max(MOST))
             now = torch.where(moved, near, worst.s).clamp_min(self.floor)
-            self.price = now.to(self.price.dtype)  # type: ignore[union-attr]
+            self.multiplier = now.to(self.multiplier.dtype)  # type: ignore[union-attr]
         return worst
 
     def _note(
@@ -85,7 +85,7 @@ class Divergence(Risk):
         n = (base > 0).sum()
         self._slope = self.radius - spent
         self.notes = {
-            "lambda": torch.as_tensor(self.price).detach().clone(),
+            "lambda": torch.as_tensor(self.multiplier).detach().clone(),
             "divergence": worst.divergence,
             "transport": (w * c).sum(),
             "max_weight": n * w.amax(),
@@ -104,9 +104,9 @@ class Divergence(Risk):
         power = BETAS[1] * power + (1 - BETAS[1]) * slope.square()
         self.step = torch.stack([count, mean, power])
         scale = (power / (1 - BETAS[1] ** count)).sqrt() + 1e-8
-        moved = self.price - self.lr * mean / (1 - BETAS[0] ** count) / scale
+        moved = self.multiplier - self.lr * mean / (1 - BETAS[0] ** count) / scale
         least = max(self.floor, 1e-6)
-        self.price = moved.clamp_min(least).to(self.price)  # type: ignore[arg-type]
+        self.multiplier = moved.clamp_min(least).to(self.multiplier)  # type: ignore[arg-type]
 
 
 class KL(Divergence):
@@ -119,9 +119,9 @@ class KL(Divergence):
         initial: λ to begin with.
         lr: of Adam in learned mode.
 
-    `price` is the λ of the last batch, which the next inner problem reads. Where transport costs,
-    exact mode moves it by a factor of 2 a batch at most, and takes cost to fall as λ^−2 meanwhile:
-    where λ stands still, that does not matter.
+    `multiplier` is the λ of the last batch, which the next inner problem reads. Where transport
+    costs, exact mode moves it by a factor of 2 a batch at most, and takes cost to fall as λ^−2
+    meanwhile: where λ stands still, that does not matter.
 
     Raises:
         ValueError: for a value outside of what is said above.

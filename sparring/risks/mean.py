@@ -11,10 +11,10 @@ from .base import Risk
 
 
 class Mean(Risk):
-    """ρ(u) = Σ w_i u_i / Σ w_i with u = loss − price·cost, over the joint batch of all processes.
+    """ρ(u) = Σ w_i u_i / Σ w_i with u = loss − λ·cost, over the joint batch of all processes.
 
     Arguments:
-        price: λ ≥ 0, what a unit of transport costs the adversary; 1 with `Transport` is WRM.
+        multiplier: λ ≥ 0, what a unit of transport costs the adversary; 1 with `Transport` is WRM.
 
     >>> import torch
     >>> batch = Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int))
@@ -22,11 +22,11 @@ class Mean(Risk):
     tensor(2.)
     """
 
-    def __init__(self, *, price: float = 1.0) -> None:
+    def __init__(self, *, multiplier: float = 1.0) -> None:
         super().__init__()
-        require(price >= 0, "price", price, "a number ≥ 0")
-        self.price = price
+        require(multiplier >= 0, "multiplier", multiplier, "a number ≥ 0")
+        self.multiplier = multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, w = distributed.gather(loss - self.price * cost), distributed.gather(batch.weight)
+        u, w = distributed.gather(loss - self.multiplier * cost), distributed.gather(batch.weight)
         return (w * u).sum() / w.sum()

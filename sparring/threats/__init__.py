@@ -1,6 +1,6 @@
 """Threat models: where the adversary may go, and what it pays."""
 
-from ..component import nearest
+from ..component import did_you_mean
 from .base import Threat
 from .bits import Bits
 from .box import Box
@@ -37,5 +37,5 @@ def named(name: str, *, eps: float, low: float = 0.0, high: float = 1.0) -> Thre
         ValueError: for another name; it says the nearest and lists them.
     """
     if name not in NORMS:
-        raise ValueError(nearest("threat", name, NORMS))
+        raise ValueError(did_you_mean("threat", name, NORMS))
     return NORMS[name](eps, low=low, high=high)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import Part, require
+from ..component import Component, require
 from ..functional.geometry import norm
 from ..runtime import distributed
 
 INITS = ("uniform", "noise", "zero")
 
 
-class Threat(Part):
+class Threat(Component):
     """Where the adversary may go (S) and what it pays (c). Subclasses override what differs from
     the defaults.
 
@@ -25,8 +25,8 @@ class Threat(Part):
     itself.
 
     Attributes:
-        binary: every feature is low or high, and a search between them ends with `snap`.
-        labels: a point holds a label too: `read` gives soft labels, and a trainer only can use it.
+        binary: every feature is low or high, and a search between them ends with `discretize`.
+        labels: a point holds a label too: `unpack` gives soft labels; only a trainer can use it.
     """
 
     binary: bool = False
@@ -34,13 +34,13 @@ class Threat(Part):
     low: float = 0.0
     high: float = 1.0
 
-    def point(self, batch: Batch) -> Tensor:
+    def pack(self, batch: Batch) -> Tensor:
         """Where the adversary stands before it moves: z `(b, *d)`."""
         return batch.x
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """A random feasible point."""
-        return self.point(batch)
+        return self.pack(batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         """Steepest ascent by `size` input units in this geometry; may leave the set."""
@@ -54,11 +54,11 @@ class Threat(Part):
         """Price-free transport cost `(b,)`; 0 for hard balls."""
         return torch.zeros(len(z), dtype=z.dtype, device=z.device)
 
-    def snap(self, z: Tensor, batch: Batch) -> Tensor:
+    def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         """The nearest admissible point, for discrete sets."""
         return z
 
-    def read(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unpack z into `(x_adv, y_adv)`."""
         return z, batch.y
 
@@ -83,7 +83,7 @@ class Ball(Threat):
     """
 
     p: ClassVar[float]
-    nearest: ClassVar[Callable[..., Tensor]]
+    projection: ClassVar[Callable[..., Tensor]]
     sample: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -102,9 +102,9 @@ class Ball(Threat):
         require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
         self.eps, self.low, self.high, self.init, self.noise = eps, low, high, init, noise
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init == "zero":
-            return self.point(batch)
+            return self.pack(batch)
         if self.init == "uniform":
             delta = self.sample(batch.x, self.eps, generator)
         else:
@@ -112,7 +112,7 @@ class Ball(Threat):
         return self.project(batch.x + delta, batch)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
-        return self.nearest(z, batch.x, self.eps, self.low, self.high)
+        return self.projection(z, batch.x, self.eps, self.low, self.high)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, self.p)

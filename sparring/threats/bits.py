@@ -32,8 +32,8 @@ def project_moved(z: Tensor, x: Tensor, eps: float, low: float, high: float) -> 
 class Bits(Threat):
     """{x' ∈ {low, high}^d : at most eps features differ from x}, and no feature is taken away.
 
-    A search moves in the relaxation, z ∈ [low, high]^d with Σ|z − x| ≤ eps·(high − low); `snap`
-    ends at bits.
+    A search moves in the relaxation, z ∈ [low, high]^d with Σ|z − x| ≤ eps·(high − low);
+    `discretize` ends at bits.
 
     Arguments:
         eps: how many features may flip, a whole number ≥ 0, or inf.
@@ -54,7 +54,7 @@ class Bits(Threat):
     a mask.
 
     >>> x, y = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0])
-    >>> Bits(1).snap(torch.tensor([[0.75, 0.0, 1.0]]), Batch(x, y))
+    >>> Bits(1).discretize(torch.tensor([[0.75, 0.0, 1.0]]), Batch(x, y))
     tensor([[0., 1., 1.]])
     """
 
@@ -87,7 +87,7 @@ class Bits(Threat):
         self.register_buffer("_mask", mask, persistent=False)
 
     def check(self, x: Tensor) -> Tensor:
-        """x, if it is binary; `start` and `snap` ask, the verbs between them do not.
+        """x, if it is binary; `start` and `discretize` ask, the verbs between them do not.
 
         Raises:
             ValueError: naming a value that is no bit.
@@ -124,7 +124,7 @@ class Bits(Threat):
         ok = binary & (~flipped | self.free(x))
         return ok.flatten(1).all(1) & (flipped.flatten(1).sum(1) <= self.eps)
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """eps random features that may flip, uniform between low and high there."""
         x = self.check(batch.x)
         free, to = self.free(x), self._other(x)
@@ -159,7 +159,7 @@ class Bits(Threat):
             ).view_as(x[over])
         return near
 
-    def snap(self, z: Tensor, batch: Batch) -> Tensor:
+    def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         """Flip what has gone more than half the way, the eps furthest at most."""
         x = self.check(batch.x)
         moved = torch.where(self.free(x), (z - x).abs(), 0)

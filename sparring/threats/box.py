@@ -23,7 +23,7 @@ class Box(Threat):
         require(low < high, "low", low, f"below high = {high}")
         self.low, self.high = low, high
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the box."""
         return self.low + (self.high - self.low) * distributed.draw("uniform", batch.x, generator)
 

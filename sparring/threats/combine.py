@@ -98,7 +98,7 @@ class Only(Around):
         self.of, self.classes = of, classes
         self.binary, self.labels = of.binary, of.labels
 
-    def fits(self, classes: int) -> None:
+    def check_classes(self, classes: int) -> None:
         require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
 
     def moves(self, batch: Batch) -> Tensor:
@@ -108,11 +108,11 @@ class Only(Around):
             mine = mine | (batch.y == label)
         return mine
 
-    def point(self, batch: Batch) -> Tensor:
-        return self.of.point(batch)
+    def pack(self, batch: Batch) -> Tensor:
+        return self.of.pack(batch)
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        return self._rest(self.of.start(batch, generator), batch)
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        return self._rest(self.of.random_start(batch, generator), batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         return self._rest(self.of.step(z, grad, size, batch), batch)
@@ -120,14 +120,14 @@ class Only(Around):
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         return self._rest(self.of.project(z, batch), batch)
 
-    def snap(self, z: Tensor, batch: Batch) -> Tensor:
-        return self._rest(self.of.snap(z, batch), batch)
+    def discretize(self, z: Tensor, batch: Batch) -> Tensor:
+        return self._rest(self.of.discretize(z, batch), batch)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         return torch.where(self.moves(batch), self.of.cost(z, batch), 0)
 
-    def read(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.of.read(self._rest(z, batch), batch)
+    def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.of.unpack(self._rest(z, batch), batch)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Of what may move alone."""
@@ -139,7 +139,7 @@ class Only(Around):
     def _rest(self, z: Tensor, batch: Batch) -> Tensor:
         """z, with the samples that may not move where they were."""
         mine = self.moves(batch).reshape(-1, *[1] * (z.ndim - 1))
-        return torch.where(mine, z, self.of.point(batch))
+        return torch.where(mine, z, self.of.pack(batch))
 
 
 class Joint(Around):
@@ -164,7 +164,7 @@ class Joint(Around):
 
     >>> from sparring.threats import Linf
     >>> threat = Joint(Linf(0.1), scale=1.0, delta=0.4, classes=3)
-    >>> threat.point(Batch(torch.full((1, 2), 0.5), torch.tensor([1])))
+    >>> threat.pack(Batch(torch.full((1, 2), 0.5), torch.tensor([1])))
     tensor([[0.5000, 0.5000, 0.0000, 1.0000, 0.0000]])
     """
 
@@ -180,18 +180,18 @@ class Joint(Around):
         self.of, self.scale, self.delta, self.classes = of, scale, delta, classes
         self.binary = of.binary
 
-    def fits(self, classes: int) -> None:
+    def check_classes(self, classes: int) -> None:
         require(self.classes == classes, "classes", self.classes, f"{classes}, those of the data")
 
-    def point(self, batch: Batch) -> Tensor:
+    def pack(self, batch: Batch) -> Tensor:
         worst = int(batch.y.max()) if len(batch) else 0
         if worst >= self.classes:
             raise ValueError(f"y has the label {worst}: Joint has classes = {self.classes}")
-        return self._pack(self.of.point(batch), self._own(batch))
+        return self._pack(self.of.pack(batch), self._own(batch))
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Where `of` starts; the label at rest, since its maximum needs no search."""
-        return self._pack(self.of.start(batch, generator), self._own(batch))
+        return self._pack(self.of.random_start(batch, generator), self._own(batch))
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         (x_adv, q), (to_x, to_q) = self._split(z, batch), self._split(grad, batch)
@@ -215,9 +215,9 @@ class Joint(Around):
         q = torch.where(far, edge, near) * own.any(1, keepdim=True)
         return self._pack(self.of.project(x_adv, batch), q)
 
-    def snap(self, z: Tensor, batch: Batch) -> Tensor:
+    def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
-        return self._pack(self.of.snap(x_adv, batch), q)
+        return self._pack(self.of.discretize(x_adv, batch), q)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
@@ -225,11 +225,11 @@ class Joint(Around):
         mass = torch.where(own, 1 - q, 0).sum(1)
         return self.of.cost(x_adv, batch) + self.scale * mass / self._left(q, own)
 
-    def read(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         x_adv, q = self._split(z, batch)
         own = self._own(batch)
         rest = torch.where(own, 0, q).sum(1, keepdim=True)
-        return self.of.read(x_adv, batch)[0], torch.where(own, 1 - rest, q)
+        return self.of.unpack(x_adv, batch)[0], torch.where(own, 1 - rest, q)
 
     def _own(self, batch: Batch) -> Tensor:
         """Where each sample's label is `(b, k)`; nowhere for an unlabeled one."""
@@ -245,5 +245,5 @@ class Joint(Around):
 
     def _split(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The point of `of`, and the label."""
-        shape = self.of.point(Batch(batch.x[:1], batch.y[:1])).shape[1:]
+        shape = self.of.pack(Batch(batch.x[:1], batch.y[:1])).shape[1:]
         return z[:, : -self.classes].reshape(len(z), *shape), z[:, -self.classes :]

@@ -38,7 +38,7 @@ class L0(Ball):
     """
 
     p = 0
-    nearest = staticmethod(project_l0)
+    projection = staticmethod(project_l0)
     sample = staticmethod(sample_l0)
 
     def __init__(
@@ -53,9 +53,9 @@ class L0(Ball):
         super().__init__(eps, low=low, high=high, init=init, noise=noise)
         require(float(eps).is_integer(), "eps", eps, "a whole number of locations ≥ 0")
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init != "uniform":
-            return super().start(batch, generator)
+            return super().random_start(batch, generator)
         return self.sample(batch.x, self.eps, self.low, self.high, generator)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:

@@ -30,7 +30,7 @@ class L1(Ball):
 
     paper = "tramer2019multiple"
     p = 1
-    nearest = staticmethod(project_l1)
+    projection = staticmethod(project_l1)
     sample = staticmethod(sample_l1)
 
     def __init__(

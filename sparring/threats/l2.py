@@ -22,7 +22,7 @@ class L2(Ball):
 
     paper = "madry2018pgd"
     p = 2
-    nearest = staticmethod(project_l2)
+    projection = staticmethod(project_l2)
     sample = staticmethod(sample_l2)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:

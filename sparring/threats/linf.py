@@ -22,7 +22,7 @@ class Linf(Ball):
 
     paper = "madry2018pgd"
     p = torch.inf
-    nearest = staticmethod(project_linf)
+    projection = staticmethod(project_linf)
     sample = staticmethod(sample_linf)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:

@@ -86,7 +86,7 @@ class SoftLinf(Threat):
         self.register_buffer("_sum", torch.tensor(0.0))
         self.register_buffer("_batches", torch.tensor(0))
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the ball, clipped to the box."""
         x, delta = batch.x, sample_linf(batch.x, self.radius, generator)
         return project_linf(x + delta, x, self.radius, self.low, self.high)

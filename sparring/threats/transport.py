@@ -72,9 +72,9 @@ class Transport(Threat):
         self.low, self.high, self.init, self.noise = low, high, init, noise
         self.descent = descent
 
-    def start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init == "zero":
-            return self.point(batch)
+            return self.pack(batch)
         noise = self.noise * distributed.draw("normal", batch.x, generator)
         return self.project(batch.x + noise, batch)
 

@@ -16,6 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..runtime import files
+from ..runtime.first_edition import upgrade_settings, upgrade_state
 from .state import differences, fingerprint
 
 LAST, BEST = "last.pt", "best.safetensors"
@@ -45,13 +46,16 @@ def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any
         state = torch.load(path, map_location=device, weights_only=True)
     if not isinstance(state, dict) or not set(state) >= KEYS or state["format"] != FORMAT:
         raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
-    return state
+    return state | {"objective": upgrade_state(state["objective"])}
 
 
 def same(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raise unless the run was made with these settings."""
     if state["hash"] != fingerprint(settings):
-        said = differences(json.loads(state["settings"]), settings)
+        then = upgrade_settings(json.loads(state["settings"]))
+        if then == settings:
+            return
+        said = differences(then, settings)
         raise ValueError(f"the run in {folder} can't go on with other settings: {said}")
 
 

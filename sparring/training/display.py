@@ -98,7 +98,7 @@ class Display:
             print(line(epoch, self.epochs), flush=True)
 
 
-class Board:
+class TensorBoardLog:
     """Scalars of every epoch for TensorBoard, in the run's folder `tensorboard`.
 
     Raises:

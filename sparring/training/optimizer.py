@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import nearest
+from ..component import did_you_mean
 
 CLOSURE = {"LBFGS"}
 
@@ -46,12 +46,12 @@ def make(
     table: dict[str, Any] = {"name": config} if isinstance(config, str) else dict(config)
     name = table.pop("name", None)
     if name not in names():
-        raise ValueError(nearest("optimizer.name", str(name), names()))
+        raise ValueError(did_you_mean("optimizer.name", str(name), names()))
     kind = getattr(torch.optim, name)
     known = [k for k in inspect.signature(kind).parameters if k != "params"]
     for key, value in table.items():
         if key not in known:
-            raise ValueError(nearest("optimizer key", key, known))
+            raise ValueError(did_you_mean("optimizer key", key, known))
         table[key] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(_groups(model, objective, decay_norm), **table)

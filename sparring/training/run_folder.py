@@ -21,7 +21,7 @@ class RunExistsError(FileExistsError, ValueError):
     """There is a run in that folder already."""
 
 
-def vacant(folder: Path) -> None:
+def require_empty(folder: Path) -> None:
     """Raise unless no run stands in `folder`."""
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"out = {str(folder)!r} is a file: a run needs a folder")

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import assign, nearest, require
+from ..component import assign, did_you_mean, require
 
 PLACES = ("at", "until", "since", "warmup", "up")
 
@@ -160,14 +160,14 @@ class Schedule:
         keywords = dict(table)
         self.path, name = (_said(keywords, key) for key in ("path", "name"))
         if name not in SCHEDULES:
-            raise ValueError(nearest("schedule.name", name, SCHEDULES))
+            raise ValueError(did_you_mean("schedule.name", name, SCHEDULES))
         rooms = SimpleNamespace(climb=climb, ema=ema)
         self._put, base = _target(self.path, optimizer, objective, rooms)
         parameters = inspect.signature(SCHEDULES[name]).parameters
         known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
             if key not in known:
-                raise ValueError(nearest(f"schedule {name}: key", key, known))
+                raise ValueError(did_you_mean(f"schedule {name}: key", key, known))
             if key in PLACES:
                 keywords[key] = _share(key, value, epochs)
             elif key != "shape":
@@ -231,7 +231,7 @@ def _in_optimizer(
         if isinstance(v, int | float) and not isinstance(v, bool)
     }
     if key not in numbers:
-        raise ValueError(nearest("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
+        raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
     places = [k for k, group in enumerate(optimizer.param_groups) if group[key] == base]
 

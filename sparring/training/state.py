@@ -29,7 +29,7 @@ class Epoch:
     Arguments:
         number: from 1.
         step: optimizer steps since the beginning.
-        loss, parts: means over the epoch's samples.
+        loss, terms: means over the epoch's samples.
         clean, robust, ema_clean, ema_robust: accuracies on the validation split, None where not
             measured.
         lr, eps: at the epoch's last step.
@@ -40,7 +40,7 @@ class Epoch:
     number: int
     step: int
     loss: float
-    parts: dict[str, float]
+    terms: dict[str, float]
     clean: float | None
     robust: float | None
     ema_clean: float | None
@@ -53,9 +53,9 @@ class Epoch:
     best: bool
 
     def row(self) -> dict[str, Any]:
-        """The line, as plain values."""
-        row = asdict(self)
-        return {"epoch": row.pop("number"), **row}
+        """The line, as plain values; the log keeps the keys `epoch` and `parts`."""
+        keys = {"number": "epoch", "terms": "parts"}
+        return {keys.get(key, key): value for key, value in asdict(self).items()}
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Position:
         self.step += 1
         self.samples += n
         self.loss += total * n
-        for key, value in loss.parts.items():
+        for key, value in loss.terms.items():
             share = torch.as_tensor(value).detach().double() * n
             self.parts[key] = self.parts[key] + share if key in self.parts else share
 
@@ -153,7 +153,7 @@ def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:
         return
     parts = {
         k: torch.as_tensor(v).detach().float().mean()
-        for k, v in {**loss.parts, "penalty": loss.penalty}.items()
+        for k, v in {**loss.terms, "penalty": loss.penalty}.items()
     }
     said = ", ".join(f"{key} {float(value):.4g}" for key, value in parts.items())
     bad = int((~torch.isfinite(loss.per_sample)).sum())

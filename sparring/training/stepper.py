@@ -14,7 +14,7 @@ from ..introspect import freeze
 from ..objective import Objective
 from ..runtime import distributed
 from ..runtime.seeding import derive_seed
-from ..weights import EMA, Climb
+from ..weights import EMA, WeightPerturbation
 from . import optimizer, parallel, schedule
 from .state import all_finite, check_finite
 
@@ -26,7 +26,7 @@ class Stepper:
     remember of it.
 
     Arguments:
-        look: keywords of `probe.View` for the loss and the attack; compile: for the attack only.
+        look: keywords of `ModelView` for the loss and the attack; compile: for the attack only.
         config, decay_norm: of the optimizer.
         schedules: tables; epochs: what their places count in.
     """
@@ -44,7 +44,7 @@ class Stepper:
         schedules: Sequence[Mapping[str, Any]],
         epochs: int,
         clip: float | None,
-        climb: Climb | None,
+        climb: WeightPerturbation | None,
         ema: EMA | None,
         seed: int,
     ) -> None:
@@ -52,8 +52,8 @@ class Stepper:
         if look["channels_last"]:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(device)
-        self.seen = freeze.View(self.model, **look)
-        self.attacked = freeze.View(self.model, **look, compile=compile)
+        self.seen = freeze.ModelView(self.model, **look)
+        self.attacked = freeze.ModelView(self.model, **look, compile=compile)
         self.minimize = parallel.wrap(self.seen, self.objective, device)
         self.optimizer = optimizer.make(config, self.model, self.objective, decay_norm=decay_norm)
         self.climb, self.ema = climb, None if ema is None else ema.attach(self.model)

@@ -15,13 +15,13 @@ from torch import nn
 
 from ..attacks.base import Attack
 from ..batch import Batch
-from ..component import fit, require
-from ..data import Augment, Extra, Loader, Source
+from ..component import check_classes, require
+from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
-from ..weights import EMA, Climb
+from ..weights import EMA, WeightPerturbation
 from . import checkpoint, parallel, run_folder
-from .display import Board, Display
+from .display import Display, TensorBoardLog
 from .state import Epoch, NonFiniteLoss, Position, settings
 from .stepper import Stepper
 from .validate import Score, check_output, measure
@@ -89,8 +89,8 @@ class Trainer:
         device: str | None = None,
         decay_norm: bool = True,
         augment: Sequence[Augment] = (),
-        mix: Sequence[Extra] = (),
-        climb: Climb | None = None,
+        mix: Sequence[AddedRows] = (),
+        climb: WeightPerturbation | None = None,
         ema: EMA | None = None,
         validation: Attack | None = None,
         rows: int | None = None,
@@ -113,7 +113,7 @@ class Trainer:
         self.save_every, self.progress = save_every, progress
         self.settings = settings(recipe, given, source)
         if not resume:
-            run_folder.vacant(self.out)
+            run_folder.require_empty(self.out)
         self.device = parallel.start(device)
         self.stepper = Stepper(
             model,
@@ -134,7 +134,7 @@ class Trainer:
         self.validation = copy.deepcopy(validation)
         check_output(self.model, self.val, source.classes, self.device)
         for judged in filter(None, (objective, validation)):
-            fit(judged, source.classes)
+            check_classes(judged, source.classes)
         for piece in mix:
             piece.attach(source, device=self.device)
         more = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
@@ -143,7 +143,7 @@ class Trainer:
         self.position = Position()
         self._open(recipe, resume)
         wanted = tensorboard and parallel.first()
-        self.board = Board(self.out, done=self.position.epoch) if wanted else None
+        self.board = TensorBoardLog(self.out, done=self.position.epoch) if wanted else None
 
     @property
     def model(self) -> nn.Module:
@@ -203,7 +203,7 @@ class Trainer:
             number=place.epoch,
             step=step,
             loss=loss,
-            parts=parts,
+            terms=parts,
             clean=own and own.clean,
             robust=own and own.robust,
             ema_clean=average and average.clean,

@@ -62,13 +62,13 @@ def measure(
 
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Which samples the model gets right `(b,)`."""
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         return model(x).argmax(1) == y
 
 
 def check_output(model: nn.Module, split: Split, classes: int, device: torch.device) -> None:
     """Raise a clear `ValueError` unless the model gives one logit a class."""
-    with freeze.hold(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval"), torch.no_grad():
         shape = tuple(model(split.float(slice(0, 2)).to(device)).shape[1:])
     if shape != (classes,):
         said = ", ".join(map(str, ("b", *shape)))

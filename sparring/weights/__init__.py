@@ -1,8 +1,8 @@
 """Weights: what happens to the parameters themselves."""
 
 from .awp import AWP
-from .base import Climb
+from .base import WeightPerturbation
 from .ema import EMA
 from .sam import SAM
 
-__all__ = ["AWP", "EMA", "SAM", "Climb"]
+__all__ = ["AWP", "EMA", "SAM", "WeightPerturbation"]

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from ..component import require
-from .base import Climb, moved, slopes
+from .base import WeightPerturbation, moved, slopes
 
 
-class AWP(Climb):
+class AWP(WeightPerturbation):
     """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for every weight tensor l of two or more dimensions, g the loss
     gradient.
 

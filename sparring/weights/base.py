@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from ..component import Part
+from ..component import Component
 from ..introspect import freeze
 from ..runtime import distributed
 
 
-class Climb(Part):
+class WeightPerturbation(Component):
     """Moves the weights uphill while the loss is computed and the step is taken, then takes the
     move back."""
 

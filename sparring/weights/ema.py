@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..batch import Batch
-from ..component import Part, require
+from ..component import Component, require
 
 
-class EMA(Part):
+class EMA(Component):
     """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + t)/(10 + t)) while warming up; buffers are
     averaged too.
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..component import require
-from .base import Climb, moved, slopes
+from .base import WeightPerturbation, moved, slopes
 
 
-class SAM(Climb):
+class SAM(WeightPerturbation):
     """v = rho·g/‖g‖ over all weights together.
 
     Arguments:

@@ -18,7 +18,7 @@ def test_the_first_wrong_draw_is_returned():
     draw, stands = torch.Generator().manual_seed(0), torch.arange(30)
     expected = x.clone()
     for _ in range(3):
-        z = threat.start(Batch(x[stands], y[stands]), draw)
+        z = threat.random_start(Batch(x[stands], y[stands]), draw)
         expected[stands] = z
         stands = stands[model(z).argmax(1) == y[stands]]
     assert torch.equal(found, expected)

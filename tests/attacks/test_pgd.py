@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import BIM, FGSM, FGSM_RS, PGD
 from sparring.attacks.base import ascend
-from sparring.batch import Batch, Gain
+from sparring.batch import Batch
 from sparring.functional.losses import cross_entropy, margin
 from sparring.threats import L1, L2, Box, Linf
 from tests.oracles import Linear, gain_in_ball, gain_in_linf_and_box, problem
@@ -30,7 +30,7 @@ def literal_paths(
 ) -> list[list[Tensor]]:
     """Every iterate of every sample, searched one by one, from the starts of a PGD with seed 0."""
     threat, loop = LOOPS[norm]
-    starts = threat.start(Batch(x, y), torch.Generator().manual_seed(0))
+    starts = threat.random_start(Batch(x, y), torch.Generator().manual_seed(0))
     paths = []
     for i in range(len(x)):
         loss = loss_at(model, y[i : i + 1])
@@ -41,9 +41,9 @@ def literal_paths(
 def classify(model: nn.Module, y: Tensor):
     """The gain of a trainer that fights over cross-entropy."""
 
-    def f(z: Tensor) -> Gain:
+    def f(z: Tensor) -> Tensor:
         logits = model(z)
-        return Gain(cross_entropy(logits, y), logits.argmax(1) != y)
+        return cross_entropy(logits, y)
 
     return f
 
@@ -221,8 +221,8 @@ class TestRestartsAndTargets:
     def test_restarts_in_training_keep_the_highest(self):
         model, x, y = problem()
         f = classify(model, y)
-        one = f(PGD(Linf(0.1), steps=2, best=False).maximize(f, Batch(x, y))).value
-        five = f(PGD(Linf(0.1), steps=2, best=False, restarts=5).maximize(f, Batch(x, y))).value
+        one = f(PGD(Linf(0.1), steps=2, best=False).maximize(f, Batch(x, y)))
+        five = f(PGD(Linf(0.1), steps=2, best=False, restarts=5).maximize(f, Batch(x, y)))
         assert (five >= one).all()
         assert (five > one).any()
 

@@ -16,8 +16,9 @@ from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
 import sparring
-from sparring import evaluation
+from sparring import data, evaluation
 from sparring.attacks import Noise
+from sparring.config.recipe import load_recipe
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from tests.command import call
@@ -185,7 +186,7 @@ def test_train_leaves_a_run_folder(run):
     assert {"recipe.toml", "log.jsonl", "last.pt", "best.safetensors"} <= {
         p.name for p in run.iterdir()
     }
-    tables = sparring.recipe.load_recipe(run).tables
+    tables = load_recipe(run).tables
     assert tables["recipe"] == {"name": "digits-mart", "paper": "wang2020mart", "seed": 3}
     assert tables["model"]["shape"] == [1, 8, 8]
 
@@ -332,7 +333,7 @@ def test_a_model_that_does_not_fit_is_one_clear_line(stranger, model, ways, said
 
 
 def test_models_of_all_kinds_in_python(stranger):
-    source = sparring.measure.load("digits")
+    source = data.load("digits")
     x, y = source.train.x.flatten(1).numpy(), source.train.y.numpy()
     forest = GaussianNB(var_smoothing=0.1).fit(x, y)
     suite = evaluation.Suite("noise", 1, (("noise", lambda t: Noise(t, draws=3)),))
@@ -362,7 +363,7 @@ def test_a_run_in_another_threat(run, capsys, tmp_path):
 
 
 def test_robustbench_s_entry(stranger, capsys, monkeypatch):
-    real, asked = sparring.measure.evaluate, []
+    real, asked = sparring.evaluate, []
 
     def quick(model, **ways):
         asked.append(ways["suite"])

@@ -9,8 +9,9 @@ import pytest
 import sparring
 from sparring.commands import evaluate, plane, report
 from sparring.commands.metrics import chosen, metrics
+from sparring.config.recipe import load_recipe, read
 from sparring.metrics import METRICS
-from sparring.results.metric_report import Measures
+from sparring.results.metric_report import MetricReport
 from sparring.runtime.warning import SparringWarning
 from tests.command import call
 
@@ -25,7 +26,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "digits"
-    return sparring.run.train("digits-standard", out=out, set=SMALL, device="cpu")
+    return sparring.train("digits-standard", out=out, set=SMALL, device="cpu")
 
 
 def test_a_run_is_measured_and_reported(run, capsys):
@@ -35,7 +36,7 @@ def test_a_run_is_measured_and_reported(run, capsys):
     said = call("metrics", run, *few, "--with", "eni.draws=3", "--n", 20, capsys=capsys)
     assert "deepfool-l2 ↑" in said
     assert "eni ↓" in said
-    held = Measures.load(run / "metrics" / "test.json")
+    held = MetricReport.load(run / "metrics" / "test.json")
     assert (held.name, held.n, held.dataset) == ("digits", 20, "digits")
     assert held.rows[1].config["draws"] == 3
     assert held.recipe["recipe"]["name"] == "digits-standard"
@@ -92,7 +93,7 @@ def test_recipes_of_other_data_are_moved_to_the_plane():
     assert tables["data"]["augment"] == []
     assert tables["model"]["name"] == "mlp"
     assert tables["method"]["beta"] == 4
-    old = sparring.recipe.load_recipe("mnist-trades").tables
+    old = load_recipe("mnist-trades").tables
     ratio = old["attack"]["size"] / old["threat"]["eps"]
     assert tables["threat"]["eps"] == pytest.approx(0.0375)
     assert tables["attack"]["size"] / 0.0375 == pytest.approx(ratio)
@@ -144,7 +145,7 @@ def test_a_figure_s_ending_is_checked_before_the_training(monkeypatch):
 
 
 def test_shrinking_leaves_a_threat_without_radius():
-    tables = sparring.recipe.read("mnist-standard")
+    tables = read("mnist-standard")
     before = json.dumps(tables)
     plane._shrink(tables, 0.1)
     assert json.dumps(tables) == before

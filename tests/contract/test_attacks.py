@@ -80,7 +80,7 @@ class TestResult:
         assert (x_adv <= 1).all()
         eps = getattr(threat, "eps", float("inf"))
         assert (threat.distance(x_adv, x) <= eps * (1 + 1e-5)).all()
-        assert not threat.binary or torch.equal(threat.snap(x_adv, Batch(x, y)), x_adv)
+        assert not threat.binary or torch.equal(threat.discretize(x_adv, Batch(x, y)), x_adv)
 
     def test_the_gain_is_not_below_the_start(self, name, threat: Threat):
         model, x, y = problem()
@@ -89,7 +89,7 @@ class TestResult:
             pytest.skip("draws points, does not climb")
         begin = getattr(attack, "random_start", False)
         generator = torch.Generator().manual_seed(attack.seed)
-        z0 = threat.start(Batch(x, y), generator) if begin else x
+        z0 = threat.random_start(Batch(x, y), generator) if begin else x
         found = run(attack, model, x, y)
         with torch.no_grad():  # what is wrong at the start, or at a later point, is over at once
             still = (model(z0).argmax(1) == y) & (model(found).argmax(1) == y)

@@ -63,7 +63,7 @@ def test_cost_lowers_it_at_the_price(name):
     u, cost = U.clone().requires_grad_(), torch.full_like(U, 0.02).requires_grad_()
     value = risk(u, cost, batch)
     w, slope = torch.autograd.grad(value, (u, cost))
-    assert torch.allclose(slope, -float(torch.as_tensor(risk.price)) * w)
+    assert torch.allclose(slope, -float(torch.as_tensor(risk.multiplier)) * w)
     assert value < rho(name, U)
 
 

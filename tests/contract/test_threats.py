@@ -39,16 +39,16 @@ def noise(like: Tensor, seed: int = 4) -> Tensor:
 
 def far(threat: Threat, batch: Batch, scale: float = 0.5) -> Tensor:
     """Points all around where the adversary stands, most of them outside of any ball and box."""
-    z = threat.point(batch)
+    z = threat.pack(batch)
     return z + scale * noise(z)
 
 
 def start(threat: Threat, batch: Batch, seed: int = 0) -> Tensor:
-    return threat.start(batch, torch.Generator().manual_seed(seed))
+    return threat.random_start(batch, torch.Generator().manual_seed(seed))
 
 
 def assert_feasible(threat: Threat, z: Tensor, batch: Batch) -> None:
-    x_adv, y_adv = threat.read(z, batch)
+    x_adv, y_adv = threat.unpack(z, batch)
     assert x_adv.shape == batch.x.shape
     assert x_adv.isfinite().all()
     assert (x_adv >= threat.low).all()
@@ -67,7 +67,7 @@ def linear_gain(threat: Threat, batch: Batch) -> Callable[[Tensor], Tensor]:
     a = noise(batch.x, 5)
 
     def f(z: Tensor) -> Tensor:
-        x_adv, y_adv = threat.read(z, batch)
+        x_adv, y_adv = threat.unpack(z, batch)
         value = (a * x_adv).flatten(1).sum(1)
         return value + (y_adv * noise(y_adv, 6)).sum(1) if threat.labels else value
 
@@ -90,10 +90,10 @@ class TestPoints:
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
         for z in (
-            threat.point(batch),
+            threat.pack(batch),
             start(threat, batch),
             threat.project(far(threat, batch), batch),
-            threat.snap(threat.project(far(threat, batch), batch), batch),
+            threat.discretize(threat.project(far(threat, batch), batch), batch),
         ):
             assert z.dtype == dtype
             assert_feasible(threat, z, batch)
@@ -102,7 +102,7 @@ class TestPoints:
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
         for z in (
-            threat.point(batch),
+            threat.pack(batch),
             start(threat, batch),
             threat.project(far(threat, batch), batch),
         ):
@@ -111,7 +111,7 @@ class TestPoints:
     def test_cost_is_not_negative_and_zero_at_rest(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
-        assert threat.cost(threat.point(batch), batch).eq(0).all()
+        assert threat.cost(threat.pack(batch), batch).eq(0).all()
         cost = threat.cost(start(threat, batch), batch)
         assert cost.shape == (len(batch),)
         assert (cost >= 0).all()
@@ -138,7 +138,7 @@ class TestPoints:
     def test_rows_are_independent(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
-        z, g = far(threat, batch), noise(threat.point(batch), 7)
+        z, g = far(threat, batch), noise(threat.pack(batch), 7)
         whole = threat.project(threat.step(z, g, 0.1, batch), batch)
         for i in range(len(batch)):
             one = Batch(batch.x[i : i + 1], batch.y[i : i + 1])
@@ -148,18 +148,18 @@ class TestPoints:
     def test_snap_ends_at_a_point_that_projecting_and_snapping_leave(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
-        found = threat.snap(threat.project(far(threat, batch, 1.0), batch), batch)
-        x_adv, _ = threat.read(found, batch)
+        found = threat.discretize(threat.project(far(threat, batch, 1.0), batch), batch)
+        x_adv, _ = threat.unpack(found, batch)
         if threat.binary:
             assert ((x_adv == threat.low) | (x_adv == threat.high)).all()
-        again = threat.snap(threat.project(found, batch), batch)
+        again = threat.discretize(threat.project(found, batch), batch)
         assert torch.allclose(again, found, rtol=0, atol=1e-6)
 
     def test_the_gradient_of_the_cost_is_finite_everywhere(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
         for z in (
-            threat.point(batch),
+            threat.pack(batch),
             start(threat, batch),
             threat.project(far(threat, batch), batch),
         ):
@@ -170,7 +170,7 @@ class TestPoints:
         threat = make("threat", name)
         batch = batch_of(threat, shape, b=b, dtype=dtype)
         z = threat.project(threat.step(start(threat, batch), far(threat, batch), 0.1, batch), batch)
-        assert_feasible(threat, threat.snap(z, batch), batch)
+        assert_feasible(threat, threat.discretize(z, batch), batch)
         assert threat.cost(z, batch).shape == (b,)
 
 
@@ -188,7 +188,7 @@ def test_the_same_generator_gives_the_same_start_and_the_global_one_stays(name):
 def test_inputs_are_not_written_to(name):
     threat = make("threat", name)
     batch = batch_of(threat)
-    z, g = far(threat, batch), noise(threat.point(batch), 7)
+    z, g = far(threat, batch), noise(threat.pack(batch), 7)
     kept = [t.clone() for t in (batch.x, z, g)]
     threat.project(threat.step(z, g, 0.1, batch), batch)
     start(threat, batch)

@@ -30,7 +30,7 @@ def made(n: int = 30, shape: tuple[int, ...] = (D,), *, pool: int = 20) -> Sourc
     return Source("made", split, split, split, names, sha256="own", unlabelled=rest)
 
 
-def loader(*mix: data.Extra, source: Source | None = None, **more) -> Loader:
+def loader(*mix: data.AddedRows, source: Source | None = None, **more) -> Loader:
     source = source or made()
     for piece in mix:
         piece.attach(source)

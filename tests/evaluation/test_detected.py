@@ -57,7 +57,7 @@ def greedy(threat, k: int, order: int = 1):
         for row, p in zip(z, pull, strict=True):
             best = sorted((j for j in range(9) if p[j] > 0), key=lambda j: -order * float(p[j]))
             row[best[:k]] = 1
-        return threat.snap(z, Batch(x, y))
+        return threat.discretize(z, Batch(x, y))
 
     return run
 

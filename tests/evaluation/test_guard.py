@@ -37,7 +37,7 @@ def test_the_modes_inside_stay():
     model[1].train()
     guard = Guard(model)
     assert [m.training for m in (guard, model, *model)] == [False, False, False, True]
-    with freeze.hold(guard, "eval"):
+    with freeze.frozen(guard, "eval"):
         assert not model[1].training
     assert model[1].training
 

@@ -31,7 +31,7 @@ class TestHold:
     def test_inside_modes_and_weights_are_as_asked_and_afterwards_as_before(self, mode, expected):
         model = mixed()
         before = stands(model)
-        with freeze.hold(model, mode):
+        with freeze.frozen(model, mode):
             assert {m.training for m in model.modules()} == expected
             assert not any(w.requires_grad for w in model.parameters())
         assert stands(model) == before
@@ -39,7 +39,7 @@ class TestHold:
     def test_an_error_inside_restores_too(self):
         model = mixed()
         before, momentum = stands(model), model[1].momentum
-        with pytest.raises(RuntimeError, match="stop"), freeze.hold(model, "train"):
+        with pytest.raises(RuntimeError, match="stop"), freeze.frozen(model, "train"):
             raise RuntimeError("stop")
         assert stands(model) == before
         assert model[1].momentum == momentum
@@ -47,14 +47,14 @@ class TestHold:
     def test_holds_may_be_nested(self):
         model = mixed()
         before = stands(model)
-        with freeze.hold(model, "eval"):
-            with freeze.hold(model, "train"):
+        with freeze.frozen(model, "eval"):
+            with freeze.frozen(model, "train"):
                 assert all(m.training for m in model.modules())
             assert not any(m.training for m in model.modules())
         assert stands(model) == before
 
     def test_a_plain_function_is_left_alone(self):
-        with freeze.hold(torch.sin, "eval"):
+        with freeze.frozen(torch.sin, "eval"):
             pass
 
     def test_an_unknown_mode(self):
@@ -63,7 +63,7 @@ class TestHold:
                 ValueError,
                 match="mode = 'test' is not allowed: mode must be one of eval, train, keep",
             ),
-            freeze.hold(Net(), "test"),
+            freeze.frozen(Net(), "test"),
         ):
             pass
 
@@ -72,7 +72,7 @@ class TestHold:
         model[3].p = 0.0
         state = copy.deepcopy(model.state_dict())
         expected = copy.deepcopy(model)(x)
-        with freeze.hold(model, "train"):
+        with freeze.frozen(model, "train"):
             found = model(x)
         assert torch.equal(found, expected)
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
@@ -129,12 +129,12 @@ class TestChannelsLast:
 class TestView:
     def test_plain(self):
         model, x = Net(), torch.rand(3, 6)
-        assert torch.equal(freeze.View(model)(x), model(x))
-        assert freeze.View(model).model is model
+        assert torch.equal(freeze.ModelView(model)(x), model(x))
+        assert freeze.ModelView(model).model is model
 
     def test_it_shares_weights_and_modes(self):
         model = NormedNet()
-        view = freeze.View(model)
+        view = freeze.ModelView(model)
         assert [id(w) for w in view.parameters()] == [id(w) for w in model.parameters()]
         view.eval()
         assert not model[3].training
@@ -142,14 +142,14 @@ class TestView:
     @pytest.mark.parametrize("amp", ["bfloat16", "float16"])
     def test_logits_are_float32_and_near(self, amp):
         model, x = Net(), torch.rand(3, 6)
-        found = freeze.View(model, amp=amp)(x)
+        found = freeze.ModelView(model, amp=amp)(x)
         assert found.dtype == torch.float32
         assert torch.allclose(found, model(x), atol=0.02)
         assert not torch.equal(found, model(x))
 
     def test_gradients_come_through_bfloat16(self):
         model, x = Net(), torch.rand(3, 6, requires_grad=True)
-        (low,) = torch.autograd.grad(freeze.View(model, amp="bfloat16")(x).sum(), x)
+        (low,) = torch.autograd.grad(freeze.ModelView(model, amp="bfloat16")(x).sum(), x)
         (exact,) = torch.autograd.grad(model(x).sum(), x)
         assert low.dtype == torch.float32
         assert torch.allclose(low, exact, atol=0.05)
@@ -160,20 +160,20 @@ class TestView:
             lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
         )
         x = torch.rand(2, 1, 4, 4).expand(2, 1, 4, 4)
-        assert torch.allclose(freeze.View(model, channels_last=True)(x), model(x), atol=1e-6)
+        assert torch.allclose(freeze.ModelView(model, channels_last=True)(x), model(x), atol=1e-6)
         assert seen[0]
         flat = torch.rand(3, 6)
-        assert torch.equal(freeze.View(Net(), channels_last=True)(flat), Net()(flat))
+        assert torch.equal(freeze.ModelView(Net(), channels_last=True)(flat), Net()(flat))
 
     @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
     def test_a_compiled_view_keeps_the_names_of_the_weights(self):
         model = Net()
         names = ["model." + name for name in model.state_dict()]
-        assert list(freeze.View(model, compile=True).state_dict()) == names
+        assert list(freeze.ModelView(model, compile=True).state_dict()) == names
 
     def test_an_unknown_precision(self):
         with pytest.raises(
             ValueError,
             match="amp = 'int8' is not allowed: amp must be one of float32, bfloat16, float16",
         ):
-            freeze.View(Net(), amp="int8")
+            freeze.ModelView(Net(), amp="int8")

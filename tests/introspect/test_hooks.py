@@ -47,8 +47,8 @@ def registered(model: nn.Module) -> int:
 
 WRAPPED = {
     "bare": lambda m: m,
-    "view": freeze.View,
-    "view of a view": lambda m: freeze.View(freeze.View(m)),
+    "view": freeze.ModelView,
+    "view of a view": lambda m: freeze.ModelView(freeze.ModelView(m)),
     "average": AveragedModel,
     "copy": copy.deepcopy,
 }
@@ -83,7 +83,9 @@ class TestFeatures:
         logits.sum().backward()
 
     def test_a_view_gives_its_precision(self):
-        logits, seen = hooks.features(freeze.View(net(), amp="bfloat16"), images(), ["layer1.0"])
+        logits, seen = hooks.features(
+            freeze.ModelView(net(), amp="bfloat16"), images(), ["layer1.0"]
+        )
         assert logits.dtype == torch.float32
         assert seen["layer1.0"].dtype == torch.bfloat16
 
@@ -142,7 +144,7 @@ class TestTail:
 
     def test_a_view_keeps_its_precision(self):
         model, x = net().eval(), images()
-        view = freeze.View(model, amp="bfloat16")
+        view = freeze.ModelView(model, amp="bfloat16")
         logits, seen = hooks.features(view, x, ["layer1"])
         found = hooks.tail(view, "layer1", seen["layer1"])
         assert found.dtype == torch.float32
@@ -186,8 +188,8 @@ class TestRefusals:
     def test_a_compiled_model(self, look):
         for model in (
             torch.compile(net(), backend="eager"),
-            freeze.View(net(), compile=True),
-            freeze.View(torch.compile(net(), backend="eager")),
+            freeze.ModelView(net(), compile=True),
+            freeze.ModelView(torch.compile(net(), backend="eager")),
         ):
             with pytest.raises(ValueError, match=r"model is compiled.*compile = false"):
                 look(model, images(), "layer1")

@@ -71,7 +71,7 @@ def test_none_unlabelled_keeps_labels_and_slope_at_the_features():
 def test_it_runs_on_images_inside_a_view(amp):
     conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4), nn.ReLU())
     model = nn.Sequential(conv, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
-    view = freeze.View(model, amp=amp, channels_last=True)
+    view = freeze.ModelView(model, amp=amp, channels_last=True)
     x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, -1, -1])
     loss = FeatureSparsity(site="1", beta=10.0).loss(view, Batch(x, y)).per_sample
     loss.mean().backward()

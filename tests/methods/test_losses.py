@@ -163,13 +163,13 @@ class TestGains:
         batch, x_adv = Batch(x, y), (x + 0.1).clamp(0, 1)
         with torch.no_grad():
             clean, adversarial = model(x), model(x_adv)
-            own = MART(beta=3.0, inner="self").gain(model, batch)(x_adv, y).value
+            own = MART(beta=3.0, inner="self").gain(model, batch)(x_adv, y)
             assert torch.equal(own, mart(clean, adversarial, y, 3.0))
             for method in (AT(), Standard(), MART()):
                 assert torch.equal(
-                    method.gain(model, batch)(x_adv, y).value, cross_entropy(adversarial, y)
+                    method.gain(model, batch)(x_adv, y), cross_entropy(adversarial, y)
                 )
-            value = TRADES().gain(model, batch)(x_adv, y).value
+            value = TRADES().gain(model, batch)(x_adv, y)
         entropy = cross_entropy(clean, clean.softmax(1))
         assert torch.allclose(value - entropy, kl(clean, adversarial))
 

@@ -91,7 +91,7 @@ class TestTwins:
     def test_the_penalty_is_what_the_log_says(self):
         model, batch = moved()
         loss = OTJR(sw=3.0, jac=0.2).loss(model, batch)
-        said = 3.0 * loss.parts["sw"] + 0.2 * loss.parts["jacobian"]
+        said = 3.0 * loss.terms["sw"] + 0.2 * loss.terms["jacobian"]
         assert torch.allclose(loss.penalty.detach(), said)
 
 
@@ -162,7 +162,7 @@ class TestJacobian:
         model, batch = moved()
         exact = jacobians(model, batch.x_adv).square().sum((1, 2)).mean()
         loss = JR(projections=-1).loss(model, batch)
-        assert torch.allclose(loss.parts["jacobian"], exact)
+        assert torch.allclose(loss.terms["jacobian"], exact)
         assert torch.equal(loss.per_sample, AT().loss(model, batch).per_sample)
 
 
@@ -278,7 +278,7 @@ class TestModel:
         other = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = {}
         for amp in ("float32", "bfloat16"):
-            gs = gradients(method, freeze.View(other, amp=amp, channels_last=True), batch)
+            gs = gradients(method, freeze.ModelView(other, amp=amp, channels_last=True), batch)
             assert all(g.dtype == torch.float32 and g.isfinite().all() for g in gs)
             found[amp] = torch.cat([g.flatten() for g in gs])
         assert (found["float32"] - exact).norm() < 1e-3 * exact.norm()
@@ -291,7 +291,7 @@ class TestModel:
         for _ in range(6):
             loss = method.loss(model, batch)
             method.update(model, batch)
-            found.append("jacobian" in loss.parts)
+            found.append("jacobian" in loss.terms)
         assert found == [True, False, False, True, False, False]
         again = OTJR(**method.config())
         again.load_state_dict(method.state_dict())

@@ -205,9 +205,9 @@ class TestLabels:
         loss = objective.minimize(model, batch)
         loss.total.backward()
         assert loss.total.isfinite()
-        assert loss.parts["natural"] == 0
-        assert loss.parts["unlabelled"] == 1
-        assert loss.total.item() == pytest.approx(2.0 * loss.parts["slope"].item())
+        assert loss.terms["natural"] == 0
+        assert loss.terms["unlabelled"] == 1
+        assert loss.total.item() == pytest.approx(2.0 * loss.terms["slope"].item())
 
     def test_no_unlabelled_rows_are_allowed_and_told(self):
         model, x, y = problem()
@@ -273,7 +273,7 @@ def test_it_runs_on_images_inside_a_view(difference, amp):
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
     )
-    view = freeze.View(model, amp=amp, channels_last=True)
+    view = freeze.ModelView(model, amp=amp, channels_last=True)
     x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, -1, -1])
     loss = Sparsity(beta=10.0, difference=difference, neighbours=2).loss(view, Batch(x, y))
     loss.per_sample.mean().backward()

@@ -36,7 +36,7 @@ class TestIdentities:
         assert found.penalty == 0
         for loss in (found, wanted):
             loss.per_sample.sum().backward()
-            loss.parts["gradient"] = model[0].weight.grad.clone()
+            loss.terms["gradient"] = model[0].weight.grad.clone()
             model.zero_grad()
         assert torch.allclose(found.parts["gradient"], wanted.parts["gradient"], rtol=1e-9)
 
@@ -118,7 +118,7 @@ class TestTwins:
         known = [t for t in twins if t is not None]
         assert len(known) == 7
         assert loss.penalty.item() == pytest.approx(sum(known) / 7, rel=1e-6)
-        assert loss.parts["directed"].item() == pytest.approx(7 / 8)
+        assert loss.terms["directed"].item() == pytest.approx(7 / 8)
 
 
 class TestA:

@@ -40,7 +40,7 @@ class TestB:
         refined = losses.cross_entropy(found[0], batch.y)
         assert (refined <= clean + 1e-9).all()
         assert refined.mean() < clean.mean() - 1e-3
-        assert loss.parts["unreliable"] <= loss.parts["unreliable_clean"]
+        assert loss.terms["unreliable"] <= loss.terms["unreliable_clean"]
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
     def test_its_pass_leaves_the_running_statistics_to_the_two_of_the_loss(self):
@@ -140,7 +140,7 @@ class TestTraining:
 
     def test_under_bfloat16(self):
         model, batch = net().train(), images()
-        view = freeze.View(model, amp="bfloat16")
+        view = freeze.ModelView(model, amp="bfloat16")
         loss = UAD(sites=SITES, reference="layer2", p=1.0).loss(view, batch)
         (loss.per_sample.mean() + loss.penalty).backward()
         assert all(w.grad.isfinite().all() for w in model.parameters())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparring.metrics import Distance, run
-from sparring.results.metric_report import Measures
+from sparring.results.metric_report import MetricReport
 from tests.oracles import Net
 
 SMALL = {"deepfool-linf": {}, "eni": {"draws": 3}, "entropy": {}}
@@ -53,11 +53,11 @@ def test_off_the_support_only_flatness_is_measured():
 def test_the_file_holds_it_and_what_it_holds_is_not_measured_again(tmp_path, monkeypatch):
     out = tmp_path / "metrics" / "test.json"
     first = run(model(), rows(), {"eni": {"draws": 3}}, out=out, progress=False)
-    assert Measures.load(out) == first
+    assert MetricReport.load(out) == first
     monkeypatch.setattr("sparring.metrics.ENI.values", None)
     second = run(model(), rows(), SMALL, out=out, progress=False)
     assert second.rows[1] == first.rows[0]
-    assert len(Measures.load(out).rows) == 3
+    assert len(MetricReport.load(out).rows) == 3
 
 
 def test_another_model_or_argument_is_measured_anew(tmp_path):
@@ -82,7 +82,7 @@ def test_a_file_of_something_else(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"a\.json (is no complete JSON|holds no metrics)"):
-        Measures.load(path)
+        MetricReport.load(path)
 
 
 def test_no_value_at_all_is_null_in_the_file(tmp_path):

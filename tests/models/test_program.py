@@ -67,7 +67,7 @@ def test_programs_give_what_the_network_gives(files, name, rows):
     model, x = net(), torch.rand(rows, 4, requires_grad=True)
     loaded = load_program(files / name, trust=True)
     for x_some in (x, x.detach().clone().requires_grad_()):
-        with freeze.hold(loaded):
+        with freeze.frozen(loaded):
             found = loaded(x_some)
         torch.testing.assert_close(found, model(x_some))
         grads = [torch.autograd.grad(z.square().sum(), x_some)[0] for z in (found, model(x_some))]
@@ -231,7 +231,7 @@ def test_onnx_by_onnx2torch_has_gradients(onnx_file, monkeypatch):
 @pytest.mark.parametrize("free", [True, False])
 @pytest.mark.parametrize("unknown", [True, False])
 def test_onnx_by_onnxruntime_has_scores_alone(onnx_file, monkeypatch, free, unknown):
-    class Session:
+    class AttackRunner:
         def __init__(self, path, providers):
             assert path == str(onnx_file)
 
@@ -255,7 +255,7 @@ def test_onnx_by_onnxruntime_has_scores_alone(onnx_file, monkeypatch, free, unkn
         stub(monkeypatch, "onnx2torch", convert=refuse)
     else:
         without(monkeypatch, "onnx", "onnx2torch")
-    stub(monkeypatch, "onnxruntime", InferenceSession=Session)
+    stub(monkeypatch, "onnxruntime", InferenceSession=AttackRunner)
     model, x = load_program(onnx_file, trust=True), torch.rand(5, 4, requires_grad=True)
     torch.testing.assert_close(model(x), net()(x).detach())
     assert not model(x).requires_grad

@@ -12,25 +12,25 @@ from rich.console import Console
 from sparring.reporting import boundary_2d, measures, metric_tables, page
 from sparring.results.curves import Curve
 from sparring.results.field import Field
-from sparring.results.metric_report import Measured, Measures, Softmax
+from sparring.results.metric_report import MetricReport, MetricRow, Softmax
 from tests.reporting.made import make
 
 
-def measured(name: str, value: float = 0.25, *, off: bool = False) -> Measures:
+def measured(name: str, value: float = 0.25, *, off: bool = False) -> MetricReport:
     """Two metrics, one of them undefined on some samples; perhaps also off the support."""
     span = {"low": value - 0.05, "high": value + 0.05, "median": value, "n": 90}
     rows = [
-        Measured("ebd", "toy", value, **span, undefined=0, unit="u", better="higher", seconds=1.0),
-        Measured("eni", "toy", None, None, None, None, 90, 90, "n", "lower", 1.0),
+        MetricRow("ebd", "toy", value, **span, undefined=0, unit="u", better="higher", seconds=1.0),
+        MetricRow("eni", "toy", None, None, None, None, 90, 90, "n", "lower", 1.0),
     ]
     profiles = [Softmax("toy", 90, [0.5, 0.3, 0.2], [0.4, 0.3, 0.2])]
     if off:
-        rows.append(Measured("entropy", "else", 0.4, 0.3, 0.5, 0.4, 90, 0, "s", "higher", 1.0))
+        rows.append(MetricRow("entropy", "else", 0.4, 0.3, 0.5, 0.4, 90, 0, "s", "higher", 1.0))
         profiles.append(Softmax("else", 90, [0.4, 0.3, 0.3], [0.2, 0.2, 0.2]))
     about = {"split": "test", "n": 90, "seed": 4, "batch": 30, "clean": 0.9, "recipe": {}}
     about |= {"versions": {}, "commit": "c0ffee", "data_sha256": "00", "device": "cpu"}
     classes = ["cat", "dog", "eel"]
-    return Measures(
+    return MetricReport(
         name=name, dataset="toy", rows=rows, profiles=profiles, class_names=classes, **about
     )
 

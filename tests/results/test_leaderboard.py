@@ -62,15 +62,15 @@ def test_fields_and_numbers_are_as_theirs():
     assert (said["dataset"], said["threat_model"], said["eps"]) == ("cifar10", "Linf", "8/255")
     assert said["additional_data"] is False
     assert said["link"] is None
-    assert said["footnote"].startswith("Early. Measured on 10000 test samples by sparring 0.1.0: ")
+    assert said["footnote"].startswith("Early. MetricRow on 10000 test samples by sparring 0.1.0: ")
     assert "AutoAttack version 1, float32, seed 3" in said["footnote"]
 
 
 def test_a_part_of_the_test_set_is_noted():
     part = result(row(8 / 255, 534, n=1000), n=1000)
-    assert "Measured on 1000 of 10000 test samples" in leaderboard.entry(part)["footnote"]
+    assert "MetricRow on 1000 of 10000 test samples" in leaderboard.entry(part)["footnote"]
     other = replace(part, dataset="mine")
-    assert "Measured on 1000 test samples" in leaderboard.entry(other)["footnote"]
+    assert "MetricRow on 1000 test samples" in leaderboard.entry(other)["footnote"]
 
 
 def test_another_suite_is_refused_or_marked():

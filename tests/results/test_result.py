@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from sparring.results import result as module
 from sparring.results.intervals import Interval, wilson
 from sparring.results.result import AttackRow, Check, EpsRow, Result
+from sparring.runtime import files
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_old_result_whole(result, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         dataclasses.replace(result, name="other").save(path)
     assert Result.load(path).name == "toy"

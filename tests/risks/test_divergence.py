@@ -131,19 +131,19 @@ class TestDual:
         _, divergence, make = FAMILIES[name]
         free = make(radius=0.2)
         value(free, U, weight=P)
-        floor = 2 * free.price.item()
+        floor = 2 * free.multiplier.item()
         risk, u = make(radius=0.2, floor=floor), U.clone().requires_grad_()
         got = value(risk, u, weight=P)
-        assert risk.price.item() == pytest.approx(floor, rel=1e-5)
+        assert risk.multiplier.item() == pytest.approx(floor, rel=1e-5)
         (w,) = torch.autograd.grad(got, u)
         reached = divergence(w.numpy().clip(1e-300), P.numpy())
         assert reached < 0.2
         assert got.item() == pytest.approx((w @ U).item() - floor * reached, abs=1e-6)
         exact = brute(U.numpy()[:, None], np.zeros((5, 1)), P.numpy(), divergence, 0.2, floor=floor)
         assert exact - 1e-6 <= got.item() <= exact + 1e-4  # the brute one stops a little early
-        low = make(radius=0.2, floor=0.5 * free.price.item())
+        low = make(radius=0.2, floor=0.5 * free.multiplier.item())
         value(low, U, weight=P)
-        assert torch.allclose(low.price, free.price)
+        assert torch.allclose(low.multiplier, free.multiplier)
 
     @EVERY
     def test_where_transport_answers_the_price_settles_at_the_duals_minimum(self, name):
@@ -152,7 +152,7 @@ class TestDual:
         a, g = U, torch.tensor([1.0, 0.5, 2.0, 1.5, 0.2], dtype=F64)
         risk = make(radius=0.2)
         for _ in range(60):
-            delta = g / (2 * risk.price.item())
+            delta = g / (2 * risk.multiplier.item())
             value(risk, a + g * delta, cost=delta.square(), weight=P)
         notes = risk.notes
         assert (notes["transport"] + notes["divergence"]).item() == pytest.approx(0.2, rel=1e-3)
@@ -210,7 +210,7 @@ class TestEdges:
         u = U.clone().requires_grad_()
         again = make(radius=0.15)
         (w,) = torch.autograd.grad(value(again, u, cost=cost.detach(), weight=P), u)
-        assert torch.allclose(grad, -risk.price.to(F64) * w)
+        assert torch.allclose(grad, -risk.multiplier.to(F64) * w)
 
     def test_alpha_near_1_is_kl(self):
         assert value(Alpha(alpha=1.0001, radius=0.1), U).item() == pytest.approx(
@@ -240,7 +240,7 @@ class TestLearned:
         for _ in range(600):
             now = value(learned, U)
             learned.update(nn.Identity(), batch)
-        assert learned.price.item() == pytest.approx(exact.price.item(), rel=1e-2)
+        assert learned.multiplier.item() == pytest.approx(exact.multiplier.item(), rel=1e-2)
         assert now.item() == pytest.approx(goal.item(), abs=1e-4)
 
     def test_its_state_makes_a_round_trip(self):
@@ -254,14 +254,14 @@ class TestLearned:
         for risk in (one, two):
             value(risk, U)
             risk.update(nn.Identity(), batch)
-        assert one.price == two.price != 2.0
+        assert one.multiplier == two.multiplier != 2.0
 
     def test_it_never_falls_below_the_floor(self):
         risk = KL(radius=1e3, mode="learned", initial=0.3, floor=0.25, lr=0.1)
         for _ in range(20):
             value(risk, U)
             risk.update(nn.Identity(), Batch(torch.zeros(5, 1), torch.zeros(5).long()))
-        assert risk.price.item() == pytest.approx(0.25)
+        assert risk.multiplier.item() == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

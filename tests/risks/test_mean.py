@@ -15,11 +15,11 @@ def test_the_weighted_mean_of_loss_minus_price_times_cost():
         torch.zeros(3, 1), torch.zeros(3, dtype=torch.long), weight=torch.tensor([1.0, 1.0, 2.0])
     )
     expected = (1 * 1.0 + 1 * (2 - 3 * 0.5) + 2 * (6 - 3 * 1.0)) / 4
-    assert Mean(price=3.0)(loss, cost, batch).item() == pytest.approx(expected)
+    assert Mean(multiplier=3.0)(loss, cost, batch).item() == pytest.approx(expected)
 
 
 def test_a_negative_price_is_refused():
     with pytest.raises(
-        ValueError, match=r"price = -1\.0 is not allowed: price must be a number ≥ 0"
+        ValueError, match=r"multiplier = -1\.0 is not allowed: multiplier must be a number ≥ 0"
     ):
-        Mean(price=-1.0)
+        Mean(multiplier=-1.0)

@@ -72,9 +72,9 @@ def test_gradients_are_the_models_own(plain):
 def test_padding_stays_out_of_batch_statistics(plain):
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).train()
     static, x = Static(model, [8]), torch.randn(6, 3)
-    with freeze.hold(static, "train"):
+    with freeze.frozen(static, "train"):
         said = static(x)
-    with freeze.hold(model, "train"):
+    with freeze.frozen(model, "train"):
         torch.testing.assert_close(said, model(x))
     assert plain == []
 
@@ -121,7 +121,7 @@ def test_compiled_in_earnest(amp):
         with freeze.channels_last(model, channels_last):
             grads, said = [], []
             for one in (model, static):
-                view = freeze.View(one, amp=amp, channels_last=channels_last)
+                view = freeze.ModelView(one, amp=amp, channels_last=channels_last)
                 z = x.clone().requires_grad_()
                 said.append(view(z))
                 grads += torch.autograd.grad(said[-1].square().sum(), z)

@@ -25,13 +25,13 @@ class TestStart:
     def test_uniform_lies_in_the_ball_and_not_at_its_centre(self, ball):
         batch = middle()
         threat = ball(0.2)
-        distance = threat.distance(threat.start(batch, generator()), batch.x)
+        distance = threat.distance(threat.random_start(batch, generator()), batch.x)
         assert (distance > 0.1).all()
         assert (distance <= 0.2 * (1 + 1e-6)).all()
 
     def test_noise_is_a_small_gaussian(self, ball):
         batch = middle(b=400)
-        delta = ball(100.0, init="noise", noise=0.01).start(batch, generator()) - batch.x
+        delta = ball(100.0, init="noise", noise=0.01).random_start(batch, generator()) - batch.x
         assert delta.std().item() == pytest.approx(0.01, rel=0.05)
         assert abs(delta.mean().item()) < 4 * 0.01 / delta.numel() ** 0.5
 
@@ -39,17 +39,17 @@ class TestStart:
         batch = middle()
         threat = ball(0.001, init="noise", noise=1.0)
         assert (
-            threat.distance(threat.start(batch, generator()), batch.x) <= 0.001 * (1 + 1e-4)
+            threat.distance(threat.random_start(batch, generator()), batch.x) <= 0.001 * (1 + 1e-4)
         ).all()
 
     def test_zero_stays_at_x(self, ball):
         batch = middle()
-        assert torch.equal(ball(0.2, init="zero").start(batch, generator()), batch.x)
+        assert torch.equal(ball(0.2, init="zero").random_start(batch, generator()), batch.x)
 
     def test_a_radius_of_zero_is_x_alone(self, ball):
         batch = middle()
         threat = ball(0.0)
-        assert torch.equal(threat.start(batch, generator()), batch.x)
+        assert torch.equal(threat.random_start(batch, generator()), batch.x)
         assert torch.equal(threat.project(batch.x + 1, batch), batch.x)
 
     def test_values_out_of_range(self, ball):
@@ -99,7 +99,7 @@ def test_distance_is_the_norm_of_the_threat():
 
 
 def test_the_box_is_filled_evenly():
-    start = Box(low=-1.0, high=3.0).start(middle(500), generator())
+    start = Box(low=-1.0, high=3.0).random_start(middle(500), generator())
     assert start.mean().item() == pytest.approx(1.0, abs=0.05)
     assert start.std().item() == pytest.approx(4 / math.sqrt(12), rel=0.02)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparring.attacks import PGD
-from sparring.batch import Batch, Gain
+from sparring.batch import Batch
 from sparring.evaluation.judge import feasible
 from sparring.functional.geometry import project_l1
 from sparring.threats import Bits, Transport
@@ -50,7 +50,7 @@ def test_a_linear_gain_is_climbed_to_the_best_flips_of_all(seed, eps, add_only, 
     w, batch = torch.randn(6, generator=draw(seed), dtype=torch.float64), bits(3, 6, seed + 1)
     threat = Bits(eps, add_only=add_only, mutable=mutable)
     attack = PGD(threat, steps=12, size=0.25, seed=seed)
-    found = attack.maximize(lambda z: Gain(z @ w, torch.zeros(3, dtype=torch.bool)), batch)
+    found = attack.maximize(lambda z: z @ w, batch)
     assert threat.admissible(found, batch.x).all()
     for row, x in zip((found - batch.x) @ w, batch.x.int().tolist(), strict=True):
         best = reference.best_flips(w.tolist(), x, budget=eps, add_only=add_only, mutable=mutable)
@@ -59,9 +59,7 @@ def test_a_linear_gain_is_climbed_to_the_best_flips_of_all(seed, eps, add_only, 
 
 def test_adding_is_worth_the_largest_weights_of_what_is_absent():
     w, batch = torch.randn(40, generator=draw(3), dtype=torch.float64), bits(5, 40)
-    found = PGD(Bits(6), steps=20, size=0.2).maximize(
-        lambda z: Gain(z @ w, torch.zeros(5, dtype=torch.bool)), batch
-    )
+    found = PGD(Bits(6), steps=20, size=0.2).maximize(lambda z: z @ w, batch)
     worth = torch.where(batch.x == 0, w.clamp_min(0), 0).topk(6).values.sum(1)
     assert torch.allclose((found - batch.x) @ w, worth)
 
@@ -69,14 +67,14 @@ def test_adding_is_worth_the_largest_weights_of_what_is_absent():
 @EVERY
 def test_the_relaxation_is_kept_and_rounding_ends_in_the_set(threat):
     batch = bits(6)
-    for z in (threat.start(batch, draw(2)), threat.project(around(batch), batch)):
+    for z in (threat.random_start(batch, draw(2)), threat.project(around(batch), batch)):
         assert ((z >= 0) & (z <= 1)).all()
         assert ((z - batch.x).abs().sum(1) <= threat.eps + 1e-9).all()
         if threat.add_only:
             assert (z >= batch.x).all()
         if threat.mutable is not None:
             assert torch.equal(z[:, [1, 4]], batch.x[:, [1, 4]])
-        end = threat.snap(z, batch)
+        end = threat.discretize(z, batch)
         assert threat.admissible(end, batch.x).all()
         assert threat.distance(end, batch.x).tolist() == (end != batch.x).sum(1).tolist()
     assert threat.admissible(batch.x, batch.x).all()
@@ -115,7 +113,7 @@ def test_rounding_takes_the_largest_moves_beyond_a_half():
         (Bits(add_only=False), [0, 1, 1, 0, 1]),
         (Bits(mutable=[1, 1, 0, 1, 1]), [0, 1, 0, 1, 1]),
     ):
-        assert threat.snap(z, batch).tolist() == [end]
+        assert threat.discretize(z, batch).tolist() == [end]
 
 
 def test_what_is_admissible():
@@ -151,7 +149,7 @@ def test_a_step_goes_along_the_sign_and_with_a_budget_in_the_largest_ones_only()
 @pytest.mark.parametrize("p", [1, 2])
 def test_the_cost_of_flips_is_that_of_transport(p, q):
     batch = bits(6)
-    z = Bits(4).snap(Bits(4).start(batch, draw(5)), batch)
+    z = Bits(4).discretize(Bits(4).random_start(batch, draw(5)), batch)
     assert (z != batch.x).any()
     threat, plain = Bits(scale=0.3, power=q / p), Transport(0.3, p=p, power=q)
     assert torch.allclose(threat.cost(z, batch), plain.cost(z, batch))
@@ -177,8 +175,8 @@ def test_a_price_keeps_what_gains_less():
     w = torch.tensor([0.5, 0.2, -0.4, 0.31], dtype=torch.float64)
     batch, threat = Batch(torch.zeros(1, 4).double(), torch.tensor([0])), Bits(scale=0.3)
 
-    def f(z: Tensor) -> Gain:
-        return Gain(z @ w - threat.cost(z, batch), torch.zeros(1, dtype=torch.bool))
+    def f(z: Tensor) -> Tensor:
+        return z @ w - threat.cost(z, batch)
 
     found = PGD(threat, steps=10, size=0.2).maximize(f, batch)
     assert found.tolist() == [[1.0, 0.0, 0.0, 1.0]]
@@ -186,12 +184,12 @@ def test_a_price_keeps_what_gains_less():
 
 def test_a_start_fills_the_budget_at_random_and_moves_nothing_else():
     batch = bits(200, 20)
-    start = Bits(3).start(batch, draw(0))
+    start = Bits(3).random_start(batch, draw(0))
     assert ((start != batch.x).sum(1) == 3).all()
     assert start[start != batch.x].mean().item() == pytest.approx(0.5, abs=0.05)
     hits = (start != batch.x).double().sum(0) / (batch.x == 0).sum(0)
     assert hits.std() < 0.06
-    all_of_them = Bits(add_only=False).start(batch, draw(0))
+    all_of_them = Bits(add_only=False).random_start(batch, draw(0))
     assert ((all_of_them != batch.x).sum(1) == 20).all()
 
 
@@ -212,6 +210,6 @@ def test_refusals():
         with pytest.raises(ValueError, match="mutable has 4 entries and x has 5 features"):
             verb(batch.x, batch)
     grey = Batch(torch.tensor([[0.0, 0.25]]), torch.tensor([0]))
-    for act in (lambda: Bits().start(grey), lambda: Bits().snap(grey.x, grey)):
+    for act in (lambda: Bits().random_start(grey), lambda: Bits().discretize(grey.x, grey)):
         with pytest.raises(ValueError, match=r"x has the value 0\.25: for Bits every .* 0 or 1"):
             act()

@@ -52,11 +52,11 @@ class TestOnly:
         threat, batch = Only(inner, classes=[0, 2]), self.batch(inner)
         still, z = batch.y == 1, batch.x + randn(9, 5)
         points = [
-            threat.start(batch, draw(1)),
+            threat.random_start(batch, draw(1)),
             threat.step(z, z - batch.x, 0.1, batch),
             threat.project(z, batch),
-            threat.snap(z, batch),
-            threat.read(z, batch)[0],
+            threat.discretize(z, batch),
+            threat.unpack(z, batch)[0],
         ]
         for point in points:
             assert torch.equal(point[still], batch.x[still])
@@ -71,7 +71,9 @@ class TestOnly:
             assert torch.equal(one[mine], other[mine])
         one, other = (t.step(z, z, 0.1, batch) for t in (threat, inner))
         assert torch.equal(one[mine], other[mine])
-        assert torch.equal(threat.start(batch, draw(2))[mine], inner.start(batch, draw(2))[mine])
+        assert torch.equal(
+            threat.random_start(batch, draw(2))[mine], inner.random_start(batch, draw(2))[mine]
+        )
 
     def test_it_has_the_box_the_radius_and_the_state_of_the_other(self, inner):
         threat = Only(copy.deepcopy(inner), classes=[1])
@@ -161,7 +163,7 @@ def test_the_label_step_is_the_best_of_a_grid(price, scale):
     """x' stays, so that the labels are searched alone; the price is read from the gradient."""
     batch, delta = label_batch(), 0.4
     threat = Joint(Linf(0.0), scale=scale, delta=delta, classes=3)
-    objective = Objective(PGD(threat, steps=2, size=0.1), AT(), Mean(price=price))
+    objective = Objective(PGD(threat, steps=2, size=0.1), AT(), Mean(multiplier=price))
     found = objective.maximize(Toy(), batch)
     losses = -Toy()(batch.x).log_softmax(1)
     gain = cross_entropy(Toy()(batch.x), found.y_adv) - price * found.cost
@@ -178,14 +180,14 @@ def test_the_label_is_the_closed_form_wherever_the_search_starts():
     batch, price, delta, k = label_batch(), 0.3, 0.3, 3
     threat = Joint(Transport(0.5), scale=0.5, delta=delta, classes=k)
     rest = torch.cat([batch.x.flatten(1), randn(6, 3, seed=2)], 1)
-    for z in (threat.point(batch), threat.project(rest, batch)):
+    for z in (threat.pack(batch), threat.project(rest, batch)):
         z = z.detach().requires_grad_()
-        x_adv, y_adv = threat.read(z, batch)
+        x_adv, y_adv = threat.unpack(z, batch)
         value = cross_entropy(Toy()(x_adv), y_adv) - price * threat.cost(z, batch)
         (grad,) = torch.autograd.grad(value.sum(), z)
         moved = threat.project(threat.step(z.detach(), grad, 0.0, batch), batch)
         ce = -Toy()(batch.x if z is None else x_adv.detach()).log_softmax(1)
-        _, label = threat.read(moved, batch)
+        _, label = threat.unpack(moved, batch)
         for i, y in enumerate(batch.y.tolist()):
             top = int(ce[i].argmax())
             gap = (ce[i, top] - ce[i, y]).item()
@@ -200,14 +202,14 @@ def test_the_sample_moves_as_its_own_threat_says_and_the_cost_is_the_sum():
     batch, inner = label_batch(), Transport(0.5)
     threat = Joint(inner, scale=0.7, delta=0.3, classes=3)
     z = threat.project(torch.cat([randn(6, 4), torch.rand(6, 3).double()], 1), batch)
-    x_adv, y_adv = threat.read(z, batch)
+    x_adv, y_adv = threat.unpack(z, batch)
     assert x_adv.shape == batch.x.shape
     own = y_adv.gather(1, batch.y[:, None])[:, 0]
     assert ((own > 1 - 0.3) & (own <= 1)).all()
     paid = 0.7 * (1 - own) / (1 - (1 - own) / 0.3)
     assert torch.allclose(threat.cost(z, batch), inner.cost(x_adv, batch) + paid)
     g = randn(*z.shape, seed=8)
-    moved, _ = threat.read(threat.step(z, g, 0.1, batch), batch)
+    moved, _ = threat.unpack(threat.step(z, g, 0.1, batch), batch)
     to_x = g[:, :4].reshape(batch.x.shape)
     assert torch.equal(moved, inner.step(x_adv, to_x, 0.1, batch))
 
@@ -228,7 +230,9 @@ def test_the_projected_label_is_the_nearest_of_those_that_keep_the_majority():
 def test_a_free_label_goes_as_far_as_it_may_and_pays_a_finite_cost():
     batch = label_batch()
     threat = Joint(Linf(0.0), scale=1.0, delta=0.4, classes=3)
-    found = Objective(PGD(threat, steps=1, size=0.1), AT(), Mean(price=0.0)).maximize(Toy(), batch)
+    found = Objective(PGD(threat, steps=1, size=0.1), AT(), Mean(multiplier=0.0)).maximize(
+        Toy(), batch
+    )
     assert found.cost.isfinite().all()
     moved = 1 - found.y_adv.gather(1, batch.y[:, None])[:, 0]
     wrong = Toy()(batch.x).argmin(1) != batch.y
@@ -278,4 +282,4 @@ def test_joint_refuses():
         with pytest.raises(ValueError, match=f"{key} = {value} is not allowed: {key} must be"):
             Joint(Linf(0.1), **{**good, key: value})
     with pytest.raises(ValueError, match="y has the label 2: Joint has classes = 2"):
-        Joint(Linf(0.1), **{**good, "classes": 2}).point(label_batch())
+        Joint(Linf(0.1), **{**good, "classes": 2}).pack(label_batch())

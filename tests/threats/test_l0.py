@@ -74,7 +74,7 @@ def test_a_pixel_counts_once_and_what_is_no_image_by_coordinate():
 @pytest.mark.parametrize("eps", [0, 3, 40])
 def test_the_start_fills_eps_random_locations_evenly(eps):
     batch = batch_of(400, 2, 4, 5)
-    start = L0(eps).start(batch, torch.Generator().manual_seed(1))
+    start = L0(eps).random_start(batch, torch.Generator().manual_seed(1))
     changed = (start != batch.x).any(1).flatten(1)
     assert (changed.sum(1) == min(eps, 20)).all()
     if eps == 3:
@@ -86,8 +86,8 @@ def test_the_start_fills_eps_random_locations_evenly(eps):
 
 def test_the_other_starts():
     batch = batch_of(5, 9)
-    assert torch.equal(L0(3, init="zero").start(batch), batch.x)
-    noisy = L0(3, init="noise", noise=0.1).start(batch, torch.Generator().manual_seed(0))
+    assert torch.equal(L0(3, init="zero").random_start(batch), batch.x)
+    noisy = L0(3, init="noise", noise=0.1).random_start(batch, torch.Generator().manual_seed(0))
     assert (L0(3).distance(noisy, batch.x) <= 3).all()
     assert not torch.equal(noisy, batch.x)
     far = sample_l0(batch.x, 3, -2.0, 5.0, torch.Generator().manual_seed(0))

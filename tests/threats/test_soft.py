@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import PGD
-from sparring.batch import Batch, Gain
+from sparring.batch import Batch
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -61,8 +61,8 @@ def test_with_multiplier_1_it_is_the_hard_ball_bit_for_bit(dtype):
     batch = batch_of(8, 7, dtype=dtype)
     w = randn(batch.x)
 
-    def f(z: Tensor) -> Gain:
-        return Gain((w * z).tanh().sum(1), torch.zeros(8, dtype=torch.bool))
+    def f(z: Tensor) -> Tensor:
+        return (w * z).tanh().sum(1)
 
     soft, hard = (PGD(t(0.1), steps=7, size=0.03, seed=4) for t in (SoftLinf, Linf))
     assert torch.equal(soft.maximize(f, batch), hard.maximize(f, batch))
@@ -73,7 +73,7 @@ def test_a_weaker_pull_lets_it_go_further_and_the_box_holds():
     reach = []
     for pull in (1.0, 0.5, 0.0):
         attack = PGD(SoftLinf(0.1, multiplier=pull), steps=20, size=0.1, best=False)
-        found = attack.maximize(lambda z: Gain(z.sum(1), torch.zeros(2, dtype=torch.bool)), batch)
+        found = attack.maximize(lambda z: z.sum(1), batch)
         reach.append((found - 0.5).max().item())
     assert reach == pytest.approx([0.1, 0.2, 0.5])  # r; r + a(1 − λ)/λ, where it stands; the box
 
@@ -149,7 +149,7 @@ def test_the_cost_is_half_the_square_beyond_the_radius():
 def test_a_start_is_in_the_ball_and_no_point_of_the_box_is_too_far():
     batch = batch_of(50, 20)
     threat = SoftLinf(0.1)
-    start = threat.start(batch, torch.Generator().manual_seed(5))
+    start = threat.random_start(batch, torch.Generator().manual_seed(5))
     assert threat.distance(start, batch.x).max() <= 0.1 * (1 + 1e-9)
     assert (start - batch.x).abs().max() > 0.09
     assert not hasattr(threat, "eps")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparring.attacks import PGD
-from sparring.batch import Batch, Gain
+from sparring.batch import Batch
 from sparring.functional.geometry import unit
 from sparring.functional.losses import cross_entropy
 from sparring.methods import AT
@@ -33,12 +33,12 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def linear(g: Tensor, threat: Transport, batch: Batch, price: float) -> Callable[[Tensor], Gain]:
+def linear(g: Tensor, threat: Transport, batch: Batch, price: float) -> Callable[[Tensor], Tensor]:
     """g·z − λ·c(z)."""
 
-    def f(z: Tensor) -> Gain:
+    def f(z: Tensor) -> Tensor:
         value = (z * g).flatten(1).sum(1) - price * threat.cost(z, batch)
-        return Gain(value, torch.zeros(len(z), dtype=torch.bool))
+        return value
 
     return f
 
@@ -79,7 +79,7 @@ def test_the_best_of_a_linear_gain_is_the_conjugate_of_the_cost(p, power):
     f = linear(g, threat, batch, price)
     top = [reference.transport_gain(row, price, scale, p, power) for row in g.tolist()]
     best = torch.tensor(top, dtype=torch.float64)
-    at_x = f(batch.x).value
+    at_x = f(batch.x)
     steepest = {
         1: g * (g.abs() == g.abs().amax(1, keepdim=True)),
         2: g,
@@ -88,10 +88,10 @@ def test_the_best_of_a_linear_gain_is_the_conjugate_of_the_cost(p, power):
     along = unit(steepest, p)
     slope = (along * g).sum(1)
     r = (slope / (price * scale * power)) ** (1 / (power - 1))
-    assert torch.allclose(f(batch.x + r[:, None] * along).value - at_x, best)
+    assert torch.allclose(f(batch.x + r[:, None] * along) - at_x, best)
     for seed in range(50):  # and nothing is better
         z = batch.x + (2 * r[:, None] * unit(randn(3, 5, seed=seed), 2))
-        assert (f(z).value - at_x <= best + 1e-12).all()
+        assert (f(z) - at_x <= best + 1e-12).all()
 
 
 def test_gradient_steps_end_at_g_over_2_lambda_l():
@@ -141,7 +141,7 @@ def test_an_objective_climbs_as_the_published_loop_does(p, power, scale, price):
     assert ((z < 0) | (z > 1)).any()
     threat = Transport(scale, p=p, power=power, clip=False)
     attack = PGD(threat, steps=20, size=0.01, random_start=False, best=False)
-    batch = Objective(attack, AT(), Mean(price=price)).maximize(model, Batch(x, y))
+    batch = Objective(attack, AT(), Mean(multiplier=price)).maximize(model, Batch(x, y))
     assert torch.allclose(batch.x_adv, z, rtol=0, atol=1e-12)
     paid = scale * torch.linalg.vector_norm(z - x, ord=p, dim=1) ** power
     assert torch.allclose(batch.cost, paid)
@@ -152,7 +152,7 @@ def test_a_high_price_holds_the_adversary_and_a_low_one_lets_it_go():
     moved = []
     for price in (0.01, 1.0, 100.0):
         attack = PGD(Transport(1.0), steps=40, size=0.02)
-        batch = Objective(attack, AT(), Mean(price=price)).maximize(model, Batch(x, y))
+        batch = Objective(attack, AT(), Mean(multiplier=price)).maximize(model, Batch(x, y))
         assert ((batch.x_adv >= 0) & (batch.x_adv <= 1)).all()
         moved.append((batch.x_adv - x).norm(dim=1).mean().item())
     assert moved[0] > moved[1] > 5 * moved[2]
@@ -161,7 +161,7 @@ def test_a_high_price_holds_the_adversary_and_a_low_one_lets_it_go():
 
 def test_wrm_minimizes_the_loss_less_what_was_paid():
     model, x, y = problem()
-    objective = Objective(PGD(Transport(1.0), steps=5, size=0.05), AT(), Mean(price=1.5))
+    objective = Objective(PGD(Transport(1.0), steps=5, size=0.05), AT(), Mean(multiplier=1.5))
     batch = objective.maximize(model, Batch(x, y))
     total = objective.minimize(model, batch).total
     expected = (
@@ -172,12 +172,12 @@ def test_wrm_minimizes_the_loss_less_what_was_paid():
 
 def test_starts():
     batch, draw = centre(400, 6), torch.Generator().manual_seed(0)
-    assert torch.equal(Transport(1.0, init="zero").start(batch, draw), batch.x)
-    noise = Transport(1.0, noise=0.01).start(batch, draw) - batch.x
+    assert torch.equal(Transport(1.0, init="zero").random_start(batch, draw), batch.x)
+    noise = Transport(1.0, noise=0.01).random_start(batch, draw) - batch.x
     assert noise.std().item() == pytest.approx(0.01, rel=0.05)
     edge = Batch(torch.ones(4, 6), torch.zeros(4, dtype=torch.long))
-    assert Transport(1.0, noise=0.1).start(edge, draw).max() <= 1
-    assert Transport(1.0, noise=0.1, clip=False).start(edge, draw).max() > 1
+    assert Transport(1.0, noise=0.1).random_start(edge, draw).max() <= 1
+    assert Transport(1.0, noise=0.1, clip=False).random_start(edge, draw).max() > 1
 
 
 def test_refusals():

@@ -44,7 +44,7 @@ def test_twenty_steps(tmp_path, name, told):
     (epoch,) = trainer
     assert epoch.step == STEPS
     assert 0 < epoch.loss < 100
-    assert all(epoch.parts[part] > 0 for part in told)
+    assert all(epoch.terms[part] > 0 for part in told)
     assert all(
         p.isfinite().all() and not p.equal(b)
         for p, b in zip(model.parameters(), before, strict=True)

@@ -24,7 +24,7 @@ from sparring.risks import Mean
 from sparring.threats import Linf
 from sparring.training import Epoch, NonFiniteLoss, Trainer, optimizer, read_weights
 from sparring.training.checkpoint import load_last, read_metadata
-from sparring.training.display import Board, Display, line
+from sparring.training.display import Display, TensorBoardLog, line
 from sparring.training.validate import Score, measure
 from tests.training.small import equal, finish, network, objective, source, trainer
 
@@ -186,7 +186,7 @@ class Fragile(Method):
         self.calls += 1
         loss = AT().loss(model, batch)
         bad = loss.per_sample * (self.value if self.calls == self.at else 1.0)
-        return Loss(bad, penalty=bad.mean(), parts={"strange": bad.mean().detach()})
+        return Loss(bad, penalty=bad.mean(), terms={"strange": bad.mean().detach()})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -376,7 +376,7 @@ def test_tensorboard_when_asked(tmp_path, monkeypatch):
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"pip install 'sparring\[tensorboard\]'"):
-        Board(tmp_path)
+        TensorBoardLog(tmp_path)
 
 
 def test_every_keyword_is_documented():

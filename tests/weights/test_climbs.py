@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from sparring.functional.losses import cross_entropy
-from sparring.weights import AWP, EMA, SAM, Climb
+from sparring.weights import AWP, EMA, SAM, WeightPerturbation
 from tests.oracles import NormedNet, problem
 from tests.reference import training
 
 
-def step(model: nn.Module, climb: Climb, loss, lr: float) -> None:
+def step(model: nn.Module, climb: WeightPerturbation, loss, lr: float) -> None:
     """The step anybody may copy into their own loop."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     with climb.climb(model, lambda: loss(model)):
