@@ -20,6 +20,8 @@ from sparring.threats import Threat
 class Window(Threat):
     """{x' : x' = x outside the top `rows` rows, ‖x' − x‖_∞ ≤ eps} ∩ [0, 1]^d."""
 
+    eps: float
+
     def __init__(self, eps: float, *, rows: int = 4) -> None:
         super().__init__()
         self.eps, self.rows = eps, rows

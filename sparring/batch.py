@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return the batch with only these rows: a mask `(b,)` or numbers `(m,)`."""
+        names = ("x", "y", "weight", "index", "x_adv", "y_adv", "cost")
+        parts = {n: value[rows] for n in names if (value := getattr(self, n)) is not None}
+        return replace(self, **parts, extra={k: note[rows] for k, note in self.extra.items()})
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -37,8 +37,7 @@ class Component(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as they stand now; nested parts stay parts."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {n: getattr(self, n) for n in names if n != "self" and hasattr(self, n)}
+        return {n: getattr(self, n) for n in arguments(type(self)) if hasattr(self, n)}
 
     def table(self) -> dict[str, Any]:
         """The name and the configuration, nested parts as tables: what a recipe or a result says.
@@ -53,6 +52,47 @@ class Component(nn.Module):
         return ", ".join(
             f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module)
         )
+
+
+def arguments(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the named arguments of a constructor or function, with evaluated annotations.
+
+    A `**keywords: Unpack[Table]` stands for the fields of that `TypedDict`: each is annotated
+    `Annotated[type, default]`.
+
+    >>> list(arguments(Component))
+    []
+    """
+    call = make.__init__ if inspect.isclass(make) else make
+    try:
+        known = inspect.signature(call, eval_str=True).parameters
+    except (NameError, TypeError):
+        known = inspect.signature(call).parameters
+    out: dict[str, inspect.Parameter] = {}
+    for name, parameter in known.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            if get_origin(parameter.annotation) is Unpack:
+                (table,) = get_args(parameter.annotation)
+                for key, hint in get_type_hints(table, include_extras=True).items():
+                    kind, default = get_args(hint)
+                    out[key] = inspect.Parameter(
+                        key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+                    )
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL and name != "self":
+            out[name] = parameter
+    return out
+
+
+def takes_any_keyword(make: Callable[..., Any]) -> bool:
+    """Return whether a callable ends with `**keywords` that stand for no known table."""
+    call = make.__init__ if inspect.isclass(make) else make
+    last = list(inspect.signature(call).parameters.values())[-1:]
+    return any(
+        p.kind is inspect.Parameter.VAR_KEYWORD
+        and get_origin(p.annotation) is not Unpack
+        and not str(p.annotation).startswith("Unpack")  # not evaluated yet
+        for p in last
+    )
 
 
 def require(ok: object, key: str, value: object, allowed: str) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..functional.geometry import expand, project_l1, project_l2, project_linf, unit
+from ..functional.geometry import broadcast_rows, expand, project_l1, project_l2, project_linf, unit
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Search, Standing, like
+from .base import ActiveSet, Execution, Search
 
 TARGETED = "dlr-targeted"
 PROJECT = {torch.inf: project_linf, 2: project_l2, 1: project_l1}
@@ -77,12 +78,9 @@ class APGD(Search):
         eot: int = 1,
         rho: float = 0.75,
         largereps: bool = False,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         counts = {"steps": steps, "targets": targets, "restarts": restarts, "eot": eot}
         for key, count in counts.items():
             require(count >= 1, key, count, "an integer ≥ 1")
@@ -94,31 +92,30 @@ class APGD(Search):
         require(not largereps or self.p == 1, "largereps", largereps, "False but for an L1 ball")
         self.targets, self.restarts, self.eot, self.rho = targets, restarts, eot, rho
         self.largereps = largereps
-        self.runs(mode, precision, channels_last, seed)
 
-    def turns(self, standing: Standing) -> int:
+    def num_rounds(self, active: ActiveSet) -> int:
         """One a restart and target; there are no more targets than wrong classes."""
-        if self.loss != TARGETED or not len(standing):
+        if self.loss != TARGETED or not len(active):
             return self.restarts
-        return self.restarts * self._aims(standing.look(standing.x))
+        return self.restarts * self._aims(active.logits_no_grad(active.x))
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
         if self.loss == TARGETED:
             return losses.margin(logits, y)
         return self._loss(logits, y, y)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        eps: float = getattr(self.threat, "eps", 0.0)
-        aim, z, phases = self._aim(standing, turn), None, self.phases
+    def search(self, active: ActiveSet, turn: int) -> None:
+        eps = self.threat.eps or 0.0
+        aim, z, phases = self._aim(active, turn), None, self.phases
         for scale, steps in phases:
             project = self._project(scale * eps)
             given = z is not None or self.largereps
-            z = self._start(standing, project) if z is None else project(z, standing.x)
+            z = self._start(active, project) if z is None else project(z, active.x)
             if self.p == 1:
-                walk = Sparse(project, standing.x, z, aim, scale * eps, steps, given)
+                walk = Sparse(project, active.x, z, aim, scale * eps, steps, given)
             else:
-                walk = Halving(project, standing.x, z, aim, eps, steps, self.p, self.rho)
-            z = self._climb(standing, walk, steps, scale == 1)
+                walk = Halving(project, active.x, z, aim, eps, steps, self.p, self.rho)
+            z = self._climb(active, walk, steps, scale == 1)
 
     @property
     def phases(self) -> list[tuple[int, int]]:
@@ -129,16 +126,16 @@ class APGD(Search):
         counts = [*early, max(self.steps - sum(early), 0)]
         return [(scale, n) for (scale, _), n in zip(PHASES, counts, strict=True)]
 
-    def _climb(self, standing: Standing, walk: Walk, steps: int, feasible: bool) -> Tensor:
+    def _climb(self, active: ActiveSet, walk: Walk, steps: int, feasible: bool) -> Tensor:
         """Walk to the end; the best points. What is not feasible is not told, so none leaves."""
         for step in range(steps + 1):
             if step:
                 walk.move(step)
-            value, grad, logits = self._see(standing, walk, step < steps)
+            value, grad, logits = self._see(active, walk, step < steps)
             keep = None
             if feasible:
-                keep = standing.tell(walk.z, logits)
-                if len(standing) == 0:
+                keep = active.record(walk.z, logits)
+                if len(active) == 0:
                     break
             if keep is not None:
                 walk.keep(keep)
@@ -148,16 +145,16 @@ class APGD(Search):
                 walk.check(step)
         return walk.best
 
-    def _see(self, standing: Standing, walk: Walk, climb: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _see(self, active: ActiveSet, walk: Walk, climb: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Loss `(a,)`, gradient (as it was, if not to climb) and logits at the points of a walk."""
-        y, aim, z = standing.y, walk.aim, walk.z
+        y, aim, z = active.y, walk.aim, walk.z
         f = lambda logits: self._loss(logits, y, aim)  # noqa: E731
         passes = []
         for _ in range(self.eot):
             if climb:
-                passes.append(standing.ascend(f, z))
+                passes.append(active.value_and_grad(f, z))
             else:
-                logits = standing.look(z)
+                logits = active.logits_no_grad(z)
                 passes.append((f(logits), walk.grad, logits))
         value, grad, logits = (
             parts[0] if self.eot == 1 else torch.stack(parts).mean(0)
@@ -174,25 +171,25 @@ class APGD(Search):
     def _aims(self, logits: Tensor) -> int:
         return min(self.targets, logits.shape[1] - 1)
 
-    def _aim(self, standing: Standing, turn: int) -> Tensor:
+    def _aim(self, active: ActiveSet, turn: int) -> Tensor:
         """The class each row aims at `(a,)`; its label where there is no target."""
         if self.loss != TARGETED:
-            return standing.y
-        logits = standing.look(standing.x)
-        others = logits.scatter(1, standing.y.clamp_min(0)[:, None], -torch.inf)
+            return active.y
+        logits = active.logits_no_grad(active.x)
+        others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
         order = others.sort(dim=1, descending=True, stable=True).indices
         return order[:, turn % self._aims(logits)]
 
     def _project(self, eps: float) -> Project:
         return partial(PROJECT[self.p], eps=eps, low=self.threat.low, high=self.threat.high)
 
-    def _start(self, standing: Standing, project: Project) -> Tensor:
+    def _start(self, active: ActiveSet, project: Project) -> Tensor:
         """A random point of the ball's edge, clipped to the box; in L1 a projected normal one."""
-        x, kind = standing.x, "uniform" if self.p == torch.inf else "normal"
+        x, kind = active.x, "uniform" if self.p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
         if self.p != 1:
             noise = unit(2 * noise - 1 if self.p == torch.inf else noise, self.p)
-            noise = getattr(self.threat, "eps", 0.0) * noise
+            noise = (self.threat.eps or 0.0) * noise
         return project(x + noise, x)
 
 
@@ -204,10 +201,7 @@ def APGDT(
     restarts: int = 1,
     eot: int = 1,
     largereps: bool = False,
-    mode: str = "eval",
-    precision: str = "float32",
-    channels_last: bool = False,
-    seed: int = 0,
+    **execution: Unpack[Execution],
 ) -> APGD:
     """APGD on the targeted DLR loss. Source: Croce and Hein 2020, sec. 5.
 
@@ -215,9 +209,8 @@ def APGDT(
     >>> APGDT(Linf(0.1)).loss
     'dlr-targeted'
     """
-    runs = {"mode": mode, "precision": precision, "channels_last": channels_last, "seed": seed}
     counts = {"steps": steps, "targets": targets, "restarts": restarts, "eot": eot}
-    return APGD(threat, loss=TARGETED, largereps=largereps, **counts, **runs)
+    return APGD(threat, loss=TARGETED, largereps=largereps, **counts, **execution)
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -284,7 +277,7 @@ class Walk:
         """Take what was seen at z."""
         self.rises = self.rises + (value > self.value)
         better = value > self.best_value
-        wide = like(better, self.z)
+        wide = broadcast_rows(better, self.z)
         self.best = torch.where(wide, self.z, self.best)
         self.best_grad = torch.where(wide, grad, self.best_grad)
         self.best_value = torch.where(better, value, self.best_value)
@@ -292,7 +285,7 @@ class Walk:
 
     def back(self, rows: Tensor) -> None:
         """These rows return to their best point."""
-        wide = like(rows, self.z)
+        wide = broadcast_rows(rows, self.z)
         self.z = torch.where(wide, self.best, self.z)
         self.grad = torch.where(wide, self.best_grad, self.grad)
         self.value = torch.where(rows, self.best_value, self.value)

@@ -4,14 +4,14 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import ClassVar
+from typing import Annotated, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..component import Component, require
+from ..component import Component, arguments, require
+from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..threats.base import Threat
@@ -20,23 +20,65 @@ Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes,
 PERIOD = 10  # steps between two looks of the host at who still stands, on a GPU
 
 
+class Execution(TypedDict, total=False):
+    """How an attack runs: keywords that every attack takes, each with its default.
+
+    Arguments:
+        mode: of the model's modules: `"eval"`, `"train"` (batch statistics, running ones
+            untouched) or `"keep"`.
+        precision: inside the model while searching; float32 confirms every success.
+        channels_last: hand images to the model in that memory layout.
+        seed: of the attack's generator; `reseed` starts it again.
+    """
+
+    mode: Annotated[str, "eval"]
+    precision: Annotated[str, "float32"]
+    channels_last: Annotated[bool, False]
+    seed: Annotated[int, 0]
+
+
+class Float32Execution(TypedDict, total=False):
+    """How an attack runs that searches in float32 only; as `Execution`."""
+
+    mode: Annotated[str, "eval"]
+    seed: Annotated[int, 0]
+
+
 class Attack(Component):
     """Finds adversarial inputs: `x_adv = attack(model, x, y)`.
 
     It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics;
     and it never touches the global random state, but draws from its own generator.
 
-    Arguments every attack stores:
-        threat: where it may go.
-        mode: how the model runs meanwhile: `"eval"`, `"train"` (batch statistics, running ones
-            untouched), `"keep"`.
-        seed: of its generator; `reseed` starts it again.
+    Arguments:
+        threat: where it may go; each attack stores its own.
+        execution: how it runs, as `Execution` says.
     """
 
     threat: Threat
     mode: str = "eval"
     seed: int = 0
     replays: int = 1
+
+    def __init__(self, **execution: Unpack[Execution]) -> None:
+        """Check and store how the attack runs.
+
+        Raises:
+            TypeError: for a keyword that this attack does not take.
+            ValueError: for a mode or precision that does not exist.
+        """
+        super().__init__()
+        known = arguments(type(self))
+        values = {k: p.default for k, p in known.items() if k in Execution.__annotations__}
+        for key in execution:
+            if key not in values:
+                raise TypeError(f"{type(self).__name__} has no argument {key!r}")
+        values |= execution
+        for key, allowed in (("mode", freeze.MODES), ("precision", freeze.PRECISIONS)):
+            value = values.get(key, next(iter(allowed)))
+            require(value in allowed, key, value, "one of " + ", ".join(allowed))
+        for key, value in values.items():
+            setattr(self, key, value)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Adversarial inputs `(b, *d)` for `x (b, *d)` in the threat's box and labels `y (b,)`;
@@ -67,7 +109,7 @@ class Maximizer(Attack):
         raise NotImplementedError
 
 
-def ascend(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     """The gain at z, detached, and its gradient with respect to z only.
 
     Raises:
@@ -85,7 +127,7 @@ def ascend(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), grad
 
 
-def look(f: Gain, z: Tensor) -> Tensor:
+def value_no_grad(f: Gain, z: Tensor) -> Tensor:
     """The gain at z without a gradient."""
     with torch.no_grad():
         return f(z)
@@ -110,7 +152,7 @@ def check(x: Tensor, y: Tensor, threat: Threat) -> None:
         )
 
 
-class Standing:
+class ActiveSet:
     """The samples of a batch that a search has not broken yet; broken ones leave at once.
 
     The search asks `logits`, and tells what it saw; a success is believed once it is confirmed in
@@ -165,7 +207,7 @@ class Standing:
         self._seems = torch.zeros_like(self.rows, dtype=torch.bool)
         return len(self.rows)
 
-    def hits(self, logits: Tensor, y: Tensor) -> Tensor:
+    def is_adversarial(self, logits: Tensor, y: Tensor) -> Tensor:
         """Where the adversary has what it wants `(a,)`: a wrong class, or, targeted, y."""
         said = logits.argmax(1)
         return said == y if self.targeted else said != y
@@ -175,12 +217,14 @@ class Standing:
         with torch.no_grad():
             return self.model(z)
 
-    def look(self, z: Tensor) -> Tensor:
+    def logits_no_grad(self, z: Tensor) -> Tensor:
         """Logits `(a, k)` as the search sees them, without gradient."""
         with torch.no_grad():
             return self.logits(z)
 
-    def ascend(self, f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_grad(
+        self, f: Callable[[Tensor], Tensor], z: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """`f(logits of z)` `(a,)`, its gradient in z with what is not finite at 0, and the logits.
 
         Raises:
@@ -192,10 +236,10 @@ class Standing:
             kept.append(self.logits(point))
             return f(kept[0])
 
-        value, grad = ascend(gain, z)
+        value, grad = value_and_grad(gain, z)
         return value, grad.nan_to_num(0.0, 0.0, 0.0), kept[0].detach()
 
-    def tell(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
+    def record(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
         """Note what was seen at feasible points `z (a, *d)` of the rows that stand.
 
         Arguments:
@@ -211,48 +255,50 @@ class Standing:
             value = self.rank(logits, self.y) * (-1 if self.targeted else 1)
         value = value.detach()
         better = value > self.value[self.rows]
-        self.found[self.rows] = torch.where(like(better, z), z, self.found[self.rows])
+        self.found[self.rows] = torch.where(broadcast_rows(better, z), z, self.found[self.rows])
         self.value[self.rows] = torch.where(better, value, self.value[self.rows])
-        hit = self.hits(logits, self.y)
+        hit = self.is_adversarial(logits, self.y)
         self._asked += 1
         if self.period == 1 and not hit.any():
             return None
-        self._first = torch.where(like(hit & ~self._seems, z), z, self._first)
+        self._first = torch.where(broadcast_rows(hit & ~self._seems, z), z, self._first)
         self._seems = self._seems | hit
-        return None if self._asked % self.period else self.settle()
+        return None if self._asked % self.period else self.confirm()
 
-    def settle(self) -> Tensor | None:
+    def confirm(self) -> Tensor | None:
         """Confirm in float32 what seems broken, and let it leave; returns as `tell`."""
         hit = self._seems.clone()
         if not hit.any():
             return None
         if self.low:
-            hit[self._seems] = self.hits(self.exact(self._first[self._seems]), self.y[self._seems])
+            hit[self._seems] = self.is_adversarial(
+                self.exact(self._first[self._seems]), self.y[self._seems]
+            )
         self.found[self.rows[hit]], self.broken[self.rows[hit]] = self._first[hit], True
         stays = ~hit
-        self.rows, self.batch = self.rows[stays], take(self.batch, stays)
+        self.rows, self.batch = self.rows[stays], self.batch.take(stays)
         self._first, self._seems = self._first[stays], torch.zeros_like(self._seems[stays])
         return None if bool(stays.all()) else stays
 
     def finish(self) -> None:
         """End a round: settle, and in lower precision look at the best points in float32 too."""
-        self.settle()
+        self.confirm()
         if self.low and len(self.rows):
-            hit = self.hits(self.exact(self.found[self.rows]), self.y)
+            hit = self.is_adversarial(self.exact(self.found[self.rows]), self.y)
             self.broken[self.rows[hit]] = True
 
 
-def rounds(
+def run_restarts(
     attack: Attack,
     model: Model,
     x: Tensor,
     y: Tensor,
-    search: Callable[[Standing, int], None],
+    search: Callable[[ActiveSet, int], None],
     *,
-    turns: Callable[[Standing], int],
+    num_rounds: Callable[[ActiveSet], int],
     look: bool = True,
 ) -> Tensor:
-    """Run `search(standing, turn)` until its turns are over or nothing stands; points `(b, *d)`.
+    """Run `search(active, turn)` until its rounds are over or nothing stands; points `(b, *d)`.
 
     Arguments:
         look: ask at x first, so that a search sees only what the model gets right.
@@ -270,56 +316,44 @@ def rounds(
         freeze.frozen(model, attack.mode),
         freeze.channels_last(model, bool(how.get("channels_last"))),
     ):
-        standing = Standing(model, x, y, rank=rank, **how)
+        active = ActiveSet(model, x, y, rank=rank, **how)
         if look:
-            standing.tell(x, standing.exact(x))
-            standing.finish()
-        for turn in range(turns(standing)):
-            if not standing.restart():
+            active.record(x, active.exact(x))
+            active.finish()
+        for turn in range(num_rounds(active)):
+            if not active.restart():
                 break
-            search(standing, turn)
-            standing.finish()
-    return standing.found.detach()
+            search(active, turn)
+            active.finish()
+    return active.found.detach()
 
 
 class Search(Attack):
     """An attack that asks a classifier itself, in rounds; each round sees only what still stands.
 
-    A leaf writes `search`, which asks `standing.logits` and tells what it saw; and `turns`, if it
-    has other rounds than `restarts`.
+    A leaf writes `search`, which calls `active.logits` and records the points; and
+    `num_rounds`, if it has other rounds than `restarts`.
     """
 
-    precision: str = "float32"
-    channels_last: bool = False
+    precision: str
+    channels_last: bool
     restarts: int = 1
     norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        """One round, on the rows of `standing`."""
+    def search(self, active: ActiveSet, turn: int) -> None:
+        """One round, on the rows of `active`."""
         raise NotImplementedError
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
         """What ranks points that do not break `(a,)`: the margin, unless it climbs another loss."""
         return margin(logits, y)
 
-    def turns(self, standing: Standing) -> int:
+    def num_rounds(self, active: ActiveSet) -> int:
         """How many rounds there are."""
         return self.restarts
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=self.turns)
-
-    def runs(self, mode: str, precision: str, channels_last: bool, seed: int) -> None:
-        """Check and store how the model runs while searching, and the seed.
-
-        Raises:
-            ValueError: for a mode or precision that does not exist.
-        """
-        require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
-        allowed = "one of " + ", ".join(freeze.PRECISIONS)
-        require(precision in freeze.PRECISIONS, "precision", precision, allowed)
-        self.mode, self.precision, self.channels_last = mode, precision, channels_last
-        self.seed = seed
+        return run_restarts(self, model, x, y, self.search, num_rounds=self.num_rounds)
 
     def ball(self, threat: Threat) -> Threat:
         """The threat, if it is a ball of a norm this attack knows.
@@ -335,14 +369,3 @@ class Search(Attack):
             f"a ball of {' or '.join(known[p] for p in self.norms)} for {type(self).__name__}",
         )
         return threat
-
-
-def take(batch: Batch, keep: Tensor) -> Batch:
-    """The batch with only the rows to keep."""
-    parts = {name: getattr(batch, name)[keep] for name in ("x", "y", "weight", "index")}
-    return replace(batch, **parts)
-
-
-def like(mask: Tensor, z: Tensor) -> Tensor:
-    """A mask `(b,)` shaped to broadcast over `z (b, *d)`."""
-    return mask.reshape(-1, *[1] * (z.ndim - 1))

@@ -11,14 +11,13 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..functional.geometry import highest
-from ..introspect import freeze
+from ..functional.geometry import broadcast_rows, highest
 from ..threats.base import Threat
-from .base import Attack, Gain, Standing, ascend, like, look
+from .base import ActiveSet, Attack, Gain, value_and_grad, value_no_grad
 
 
 class Whole:
-    """A batch in training, with the verbs of `Standing`: nobody leaves, the best point is kept."""
+    """A batch in training, with the verbs of `ActiveSet`: nobody leaves, the best point is kept."""
 
     def __init__(self, f: Gain, batch: Batch) -> None:
         self.f, self.batch, self.x, self.y = f, batch, batch.x, batch.y
@@ -27,24 +26,26 @@ class Whole:
     def __len__(self) -> int:
         return len(self.x)
 
-    def ascend(self, _: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_grad(
+        self, _: Callable[[Tensor], Tensor], z: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The gain at z, its gradient, and the gain again in place of logits."""
-        value, grad = ascend(self.f, z)
+        value, grad = value_and_grad(self.f, z)
         return value, grad.nan_to_num(0.0, 0.0, 0.0), value
 
-    def look(self, z: Tensor) -> Tensor:
+    def logits_no_grad(self, z: Tensor) -> Tensor:
         """The gain at z."""
-        return look(self.f, z)
+        return value_no_grad(self.f, z)
 
-    def tell(self, z: Tensor, logits: Tensor) -> Tensor | None:
+    def record(self, z: Tensor, logits: Tensor) -> Tensor | None:
         """Keep what gains more."""
         better = logits > self.value
-        self.found = torch.where(like(better, z), z, self.found)
+        self.found = torch.where(broadcast_rows(better, z), z, self.found)
         self.value = torch.where(better, logits, self.value)
         return None
 
 
-Seen = Standing | Whole
+Seen = ActiveSet | Whole
 Rank = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -61,7 +62,7 @@ def may_flip(threat: Threat, batch: Batch) -> Tensor:
 
 def budget(threat: Threat, x: Tensor) -> float:
     """How many bits may flip, inf where all of them may."""
-    eps = getattr(threat, "eps", math.inf)
+    eps = math.inf if threat.eps is None else threat.eps
     return eps if eps < math.prod(x.shape[1:]) else math.inf
 
 
@@ -80,7 +81,7 @@ def gained(search: Callable[[Seen, int], None], f: Gain, batch: Batch) -> Tensor
     return seen.found.detach()
 
 
-def fits(attack: Attack, threat: Threat, steps: int, mode: str, loss: str = "ce") -> Rank:
+def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce") -> Rank:
     """The loss by its name.
 
     Raises:
@@ -89,7 +90,6 @@ def fits(attack: Attack, threat: Threat, steps: int, mode: str, loss: str = "ce"
     allowed = f"a ball of Bits for {type(attack).__name__}"
     require(threat.binary and not threat.labels, "threat", threat, allowed)
     require(steps >= 1, "steps", steps, "an integer ≥ 1")
-    require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
     if loss not in losses.BY_NAME:
         raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
     return losses.BY_NAME[loss]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..functional.geometry import norm
+from ..functional.geometry import broadcast_rows, norm
 from ..threats.base import Threat
-from .base import Gain, Maximizer, like, rounds
-from .bit_flips import Rank, Seen, budget, fits, flipped, gained, may_flip, settle
+from .base import Float32Execution, Gain, Maximizer, run_restarts
+from .bit_flips import Rank, Seen, budget, check_bit_attack, flipped, gained, may_flip, settle
 
 Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -22,8 +23,8 @@ def walk(seen: Seen, rank: Rank, threat: Threat, steps: int, move: Move) -> None
     is told."""
     z, may = seen.x, may_flip(threat, seen.batch)
     for step in range(steps):
-        _, grad, logits = seen.ascend(lambda out, y=seen.y: rank(out, y), z)
-        keep = seen.tell(z, logits)
+        _, grad, logits = seen.value_and_grad(lambda out, y=seen.y: rank(out, y), z)
+        keep = seen.record(z, logits)
         if len(seen) == 0 or step + 1 == steps:
             return
         if keep is not None:
@@ -75,18 +76,17 @@ class BGA(Maximizer):
         *,
         steps: int = 50,
         loss: str = "ce",
-        mode: str = "eval",
-        seed: int = 0,
+        **execution: Unpack[Float32Execution],
     ) -> None:
-        super().__init__()
-        self.rank = fits(self, threat, steps, mode, loss)
-        self.threat, self.steps, self.loss, self.mode, self.seed = threat, steps, loss, mode, seed
+        super().__init__(**execution)
+        self.rank = check_bit_attack(self, threat, steps, loss)
+        self.threat, self.steps, self.loss = threat, steps, loss
 
     def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
         """z with all the bits flipped that gain enough."""
         gain, width = (flipped(z, self.threat) - z) * grad, self.threat.high - self.threat.low
         enough = norm(grad, 2) * width / math.prod(x.shape[1:]) ** 0.5
-        flips = (may & (gain >= like(enough, z)) & (gain > 0)) != (z != x)
+        flips = (may & (gain >= broadcast_rows(enough, z)) & (gain > 0)) != (z != x)
         return settle(x, flips, (flipped(x, self.threat) - x) * grad, self.threat)
 
     def search(self, seen: Seen, turn: int) -> None:
@@ -97,7 +97,7 @@ class BGA(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class BCA(Maximizer):
@@ -129,13 +129,11 @@ class BCA(Maximizer):
         steps: int = 50,
         any_bit: bool = True,
         loss: str = "ce",
-        mode: str = "eval",
-        seed: int = 0,
+        **execution: Unpack[Float32Execution],
     ) -> None:
-        super().__init__()
-        self.rank = fits(self, threat, steps, mode, loss)
+        super().__init__(**execution)
+        self.rank = check_bit_attack(self, threat, steps, loss)
         self.threat, self.steps, self.any_bit, self.loss = threat, steps, any_bit, loss
-        self.mode, self.seed = mode, seed
 
     def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
         """z with one bit flipped."""
@@ -150,7 +148,7 @@ class BCA(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class Grosse(Maximizer):
@@ -176,11 +174,11 @@ class Grosse(Maximizer):
     norms = ("bits",)
 
     def __init__(
-        self, threat: Threat, *, steps: int = 50, mode: str = "eval", seed: int = 0
+        self, threat: Threat, *, steps: int = 50, **execution: Unpack[Float32Execution]
     ) -> None:
-        super().__init__()
-        fits(self, threat, steps, mode)
-        self.threat, self.steps, self.mode, self.seed = threat, steps, mode, seed
+        super().__init__(**execution)
+        check_bit_attack(self, threat, steps)
+        self.threat, self.steps = threat, steps
 
     def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
         """z with one bit more flipped."""
@@ -199,4 +197,4 @@ class Grosse(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..functional.geometry import expand, norm
+from ..functional.geometry import broadcast_rows, expand, norm
 from ..threats.base import Threat
 from . import minimal_norm
-from .base import Search, Standing, like
+from .base import ActiveSet, Execution, Search
 from .minimal_norm import State
 
 INSIDE = 0.999999  # how far towards the box's edge tanh-space reaches
@@ -73,28 +74,24 @@ class CW(Search):
         c: float = 0.01,
         confidence: float = 0.0,
         abort: bool = True,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
         self.confidence, self.abort = confidence, abort
         minimal_norm.limits(self)
-        self.runs(mode, precision, channels_last, seed)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        minimal_norm.search(self, standing)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        minimal_norm.search(self, active)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As `closest.distances`: the closest points found, and how far they are."""
         return minimal_norm.distances(self, model, x, y)
 
-    def begin(self, standing: Standing, eps: float | None) -> State:
+    def begin(self, active: ActiveSet, eps: float | None) -> State:
         """In tanh space, at x."""
-        x, low, high = standing.x, self.threat.low, self.threat.high
+        x, low, high = active.x, self.threat.low, self.threat.high
         w = (INSIDE * (2 * (x - low) / (high - low) - 1)).clamp(-INSIDE, INSIDE).atanh()
         tau = x.new_full((len(x),), SHRINK * (high - low if eps is None else eps))
         return minimal_norm.at(x, self.c, start=w, w=w, mean=0 * w, power=0 * w, tau=tau)
@@ -108,7 +105,7 @@ class CW(Search):
         if eps is None:
             s.own["tau"] = SHRINK * torch.minimum(s.own["tau"] / SHRINK, s.best)
 
-    def descend(self, standing: Standing, s: State, eps: float | None) -> State:
+    def descend(self, active: ActiveSet, s: State, eps: float | None) -> State:
         """One round of Adam; a row whose loss no longer falls stays where it is."""
         penalty = square if self.threat.p == 2 else excess  # type: ignore[attr-defined]
         low, high = self.threat.low, self.threat.high
@@ -119,12 +116,12 @@ class CW(Search):
         for step in range(1, self.steps + 1):
             t = s.own["w"].tanh()
             z = (low + (high - low) * (t + 1) / 2).clamp(low, high)
-            hinge, pull, logits = minimal_norm.hinge(self, standing, z)
-            paid, push = penalty(z - standing.x, s.own["tau"])
+            hinge, pull, logits = minimal_norm.hinge(self, active, z)
+            paid, push = penalty(z - active.x, s.own["tau"])
             loss = paid + s.c * hinge
             grad = (push + expand(s.c, z) * pull) * (high - low) / 2 * (1 - t.square())
-            keep = minimal_norm.note(self, standing, s, z, logits, eps)
-            if len(standing) == 0:
+            keep = minimal_norm.note(self, active, s, z, logits, eps)
+            if len(active) == 0:
                 return s
             if keep is not None:
                 s, grad, loss = s.take(keep), grad[keep], loss[keep]
@@ -136,5 +133,5 @@ class CW(Search):
             power = s.own["power"] = 0.999 * s.own["power"] + 0.001 * grad.square()
             scale = (power / (1 - 0.999**step)).sqrt() + 1e-8
             moved = s.own["w"] - self.size * mean / (1 - 0.9**step) / scale
-            s.own["w"] = torch.where(like(s.live, moved), moved, s.own["w"])
+            s.own["w"] = torch.where(broadcast_rows(s.live, moved), moved, s.own["w"])
         return s

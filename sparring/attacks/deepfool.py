@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import nearest_plane, to_plane
+from ..functional.geometry import broadcast_rows, nearest_plane, to_plane
 from ..threats.base import Threat
-from .base import Search, Standing, like, rounds
+from .base import ActiveSet, Execution, Search, run_restarts
 
 
 class DeepFool(Search):
@@ -47,25 +49,21 @@ class DeepFool(Search):
         steps: int = 50,
         overshoot: float = 0.02,
         classes: int = 10,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(overshoot >= 0, "overshoot", overshoot, "a share ≥ 0")
         require(classes >= 2, "classes", classes, "an integer ≥ 2")
         self.threat, self.steps = self.ball(threat), steps
         self.p: float = getattr(threat, "p", torch.inf)
         self.overshoot, self.classes = overshoot, classes
-        self.runs(mode, precision, channels_last, seed)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)` in the
         threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
         point, wrong = self.walk(model, x, y)
-        point = torch.where(like(wrong, point), point, x.detach())
+        point = torch.where(broadcast_rows(wrong, point), point, x.detach())
         return point, torch.where(wrong, self.threat.distance(point, x.detach()), torch.inf)
 
     def walk(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,28 +72,28 @@ class DeepFool(Search):
         x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
 
-        def search(standing: Standing, turn: int) -> None:
-            walks.append(self._walk(standing))
+        def search(active: ActiveSet, turn: int) -> None:
+            walks.append(self._walk(active))
 
-        rounds(self, model, x, y, search, turns=self.turns, look=False)
+        run_restarts(self, model, x, y, search, num_rounds=self.num_rounds, look=False)
         return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
-    def search(self, standing: Standing, turn: int) -> None:
-        point, wrong = self._walk(standing)
-        near = self.threat.distance(point, standing.x) <= getattr(self.threat, "eps", 0.0)
-        z = torch.where(like(wrong & near, point), point, standing.x)
-        standing.tell(z, standing.look(z))
+    def search(self, active: ActiveSet, turn: int) -> None:
+        point, wrong = self._walk(active)
+        near = self.threat.distance(point, active.x) <= (self.threat.eps or 0.0)
+        z = torch.where(broadcast_rows(wrong & near, point), point, active.x)
+        active.record(z, active.logits_no_grad(z))
 
-    def _walk(self, standing: Standing) -> tuple[Tensor, Tensor]:
+    def _walk(self, active: ActiveSet) -> tuple[Tensor, Tensor]:
         """The first wrong points `(a, *d)`, or the last ones; and whether there is one `(a,)`."""
-        point, wrong = standing.x.clone(), torch.zeros_like(standing.y, dtype=torch.bool)
+        point, wrong = active.x.clone(), torch.zeros_like(active.y, dtype=torch.bool)
         rows = torch.arange(len(point), device=point.device)
-        z, rivals = standing.x, None
+        z, rivals = active.x, None
         for step in range(self.steps + 1):
-            y, z = standing.y[rows], z.detach().requires_grad_()
+            y, z = active.y[rows], z.detach().requires_grad_()
             with torch.enable_grad():
-                logits = standing.logits(z)
-            hit = standing.hits(logits, y)
+                logits = active.logits(z)
+            hit = active.is_adversarial(logits, y)
             point[rows], wrong[rows] = z.detach(), hit
             if step == self.steps or bool(hit.all()):
                 break
@@ -106,8 +104,10 @@ class DeepFool(Search):
             on = ~hit
             rows, rivals = rows[on], rivals[on]
             z = self._next(z[on].detach(), lead[on], slope[on])
-        if standing.low and wrong.any():
-            wrong[wrong.clone()] = standing.hits(standing.exact(point[wrong]), standing.y[wrong])
+        if active.low and wrong.any():
+            wrong[wrong.clone()] = active.is_adversarial(
+                active.exact(point[wrong]), active.y[wrong]
+            )
         return point, wrong
 
     def _next(self, z: Tensor, lead: Tensor, slope: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import expand, norm
+from ..functional.geometry import broadcast_rows, expand, norm
 from ..threats.base import Threat
 from . import minimal_norm
-from .base import Search, Standing, like
+from .base import ActiveSet, Execution, Search
 from .minimal_norm import State
 
 
@@ -72,53 +73,49 @@ class EAD(Search):
         c: float = 0.1,
         confidence: float = 0.0,
         abort: bool = True,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
         self.confidence, self.abort = confidence, abort
         minimal_norm.limits(self)
-        self.runs(mode, precision, channels_last, seed)
         require(beta >= 0, "beta", beta, "a length ≥ 0 in input units")
         self.beta = beta
 
-    def search(self, standing: Standing, turn: int) -> None:
-        minimal_norm.search(self, standing)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        minimal_norm.search(self, active)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As `closest.distances`: the closest points found, and how far they are."""
         return minimal_norm.distances(self, model, x, y)
 
-    def begin(self, standing: Standing, eps: float | None) -> State:
+    def begin(self, active: ActiveSet, eps: float | None) -> State:
         """Both sequences at x."""
-        return minimal_norm.at(standing.x, self.c, z=standing.x, slack=standing.x)
+        return minimal_norm.at(active.x, self.c, z=active.x, slack=active.x)
 
     def weigh(self, s: State, eps: float | None) -> None:
         """As `closest.bisect`."""
         minimal_norm.bisect(s)
 
-    def descend(self, standing: Standing, s: State, eps: float | None) -> State:
+    def descend(self, active: ActiveSet, s: State, eps: float | None) -> State:
         """One round of FISTA; a row whose loss no longer falls stays where it is."""
         low, high = self.threat.low, self.threat.high
         every = max(self.steps // 10, 1)
-        s.own["z"] = s.own["slack"] = standing.x
+        s.own["z"] = s.own["slack"] = active.x
         for k in range(self.steps):
             old, slack = s.own["z"], s.own["slack"]
-            hinge, pull, _ = minimal_norm.hinge(self, standing, slack)
-            delta = slack - standing.x
+            hinge, pull, _ = minimal_norm.hinge(self, active, slack)
+            delta = slack - active.x
             grad = 2 * delta + expand(s.c, delta) * pull
             loss = s.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
             rate = self.size * math.sqrt(1 - k / self.steps)
-            z = shrink(slack - rate * grad, standing.x, self.beta, low, high)
+            z = shrink(slack - rate * grad, active.x, self.beta, low, high)
             ahead = (z + k / (k + 3) * (z - old)).clamp(low, high)
-            z = s.own["z"] = torch.where(like(s.live, z), z, old)
-            s.own["slack"] = torch.where(like(s.live, z), ahead, slack)
-            keep = minimal_norm.note(self, standing, s, z, standing.look(z), eps)
-            if len(standing) == 0:
+            z = s.own["z"] = torch.where(broadcast_rows(s.live, z), z, old)
+            s.own["slack"] = torch.where(broadcast_rows(s.live, z), ahead, slack)
+            keep = minimal_norm.note(self, active, s, z, active.logits_no_grad(z), eps)
+            if len(active) == 0:
                 return s
             if keep is not None:
                 s, loss = s.take(keep), loss[keep]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import expand, nearest_plane, to_plane, unit
+from ..functional.geometry import broadcast_rows, expand, nearest_plane, to_plane, unit
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Search, Standing, check, like, rounds
+from .base import ActiveSet, Execution, Search, check, run_restarts
 
 
 class FAB(Search):
@@ -62,12 +63,9 @@ class FAB(Search):
         eta: float = 1.05,
         beta: float = 0.9,
         final: int = 3,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         require(targets >= 0, "targets", targets, "a number of classes, or 0 for all at once")
@@ -79,7 +77,6 @@ class FAB(Search):
         self.p: float = getattr(threat, "p", torch.inf)
         self.targets, self.final = targets, final
         self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
-        self.runs(mode, precision, channels_last, seed)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)`
@@ -88,62 +85,62 @@ class FAB(Search):
         x = x.detach()
         seen = ClosestPoint(x, self.threat, 0.0)
         turn = partial(self._round, seen)
-        rounds(self, model, x, y, turn, turns=self.turns, look=False)
+        run_restarts(self, model, x, y, turn, num_rounds=self.num_rounds, look=False)
         return seen.point, seen.far
 
-    def turns(self, standing: Standing) -> int:
+    def num_rounds(self, active: ActiveSet) -> int:
         """One a restart and target; there are no more targets than wrong classes."""
-        if not self.targets or not len(standing):
+        if not self.targets or not len(active):
             return self.restarts
-        return self.restarts * self._aims(standing.look(standing.x))
+        return self.restarts * self._aims(active.logits_no_grad(active.x))
 
-    def search(self, standing: Standing, turn: int) -> None:
-        eps = getattr(self.threat, "eps", 0.0)
-        self._round(ClosestPoint(standing.found, self.threat, eps), standing, turn)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        eps = self.threat.eps or 0.0
+        self._round(ClosestPoint(active.found, self.threat, eps), active, turn)
 
     def _aims(self, logits: Tensor) -> int:
         return min(self.targets, logits.shape[1] - 1)
 
-    def _round(self, seen: ClosestPoint, standing: Standing, turn: int) -> None:
+    def _round(self, seen: ClosestPoint, active: ActiveSet, turn: int) -> None:
         """One search towards one target, or, untargeted, from one start."""
-        rivals, restart = self._rivals(standing, turn)
-        z = self._start(seen, standing) if restart else standing.x
+        rivals, restart = self._rivals(active, turn)
+        z = self._start(seen, active) if restart else active.x
         for step in range(self.steps + 1):
-            wrong, keep = seen.note(standing, z, standing.look(z))
-            if len(standing) == 0:
+            wrong, keep = seen.note(active, z, active.logits_no_grad(z))
+            if len(active) == 0:
                 return
             if step == self.steps:
                 break
             if keep is not None:
                 z, wrong, rivals = z[keep], wrong[keep], rivals[keep]
-            back = standing.x + self.beta * (z - standing.x)
-            z = torch.where(like(wrong, z), back, z).detach().requires_grad_()
-            y = standing.y.clamp_min(0)[:, None]
+            back = active.x + self.beta * (z - active.x)
+            z = torch.where(broadcast_rows(wrong, z), back, z).detach().requires_grad_()
+            y = active.y.clamp_min(0)[:, None]
             with torch.enable_grad():
-                logits = standing.logits(z)
+                logits = active.logits(z)
                 leads = logits.gather(1, rivals) - logits.gather(1, y)
             lead, slope, _ = nearest_plane(leads, z, self.p)
-            z = self._next(z.detach(), standing.x, lead, slope)
-        self._interpolate(seen, standing)
+            z = self._next(z.detach(), active.x, lead, slope)
+        self._interpolate(seen, active)
 
-    def _rivals(self, standing: Standing, turn: int) -> tuple[Tensor, int]:
+    def _rivals(self, active: ActiveSet, turn: int) -> tuple[Tensor, int]:
         """The classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`; and which restart it
         is."""
-        logits = standing.look(standing.x)
-        others = logits.scatter(1, standing.y.clamp_min(0)[:, None], -torch.inf)
+        logits = active.logits_no_grad(active.x)
+        others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
         order = others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
         if not self.targets:
             return order, turn
         restart, nth = divmod(turn, self._aims(logits))
         return order[:, nth : nth + 1], restart
 
-    def _start(self, seen: ClosestPoint, standing: Standing) -> Tensor:
+    def _start(self, seen: ClosestPoint, active: ActiveSet) -> Tensor:
         """x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
-        x, p = standing.x, self.p
+        x, p = active.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
         noise = unit(2 * noise - 1 if p == torch.inf else noise, p)
-        radius = seen.far[standing.rows].clamp_max(getattr(self.threat, "eps", 1.0)) / 2
+        radius = seen.far[active.rows].clamp_max(self.threat.reach) / 2
         return (x + expand(radius, x) * noise).clamp(self.threat.low, self.threat.high)
 
     def _next(self, z: Tensor, x: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
@@ -158,23 +155,23 @@ class FAB(Search):
         tips = ends + self.eta * ways
         return ((1 - alpha) * tips[0] + alpha * tips[1]).view_as(x).clamp(low, high)
 
-    def _interpolate(self, seen: ClosestPoint, standing: Standing) -> None:
+    def _interpolate(self, seen: ClosestPoint, active: ActiveSet) -> None:
         """Between x and the nearest wrong point, go where the classes would tie were their logits
         linear."""
         if not self.final:
             return
-        right, wrong = standing.x, seen.point[standing.rows]
-        at_right, at_wrong = standing.look(right), standing.look(wrong)
+        right, wrong = active.x, seen.point[active.rows]
+        at_right, at_wrong = active.logits_no_grad(right), active.logits_no_grad(wrong)
         for _ in range(self.final):
-            rival, y = at_wrong.argmax(1, keepdim=True), standing.y.clamp_min(0)[:, None]
+            rival, y = at_wrong.argmax(1, keepdim=True), active.y.clamp_min(0)[:, None]
             ahead = (at_right.gather(1, y) - at_right.gather(1, rival))[:, 0]
             behind = (at_wrong.gather(1, rival) - at_wrong.gather(1, y))[:, 0]
             share = (ahead / (ahead + behind + 1e-10)).nan_to_num(1.0)
             share = expand(torch.where((share >= 0) & (share <= 1), share, 1.0), right)
             z = ((1 - share) * right + share * wrong).clamp(self.threat.low, self.threat.high)
-            logits = standing.look(z)
-            hit, keep = seen.note(standing, z, logits)
-            if len(standing) == 0:
+            logits = active.logits_no_grad(z)
+            hit, keep = seen.note(active, z, logits)
+            if len(active) == 0:
                 return
             right, at_right = _swap(~hit, z, logits, right, at_right)
             wrong, at_wrong = _swap(hit, z, logits, wrong, at_wrong)
@@ -197,27 +194,27 @@ class ClosestPoint:
         self.point, self.far = x.clone(), x.new_full((len(x),), torch.inf)
         self.threat, self.radius = threat, radius
 
-    def note(self, standing: Standing, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+    def note(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Note points z `(a, *d)` of the box and their logits; tell those within the radius.
 
         Returns:
-            Which are wrong `(a,)`, and which rows stay, as from `standing.tell`.
+            Which are wrong `(a,)`, and which rows stay, as from `active.tell`.
         """
-        rows, y = standing.rows, standing.y
-        wrong, far = standing.hits(logits, y), self.threat.distance(z, standing.x)
+        rows, y = active.rows, active.y
+        wrong, far = active.is_adversarial(logits, y), self.threat.distance(z, active.x)
         nearer = wrong & (far < self.far[rows])
-        if standing.low and nearer.any():
-            nearer[nearer.clone()] = standing.hits(standing.exact(z[nearer]), y[nearer])
-        self.point[rows] = torch.where(like(nearer, z), z, self.point[rows])
+        if active.low and nearer.any():
+            nearer[nearer.clone()] = active.is_adversarial(active.exact(z[nearer]), y[nearer])
+        self.point[rows] = torch.where(broadcast_rows(nearer, z), z, self.point[rows])
         self.far[rows] = torch.where(nearer, far, self.far[rows])
         inside = far <= self.radius  # a point outside is told with no success and no value
         right = torch.zeros_like(logits).scatter(1, y.clamp_min(0)[:, None], 1.0)
         value = torch.where(inside, margin(logits, y), -torch.inf)
-        return wrong, standing.tell(z, torch.where(inside[:, None], logits, right), value)
+        return wrong, active.record(z, torch.where(inside[:, None], logits, right), value)
 
 
 def _swap(
     new: Tensor, z: Tensor, logits: Tensor, old: Tensor, at_old: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The new points and logits where they are wanted."""
-    return torch.where(like(new, z), z, old), torch.where(new[:, None], logits, at_old)
+    return torch.where(broadcast_rows(new, z), z, old), torch.where(new[:, None], logits, at_old)

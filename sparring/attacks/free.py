@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
 from ..threats.base import Threat
-from .base import Gain, Maximizer
+from .base import Float32Execution, Gain, Maximizer
 
 
 class Free(Maximizer):
@@ -37,16 +39,14 @@ class Free(Maximizer):
         *,
         replays: int = 8,
         size: float | None = None,
-        mode: str = "eval",
-        seed: int = 0,
+        **execution: Unpack[Float32Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(replays >= 1, "replays", replays, "an integer ≥ 1")
         require(
             size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps"
         )
         self.threat, self.replays, self.size = threat, replays, size
-        self.mode, self.seed = mode, seed
         self._delta: Tensor | None = None
 
     def get_extra_state(self) -> Tensor | None:
@@ -66,7 +66,7 @@ class Free(Maximizer):
         z = start.detach().clone().requires_grad_()
 
         def absorb(grad: Tensor) -> None:
-            size = self.size if self.size is not None else getattr(self.threat, "eps", 1.0)
+            size = self.size if self.size is not None else self.threat.reach
             with torch.no_grad():
                 moved = self.threat.project(self.threat.step(z, grad, size, batch), batch)
                 self._delta = moved - self.threat.pack(batch)

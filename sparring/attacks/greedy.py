@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..functional.geometry import highest
 from ..functional.losses import cross_entropy, margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 
 SHARES = (0.0, 0.03, 0.15, 0.5, 1.0)  # of the largest first-order gain: what a flip must promise
 CUTS = (0.5, 0.2, 0.05)  # how much of a bit the relaxation must have moved to be rounded up
@@ -67,12 +68,9 @@ class BitSearch(Search):
         targets: int = 3,
         tries: int = 8,
         roundings: int = 3,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         allowed = f"a ball of Bits for {type(self).__name__}"
         require(threat.binary and not threat.labels, "threat", threat, allowed)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
@@ -82,35 +80,34 @@ class BitSearch(Search):
         require(roundings >= 0, "roundings", roundings, "an integer ≥ 0")
         self.threat, self.steps, self.restarts = threat, steps, restarts
         self.targets, self.tries, self.roundings = targets, tries, roundings
-        self.runs(mode, precision, channels_last, seed)
 
-    def turns(self, standing: Standing) -> int:
+    def num_rounds(self, active: ActiveSet) -> int:
         """One a restart, and one a target."""
-        if not len(standing):
+        if not len(active):
             return self.restarts
-        return self.restarts + self._aims(standing.look(standing.x))
+        return self.restarts + self._aims(active.logits_no_grad(active.x))
 
     def _aims(self, logits: Tensor) -> int:
         """Rounds with a loss of their own: cross-entropy, and the targets."""
         return 1 + min(self.targets, logits.shape[1] - 1) if logits.shape[1] > 2 else 0
 
-    def search(self, standing: Standing, turn: int) -> None:
-        space = _Space.of(self.threat, standing.batch)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        space = _Space.of(self.threat, active.batch)
         flips, aims = torch.zeros_like(space.may), 0
         if turn:
-            logits = standing.look(standing.x).nan_to_num()
+            logits = active.logits_no_grad(active.x).nan_to_num()
             aims = self._aims(logits)
             if aims:
-                others = logits.scatter(1, standing.y.clamp_min(0)[:, None], -torch.inf)
+                others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
                 best = others.topk(aims - 1, dim=1).indices
-                goals = torch.cat([torch.full_like(standing.y[:, None], ANY), best], 1)
+                goals = torch.cat([torch.full_like(active.y[:, None], ANY), best], 1)
                 space.goal = goals[:, (turn - 1) % aims]
         if turn > aims:
-            space, flips = self.relax(standing, space, turn - aims)
-        if len(standing):
-            self.improve(standing, space, flips)
+            space, flips = self.relax(active, space, turn - aims)
+        if len(active):
+            self.improve(active, space, flips)
 
-    def relax(self, standing: Standing, space: _Space, kind: int) -> tuple[_Space, Tensor]:
+    def relax(self, active: ActiveSet, space: _Space, kind: int) -> tuple[_Space, Tensor]:
         """The best rounding `(a, d)` of a relaxed climb, and the space of what still stands.
 
         Arguments:
@@ -123,7 +120,7 @@ class BitSearch(Search):
             share = distributed.draw("uniform", f[:, :1], generator).sqrt()
             f = space.best(distributed.draw("uniform", f, generator) - 1 + share).to(f.dtype)
         for _ in range(self.steps):
-            _, grad, _ = standing.ascend(space.gain, space.relaxed(f))
+            _, grad, _ = active.value_and_grad(space.gain, space.relaxed(f))
             slope = space.way * grad.flatten(1)
             if kind == 2:
                 f = (f + PACE / self.steps * slope.sign()).clamp(0, 1)
@@ -135,31 +132,31 @@ class BitSearch(Search):
             at = distributed.draw("uniform", f, generator) if cut is None else cut
             tried = space.best(torch.where(f > at, score, -torch.inf), f > at)
             point = space.at(tried)
-            logits = standing.look(point)
+            logits = active.logits_no_grad(point)
             gained = space.gain(logits)
             flips = torch.where((gained > value)[:, None], tried, flips)
             value = torch.where(gained > value, gained, value)
-            keep = standing.tell(point, logits)
-            if len(standing) == 0:
+            keep = active.record(point, logits)
+            if len(active) == 0:
                 break
             if keep is not None:
                 space, f, score = space.part(keep), f[keep], score[keep]
                 flips, value = flips[keep], value[keep]
         return space, flips
 
-    def improve(self, standing: Standing, space: _Space, flips: Tensor) -> None:
+    def improve(self, active: ActiveSet, space: _Space, flips: Tensor) -> None:
         """Local search from these flips `(a, d)`; it looks at a row as long as that row gains."""
         live = torch.arange(len(flips), device=flips.device)
         value = space.x.new_zeros(len(flips))
         logits = value[:, None]
         for _ in range(self.steps):
             part = space.part(live)
-            gained, grad, said = standing.ascend(part.gain, part.at(flips[live]))
+            gained, grad, said = active.value_and_grad(part.gain, part.at(flips[live]))
             if logits.shape != (len(value), said.shape[1]):
                 logits = said.new_zeros(len(value), said.shape[1])
             logits, value = logits.index_copy(0, live, said), value.index_copy(0, live, gained)
-            keep = standing.tell(space.at(flips), logits)
-            if len(standing) == 0:
+            keep = active.record(space.at(flips), logits)
+            if len(active) == 0:
                 return
             if keep is not None:
                 still = keep[live]
@@ -167,26 +164,26 @@ class BitSearch(Search):
                 live = (keep.cumsum(0) - 1)[live[still]]
                 space, flips = space.part(keep), flips[keep]
                 logits, value = logits[keep], value[keep]
-            better, moved = self.step(standing, part, flips[live], gained, grad)
+            better, moved = self.step(active, part, flips[live], gained, grad)
             flips, live = flips.index_copy(0, live, better), live[moved]
             if len(live) == 0:
                 return
         point = space.at(flips)
-        standing.tell(point, standing.look(point))
+        active.record(point, active.logits_no_grad(point))
 
     def step(
-        self, standing: Standing, space: _Space, flips: Tensor, value: Tensor, grad: Tensor
+        self, active: ActiveSet, space: _Space, flips: Tensor, value: Tensor, grad: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Better flips `(a, d)`, and which rows have some `(a,)`."""
         slope = space.way * grad.flatten(1)
-        best = _Best(standing, space, flips, value)
+        best = _Best(active, space, flips, value)
         top = space.toggles(flips, slope).amax(1, keepdim=True).clamp_min(0)
         for share in SHARES:
             stay = torch.where(flips, share * top, -share * top)
             best.offer(space.best(slope + stay, (slope > 0) | flips))
         stuck = (~best.moved).nonzero()[:, 0]
         if len(stuck) and self.tries:
-            here = _Best(standing, space.part(stuck), flips[stuck], value[stuck])
+            here = _Best(active, space.part(stuck), flips[stuck], value[stuck])
             for tried in here.space.singles(flips[stuck], slope[stuck], self.tries):
                 here.offer(tried)
             best.flips[stuck], best.moved[stuck] = here.flips, here.moved
@@ -196,14 +193,14 @@ class BitSearch(Search):
 class _Best:
     """The best flips offered so far `(a, d)`, and which rows have gained `(a,)`."""
 
-    def __init__(self, standing: Standing, space: _Space, flips: Tensor, value: Tensor) -> None:
-        self.standing, self.space, self.flips = standing, space, flips.clone()
+    def __init__(self, active: ActiveSet, space: _Space, flips: Tensor, value: Tensor) -> None:
+        self.active, self.space, self.flips = active, space, flips.clone()
         self.value = value.nan_to_num(-torch.inf)
         self.moved = torch.zeros(len(flips), dtype=torch.bool, device=flips.device)
 
     def offer(self, flips: Tensor) -> None:
         """Ask at these flips."""
-        gained = self.space.gain(self.standing.look(self.space.at(flips)))
+        gained = self.space.gain(self.active.logits_no_grad(self.space.at(flips)))
         better = gained > self.value
         self.flips = torch.where(better[:, None], flips, self.flips)
         self.value = torch.where(better, gained, self.value)
@@ -238,7 +235,7 @@ class _Space:
         other = torch.where(x == threat.low, threat.high, threat.low).to(x.dtype)
         may = (threat.project(other, batch) != x).flatten(1)
         flat, other = x.flatten(1), other.flatten(1)
-        eps = int(min(getattr(threat, "eps", math.inf), flat.shape[1]))
+        eps = int(min(math.inf if threat.eps is None else threat.eps, flat.shape[1]))
         return cls(flat, other, may, torch.where(may, other - flat, 0), batch.y, eps, x.shape[1:])
 
     def part(self, rows: Tensor) -> _Space:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import expand, norm, unit
+from ..functional.geometry import broadcast_rows, expand, norm, unit
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Search, Standing, check, like
+from .base import ActiveSet, Execution, Search, check
 
 HALVINGS = 15  # of a jump, at most
 BLENDS = 10  # halvings of the first point's way to x
@@ -66,30 +67,26 @@ class HopSkipJump(Search):
         samples: int = 100,
         tries: int = 100,
         chunk: int = 4096,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         require(queries >= 1, "queries", queries, "an integer ≥ 1")
         require(samples >= 1, "samples", samples, "an integer ≥ 1")
         require(tries >= 1, "tries", tries, "an integer ≥ 1")
         require(chunk >= 1, "chunk", chunk, "an integer ≥ 1")
         self.queries, self.samples, self.tries, self.chunk = queries, samples, tries, chunk
-        self.runs(mode, precision, channels_last, seed)
 
     @property
     def p(self) -> float:
         """The norm of its ball."""
         return self.threat.p  # type: ignore[attr-defined]
 
-    def search(self, standing: Standing, turn: int) -> None:
+    def search(self, active: ActiveSet, turn: int) -> None:
         eps: float = self.threat.eps  # type: ignore[attr-defined]
         if eps > 0:
-            on = torch.ones(len(standing), dtype=torch.bool, device=standing.x.device)
-            self._walk(standing, on, eps)
+            on = torch.ones(len(active), dtype=torch.bool, device=active.x.device)
+            self._walk(active, on, eps)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The closest adversarial points found and their distances `(b,)`, inf (and x) where none
@@ -102,28 +99,28 @@ class HopSkipJump(Search):
         if len(x) == 0:
             return x.clone(), x.new_zeros(0)
         with freeze.frozen(model, self.mode):
-            standing = Standing(model, x, y)
-            wrong = standing.hits(standing.exact(x), y)
-            point, far = self._walk(standing, ~wrong, None)
+            active = ActiveSet(model, x, y)
+            wrong = active.is_adversarial(active.exact(x), y)
+            point, far = self._walk(active, ~wrong, None)
         return point, torch.where(wrong, 0.0, far)
 
-    def _walk(self, standing: Standing, on: Tensor, eps: float | None) -> tuple[Tensor, Tensor]:
+    def _walk(self, active: ActiveSet, on: Tensor, eps: float | None) -> tuple[Tensor, Tensor]:
         """All iterations for the rows `on (a,)`: the closest points and how far they are; with eps,
         a row leaves once it is broken inside."""
-        d = max(math.prod(standing.x.shape[1:]), 1)
+        d = max(math.prod(active.x.shape[1:]), 1)
         fine = min(d**-1.5 if self.p == 2 else d**-2.0, FINEST)
         halvings = math.ceil(math.log2(1 / fine))
-        z, on, spent = self._begin(standing, on)
-        point, best = standing.x, standing.x.new_full((len(on),), math.inf)
+        z, on, spent = self._begin(active, on)
+        point, best = active.x, active.x.new_full((len(on),), math.inf)
         t = 0
         while on.any() and spent + halvings <= self.queries:
             t, spent = t + 1, spent + halvings
-            z = self._bisect(standing, z, on, halvings, self.p)
-            far = norm(z - standing.x, self.p)
+            z = self._bisect(active, z, on, halvings, self.p)
+            far = norm(z - active.x, self.p)
             closer = on & (far < best)
-            point = torch.where(like(closer, z), z, point)
+            point = torch.where(broadcast_rows(closer, z), z, point)
             best = torch.where(closer, far, best)
-            keep = None if eps is None else tell(standing, z, on & (far <= eps))
+            keep = None if eps is None else tell(active, z, on & (far <= eps))
             if keep is not None:
                 z, on, far, point, best = z[keep], on[keep], far[keep], point[keep], best[keep]
             left = self.queries - spent - halvings - HALVINGS
@@ -133,66 +130,66 @@ class HopSkipJump(Search):
             reach = fine * far * (math.sqrt(d) if self.p == 2 else d)
             if t == 1:
                 reach = torch.full_like(far, 0.1 * (self.threat.high - self.threat.low))
-            v = self._normal(standing, z, reach, on, asks)
-            z = self._jump(standing, z, v, far / math.sqrt(t), on)
+            v = self._normal(active, z, reach, on, asks)
+            z = self._jump(active, z, v, far / math.sqrt(t), on)
             spent += asks + HALVINGS
         return point, best
 
-    def _ask(self, standing: Standing, z: Tensor, on: Tensor) -> Tensor:
+    def _ask(self, active: ActiveSet, z: Tensor, on: Tensor) -> Tensor:
         """Where the model is wrong at z `(a, *d)`, asked for the rows `on` only."""
         wrong = torch.zeros_like(on)
         if on.any():
-            wrong[on] = standing.hits(standing.look(z[on]), standing.y[on])
+            wrong[on] = active.is_adversarial(active.logits_no_grad(z[on]), active.y[on])
         return wrong
 
-    def _begin(self, standing: Standing, on: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _begin(self, active: ActiveSet, on: Tensor) -> tuple[Tensor, Tensor, int]:
         """Adversarial points far from x, the rows that have one, and what was asked for a row."""
-        x, low, high = standing.x, self.threat.low, self.threat.high
+        x, low, high = active.x, self.threat.low, self.threat.high
         z, wants, spent = x, on, 0
         while spent < min(self.tries, self.queries) and wants.any():
             noise = torch.empty_like(x).uniform_(generator=self.generator(x.device))
             noise = low + (high - low) * noise
-            hit = self._ask(standing, noise, wants)
-            z, wants, spent = torch.where(like(hit, z), noise, z), wants & ~hit, spent + 1
+            hit = self._ask(active, noise, wants)
+            z, wants, spent = torch.where(broadcast_rows(hit, z), noise, z), wants & ~hit, spent + 1
         on = on & ~wants
         if spent + BLENDS <= self.queries:
-            z, spent = self._bisect(standing, z, on, BLENDS, 2), spent + BLENDS
+            z, spent = self._bisect(active, z, on, BLENDS, 2), spent + BLENDS
         return z, on, spent
 
-    def _bisect(self, standing: Standing, z: Tensor, on: Tensor, halvings: int, p: float) -> Tensor:
+    def _bisect(self, active: ActiveSet, z: Tensor, on: Tensor, halvings: int, p: float) -> Tensor:
         """The wrong point nearest to x on z's way to x, by that many halvings."""
-        x, near = standing.x, z
+        x, near = active.x, z
         low, high = torch.zeros_like(on, dtype=x.dtype), torch.ones_like(on, dtype=x.dtype)
         for _ in range(halvings):
             half = (low + high) / 2
             middle = between(x, z, half, p).clamp(self.threat.low, self.threat.high)
-            wrong = self._ask(standing, middle, on)
-            near = torch.where(like(wrong, near), middle, near)
+            wrong = self._ask(active, middle, on)
+            near = torch.where(broadcast_rows(wrong, near), middle, near)
             low, high = torch.where(wrong, low, half), torch.where(wrong, half, high)
         return near
 
-    def _normal(
-        self, standing: Standing, z: Tensor, reach: Tensor, on: Tensor, asks: int
-    ) -> Tensor:
+    def _normal(self, active: ActiveSet, z: Tensor, reach: Tensor, on: Tensor, asks: int) -> Tensor:
         """The boundary's direction at z `(a, *d)`, from that many signs at `reach (a,)`; 0 where
         not `on`."""
-        x, y, r = z[on], standing.y[on], reach[on].clamp_min(torch.finfo(z.dtype).tiny)
+        x, y, r = z[on], active.y[on], reach[on].clamp_min(torch.finfo(z.dtype).tiny)
         b, left = len(x), asks
         total, turned, signs = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(r)
-        wide = r.reshape(-1, *[1] * (x.ndim - 1))
+        wide = broadcast_rows(r, x)
         while left:
             n = min(left, max(self.chunk // b, 1))
             u = self._directions((n, *x.shape), x)
             asked = (x + wide * u).clamp(self.threat.low, self.threat.high)
             u = (asked - x) / wide
-            wrong = standing.hits(standing.look(asked.flatten(0, 1)), y.repeat(n)).reshape(n, b)
+            wrong = active.is_adversarial(
+                active.logits_no_grad(asked.flatten(0, 1)), y.repeat(n)
+            ).reshape(n, b)
             sign = 2 * wrong.to(x.dtype) - 1
             total, signs = total + u.sum(0), signs + sign.sum(0)
             turned = turned + (sign.reshape(n, b, *[1] * (x.ndim - 1)) * u).sum(0)
             left -= n
         mean = signs / asks
         mixed = turned - expand(mean, x) * total
-        v = torch.where(like(mean.abs() < 1, x), mixed, turned)
+        v = torch.where(broadcast_rows(mean.abs() < 1, x), mixed, turned)
         out = torch.zeros_like(z)
         out[on] = unit(v, 2) if self.p == 2 else v.sign()
         return out
@@ -206,20 +203,24 @@ class HopSkipJump(Search):
         u = u.normal_(generator=draw) if self.p == 2 else u.uniform_(-1, 1, generator=draw)
         return unit(u.flatten(0, 1), 2).reshape(shape)
 
-    def _jump(self, standing: Standing, z: Tensor, v: Tensor, length: Tensor, on: Tensor) -> Tensor:
+    def _jump(self, active: ActiveSet, z: Tensor, v: Tensor, length: Tensor, on: Tensor) -> Tensor:
         """z + length·v, the length halved until the model is wrong there; else z."""
         waits = on
         for _ in range(HALVINGS):
             if not waits.any():
                 break
             moved = (z + expand(length, z) * v).clamp(self.threat.low, self.threat.high)
-            wrong = self._ask(standing, moved, waits)
-            z, waits, length = torch.where(like(wrong, z), moved, z), waits & ~wrong, length / 2
+            wrong = self._ask(active, moved, waits)
+            z, waits, length = (
+                torch.where(broadcast_rows(wrong, z), moved, z),
+                waits & ~wrong,
+                length / 2,
+            )
         return z
 
 
-def tell(standing: Standing, z: Tensor, broken: Tensor) -> Tensor | None:
-    """Note the rows `broken (a,)` at z, known from their labels; returns as `Standing.tell`."""
-    y, k = standing.y, int(standing.y.max()) + 2
+def tell(active: ActiveSet, z: Tensor, broken: Tensor) -> Tensor | None:
+    """Note the rows `broken (a,)` at z, known from their labels; returns as `ActiveSet.tell`."""
+    y, k = active.y, int(active.y.max()) + 2
     said = torch.nn.functional.one_hot(torch.where(broken, (y + 1) % k, y), k).to(z.dtype)
-    return standing.tell(z, said, torch.full_like(said[:, 0], -math.inf))
+    return active.record(z, said, torch.full_like(said[:, 0], -math.inf))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 
 from ..component import require
 from ..functional.geometry import highest, locations
 from ..functional.losses import margin
 from ..threats.base import Threat
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 
 
 class JSMA(Search):
@@ -48,36 +50,32 @@ class JSMA(Search):
         *,
         at_once: int = 1,
         targeted: bool = False,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         require(at_once >= 1, "at_once", at_once, "an integer ≥ 1")
         self.at_once, self.targeted = at_once, targeted
-        self.runs(mode, precision, channels_last, seed)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        z, sign = standing.x, -1 if self.targeted else 1
+    def search(self, active: ActiveSet, turn: int) -> None:
+        z, sign = active.x, -1 if self.targeted else 1
         low, high = self.threat.low, self.threat.high
-        left = min(int(getattr(self.threat, "eps", 0)), locations(z[:1]).shape[2])
+        left = min(int(self.threat.eps or 0), locations(z[:1]).shape[2])
         if left == 0:
             return
         while left:
-            y = standing.y
-            value, grad, logits = standing.ascend(lambda out, y=y: sign * margin(out, y), z)
-            keep = standing.tell(z, logits, value)
-            if len(standing) == 0:
+            y = active.y
+            value, grad, logits = active.value_and_grad(lambda out, y=y: sign * margin(out, y), z)
+            keep = active.record(z, logits, value)
+            if len(active) == 0:
                 return
             if keep is not None:
                 z, grad = z[keep], grad[keep]
             edge = torch.where(grad > 0, high, torch.where(grad < 0, low, z))
             gain = locations(grad * (edge - z)).sum(1)
-            gain = gain.masked_fill((locations(z) != locations(standing.x)).any(1), 0.0)
+            gain = gain.masked_fill((locations(z) != locations(active.x)).any(1), 0.0)
             chosen = highest(gain, min(self.at_once, left)) & (gain > 0)
             z = torch.where(chosen.unsqueeze(1), locations(edge), locations(z)).reshape(z.shape)
             left -= min(self.at_once, left)
-        logits = standing.look(z)
-        standing.tell(z, logits, sign * margin(logits, standing.y))
+        logits = active.logits_no_grad(z)
+        active.record(z, logits, sign * margin(logits, active.y))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import require
+from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Standing, check, like
+from .base import ActiveSet, check
 
 
 @dataclass
@@ -79,11 +80,11 @@ class Hunter(Protocol):
     c: float
     confidence: float
 
-    def begin(self, standing: Standing, eps: float | None) -> State:
+    def begin(self, active: ActiveSet, eps: float | None) -> State:
         """The state before the first round; no eps where any distance counts."""
         ...
 
-    def descend(self, standing: Standing, s: State, eps: float | None) -> State:
+    def descend(self, active: ActiveSet, s: State, eps: float | None) -> State:
         """One round; with eps, a row leaves once it is broken inside."""
         ...
 
@@ -102,22 +103,22 @@ def limits(attack: Hunter) -> None:
     require(confidence >= 0, "confidence", confidence, "a margin ≥ 0 in logits")
 
 
-def hunt(attack: Hunter, standing: Standing, s: State, eps: float | None) -> State:
+def hunt(attack: Hunter, active: ActiveSet, s: State, eps: float | None) -> State:
     """All rounds."""
     for _ in range(attack.search_steps):
         s.restart()
-        s = attack.descend(standing, s, eps)
-        if len(standing) == 0:
+        s = attack.descend(active, s, eps)
+        if len(active) == 0:
             break
         attack.weigh(s, eps)
     return s
 
 
-def search(attack: Hunter, standing: Standing) -> None:
+def search(attack: Hunter, active: ActiveSet) -> None:
     """The rounds inside the ball of the attack's threat."""
     eps: float = attack.threat.eps  # type: ignore[attr-defined]
     if eps > 0:
-        hunt(attack, standing, attack.begin(standing, eps), eps)
+        hunt(attack, active, attack.begin(active, eps), eps)
 
 
 def distances(attack: Hunter, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,11 +132,11 @@ def distances(attack: Hunter, model: Model, x: Tensor, y: Tensor) -> tuple[Tenso
     if len(x) == 0:
         return x.clone(), x.new_zeros(0)
     with freeze.frozen(model, attack.mode):
-        standing = Standing(model, x, y)
-        wrong = standing.hits(standing.exact(x), y)
-        state = attack.begin(standing, None)
+        active = ActiveSet(model, x, y)
+        wrong = active.is_adversarial(active.exact(x), y)
+        state = attack.begin(active, None)
         state.best = torch.where(wrong, 0.0, state.best)
-        state = hunt(attack, standing, state, None)
+        state = hunt(attack, active, state, None)
     return state.point.detach(), state.best
 
 
@@ -146,28 +147,31 @@ def bisect(s: State) -> None:
     s.c = torch.where(s.upper.isfinite(), (s.lower + s.upper) / 2, 10 * s.c)
 
 
-def hinge(attack: Hunter, standing: Standing, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def hinge(attack: Hunter, active: ActiveSet, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """max(κ − margin, 0) at z `(a,)`, its gradient in z and the logits; margin > 0 is wrong."""
-    y = standing.y
-    value, slope, logits = standing.ascend(
+    y = active.y
+    value, slope, logits = active.value_and_grad(
         lambda out: -(attack.confidence - margin(out, y)).clamp_min(0), z
     )
     return -value, -slope, logits
 
 
 def note(
-    attack: Hunter, standing: Standing, s: State, z: Tensor, logits: Tensor, eps: float | None
+    attack: Hunter, active: ActiveSet, s: State, z: Tensor, logits: Tensor, eps: float | None
 ) -> Tensor | None:
     """Remember in s what is closer; with eps, tell what is inside, and say which rows stay: the
     caller keeps the same of s and of its own."""
-    far, value = attack.threat.distance(z, standing.x), margin(logits, standing.y)
-    good = standing.hits(logits, standing.y) & (value >= attack.confidence)
+    far, value = attack.threat.distance(z, active.x), margin(logits, active.y)
+    good = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
     closer = good & (far < s.best)
-    s.point, s.best = torch.where(like(closer, z), z, s.point), torch.where(closer, far, s.best)
+    s.point, s.best = (
+        torch.where(broadcast_rows(closer, z), z, s.point),
+        torch.where(closer, far, s.best),
+    )
     s.won, s.nearer = s.won | good, s.nearer | closer
     if eps is None:
         return None
     near = far <= eps
-    right = torch.nn.functional.one_hot(standing.y, logits.shape[1]).to(logits.dtype)
+    right = torch.nn.functional.one_hot(active.y, logits.shape[1]).to(logits.dtype)
     seen = torch.where((good & near)[:, None], logits, right)
-    return standing.tell(z, seen, torch.where(near, value, -math.inf))
+    return active.record(z, seen, torch.where(near, value, -math.inf))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor
 
 from ..component import did_you_mean, require
 from ..functional import losses
 from ..functional.geometry import expand, norm
 from ..threats.base import Threat
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 
 
 class MIFGSM(Search):
@@ -43,36 +45,32 @@ class MIFGSM(Search):
         size: float | None = None,
         decay: float = 1.0,
         loss: str = "ce",
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(size is None or size > 0, "size", size, "a length > 0, or None for eps/steps")
         require(decay >= 0, "decay", decay, "a factor ≥ 0")
         if loss not in losses.BY_NAME:
             raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         self.threat, self.steps, self.size, self.decay, self.loss = threat, steps, size, decay, loss
-        self.runs(mode, precision, channels_last, seed)
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
         return losses.BY_NAME[self.loss](logits, y)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        length = self.size or getattr(self.threat, "eps", 1.0) / self.steps
-        z, speed = standing.x, 0 * standing.x
+    def search(self, active: ActiveSet, turn: int) -> None:
+        length = self.size or self.threat.reach / self.steps
+        z, speed = active.x, 0 * active.x
         for _ in range(self.steps):
-            y = standing.y
-            value, grad, logits = standing.ascend(lambda out, y=y: self.rank(out, y), z)
-            keep = standing.tell(z, logits, value)
-            if len(standing) == 0:
+            y = active.y
+            value, grad, logits = active.value_and_grad(lambda out, y=y: self.rank(out, y), z)
+            keep = active.record(z, logits, value)
+            if len(active) == 0:
                 return
             if keep is not None:
                 z, grad, speed = z[keep], grad[keep], speed[keep]
             scale = norm(grad, 1).clamp_min(1e-30)
             speed = self.decay * speed + grad / expand(scale, grad)
-            z = self.threat.step(z, speed, length, standing.batch)
-            z = self.threat.project(z, standing.batch)
-        standing.tell(z, standing.look(z))
+            z = self.threat.step(z, speed, length, active.batch)
+            z = self.threat.project(z, active.batch)
+        active.record(z, active.logits_no_grad(z))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from ..batch import Batch, Model
 from ..component import require
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, check
+from .base import Attack, Float32Execution, check
 
 
 class Noise(Attack):
@@ -24,11 +26,11 @@ class Noise(Attack):
     """
 
     def __init__(
-        self, threat: Threat, *, draws: int = 10, mode: str = "eval", seed: int = 0
+        self, threat: Threat, *, draws: int = 10, **execution: Unpack[Float32Execution]
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(draws >= 1, "draws", draws, "an integer ≥ 1")
-        self.threat, self.draws, self.mode, self.seed = threat, draws, mode, seed
+        self.threat, self.draws = threat, draws
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         check(x, y, self.threat)

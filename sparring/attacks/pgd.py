@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..introspect import freeze
+from ..functional.geometry import broadcast_rows
 from ..threats.base import Threat
-from .base import Gain, Maximizer, Standing, ascend, like, look, rounds
+from .base import ActiveSet, Execution, Gain, Maximizer, run_restarts, value_and_grad, value_no_grad
 
 
 class PGD(Maximizer):
@@ -62,12 +64,9 @@ class PGD(Maximizer):
         restarts: int = 1,
         targeted: bool = False,
         best: bool = True,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(
             size is None or size > 0,
@@ -78,24 +77,16 @@ class PGD(Maximizer):
         require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
         if loss not in losses.BY_NAME:
             raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
-        require(mode in freeze.MODES, "mode", mode, "one of " + ", ".join(freeze.MODES))
-        require(
-            precision in freeze.PRECISIONS,
-            "precision",
-            precision,
-            "one of " + ", ".join(freeze.PRECISIONS),
-        )
         self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
         self.random_start, self.restarts = random_start, restarts
-        self.targeted, self.best, self.mode = targeted, best, mode
-        self.precision, self.channels_last, self.seed = precision, channels_last, seed
+        self.targeted, self.best = targeted, best
 
     @property
     def length(self) -> float:
         """The step length in force, in input units."""
         if self.size is not None:
             return self.size
-        eps = getattr(self.threat, "eps", self.threat.high - self.threat.low)
+        eps = self.threat.reach
         return 2.5 * eps / self.steps
 
     def _begin(self, batch: Batch) -> Tensor:
@@ -116,34 +107,36 @@ class PGD(Maximizer):
         for _ in range(self.restarts):
             z = self._begin(batch)
             for _ in range(self.steps):
-                gain, grad = ascend(f, z)
+                gain, grad = value_and_grad(f, z)
                 if self.best:
                     kept, record = _higher(kept, record, z, gain)
                 z = self._next(z, grad, batch)
             if self.best or self.restarts > 1:
-                kept, record = _higher(kept, record, z, look(f, z))
+                kept, record = _higher(kept, record, z, value_no_grad(f, z))
         return self.threat.discretize(z if kept is None else kept, batch).detach()
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self._round, turns=lambda _: self.restarts, look=False)
+        return run_restarts(
+            self, model, x, y, self._round, num_rounds=lambda _: self.restarts, look=False
+        )
 
-    def _round(self, standing: Standing, turn: int) -> None:
+    def _round(self, active: ActiveSet, turn: int) -> None:
         """One search from a start, on what still stands."""
-        z, sign = self._begin(standing.batch), -1 if self.targeted else 1
+        z, sign = self._begin(active.batch), -1 if self.targeted else 1
         for step in range(self.steps + 1):
-            y = standing.y
+            y = active.y
             climbed = lambda logits, y=y: sign * losses.BY_NAME[self.loss](logits, y)  # noqa: E731
             if step == self.steps:
-                logits = standing.look(z)
-                standing.tell(z, logits, climbed(logits))
+                logits = active.logits_no_grad(z)
+                active.record(z, logits, climbed(logits))
                 return
-            value, grad, logits = standing.ascend(climbed, z)
-            keep = standing.tell(z, logits, value)
-            if len(standing) == 0:
+            value, grad, logits = active.value_and_grad(climbed, z)
+            keep = active.record(z, logits, value)
+            if len(active) == 0:
                 return
             if keep is not None:
                 z, grad = z[keep], grad[keep]
-            z = self._next(z, grad, standing.batch)
+            z = self._next(z, grad, active.batch)
 
 
 def _higher(
@@ -153,7 +146,7 @@ def _higher(
     if kept is None or record is None:
         return z, value
     better = value > record
-    return torch.where(like(better, z), z, kept), torch.where(better, value, record)
+    return torch.where(broadcast_rows(better, z), z, kept), torch.where(better, value, record)
 
 
 def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:
@@ -176,6 +169,4 @@ def BIM(
 def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:
     """One step of length ratio·eps from a random start. Source: Wong et al. 2020 (Fast)."""
     require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
-    return PGD(
-        threat, steps=1, size=ratio * getattr(threat, "eps", 1.0) or None, best=best, seed=seed
-    )
+    return PGD(threat, steps=1, size=ratio * threat.reach or None, best=best, seed=seed)

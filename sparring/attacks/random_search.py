@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..component import did_you_mean, require
 from ..functional import losses
+from ..functional.geometry import broadcast_rows
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Standing, like
+from .base import ActiveSet
 
 PLAN = 10_000  # queries that the published schedules are laid over
 
@@ -80,21 +81,24 @@ def planned(attack: Walker, query: int) -> int:
 
 
 @torch.no_grad()
-def climb(attack: Walker, standing: Standing, walk: Walk) -> None:
+def climb(attack: Walker, active: ActiveSet, walk: Walk) -> None:
     """z ← the proposal, where its loss is higher."""
     z = best = walk.first()
     value = z.new_full((len(z),), -torch.inf)
     for query in range(attack.queries):
         z = walk.propose(best, attack.size(query)) if query else z
-        logits = standing.look(z)
-        gained = losses.BY_NAME[attack.loss](logits, standing.y)
+        logits = active.logits_no_grad(z)
+        gained = losses.BY_NAME[attack.loss](logits, active.y)
         gained = -gained if attack.targeted else gained
         gained = torch.where(gained.isnan(), -torch.inf, gained)
-        keep = standing.tell(z, logits, gained)
-        if len(standing) == 0:
+        keep = active.record(z, logits, gained)
+        if len(active) == 0:
             return
         better = gained > value
-        best, value = torch.where(like(better, z), z, best), torch.where(better, gained, value)
+        best, value = (
+            torch.where(broadcast_rows(better, z), z, best),
+            torch.where(better, gained, value),
+        )
         if query:
             walk.accept(better)
         if keep is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Generator, Tensor
 
@@ -9,8 +11,8 @@ from ..batch import Batch, Model
 from ..component import require
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import Gain, Maximizer, rounds
-from .bit_flips import Rank, Seen, fits, flipped, gained, may_flip, settle
+from .base import Float32Execution, Gain, Maximizer, run_restarts
+from .bit_flips import Rank, Seen, check_bit_attack, flipped, gained, may_flip, settle
 
 
 def rounding(
@@ -25,15 +27,15 @@ def rounding(
     """z ← clip(z + sign(g)/steps) from x, or, with `start`, from a random point of the threat; x is
     told, and z > u with what may not flip back at x: for every draw of u, or for u = ½."""
     if start is not None:
-        seen.tell(seen.x, seen.look(seen.x))
+        seen.record(seen.x, seen.logits_no_grad(seen.x))
     if len(seen) == 0:
         return
     z, may, width = seen.x, may_flip(threat, seen.batch), threat.high - threat.low
     z = z if start is None else threat.random_start(seen.batch, start)
     grad = torch.zeros_like(z)
     for step in range(steps):
-        _, grad, logits = seen.ascend(lambda out, y=seen.y: rank(out, y), z)
-        keep = seen.tell(z, logits) if step == 0 and start is None else None
+        _, grad, logits = seen.value_and_grad(lambda out, y=seen.y: rank(out, y), z)
+        keep = seen.record(z, logits) if step == 0 and start is None else None
         if len(seen) == 0:
             return
         if keep is not None:
@@ -43,7 +45,7 @@ def rounding(
         x, u = seen.x, 0.5 if by is None else distributed.draw("uniform", z, by)
         flips = may & ((z > threat.low + width * u) != (x == threat.high))
         point = settle(x, flips, (flipped(x, threat) - x) * grad, threat)
-        keep = seen.tell(point, seen.look(point))
+        keep = seen.record(point, seen.logits_no_grad(point))
         if len(seen) == 0:
             return
         if keep is not None:
@@ -82,12 +84,11 @@ class DFGSM(Maximizer):
         steps: int = 50,
         loss: str = "ce",
         random_start: bool = False,
-        mode: str = "eval",
-        seed: int = 0,
+        **execution: Unpack[Float32Execution],
     ) -> None:
-        super().__init__()
-        self.rank = fits(self, threat, steps, mode, loss)
-        self.threat, self.steps, self.loss, self.mode, self.seed = threat, steps, loss, mode, seed
+        super().__init__(**execution)
+        self.rank = check_bit_attack(self, threat, steps, loss)
+        self.threat, self.steps, self.loss = threat, steps, loss
         self.random_start = random_start
 
     def search(self, seen: Seen, turn: int) -> None:
@@ -99,7 +100,7 @@ class DFGSM(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class RFGSM(Maximizer):
@@ -129,14 +130,13 @@ class RFGSM(Maximizer):
         draws: int = 1,
         loss: str = "ce",
         random_start: bool = False,
-        mode: str = "eval",
-        seed: int = 0,
+        **execution: Unpack[Float32Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(draws >= 1, "draws", draws, "an integer ≥ 1")
-        self.rank = fits(self, threat, steps, mode, loss)
+        self.rank = check_bit_attack(self, threat, steps, loss)
         self.threat, self.steps, self.draws, self.loss = threat, steps, draws, loss
-        self.mode, self.seed, self.random_start = mode, seed, random_start
+        self.random_start = random_start
 
     def search(self, seen: Seen, turn: int) -> None:
         """One climb, and what it is rounded to."""
@@ -148,4 +148,4 @@ class RFGSM(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return rounds(self, model, x, y, self.search, turns=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)

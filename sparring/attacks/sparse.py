@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from ..component import require
 from ..functional.geometry import locations
 from ..threats.base import Threat
 from . import random_search
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 from .random_search import Walk
 
 FALLS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # in a plan of 10 000 queries
@@ -60,18 +62,14 @@ class SparseRS(Search):
         loss: str = "margin",
         restarts: int = 1,
         targeted: bool = False,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         require(0 < alpha_init <= 1, "alpha_init", alpha_init, "in (0, 1]")
         self.queries, self.alpha_init, self.plan, self.loss = queries, alpha_init, plan, loss
         self.restarts, self.targeted = restarts, targeted
         random_search.limits(self)
-        self.runs(mode, precision, channels_last, seed)
 
     def share(self, query: int) -> float:
         """alpha at a query; the first proposal is query 1."""
@@ -81,14 +79,14 @@ class SparseRS(Search):
         )
 
     def size(self, query: int) -> int:
-        return max(int(self.share(query) * int(getattr(self.threat, "eps", 0))), 1)
+        return max(int(self.share(query) * int(self.threat.eps or 0)), 1)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        eps = int(getattr(self.threat, "eps", 0))
+    def search(self, active: ActiveSet, turn: int) -> None:
+        eps = int(self.threat.eps or 0)
         if eps == 0:
             return
-        walk = _Sets(standing.x, eps, self.threat, self.generator(standing.x.device))
-        random_search.climb(self, standing, walk)
+        walk = _Sets(active.x, eps, self.threat, self.generator(active.x.device))
+        random_search.climb(self, active, walk)
 
 
 class _Sets(Walk):

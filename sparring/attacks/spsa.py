@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..component import did_you_mean, require
 from ..functional import losses
 from ..threats.base import Threat
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 
 ESTIMATORS = ("spsa", "nes")
 Draw = Callable[[tuple[int, ...]], Tensor]
@@ -95,12 +96,9 @@ class SPSA(Search):
         loss: str = "margin",
         restarts: int = 1,
         chunk: int = 4096,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(samples >= 1, "samples", samples, "an integer ≥ 1")
         require(size > 0, "size", size, "a length > 0 in input units")
@@ -113,37 +111,36 @@ class SPSA(Search):
         self.threat, self.steps, self.samples, self.size = threat, steps, samples, size
         self.delta, self.estimator, self.loss = delta, estimator, loss
         self.restarts, self.chunk = restarts, chunk
-        self.runs(mode, precision, channels_last, seed)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        if getattr(self.threat, "eps", 1) == 0:
+    def search(self, active: ActiveSet, turn: int) -> None:
+        if self.threat.eps == 0:
             return
-        batch, draw = standing.batch, self.generator(standing.x.device)
+        batch, draw = active.batch, self.generator(active.x.device)
         z = self.threat.random_start(batch, draw) if turn else self.threat.pack(batch)
         mean, square = torch.zeros_like(z), torch.zeros_like(z)
         for step in range(1, self.steps + 1):
-            grad = self._slope(standing, z)
+            grad = self._slope(active, z)
             if self.estimator == "nes":
-                z = self.threat.step(z, grad, self.size, standing.batch)
+                z = self.threat.step(z, grad, self.size, active.batch)
             else:
                 mean, square = 0.9 * mean + 0.1 * grad, 0.999 * square + 0.001 * grad.square()
                 scale = (square / (1 - 0.999**step)).sqrt() + 1e-8
                 z = z + self.size * mean / (1 - 0.9**step) / scale
-            z = self.threat.project(z, standing.batch)
-            logits = standing.look(z)
-            keep = standing.tell(z, logits, losses.BY_NAME[self.loss](logits, standing.y))
-            if len(standing) == 0:
+            z = self.threat.project(z, active.batch)
+            logits = active.logits_no_grad(z)
+            keep = active.record(z, logits, losses.BY_NAME[self.loss](logits, active.y))
+            if len(active) == 0:
                 return
             if keep is not None:
                 z, mean, square = z[keep], mean[keep], square[keep]
 
-    def _slope(self, standing: Standing, z: Tensor) -> Tensor:
+    def _slope(self, active: ActiveSet, z: Tensor) -> Tensor:
         """The estimate at z `(a, *d)`."""
         climbed = losses.BY_NAME[self.loss]
         draw = rademacher if self.estimator == "spsa" else gaussian
         generator = self.generator(z.device)
         return estimate(
-            lambda points, rows: climbed(standing.look(points), standing.y[rows]),
+            lambda points, rows: climbed(active.logits_no_grad(points), active.y[rows]),
             z,
             lambda shape: draw(shape, z, generator),
             samples=self.samples,

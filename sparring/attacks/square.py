@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from ..component import require
 from ..functional.geometry import expand, norm
 from ..threats.base import Threat
 from . import random_search
-from .base import Search, Standing
+from .base import ActiveSet, Execution, Search
 from .random_search import Walk
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in a plan of 10 000 queries
@@ -62,18 +64,14 @@ class Square(Search):
         loss: str = "margin",
         restarts: int = 1,
         targeted: bool = False,
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat = self.ball(threat)
         require(0 < p_init <= 1, "p_init", p_init, "in (0, 1]")
         self.queries, self.p_init, self.plan, self.loss = queries, p_init, plan, loss
         self.restarts, self.targeted = restarts, targeted
         random_search.limits(self)
-        self.runs(mode, precision, channels_last, seed)
 
     def share(self, query: int) -> float:
         """p at a proposal, counted from 0: p_init, halved at 10, 50, 200, … of 10 000."""
@@ -84,10 +82,10 @@ class Square(Search):
     def size(self, query: int) -> float:
         return self.share(query - 1)
 
-    def search(self, standing: Standing, turn: int) -> None:
+    def search(self, active: ActiveSet, turn: int) -> None:
         moves = _Signs if getattr(self.threat, "p", None) == torch.inf else _Bumps
-        walk = moves(standing.x, self.threat, self.generator(standing.x.device))
-        random_search.climb(self, standing, walk)
+        walk = moves(active.x, self.threat, self.generator(active.x.device))
+        random_search.climb(self, active, walk)
 
 
 def plane(x: Tensor) -> tuple[int, int, int]:

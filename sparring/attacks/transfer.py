@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ..component import require
 from ..functional import losses
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, Maximizer, Search, Standing
+from .base import ActiveSet, Attack, Execution, Maximizer, Search
 
 
 class Transfer(Search):
@@ -52,17 +53,13 @@ class Transfer(Search):
         *,
         surrogate: Model,
         attack: Attack | Sequence[Attack],
-        mode: str = "eval",
-        precision: str = "float32",
-        channels_last: bool = False,
-        seed: int = 0,
+        **execution: Unpack[Execution],
     ) -> None:
-        super().__init__()
+        super().__init__(**execution)
         self.threat, self.surrogate, self.attack = threat, surrogate, attack
         require(self.attacks, "attack", attack, "an attack, or at least one in a list")
         targeted = any(getattr(a, "targeted", False) for a in self.attacks)
         require(not targeted, "attack", attack, "untargeted: y is the class to leave")
-        self.runs(mode, precision, channels_last, seed)
 
     @property
     def attacks(self) -> list[Attack]:
@@ -74,27 +71,27 @@ class Transfer(Search):
         for attack in self.attacks:
             attack.reseed(seed)
 
-    def turns(self, standing: Standing) -> int:
+    def num_rounds(self, active: ActiveSet) -> int:
         return len(self.attacks)
 
-    def search(self, standing: Standing, turn: int) -> None:
-        self.generator(standing.x.device)  # the first call seeds the attacks
-        classes = self._classes(standing)
-        z = points(self.attacks[turn], self.surrogate, standing.x, standing.y)
-        z = self.threat.project(z.to(standing.x.dtype), standing.batch)
-        logits = standing.look(z)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        self.generator(active.x.device)  # the first call seeds the attacks
+        classes = self._classes(active)
+        z = points(self.attacks[turn], self.surrogate, active.x, active.y)
+        z = self.threat.project(z.to(active.x.dtype), active.batch)
+        logits = active.logits_no_grad(z)
         if logits.shape[1] != classes:
             raise ValueError(
                 f"the surrogate has {classes} classes and the model {logits.shape[1]}: "
                 "a surrogate must tell the same classes apart"
             )
-        standing.tell(z, logits)
+        active.record(z, logits)
 
-    def _classes(self, standing: Standing) -> int:
+    def _classes(self, active: ActiveSet) -> int:
         """The surrogate's k; refuses labels it does not have."""
         with freeze.frozen(self.surrogate), torch.no_grad():
-            classes = self.surrogate(standing.x[:1]).shape[1]
-        most = int(standing.y.max())
+            classes = self.surrogate(active.x[:1]).shape[1]
+        most = int(active.y.max())
         if most >= classes:
             raise ValueError(
                 f"the surrogate has {classes} classes and y a label {most}: "
@@ -118,9 +115,9 @@ def points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> Tensor:
 
             return attack.maximize(gain, Batch(x, y))
         if isinstance(attack, Search):
-            blind = Standing(surrogate, x, y, precision=attack.precision)
-            blind.hits = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
-            for turn in range(attack.turns(blind)):
+            blind = ActiveSet(surrogate, x, y, precision=attack.precision)
+            blind.is_adversarial = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
+            for turn in range(attack.num_rounds(blind)):
                 blind.restart()
                 attack.search(blind, turn)
             return blind.found.detach()

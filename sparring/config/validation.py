@@ -13,6 +13,7 @@ from typing import Any
 import pydantic
 from torch import nn
 
+from .. import component
 from ..component import did_you_mean
 from ..runtime.fractions import FRACTION, number
 
@@ -61,14 +62,8 @@ class located:
 
 
 def arguments(make: Maker, *, without: Iterable[str] = GIVEN) -> dict[str, inspect.Parameter]:
-    """The named arguments of a constructor or function, annotations evaluated where they can be."""
-    call = make.__init__ if inspect.isclass(make) else make
-    try:
-        found = inspect.signature(call, eval_str=True).parameters
-    except (NameError, TypeError):
-        found = inspect.signature(call).parameters
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {n: p for n, p in found.items() if n not in {*without, "self"} and p.kind not in several}
+    """Return the named arguments of a constructor or function but those in `without`."""
+    return {n: p for n, p in component.arguments(make).items() if n not in without}
 
 
 def check(
@@ -99,10 +94,8 @@ def check(
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
     known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
-    every = inspect.signature(make).parameters.values()
     own = getattr(make, "__init__", None) is not nn.Module.__init__  # which takes, and refuses, all
-    several = own and any(p.kind is inspect.Parameter.VAR_KEYWORD for p in every)
-    extra = "allow" if several else "forbid"
+    extra = "allow" if own and component.takes_any_keyword(make) else "forbid"
     values = {k: _read(_annotation(known[k]), v) if k in known else v for k, v in values.items()}
     try:
         found = _model(known, extra).model_validate_json(_json(values, path), strict=True)

@@ -47,7 +47,7 @@ def of_leaking(model: Model, threat: Threat, x: Tensor, y: Tensor) -> dict[str, 
     grad = gradient(model, x, y, losses.cross_entropy)[1]
     if grad is None or len(x) == 0:
         return {}
-    batch, length = Batch(x, y), getattr(threat, "eps", threat.high - threat.low)
+    batch, length = Batch(x, y), threat.reach
     z = threat.project(threat.step(x, grad.nan_to_num(), length, batch), batch)
     z = threat.discretize(z, batch)
     before, after = (logits(model, p).argmax(1) == y for p in (x, z))

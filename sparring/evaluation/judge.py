@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..functional.geometry import SLACK
+from ..functional.geometry import SLACK, broadcast_rows
 from ..introspect.predict import logits, predicted_class
 from ..threats.base import Threat
 
@@ -30,7 +30,7 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     by snapping.
 
     d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low),
-    snap(x') = x': bits have no rounding to forgive.
+    discretize(x') = x': bits have no rounding to forgive.
 
     >>> from sparring.threats import Linf
     >>> x = torch.full((3, 1), 0.5)
@@ -40,9 +40,9 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     if len(x) == 0:
         return torch.ones(0, dtype=torch.bool, device=x.device)
     ok = torch.isfinite(x_adv).flatten(1).all(1)
-    point = torch.where(_rows(ok, x), x_adv, x)
+    point = torch.where(broadcast_rows(ok, x), x_adv, x)
     ok = ok & ((point >= threat.low - SLACK) & (point <= threat.high + SLACK)).flatten(1).all(1)
-    eps = getattr(threat, "eps", None)
+    eps = threat.eps
     if eps is not None:
         ok = ok & (threat.distance(point, x) <= eps * (1 + OUTSIDE) + SLACK)
     batch = Batch(x, y)
@@ -89,10 +89,6 @@ def judge(
         )
     x_adv = x_adv.detach().to(x.device, torch.float32)
     allowed = feasible(threat, x_adv, x, y)
-    point = torch.where(_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
+    point = torch.where(broadcast_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
     z = logits(model, point)
     return Judgement(point, predicted_class(z), lead(z, y), allowed)
-
-
-def _rows(mask: Tensor, x: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (x.ndim - 1))

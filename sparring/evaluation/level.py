@@ -52,7 +52,7 @@ def attack(
     Arguments:
         key: names the radius in the state that is kept.
     """
-    eps = getattr(threat, "eps", None)
+    eps = threat.eps
     eps = None if eps == math.inf else eps
     level = Level(threat, eps, session.right.copy(), [], [])
     for place, (label, make, kind, _) in enumerate(suite.against(threat)):

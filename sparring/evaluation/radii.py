@@ -59,7 +59,7 @@ def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None)
         require(asked, "eps", eps, f"given, in input units: the radii of the {threat} ball")
         low, high = bounds or (0.0, 1.0)
         return [(e, named(threat, eps=e, low=low, high=high)) for e in asked or ()]
-    own = getattr(threat, "eps", None)
+    own = threat.eps
     if own is None:
         require(asked is None, "eps", eps, f"left out: {type(threat).__name__} has no radius")
         return [(None, threat)]

@@ -306,7 +306,7 @@ def key_of(label: str, threat: Threat) -> str:
     >>> key_of("FGSM", Linf(0.1))
     'FGSM · Linf 0.1'
     """
-    eps = getattr(threat, "eps", None)
+    eps = threat.eps
     return f"{label} · {type(threat).__name__}" + ("" if eps is None else f" {eps:.4g}")
 
 

@@ -107,7 +107,7 @@ class Suite:
 
 def _tenth(threat: Threat) -> float | None:
     """A step of eps/10, as MART evaluates; the attack's own default where there is no radius."""
-    return getattr(threat, "eps", 0.0) / 10 or None
+    return (threat.eps or 0.0) / 10 or None
 
 
 QUICK = (

@@ -28,7 +28,16 @@ def expand(v: Tensor | float, like: Tensor) -> Tensor:
     torch.Size([2, 1, 1])
     """
     v = torch.as_tensor(v, dtype=like.dtype, device=like.device)
-    return v.reshape(-1, *[1] * (like.ndim - 1)) if v.ndim else v
+    return broadcast_rows(v, like) if v.ndim else v
+
+
+def broadcast_rows(v: Tensor, like: Tensor) -> Tensor:
+    """Return per-sample values or a mask `(b,)`, shaped to broadcast over `like (b, *d)`.
+
+    >>> broadcast_rows(torch.tensor([True, False]), torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 1, 1])
+    """
+    return v.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def units(scale: float | Sequence[float], x: Tensor) -> Tensor:
@@ -272,7 +281,7 @@ def nearest_plane(leads: Tensor, z: Tensor, p: float) -> tuple[Tensor, Tensor, T
         here = (value.abs() / norm(grad, dual)).nan_to_num(torch.inf, torch.inf)
         closer = here < far
         far, lead = torch.where(closer, here, far), torch.where(closer, value, lead)
-        slope = torch.where(closer.reshape(-1, *[1] * (z.ndim - 1)), grad, slope)
+        slope = torch.where(broadcast_rows(closer, z), grad, slope)
     return lead, slope.detach(), far
 
 

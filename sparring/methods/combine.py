@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 
 from ..batch import Batch, Loss
@@ -35,7 +33,7 @@ class SemiSupervised(Method):
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         halves = []
         for method, rows in self._halves(batch):
-            half = take(batch, rows)
+            half = batch.take(rows)
             halves.append((rows, method.gain(model, half)))
             _keep(batch, half, rows)
 
@@ -50,7 +48,7 @@ class SemiSupervised(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         whole = Loss(batch.x.new_zeros(len(batch)))
         for method, rows in self._halves(batch):
-            found = method.loss(model, take(batch, rows))
+            found = method.loss(model, batch.take(rows))
             whole.per_sample = whole.per_sample.index_put((rows,), found.per_sample)
             whole.penalty = whole.penalty + found.penalty
             mark = "unlabelled " if method is self.unlabelled else ""
@@ -59,7 +57,7 @@ class SemiSupervised(Method):
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         for method, rows in self._halves(batch):
-            method.update(model, take(batch, rows))
+            method.update(model, batch.take(rows))
 
     def _halves(self, batch: Batch) -> list[tuple[Method, Tensor]]:
         """Each method with its rows, where there are any."""
@@ -67,14 +65,6 @@ class SemiSupervised(Method):
         halves = [(self.of, labelled), (self.unlabelled, ~labelled)]
         found = [(method, mask.nonzero()[:, 0]) for method, mask in halves]
         return [(method, rows) for method, rows in found if len(rows)]
-
-
-def take(batch: Batch, rows: Tensor) -> Batch:
-    """Some rows of a batch, notes and adversarial points included."""
-    names = ("x", "y", "weight", "index", "x_adv", "y_adv", "cost")
-    given = {name: getattr(batch, name) for name in names}
-    parts = {name: value[rows] for name, value in given.items() if value is not None}
-    return replace(batch, **parts, extra={k: note[rows] for k, note in batch.extra.items()})
 
 
 def _keep(batch: Batch, half: Batch, rows: Tensor) -> None:

@@ -61,23 +61,22 @@ def _require_fixed(piece: str, key: str, value: Any, kept: Any) -> None:
 
 
 def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the flat settings of a checkpoint, as `{"risk.price": 1.0}`, with today's names."""
-    nested: dict[str, Any] = {}
+    """Return the flat settings of a checkpoint with today's names.
+
+    >>> upgrade_settings({"risk.name": "Mean", "risk.price": 2.0, "data": "3f…"})
+    {'risk.name': 'Mean', 'risk.multiplier': 2.0, 'data': '3f…'}
+    """
+    out: dict[str, Any] = {}
     for path, value in settings.items():
-        *above, last = path.split(".")
-        table = nested
-        for key in above:
-            table = table.setdefault(key, {})
-        table[last] = value
-    return _flat(upgrade(nested))
-
-
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        path = f"{prefix}{key}"
-        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return flat
+        table, _, key = path.rpartition(".")
+        piece = str(settings.get(f"{table}.name", table.rpartition(".")[2]))
+        if key in FIXED.get(piece, {}):
+            _require_fixed(piece, key, value, FIXED[piece][key])
+            continue
+        key = ARGUMENTS.get(piece, {}).get(key, key)
+        value = PIECES.get(value, value) if key == "name" and isinstance(value, str) else value
+        out[f"{table}.{key}" if table else key] = value
+    return out
 
 
 def upgrade_state(state: Mapping[str, Any]) -> dict[str, Any]:

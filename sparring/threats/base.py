@@ -25,14 +25,21 @@ class Threat(Component):
     itself.
 
     Attributes:
+        eps: radius in input units; None where the threat has none, as `Transport` and `Box`.
         binary: every feature is low or high, and a search between them ends with `discretize`.
         labels: a point holds a label too: `unpack` gives soft labels; only a trainer can use it.
     """
 
+    eps: float | None = None
     binary: bool = False
     labels: bool = False
     low: float = 0.0
     high: float = 1.0
+
+    @property
+    def reach(self) -> float:
+        """The length that step sizes are measured by: eps, or the width of the box without one."""
+        return self.high - self.low if self.eps is None else self.eps
 
     def pack(self, batch: Batch) -> Tensor:
         """Where the adversary stands before it moves: z `(b, *d)`."""
@@ -82,6 +89,7 @@ class Ball(Threat):
         ValueError: if eps < 0, low ≥ high, noise < 0, or init is unknown.
     """
 
+    eps: float
     p: ClassVar[float]
     projection: ClassVar[Callable[..., Tensor]]
     sample: ClassVar[Callable[..., Tensor]]

@@ -59,6 +59,7 @@ class Bits(Threat):
     """
 
     paper = "aldujaili2018adversarial"
+    eps: float
     binary = True
     _mask: Tensor | None
 

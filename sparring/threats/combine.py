@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..component import require
+from ..functional.geometry import broadcast_rows
 from .base import Threat
 
 MOST = 0.999  # of delta is what may move, so that the cost stays finite
@@ -58,13 +59,13 @@ class Around(Threat):
         return self.of.high
 
     @property
-    def eps(self) -> float:
+    def eps(self) -> float | None:  # type: ignore[override]
         """The radius, where `of` has one."""
-        return self.of.eps  # type: ignore[return-value]
+        return self.of.eps
 
     @eps.setter
-    def eps(self, value: float) -> None:
-        self.of.eps = value  # type: ignore[assignment]
+    def eps(self, value: float | None) -> None:
+        self.of.eps = value
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return self.of.distance(x_adv, x)
@@ -132,13 +133,11 @@ class Only(Around):
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Of what may move alone."""
         mine = self.moves(batch)
-        names = ("x", "y", "weight", "index", "x_adv", "y_adv", "cost")
-        parts = {n: v[mine] for n in names if (v := getattr(batch, n)) is not None}
-        self.of.update(model, replace(batch, **parts, extra={}))
+        self.of.update(model, replace(batch.take(mine), extra={}))
 
     def _rest(self, z: Tensor, batch: Batch) -> Tensor:
         """z, with the samples that may not move where they were."""
-        mine = self.moves(batch).reshape(-1, *[1] * (z.ndim - 1))
+        mine = broadcast_rows(self.moves(batch), z)
         return torch.where(mine, z, self.of.pack(batch))
 
 

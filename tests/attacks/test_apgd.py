@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import APGD, APGDT, Attack
 from sparring.attacks.apgd import Halving, checkpoints, dlr_targeted
-from sparring.attacks.base import Standing
+from sparring.attacks.base import ActiveSet
 from sparring.batch import Model
 from sparring.functional.losses import cross_entropy, dlr, margin
 from sparring.threats import L1, L2, Box, Linf
@@ -121,15 +121,15 @@ class TestLiteralLoop:
             for i in range(len(x))
         ]
         attack = APGD(Linf(eps), steps=steps, rho=rho)
-        standing = Standing(model, x, y)
+        active = ActiveSet(model, x, y)
         project = attack._project(eps)
-        walk = Halving(project, x, attack._start(standing, project), y, eps, steps, math.inf, rho)
+        walk = Halving(project, x, attack._start(active, project), y, eps, steps, math.inf, rho)
         for step in range(steps + 1):
             if step:
                 walk.move(step)
             seen = torch.tensor([twin.points[step] for twin in twins], dtype=x.dtype)
             assert torch.allclose(walk.z, seen, rtol=0, atol=1e-9)
-            value, grad, _ = standing.ascend(lambda out: cross_entropy(out, y), walk.z)
+            value, grad, _ = active.value_and_grad(lambda out: cross_entropy(out, y), walk.z)
             walk.note(value, grad)
             walk.check(step)
             if step:
@@ -259,11 +259,11 @@ class TestTargets:
     def test_they_come_by_their_logit_at_x(self):
         model, x, y = problem(b=12)
         y = model(x).argmax(1)
-        attack, standing = APGDT(Linf(0.01)), Standing(model, x, y)
-        assert attack.turns(standing) == 3
+        attack, active = APGDT(Linf(0.01)), ActiveSet(model, x, y)
+        assert attack.num_rounds(active) == 3
         order = model(x).argsort(1, descending=True)
         for turn in range(3):
-            assert torch.equal(attack._aim(standing, turn), order[:, turn + 1])
+            assert torch.equal(attack._aim(active, turn), order[:, turn + 1])
 
     def test_later_targets_only_add(self):
         model, x, y = problem(b=60)
@@ -305,10 +305,10 @@ class TestRandomModels:
             return net(z) + tilt * z.sum(1, keepdim=True) * (passes[0] > 1)  # the look at x is calm
 
         attack = APGD(Linf(0.01), steps=9, loss="margin", eot=2)
-        standing, f = Standing(swinging, x, y), lambda z: margin(net(z), y)
+        active, f = ActiveSet(swinging, x, y), lambda z: margin(net(z), y)
         passes[0] = 1
         walk = Halving(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
-        value, grad, logits = attack._see(standing, walk, True)
+        value, grad, logits = attack._see(active, walk, True)
         assert torch.allclose(logits, net(x))
         assert passes[0] == 3
         assert value.shape == (8,)

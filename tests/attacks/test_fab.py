@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import FAB
-from sparring.attacks.base import Standing
+from sparring.attacks.base import ActiveSet
 from sparring.threats import L1, L2, Box, Linf, Threat
 from tests.oracles import DUAL, Linear, Net, problem
 from tests.reference import fab as literal
@@ -127,21 +127,21 @@ class TestRules:
     def test_nothing_outside_of_the_ball_is_told(self, p, targets, monkeypatch):
         told, eps = [], {math.inf: 0.05, 2: 0.1, 1: 0.2}[p]
         threat = ball(p, eps)
-        tell = Standing.tell
+        record = ActiveSet.record
 
-        def spy(standing, z, logits, value=None):
-            hit = standing.hits(logits, standing.y)
-            outside = threat.distance(z, standing.x) > eps
+        def spy(active, z, logits, value=None):
+            hit = active.is_adversarial(logits, active.y)
+            outside = threat.distance(z, active.x) > eps
             told.append((outside.sum().item(), (outside & hit).sum().item()))
             if value is not None:
                 assert (value[outside] == -torch.inf).all()
-            return tell(standing, z, logits, value)
+            return record(active, z, logits, value)
 
-        monkeypatch.setattr(Standing, "tell", spy)
+        monkeypatch.setattr(ActiveSet, "record", spy)
         model, x, y = problem(b=20)
         x_adv = FAB(threat, steps=10, targets=targets)(model, x, y)
         assert sum(n for n, _ in told) > 0, "the search never left the ball"
-        assert all(hits == 0 for _, hits in told)
+        assert all(is_adversarial == 0 for _, is_adversarial in told)
         assert (threat.distance(x_adv, x) <= eps).all()
 
     @EVERY_NORM

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import HopSkipJump
-from sparring.attacks.base import Standing
+from sparring.attacks.base import ActiveSet
 from sparring.attacks.hopskipjump import between
 from sparring.functional.geometry import norm
 from sparring.threats import L1, L2, Linf, Threat
@@ -86,9 +86,9 @@ class TestLinearModel:
         model, x, y, lead = self.problem()
         attack = HopSkipJump(ball(p), chunk=5000)
         at = x + (lead / self.w.norm().square())[:, None] * self.w
-        standing = Standing(model, x, y)
+        active = ActiveSet(model, x, y)
         reach, on = torch.full((12,), 0.01, dtype=F64), torch.arange(12) < 11
-        v = attack._normal(standing, at, reach, on, 2000)
+        v = attack._normal(active, at, reach, on, 2000)
         assert (v[11] == 0).all()
         if p == 2:
             assert (v[:11] @ self.w / self.w.norm() > 0.98).all()

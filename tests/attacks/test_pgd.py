@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import BIM, FGSM, FGSM_RS, PGD
-from sparring.attacks.base import ascend
+from sparring.attacks.base import value_and_grad
 from sparring.batch import Batch
 from sparring.functional.losses import cross_entropy, margin
 from sparring.threats import L1, L2, Box, Linf
@@ -150,7 +150,7 @@ class TestKeywords:
 
     def test_fgsm_is_x_plus_eps_sign(self):
         model, x, y = problem()
-        _, grad = ascend(classify(model, y), x)
+        _, grad = value_and_grad(classify(model, y), x)
         still = ~wrong(model, x, y)
         found = FGSM(Linf(0.1))(model, x, y)
         assert torch.allclose(found[still], (x + 0.1 * grad.sign()).clamp(0, 1)[still])

@@ -19,6 +19,7 @@ import sparring
 from sparring import data, evaluation
 from sparring.attacks import Noise
 from sparring.config.recipe import load_recipe
+from sparring.results import Result
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from tests.command import call
@@ -300,7 +301,7 @@ def test_a_program_is_evaluated_without_recipe(stranger, capsys, tmp_path):
     call("evaluate", f"{stranger}:make", *WAYS, "--trust", "--out", "name.json", capsys=capsys)
     ways = ("--mean", "0.5", "--std", "0.5", "--threat", "L2", "--batch", "7")
     call("evaluate", "net.pt", *WAYS, *ways, "--trust", "--out", "l2.json", capsys=capsys)
-    one, two, three = (evaluation.Result.load(f"{f}.json") for f in ("file", "name", "l2"))
+    one, two, three = (Result.load(f"{f}.json") for f in ("file", "name", "l2"))
     assert (one.name, two.name) == ("net", "make")
     assert one.by_eps[0].count == two.by_eps[0].count
     said = [result.arrays["clean_pred"] for result in (one, two, three)]
@@ -359,7 +360,7 @@ def test_a_run_in_another_threat(run, capsys, tmp_path):
     ways = ("--suite", "quick", "--n", "20", "--threat", "L2", "--out", tmp_path / "l2.json")
     assert "eps" in call("evaluate", run, *ways, capsys=capsys, code=2)
     call("evaluate", run, *ways, "--eps", "0.5", capsys=capsys)
-    assert evaluation.Result.load(tmp_path / "l2.json").threat["name"] == "L2"
+    assert Result.load(tmp_path / "l2.json").threat["name"] == "L2"
 
 
 def test_robustbench_s_entry(stranger, capsys, monkeypatch):

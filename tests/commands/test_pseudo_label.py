@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sparring import data
 from sparring.cli.main import app
-from sparring.commands import pseudo_label, subject, train
+from sparring.commands import pseudo_label, train
 from sparring.config import recipe
 from sparring.data.pseudo_labels import read
 from sparring.training import Trainer
@@ -61,7 +61,7 @@ def test_every_row_is_labelled_and_most_agree(teacher, labels):
 
 
 def test_labels_are_the_models_own(teacher, labels):
-    model, source = subject.load(teacher), data.load("digits")
+    model, source = train.load(teacher), data.load("digits")
     p = model(source.train.float()).softmax(1)
     assert torch.equal(labels.labels.y, p.argmax(1))
     assert torch.allclose(labels.labels.confidence, p.amax(1), atol=1e-6)

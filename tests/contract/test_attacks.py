@@ -78,7 +78,7 @@ class TestResult:
         assert not x_adv.requires_grad
         assert (x_adv >= 0).all()
         assert (x_adv <= 1).all()
-        eps = getattr(threat, "eps", float("inf"))
+        eps = float("inf") if threat.eps is None else threat.eps
         assert (threat.distance(x_adv, x) <= eps * (1 + 1e-5)).all()
         assert not threat.binary or torch.equal(threat.discretize(x_adv, Batch(x, y)), x_adv)
 

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from sparring.component import arguments
 from sparring.config import registry
 from tests.contract.pieces import make
 
@@ -21,8 +22,7 @@ EVERY = [
 @pytest.mark.parametrize(("room", "name"), EVERY)
 def test_every_argument_is_stored_verbatim(room, name):
     part = make(room, name)
-    wanted = inspect.signature(type(part)).parameters.values()
-    wanted = {p.name: p.default for p in wanted if p.kind is not p.VAR_KEYWORD and p.name != "args"}
+    wanted = {n: p.default for n, p in arguments(type(part)).items()}
     assert part.config().keys() == wanted.keys()
     for argument, default in wanted.items():
         if default is not inspect.Parameter.empty:

@@ -53,7 +53,8 @@ def assert_feasible(threat: Threat, z: Tensor, batch: Batch) -> None:
     assert x_adv.isfinite().all()
     assert (x_adv >= threat.low).all()
     assert (x_adv <= threat.high).all()
-    assert (threat.distance(x_adv, batch.x) <= getattr(threat, "eps", math.inf) * (1 + 1e-5)).all()
+    eps = math.inf if threat.eps is None else threat.eps
+    assert (threat.distance(x_adv, batch.x) <= eps * (1 + 1e-5)).all()
     if not threat.labels:
         assert torch.equal(y_adv, batch.y)
         return

@@ -11,6 +11,7 @@ from torch import nn
 
 from sparring import methods, models
 from sparring.attacks import FGSM
+from sparring.commands.evaluate import _looked_for
 from sparring.config import registry
 from sparring.evaluation import Suite, evaluate, probes
 from sparring.functional.losses import cross_entropy
@@ -174,12 +175,12 @@ class TestMasking:
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
         assert issubclass(methods.UAD, methods.Method)
         asked = {
-            n: evaluate._looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
+            n: _looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
             for n in ("UAD", "AT")
         }
         assert asked == {"UAD": ["masking"], "AT": []}
-        assert evaluate._looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
-        assert evaluate._looked_for({}) == []
+        assert _looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
+        assert _looked_for({}) == []
 
 
 class TestReport:

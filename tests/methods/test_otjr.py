@@ -124,7 +124,7 @@ class TestJacobian:
         batch.x_adv = batch.x
         exact = jacobians(model, batch.x).square().sum((1, 2)).mean().item()
         torch.manual_seed(1)
-        found = torch.stack([JR().loss(model, batch).parts["jacobian"] for _ in range(300)])
+        found = torch.stack([JR().loss(model, batch).terms["jacobian"] for _ in range(300)])
         error = found.std().item() / 300**0.5
         assert error < 0.01 * exact
         assert abs(found.mean().item() - exact) < 4 * error
@@ -145,7 +145,7 @@ class TestJacobian:
     def test_the_energy_along_a_direction_is_at_most_the_largest_singular_value(self):
         model, batch = moved()
         top = torch.linalg.matrix_norm(jacobians(model, batch.x), ord=2).square().mean()
-        assert 0 < OTJR().loss(model, batch).parts["jacobian"] <= 4 * top
+        assert 0 < OTJR().loss(model, batch).terms["jacobian"] <= 4 * top
 
     def test_transport_directions_without_adversarial_training(self):
         """TransportJR is clean cross-entropy and OTJR's Jacobian term; x' only aims it."""
@@ -154,7 +154,7 @@ class TestJacobian:
         mine = TransportJR(jac=0.3).loss(model, batch)
         torch.manual_seed(0)
         theirs = OTJR(jac=0.3).loss(model, batch)
-        assert torch.equal(mine.parts["jacobian"], theirs.parts["jacobian"])
+        assert torch.equal(mine.terms["jacobian"], theirs.terms["jacobian"])
         assert torch.equal(mine.per_sample, Standard().loss(model, batch).per_sample)
         assert torch.equal(total(TransportJR(jac=0), model, batch), total(Standard(), model, batch))
 
@@ -188,8 +188,8 @@ class TestIdentities:
     def test_the_distance_is_at_most_the_pairing(self):
         """Over orthonormal slices of the whole space SW ≤ ALP's mean squared gap."""
         model, batch = moved(64)
-        sw = OTJR(slices=4, law="orthonormal").loss(model, batch).parts["sw"]
-        assert 0 < sw <= ALP().loss(model, batch).parts["pairing"]
+        sw = OTJR(slices=4, law="orthonormal").loss(model, batch).terms["sw"]
+        assert 0 < sw <= ALP().loss(model, batch).terms["pairing"]
 
     def test_gradients_reach_both_forward_passes(self):
         """∂SW/∂z = −∂SW/∂z' summed: nothing is detached but the directions."""
@@ -305,7 +305,7 @@ class TestModel:
         model, batch = moved()
         objective = Objective(None, OTJR(), Mean())
         assign(objective, "method.jac", 0.0)
-        assert "jacobian" not in objective.minimize(model, batch).parts
+        assert "jacobian" not in objective.minimize(model, batch).terms
 
     def test_a_compiled_model_is_refused_where_it_would_be_differentiated_twice(self):
         model, batch = moved()
@@ -374,5 +374,5 @@ def test_sw_of_a_small_net_grows_less_than_without_it():
             objective.minimize(model, batch).total.backward()
             optimizer.step()
         measured = OTJR(jac=0.0, slices=256)
-        found[sw] = measured.loss(model, objective.maximize(model, Batch(x, y))).parts["sw"]
+        found[sw] = measured.loss(model, objective.maximize(model, Batch(x, y))).terms["sw"]
     assert found[64.0] < 0.5 * found[0.0]

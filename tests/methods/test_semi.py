@@ -94,7 +94,7 @@ class TestSemiSupervised:
         found = SemiSupervised(of=mart, unlabelled=trades).loss(model, batch)
         one, other = (m.loss(model, batch).per_sample for m in (mart, trades))
         assert torch.allclose(found.per_sample, torch.where(batch.y >= 0, one, other))
-        assert {"boosted_ce", "weight", "unlabelled natural", "unlabelled kl"} == set(found.parts)
+        assert {"boosted_ce", "weight", "unlabelled natural", "unlabelled kl"} == set(found.terms)
 
     def test_and_its_adversary_the_gain_of_its_method(self):
         model, batch = moved()

@@ -211,7 +211,7 @@ class TestLabels:
 
     def test_no_unlabelled_rows_are_allowed_and_told(self):
         model, x, y = problem()
-        assert Sparsity(beta=1.0).loss(model, Batch(x, y)).parts["unlabelled"] == 0
+        assert Sparsity(beta=1.0).loss(model, Batch(x, y)).terms["unlabelled"] == 0
 
     def test_labels_reach_the_loss_of_labelled_rows_only(self):
         model, x, y = problem()

@@ -38,7 +38,7 @@ class TestIdentities:
             loss.per_sample.sum().backward()
             loss.terms["gradient"] = model[0].weight.grad.clone()
             model.zero_grad()
-        assert torch.allclose(found.parts["gradient"], wanted.parts["gradient"], rtol=1e-9)
+        assert torch.allclose(found.terms["gradient"], wanted.terms["gradient"], rtol=1e-9)
 
     def test_the_same_point_twice_is_aligned(self):
         batch = images(dtype=torch.float64)

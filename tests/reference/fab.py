@@ -71,7 +71,7 @@ def dual(p: float) -> float:
     return {1: math.inf, 2: 2, math.inf: 1}[p]
 
 
-def did_you_mean(model: nn.Module, x: Point, classes: list[int], y: int, p: float):
+def nearest(model: nn.Module, x: Point, classes: list[int], y: int, p: float):
     """The class whose linearised boundary is nearest: its lead, the gradient, the distance."""
     found = []
     for k in classes:
@@ -99,7 +99,7 @@ def fab(
     where there is none."""
     z, (best, record) = list(x), known
     for _ in range(steps):
-        value, w, _ = did_you_mean(model, z, classes, y, p)
+        value, w, _ = nearest(model, z, classes, y, p)
         at_x = value + sum(a * (u - v) for a, u, v in zip(w, x, z, strict=True))
         d1, d2 = way(z, w, value, p), way(x, w, at_x, p)
         one, two = max(length(d1, p), 1e-8), max(length(d2, p), 1e-8)

@@ -13,7 +13,7 @@ def clip(v: float, low: float, high: float) -> float:
     return max(low, min(high, v))
 
 
-def did_you_mean(z: list[Point], x: list[Point], k: int) -> float:
+def nearest(z: list[Point], x: list[Point], k: int) -> float:
     """Least squared distance of z from a point of [0, 1] that differs from x in k of its locations:
     every choice is tried. A location is a list of channels."""
     best = float("inf")

@@ -206,7 +206,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="power = 0 is not allowed"):
         Bits(power=0)
     batch = bits(2, 5)
-    for verb in (Bits(mutable=[1] * 4).project, Bits(mutable=[1] * 4).snap):
+    for verb in (Bits(mutable=[1] * 4).project, Bits(mutable=[1] * 4).discretize):
         with pytest.raises(ValueError, match="mutable has 4 entries and x has 5 features"):
             verb(batch.x, batch)
     grey = Batch(torch.tensor([[0.0, 0.25]]), torch.tensor([0]))

@@ -66,7 +66,7 @@ class TestOnly:
     def test_the_rest_moves_as_without(self, inner):
         threat, batch = Only(inner, classes=[0, 2]), self.batch(inner)
         mine, z = batch.y != 1, batch.x + randn(9, 5)
-        for verb in ("project", "snap", "cost"):
+        for verb in ("project", "discretize", "cost"):
             one, other = (getattr(t, verb)(z, batch) for t in (threat, inner))
             assert torch.equal(one[mine], other[mine])
         one, other = (t.step(z, z, 0.1, batch) for t in (threat, inner))

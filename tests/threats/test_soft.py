@@ -152,7 +152,7 @@ def test_a_start_is_in_the_ball_and_no_point_of_the_box_is_too_far():
     start = threat.random_start(batch, torch.Generator().manual_seed(5))
     assert threat.distance(start, batch.x).max() <= 0.1 * (1 + 1e-9)
     assert (start - batch.x).abs().max() > 0.09
-    assert not hasattr(threat, "eps")
+    assert threat.eps is None
     assert torch.equal(threat.project(1 - batch.x, batch), 1 - batch.x)
 
 

@@ -326,7 +326,7 @@ def epoch(**change) -> Epoch:
         "number": 1,
         "step": 4,
         "loss": 1.5,
-        "parts": {"kl": 0.25},
+        "terms": {"kl": 0.25},
         "clean": 0.9,
         "robust": 0.5,
     }
