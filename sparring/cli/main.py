@@ -1,8 +1,4 @@
-"""The command line: train · study · evaluate · metrics · plane · report · pseudo-label · list ·
-cite.
-
-Each calls one function of ours.
-"""
+"""Define the command line: `sparring X` calls one function of `commands/X.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .console import console, explain, plain
+from .console import console, explain, format_warning
 from .options import Compile, Device, Radii, Set, Trust, norms, numbers
 
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -33,8 +29,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"sparring {__version__}")
         raise typer.Exit
 
@@ -46,7 +42,7 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """What every command takes; `main` looks for `--debug` itself, wherever it stands."""
+    """Declare what every command takes; `main` reads `--debug` itself, wherever it is written."""
 
 
 @app.command()
@@ -54,15 +50,15 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="A shipped recipe (see: sparring list recipes) or a .toml file.")
     ],
-    out: Annotated[Path | None, typer.Option(help="The run folder. By default runs/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")] = None,
     set: Set = [],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in that folder.")
+        bool, typer.Option("--resume", help="Continue the run in that folder, or start it.")
     ] = False,
     trust: Trust = False,
     device: Device = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of weights, order and draws; the recipe's by default.")
+        int | None, typer.Option(help="Seed of weights, order and draws (default: the recipe's).")
     ] = None,
 ) -> None:
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights."""
@@ -126,9 +122,7 @@ def evaluate(
         str, typer.Option(help="float32 or bfloat16 inside the attacks.")
     ] = "float32",
     compile: Compile = False,
-    recipe: Annotated[
-        str | None, typer.Option(help="The recipe of a model trained elsewhere.")
-    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
     data: Annotated[
         str | None,
         typer.Option(help="For a model without recipe: a name (sparring list data) or a file."),
@@ -203,43 +197,45 @@ def metrics(
     run: Annotated[str, typer.Argument(help="A run folder; or a file of weights, with --recipe.")],
     metric: Annotated[
         list[str],
-        typer.Option(help="See: sparring list metrics. Repeatable; all by default."),
+        typer.Option(help="Metric, see sparring list metrics (default: all). Repeatable."),
     ] = [],
     off: Annotated[
         list[str],
-        typer.Option(help="Other data, off the support, as fashion-mnist. Repeatable."),
+        typer.Option(help="Data set off the support, as fashion-mnist. Repeatable."),
     ] = [],
     argument: Annotated[
         list[str],
         typer.Option(
-            "--with", metavar="KEY=VALUE", help="As ebd.directions=20 or eni.eps=0.05. Repeatable."
+            "--with",
+            metavar="KEY=VALUE",
+            help="Argument of a metric, as ebd.directions=20. Repeatable.",
         ),
     ] = [],
-    n: Annotated[int, typer.Option(help="Samples, drawn with the seed.")] = 200,
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    batch: Annotated[int, typer.Option(help="Samples at once.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the samples and all draws.")] = 0,
-    recipe: Annotated[
-        str | None, typer.Option(help="The recipe of a model trained elsewhere.")
-    ] = None,
+    n: Annotated[int, typer.Option(help="Number of samples, drawn with the seed.")] = 200,
+    split: Annotated[str, typer.Option(help="Split: test, val or train.")] = "test",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "--batch", help="Samples per pass.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the samples and of all draws.")] = 0,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file. By default RUN/metrics/SPLIT.json.")
+        Path | None, typer.Option(help="Result file (default: RUN/metrics/SPLIT.json).")
     ] = None,
     set: Set = [],
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """ProbeValue how far, how steep and how flat: metrics beside accuracy under attack."""
+    """Measure distances to the boundary, slopes and flatness, beside accuracy under attack."""
     from .. import reporting
-    from ..commands import metrics as room
+    from ..commands import metrics
 
-    found = room.metrics(
+    metric_report = metrics.metrics(
         run,
         metric,
         off=off,
         n=n,
         split=split,
-        batch=batch,
+        batch_size=batch_size,
         seed=seed,
         arguments=argument,
         recipe=recipe,
@@ -250,37 +246,41 @@ def metrics(
         progress=True,
     )
     if os.environ.get("RANK", "0") == "0":
-        console().print(reporting.measures([found]))
+        console().print(reporting.measures([metric_report]))
 
 
 @app.command()
 def plane(
-    data: Annotated[str, typer.Argument(help="moons, circles, blobs, spirals or checkers.")],
+    data: Annotated[
+        str, typer.Argument(help="Points: moons, circles, blobs, spirals or checkers.")
+    ],
     recipes: Annotated[
         list[str],
         typer.Argument(
-            help="Recipes, each perhaps with changes, as plane-trades:method.beta=6.",
+            help="Recipes, optionally with changes, as plane-trades:method.beta=6.",
             metavar="RECIPE...",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The figure, .png, .svg or .pdf.")] = Path("plane.png"),
-    table: Annotated[Path | None, typer.Option(help="Write what was measured, as .json.")] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each; the first one is drawn.")] = 1,
-    points: Annotated[int, typer.Option(help="Training points.")] = 100,
-    steps: Annotated[int, typer.Option(help="Batches of a training.")] = 1500,
+    out: Annotated[Path, typer.Option(help="Figure, .png, .svg or .pdf.")] = Path("plane.png"),
+    table: Annotated[Path | None, typer.Option(help="Write the numbers too, as .json.")] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Number of trainings per recipe; the first is drawn.")
+    ] = 1,
+    points: Annotated[int, typer.Option(help="Number of training points.")] = 100,
+    steps: Annotated[int, typer.Option(help="Number of training batches.")] = 1500,
     eps: Annotated[
         list[float],
         typer.Option(help="Radius in Linf, in standard deviations of the data. Repeatable."),
     ] = [0.2, 0.3],
 ) -> None:
     """Train recipes on points in the plane; draw boundary, slope, generated points, distance."""
-    from ..commands import plane as room
-    from ..reporting import boundary_2d as figures
+    from ..commands import plane
+    from ..reporting import boundary_2d
 
-    found = room.plane(
+    numbers = plane.plane(
         data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
     )
-    console().print(figures.rows(found))
+    console().print(boundary_2d.rows(numbers))
     print(out)
 
 
@@ -292,10 +292,10 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The page. By default report.html in the run, or here for several."),
+        typer.Option(help="Page (default: report.html in the run; for several, here)."),
     ] = None,
 ) -> None:
-    """Print the table of results, and write them as one page that needs no network."""
+    """Print the table of results, and write one page of them that works offline."""
     from .. import reporting
     from ..commands import report
 
@@ -306,42 +306,44 @@ def report(
 
 @app.command("study")
 def study_(
-    file: Annotated[Path, typer.Argument(help="A .toml file: runs, seeds, evaluations.")],
+    file: Annotated[Path, typer.Argument(help="Study, a .toml file: runs, seeds, evaluations.")],
     runs: Annotated[
-        Path | None, typer.Option(help="Where run folders stand. By default runs/STUDY.")
+        Path | None, typer.Option(help="Folder of the runs (default: runs/STUDY).")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Where results go. By default results/STUDY.")
+        Path | None, typer.Option(help="Folder of the results (default: results/STUDY).")
     ] = None,
-    only: Annotated[list[str], typer.Option(help="A run, with or without seed. Repeatable.")] = [],
-    report: Annotated[Path | None, typer.Option(help="Write a page of its results, too.")] = None,
+    only: Annotated[
+        list[str], typer.Option(help="Only this run, with or without its seed. Repeatable.")
+    ] = [],
+    report: Annotated[Path | None, typer.Option(help="Write a page of the results too.")] = None,
     device: Device = None,
 ) -> None:
-    """Train and measure several recipes and seeds alike; what is done already is kept."""
+    """Train and evaluate several recipes and seeds alike; finished parts are kept."""
     from .. import reporting
     from ..commands import study
 
     plan = study.load(file)
-    found = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.studied(found.results, found.measures))
+    outcome = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    print(reporting.studied(outcome.results, outcome.measures))
     if report is not None:
-        print(study.page(plan, found, report))
+        print(study.page(plan, outcome, report))
 
 
 @app.command("pseudo-label")
 def pseudo_label(
-    run: Annotated[Path, typer.Argument(help="The run whose model gives the labels.")],
+    run: Annotated[Path, typer.Argument(help="Run folder whose model gives the labels.")],
     data: Annotated[
         str | None,
-        typer.Option(help="A name or file whose rows get them. By default the run's own data."),
+        typer.Option(help="Data set or file to label (default: the run's own data)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file. By default RUN/pseudo-labels.npz.")
+        Path | None, typer.Option(help="Label file (default: RUN/pseudo-labels.npz).")
     ] = None,
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """Label rows by a run's model, for recipes that train on them too."""
+    """Label rows by a run's model, for recipes that train on unlabelled rows."""
     from ..commands import pseudo_label
 
     print(pseudo_label.label(run, data=data, out=out, trust=trust, device=device))
@@ -349,9 +351,10 @@ def pseudo_label(
 
 @app.command("list")
 def list_(
-    what: Annotated[str | None, typer.Argument(help="One kind only; names, one a line.")] = None,
+    what: Annotated[str | None, typer.Argument(help="One kind: prints one name per line.")] = None,
 ) -> None:
-    """What there is: recipes, models, data, mix, attacks, threats, methods, risks, suites."""
+    """List recipes, models, data, mix, attacks, threats, methods, risks, weights, suites,
+    metrics."""
     from ..commands import list
 
     print(list.listing(what))
@@ -359,7 +362,7 @@ def list_(
 
 @app.command()
 def cite(
-    name: Annotated[str, typer.Argument(help="A recipe, a run folder, or a piece, as TRADES.")],
+    name: Annotated[str, typer.Argument(help="Recipe, run folder, data set, or piece, as TRADES.")],
 ) -> None:
     """Print the BibTeX of the papers behind a recipe or a piece."""
     from ..commands import cite
@@ -368,9 +371,9 @@ def cite(
 
 
 def main() -> None:
-    """Run the command line: 0 done, 2 a mistake of the caller's, 1 a failure, 130 interrupted."""
+    """Run the command line; exit with 0, 2 for a mistake of the caller, 1 for a failure, or 130."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    warnings.formatwarning = plain
+    warnings.formatwarning = format_warning
     try:
         app(arguments, prog_name="sparring")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the command line is given: options that commands share, and numbers in words."""
+"""Options that commands share, and numbers written as text."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ Compile = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
+    str | None, typer.Option(help="Device: cpu, cuda, cuda:1 … (default: the best available).")
 ]
 
 
 def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
-    """Radii by norm, from "NORM=EPS" as often as there are.
+    """Collect radii by norm from texts "NORM=EPS".
 
     >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
     {'Linf': [0.1, 0.2], 'L2': [1.0]}
     """
     if threat is not None or eps:
         raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
-    found: dict[str, list[float]] = {}
+    radii: dict[str, list[float]] = {}
     for text in at:
         name, _, radius = text.partition("=")
-        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
-    return found
+        radii.setdefault(name, []).extend(numbers("at", radius or text) or [])
+    return radii
 
 
 def numbers(key: str, text: str | None) -> list[float] | None:
-    """One number, or several with commas between them.
+    """Read one number, or several with commas between them.
 
     >>> numbers("mean", "0.5,0.25")
     [0.5, 0.25]

@@ -1,4 +1,4 @@
-"""What there is, and whom to cite for it."""
+"""Cite the papers behind a recipe, a piece or a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..config.registry import pieces
 BIB = Path(__file__).parents[1] / "papers.bib"
 
 
-PAPERS = {  # of what is no Component with a `paper` of its own
+PAPERS = {  # for names that are not components with a `paper` attribute
     "FGSM": "goodfellow2015fgsm",
     "BIM": "kurakin2017bim",
     "FGSM_RS": "wong2020fast",
@@ -38,13 +38,14 @@ PAPERS = {  # of what is no Component with a `paper` of its own
 
 
 def entries() -> dict[str, str]:
-    """Every paper in `papers.bib`, by its key."""
-    found = re.split(r"\n(?=@)", BIB.read_text(encoding="utf-8").strip())
-    return {entry.split("{", 1)[1].split(",", 1)[0]: entry.strip() for entry in found}
+    """Return every entry of `papers.bib` by its key."""
+    texts = re.split(r"\n(?=@)", BIB.read_text(encoding="utf-8").strip())
+    return {entry.split("{", 1)[1].split(",", 1)[0]: entry.strip() for entry in texts}
 
 
 def cite(name: str) -> str:
-    """BibTeX of the papers behind a recipe (name, file or run folder), piece, data set or key.
+    """Return the BibTeX of the papers behind a recipe (name, file or run folder), piece, data set
+    or key.
 
     >>> print(cite("MART").splitlines()[0])
     @inproceedings{wang2020mart,
@@ -55,30 +56,30 @@ def cite(name: str) -> str:
 
 
 def papers(name: str) -> list[str]:
-    """The keys of the papers behind a recipe or a piece, each once."""
+    """Return the keys of the papers behind a recipe or a piece, each once."""
     everything = {
         n: p
         for kind in ("attack", "threat", "method", "risk", "climb", "ema")
         for n, p in pieces(kind).items()
     }
-    own = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
+    known = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
     if name in everything or name in PAPERS:
-        keys = [own[name]]
+        keys = [known[name]]
     elif name in recipe.names() or Path(name).exists():
         tables = recipe.load_recipe(name).tables
         parts = ("attack", "threat", "method", "risk", "model", "data", "weights")
         used = [name for t in parts if t in tables for name in _within(tables[t])]
-        keys = [tables["recipe"]["paper"], *(own.get(n) for n in used)]
+        keys = [tables["recipe"]["paper"], *(known.get(n) for n in used)]
     else:
-        raise ValueError(did_you_mean("cite", name, [*own, *recipe.names()]))
-    found = list(dict.fromkeys(key for key in keys if key))
-    if not found:
+        raise ValueError(did_you_mean("cite", name, [*known, *recipe.names()]))
+    unique = list(dict.fromkeys(key for key in keys if key))
+    if not unique:
         raise ValueError(f"cite = {name!r}: there is no paper behind it")
-    return found
+    return unique
 
 
 def _within(table: object) -> list[str]:
-    """The names of a piece and of all inside it.
+    """Return the names of a piece and of all pieces inside it.
 
     >>> _within({"name": "PerClass", "of": {"name": "KL"}, "classes": [1]})
     ['PerClass', 'KL']
@@ -87,5 +88,5 @@ def _within(table: object) -> list[str]:
         return [name for one in table for name in _within(one)]
     if not isinstance(table, Mapping):
         return []
-    own = [str(table["name"])] if "name" in table else []
-    return own + [name for value in table.values() for name in _within(value)]
+    names = [str(table["name"])] if "name" in table else []
+    return names + [name for value in table.values() for name in _within(value)]

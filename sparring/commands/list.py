@@ -1,4 +1,4 @@
-"""What there is, and whom to cite for it."""
+"""List what there is, by kind: recipes, models, data, pieces, suites, metrics."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def _named(room: str) -> Callable[[], Mapping[str, object]]:
 
 
 def _recipes() -> dict[str, str]:
-    firsts = {
-        name: (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0]
-        for name in recipe.names()
-    }
-    return {name: line.removeprefix("# ") for name, line in firsts.items()}
+    """Return the recipes and their first lines: measured ones first, the others marked."""
+    measured, unmeasured = {}, {}
+    for name in recipe.names():
+        header = (recipe.SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[:6]
+        line = header[0].removeprefix("# ")
+        if any(row.startswith("# ours") and "not measured" in row for row in header):
+            unmeasured[name] = f"{line} Not measured yet."
+        else:
+            measured[name] = line
+    return measured | unmeasured
 
 
 KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
@@ -41,12 +46,12 @@ KINDS: dict[str, Callable[[], Mapping[str, object]]] = {
 
 
 def kinds() -> list[str]:
-    """The kinds of things that `listing` knows."""
+    """Return the kinds that `listing` knows."""
     return list(KINDS)
 
 
 def listing(kind: str | None = None) -> str:
-    """Names with a line on each, of one kind or of all.
+    """Return the names of one kind or of all, each with a line about it.
 
     >>> "CVaR" in listing("risks")
     True
@@ -61,7 +66,7 @@ def listing(kind: str | None = None) -> str:
 
 
 def _line(thing: object) -> str:
-    """A line on it: its own, or the first sentence of its docstring."""
+    """Return the line about a piece: its own, or the first sentence of its docstring."""
     if isinstance(thing, evaluation.Suite):
         return thing.line
     text = thing if isinstance(thing, str) else inspect.getdoc(getattr(thing, "func", thing)) or ""

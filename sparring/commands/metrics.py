@@ -1,4 +1,4 @@
-"""From a run to its metrics."""
+"""Measure the metrics of a run's model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..component import did_you_mean
 from ..config.overrides import Overrides, override
 from ..config.validation import check
 from ..data import load
-from ..metrics import METRICS, named, run
+from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
 from .report import METRICS as FOLDER
 from .subject import trained
@@ -23,7 +23,7 @@ def metrics(
     off: Sequence[str] = (),
     n: int | None = 200,
     split: str = "test",
-    batch: int = 100,
+    batch_size: int = 100,
     seed: int = 0,
     arguments: Overrides = (),
     recipe: Any = None,
@@ -33,17 +33,17 @@ def metrics(
     device: str | None = None,
     progress: bool = False,
 ) -> MetricReport:
-    """Distances, slopes and flatness of a run's model, on the data of its recipe.
+    """Measure distances, slopes and flatness of a run's model, on the data of its recipe.
 
     Arguments:
         model: a run folder; or, with `recipe`, a file of weights or a model.
-        names: of metrics, all where omitted (`sparring list metrics`); or a table of names and
+        names: of metrics (`sparring list metrics`), default: all; or a table of names and
             arguments.
         off: names of other data sets, on which flatness is measured too.
-        n, split, batch, seed: as in `evaluation.metrics.measure`.
+        n, split, batch_size, seed: as in `metrics.run`.
         arguments: `["ebd.directions=20"]`, or a mapping of the same.
-        out: the file; `RUN/metrics/SPLIT.json` for a run when omitted. One that holds some of the
-            metrics already, of the same model and samples, is completed.
+        out: the file; default: `RUN/metrics/SPLIT.json`. A file with some of the metrics, of the
+            same model and samples, is completed.
         set, trust: as in `config.recipe.load_recipe`.
 
     Raises:
@@ -60,7 +60,7 @@ def metrics(
         off={name: load(name) for name in off},
         split=split,
         n=n,
-        batch=batch,
+        batch_size=batch_size,
         seed=seed,
         out=out,
         name=subject.name,
@@ -73,19 +73,19 @@ def metrics(
 def chosen(
     names: Sequence[str] | Mapping[str, Mapping[str, Any]], arguments: Overrides = ()
 ) -> dict[str, dict[str, Any]]:
-    """The metrics and their arguments, checked.
+    """Check the metrics and their arguments, and return them as a table.
 
     >>> chosen(["ebd"], ["ebd.directions=5"])["ebd"]["directions"]
     5
     """
-    given = names if isinstance(names, Mapping) else {name: {} for name in names or METRICS}
-    table = {name: dict(how) for name, how in given.items()}
+    tables = names if isinstance(names, Mapping) else {name: {} for name in names or METRICS}
+    table = {name: dict(keys) for name, keys in tables.items()}
     pairs = arguments.items() if isinstance(arguments, Mapping) else map(override, arguments)
     for path, value in pairs:
         name, _, key = path.partition(".")
         if name not in table:
             raise ValueError(did_you_mean("metric", name, table))
         table[name][key] = value
-    for name, how in table.items():
-        check(named(name), how, name, without=("self", "attack", "low", "high"))
+    for name, keys in table.items():
+        check(metric_named(name), keys, name, without=("self", "attack", "low", "high"))
     return table

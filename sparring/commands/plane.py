@@ -1,4 +1,4 @@
-"""The laboratory in the plane: short trainings whose boundaries can be looked at and measured."""
+"""Train on points in the plane, where the boundary can be drawn and measured exactly."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from ..runtime.files import write
 from ..threats import Linf
 from ..training import Trainer
 
-SD = 1 / SCALE  # a standard deviation of the data, in input units
+SD = 1 / SCALE  # one standard deviation of the data, in input units
 EPOCHS = 10
-WINDOW = (0.5 - 3 * SD, 0.5 + 3 * SD)  # what a picture shows
+WINDOW = (0.5 - 3 * SD, 0.5 + 3 * SD)  # the part of the plane that a picture shows
 
 
 @dataclass
-class Row:
-    """A recipe over seeds; distances and eps in standard deviations of the data.
+class PlaneRow:
+    """Results of a recipe over seeds; distances and eps in standard deviations of the data.
 
     Arguments:
-        changes: to the recipe, as they were written behind its name.
-        distance: mean distance of test points to the boundary, a value a seed.
-        clean, robust: accuracy on the test split, a value a seed; robust by eps, under PGD.
+        changes: to the recipe, as written behind its name.
+        distance: mean distance of test points to the boundary, one value per seed.
+        clean, robust: accuracy on the test split, one value per seed; robust: by eps, under PGD.
     """
 
     name: str
@@ -52,28 +52,28 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The recipe and its changes."""
+        """Name the recipe and its changes."""
         return " ".join([self.name, *self.changes])
 
 
 @dataclass
-class Table:
-    """What `plane` measured, and how to do it again."""
+class PlaneTable:
+    """Results of `plane`, with the settings that reproduce them."""
 
     data: str
     points: int
     steps: int
     attack: str
     seeds: list[int]
-    rows: list[Row]
+    rows: list[PlaneRow]
     versions: dict[str, str]
     commit: str
     seconds: float = 0.0
 
     def save(self, path: str | Path) -> Path:
-        """Write it as JSON, each row with its means and 95 % t intervals over seeds."""
-        held = asdict(self)
-        for row, table in zip(self.rows, held["rows"], strict=True):
+        """Write the table as JSON, each row with its means and 95 % t intervals over seeds."""
+        content = asdict(self)
+        for row, table in zip(self.rows, content["rows"], strict=True):
             table["mean"] = {
                 "distance": mean95(np.array(row.distance)),
                 "clean": mean95(np.array(row.clean)),
@@ -81,7 +81,7 @@ class Table:
             }
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, json.dumps(held, indent=1).encode() + b"\n")
+        write(path, json.dumps(content, indent=1).encode() + b"\n")
         return path
 
 
@@ -96,21 +96,20 @@ def plane(
     out: str | Path | None = None,
     table: str | Path | None = None,
     grid: int = 200,
-) -> Table:
-    """Train recipes on points in the plane, measure how far their boundaries are, and draw them.
+) -> PlaneTable:
+    """Train recipes on points in the plane, measure the distance to their boundaries, draw them.
 
-    Each is trained from the same points of a seed: `points` rows, over and over for `steps`
-    batches. What a recipe says of data is left out, unless it is of the plane; one of other data
-    has its threat's eps set to 0.3 standard deviations and its network to an MLP.
+    Each recipe trains on the same `points` rows of a seed, for `steps` batches. A recipe for other
+    data keeps its method, but gets an MLP and an eps of 0.3 standard deviations.
 
     Arguments:
         data: `"moons"`, `"circles"`, `"blobs"`, `"spirals"` or `"checkers"`.
-        recipes: names or files, each perhaps with changes, `"plane-trades:method.beta=6"`.
-        seeds: 0, 1, …: of points, weights and draws.
+        recipes: names or files, optionally with changes, `"plane-trades:method.beta=6"`.
+        seeds: number of seeds (0, 1, …) of points, weights and draws.
         eps: radii in Linf, in standard deviations of the data.
-        out: the figure's file (.png, .svg or .pdf), of the first seed.
-        table: a `.json` of what was measured.
-        grid: points a side, of the figure and of the distances.
+        out: the figure of the first seed (.png, .svg or .pdf).
+        table: a `.json` file for the results.
+        grid: points per side, for the figure and the distances.
 
     Raises:
         ValueError: for a set, recipe, change or number that does not exist or is not allowed.
@@ -122,18 +121,20 @@ def plane(
     endings = (".png", ".svg", ".pdf")
     ok = out is None or Path(out).suffix in endings
     require(ok, "out", str(out), f"a file that ends in {', '.join(endings)}")
-    begun, rows, fields = time.perf_counter(), [], []
+    start_time, rows, fields = time.perf_counter(), [], []
     for text in recipes:
         name, *changes = text.split(":")
-        row, start = Row(Path(name).stem, changes), time.perf_counter()
+        row, row_start = PlaneRow(Path(name).stem, changes), time.perf_counter()
         for seed in range(seeds):
-            trainer, source = trained(planned(data, name, changes, points=points, seed=seed), steps)
-            measured(row, trainer.model, source, eps, grid=grid, seed=seed)
+            trainer, source = train(
+                plane_recipe(data, name, changes, points=points, seed=seed), steps
+            )
+            measure(row, trainer.model, source, eps, grid=grid, seed=seed)
             if out is not None and seed == 0:
-                fields.append(drawn(row, trainer, source, grid=grid))
-        row.seconds = time.perf_counter() - start
+                fields.append(boundary_field(row, trainer, source, grid=grid))
+        row.seconds = time.perf_counter() - row_start
         rows.append(row)
-    found = Table(
+    result = PlaneTable(
         data,
         points,
         steps,
@@ -142,34 +143,40 @@ def plane(
         rows,
         provenance.versions(),
         provenance.commit(),
-        time.perf_counter() - begun,
+        time.perf_counter() - start_time,
     )
     if out is not None:
         from ..reporting.boundary_2d import picture
 
         picture(fields, SD, out)
     if table is not None:
-        found.save(table)
-    return found
+        result.save(table)
+    return result
 
 
-def planned(data: str, name: str, changes: Sequence[str], *, points: int, seed: int) -> Recipe:
-    """A recipe moved to the plane."""
+def plane_recipe(data: str, name: str, changes: Sequence[str], *, points: int, seed: int) -> Recipe:
+    """Load a recipe with the plane's data, network and radii."""
     if data not in SHAPES:
         raise ValueError(did_you_mean("data", data, SHAPES))
     tables = read(name)
-    own = tables.get("data", {})
-    given: dict[str, Any] = {"name": data, "limit": points, "test": 1000, "val": 200, "seed": seed}
-    if own.get("name") not in SHAPES:
+    table = tables.get("data", {})
+    plane_data: dict[str, Any] = {
+        "name": data,
+        "limit": points,
+        "test": 1000,
+        "val": 200,
+        "seed": seed,
+    }
+    if table.get("name") not in SHAPES:
         tables["model"] = {"name": "mlp", "hidden": [128, 128], "mean": 0.5, "std": SD}
         _shrink(tables, 0.3 * SD)
-    tables["data"] = given | {k: v for k, v in own.items() if k == "mix"}
+    tables["data"] = plane_data | {k: v for k, v in table.items() if k == "mix"}
     tables.setdefault("recipe", {})["seed"] = seed
     return load_recipe(tables, set=dict(map(override, changes)))
 
 
 def _shrink(tables: dict[str, Any], eps: float) -> None:
-    """The ball trained against, and the steps in it, in the plane's units."""
+    """Scale the training ball, and the steps in it, to the plane's units."""
     old = tables.get("threat", {}).get("eps")
     if old is None:
         return
@@ -179,55 +186,62 @@ def _shrink(tables: dict[str, Any], eps: float) -> None:
     tables["validation"] = {}
 
 
-def trained(plan: Recipe, steps: int) -> tuple[Trainer, Source]:
-    """The trainer after its last of `steps` batches, and the source with each point once."""
-    source, model, objective, more = plan.build()
+def train(plan: Recipe, steps: int) -> tuple[Trainer, Source]:
+    """Train for `steps` batches; return the trainer, and the source with each point once."""
+    source, model, objective, settings = plan.build()
     n = len(source.train)
-    batch = min(more["batch"], n)
-    passes = max(1, round(steps * batch / EPOCHS / n))
-    again = torch.arange(n).repeat(passes)
-    more |= {"epochs": EPOCHS, "batch": batch, "device": "cpu", "save_every": None}
-    more |= {"validation": None, "every": EPOCHS}
+    batch_size = min(settings["batch_size"], n)
+    # The points are repeated so that an epoch has many batches: its overhead would dominate.
+    passes = max(1, round(steps * batch_size / EPOCHS / n))
+    repeated = torch.arange(n).repeat(passes)
+    settings |= {"epochs": EPOCHS, "batch_size": batch_size, "device": "cpu", "save_every": None}
+    settings |= {"validation": None, "every": EPOCHS}
     with tempfile.TemporaryDirectory() as folder:
-        many = replace(source, train=source.train.take(again))
-        trainer = Trainer(model, objective, many, out=Path(folder, "run"), **more)
+        many = replace(source, train=source.train.take(repeated))
+        trainer = Trainer(model, objective, many, out=Path(folder, "run"), **settings)
         for _ in trainer:
             pass
     return trainer, source
 
 
-def measured(
-    row: Row, model: torch.nn.Module, source: Source, eps: Sequence[float], *, grid: int, seed: int
+def measure(
+    row: PlaneRow,
+    model: torch.nn.Module,
+    source: Source,
+    eps: Sequence[float],
+    *,
+    grid: int,
+    seed: int,
 ) -> None:
-    """Add a seed's numbers to a row."""
+    """Append the numbers of one seed to a row."""
     x, y = source.test.float(), source.test.y
     row.distance.append(
         boundary_2d.distance(x, boundary_2d.boundary(model, m=grid)).mean().item() / SD
     )
-    row.clean.append(_right(model, x, y))
+    row.clean.append(_accuracy(model, x, y))
     for e in eps:
         z = PGD(Linf(e * SD), steps=20, seed=seed)(model, x, y)
-        row.robust.setdefault(f"{e:g}", []).append(_right(model, z, y))
+        row.robust.setdefault(f"{e:g}", []).append(_accuracy(model, z, y))
 
 
-def _right(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
+def _accuracy(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
     return (boundary_2d.classes(model, x) == y).double().mean().item()
 
 
-def drawn(row: Row, trainer: Trainer, source: Source, *, grid: int) -> Field:
-    """The picture of a model, with what its training made of one batch."""
+def boundary_field(row: PlaneRow, trainer: Trainer, source: Source, *, grid: int) -> Field:
+    """Evaluate a model on a grid, with the points that its training generated from one batch."""
     batch = trainer.stepper.objective.maximize(trainer.model, next(trainer.loader.epoch(1)))
-    made, what = batch.x[batch.y < 0], "unlabelled"
-    if not len(made) and batch.x_adv is not None and not torch.equal(batch.x_adv, batch.x):
-        made, what = batch.x_adv, "adversarial"
-    train: Split = source.train
+    generated, generator = batch.x[batch.y < 0], "unlabelled"
+    if not len(generated) and batch.x_adv is not None and not torch.equal(batch.x_adv, batch.x):
+        generated, generator = batch.x_adv, "adversarial"
+    split: Split = source.train
     return boundary_2d.field_of(
         row.label,
         trainer.model,
-        train.float(),
-        train.y,
-        generated=made.detach(),
-        generator=what if len(made) else "",
+        split.float(),
+        split.y,
+        generated=generated.detach(),
+        generator=generator if len(generated) else "",
         low=WINDOW[0],
         high=WINDOW[1],
         m=grid,

@@ -1,4 +1,4 @@
-"""Labels for rows that have none, by the model of a run."""
+"""Label rows that have no label, by the model of a run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from ..introspect import freeze
 from .subject import BEST, folder, weighted
 
 FILE = "pseudo-labels.npz"
-ALL = ("augment", "mix", "labels", "repeat", "limit", "balance")  # leave out, to see every row
+IGNORED = ("augment", "mix", "labels", "repeat", "limit", "balance")  # they hide or repeat rows
 
 
-class Labelled(NamedTuple):
-    """The file of labels, what is in it, and on how many of its rows with a label of their own it
-    agrees with that; of a run's own data, only rows that it trained without a label count."""
+class LabelledRows(NamedTuple):
+    """Pseudo labels, their file, and their agreement with the labels that the data have.
+
+    Arguments:
+        agree: rows whose pseudo label is the data's own label.
+        known: rows with a label of their own; of a run's own data, only those that it did not
+            train on.
+    """
 
     path: Path
     labels: PseudoLabels
@@ -30,11 +35,11 @@ class Labelled(NamedTuple):
     known: int
 
     def __str__(self) -> str:
-        said = f"{self.path}: {len(self.labels.y)} rows labelled"
+        message = f"{self.path}: {len(self.labels.y)} rows labelled"
         if not self.known:
-            return said
+            return message
         share = self.agree / self.known
-        return f"{said}; {share:.2%} of {self.known} agree with the data's own labels"
+        return f"{message}; {share:.2%} of {self.known} agree with the data's own labels"
 
 
 def label(
@@ -44,17 +49,17 @@ def label(
     out: str | Path | None = None,
     trust: bool = False,
     device: str | None = None,
-    batch: int = 500,
-) -> Labelled:
+    batch_size: int = 500,
+) -> LabelledRows:
     """Label the training rows of a run's own data, or those of another set or file, by its model.
 
     A recipe on the run's data set takes the file as `labels` of `Unlabelled`, or of
-    `Rows(of = data)`; one on another data set refuses it.
+    `DatasetRows(of = data)`; one on another data set refuses it.
 
     Arguments:
         run: a run folder.
-        data: a known name or a file, as of `Rows`; the run's own data when omitted.
-        out: the file; `RUN/pseudo-labels.npz` when omitted.
+        data: a known name or a file, as for `DatasetRows`; default: the run's own data.
+        out: the file; default: `RUN/pseudo-labels.npz`.
         trust: as in `config.recipe.load_recipe`.
 
     Raises:
@@ -62,7 +67,7 @@ def label(
     """
     plan = load_recipe(folder(run), trust=trust)
     table = plan.tables["data"]
-    source = load(**{k: v for k, v in table.items() if k not in ALL})
+    source = load(**{k: v for k, v in table.items() if k not in IGNORED})
     if data is None:
         rows, digest = source.train, source.sha256
         trained = load(**{k: v for k, v in table.items() if k not in ("augment", "mix")}).train
@@ -75,24 +80,24 @@ def label(
                 f"data = {data!r} has samples of shape {tuple(rows.x.shape[1:])}, the run's data "
                 f"{source.name} of {source.shape}"
             )
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    y, confidence = predict(weighted(plan, Path(run, BEST)).to(place), rows, batch=batch)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    y, confidence = predict(weighted(plan, Path(run, BEST)).to(where), rows, batch_size=batch_size)
     labels = PseudoLabels(
         y, rows.index, confidence, source.sha256, digest, run=Path(run).resolve().name
     )
     path = labels.save(Path(run, FILE) if out is None else out)
-    return Labelled(path, labels, int((y == rows.y)[known].sum()), int(known.sum()))
+    return LabelledRows(path, labels, int((y == rows.y)[known].sum()), int(known.sum()))
 
 
-def predict(model: nn.Module, rows: Split, *, batch: int = 500) -> tuple[Tensor, Tensor]:
-    """Classes `(n,)` and their probabilities `(n,)`, on the CPU."""
-    place = next(model.parameters()).device
-    found = []
+def predict(model: nn.Module, rows: Split, *, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+    """Predict classes `(n,)` and their probabilities `(n,)`, on the CPU."""
+    device = next(model.parameters()).device
+    tops = []
     with freeze.frozen(model, "eval"), torch.no_grad():
-        for part in torch.arange(len(rows)).split(batch):
-            p = model(rows.float(part).to(place)).softmax(1)
-            found.append(p.max(1))
+        for part in torch.arange(len(rows)).split(batch_size):
+            p = model(rows.float(part).to(device)).softmax(1)
+            tops.append(p.max(1))
     return (
-        torch.cat([top.indices for top in found]).cpu(),
-        torch.cat([top.values for top in found]).cpu(),
+        torch.cat([top.indices for top in tops]).cpu(),
+        torch.cat([top.values for top in tops]).cpu(),
     )

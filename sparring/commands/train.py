@@ -1,4 +1,4 @@
-"""From a recipe to a run, from a run to its model."""
+"""Train by a recipe into a run folder, and load the model of a run."""
 
 from __future__ import annotations
 
@@ -30,32 +30,36 @@ def train(
 
     Arguments:
         recipe: a shipped recipe's name, a `.toml` file, or a `Recipe`.
-        out: the run folder, `runs/NAME` when omitted; an existing run is an error unless `resume`.
-        resume: go on where the run in `out` stands, or begin it.
+        out: the run folder, default: `runs/NAME`; an existing run is an error unless `resume`.
+        resume: continue the run in `out`, or start it.
         set, trust: as in `config.recipe.load_recipe`.
-        device: instead of the recipe's.
-        progress: show it live.
+        device: default: the recipe's.
+        progress: show a live progress bar.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
-    place = Path("runs", plan.name) if out is None else Path(out)
+    run = Path("runs", plan.name) if out is None else Path(out)
     if not resume:
-        files.require_empty(place)
-    source, model, objective, more = plan.build()
-    more |= {} if device is None else {"device": device}
-    trainer = Trainer(model, objective, source, out=place, resume=resume, progress=progress, **more)
+        files.require_empty(run)
+    source, model, objective, settings = plan.build()
+    settings |= {} if device is None else {"device": device}
+    trainer = Trainer(
+        model, objective, source, out=run, resume=resume, progress=progress, **settings
+    )
     if distributed.rank() == 0:
         about = {"device": provenance.machine(trainer.device), "versions": provenance.versions()}
-        write(place / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
+        write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
     for _ in trainer:
         pass
-    return place
+    return run
 
 
 def load(run: str | Path, *, trust: bool = False) -> nn.Module:
-    """The model of a run with its best weights, in eval mode, on the CPU; runs no code of its.
+    """Load the model of a run with its best weights, in eval mode, on the CPU.
+
+    Loading runs no code that the run folder brings.
 
     Raises:
         ValueError: if its recipe names pieces from outside, unless `trust`.
-        FileNotFoundError: if this is no run folder, or one without weights yet.
+        FileNotFoundError: if this is not a run folder, or has no weights yet.
     """
     return weighted(load_recipe(folder(run), trust=trust), Path(run, BEST))

@@ -12,7 +12,7 @@ Overrides = Iterable[str] | Mapping[str, Any]
 
 
 def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """`tables` over `base`; a table with another name replaces all that was there.
+    """Lay `tables` over `base`; a table with another name replaces the whole table below.
 
     >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch": 100}}
     >>> overlaid({"attack": {"name": "FGSM"}, "train": {"epochs": 1}}, base)
@@ -30,7 +30,7 @@ def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
 
 
 def override(text: str) -> tuple[str, Any]:
-    """`"train.epochs=3"` as a path and a value; what is no TOML value is a string.
+    """Split `"train.epochs=3"` into a path and a value; a value that is not TOML is a string.
 
     >>> override("method=MART"), override("evaluation.eps=[0.1, 0.2]")
     (('method', 'MART'), ('evaluation.eps', [0.1, 0.2]))
@@ -45,7 +45,8 @@ def override(text: str) -> tuple[str, Any]:
 
 
 def put(tables: dict[str, Table], path: str, value: Any) -> None:
-    """Set the value at a dotted path; numbers are places in a list, `attack.threat` is `[threat]`.
+    """Set the value at a dotted path; a number is an index in a list, `attack.threat` is
+    `[threat]`.
 
     >>> tables = {"data": {"augment": [{"name": "Shift"}]}}
     >>> put(tables, "data.augment.0.pixels", 1)
@@ -54,17 +55,17 @@ def put(tables: dict[str, Table], path: str, value: Any) -> None:
     """
     bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
     keys = bare.split(".")
-    here: Any = tables
+    table: Any = tables
     for key in keys[:-1]:
-        spot = _inside(here, key, path)
-        below = here.setdefault(spot, {}) if isinstance(here, dict) else here[spot]
-        here[spot] = {"name": below} if isinstance(below, str) else below
-        here = here[spot]
-    here[_inside(here, keys[-1], path)] = value
+        index = _index(table, key, path)
+        below = table.setdefault(index, {}) if isinstance(table, dict) else table[index]
+        table[index] = {"name": below} if isinstance(below, str) else below
+        table = table[index]
+    table[_index(table, keys[-1], path)] = value
 
 
 def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:
-    """The table of the threat that others stand around, and its path.
+    """Return the innermost table of nested threats, and its path.
 
     >>> innermost({"name": "Only", "of": {"name": "Bits"}, "classes": [1]})
     ({'name': 'Bits'}, 'threat.of')
@@ -74,14 +75,14 @@ def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:
     return threat, path
 
 
-def _inside(here: Any, key: str, path: str) -> Any:
-    """The key as it is used in a table, or the place in a list.
+def _index(table: Any, key: str, path: str) -> Any:
+    """Return the key of a table, or the index in a list.
 
     Raises:
-        ValueError: if there is no such place.
+        ValueError: if there is no such index.
     """
-    if isinstance(here, dict) and not key.isdecimal():
+    if isinstance(table, dict) and not key.isdecimal():
         return key
-    if isinstance(here, list) and key.isdecimal() and int(key) < len(here):
+    if isinstance(table, list) and key.isdecimal() and int(key) < len(table):
         return int(key)
     raise ValueError(f"set = {path!r} is not allowed: there is nothing at {key!r}")

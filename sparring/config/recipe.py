@@ -1,4 +1,4 @@
-"""A recipe: which pieces, with which numbers. Read from TOML, checked, completed, built."""
+"""Read a recipe from TOML, check and complete it, and build what it names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .validation import Table, arguments, located
 SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
-class Built(NamedTuple):
-    """What a recipe makes: the pieces of a training, and the other arguments of `Trainer`."""
+class BuiltRecipe(NamedTuple):
+    """The pieces of a training, and the other arguments of `Trainer`."""
 
     source: data.Source
     model: nn.Module
@@ -35,12 +35,12 @@ class Built(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe.
+    """A checked recipe: which pieces, with which numbers.
 
     Arguments:
-        tables: its resolved form: plain values, every default filled in; `load_recipe(tables)`
+        tables: the resolved form, plain values with every default filled in; `load_recipe(tables)`
             equals it.
-        trust: pieces from outside, named "module:Class", may be loaded.
+        trust: allow pieces from outside, named "module:Class".
     """
 
     tables: dict[str, Table]
@@ -48,16 +48,16 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What the run, its folder and its results are called."""
+        """Name the run, its folder and its results."""
         return self.tables["recipe"]["name"]
 
     @property
     def seed(self) -> int:
-        """Of the initial weights, the order of samples, and every draw of the training."""
+        """Seed of the initial weights, the order of samples, and every draw of the training."""
         return self.tables["recipe"]["seed"]
 
     def toml(self) -> str:
-        """The resolved form as a file."""
+        """Write the resolved form as TOML."""
         return tomli_w.dumps(self.tables)
 
     def source(self) -> data.Source:
@@ -67,26 +67,25 @@ class Recipe:
         )
 
     def network(self) -> nn.Module:
-        """The model with the seed's fresh weights; the global random state stays as it was."""
+        """Build the model with initial weights from the seed; restore the global random state."""
         with torch.random.fork_rng(devices=[]), located("model"):
             torch.manual_seed(self.seed)
             return models.build(**self.tables["model"], trust=self.trust)
 
     def fitted(self, source: data.Source, used: str = "") -> Recipe:
-        """The recipe with the model's `shape` and `classes`, so that a run loads without its data,
-        and with the features that may change, where the data say so and its threats do not.
+        """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
+        from the data, so that a run loads without them.
 
         Arguments:
-            used: the table whose threat meets the data: `"evaluation"`, or that trained against.
+            used: the table whose threat must fit the data: `"evaluation"`; default: the training
+                threat.
 
         Raises:
             ValueError: if model or threat do not fit the data.
         """
-        model, found = (
-            self.tables["model"],
-            {"shape": list(source.shape), "classes": source.classes},
-        )
-        for key, value in found.items():
+        model = self.tables["model"]
+        of_data = {"shape": list(source.shape), "classes": source.classes}
+        for key, value in of_data.items():
             require(
                 model.get(key, value) == value,
                 f"model.{key}",
@@ -98,10 +97,10 @@ class Recipe:
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
-        tables = copy.deepcopy({**self.tables, "model": model | found})
+        tables = copy.deepcopy({**self.tables, "model": model | of_data})
         if source.mutable is not None:
-            for place in (tables, tables["validation"], tables["evaluation"]):
-                inner, _ = innermost(place.get("threat", {}))
+            for holder in (tables, tables["validation"], tables["evaluation"]):
+                inner, _ = innermost(holder.get("threat", {}))
                 if inner and "mutable" in arguments(
                     maker("threat", inner["name"], "", trust=self.trust)
                 ):
@@ -109,33 +108,34 @@ class Recipe:
         return replace(self, tables=tables)
 
     def objective(self) -> Objective:
-        """The formula; without `[attack]` there is no adversary."""
+        """Build the objective; without `[attack]` there is no adversary."""
         attack, method, risk = self._attack(), self._make("method"), self._make("risk")
         with located("objective"):
             return Objective(attack, method, risk, **self.tables["objective"])
 
-    def build(self) -> Built:
-        """Everything a training needs: `Trainer(model, objective, source, **trainer, out=…)`."""
+    def build(self) -> BuiltRecipe:
+        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`."""
         source = self.source()
         fitted = self.fitted(source)
-        return Built(source, fitted.network(), fitted.objective(), fitted.trainer())
+        return BuiltRecipe(source, fitted.network(), fitted.objective(), fitted.trainer())
 
     def trainer(self) -> Table:
-        """The arguments of `Trainer` beside model, objective and source."""
-        given = {room: self._make(room, "weights") for room in self.tables["weights"]}
+        """Build the arguments of `Trainer` beside model, objective and source."""
+        built = {room: self._make(room, "weights") for room in self.tables["weights"]}
         for room in ("augment", "mix"):
             tables = enumerate(self.tables["data"].get(room, []))
-            given[room] = [make(room, t, f"data.{room}.{k}", trust=self.trust) for k, t in tables]
-        given["validation"] = self._attack("validation")
+            built[room] = [make(room, t, f"data.{room}.{k}", trust=self.trust) for k, t in tables]
+        built["validation"] = self._attack("validation")
         chosen = {
             key: value
             for key, value in self.tables["validation"].items()
             if key in ("rows", "every")
         }
-        return {**self.tables["train"], **chosen, **given, "seed": self.seed, "recipe": self.tables}
+        return {**self.tables["train"], **chosen, **built, "seed": self.seed, "recipe": self.tables}
 
     def threat(self, table: str = "evaluation") -> Any:
-        """The threat of `"evaluation"` or `"validation"`, or the one trained against, or None."""
+        """Build the threat of `"evaluation"` or `"validation"`, or the training `"threat"`, or
+        None."""
         tables = self.tables if table == "threat" else self.tables[table]
         return (
             self._make("threat", "" if table == "threat" else table) if "threat" in tables else None
@@ -149,50 +149,50 @@ class Recipe:
             else None
         )
 
-    def _make(self, room: str, table: str = "", **given: Any) -> Any:
+    def _make(self, room: str, table: str = "", **supplied: Any) -> Any:
         tables, path = (self.tables[table], f"{table}.{room}") if table else (self.tables, room)
-        return make(room, tables[room], path, trust=self.trust, **given)
+        return make(room, tables[room], path, trust=self.trust, **supplied)
 
 
 def load_recipe(
     source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False
 ) -> Recipe:
-    """The recipe of that name, file, run folder or table, checked and complete.
+    """Load, check and complete a recipe from its name, file, run folder or tables.
 
     Arguments:
         source: one of `names()`, a `.toml` file, a run folder, or the tables themselves; with
-            `recipe.base` it says only what differs from another, a shipped one or a file.
+            `recipe.base` they hold only what differs from another recipe, shipped or a file.
         set: changes by dotted path, as `["train.epochs=3"]` (TOML or bare words), or a mapping.
         trust: allow pieces from outside, named "module:Class"; loading them runs their code.
 
     Raises:
-        ValueError: for a wrong name, key, type or range; with its path, the nearest and what is.
+        ValueError: for a wrong name, key, type or range: its path, the nearest, what is allowed.
 
     >>> load_recipe("digits-mart", set=["method.beta=2"]).tables["method"]
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
     """
     if isinstance(source, Mapping):
-        tables = based(copy.deepcopy(dict(source)), Path())
+        tables = overlaid_on_base(copy.deepcopy(dict(source)), Path())
     else:
         tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
     for build in (recipe.objective, recipe.trainer, recipe.threat):
-        build()  # constructors say what is out of range
+        build()  # constructors refuse numbers that are out of range
     return recipe
 
 
 def names() -> list[str]:
-    """The recipes inside the package."""
+    """Return the names of the recipes inside the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
 def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
-    """The tables of a shipped recipe, a file or a run folder; named after the file by default.
+    """Read the tables of a shipped recipe, a file or a run folder; the default name is the file's.
 
     Arguments:
-        above: the files that are based on this one.
+        above: the files whose base this is, to refuse a circle.
     """
     path = Path(source)
     path = path / "recipe.toml" if path.is_dir() else path
@@ -211,11 +211,13 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
     about = tables.setdefault("recipe", {})
     if isinstance(about, dict):
         about.setdefault("name", path.stem)
-    return based(tables, path.parent, (*above, path.resolve()))
+    return overlaid_on_base(tables, path.parent, (*above, path.resolve()))
 
 
-def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> dict[str, Table]:
-    """The tables on top of those that `recipe.base` names: shipped, or a file from `place` on.
+def overlaid_on_base(
+    tables: dict[str, Table], folder: Path, above: Sequence[Path] = ()
+) -> dict[str, Table]:
+    """Lay the tables over those that `recipe.base` names: shipped, or a file relative to `folder`.
 
     Raises:
         ValueError: if a recipe is based on itself.
@@ -224,7 +226,7 @@ def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> 
     if not isinstance(about, dict) or "base" not in about:
         return tables
     base, shipped = str(about.pop("base")), names()
-    file = SHIPPED / f"{base}.toml" if base in shipped else place / base
+    file = SHIPPED / f"{base}.toml" if base in shipped else folder / base
     with located("recipe.base"):
         if file.resolve() in above:
             raise ValueError(f"{base} is based on itself")

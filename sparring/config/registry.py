@@ -10,7 +10,7 @@ from typing import Any
 from .. import attacks, data, methods, risks, threats, weights
 from ..component import did_you_mean
 from ..runtime.importing import import_object
-from .validation import Maker, Table, _classes, _is_call, arguments, located, named
+from .validation import Maker, Table, annotated_classes, arguments, located, named, names_function
 
 ROOMS = {
     "threat": (threats, threats.Threat),
@@ -25,11 +25,11 @@ ROOMS = {
 }
 
 
-PIECE_GIVEN = ("self", "threat")  # of a piece's own arguments
+SUPPLIED_TO_PIECES = ("self", "threat")  # of a piece's own arguments
 
 
 def pieces(room: str) -> dict[str, Maker]:
-    """The public pieces of a room by name: classes that no other inherits, and functions.
+    """Return the public pieces of a room by name: classes that no other inherits, and functions.
 
     >>> list(pieces("threat"))
     ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'SoftLinf', 'Transport']
@@ -46,10 +46,11 @@ def pieces(room: str) -> dict[str, Maker]:
 
 
 def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
-    """What makes the piece called `name`: one of ours, or, with `trust`, "module:Class".
+    """Return the constructor of the piece called `name`: one of ours, or with `trust`
+    "module:Class".
 
     Raises:
-        ValueError: for a name that does not exist, or a foreign one without trust.
+        ValueError: for a name that does not exist, or one from outside without trust.
     """
     known = pieces(room)
     if isinstance(name, str) and ":" in name:
@@ -60,68 +61,68 @@ def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
 
 
 def complete(room: str, table: object, path: str, *, trust: bool = False) -> Table:
-    """A piece's table, checked and with every default: `"MART"` or `{name = "MART", beta = 5}`.
+    """Check a piece's table, `"MART"` or `{name = "MART", beta = 5}`, and fill in every default.
 
-    A room with one piece only needs no name. An argument that is a piece itself is a table in it,
+    A room with a single piece needs no name. An argument that is itself a piece is a nested table,
     `{name = "Only", of = {name = "Linf", eps = 0.1}, classes = [1]}`, with its own dotted path.
     """
     known = list(pieces(room))
     table = {"name": table} if isinstance(table, str) else table
     if not isinstance(table, Mapping) or ("name" not in table and len(known) > 1):
-        said = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
-        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {said}")
+        allowed = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
+        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {allowed}")
     table = {"name": known[0], **table}
     call = maker(room, table["name"], path, trust=trust)
-    found = named(call, table, path, without=PIECE_GIVEN)
-    return found | _inner(call, found, lambda r, t, p: complete(r, t, p, trust=trust), path)
+    checked = named(call, table, path, without=SUPPLIED_TO_PIECES)
+    return checked | _inner(call, checked, lambda r, t, p: complete(r, t, p, trust=trust), path)
 
 
-def make(room: str, table: Table, path: str, *, trust: bool = False, **given: Any) -> Any:
-    """The piece a table describes; `given` are the arguments that are pieces themselves.
+def make(room: str, table: Table, path: str, *, trust: bool = False, **supplied: Any) -> Any:
+    """Build the piece that a table describes; `supplied` are arguments that are built already.
 
     Raises:
-        ValueError: what the constructor says of a number out of range, with its path.
+        ValueError: for a number out of range, as the constructor reports it, with its path.
     """
     call = maker(room, table["name"], path, trust=trust)
 
     def one(room: str, inner: Table, at: str) -> Any:
         takes = arguments(maker(room, inner["name"], at, trust=trust), without=())
-        own = {key: value for key, value in given.items() if key in takes}
-        return make(room, inner, at, trust=trust, **own)
+        wanted = {key: value for key, value in supplied.items() if key in takes}
+        return make(room, inner, at, trust=trust, **wanted)
 
     values = {key: value for key, value in table.items() if key != "name"}
     values |= _inner(call, values, one, path)
-    for key, parameter in arguments(call, without=PIECE_GIVEN).items():
-        if _is_call(parameter.annotation) and isinstance(values.get(key), str):
+    for key, parameter in arguments(call, without=SUPPLIED_TO_PIECES).items():
+        if names_function(parameter.annotation) and isinstance(values.get(key), str):
             values[key] = import_object(values[key], key=f"{path}.{key}", trust=trust)
     with located(path):
-        return call(**values, **given)
+        return call(**values, **supplied)
 
 
 def _inner(
     make: Maker, values: Table, of: Callable[[str, Any, str], Any], path: str
 ) -> dict[str, Any]:
-    """`of(room, table, path)` of the arguments that are pieces, alone or in a list."""
-    found = {}
-    for name, parameter in arguments(make, without=PIECE_GIVEN).items():
+    """Apply `of(room, table, path)` to the arguments that are pieces, alone or in a list."""
+    pieces_of = {}
+    for name, parameter in arguments(make, without=SUPPLIED_TO_PIECES).items():
         room = _room(parameter.annotation)
         if room is None or name not in values:
             continue
         value, at = values[name], f"{path}.{name}"
         if isinstance(value, list) and _in_list(parameter.annotation):
-            found[name] = [of(room, t, f"{at}.{k}") for k, t in enumerate(value)]
+            pieces_of[name] = [of(room, t, f"{at}.{k}") for k, t in enumerate(value)]
         else:
-            found[name] = of(room, value, at)
-    return found
+            pieces_of[name] = of(room, value, at)
+    return pieces_of
 
 
 def _room(kind: Any) -> str | None:
-    """The room whose base class an annotation names: "attack" for `Attack | None`."""
-    return next((r for r, (_, base) in ROOMS.items() if base in _classes(kind)), None)
+    """Return the room whose base class an annotation names: "attack" for `Attack | None`."""
+    return next((r for r, (_, base) in ROOMS.items() if base in annotated_classes(kind)), None)
 
 
 def _in_list(kind: Any) -> bool:
-    """Whether an annotation allows several: `Sequence[Attack]`, alone or beside another."""
+    """Return whether an annotation allows several: `Sequence[Attack]`, alone or in a union."""
     origin = typing.get_origin(kind)
     several = inspect.isclass(origin) and issubclass(origin, Sequence)
     return several or any(_in_list(k) for k in typing.get_args(kind))

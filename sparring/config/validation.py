@@ -21,7 +21,7 @@ Maker = Callable[..., Any]
 Table = dict[str, Any]
 
 
-GIVEN = ("self", "threat", "shape", "classes")
+SUPPLIED = ("self", "threat", "shape", "classes")  # arguments that no table holds
 
 
 def named(
@@ -30,18 +30,18 @@ def named(
     path: str,
     *,
     also: Iterable[Maker] = (),
-    without: Iterable[str] = GIVEN,
+    without: Iterable[str] = SUPPLIED,
 ) -> Table:
-    """As `check`, for a table that has a name beside the arguments; the name comes first."""
+    """Check a table that has a name beside the arguments, as `check`; the name comes first."""
 
     def name(*, name: str) -> None: ...
 
-    found = check(make, table, path, also=(name, *also), without=without)
-    return {"name": found.pop("name"), **found}
+    checked = check(make, table, path, also=(name, *also), without=without)
+    return {"name": checked.pop("name"), **checked}
 
 
 class located:
-    """Context: a `ValueError` raised inside says at which path of the recipe.
+    """Prefix a `ValueError` raised in this context with a path of the recipe.
 
     >>> with located("attack"):
     ...     raise ValueError("steps = 0 is not allowed: steps must be an integer ≥ 1")
@@ -61,7 +61,7 @@ class located:
             raise ValueError(f"{self.path}{link}{error}") from error
 
 
-def arguments(make: Maker, *, without: Iterable[str] = GIVEN) -> dict[str, inspect.Parameter]:
+def arguments(make: Maker, *, without: Iterable[str] = SUPPLIED) -> dict[str, inspect.Parameter]:
     """Return the named arguments of a constructor or function but those in `without`."""
     return {n: p for n, p in component.arguments(make).items() if n not in without}
 
@@ -72,17 +72,18 @@ def check(
     path: str,
     *,
     also: Iterable[Maker] = (),
-    without: Iterable[str] = GIVEN,
+    without: Iterable[str] = SUPPLIED,
 ) -> Table:
-    """`values` checked against the signature of `make`, defaults filled in, None left out; where a
-    number is asked for, "8/255" is one.
+    """Check `values` against the signature of `make`; fill in defaults and leave out None.
+
+    Where the signature wants a number, a fraction as "8/255" is one.
 
     Arguments:
-        also: more functions whose arguments are allowed; the last one counts.
-        without: arguments that no recipe gives.
+        also: more functions whose arguments are allowed; the last one wins.
+        without: arguments that no recipe sets.
 
     Raises:
-        ValueError: naming the dotted path, the value and what is allowed, a line a mistake.
+        ValueError: one line per mistake, with the dotted path, the value and what is allowed.
 
     >>> def make(*, steps: int, size: float = 1.0): ...
     >>> check(make, {"steps": 3, "size": "2/4"}, "attack")
@@ -94,24 +95,27 @@ def check(
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
     known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
-    own = getattr(make, "__init__", None) is not nn.Module.__init__  # which takes, and refuses, all
-    extra = "allow" if own and component.takes_any_keyword(make) else "forbid"
-    values = {k: _read(_annotation(known[k]), v) if k in known else v for k, v in values.items()}
+    # nn.Module.__init__ takes any keyword, and refuses it later.
+    has_constructor = getattr(make, "__init__", None) is not nn.Module.__init__
+    extra = "allow" if has_constructor and component.takes_any_keyword(make) else "forbid"
+    values = {
+        k: _with_fractions(_annotation(known[k]), v) if k in known else v for k, v in values.items()
+    }
     try:
-        found = _model(known, extra).model_validate_json(_json(values, path), strict=True)
+        model = _model(known, extra).model_validate_json(_json(values, path), strict=True)
     except pydantic.ValidationError as error:
         names = [f"{path}.{n}" for n in known]
         raise ValueError(
-            "\n".join(_told(e, path, names) for e in error.errors(include_url=False))
+            "\n".join(_message(e, path, names) for e in error.errors(include_url=False))
         ) from None
-    filled = {name: getattr(found, f"arg_{name}") for name in known} | (
-        found.__pydantic_extra__ or {}
+    filled = {name: getattr(model, f"arg_{name}") for name in known} | (
+        model.__pydantic_extra__ or {}
     )
     return {name: plain(v) for name, v in filled.items() if v is not None and _is_plain(v)}
 
 
 def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.BaseModel]:
-    """Fields are prefixed, so that no argument meets a name of pydantic's own."""
+    """Create a model of the arguments; a prefix keeps them from names that pydantic uses itself."""
     config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True)  # type: ignore[typeddict-item]
     fields: dict[str, Any] = {
         f"arg_{n}": (
@@ -124,33 +128,33 @@ def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
-    """The type to check against; Any where there is none, or where TOML has no such value."""
+    """Return the type to check against; Any where there is none, or TOML has no such value."""
     kind = parameter.annotation
     if kind is parameter.empty or isinstance(kind, str):
         return Any
-    if _is_call(kind):
+    if names_function(kind):
         return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
-    return Any if any(issubclass(k, nn.Module) for k in _classes(kind)) else kind
+    return Any if any(issubclass(k, nn.Module) for k in annotated_classes(kind)) else kind
 
 
-def _read(kind: Any, value: Any) -> Any:
-    """Fractions as numbers, where numbers are asked for and no text."""
-    leaves = _classes(kind)
+def _with_fractions(kind: Any, value: Any) -> Any:
+    """Convert fractions to numbers, where the annotation wants a number and no text."""
+    leaves = annotated_classes(kind)
     if float not in leaves or str in leaves:
         return value
     if isinstance(value, str):
         return number(value) if FRACTION.fullmatch(value) else value
-    return [_read(kind, v) for v in value] if isinstance(value, list | tuple) else value
+    return [_with_fractions(kind, v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _is_call(kind: Any) -> bool:
-    """Whether an annotation is a function's, which a recipe names "module:function"."""
+def names_function(kind: Any) -> bool:
+    """Return whether an annotation is a function, which a recipe names "module:function"."""
     return typing.get_origin(kind) is collections.abc.Callable
 
 
-def _classes(kind: Any) -> list[type]:
-    """The classes inside an annotation, as in `Attack | None`."""
-    inner = [c for k in typing.get_args(kind) for c in _classes(k)]
+def annotated_classes(kind: Any) -> list[type]:
+    """Return the classes inside an annotation, as in `Attack | None`."""
+    inner = [c for k in typing.get_args(kind) for c in annotated_classes(k)]
     return [*inner, kind] if isinstance(kind, type) and not typing.get_args(kind) else inner
 
 
@@ -161,8 +165,8 @@ def _json(values: Mapping[str, Any], path: str) -> bytes:
         raise ValueError(f"{path} holds a value that a recipe can't have: {error}") from None
 
 
-def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
-    """One of pydantic's errors in our words."""
+def _message(error: Mapping[str, Any], path: str, names: list[str]) -> str:
+    """Word one of pydantic's errors with its path, its value and what is allowed."""
     key = ".".join(
         [path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())]
     )
@@ -175,7 +179,7 @@ def _told(error: Mapping[str, Any], path: str, names: list[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as TOML can hold it: tuples become lists."""
+    """Convert a value to what TOML can hold: tuples become lists."""
     if isinstance(value, tuple | list):
         return [plain(v) for v in value]
     return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value

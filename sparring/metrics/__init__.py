@@ -8,7 +8,7 @@ from .distances import Distance, RhoAdv
 from .flatness import Entropy, MaxSoftmax, as_shape, profile
 from .lipschitz import Lipschitz
 from .noise import ENI, LossSensitivity
-from .registry import METRICS, named
+from .registry import METRICS, metric_named
 from .run import run
 from .thickness import Thickness
 
@@ -30,7 +30,7 @@ __all__ = [
     "Softmax",
     "Thickness",
     "as_shape",
-    "named",
+    "metric_named",
     "profile",
     "run",
 ]

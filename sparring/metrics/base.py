@@ -1,4 +1,4 @@
-"""A metric is a function of model, inputs and labels that gives a number a sample."""
+"""A metric is a function of model, inputs and labels: one number per sample."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..component import Component, require
 from ..functional.geometry import SLACK
 from ..introspect import freeze
 
-ROWS = 4096  # samples that pass the model at once, where a metric asks about many a sample
+ROWS = 4096  # rows per pass, for metrics that need many points per sample
 
 
 class Metric(Component):
-    """How far, how steep, how flat: `values = metric(model, x, y)`, one `(b,)` a sample.
+    """Number `(b,)` per sample: `values = metric(model, x, y)`, a distance, a slope or a flatness.
 
-    NaN says that a sample has no value: what was looked for is not there. The model comes back as
-    it was, and the global random state is not touched.
+    NaN marks a sample without a value, as where a search finds no boundary. The model and the
+    global random state come back unchanged.
 
     Attributes:
         unit: of the values, in words.
         better: `"higher"` or `"lower"`.
-        off: it needs no labels, and says something of samples of other data too.
-        labels: it looks at y.
+        off: whether it applies to other data too, off the support; it needs no labels then.
+        labels: whether it reads y.
     """
 
     unit: ClassVar[str] = ""
@@ -38,11 +38,11 @@ class Metric(Component):
     seed: int = 0
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        """The numbers `(b,)`; the model is held in eval mode with its weights frozen."""
+        """Compute the numbers `(b,)`; the caller freezes the model in eval mode."""
         raise NotImplementedError
 
     def __call__(self, model: Model, x: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """The numbers `(b,)` of samples `x (b, *d)` in [low, high], with labels `y (b,)`.
+        """Compute the numbers `(b,)` of samples `x (b, *d)` in [low, high] with labels `y (b,)`.
 
         Raises:
             ValueError: for inputs or labels that can't be measured, or a model without gradients
@@ -66,33 +66,33 @@ class Metric(Component):
             )
         if y is None:
             if self.labels:
-                raise ValueError(f"y is missing: {name} looks at the labels")
+                raise ValueError(f"y is missing: {name} needs labels")
             return torch.full((len(x),), -1, device=x.device)
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
         if self.labels and len(y) and int(y.min()) < 0:
-            raise ValueError(f"y holds -1, an unlabelled sample: {name} looks at the labels")
+            raise ValueError(f"y holds -1, an unlabelled sample: {name} needs labels")
         return y
 
     def reseed(self, seed: int) -> None:
-        """Every later call draws from `seed`."""
-        self._now = seed
+        """Let every later call draw from `seed`."""
+        self._seed_in_force = seed
 
     def generator(self) -> torch.Generator:
-        """A generator on the CPU, anew at its seed: a call repeated gives the same numbers."""
-        return torch.Generator().manual_seed(getattr(self, "_now", self.seed))
+        """Return a fresh generator on the CPU: a repeated call gives the same numbers."""
+        return torch.Generator().manual_seed(getattr(self, "_seed_in_force", self.seed))
 
-    def box(self, low: float, high: float) -> None:
+    def set_box(self, low: float, high: float) -> None:
         """Check and store the valid inputs."""
         require(low < high, "low", low, f"below high = {high}")
         self.low, self.high = low, high
 
 
 def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """`f(x) (b,)`, and its gradient with respect to `x (b, *d)`.
+    """Compute `f(x) (b,)` and its gradient with respect to `x (b, *d)`.
 
     Raises:
-        ValueError: if it has none: the model detaches, rounds or leaves torch.
+        ValueError: if there is no gradient: the model detaches, rounds or leaves torch.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -108,15 +108,15 @@ def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
     return value.detach(), grad
 
 
-def passed(model: Model, z: Tensor, rows: int = ROWS) -> Tensor:
-    """Logits of many samples, `rows` at once."""
-    return torch.cat([model(part) for part in z.split(rows)])
+def chunked_logits(model: Model, z: Tensor, rows: int = ROWS) -> Tensor:
+    """Compute the logits of many samples, `rows` per pass."""
+    return torch.cat([model(chunk) for chunk in z.split(rows)])
 
 
-def pieces(n: int, size: int) -> Iterator[slice]:
-    """0..n−1 in slices of so many.
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """Split 0..n−1 into slices of `size`.
 
-    >>> list(pieces(5, 3))
+    >>> list(chunks(5, 3))
     [slice(0, 3, None), slice(3, 5, None)]
     """
     return (slice(start, min(start + size, n)) for start in range(0, n, size))

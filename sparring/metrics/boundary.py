@@ -1,4 +1,4 @@
-"""How far the boundary is along directions nobody chose, and along the sign of the gradient."""
+"""Measure the distance to the boundary along random directions, and along the gradient's sign."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require
 from ..functional import losses
-from .base import Metric, gradient, passed, pieces
+from .base import Metric, chunked_logits, chunks, gradient
 
-HELD = 2**24  # numbers of directions that are held at once
+MAX_ELEMENTS = 2**24  # of direction vectors in memory at once
 
 
 class EBD(Metric):
-    """Empirical boundary distance: the least magnitude m of 0, step, 2·step, … at which
-    clip(x + m·√d·q) is wrong for one of the random orthonormal directions q; `most` if for none.
+    """Compute the empirical boundary distance: the least magnitude m of 0, step, 2·step, … at which
+    clip(x + m·√d·q) is wrong for some random orthonormal direction q; `most` if there is none.
 
-    √d·q has an RMS of 1 a coordinate, so that m is the RMS change before clipping. An upper bound
-    of the distance, and a loose one in high dimension: no direction is chosen to fool.
+    √d·q has an RMS of 1 per coordinate, so m is the RMS change before clipping. It is an upper
+    bound of the distance, loose in high dimension: no direction is chosen to fool the model.
 
     Arguments:
-        directions: how many, of an orthonormal frame drawn for each sample; at most d.
-        step, most: of the magnitudes, in input units; most is what a sample that stands gets.
+        directions: number of directions in a sample's orthonormal frame, at most d.
+        step, most: of the magnitudes, in input units; a robust sample gets `most`.
         low, high, seed: the box, and of the draws.
 
     Source: Guo et al. 2023, as coded in DIG-Beihang/AISafety (`ebd.py`): 1,000 directions, 0 to
@@ -53,41 +53,41 @@ class EBD(Metric):
         require(directions >= 1, "directions", directions, "an integer ≥ 1")
         require(step > 0, "step", step, "a magnitude > 0")
         require(most >= step, "most", most, "a magnitude ≥ step")
-        self.box(low, high)
+        self.set_box(low, high)
         self.directions, self.step, self.most, self.seed = directions, step, most, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         draw, d = self.generator(), x[0].numel()
-        few = max(1, HELD // (d * min(d, self.directions)))
+        few = max(1, MAX_ELEMENTS // (d * min(d, self.directions)))
         scans = [
             self._scan(model, x[part], y[part], frames(x[part], self.directions, draw))
-            for part in pieces(len(x), few)
+            for part in chunks(len(x), few)
         ]
         return torch.cat(scans)
 
     def _scan(self, model: Model, x: Tensor, y: Tensor, way: Tensor) -> Tensor:
-        """The first magnitude a sample, along directions `way (b, m, *d)`."""
-        found, rows = x.new_full((len(x),), self.most), torch.arange(len(x), device=x.device)
+        """Return the first wrong magnitude per sample, along directions `way (b, m, *d)`."""
+        magnitude, rows = x.new_full((len(x),), self.most), torch.arange(len(x), device=x.device)
         for k in range(math.floor(self.most / self.step + 1e-6) + 1):
             z = (x[rows, None] + k * self.step * way[rows]).clamp(self.low, self.high)
-            said = passed(model, z.flatten(0, 1)).argmax(1).view(len(rows), -1)
-            lost = (said != y[rows, None]).any(1)
-            found[rows[lost]] = k * self.step
-            rows = rows[~lost]
+            pred = chunked_logits(model, z.flatten(0, 1)).argmax(1).view(len(rows), -1)
+            wrong = (pred != y[rows, None]).any(1)
+            magnitude[rows[wrong]] = k * self.step
+            rows = rows[~wrong]
             if not len(rows):
                 break
-        return found
+        return magnitude
 
 
 class EBD2(Metric):
-    """How many steps of x ← clip(x + size·sign(∇ cross-entropy)) until x is wrong: 0 where it is
-    at once, NaN where `cap` steps do not do.
+    """Count the steps x ← clip(x + size·sign(∇ cross-entropy)) until x is wrong: 0 where it is
+    wrong at once, NaN where it is still right after `cap` steps.
 
-    times `size` it is how far the walk goes in Linf, if it goes straight.
+    The count times `size` is the Linf length of the path, if the path is straight.
 
     Arguments:
         size: of a step, in input units.
-        cap: steps at most.
+        cap: largest number of steps.
         low, high: the box.
 
     Source: Guo et al. 2023, as coded in DIG-Beihang/AISafety (`ebd2.py`): 5e-4, 1,000.
@@ -106,11 +106,11 @@ class EBD2(Metric):
         super().__init__()
         require(size > 0, "size", size, "a length > 0 in input units")
         require(cap >= 1, "cap", cap, "an integer ≥ 1")
-        self.box(low, high)
+        self.set_box(low, high)
         self.size, self.cap = size, cap
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        found, rows = x.new_full((len(x),), torch.nan), torch.arange(len(x), device=x.device)
+        steps, rows = x.new_full((len(x),), torch.nan), torch.arange(len(x), device=x.device)
         z = x
         for step in range(self.cap + 1):
             wrong = x.new_zeros(len(z), dtype=torch.bool)
@@ -121,18 +121,18 @@ class EBD2(Metric):
                 return losses.cross_entropy(logits, label)
 
             grad = gradient(self, loss, z)[1]
-            found[rows[wrong]] = step
+            steps[rows[wrong]] = step
             rows, z, grad = rows[~wrong], z[~wrong], grad[~wrong]
             if not len(rows):
                 break
             z = (z + self.size * grad.nan_to_num().sign()).clamp(self.low, self.high)
-        return found
+        return steps
 
 
 def frames(x: Tensor, directions: int, generator: torch.Generator) -> Tensor:
-    """√d times random orthonormal directions, a frame a sample: `(b, m, *d)`, m at most d."""
+    """Draw √d times orthonormal directions, a frame per sample: `(b, m, *d)`, m at most d."""
     d = x[0].numel()
     m = min(directions, d)
-    # drawn in float32 on the CPU: the same everywhere
+    # Drawn in float32 on the CPU, so that every device measures along the same directions.
     q = torch.linalg.qr(torch.randn(len(x), d, m, generator=generator))[0]
     return (math.sqrt(d) * q.mT).to(x).reshape(len(x), m, *x.shape[1:])

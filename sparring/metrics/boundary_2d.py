@@ -1,4 +1,4 @@
-"""The decision boundary of a model of two inputs: where it runs, how far it is, how steep."""
+"""Trace the decision boundary of a model of two inputs: its course, distance and slope."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..component import require
 from ..introspect import freeze
 from ..results.field import Field
 
-PAIRS = 2**22  # distances of points to segments that are held at once
+MAX_PAIRS = 2**22  # of points and segments in memory at once
 
 
 def lattice(low: float, high: float, m: int) -> Tensor:
-    """`m²` points of [low, high]² `(m·m, 2)`, the first input running fastest.
+    """Return `m²` points of [low, high]² `(m·m, 2)`, the first input running fastest.
 
     >>> lattice(0, 1, 2).tolist()
     [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
@@ -27,12 +27,11 @@ def lattice(low: float, high: float, m: int) -> Tensor:
 def boundary(
     model: Model, *, low: float = 0.0, high: float = 1.0, m: int = 200, halvings: int = 30
 ) -> Tensor:
-    """The decision boundary as straight segments `(s, 2, 2)`, a cell of an m × m grid each.
+    """Trace the decision boundary as straight segments `(s, 2, 2)`, one per cell of an m × m grid.
 
-    Each edge of the grid whose ends differ in class is halved until the crossing stands; the two
-    crossings of a cell are joined, more of them (where classes meet) each to their mean. A segment
-    strays from the boundary by at most its curvature times (cell)²/8; what crosses an edge twice
-    is not seen.
+    Bisection finds the crossing on each grid edge whose ends differ in class. The two crossings of
+    a cell are joined; where more classes meet, each is joined to their mean. A segment strays from
+    the boundary by at most its curvature times (cell)²/8. A double crossing of an edge is missed.
 
     >>> model = lambda x: torch.stack([0 * x[:, 0], x[:, 0] - 0.3], 1)
     >>> boundary(model, m=4)[0, :, 0]
@@ -50,21 +49,21 @@ def boundary(
     crossing = points.new_full((len(edges), 2), torch.nan)
     if cut.any():
         a, b = (points[edges[cut, k]] for k in (0, 1))
-        crossing[cut] = _halved(model, a, b, flat[edges[cut, 0]], halvings)
+        crossing[cut] = _bisected(model, a, b, flat[edges[cut, 0]], halvings)
     return _joined(_cells(m), cut, crossing)
 
 
-def _halved(model: Model, a: Tensor, b: Tensor, own: Tensor, halvings: int) -> Tensor:
-    """Where the class stops to be `own` between a and b."""
+def _bisected(model: Model, a: Tensor, b: Tensor, label: Tensor, halvings: int) -> Tensor:
+    """Return the point between a and b where the class stops to be `label`."""
     for _ in range(halvings):
         middle = (a + b) / 2
-        stays = (classes(model, middle) == own)[:, None]
+        stays = (classes(model, middle) == label)[:, None]
         a, b = torch.where(stays, middle, a), torch.where(stays, b, middle)
     return (a + b) / 2
 
 
 def _cells(m: int) -> Tensor:
-    """The four edges of each cell `((m − 1)², 4)`."""
+    """Return the four edges of each cell `((m − 1)², 4)`."""
     along = torch.arange(m * (m - 1)).view(m, m - 1)
     across = torch.arange((m - 1) * m).view(m - 1, m) + m * (m - 1)
     sides = (along[:-1], along[1:], across[:, :-1], across[:, 1:])
@@ -75,16 +74,16 @@ def _joined(cells: Tensor, cut: Tensor, crossing: Tensor) -> Tensor:
     crossed = cut[cells]
     count = crossed.sum(1)
     two = cells[count == 2][crossed[count == 2]].view(-1, 2)
-    found = [crossing[two]]
+    segments = [crossing[two]]
     for cell, which in zip(cells[count > 2], crossed[count > 2], strict=True):
         ends = crossing[cell[which]]
-        found.append(torch.stack([ends, ends.mean(0).expand_as(ends)], 1))
-    return torch.cat(found)
+        segments.append(torch.stack([ends, ends.mean(0).expand_as(ends)], 1))
+    return torch.cat(segments)
 
 
 def distance(points: Tensor, segments: Tensor) -> Tensor:
-    """L2 distance of points `(n, 2)` to the nearest of segments `(s, 2, 2)`, exact `(n,)`; inf
-    without segments.
+    """Compute the exact L2 distance `(n,)` of points `(n, 2)` to the nearest of segments
+    `(s, 2, 2)`; inf without segments.
 
     >>> line = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
     >>> distance(torch.tensor([[0.5, 2.0], [4.0, 4.0]]), line)
@@ -95,16 +94,16 @@ def distance(points: Tensor, segments: Tensor) -> Tensor:
     segments = segments.to(points)
     start, way = segments[:, 0], segments[:, 1] - segments[:, 0]
     length = way.square().sum(1).clamp_min(torch.finfo(points.dtype).tiny)
-    found = []
-    for part in points.split(max(1, PAIRS // len(segments))):
-        off = part[:, None] - start
+    nearest = []
+    for chunk in points.split(max(1, MAX_PAIRS // len(segments))):
+        off = chunk[:, None] - start
         t = ((off * way).sum(2) / length).clamp(0, 1)
-        found.append((off - t[..., None] * way).norm(dim=2).amin(1))
-    return torch.cat(found)
+        nearest.append((off - t[..., None] * way).norm(dim=2).amin(1))
+    return torch.cat(nearest)
 
 
 def slope(model: Model, points: Tensor) -> Tensor:
-    """‖∂softmax/∂x‖_F at points `(n, 2)`: `(n,)`, per input unit.
+    """Compute ‖∂softmax/∂x‖_F at points `(n, 2)`: `(n,)`, per input unit.
 
     Raises:
         ValueError: if the model has no gradient.
@@ -123,7 +122,7 @@ def slope(model: Model, points: Tensor) -> Tensor:
 
 
 def classes(model: Model, points: Tensor) -> Tensor:
-    """Predicted classes `(n,)`."""
+    """Predict classes `(n,)`."""
     with freeze.frozen(model, "eval"), torch.no_grad():
         return model(points).argmax(1)
 
@@ -141,7 +140,7 @@ def field_of(
     m: int = 200,
     said: str = "",
 ) -> Field:
-    """Everything a picture of a model needs, on an m × m grid."""
+    """Evaluate everything that a picture of a model shows, on an m × m grid."""
     grid, segments = lattice(low, high, m), boundary(model, low=low, high=high, m=m)
     drawn = torch.zeros(0, 2) if generated is None else generated
     return Field(

@@ -11,29 +11,29 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require
 from ..functional.geometry import norm, sample_l1, sample_l2, sample_linf
-from .base import Metric, gradient, pieces
+from .base import Metric, chunks, gradient
 
 BALLS = {"Linf": (sample_linf, 1), "L2": (sample_l2, 2), "L1": (sample_l1, torch.inf)}
 
 
 class CLEVER(Metric):
-    """min_j min(g_j(x) / L_j, radius) with g_j = f_c − f_j, c the class predicted at x, and L_j the
-    greatest ‖∇g_j‖_q in the ball of that radius: the location of a reverse Weibull law fitted to
-    the maxima of batches of samples.
+    """Estimate min_j min(g_j(x) / L_j, radius) with g_j = f_c − f_j, c the class predicted at x,
+    and L_j the greatest ‖∇g_j‖_q in the ball of that radius: the location of a reverse Weibull law
+    fitted to the maxima of batches of samples.
 
-    An estimate, no bound: where gradients are masked it is far too high.
+    It is an estimate and no bound: where gradients are masked it is far too high.
 
     Arguments:
         norm: `"L2"`, `"Linf"` or `"L1"`, p of the ball; 1/p + 1/q = 1.
         radius: of the ball, in input units; the score is at most that.
-        batches, samples: how many maxima, and each of how many samples; they are drawn from
-            `pool` times as many points.
-        rivals: only the classes of so many highest logits beside c; all where None.
+        batches, samples: number of maxima, and of samples per maximum, drawn from
+            `pool · samples` points.
+        rivals: number of classes beside c, by highest logit; default: all.
         low, high, seed: the box, and of the draws.
 
     Source: Weng et al. 2018, alg. 1, sampled as in the Adversarial Robustness Toolbox. Differs:
-    samples are clipped to the box; where all maxima agree or the fit fails or falls below the
-    greatest, that one stands.
+    samples are clipped to the box; the greatest maximum is taken where all maxima agree, the fit
+    fails, or its location falls below it.
 
     >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
     >>> CLEVER(norm="Linf", radius=0.5)(model, torch.full((1, 2), 0.5))
@@ -64,7 +64,7 @@ class CLEVER(Metric):
             require(value >= 1, key, value, "an integer ≥ 1")
         require(batches >= 3, "batches", batches, "an integer ≥ 3: the law has three parameters")
         require(rivals is None or rivals >= 1, "rivals", rivals, "an integer ≥ 1, or None")
-        self.box(low, high)
+        self.set_box(low, high)
         self.norm, self.radius, self.batches, self.samples = norm, radius, batches, samples
         self.pool, self.rivals, self.seed = pool, rivals, seed
 
@@ -89,19 +89,19 @@ class CLEVER(Metric):
         return score
 
     def _slopes(self, model: Model, points: Tensor, c: int, j: int, q: float) -> Tensor:
-        """‖∇(f_c − f_j)‖_q at each point."""
+        """Compute ‖∇(f_c − f_j)‖_q at each point."""
 
-        def lead(z: Tensor) -> Tensor:
+        def difference(z: Tensor) -> Tensor:
             logits = model(z)
             return logits[:, c] - logits[:, j]
 
-        found = [gradient(self, lead, points[part])[1] for part in pieces(len(points), 1024)]
-        return norm(torch.cat(found), q)
+        grads = [gradient(self, difference, points[part])[1] for part in chunks(len(points), 1024)]
+        return norm(torch.cat(grads), q)
 
 
 def location(maxima: Tensor) -> float:
-    """The greatest value `maxima (m,)` can come from: the location of a reverse Weibull law fitted
-    to them, at least the greatest of them.
+    """Estimate the upper end of the law behind `maxima (m,)`: the location of a fitted reverse
+    Weibull law, but never below the greatest of them.
 
     >>> location(torch.tensor([2.0, 2.0, 2.0]))
     2.0
@@ -115,7 +115,7 @@ def location(maxima: Tensor) -> float:
     scaled = ((maxima.double() - most) / spread).numpy()  # in [-1, 0]
     with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):
         warnings.simplefilter("ignore")
-        _, place, _ = weibull_max.fit(scaled, 1.0, loc=0.1, scale=0.5)
-        if 0 <= place < 10:
-            return most + place * spread
+        _, fitted, _ = weibull_max.fit(scaled, 1.0, loc=0.1, scale=0.5)
+        if 0 <= fitted < 10:  # beyond it the fit has diverged
+            return most + fitted * spread
     return most

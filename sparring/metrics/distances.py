@@ -1,4 +1,4 @@
-"""How far the nearest wrong point is, as DeepFool finds it: an upper bound of the true distance."""
+"""Measure the distance to the nearest wrong point by DeepFool: an upper bound of the true one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..functional.geometry import expand, norm
 from ..threats import L2, named
 from .base import Metric
 
-FREE = 1e4  # as good as no bound, in standardised units
+UNBOUNDED = 1e4  # in standardised units, as good as no box
 SPACES = ("pixel", "standardised")
 
 
 class Distance(Metric):
-    """‖x' − x‖_p of the wrong point x' in the box that DeepFool finds, brought back towards x by
-    bisection: 0 where x itself is wrong, NaN where DeepFool finds none.
+    """Compute ‖x' − x‖_p of the wrong point x' in the box that DeepFool finds, brought back towards
+    x by bisection: 0 where x itself is wrong, NaN where DeepFool finds none.
 
-    An upper bound of the least distance to a wrong point; exact for a linear model.
+    It is an upper bound of the least distance to a wrong point; exact for a linear model.
 
     Arguments:
         norm: `"L2"` or `"Linf"`.
@@ -55,7 +55,7 @@ class Distance(Metric):
         super().__init__()
         require(norm in ("L2", "Linf"), "norm", norm, "L2 or Linf")
         require(halvings >= 0, "halvings", halvings, "an integer ≥ 0")
-        self.box(low, high)
+        self.set_box(low, high)
         self.norm, self.steps, self.overshoot, self.classes = norm, steps, overshoot, classes
         self.halvings = halvings
         self.attack = DeepFool(
@@ -72,8 +72,8 @@ class Distance(Metric):
 
 
 def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int) -> Tensor:
-    """A share t `(b,)` of the way from x to a wrong point at which x + t·(point − x) is wrong, and
-    at t − 2^−halvings right: by bisection, so that it is one such, not always the first.
+    """Bisect for a share t `(b,)` of the way from x to a wrong point at which x + t·(point − x) is
+    wrong, and at t − 2^−halvings right. It is one such crossing, not always the first.
 
     >>> x, point = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
     >>> wrong_from(lambda z: z + torch.tensor([0.0, 0.3]), x, point, torch.tensor([1]), 2)
@@ -88,15 +88,16 @@ def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int)
 
 
 class RhoAdv(Metric):
-    """ρ(x) = ‖r‖₂ / ‖x‖₂, r the way DeepFool goes in L2 until the model's own prediction changes.
+    """Compute ρ(x) = ‖r‖₂ / ‖x‖₂, r DeepFool's L2 perturbation that changes the prediction.
 
-    Every sample counts, also those that the model gets wrong. NaN where x = 0.
+    It starts from the prediction, not the label, so misclassified samples count too. NaN where
+    x = 0.
 
     Arguments:
         space: where both norms are taken and DeepFool walks: `"pixel"`, the model's inputs, within
             the box; or `"standardised"`, behind the model's own normalisation and without a box, as
             in the published code.
-        failures: a walk that ends without a change counts with its whole way; else it is NaN.
+        failures: where DeepFool fails, count the full perturbation; else the value is NaN.
         steps: DeepFool's; the published code takes 23 for MNIST, 9 for CIFAR-10, 4 for Imagenette.
         overshoot, classes: DeepFool's.
         low, high: the box.
@@ -126,10 +127,10 @@ class RhoAdv(Metric):
     ) -> None:
         super().__init__()
         require(space in SPACES, "space", space, "one of " + ", ".join(SPACES))
-        self.box(low, high)
+        self.set_box(low, high)
         self.space, self.failures = space, failures
         self.steps, self.overshoot, self.classes = steps, overshoot, classes
-        box = (low, high) if space == "pixel" else (-FREE, FREE)
+        box = (low, high) if space == "pixel" else (-UNBOUNDED, UNBOUNDED)
         ball = L2(0.0, low=box[0], high=box[1])
         self.attack = DeepFool(ball, steps=steps, overshoot=overshoot, classes=classes)
 

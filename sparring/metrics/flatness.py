@@ -1,4 +1,4 @@
-"""How sure a model is where there are no data: flat softmax off the support is the ideal."""
+"""Confidence where there are no data: off the support, a flat softmax is the ideal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from ..batch import Model
 from ..component import require
 from ..introspect import freeze
-from .base import Metric, passed
+from .base import Metric, chunked_logits
 
 
 class Entropy(Metric):
-    """−Σ_k p_k·log p_k / log K of the softmax: 1 where it is flat, 0 where it is certain.
+    """Compute −Σ_k p_k·log p_k / log K of the softmax: 1 where it is flat, 0 where it is certain.
 
-    Source: Paknezhad et al. 2022 feed other data sets' samples; the entropy in place of their
-    table a class, which `profile` gives.
+    Source: Paknezhad et al. 2022, who feed samples of other data sets. Differs: they tabulate the
+    probability per class, as `profile` does.
 
     >>> Entropy()(lambda x: x, torch.tensor([[0.5, 0.5]]))
     tensor([1.])
@@ -32,15 +32,15 @@ class Entropy(Metric):
 
     def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
-        self.box(low, high)
+        self.set_box(low, high)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        logits = passed(model, x)
+        logits = chunked_logits(model, x)
         return torch.special.entr(logits.softmax(1)).sum(1) / math.log(logits.shape[1])
 
 
 class MaxSoftmax(Metric):
-    """max_k p_k, the model's confidence: 1/K where the softmax is flat.
+    """Compute max_k p_k, the model's confidence: 1/K where the softmax is flat.
 
     Source: Hendrycks and Gimpel 2017, sec. 3.
 
@@ -56,21 +56,21 @@ class MaxSoftmax(Metric):
 
     def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
-        self.box(low, high)
+        self.set_box(low, high)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return passed(model, x).softmax(1).amax(1)
+        return chunked_logits(model, x).softmax(1).amax(1)
 
 
 class Profile(NamedTuple):
-    """Mean and standard deviation of each class's probability `(k,)`, over samples."""
+    """Mean and standard deviation `(k,)` of each class's probability, over samples."""
 
     mean: Tensor
     std: Tensor
 
 
 def profile(model: Model, x: Tensor) -> Profile:
-    """The softmax a class over samples `x (n, *d)`: flat is 1/K everywhere.
+    """Average the softmax per class over samples `x (n, *d)`: flat is 1/K everywhere.
 
     Source: Paknezhad et al. 2022 (off-support test).
 
@@ -78,16 +78,17 @@ def profile(model: Model, x: Tensor) -> Profile:
     tensor([0.5000, 0.5000])
     """
     with freeze.frozen(model, "eval"), torch.no_grad():
-        p = passed(model, x).softmax(1)
+        p = chunked_logits(model, x).softmax(1)
     return Profile(p.mean(0), p.std(0, correction=0))
 
 
 def as_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Images `(n, c, h, w)` as others' `shape (c', h', w')`: grey from the mean of the colours,
-    colours by repetition, resized bilinearly.
+    """Convert images `(n, c, h, w)` to another `shape (c', h', w')` of a sample.
+
+    Grey is the mean of the colours, colours repeat grey, and the size changes bilinearly.
 
     Raises:
-        ValueError: if they are no images, or of other channels than 1 and 3.
+        ValueError: if either shape is not an image of 1 or 3 channels.
 
     >>> as_shape(torch.rand(2, 3, 32, 32), (1, 28, 28)).shape
     torch.Size([2, 1, 28, 28])

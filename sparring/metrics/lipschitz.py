@@ -16,8 +16,9 @@ P = {"Linf": torch.inf, "L2": 2, "L1": 1}
 
 
 class Lipschitz(Metric):
-    """The local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball, as gradient
-    ascent of the ratio, and of its numerator alone, finds it: a lower bound of the true one.
+    """Estimate the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball: the
+    larger end of two gradient ascents, of the ratio and of its numerator. A lower bound of the true
+    one.
 
     Arguments:
         norm: `"Linf"`, `"L2"` or `"L1"`, p and the ball's shape.
@@ -54,7 +55,7 @@ class Lipschitz(Metric):
         require(norm in P, "norm", norm, "one of " + ", ".join(P))
         require(eps > 0, "eps", eps, "a radius > 0 in input units")
         require(of in ("logits", "softmax"), "of", of, "logits or softmax")
-        self.box(low, high)
+        self.set_box(low, high)
         self.norm, self.eps, self.steps, self.restarts = norm, eps, steps, restarts
         self.of, self.seed = of, seed
         self.attack = PGD(

@@ -1,4 +1,4 @@
-"""What small changes do to the loss."""
+"""Measure how small changes of the input change the loss."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..batch import Model
 from ..component import require
 from ..functional import losses
 from ..functional.geometry import norm
-from .base import Metric, gradient, passed
+from .base import Metric, chunked_logits, gradient
 
 
 class ENI(Metric):
-    """Empirical noise insensitivity: (1/M) Σ_m |ℓ(x) − ℓ(μ_m)| / ‖x − μ_m‖_∞ over M copies μ_m
-    of x within ‖·‖_∞ ≤ eps, ℓ the cross-entropy.
+    """Compute the empirical noise insensitivity (1/M) Σ_m |ℓ(x) − ℓ(μ_m)| / ‖x − μ_m‖_∞ over M
+    copies μ_m of x within ‖·‖_∞ ≤ eps, ℓ the cross-entropy.
 
     Arguments:
         eps: of the noise, in input units.
         draws: M; each is uniform in the ball and clipped to the box.
-        attack: makes the copies in place of noise, each with a seed of its own; copies that are x
-            itself do not count.
+        attack: makes the copies instead of noise, each with another seed; copies equal to x
+            do not count.
         low, high, seed: the box, and of the draws.
 
     Source: Liu et al. 2021 (adversarial noise propagation), def. 1. Differs from the code of
@@ -49,14 +49,14 @@ class ENI(Metric):
         super().__init__()
         require(eps > 0, "eps", eps, "a radius > 0 in input units")
         require(draws >= 1, "draws", draws, "an integer ≥ 1")
-        self.box(low, high)
+        self.set_box(low, high)
         self.eps, self.draws, self.attack, self.seed = eps, draws, attack, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         here = losses.cross_entropy(model(x), y)
         copies = torch.stack(self._copies(model, x, y), 1)
         there = losses.cross_entropy(
-            passed(model, copies.flatten(0, 1)), y.repeat_interleave(self.draws)
+            chunked_logits(model, copies.flatten(0, 1)), y.repeat_interleave(self.draws)
         )
         far = norm((copies - x[:, None]).flatten(0, 1), torch.inf).view(len(x), -1)
         slope = (here[:, None] - there.view(len(x), -1)).abs() / far
@@ -68,15 +68,15 @@ class ENI(Metric):
             shape = (self.draws, *x.shape)
             noise = (2 * torch.rand(shape, generator=draw) - 1).to(x) * self.eps
             return list((x + noise).clamp(self.low, self.high))
-        found = []
+        copies = []
         for seed in torch.randint(2**31, (self.draws,), generator=draw).tolist():
             self.attack.reseed(seed)
-            found.append(self.attack(model, x, y))
-        return found
+            copies.append(self.attack(model, x, y))
+        return copies
 
 
 class LossSensitivity(Metric):
-    """‖∇_x cross-entropy(f(x), y)‖₂.
+    """Compute ‖∇_x cross-entropy(f(x), y)‖₂.
 
     Source: Arpit et al. 2017, sec. 4.1, with the L2 norm as in the Adversarial Robustness Toolbox.
 
@@ -91,7 +91,7 @@ class LossSensitivity(Metric):
 
     def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
-        self.box(low, high)
+        self.set_box(low, high)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         grad = gradient(self, lambda z: losses.cross_entropy(model(z), y), x)[1]

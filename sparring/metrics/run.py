@@ -1,4 +1,4 @@
-"""Metrics of one model on one split, and on other data off its support."""
+"""Evaluate the metrics of one model on one split, and on other data off its support."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..runtime.progress import Display
 from ..runtime.seeding import seed_of_text, seeded
 from .base import Metric
 from .flatness import as_shape, profile
-from .registry import METRICS, named
+from .registry import METRICS, metric_named
 
 Data = Source | Split | Sequence[Any]
 
@@ -39,7 +39,7 @@ def run(
     off: Mapping[str, Data] | None = None,
     split: str = "test",
     n: int | None = 200,
-    batch: int = 100,
+    batch_size: int = 100,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -48,10 +48,10 @@ def run(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> MetricReport:
-    """The mean of each metric over samples, with its interval.
+    """Average each metric over samples, and return the means with their 95 % intervals.
 
-    A killed measurement goes on from the metrics that `out` holds. The model comes back as it was,
-    the global random state too.
+    A killed call continues with the metrics that are missing in `out`. The model and the global
+    random state come back unchanged.
 
     Arguments:
         model: inputs `(b, *d)` in the data's bounds to logits `(b, k)`.
@@ -60,94 +60,96 @@ def run(
             20}}`; low and high are the data's bounds.
         off: other data by name, on which the metrics of flatness are measured too, in the shape of
             the model's own.
-        n: only so many samples of each, drawn by the seed.
-        batch: samples at once; the draws of the metrics depend on it.
+        n: number of samples of each, drawn with the seed; None for all.
+        batch_size: samples per pass; the draws of the metrics depend on it.
         out: a `.json` file, written after every metric.
-        device: where to run; the model's own where omitted.
+        device: default: the one the model is on.
 
     Raises:
         ValueError: for names, arguments or data that do not fit, a model without gradients, or one
             whose logits are not finite.
 
     >>> x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])
-    >>> found = run(lambda x: x, (x, y), ["deepfool-linf", "max-softmax"], progress=False)
-    >>> [(row.name, round(row.value, 3)) for row in found.rows]
+    >>> report = run(lambda x: x, (x, y), ["deepfool-linf", "max-softmax"], progress=False)
+    >>> [(row.name, round(row.value, 3)) for row in report.rows]
     [('deepfool-linf', 0.25), ('max-softmax', 0.62)]
     """
-    require(batch >= 1, "batch", batch, "an integer ≥ 1")
-    given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
+    require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
+    chosen = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     others = {k: samples(d, split, n=n, seed=seed, dataset=k) for k, d in (off or {}).items()}
     table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
-    made = {key: _made(key, how, given.bounds) for key, how in table.items()}
-    model, place = provenance.placed(model, device)
-    x, y = given.rows.float().to(place), given.rows.y.to(place)
-    away = {k: as_shape(o.rows.float().to(place), tuple(x.shape[1:])) for k, o in others.items()}
-    key = _digest(model, given, others, [split, seed, batch])
-    held = _held(out, key) if resume else []
-    with preserve_grads(model), seeded(place, seed), Display(progress) as display:
-        said = {k: _said(model, k, v, batch) for k, v in {given.dataset: x, **away}.items()}
-        found = MetricReport(
+    built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
+    model, device = provenance.placed(model, device)
+    x, y = chosen.rows.float().to(device), chosen.rows.y.to(device)
+    away = {k: as_shape(o.rows.float().to(device), tuple(x.shape[1:])) for k, o in others.items()}
+    key = _digest(model, chosen, others, [split, seed, batch_size])
+    earlier = _earlier_rows(out, key) if resume else []
+    with preserve_grads(model), seeded(device, seed), Display(progress) as display:
+        inputs = {chosen.dataset: x, **away}
+        pred = {k: _finite_pred(model, k, v, batch_size) for k, v in inputs.items()}
+        report = MetricReport(
             name=name,
-            dataset=given.dataset,
+            dataset=chosen.dataset,
             split=split,
             n=len(y),
             seed=seed,
-            batch=batch,
-            clean=(said[given.dataset] == y).double().mean().item(),
+            batch=batch_size,
+            clean=(pred[chosen.dataset] == y).double().mean().item(),
             rows=[],
-            profiles=[_profile(model, k, v) for k, v in {given.dataset: x, **away}.items()],
-            class_names=given.class_names or [],
+            profiles=[_profile(model, k, v) for k, v in inputs.items()],
+            class_names=chosen.class_names or [],
             recipe=dict(recipe or {}),
             versions=provenance.versions(),
             commit=provenance.commit(),
-            data_sha256=given.sha256,
-            device=provenance.machine(place),
+            data_sha256=chosen.sha256,
+            device=provenance.machine(device),
             key=key,
         )
-        for metric_name, metric in made.items():
-            on = {given.dataset: (x, y)}
+        for metric_name, metric in built.items():
+            on = {chosen.dataset: (x, y)}
             on |= {k: (v, None) for k, v in away.items()} if metric.off else {}
             for where, pair in on.items():
                 same = (metric_name, where, _plain(metric))
-                row = next((r for r in held if (r.name, r.data, r.config) == same), None)
-                found.rows.append(
-                    row or _measured(metric_name, metric, model, where, *pair, batch, display)
+                row = next((r for r in earlier if (r.name, r.data, r.config) == same), None)
+                report.rows.append(
+                    row or _average(metric_name, metric, model, where, *pair, batch_size, display)
                 )
                 if out is not None and distributed.rank() == 0:
-                    found.save(out)
-    return found
+                    report.save(out)
+    return report
 
 
-def _said(model: Model, where: str, x: Tensor, batch: int) -> Tensor:
-    """Predicted classes `(n,)`; refuses a model whose logits are not finite somewhere."""
-    said = torch.cat([predict(model, part) for part in x.split(batch)])
-    if lost := int((said < 0).sum()):
+def _finite_pred(model: Model, where: str, x: Tensor, batch_size: int) -> Tensor:
+    """Return the predicted classes `(n,)`; refuse a model whose logits are not finite."""
+    pred = torch.cat([predict(model, chunk) for chunk in x.split(batch_size)])
+    if lost := int((pred < 0).sum()):
         raise ValueError(
             f"the model's logits are not finite at {lost} of {len(x)} samples of {where}: metrics "
             "have no value there"
         )
-    return said
+    return pred
 
 
-def _measured(
+def _average(
     name: str,
     metric: Metric,
     model: Model,
     where: str,
     x: Tensor,
     y: Tensor | None,
-    batch: int,
+    batch_size: int,
     display: Display,
 ) -> MetricRow:
-    """One metric over all samples, a batch at a time, each with draws of its own."""
-    begun, parts = time.perf_counter(), []
+    """Return the row of one metric over all samples, in batches."""
+    start_time, chunks = time.perf_counter(), []
     display.begin(f"{name} · {where}", len(x))
-    for number, start in enumerate(range(0, len(x), batch)):
-        rows = slice(start, start + batch)
+    for number, start in enumerate(range(0, len(x), batch_size)):
+        rows = slice(start, start + batch_size)
+        # Each batch has a seed of its own, so that a run that is continued draws the same.
         metric.reseed(seed_of_text(f"{metric.seed}|{number}"))
-        parts.append(metric(model, x[rows], None if y is None else y[rows]).double().cpu())
-        display.step(len(parts[-1]), 0)
-    values = torch.cat(parts)
+        chunks.append(metric(model, x[rows], None if y is None else y[rows]).double().cpu())
+        display.step(len(chunks[-1]), 0)
+    values = torch.cat(chunks)
     known = values[torch.isfinite(values)]
     mean, low, high = mean95(known.numpy())
     return MetricRow(
@@ -161,29 +163,29 @@ def _measured(
         undefined=len(values) - len(known),
         unit=metric.unit,
         better=metric.better,
-        seconds=time.perf_counter() - begun,
+        seconds=time.perf_counter() - start_time,
         config=_plain(metric),
     )
 
 
-def _made(key: str, how: Mapping[str, Any], bounds: tuple[float, float] | None) -> Metric:
+def _build(key: str, arguments: Mapping[str, Any], bounds: tuple[float, float] | None) -> Metric:
     low, high = bounds or (0.0, 1.0)
-    make: Callable[..., Metric] = named(key)
+    make: Callable[..., Metric] = metric_named(key)
     try:
-        return make(**{"low": low, "high": high, **how})
+        return make(**{"low": low, "high": high, **arguments})
     except TypeError as error:
         raise ValueError(f"metric {key}: {error}") from None
 
 
 def _plain(metric: Metric) -> dict[str, Any]:
-    """The metric's arguments as JSON holds them."""
+    """Return the metric's arguments as JSON holds them."""
     config = {k: v.table() if isinstance(v, Component) else v for k, v in metric.config().items()}
     return json.loads(json.dumps(config))
 
 
 def _profile(model: Model, where: str, x: Tensor) -> Softmax:
-    found = profile(model, x)
-    return Softmax(where, len(x), found.mean.tolist(), found.std.tolist())
+    softmax = profile(model, x)
+    return Softmax(where, len(x), softmax.mean.tolist(), softmax.std.tolist())
 
 
 def _dataset(recipe: Mapping[str, Any] | None) -> str:
@@ -191,15 +193,17 @@ def _dataset(recipe: Mapping[str, Any] | None) -> str:
     return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
 
 
-def _held(out: str | Path | None, key: str) -> list[MetricRow]:
-    """The rows that an earlier measurement of the same left in the file."""
+def _earlier_rows(out: str | Path | None, key: str) -> list[MetricRow]:
+    """Return the rows that an earlier call with the same key left in the file."""
     if out is None or not Path(out).exists():
         return []
-    found = MetricReport.load(out)
-    return found.rows if found.key == key else []
+    report = MetricReport.load(out)
+    return report.rows if report.key == key else []
 
 
-def _digest(model: Model, given: Samples, others: Mapping[str, Samples], how: list[Any]) -> str:
-    tensors = [t for s in (given, *others.values()) for t in (s.rows.x, s.rows.y)]
+def _digest(
+    model: Model, chosen: Samples, others: Mapping[str, Samples], settings: list[Any]
+) -> str:
+    tensors = [t for s in (chosen, *others.values()) for t in (s.rows.x, s.rows.y)]
     parts = [provenance.of_model(model), fingerprint(*tensors), provenance.versions()]
-    return hashlib.sha256(json.dumps([*parts, *how, list(others)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, *settings, list(others)]).encode()).hexdigest()

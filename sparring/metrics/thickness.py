@@ -1,4 +1,4 @@
-"""How wide the transition between two classes is."""
+"""Measure the width of the transition between two classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ..component import require
 from ..functional import losses
 from ..functional.geometry import expand, norm
 from ..threats import L2
-from .base import Metric, passed
+from .base import Metric, chunked_logits
 
 
 class Thickness(Metric):
-    """Boundary thickness ‖x − x_s‖₂ · share{t ∈ [0, 1]: alpha < g(x + t·(x_s − x)) < beta} with
-    g = p_i − p_j, i the class predicted at x, and x_s where L2-PGD towards class j ≠ i ends.
+    """Compute the boundary thickness ‖x − x_s‖₂ · share{t ∈ [0, 1]: alpha < g(x + t·(x_s − x)) <
+    beta} with g = p_i − p_j, i the class predicted at x, and x_s where L2-PGD towards class j ≠ i
+    ends.
 
     Arguments:
         eps, steps, size: of PGD, in input units; it runs all its steps and starts at x.
@@ -52,7 +53,7 @@ class Thickness(Metric):
         super().__init__()
         require(-1 <= alpha < beta <= 1, "alpha", alpha, f"in [-1, beta = {beta}), beta at most 1")
         require(points >= 2, "points", points, "an integer ≥ 2")
-        self.box(low, high)
+        self.set_box(low, high)
         self.eps, self.steps, self.size = eps, steps, size
         self.alpha, self.beta, self.points, self.seed = alpha, beta, points, seed
         self.attack = PGD(
@@ -66,13 +67,12 @@ class Thickness(Metric):
         j = (i + drawn) % k
 
         def nearer(z: Tensor) -> Tensor:
-            said = model(z)
-            return -losses.cross_entropy(said, j)
+            return -losses.cross_entropy(model(z), j)
 
         end = self.attack.maximize(nearer, Batch(x, j))
         t = torch.linspace(0, 1, self.points, dtype=x.dtype, device=x.device)
         line = x[:, None] + expand(t, x[:1].expand(len(t), *x.shape[1:])) * (end - x)[:, None]
-        p = passed(model, line.flatten(0, 1)).softmax(1).view(len(x), self.points, k)
+        p = chunked_logits(model, line.flatten(0, 1)).softmax(1).view(len(x), self.points, k)
         g = p.gather(2, i.view(-1, 1, 1).expand(-1, self.points, 1))
         g = (g - p.gather(2, j.view(-1, 1, 1).expand(-1, self.points, 1)))[..., 0]
         inside = ((g > self.alpha) & (g < self.beta)).to(x.dtype).mean(1)

@@ -86,7 +86,7 @@ def test_the_plane_from_the_command_line(tmp_path, capsys):
 
 
 def test_recipes_of_other_data_are_moved_to_the_plane():
-    plan = plane.planned("moons", "mnist-trades", ["method.beta=4"], points=50, seed=3)
+    plan = plane.plane_recipe("moons", "mnist-trades", ["method.beta=4"], points=50, seed=3)
     tables = plan.tables
     assert tables["data"]["name"] == "moons"
     assert (tables["data"]["limit"], tables["data"]["seed"], plan.seed) == (50, 3, 3)
@@ -105,11 +105,11 @@ def test_a_picture_shows_what_was_generated():
         "plane-pgd-at": "adversarial",
         "plane-sparsity": "unlabelled",
     }.items():
-        plan = plane.planned("moons", name, [], points=60, seed=0)
-        trainer, source = plane.trained(plan, 10)
-        row = plane.Row(name, [])
-        plane.measured(row, trainer.model, source, [0.2], grid=30, seed=0)
-        field = plane.drawn(row, trainer, source, grid=30)
+        plan = plane.plane_recipe("moons", name, [], points=60, seed=0)
+        trainer, source = plane.train(plan, 10)
+        row = plane.PlaneRow(name, [])
+        plane.measure(row, trainer.model, source, [0.2], grid=30, seed=0)
+        field = plane.boundary_field(row, trainer, source, grid=30)
         assert field.generator == what
         assert bool(len(field.generated)) == bool(what)
         assert len(field.points) == 60

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.metrics import METRICS, named
+from sparring.metrics import METRICS, metric_named
 from tests.oracles import NormedNet, problem
 
 SMALL = {
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("name", list(METRICS))
 
 
 def make(name):
-    return named(name)(**SMALL.get(name, {}))
+    return metric_named(name)(**SMALL.get(name, {}))
 
 
 @EVERY
@@ -100,12 +100,12 @@ def test_it_says_what_it_is(name):
 def test_mistakes_are_told():
     model, x, y = problem(b=4)
     with pytest.raises(ValueError, match="did you mean 'clever'"):
-        named("clevr")
+        metric_named("clevr")
     with pytest.raises(ValueError, match="the box of EBD is"):
         make("ebd")(model, x + 2, y)
     with pytest.raises(ValueError, match="y holds -1, an unlabelled sample"):
         make("ebd")(model, x, torch.full_like(y, -1))
-    with pytest.raises(ValueError, match="y is missing: ENI looks at the labels"):
+    with pytest.raises(ValueError, match="y is missing: ENI needs labels"):
         make("eni")(model, x)
     with pytest.raises(ValueError, match="they must be as many"):
         make("ebd")(model, x, y[:2])
