@@ -104,7 +104,7 @@ def test_mistakes_are_told():
         run(model(), rows(), ["entropi"], progress=False)
     with pytest.raises(ValueError, match=r"metric eni: .*unexpected keyword"):
         run(model(), rows(), {"eni": {"drws": 3}}, progress=False)
-    with pytest.raises(ValueError, match="batch = 0 is not allowed"):
+    with pytest.raises(ValueError, match="batch_size = 0 is not allowed"):
         run(model(), rows(), SMALL, batch_size=0, progress=False)
     with pytest.raises(ValueError, match="off = "):
         run(model(), rows(), SMALL, off={"o": (torch.rand(3, 5), torch.zeros(3).long())})
