@@ -112,7 +112,7 @@ def check_classes(root: nn.Module, classes: int) -> None:
             part.check_classes(classes)
 
 
-def read(root: object, path: str) -> Any:
+def value_at(root: object, path: str) -> Any:
     """The value at a dotted path, as in `read(objective, "attack.threat.eps")`.
 
     Raises:
@@ -135,15 +135,15 @@ def read(root: object, path: str) -> Any:
     return root
 
 
-def assign(root: object, path: str, value: object) -> None:
+def assign_at(root: object, path: str, value: object) -> None:
     """Set the number at a dotted path, as in `assign(objective, "attack.threat.eps", 0.1)`.
 
     Raises:
         ValueError: if some name on the path does not exist; it says which exist there.
     """
-    read(root, path)
+    value_at(root, path)
     above, _, last = path.rpartition(".")
-    setattr(read(root, above) if above else root, last, value)
+    setattr(value_at(root, above) if above else root, last, value)
 
 
 def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:

@@ -75,16 +75,16 @@ class TestMaximize:
         assert full.y_adv is y
         assert full.cost.eq(0).all()
 
-    def test_a_price_on_transport_has_its_known_optimum(self):
+    def test_a_multiplier_on_transport_has_its_known_optimum(self):
         """max w·δ − λ‖δ‖² is reached at δ = w/2λ, where it costs ‖w‖²/4λ²."""
-        w, price = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 4.0
+        w, multiplier = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 4.0
         x, y = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.long)
         attack = PGD(Pays(), steps=200, size=0.1, random_start=False)
-        objective = Objective(attack, Linearly(w), Mean(multiplier=price))
+        objective = Objective(attack, Linearly(w), Mean(multiplier=multiplier))
         full = objective.maximize(nn.Identity(), Batch(x, y))
-        assert torch.allclose(full.x_adv, (w / (2 * price)).expand(2, 3))
-        assert torch.allclose(full.cost, w.square().sum() / (4 * price**2))
-        value = w.square().sum() / (4 * price)
+        assert torch.allclose(full.x_adv, (w / (2 * multiplier)).expand(2, 3))
+        assert torch.allclose(full.cost, w.square().sum() / (4 * multiplier**2))
+        value = w.square().sum() / (4 * multiplier)
         assert torch.allclose(objective.minimize(nn.Identity(), full).total, value)
 
     @pytest.mark.parametrize("mode", ["eval", "train", "keep"])
@@ -232,7 +232,7 @@ def test_update_reaches_every_part_once():
     assert seen == ["AT", "Mean"]
 
 
-def test_the_price_may_be_a_tensor_that_learns():
+def test_the_multiplier_may_be_a_tensor_that_learns():
     class Learns(Risk):
         def __init__(self) -> None:
             super().__init__()

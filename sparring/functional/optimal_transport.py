@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ..component import require
-from .geometry import norm, unit
+from .geometry import norm, normalize
 
-LAWS = ("sphere", "cube", "orthonormal")
+SLICE_LAWS = ("sphere", "cube", "orthonormal")
 COSTS = ("squared", "half-squared", "distance")
 
 
-def slices(
+def random_slices(
     like: Tensor, count: int = 32, *, law: str = "sphere", generator: torch.Generator | None = None
 ) -> Tensor:
     """Random unit vectors θ `(m, d)` for clouds `like (b, d)`.
@@ -38,22 +38,22 @@ def slices(
     >>> slices(torch.zeros(5, 3), 4).norm(dim=1).allclose(torch.ones(4))
     True
     """
-    require(law in LAWS, "law", law, "one of " + ", ".join(LAWS))
+    require(law in SLICE_LAWS, "law", law, "one of " + ", ".join(SLICE_LAWS))
     require(count >= 1, "count", count, "a number of slices ≥ 1")
     d = like.shape[1]
     blocks = -(-count // max(d, 1)) if law == "orthonormal" else 1
     shape = (blocks, d, d) if law == "orthonormal" else (count, d)
     theta = torch.empty(shape, dtype=like.dtype, device=like.device)
     if law == "cube":
-        return unit(theta.uniform_(-1, 1, generator=generator), 2)
+        return normalize(theta.uniform_(-1, 1, generator=generator), 2)
     theta.normal_(generator=generator)
     if law == "sphere":
-        return unit(theta, 2)
+        return normalize(theta, 2)
     q, r = torch.linalg.qr(theta)
     return (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).mT.reshape(-1, d)[:count]
 
 
-def gaps(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
+def slice_gaps(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
     """δ_ik = t_(rank of s_ik) − s_ik with s = source·θ, t = target·θ: what each point still has to
     go along each slice, `(b, m)`.
 
@@ -82,7 +82,7 @@ def sliced_wasserstein(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
     >>> sliced_wasserstein(torch.zeros(2, 3), torch.ones(2, 3), torch.eye(3))
     tensor(1.)
     """
-    return mean_square(gaps(source, target, theta))
+    return mean_square(slice_gaps(source, target, theta))
 
 
 def mean_square(delta: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def trajectory(delta: Tensor, instead: Tensor, *, least: float = 1e-12) -> Tenso
             [0., 1.]])
     """
     delta = delta.detach()
-    return unit(torch.where((norm(delta, 2) < least)[:, None], instead, delta), 2)
+    return normalize(torch.where((norm(delta, 2) < least)[:, None], instead, delta), 2)
 
 
 def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20) -> Tensor:
@@ -142,13 +142,13 @@ def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20)
     tensor([[1., 0.]])
     """
     source, target, theta = source.detach(), target.detach(), theta.detach()
-    best, most = theta, gaps(source, target, theta).square().sum(0)
+    best, most = theta, slice_gaps(source, target, theta).square().sum(0)
     for _ in range(steps):
         with torch.enable_grad():
             leaf = theta.requires_grad_()
-            (grad,) = torch.autograd.grad(gaps(source, target, leaf).square().sum(), leaf)
-        theta = torch.where((norm(grad, 2) > 0)[:, None], unit(grad, 2), theta.detach())
-        value = gaps(source, target, theta).square().sum(0)
+            (grad,) = torch.autograd.grad(slice_gaps(source, target, leaf).square().sum(), leaf)
+        theta = torch.where((norm(grad, 2) > 0)[:, None], normalize(grad, 2), theta.detach())
+        value = slice_gaps(source, target, theta).square().sum(0)
         best = torch.where((value > most)[:, None], theta, best.detach())
         most = torch.maximum(value, most)
     return best.detach()[most.argmax()][None]
@@ -174,14 +174,14 @@ def _soft_min(cost: Tensor, potential: Tensor, eps: float) -> Tensor:
     return eps * (math.log(cost.shape[1]) - ((potential - cost) / eps).logsumexp(1))
 
 
-def _ladder(top: float, eps: float, scaling: float) -> list[float]:
+def _annealing(top: float, eps: float, scaling: float) -> list[float]:
     """eps from the largest cost downwards, each `scaling` times the last, ending above eps."""
     if not math.isfinite(top) or top <= eps:
         return []
     return [top * scaling**k for k in range(math.ceil(math.log(top / eps) / -math.log(scaling)))]
 
 
-def potentials(
+def sinkhorn_potentials(
     cost: Tensor,
     eps: float,
     *,
@@ -216,7 +216,7 @@ def potentials(
     f, g = cost.new_zeros(cost.shape[0]), cost.new_zeros(cost.shape[1])
     if cost.numel() == 0:
         return f, g
-    warm = _ladder(cost.max().item(), eps, scaling)
+    warm = _annealing(cost.max().item(), eps, scaling)
     for k, e in enumerate([*warm, *[eps] * steps]):
         before, f = f, _soft_min(cost, g, e)
         f = (before + f) / 2 if alike else f
@@ -244,7 +244,7 @@ def sinkhorn(
     >>> sinkhorn(torch.tensor([[2.0]]), 0.5)
     tensor(2.)
     """
-    f, g = potentials(cost, eps, steps=steps, tol=tol, scaling=scaling, alike=alike)
+    f, g = sinkhorn_potentials(cost, eps, steps=steps, tol=tol, scaling=scaling, alike=alike)
     if cost.numel() == 0:
         return cost.sum()
     plan = ((f[:, None] + g - cost) / eps).exp()

@@ -34,8 +34,8 @@ def transport(adversarial: Tensor, clean: Tensor, *, count: int, law: str) -> tu
         adversarial, clean: `(b, d)`; count, law: of the slices, as in `ot.slices`.
     """
     generator = distributed.generator(clean.device)
-    theta = optimal_transport.slices(clean, count, law=law, generator=generator)
-    delta = optimal_transport.gaps(
+    theta = optimal_transport.random_slices(clean, count, law=law, generator=generator)
+    delta = optimal_transport.slice_gaps(
         distributed.gather(adversarial), distributed.gather(clean), theta
     )
     mine = delta.detach().narrow(0, distributed.rank() * len(clean), len(clean))

@@ -149,15 +149,15 @@ def test_norm_and_unit(p):
     expected = {math.inf: 4.0, 2.0: 5.0, 1.0: 7.0}[p]
     assert torch.equal(geometry.norm(delta, p), torch.tensor([expected, 0.0]))
     assert torch.allclose(
-        geometry.unit(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected
+        geometry.normalize(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected
     )
 
 
 def test_expand_broadcasts_over_samples():
     like = torch.zeros(2, 3, 4, dtype=torch.float64)
-    assert geometry.expand(0.5, like).shape == ()
-    assert geometry.expand(torch.ones(2), like).shape == (2, 1, 1)
-    assert geometry.expand(torch.ones(2), like).dtype == like.dtype
+    assert geometry.broadcast_scale(0.5, like).shape == ()
+    assert geometry.broadcast_scale(torch.ones(2), like).shape == (2, 1, 1)
+    assert geometry.broadcast_scale(torch.ones(2), like).dtype == like.dtype
 
 
 @EVERY

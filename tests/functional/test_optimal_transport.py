@@ -27,7 +27,7 @@ def clouds(b: int = 12, d: int = 4, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def drawn(like: Tensor, count: int, law: str = "sphere", seed: int = 1) -> Tensor:
-    return optimal_transport.slices(
+    return optimal_transport.random_slices(
         like, count, law=law, generator=torch.Generator().manual_seed(seed)
     )
 
@@ -39,7 +39,7 @@ def assignment(cost: Tensor) -> float:
 
 
 class TestSlices:
-    @pytest.mark.parametrize("law", optimal_transport.LAWS)
+    @pytest.mark.parametrize("law", optimal_transport.SLICE_LAWS)
     @pytest.mark.parametrize("count", [1, 3, 8, 9])
     def test_are_unit_vectors_and_follow_the_generator(self, law, count):
         like = torch.zeros(5, 4, dtype=torch.float64)
@@ -87,18 +87,18 @@ class TestSlices:
     )
     def test_bad_input(self, bad, said):
         with pytest.raises(ValueError, match=said):
-            optimal_transport.slices(torch.zeros(2, 3), **bad)
+            optimal_transport.random_slices(torch.zeros(2, 3), **bad)
 
 
 class TestSliced:
-    @pytest.mark.parametrize("law", optimal_transport.LAWS)
+    @pytest.mark.parametrize("law", optimal_transport.SLICE_LAWS)
     def test_twin(self, law):
         a, c = clouds()
         theta = drawn(a, 7, law)
         lists = a.tolist(), c.tolist(), theta.tolist()
         value = optimal_transport.sliced_wasserstein(a, c, theta)
         assert value.item() == pytest.approx(literal.sliced(*lists), rel=1e-12)
-        moved = optimal_transport.displacement(optimal_transport.gaps(a, c, theta), theta)
+        moved = optimal_transport.displacement(optimal_transport.slice_gaps(a, c, theta), theta)
         twin = torch.tensor(literal.movement(*lists), dtype=a.dtype)
         assert torch.allclose(moved, twin, rtol=1e-12)
 
@@ -125,7 +125,7 @@ class TestSliced:
         a.requires_grad_()
         c.requires_grad_()
         grads = torch.autograd.grad(optimal_transport.sliced_wasserstein(a, c, theta), (a, c))
-        delta = optimal_transport.displacement(optimal_transport.gaps(a, c, theta), theta)
+        delta = optimal_transport.displacement(optimal_transport.slice_gaps(a, c, theta), theta)
         assert torch.allclose(delta, -(32 * len(a) / 2) * grads[0], rtol=1e-13, atol=1e-14)
         assert torch.allclose(grads[0].sum(0), -grads[1].sum(0), rtol=1e-12)
 
@@ -137,12 +137,12 @@ class TestSliced:
             lambda u, v: optimal_transport.sliced_wasserstein(u, v, theta), pair
         )
 
-    @pytest.mark.parametrize("law", optimal_transport.LAWS)
+    @pytest.mark.parametrize("law", optimal_transport.SLICE_LAWS)
     def test_a_permuted_cloud_is_the_same_cloud(self, law):
         a, _ = clouds()
         theta, order = drawn(a, 32, law), torch.randperm(len(a))
         assert torch.equal(
-            optimal_transport.gaps(a, a[order], theta), torch.zeros(len(a), 32, dtype=a.dtype)
+            optimal_transport.slice_gaps(a, a[order], theta), torch.zeros(len(a), 32, dtype=a.dtype)
         )
 
     def test_a_shifted_cloud(self):
@@ -156,7 +156,7 @@ class TestSliced:
         )
         whole = optimal_transport.sliced_wasserstein(a, a + t, drawn(a, 8, "orthonormal"))
         assert torch.allclose(whole, t.square().sum() / 4, rtol=1e-12)
-        moved = optimal_transport.displacement(optimal_transport.gaps(a, a + t, theta), theta)
+        moved = optimal_transport.displacement(optimal_transport.slice_gaps(a, a + t, theta), theta)
         assert torch.allclose(moved, ((theta @ t) @ theta).expand_as(a), rtol=1e-10)
 
     def test_not_above_the_paired_distance(self):
@@ -166,7 +166,9 @@ class TestSliced:
             a, c = clouds(seed=seed)
             theta = drawn(a, 32)
             paired = ((a - c) @ theta.T).square().mean(0)
-            assert (optimal_transport.gaps(a, c, theta).square().mean(0) <= paired + 1e-12).all()
+            assert (
+                optimal_transport.slice_gaps(a, c, theta).square().mean(0) <= paired + 1e-12
+            ).all()
             theta = drawn(a, 4, "orthonormal")
             assert optimal_transport.sliced_wasserstein(
                 a, c, theta
@@ -184,7 +186,7 @@ class TestSliced:
         nothing = torch.zeros(0, 3)
         assert optimal_transport.sliced_wasserstein(nothing, nothing, drawn(nothing, 4)) == 0
         with pytest.raises(ValueError, match=r"target.shape = \(2, 3\) is not allowed"):
-            optimal_transport.gaps(torch.zeros(4, 3), torch.zeros(2, 3), torch.eye(3))
+            optimal_transport.slice_gaps(torch.zeros(4, 3), torch.zeros(2, 3), torch.eye(3))
 
 
 class TestTrajectory:
@@ -192,7 +194,7 @@ class TestTrajectory:
         a, c = clouds()
         a.requires_grad_()
         theta = drawn(a, 32)
-        delta = optimal_transport.displacement(optimal_transport.gaps(a, c, theta), theta)
+        delta = optimal_transport.displacement(optimal_transport.slice_gaps(a, c, theta), theta)
         found = optimal_transport.trajectory(delta, torch.randn_like(a))
         assert not found.requires_grad
         assert torch.allclose(norm(found, 2), torch.ones(len(a), dtype=a.dtype))
@@ -218,13 +220,13 @@ class TestMaxSlice:
         a, c = clouds(20, 2)
         angle = torch.linspace(0, math.pi, 20_001, dtype=a.dtype)
         grid = torch.stack([angle.cos(), angle.sin()], 1)
-        most = optimal_transport.gaps(a, c, grid).square().mean(0).max()
+        most = optimal_transport.slice_gaps(a, c, grid).square().mean(0).max()
         starts = drawn(a, 16)
         found = optimal_transport.sliced_wasserstein(
             a, c, optimal_transport.max_slice(a, c, starts)
         )
         assert found.item() == pytest.approx(most.item(), rel=1e-6)
-        assert found >= optimal_transport.gaps(a, c, starts).square().mean(0).max()
+        assert found >= optimal_transport.slice_gaps(a, c, starts).square().mean(0).max()
 
     def test_leaves_no_graph(self):
         a, c = clouds()

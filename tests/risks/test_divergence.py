@@ -146,7 +146,7 @@ class TestDual:
         assert torch.allclose(low.multiplier, free.multiplier)
 
     @EVERY
-    def test_where_transport_answers_the_price_settles_at_the_duals_minimum(self, name):
+    def test_where_transport_answers_the_multiplier_settles_at_the_duals_minimum(self, name):
         """ℓ_i(δ) = a_i + g_i·δ, c = δ²: the inner problem has δ = g/2λ; radius = E_w[c] + D(w)."""
         _, _, make = FAMILIES[name]
         a, g = U, torch.tensor([1.0, 0.5, 2.0, 1.5, 0.2], dtype=F64)
@@ -202,7 +202,7 @@ class TestEdges:
             assert grad[i].item() == pytest.approx(((up - down) / 2e-5).item(), abs=1e-5)
 
     @EVERY
-    def test_a_cost_lowers_it_by_the_price_and_the_weight(self, name):
+    def test_a_cost_lowers_it_by_the_multiplier_and_the_weight(self, name):
         _, _, make = FAMILIES[name]
         risk = make(radius=0.15)
         cost = torch.full_like(U, 0.02).requires_grad_()

@@ -11,7 +11,7 @@ from sparring import threats
 from sparring.attacks import FGSM
 from sparring.batch import Batch
 from sparring.evaluation.judge import feasible
-from sparring.functional.geometry import highest, project_l0, sample_l0
+from sparring.functional.geometry import project_l0, sample_l0, topk_mask
 from sparring.threats import L0
 from tests.oracles import Linear
 from tests.reference import sparse
@@ -59,7 +59,7 @@ def test_a_radius_for_each_sample():
     z = (batch.x - 0.5).abs()
     found = project_l0(z, batch.x, torch.tensor([0.0, 2.0, 9.0]), 0.0, 1.0)
     assert (found != batch.x).sum(1).tolist() == [0, 2, int((z[2] != batch.x[2]).sum())]
-    assert highest(torch.rand(2, 3), torch.tensor([1, 3])).sum(1).tolist() == [1, 3]
+    assert topk_mask(torch.rand(2, 3), torch.tensor([1, 3])).sum(1).tolist() == [1, 3]
 
 
 def test_a_pixel_counts_once_and_what_is_no_image_by_coordinate():
@@ -116,7 +116,7 @@ def test_one_step_is_the_best_on_a_linear_model():
 
 
 def test_named_and_refusals():
-    assert isinstance(threats.named("L0", eps=5), L0)
+    assert isinstance(threats.norm_ball("L0", eps=5), L0)
     for eps in (0.5, float("inf")):
         with pytest.raises(ValueError, match=r"eps = .* must be a whole number of locations"):
             L0(eps)
