@@ -172,7 +172,7 @@ def flatten_pixels(delta: Tensor) -> Tensor:
 
 
 def topk_mask(score: Tensor, k: Tensor | float) -> Tensor:
-    """Return a mask of the k highest scores per row of `(b, n)`; k is a float or `(b,)`, floored."""
+    """Return a mask of the k highest scores per row of `(b, n)`; k a float or `(b,)`, floored."""
     count = torch.as_tensor(k, device=score.device).reshape(-1, 1).expand(len(score), 1)
     chosen = torch.zeros_like(score, dtype=torch.bool)
     if score.numel() == 0:
@@ -187,8 +187,8 @@ def project_l0(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     """Project z to the nearest point of {at most eps locations differ from x} ∩ [low, high]^d.
 
     A location that may differ goes to clip(z). With u = z − x and r = min(|u|, room), that brings
-    the point nearer to z by |u|² − |u − r|², summed over channels. The eps locations of largest such
-    gain are kept: inside the box those of largest change in L2.
+    the point nearer to z by |u|² − |u − r|², summed over channels. The eps locations of largest
+    such gain are kept: inside the box those of largest change in L2.
 
     >>> project_l0(torch.tensor([[0.9, 0.6]]), torch.tensor([[0.5, 0.5]]), 1, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])

@@ -26,7 +26,7 @@ class OTJR(Method):
     Arguments:
         sw: λ_SW ≥ 0, per squared logit.
         jac: λ_J ≥ 0, per squared logit and input unit.
-        slices: K; law: their law, as in `ot.slices`.
+        slices: K; law: their law, as in `random_slices`.
         layer: dotted name of the submodule whose flattened output `(b, d)` stands for the logits in
             both terms.
         jac_every: the Jacobian term on every m-th step only, m times as strong.

@@ -31,12 +31,12 @@ def test_it_is_the_nearest_of_all(p, shape):
     assert not any(v.requires_grad for v in (lead, slope, far))
     for i in range(len(z)):
         point = z[i : i + 1].detach().requires_grad_()
-        found = []
+        result = []
         for value in leads_at(point)[0]:
             (grad,) = torch.autograd.grad(value, point, retain_graph=True)
             size = torch.linalg.vector_norm(grad.flatten(), ord=DUAL[p])
-            found.append((value.abs().item() / size.item(), value.item(), grad[0]))
-        expected = min(found, key=lambda f: f[0])
+            result.append((value.abs().item() / size.item(), value.item(), grad[0]))
+        expected = min(result, key=lambda f: f[0])
         assert far[i].item() == pytest.approx(expected[0], rel=1e-12)
         assert lead[i].item() == pytest.approx(expected[1], rel=1e-12)
         assert torch.allclose(slope[i], expected[2], rtol=1e-12)
@@ -90,11 +90,11 @@ class TestWayToThePlane:
     @EVERY_NORM
     def test_against_bisection(self, p):
         x, w, gap = planes(p)
-        found = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
+        result = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
         for m in range(2):
             for i in range(len(w)):
                 one = literal.way(x[m, i].tolist(), w[i].tolist(), gap[m, i].item(), p)
-                assert found[m, i].tolist() == pytest.approx(one, rel=1e-10, abs=1e-12)
+                assert result[m, i].tolist() == pytest.approx(one, rel=1e-10, abs=1e-12)
 
     @EVERY_NORM
     def test_it_ends_on_the_plane_in_the_box_or_in_a_corner(self, p):

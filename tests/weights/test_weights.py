@@ -14,10 +14,10 @@ from tests.oracles import NormedNet, problem
 from tests.reference import training
 
 
-def step(model: nn.Module, climb: WeightPerturbation, loss, lr: float) -> None:
+def step(model: nn.Module, perturbation: WeightPerturbation, loss, lr: float) -> None:
     """The step anybody may copy into their own loop."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    with climb.perturbed(model, lambda: loss(model)):
+    with perturbation.perturbed(model, lambda: loss(model)):
         total = loss(model)
         optimizer.zero_grad()
         total.backward()
