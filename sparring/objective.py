@@ -49,8 +49,8 @@ class Objective(nn.Module):
         # the adversary pays λ and does not move it: a λ that is a parameter gets its gradient in
         # minimize alone. In exact mode it is the λ of the last batch
         multiplier = torch.as_tensor(self.risk.multiplier).detach()
-        # frozen from before the gain, which may run the model on clean x: no weight gets a gradient,
-        # running statistics see only the passes of minimize
+        # frozen before the gain too, which may run the model on clean x: weights get no gradient,
+        # and running statistics see only the passes of minimize
         with freeze.frozen(model, self.attack.mode):
             gain = self.method.gain(model, batch)
 

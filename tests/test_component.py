@@ -19,9 +19,9 @@ def objective() -> Objective:
 
 def test_the_constructor_is_the_configuration():
     assert MART(beta=4.0).config() == {"beta": 4.0, "inner": "ce", "compat": False}
-    found = objective().attack.config()
-    assert found["steps"] == 7
-    assert isinstance(found["threat"], Linf)
+    result = objective().attack.config()
+    assert result["steps"] == 7
+    assert isinstance(result["threat"], Linf)
 
 
 def test_configuration_follows_what_a_schedule_sets():
@@ -32,8 +32,8 @@ def test_configuration_follows_what_a_schedule_sets():
 
 def test_printing_shows_numbers_and_nested_parts():
     text = repr(objective())
-    for said in ("steps=7", "beta=4.0", "(threat): Linf(eps=0.3"):
-        assert said in text
+    for message in ("steps=7", "beta=4.0", "(threat): Linf(eps=0.3"):
+        assert message in text
 
 
 def test_update_does_nothing_by_default():
@@ -68,7 +68,7 @@ def test_require():
         require(False, "eps", -1, "≥ 0")
 
 
-def test_nearest():
+def test_the_message_of_an_unknown_name():
     assert did_you_mean("method", "mart", ["AT", "MART"]).startswith(
         "method = 'mart' does not exist; did you mean 'MART'?"
     )

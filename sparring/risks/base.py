@@ -24,5 +24,5 @@ class Risk(Component):
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        """Return a scalar from `loss (b,)` and `cost (b,)`, under the base measure `batch.weight`."""
+        """Aggregate `loss (b,)` and `cost (b,)` under the base measure `batch.weight`, `()`."""
         raise NotImplementedError

@@ -46,7 +46,7 @@ class CVaR(Risk):
         self.level, self.multiplier = level, multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        # the worst share of the joint batch of all processes, not of each process's own
+        # over the joint batch of all processes: the worst share of each is not the worst of all
         u = distributed.gather(loss - self.multiplier * cost)
         base = distributed.gather(batch.weight)
         w = worst_share(u.detach(), base / base.sum(), self.level)

@@ -55,7 +55,7 @@ class Divergence(Risk):
         self._slope: Tensor | None = None
 
     def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
-        """Return the worst measures at λ's coordinate t `(m,)`, for values and base weights `(n,)`."""
+        """Return the worst measures for values v and base weights p `(n,)` at t `(m,)`."""
         raise NotImplementedError
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
@@ -137,8 +137,8 @@ class KL(Divergence):
         lr: learning rate of Adam in learned mode.
 
     `multiplier` is the λ of the last batch, which the next inner problem reads. Where transport
-    costs, exact mode moves it by a factor of 2 per batch at most, and takes the cost to fall as λ^−2.
-    Once λ has settled, neither matters.
+    costs, exact mode moves it by a factor of 2 per batch at most, and takes the cost to fall as
+    λ^−2. Once λ has settled, neither matters.
 
     Raises:
         ValueError: for an argument out of its range.

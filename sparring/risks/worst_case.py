@@ -143,8 +143,8 @@ def solve_multiplier(
 
     Arguments:
         v, p: `(n,)` values and base weights in float64; Σ p = 1.
-        allowed: of worst cases with leading dimension m, a mask `(m,)`. It must be monotone: where a
-            λ is allowed, all larger ones are.
+        allowed: of worst cases with leading dimension m, a mask `(m,)`. It must be monotone: where
+            a λ is allowed, all larger ones are.
     """
     # a grid search, not bisection with `if`: 6 rounds of 64 points, and the host never waits for a
     # number on the GPU

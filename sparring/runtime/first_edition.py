@@ -86,7 +86,7 @@ def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             continue
         key = ARGUMENTS.get(piece, {}).get(key, key)
         value = PIECES.get(value, value) if key == "name" and isinstance(value, str) else value
-        out[f"{table}.{key}" if table else key] = value
+        out[f"{table}.{key}" if table else key] = _upgraded(value, key)  # lists: the schedules
     return out
 
 

@@ -61,18 +61,18 @@ class TestFamilies:
     @pytest.mark.parametrize("t", [-3.0, -0.5, 1.0, 4.0])
     def test_divergence_is_that_of_the_weights(self, name, t):
         family, divergence, _ = FAMILIES[name]
-        found = family(U, P, torch.tensor(t, dtype=F64))
-        assert found.w.sum().item() == pytest.approx(1, abs=1e-12)
-        exact = divergence(found.w.numpy().clip(1e-300), P.numpy())
-        assert found.divergence.item() == pytest.approx(exact, rel=1e-9, abs=1e-13)
+        result = family(U, P, torch.tensor(t, dtype=F64))
+        assert result.w.sum().item() == pytest.approx(1, abs=1e-12)
+        exact = divergence(result.w.numpy().clip(1e-300), P.numpy())
+        assert result.divergence.item() == pytest.approx(exact, rel=1e-9, abs=1e-13)
 
     @EVERY
     @pytest.mark.parametrize("t", [-1.0, 0.5, 3.0])
     def test_weights_maximize_at_their_temperature(self, name, t):
         """E_w[v] − s·D(w) falls in every direction inside the simplex."""
         family, divergence, _ = FAMILIES[name]
-        found = family(U, P, torch.tensor(t, dtype=F64))
-        w, s, p = found.w.numpy(), found.multiplier.item(), P.numpy()
+        result = family(U, P, torch.tensor(t, dtype=F64))
+        w, s, p = result.w.numpy(), result.multiplier.item(), P.numpy()
         here = w @ U.numpy() - s * divergence(w.clip(1e-300), p)
         draw = np.random.default_rng(0)
         for size in (1e-1, 1e-3):
@@ -86,12 +86,12 @@ class TestFamilies:
     @EVERY
     def test_hotter_is_nearer(self, name):
         family, _, _ = FAMILIES[name]
-        found = family(U, P, torch.linspace(-100, 25, 501, dtype=F64))
-        assert (found.divergence.diff() <= 1e-12).all()
-        assert (found.multiplier.diff() >= 0).all()
-        assert torch.allclose(found.w[-1], P)
-        assert found.w.isfinite().all()
-        assert found.divergence[-1] < 1e-15
+        result = family(U, P, torch.linspace(-100, 25, 501, dtype=F64))
+        assert (result.divergence.diff() <= 1e-12).all()
+        assert (result.multiplier.diff() >= 0).all()
+        assert torch.allclose(result.w[-1], P)
+        assert result.w.isfinite().all()
+        assert result.divergence[-1] < 1e-15
 
 
 class TestDual:
@@ -117,8 +117,8 @@ class TestDual:
 
         def dual(s: float) -> float:
             v = (loss - s * cost).amax(1)
-            found = worst_case.solve_multiplier(family, v, p, lambda worst: worst.multiplier >= s)
-            return s * radius + (found.w @ v - s * found.divergence).item()
+            result = worst_case.solve_multiplier(family, v, p, lambda worst: worst.multiplier >= s)
+            return s * radius + (result.w @ v - s * result.divergence).item()
 
         low, high = 1e-3, 50.0  # ternary search on a convex function
         for _ in range(100):

@@ -51,18 +51,18 @@ def test_a_linear_gain_is_climbed_to_the_best_flips_of_all(seed, eps, add_only, 
     w, batch = torch.randn(6, generator=draw(seed), dtype=torch.float64), bits(3, 6, seed + 1)
     threat = Bits(eps, add_only=add_only, mutable=mutable)
     attack = PGD(threat, steps=12, size=0.25, seed=seed)
-    found = attack.maximize(lambda z: z @ w, batch)
-    assert admissible_bits(threat, found, batch.x).all()
-    for row, x in zip((found - batch.x) @ w, batch.x.int().tolist(), strict=True):
+    result = attack.maximize(lambda z: z @ w, batch)
+    assert admissible_bits(threat, result, batch.x).all()
+    for row, x in zip((result - batch.x) @ w, batch.x.int().tolist(), strict=True):
         best = reference.best_flips(w.tolist(), x, budget=eps, add_only=add_only, mutable=mutable)
         assert row.item() == pytest.approx(best, abs=1e-12)
 
 
 def test_adding_is_worth_the_largest_weights_of_what_is_absent():
     w, batch = torch.randn(40, generator=draw(3), dtype=torch.float64), bits(5, 40)
-    found = PGD(Bits(6), steps=20, size=0.2).maximize(lambda z: z @ w, batch)
+    result = PGD(Bits(6), steps=20, size=0.2).maximize(lambda z: z @ w, batch)
     worth = torch.where(batch.x == 0, w.clamp_min(0), 0).topk(6).values.sum(1)
-    assert torch.allclose((found - batch.x) @ w, worth)
+    assert torch.allclose((result - batch.x) @ w, worth)
 
 
 @EVERY
@@ -86,12 +86,12 @@ def test_the_projection_is_the_nearest_point_of_the_relaxation(threat):
     """No feasible point, and no mixture with one, is nearer."""
     batch = bits(3)
     z = around(batch)
-    found = threat.project(z, batch)
-    far = (found - z).square().sum(1)
+    result = threat.project(z, batch)
+    far = (result - z).square().sum(1)
     for seed in range(40):
         other = threat.project(around(batch, seed + 9, 0.7), batch)
         for t in (0.01, 0.3, 1.0):
-            mixed = found + t * (other - found)
+            mixed = result + t * (other - result)
             assert ((mixed - z).square().sum(1) >= far - 1e-9).all()
 
 
@@ -179,8 +179,8 @@ def test_a_multiplier_keeps_what_gains_less():
     def f(z: Tensor) -> Tensor:
         return z @ w - threat.cost(z, batch)
 
-    found = PGD(threat, steps=10, size=0.2).maximize(f, batch)
-    assert found.tolist() == [[1.0, 0.0, 0.0, 1.0]]
+    result = PGD(threat, steps=10, size=0.2).maximize(f, batch)
+    assert result.tolist() == [[1.0, 0.0, 0.0, 1.0]]
 
 
 def test_a_start_fills_the_budget_at_random_and_moves_nothing_else():

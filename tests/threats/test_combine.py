@@ -209,9 +209,9 @@ def test_the_sample_moves_as_its_own_threat_says_and_the_cost_is_the_sum():
     z = threat.project(torch.cat([randn(6, 4), torch.rand(6, 3).double()], 1), batch)
     x_adv, y_adv = threat.unpack(z, batch)
     assert x_adv.shape == batch.x.shape
-    own = y_adv.gather(1, batch.y[:, None])[:, 0]
-    assert ((own > 1 - 0.3) & (own <= 1)).all()
-    paid = 0.7 * (1 - own) / (1 - (1 - own) / 0.3)
+    of_y = y_adv.gather(1, batch.y[:, None])[:, 0]
+    assert ((of_y > 1 - 0.3) & (of_y <= 1)).all()
+    paid = 0.7 * (1 - of_y) / (1 - (1 - of_y) / 0.3)
     assert torch.allclose(threat.cost(z, batch), inner.cost(x_adv, batch) + paid)
     g = randn(*z.shape, seed=8)
     moved, _ = threat.unpack(threat.step(z, g, 0.1, batch), batch)

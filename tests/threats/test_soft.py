@@ -73,8 +73,8 @@ def test_a_smaller_multiplier_lets_it_go_further_and_the_box_holds():
     reach = []
     for multiplier in (1.0, 0.5, 0.0):
         attack = PGD(SoftLinf(0.1, multiplier=multiplier), steps=20, size=0.1, best=False)
-        found = attack.maximize(lambda z: z.sum(1), batch)
-        reach.append((found - 0.5).max().item())
+        result = attack.maximize(lambda z: z.sum(1), batch)
+        reach.append((result - 0.5).max().item())
     assert reach == pytest.approx([0.1, 0.2, 0.5])  # r; r + a(1 − λ)/λ, where it stands; the box
 
 

@@ -55,9 +55,9 @@ def linear(
 def test_the_cost_is_that_of_the_formula(p, power, scale, seed, shape):
     x, z = randn(2, *shape, seed=seed), randn(2, *shape, seed=seed + 1)
     threat, batch = Transport(scale, p=p, power=power), Batch(x, torch.tensor([0, 1]))
-    for told, a, b in zip(threat.cost(z, batch).tolist(), x, z, strict=True):
+    for reported, a, b in zip(threat.cost(z, batch).tolist(), x, z, strict=True):
         a, b = a.flatten().tolist(), b.flatten().tolist()
-        assert told == pytest.approx(reference.transport_cost(a, b, scale, p, power), rel=1e-9)
+        assert reported == pytest.approx(reference.transport_cost(a, b, scale, p, power), rel=1e-9)
     assert torch.allclose(threat.distance(z, x), (threat.cost(z, batch) / scale) ** (1 / power))
 
 
@@ -100,16 +100,16 @@ def test_gradient_steps_end_at_g_over_2_lambda_l():
     g, batch, multiplier, scale = 0.1 * randn(3, 5), centre(), 0.8, 2.0
     threat = Transport(scale, descent="gradient")
     attack = PGD(threat, steps=60, size=0.5 / (2 * multiplier * scale))
-    found = attack.maximize(linear(g, threat, batch, multiplier), batch)
-    assert torch.allclose(found - batch.x, g / (2 * multiplier * scale), atol=1e-9)
+    result = attack.maximize(linear(g, threat, batch, multiplier), batch)
+    assert torch.allclose(result - batch.x, g / (2 * multiplier * scale), atol=1e-9)
 
 
 @pytest.mark.parametrize(("descent", "near"), [("sign", 0.002), ("l2", 0.002)])
 def test_the_other_steps_come_as_near_as_their_length(descent, near):
     g, batch, multiplier, scale = 0.1 * randn(3, 5), centre(), 0.8, 2.0
     threat = Transport(scale, descent=descent)
-    found = PGD(threat, steps=200, size=near).maximize(linear(g, threat, batch, multiplier), batch)
-    off = found - batch.x - g / (2 * multiplier * scale)
+    result = PGD(threat, steps=200, size=near).maximize(linear(g, threat, batch, multiplier), batch)
+    off = result - batch.x - g / (2 * multiplier * scale)
     assert off.abs().max() <= near
 
 
@@ -119,8 +119,8 @@ def test_the_box_cuts_each_coordinate_of_a_separable_cost():
     x = torch.rand(4, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     batch = Batch(x, torch.zeros(4, dtype=torch.long))
     threat = Transport(scale, descent="gradient")
-    found = PGD(threat, steps=80, size=0.5).maximize(linear(g, threat, batch, multiplier), batch)
-    assert torch.allclose(found, (batch.x + g / (2 * multiplier * scale)).clamp(0, 1), atol=1e-9)
+    result = PGD(threat, steps=80, size=0.5).maximize(linear(g, threat, batch, multiplier), batch)
+    assert torch.allclose(result, (batch.x + g / (2 * multiplier * scale)).clamp(0, 1), atol=1e-9)
     loose = Transport(scale, descent="gradient", clip=False)
     free = PGD(loose, steps=80, size=0.5).maximize(linear(g, loose, batch, multiplier), batch)
     assert torch.allclose(free, batch.x + g / (2 * multiplier * scale), atol=1e-9)

@@ -25,7 +25,7 @@ def step(model: nn.Module, perturbation: WeightPerturbation, loss, lr: float) ->
 
 
 @pytest.mark.parametrize(
-    ("climb", "twin", "size"),
+    ("perturbation", "twin", "size"),
     [
         (AWP(gamma=0.05), training.awp, {"gamma": 0.05}),
         (AWP(gamma=0.5), training.awp, {"gamma": 0.5}),
@@ -34,7 +34,7 @@ def step(model: nn.Module, perturbation: WeightPerturbation, loss, lr: float) ->
     ],
     ids=["AWP 0.05", "AWP 0.5", "SAM 0.05", "SAM 0.5"],
 )
-def test_the_literal_step(climb, twin, size):
+def test_the_literal_step(perturbation, twin, size):
     model, x, y = problem()
 
     def loss(m: nn.Module) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_the_literal_step(climb, twin, size):
     plain = copy.deepcopy(model)
     for _ in range(3):
         expected = twin(model, loss, lr=0.5, **size)
-        step(model, climb, loss, 0.5)
+        step(model, perturbation, loss, 0.5)
         for a, b in zip(model.parameters(), expected.parameters(), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-12)
         step(plain, AWP(gamma=0.0), loss, 0.5)
