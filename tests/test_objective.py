@@ -147,7 +147,7 @@ class TestMart:
         assert torch.equal(ce.x_adv, at.x_adv)
         reached = {
             name: MART().loss(model, full).per_sample.mean()
-            for name, full in (("self_loss", own), ("ce", ce))
+            for name, full in (("self_loss", self_loss), ("ce", ce))
         }
         assert reached["self_loss"] > reached["ce"]
 
