@@ -105,7 +105,7 @@ def one_step(at: Setting, work: Work) -> Callable[[], None]:
     def step() -> None:
         full = objective.maximize(view, batch)
         with (
-            climb.climb(model, lambda: objective.minimize(view, full).total)
+            climb.perturbed(model, lambda: objective.minimize(view, full).total)
             if climb
             else nullcontext()
         ):

@@ -1,4 +1,4 @@
-"""The records that flow through the library: a batch, and the loss on it."""
+"""Records that flow through the library: a batch, and the loss on it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Model = Callable[[Tensor], Tensor]  # inputs (b, *d) to logits (b, k)
 
 @dataclass
 class Batch:
-    """One mini-batch; replaced with `dataclasses.replace`, never mutated.
+    """One mini-batch; replace it with `dataclasses.replace`, never mutate it.
 
     Arguments:
         x: clean inputs `(b, *d)` in the source's bounds, float.
         y: labels `(b,)`, integers; -1 means unlabeled.
-        weight: base measure `(b,)`; ones when omitted.
-        index: row of each sample in its data set `(b,)`; 0..b-1 when omitted.
+        weight: base measure `(b,)`; default: ones.
+        index: row of each sample in its data set `(b,)`; default: 0..b-1.
         x_adv, y_adv, cost: filled by `Objective.maximize`: adversarial inputs `(b, *d)`, their
             labels `(b,)` or `(b, k)`, and the transport cost `(b,)` in the threat's units.
-        extra: a method's own per-sample notes, from `gain` to `loss`.
+        extra: per-sample tensors that a method hands from `gain` to `loss`.
 
     >>> Batch(torch.rand(2, 3), torch.tensor([0, 1])).weight
     tensor([1., 1.])
@@ -47,19 +47,19 @@ class Batch:
         return len(self.x)
 
     def take(self, rows: Tensor) -> Batch:
-        """Return the batch with only these rows: a mask `(b,)` or numbers `(m,)`."""
+        """Return the batch with only these rows: a mask `(b,)` or row numbers `(m,)`."""
         names = ("x", "y", "weight", "index", "x_adv", "y_adv", "cost")
-        parts = {n: value[rows] for n in names if (value := getattr(self, n)) is not None}
-        return replace(self, **parts, extra={k: note[rows] for k, note in self.extra.items()})
+        taken = {n: value[rows] for n in names if (value := getattr(self, n)) is not None}
+        return replace(self, **taken, extra={k: value[rows] for k, value in self.extra.items()})
 
 
 @dataclass
 class Loss:
-    """What the model minimizes: a per-sample vector for the risk, and a batch penalty.
+    """Loss that the model minimizes: a per-sample vector for the risk, and a batch penalty.
 
     Arguments:
         per_sample: `(b,)` losses, not averaged, in nats.
-        penalty: `()` what is not pointwise, already multiplied by its factor.
+        penalty: `()` the part that is not per sample, already multiplied by its factor.
         terms: named scalars for the log.
         total: `()` the aggregated objective, filled by `Objective.minimize`.
     """

@@ -1,4 +1,4 @@
-"""Base of every piece of the formula: a configured, stateful, named thing with one verb."""
+"""Base of every piece of the formula: an `nn.Module` whose constructor is its configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Component(nn.Module):
-    """A piece of the objective. Its constructor is its configuration: every keyword is stored
-    verbatim.
+    """Piece of the objective, whose constructor is its configuration.
 
-    A subclass sets `paper` to its key in `papers.bib`, and may override `update`.
+    A subclass stores each keyword verbatim under its name, sets `paper` to its key in `papers.bib`,
+    and may override `update`.
 
     >>> class Scale(Component):
     ...     def __init__(self, *, factor: float = 2.0):
@@ -33,14 +33,15 @@ class Component(nn.Module):
         """Move duals and running statistics after a step; nothing by default."""
 
     def check_classes(self, classes: int) -> None:
-        """Raise `ValueError` for data of so many classes if it cannot be meant for them."""
+        """Raise `ValueError` if this piece does not fit data of `classes` classes."""
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as they stand now; nested parts stay parts."""
+        """Return the constructor's arguments at their present values; nested pieces stay pieces."""
+        # attributes, not the arguments given: a schedule may have changed them since
         return {n: getattr(self, n) for n in arguments(type(self)) if hasattr(self, n)}
 
     def table(self) -> dict[str, Any]:
-        """The name and the configuration, nested parts as tables: what a recipe or a result says.
+        """Return name and configuration, nested pieces as tables, as in a recipe or a result.
 
         >>> Component().table()
         {'name': 'Component'}
@@ -102,21 +103,17 @@ def require(ok: object, key: str, value: object, allowed: str) -> None:
 
 
 def check_classes(root: nn.Module, classes: int) -> None:
-    """Ask `root`'s parts, itself included, whether they fit data of so many classes.
+    """Raise `ValueError` if `root`, or a piece in it, does not fit data of `classes` classes."""
+    for module in root.modules():
+        if isinstance(module, Component):
+            module.check_classes(classes)
+
+
+def value_at(root: object, path: str) -> Any:
+    """Return the value at a dotted path, as in `value_at(objective, "attack.threat.eps")`.
 
     Raises:
-        ValueError: if one does not: it says why.
-    """
-    for part in root.modules():
-        if isinstance(part, Component):
-            part.check_classes(classes)
-
-
-def read(root: object, path: str) -> Any:
-    """The value at a dotted path, as in `read(objective, "attack.threat.eps")`.
-
-    Raises:
-        ValueError: if some name on the path does not exist; it says which exist there.
+        ValueError: for a name on the path that does not exist; the message lists those that do.
     """
     for name in path.split("."):
         if not hasattr(root, name):
@@ -135,19 +132,19 @@ def read(root: object, path: str) -> Any:
     return root
 
 
-def assign(root: object, path: str, value: object) -> None:
-    """Set the number at a dotted path, as in `assign(objective, "attack.threat.eps", 0.1)`.
+def assign_at(root: object, path: str, value: object) -> None:
+    """Set the number at a dotted path, as in `assign_at(objective, "attack.threat.eps", 0.1)`.
 
     Raises:
-        ValueError: if some name on the path does not exist; it says which exist there.
+        ValueError: for a name on the path that does not exist; the message lists those that do.
     """
-    read(root, path)
+    value_at(root, path)  # a wrong path raises here, before anything is set
     above, _, last = path.rpartition(".")
-    setattr(read(root, above) if above else root, last, value)
+    setattr(value_at(root, above) if above else root, last, value)
 
 
 def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist: the nearest, then all.
+    """Return the message for a name that does not exist: the nearest, then all.
 
     >>> did_you_mean("threat", "Linv", ["Linf", "L2"])
     "threat = 'Linv' does not exist; did you mean 'Linf'? There are: L2, Linf"

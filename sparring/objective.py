@@ -1,4 +1,4 @@
-"""The formula: where threat, attack, method and risk meet."""
+"""The formula: threat, attack, method and risk in one min–max."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Objective(nn.Module):
     """min_θ ρ_i[ max_{x' ∈ S(x_i)} ℓ(θ; x', x_i, y_i) − λ·c(x', x_i) ] + R(θ).
 
     Arguments:
-        attack: searches, and owns the threat; None trains without an adversary (x' = x).
-        method: gain, loss and penalty.
-        risk: aggregates.
+        attack: searches the maximum, and owns the threat; None: no adversary (x' = x).
+        method: gain of the adversary, loss and penalty of the model.
+        risk: aggregates the per-sample losses, and sets λ.
         natural: weight of the mean clean cross-entropy, in [0, 1]; the robust part has 1 − natural.
 
     >>> from sparring.methods import Standard
@@ -42,11 +42,15 @@ class Objective(nn.Module):
         self.attack, self.method, self.risk, self.natural = attack, method, risk, natural
 
     def maximize(self, model: nn.Module, batch: Batch) -> Batch:
-        """The batch with `x_adv`, `y_adv` and `cost` filled; the model is left as it was."""
+        """Return the batch with `x_adv`, `y_adv` and `cost` filled; the model stays as it was."""
         if self.attack is None:
             return replace(batch, x_adv=batch.x, y_adv=batch.y, cost=torch.zeros_like(batch.weight))
         threat = self.attack.threat
+        # the adversary pays λ and does not move it: a λ that is a parameter gets its gradient in
+        # minimize alone. In exact mode it is the λ of the last batch
         multiplier = torch.as_tensor(self.risk.multiplier).detach()
+        # frozen before the gain too, which may run the model on clean x: weights get no gradient,
+        # and running statistics see only the passes of minimize
         with freeze.frozen(model, self.attack.mode):
             gain = self.method.gain(model, batch)
 
@@ -59,21 +63,26 @@ class Objective(nn.Module):
         return replace(batch, x_adv=x_adv, y_adv=y_adv, cost=cost)
 
     def minimize(self, model: nn.Module, batch: Batch) -> Loss:
-        """The loss on a batch that `maximize` has filled; `total` is what to differentiate."""
+        """Return the loss on a batch that `maximize` has filled; differentiate its `total`."""
         assert batch.cost is not None, "call maximize first"
         loss = self.method.loss(model, batch)
-        total = self.risk(loss.per_sample, batch.cost, batch)
-        loss.terms.update(self.risk.notes)
+        # loss and cost apart: the budget of a risk counts the cost, and an exact λ moves its weight
+        total = robust = self.risk(loss.per_sample, batch.cost, batch)
+        # after the call, which sets them: the log shows λ and the weights of this batch
+        loss.terms.update(self.risk.terms)
         if self.natural:
+            # over the joint batch of all processes, as the risk is: weights may differ between them
             u = distributed.gather(cross_entropy(model(batch.x), batch.y))
             w = distributed.gather(batch.weight)
             clean = (w * u).sum() / w.sum()
             loss.terms["clean"] = clean.detach()
-            total = (1 - self.natural) * total + self.natural * clean
+            total = (1 - self.natural) * robust + self.natural * clean
+        # the penalty last, and whole: neither the risk nor `natural` scales it
         return replace(loss, total=total + loss.penalty)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        """After the step: duals and running statistics of every part."""
-        for part in (self.attack and self.attack.threat, self.attack, self.method, self.risk):
-            if part is not None:
-                part.update(model, batch)
+        """Update dual variables and running statistics of every piece, after the step."""
+        pieces = (self.attack and self.attack.threat, self.attack, self.method, self.risk)
+        for piece in pieces:
+            if piece is not None:
+                piece.update(model, batch)

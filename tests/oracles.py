@@ -120,3 +120,11 @@ def problem(
         y = model(x).argmax(1)
     y[::4] = (y[::4] + 1) % k
     return model, x, y
+
+
+def admissible_bits(threat, x_adv: Tensor, x: Tensor) -> Tensor:
+    """Return which points `(b,)` are binary, within the budget, and flip nothing that may not."""
+    binary = (x_adv == threat.low) | (x_adv == threat.high)
+    flipped = x_adv != x
+    ok = binary & (~flipped | threat.can_flip(x))
+    return ok.flatten(1).all(1) & (flipped.flatten(1).sum(1) <= threat.eps)

@@ -22,7 +22,7 @@ def train(out, *, threat=BALL, risk=None, validation=None):
 
 
 @pytest.mark.parametrize(
-    ("pieces", "said"),
+    ("pieces", "message"),
     [
         ({"risk": PerClass(KL(), classes=[1, 3])}, r"classes = \[1, 3\] .* labels below 3"),
         ({"threat": Only(BALL, classes=[3])}, r"classes = \[3\] .* labels below 3"),
@@ -31,8 +31,8 @@ def train(out, *, threat=BALL, risk=None, validation=None):
         ({"validation": PGD(threat=Only(BALL, classes=[3]), steps=1)}, r"classes = \[3\]"),
     ],
 )
-def test_training_refuses_them_and_leaves_no_folder(tmp_path, pieces, said):
-    with pytest.raises(ValueError, match=said):
+def test_training_refuses_them_and_leaves_no_folder(tmp_path, pieces, message):
+    with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", **pieces)
     assert not (tmp_path / "run").exists()
 

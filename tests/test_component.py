@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from sparring.attacks import PGD
-from sparring.component import Component, assign, did_you_mean, read, require
+from sparring.component import Component, assign_at, did_you_mean, require, value_at
 from sparring.methods import MART
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -19,9 +19,9 @@ def objective() -> Objective:
 
 def test_the_constructor_is_the_configuration():
     assert MART(beta=4.0).config() == {"beta": 4.0, "inner": "ce", "compat": False}
-    found = objective().attack.config()
-    assert found["steps"] == 7
-    assert isinstance(found["threat"], Linf)
+    result = objective().attack.config()
+    assert result["steps"] == 7
+    assert isinstance(result["threat"], Linf)
 
 
 def test_configuration_follows_what_a_schedule_sets():
@@ -32,8 +32,8 @@ def test_configuration_follows_what_a_schedule_sets():
 
 def test_printing_shows_numbers_and_nested_parts():
     text = repr(objective())
-    for said in ("steps=7", "beta=4.0", "(threat): Linf(eps=0.3"):
-        assert said in text
+    for message in ("steps=7", "beta=4.0", "(threat): Linf(eps=0.3"):
+        assert message in text
 
 
 def test_update_does_nothing_by_default():
@@ -42,24 +42,24 @@ def test_update_does_nothing_by_default():
 
 def test_paths():
     root = objective()
-    assert read(root, "attack.threat.eps") == 0.3
-    assign(root, "attack.threat.eps", 0.1)
+    assert value_at(root, "attack.threat.eps") == 0.3
+    assign_at(root, "attack.threat.eps", 0.1)
     assert root.attack.threat.eps == 0.1
-    assign(root, "natural", 0.5)
+    assign_at(root, "natural", 0.5)
     assert root.natural == 0.5
 
 
 @pytest.mark.parametrize("path", ["attack.threat.epsilon", "attack.treat.eps", "methd.beta", ""])
 def test_a_path_that_leads_nowhere(path):
     with pytest.raises(ValueError, match=r"path .* has no .*; it has "):
-        assign(objective(), path, 1.0)
+        assign_at(objective(), path, 1.0)
 
 
 def test_the_message_of_a_wrong_path_says_what_there_is():
     with pytest.raises(
         ValueError, match=r"Linf has no 'epsilon'; it has eps, high, init, low, noise"
     ):
-        read(objective(), "attack.threat.epsilon")
+        value_at(objective(), "attack.threat.epsilon")
 
 
 def test_require():
@@ -68,7 +68,7 @@ def test_require():
         require(False, "eps", -1, "≥ 0")
 
 
-def test_nearest():
+def test_the_message_of_an_unknown_name():
     assert did_you_mean("method", "mart", ["AT", "MART"]).startswith(
         "method = 'mart' does not exist; did you mean 'MART'?"
     )

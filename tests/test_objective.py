@@ -75,16 +75,16 @@ class TestMaximize:
         assert full.y_adv is y
         assert full.cost.eq(0).all()
 
-    def test_a_price_on_transport_has_its_known_optimum(self):
+    def test_a_multiplier_on_transport_has_its_known_optimum(self):
         """max w·δ − λ‖δ‖² is reached at δ = w/2λ, where it costs ‖w‖²/4λ²."""
-        w, price = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 4.0
+        w, multiplier = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), 4.0
         x, y = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.long)
         attack = PGD(Pays(), steps=200, size=0.1, random_start=False)
-        objective = Objective(attack, Linearly(w), Mean(multiplier=price))
+        objective = Objective(attack, Linearly(w), Mean(multiplier=multiplier))
         full = objective.maximize(nn.Identity(), Batch(x, y))
-        assert torch.allclose(full.x_adv, (w / (2 * price)).expand(2, 3))
-        assert torch.allclose(full.cost, w.square().sum() / (4 * price**2))
-        value = w.square().sum() / (4 * price)
+        assert torch.allclose(full.x_adv, (w / (2 * multiplier)).expand(2, 3))
+        assert torch.allclose(full.cost, w.square().sum() / (4 * multiplier**2))
+        value = w.square().sum() / (4 * multiplier)
         assert torch.allclose(objective.minimize(nn.Identity(), full).total, value)
 
     @pytest.mark.parametrize("mode", ["eval", "train", "keep"])
@@ -110,7 +110,7 @@ class TestTrades:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_its_attack_is_pgd_on_soft_labels(self, dtype):
         model, x, y = problem(dtype=dtype)
-        found = Objective(self.attack(), TRADES(), Mean()).maximize(model, Batch(x, y)).x_adv
+        result = Objective(self.attack(), TRADES(), Mean()).maximize(model, Batch(x, y)).x_adv
 
         soft = model(x).softmax(1).detach()
 
@@ -118,12 +118,12 @@ class TestTrades:
             logits = model(z)
             return cross_entropy(logits, soft)
 
-        assert torch.equal(self.attack().maximize(f, Batch(x, y)), found)
+        assert torch.equal(self.attack().maximize(f, Batch(x, y)), result)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_its_attack_is_the_authors_loop_on_the_kl(self, dtype):
         model, x, y = problem(dtype=dtype)
-        found = Objective(self.attack(), TRADES(), Mean()).maximize(model, Batch(x, y)).x_adv
+        result = Objective(self.attack(), TRADES(), Mean()).maximize(model, Batch(x, y)).x_adv
 
         clean = model(x).detach()
         x_adv = self.attack().threat.random_start(Batch(x, y), torch.Generator().manual_seed(0))
@@ -132,30 +132,30 @@ class TestTrades:
             (grad,) = torch.autograd.grad(kl(clean, model(x_adv)).sum(), x_adv)
             x_adv = x_adv.detach() + 0.02 * grad.sign()
             x_adv = torch.min(torch.max(x_adv, x - 0.1), x + 0.1).clamp(0.0, 1.0)
-        assert torch.equal(found, x_adv)
+        assert torch.equal(result, x_adv)
 
 
 class TestMart:
     def test_the_inner_attack_is_that_of_at_or_its_own_loss(self):
         model, x, y = problem()
 
-        def found(method: Method) -> Batch:
+        def result(method: Method) -> Batch:
             attack = PGD(Linf(0.05), steps=30, random_start=False)
             return Objective(attack, method, Mean()).maximize(model, Batch(x, y))
 
-        at, ce, own = found(AT()), found(MART()), found(MART(inner="self"))
+        at, ce, self_loss = result(AT()), result(MART()), result(MART(inner="self"))
         assert torch.equal(ce.x_adv, at.x_adv)
         reached = {
             name: MART().loss(model, full).per_sample.mean()
-            for name, full in (("own", own), ("ce", ce))
+            for name, full in (("self_loss", self_loss), ("ce", ce))
         }
-        assert reached["own"] > reached["ce"]
+        assert reached["self_loss"] > reached["ce"]
 
     def test_the_last_iterate_is_the_published_loop(self):
         model, x, y = problem()
         threat = Linf(0.1, init="noise")
         attack = PGD(threat, steps=5, size=0.03, best=False)
-        found = Objective(attack, MART(), Mean()).maximize(model, Batch(x, y)).x_adv
+        result = Objective(attack, MART(), Mean()).maximize(model, Batch(x, y)).x_adv
         starts = threat.random_start(Batch(x, y), torch.Generator().manual_seed(0))
         for i in range(len(x)):
             path = search.pgd_linf(
@@ -166,7 +166,7 @@ class TestMart:
                 size=0.03,
                 steps=5,
             )
-            assert torch.allclose(found[i], path[-1], atol=1e-12)
+            assert torch.allclose(result[i], path[-1], atol=1e-12)
             assert balls.norm((path[-1] - x[i]).tolist(), float("inf")) <= 0.1 + 1e-12
 
     def test_without_its_second_term(self):
@@ -216,23 +216,23 @@ class TestMinimize:
 def test_update_reaches_every_part_once():
     seen = []
 
-    def told(base: type, **members):
+    def recording(base: type, **members):
         def update(self, model, batch):
             seen.append(base.__name__)
 
-        return type("Told" + base.__name__, (base,), {"update": update, **members})
+        return type("Recording" + base.__name__, (base,), {"update": update, **members})
 
-    threat, attack = told(Linf)(0.1), told(PGD)
-    objective = Objective(attack(threat), told(AT)(), told(Mean)())
+    threat, attack = recording(Linf)(0.1), recording(PGD)
+    objective = Objective(attack(threat), recording(AT)(), recording(Mean)())
     model, x, y = problem()
     objective.update(model, Batch(x, y))
     assert seen == ["Linf", "PGD", "AT", "Mean"]
     seen.clear()
-    Objective(None, told(AT)(), told(Mean)()).update(model, Batch(x, y))
+    Objective(None, recording(AT)(), recording(Mean)()).update(model, Batch(x, y))
     assert seen == ["AT", "Mean"]
 
 
-def test_the_price_may_be_a_tensor_that_learns():
+def test_the_multiplier_may_be_a_tensor_that_learns():
     class Learns(Risk):
         def __init__(self) -> None:
             super().__init__()

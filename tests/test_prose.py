@@ -11,9 +11,17 @@ PACKAGE = ROOT / "sparring"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-NO_NAMES = set("said told tell asked found held place own stands standing luck whoever".split())
-NO_OPENERS = set("A An The What Whether Where How Which Who Whoever When As Of It".split())
-NO_PHRASES = ("whoever", "so many ", "unasked", "anew", "luck", "dear ", "where omitted", "of which")
+NO_NAMES = {
+    *("said", "told", "tell", "asked", "found", "held", "place", "own", "stands"),
+    *("standing", "luck", "whoever"),
+}
+NO_OPENERS = {
+    *("A", "An", "The", "What", "Whether", "Where", "How", "Which", "Who", "Whoever", "When"),
+    *("As", "Of", "It"),
+}
+NO_PHRASES = (
+    *("whoever", "so many ", "unasked", "anew", "luck", "dear ", "where omitted", "of which"),
+)
 
 
 def identifiers(tree: ast.Module) -> set[str]:

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..functional.geometry import broadcast_rows, expand, project_l1, project_l2, project_linf, unit
+from ..functional.geometry import (
+    broadcast_rows,
+    broadcast_scale,
+    normalize,
+    project_l1,
+    project_l2,
+    project_linf,
+)
 from ..runtime import distributed
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
@@ -188,7 +195,7 @@ class APGD(Search):
         x, kind = active.x, "uniform" if self.p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
         if self.p != 1:
-            noise = unit(2 * noise - 1 if self.p == torch.inf else noise, self.p)
+            noise = normalize(2 * noise - 1 if self.p == torch.inf else noise, self.p)
             noise = (self.threat.eps or 0.0) * noise
         return project(x + noise, x)
 
@@ -319,8 +326,8 @@ class Halving(Walk):
         self.record = self.best_value
 
     def move(self, step: int) -> None:
-        way = self.grad.sign() if self.p == torch.inf else unit(self.grad, 2)
-        to = self.project(self.z + expand(self.size, way) * way, self.x)
+        way = self.grad.sign() if self.p == torch.inf else normalize(self.grad, 2)
+        to = self.project(self.z + broadcast_scale(self.size, way) * way, self.x)
         if step > 1:
             to = self.z + 0.75 * (to - self.z) + 0.25 * (self.z - self.old)
             to = self.project(to, self.x)
@@ -367,7 +374,7 @@ class Sparse(Walk):
     def move(self, step: int) -> None:
         size = self.grad.flatten(1).abs()
         least = size.topk(self.most, dim=1).values.gather(1, self.count[:, None] - 1)
-        way = unit(torch.where(size >= least, self.grad.flatten(1).sign(), 0.0), 1)
+        way = normalize(torch.where(size >= least, self.grad.flatten(1).sign(), 0.0), 1)
         z = self.z + (self.size[:, None] * way).view_as(self.z)
         self.z = self.project(z, self.x)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..functional.geometry import broadcast_rows, highest
+from ..functional.geometry import broadcast_rows, topk_mask
 from ..threats.base import Threat
 from .base import ActiveSet, Attack, Gain, value_and_grad, value_no_grad
 
@@ -70,7 +70,7 @@ def settle(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:
     """x with these flips; where they are more than the budget, with those of highest score."""
     if (eps := budget(threat, x)) < math.inf:
         of = torch.where(flips, score, -torch.inf).flatten(1)
-        flips = flips & highest(of, eps).view_as(x)
+        flips = flips & topk_mask(of, eps).view_as(x)
     return torch.where(flips, flipped(x, threat), x)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..functional.geometry import broadcast_rows, expand, norm
+from ..functional.geometry import broadcast_rows, broadcast_scale, norm
 from ..threats.base import Threat
 from . import minimal_norm
 from .base import ActiveSet, Execution, Search
@@ -27,7 +27,7 @@ def square(delta: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
 def excess(delta: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
     """Σ_i max(|δ_i| − τ, 0) `(b,)` and its gradient: the penalty in Linf, with a bound τ a
     sample."""
-    over = delta.abs() - expand(tau, delta)
+    over = delta.abs() - broadcast_scale(tau, delta)
     return over.clamp_min(0).flatten(1).sum(1), delta.sign() * (over > 0)
 
 
@@ -119,7 +119,7 @@ class CW(Search):
             hinge, pull, logits = minimal_norm.hinge(self, active, z)
             paid, push = penalty(z - active.x, s.own["tau"])
             loss = paid + s.c * hinge
-            grad = (push + expand(s.c, z) * pull) * (high - low) / 2 * (1 - t.square())
+            grad = (push + broadcast_scale(s.c, z) * pull) * (high - low) / 2 * (1 - t.square())
             keep = minimal_norm.note(self, active, s, z, logits, eps)
             if len(active) == 0:
                 return s

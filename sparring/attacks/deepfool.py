@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import broadcast_rows, nearest_plane, to_plane
+from ..functional.geometry import broadcast_rows, nearest_hyperplane, step_to_hyperplane
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search, run_restarts
 
@@ -100,7 +100,7 @@ class DeepFool(Search):
             rivals = self._rivals(logits, y) if rivals is None else rivals
             with torch.enable_grad():
                 leads = logits.gather(1, rivals) - logits.gather(1, y.clamp_min(0)[:, None])
-            lead, slope, _ = nearest_plane(leads, z, self.p)
+            lead, slope, _ = nearest_hyperplane(leads, z, self.p)
             on = ~hit
             rows, rivals = rows[on], rivals[on]
             z = self._next(z[on].detach(), lead[on], slope[on])
@@ -113,7 +113,7 @@ class DeepFool(Search):
     def _next(self, z: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
         """A little beyond the plane lead + slope·(· − z) = 0."""
         low, high = self.threat.low, self.threat.high
-        way = to_plane(z.flatten(1), slope.flatten(1), lead, self.p, low, high)
+        way = step_to_hyperplane(z.flatten(1), slope.flatten(1), lead, self.p, low, high)
         return (z + (1 + self.overshoot) * way.view_as(z)).clamp(low, high)
 
     def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:

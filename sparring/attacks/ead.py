@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import broadcast_rows, expand, norm
+from ..functional.geometry import broadcast_rows, broadcast_scale, norm
 from ..threats.base import Threat
 from . import minimal_norm
 from .base import ActiveSet, Execution, Search
@@ -107,7 +107,7 @@ class EAD(Search):
             old, slack = s.own["z"], s.own["slack"]
             hinge, pull, _ = minimal_norm.hinge(self, active, slack)
             delta = slack - active.x
-            grad = 2 * delta + expand(s.c, delta) * pull
+            grad = 2 * delta + broadcast_scale(s.c, delta) * pull
             loss = s.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
             rate = self.size * math.sqrt(1 - k / self.steps)
             z = shrink(slack - rate * grad, active.x, self.beta, low, high)

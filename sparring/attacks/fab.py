@@ -10,7 +10,13 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import broadcast_rows, expand, nearest_plane, to_plane, unit
+from ..functional.geometry import (
+    broadcast_rows,
+    broadcast_scale,
+    nearest_hyperplane,
+    normalize,
+    step_to_hyperplane,
+)
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
@@ -119,7 +125,7 @@ class FAB(Search):
             with torch.enable_grad():
                 logits = active.logits(z)
                 leads = logits.gather(1, rivals) - logits.gather(1, y)
-            lead, slope, _ = nearest_plane(leads, z, self.p)
+            lead, slope, _ = nearest_hyperplane(leads, z, self.p)
             z = self._next(z.detach(), active.x, lead, slope)
         self._interpolate(seen, active)
 
@@ -139,16 +145,16 @@ class FAB(Search):
         x, p = active.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
-        noise = unit(2 * noise - 1 if p == torch.inf else noise, p)
+        noise = normalize(2 * noise - 1 if p == torch.inf else noise, p)
         radius = seen.far[active.rows].clamp_max(self.threat.reach) / 2
-        return (x + expand(radius, x) * noise).clamp(self.threat.low, self.threat.high)
+        return (x + broadcast_scale(radius, x) * noise).clamp(self.threat.low, self.threat.high)
 
     def _next(self, z: Tensor, x: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
         """The next point, from z, the plane lead + slope·(· − z) = 0, and the clean x."""
         low, high, p = self.threat.low, self.threat.high, self.p
         ends, w = torch.stack([z, x]).flatten(2), slope.flatten(1)
         gap = torch.stack([lead, lead + (w * (ends[1] - ends[0])).sum(1)])
-        ways = to_plane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
+        ways = step_to_hyperplane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
         length = torch.linalg.vector_norm(ways, ord=p, dim=2, keepdim=True)
         length = length.clamp_min(1e-8)  # where there is no way, back towards x
         alpha = (length[0] / length.sum(0)).clamp_max(self.alpha_max)
@@ -167,7 +173,7 @@ class FAB(Search):
             ahead = (at_right.gather(1, y) - at_right.gather(1, rival))[:, 0]
             behind = (at_wrong.gather(1, rival) - at_wrong.gather(1, y))[:, 0]
             share = (ahead / (ahead + behind + 1e-10)).nan_to_num(1.0)
-            share = expand(torch.where((share >= 0) & (share <= 1), share, 1.0), right)
+            share = broadcast_scale(torch.where((share >= 0) & (share <= 1), share, 1.0), right)
             z = ((1 - share) * right + share * wrong).clamp(self.threat.low, self.threat.high)
             logits = active.logits_no_grad(z)
             hit, keep = seen.note(active, z, logits)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import highest
+from ..functional.geometry import topk_mask
 from ..functional.losses import cross_entropy, margin
 from ..runtime import distributed
 from ..threats.base import Threat
@@ -264,7 +264,7 @@ class _Space:
         flips = self.may & ((score > 0) if among is None else (score >= 0) & among)
         if self.eps == flips.shape[1]:
             return flips
-        return flips & highest(torch.where(flips, score, -torch.inf), self.eps)
+        return flips & topk_mask(torch.where(flips, score, -torch.inf), self.eps)
 
     def toggles(self, flips: Tensor, slope: Tensor) -> Tensor:
         """What putting or taking back each flip promises, −inf where that is not allowed."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import broadcast_rows, expand, norm, unit
+from ..functional.geometry import broadcast_rows, broadcast_scale, norm, normalize
 from ..introspect import freeze
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search, check
@@ -23,8 +23,8 @@ FINEST = 1e-3  # the search to the boundary is at least as fine as this part of 
 def between(x: Tensor, z: Tensor, part: Tensor, p: float) -> Tensor:
     """The point on z's way to x: x + part·(z − x), in Linf z clipped to part·‖z − x‖_∞ around x."""
     if p == 2:
-        return x + expand(part, x) * (z - x)
-    radius = expand(part * norm(z - x, p), x)
+        return x + broadcast_scale(part, x) * (z - x)
+    radius = broadcast_scale(part * norm(z - x, p), x)
     return torch.minimum(torch.maximum(z, x - radius), x + radius)
 
 
@@ -188,10 +188,10 @@ class HopSkipJump(Search):
             turned = turned + (sign.reshape(n, b, *[1] * (x.ndim - 1)) * u).sum(0)
             left -= n
         mean = signs / asks
-        mixed = turned - expand(mean, x) * total
+        mixed = turned - broadcast_scale(mean, x) * total
         v = torch.where(broadcast_rows(mean.abs() < 1, x), mixed, turned)
         out = torch.zeros_like(z)
-        out[on] = unit(v, 2) if self.p == 2 else v.sign()
+        out[on] = normalize(v, 2) if self.p == 2 else v.sign()
         return out
 
     def _directions(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ class HopSkipJump(Search):
             self.generator(like.device),
         )
         u = u.normal_(generator=draw) if self.p == 2 else u.uniform_(-1, 1, generator=draw)
-        return unit(u.flatten(0, 1), 2).reshape(shape)
+        return normalize(u.flatten(0, 1), 2).reshape(shape)
 
     def _jump(self, active: ActiveSet, z: Tensor, v: Tensor, length: Tensor, on: Tensor) -> Tensor:
         """z + length·v, the length halved until the model is wrong there; else z."""
@@ -209,7 +209,7 @@ class HopSkipJump(Search):
         for _ in range(HALVINGS):
             if not waits.any():
                 break
-            moved = (z + expand(length, z) * v).clamp(self.threat.low, self.threat.high)
+            moved = (z + broadcast_scale(length, z) * v).clamp(self.threat.low, self.threat.high)
             wrong = self._ask(active, moved, waits)
             z, waits, length = (
                 torch.where(broadcast_rows(wrong, z), moved, z),

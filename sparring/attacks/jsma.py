@@ -7,7 +7,7 @@ from typing import Unpack
 import torch
 
 from ..component import require
-from ..functional.geometry import highest, locations
+from ..functional.geometry import flatten_pixels, topk_mask
 from ..functional.losses import margin
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
@@ -60,7 +60,7 @@ class JSMA(Search):
     def search(self, active: ActiveSet, turn: int) -> None:
         z, sign = active.x, -1 if self.targeted else 1
         low, high = self.threat.low, self.threat.high
-        left = min(int(self.threat.eps or 0), locations(z[:1]).shape[2])
+        left = min(int(self.threat.eps or 0), flatten_pixels(z[:1]).shape[2])
         if left == 0:
             return
         while left:
@@ -72,10 +72,12 @@ class JSMA(Search):
             if keep is not None:
                 z, grad = z[keep], grad[keep]
             edge = torch.where(grad > 0, high, torch.where(grad < 0, low, z))
-            gain = locations(grad * (edge - z)).sum(1)
-            gain = gain.masked_fill((locations(z) != locations(active.x)).any(1), 0.0)
-            chosen = highest(gain, min(self.at_once, left)) & (gain > 0)
-            z = torch.where(chosen.unsqueeze(1), locations(edge), locations(z)).reshape(z.shape)
+            gain = flatten_pixels(grad * (edge - z)).sum(1)
+            gain = gain.masked_fill((flatten_pixels(z) != flatten_pixels(active.x)).any(1), 0.0)
+            chosen = topk_mask(gain, min(self.at_once, left)) & (gain > 0)
+            z = torch.where(chosen.unsqueeze(1), flatten_pixels(edge), flatten_pixels(z)).reshape(
+                z.shape
+            )
             left -= min(self.at_once, left)
         logits = active.logits_no_grad(z)
         active.record(z, logits, sign * margin(logits, active.y))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..component import did_you_mean, require
 from ..functional import losses
-from ..functional.geometry import expand, norm
+from ..functional.geometry import broadcast_scale, norm
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
 
@@ -70,7 +70,7 @@ class MIFGSM(Search):
             if keep is not None:
                 z, grad, speed = z[keep], grad[keep], speed[keep]
             scale = norm(grad, 1).clamp_min(1e-30)
-            speed = self.decay * speed + grad / expand(scale, grad)
+            speed = self.decay * speed + grad / broadcast_scale(scale, grad)
             z = self.threat.step(z, speed, length, active.batch)
             z = self.threat.project(z, active.batch)
         active.record(z, active.logits_no_grad(z))

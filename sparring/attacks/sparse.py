@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..component import require
-from ..functional.geometry import locations
+from ..functional.geometry import flatten_pixels
 from ..threats.base import Threat
 from . import random_search
 from .base import ActiveSet, Execution, Search
@@ -93,7 +93,7 @@ class _Sets(Walk):
     """Which locations differ, row by row: the first `k` entries of an order of all, `(a, n)`."""
 
     def __init__(self, x: Tensor, eps: int, threat: Threat, generator: torch.Generator) -> None:
-        super().__init__(locations(x), generator)
+        super().__init__(flatten_pixels(x), generator)
         self.shape, self.ends = x.shape[1:], x.new_tensor([threat.low, threat.high])
         self.n = self.x.shape[2]
         self.k = min(eps, self.n)
@@ -119,7 +119,7 @@ class _Sets(Walk):
         come = self.k + self.some(self.n - self.k, m) if self.n > self.k else leave
         self.swap = leave, come
         gone, new = self.order.gather(1, leave), self.order.gather(1, come)
-        z = locations(best)
+        z = flatten_pixels(best)
         z = z.scatter(2, self.spread(gone), self.x.gather(2, self.spread(gone)))
         return self.put(z, new, self.corners(new))
 

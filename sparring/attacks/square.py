@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..component import require
-from ..functional.geometry import expand, norm
+from ..functional.geometry import broadcast_scale, norm
 from ..threats.base import Threat
 from . import random_search
 from .base import ActiveSet, Execution, Search
@@ -225,7 +225,7 @@ class _Bumps(_Windows):
         form = hills[flip, rows[:, :, None], columns[:, None]][:, None]
         form = self._signs(u[:, 5:])[:, :, None, None] * form + self._unit(delta * gets)
         freed = self._size(delta * (gets | gives)) ** p
-        spent = expand(norm(delta, p), delta) ** p
+        spent = broadcast_scale(norm(delta, p), delta) ** p
         unused = (self.eps**p - spent).clamp_min(0) / self.c
         form = self._unit(form * gets) * (unused + freed) ** (1 / p)
         return self._spend(torch.where(gets, form, delta * ~gives))
@@ -252,5 +252,7 @@ class _Bumps(_Windows):
         """x + δ with ‖δ‖_p = eps, clipped to the box."""
         size = norm(delta, self.p)
         scale = self.eps / torch.where(size > 0, size, 1.0)
-        point = (self.x + delta * expand(scale, delta)).clamp(self.threat.low, self.threat.high)
+        point = (self.x + delta * broadcast_scale(scale, delta)).clamp(
+            self.threat.low, self.threat.high
+        )
         return point.reshape(-1, *self.shape)

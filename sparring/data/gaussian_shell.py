@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import units
+from ..functional.geometry import channel_scale
 from ..runtime import distributed
 from ..runtime.warning import SparringWarning
 from .added_rows import AddedRows, anchors
@@ -69,7 +69,7 @@ def spread(
     """
     require(len(x) > 1, "len(x)", len(x), "at least 2")
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:rows]
-    flat = (x[chosen.to(x.device)] / units(scale, x)).flatten(1)
+    flat = (x[chosen.to(x.device)] / channel_scale(scale, x)).flatten(1)
     mean = float(torch.nn.functional.pdist(flat).mean())
     require(mean > 0, "x", "one point", "rows that differ")
     sigma_n = mean / flat.shape[1]
@@ -125,5 +125,7 @@ class GaussianShell(AddedRows):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         assert self._found is not None, "attach it first"
         x = batch.x[anchors(batch, self.count(batch), generator)]
-        x = x + self._found * units(self.scale, x) * distributed.draw("normal", x, generator)
+        x = x + self._found * channel_scale(self.scale, x) * distributed.draw(
+            "normal", x, generator
+        )
         return self.rows(batch, x.clamp(*self._bounds) if self.clip else x)

@@ -167,8 +167,10 @@ def trajectory(s: Scene) -> Found:
     """‖vᵀJ‖ along the unit direction v in which optimal transport carries each sample's adversarial
     logits to the clean cloud."""
     clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.parts()]) for x in s.both())
-    theta = optimal_transport.slices(clean, SLICES, generator=s.draw())
-    delta = optimal_transport.displacement(optimal_transport.gaps(adversarial, clean, theta), theta)
+    theta = optimal_transport.random_slices(clean, SLICES, generator=s.draw())
+    delta = optimal_transport.displacement(
+        optimal_transport.slice_gaps(adversarial, clean, theta), theta
+    )
     v = optimal_transport.trajectory(delta, torch.ones_like(delta))
 
     def one(x: Tensor, rows: slice) -> Tensor:
@@ -181,7 +183,7 @@ def transport(s: Scene) -> Found:
     """Sliced Wasserstein distance of clean and adversarial logits, and the mean square of their
     paired differences, which bounds it."""
     clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.parts()]) for x in s.both())
-    theta = optimal_transport.slices(clean, SLICES, generator=s.draw())
+    theta = optimal_transport.random_slices(clean, SLICES, generator=s.draw())
     sw = optimal_transport.sliced_wasserstein(adversarial, clean, theta).item()
     paired = (adversarial - clean).square().mean().item()
     return Found([ProbeValue("SW₂² of logits", None, sw), ProbeValue("paired MSE", None, paired)])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..component import did_you_mean, require
-from ..threats import NORMS, named
+from ..threats import NORMS, norm_ball
 from ..threats.base import Threat
 
 Threats = str | Threat | Sequence[str | Threat] | Mapping[str, float | Sequence[float]]
@@ -58,7 +58,7 @@ def _radii(threat: str | Threat, eps: Radii, bounds: tuple[float, float] | None)
             raise ValueError(did_you_mean("threat", threat, NORMS))
         require(asked, "eps", eps, f"given, in input units: the radii of the {threat} ball")
         low, high = bounds or (0.0, 1.0)
-        return [(e, named(threat, eps=e, low=low, high=high)) for e in asked or ()]
+        return [(e, norm_ball(threat, eps=e, low=low, high=high)) for e in asked or ()]
     own = threat.eps
     if own is None:
         require(asked is None, "eps", eps, f"left out: {type(threat).__name__} has no radius")

@@ -1,4 +1,4 @@
-"""Batch norm whose gradient is quickly differentiated again: for penalties on input gradients."""
+"""Batch norm with a fast second derivative, for penalties on input gradients."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-_batched = torch._C._functorch.is_legacy_batchedtensor  # type: ignore[attr-defined]
+from ..runtime import torch_private
+
 Sums = tuple[Tensor, Tensor, Tensor]
 
 
 @contextmanager
 def double_backward() -> Iterator[None]:
-    """Passes inside that run batch norm on batch statistics on a CPU can be differentiated twice at
-    the price of another backward pass.
+    """Make the second derivative of batch norm cost one backward pass more, in passes inside.
 
-    PyTorch's own second derivative is put together from many sums over the batch, which on a CPU
+    It acts on batch norm with batch statistics on a CPU; on a GPU or with running statistics
+    nothing changes. PyTorch's own second derivative is many sums over the batch, which on a CPU
     take as long as the convolutions. Here both halves of it are again batch norm's backward pass.
-    Values, gradients and second derivatives are the same; there is no third, and none of
-    gradients taken in batches. Elsewhere, on a GPU or with running statistics, nothing changes.
+    Values, gradients and second derivatives are the same. There is no third derivative, and no
+    second one of gradients taken in batches. In a torch that cannot tell such gradients, PyTorch's
+    own second derivative is used.
 
     >>> norm, x = torch.nn.BatchNorm1d(2), torch.rand(4, 2, requires_grad=True)
     >>> with double_backward():
@@ -33,12 +35,16 @@ def double_backward() -> Iterator[None]:
     >>> torch.autograd.grad(g.square().sum(), x)[0].shape
     torch.Size([4, 2])
     """
-    with _Swapped():
+    # without the check, batched gradients would lose their second derivative in silence
+    if torch_private.batched_tensor_check() is None:
+        yield
+        return
+    with _FastBatchNorm():
         yield
 
 
-class _Swapped(TorchFunctionMode):
-    """Runs `_Norm` wherever `F.batch_norm` is called for batch statistics."""
+class _FastBatchNorm(TorchFunctionMode):
+    """Run `_Norm` wherever `F.batch_norm` is called for batch statistics."""
 
     def __torch_function__(
         self,
@@ -68,10 +74,10 @@ def _batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _back(
+def _norm_backward(
     grad: Tensor, x: Tensor, weight: Tensor | None, stats: Sequence[Tensor], eps: float
 ) -> Sums:
-    """Batch norm's backward pass: a projection of `grad (b, c, *)`, Σ grad·x̂ `(c,)`, Σ grad."""
+    """Run batch norm's backward pass: a projection of `grad (b, c, *)`, Σ grad·x̂ `(c,)`, Σ grad."""
     return torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, None, None, *stats, True, eps, [True, True, True]
     )
@@ -90,35 +96,40 @@ class _Norm(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() and _batched(grads[0]):
+        is_batched = torch_private.batched_tensor_check()
+        if torch.is_grad_enabled() and is_batched is not None and is_batched(grads[0]):
             raise RuntimeError(
                 "batched gradients (is_grads_batched) would lose their second derivative: "
                 "take them one after the other, or leave double_backward out"
             )
-        by_x, by_weight, by_bias = _Back.apply(*grads, *ctx.saved_tensors, ctx.eps)
+        by_x, by_weight, by_bias = _NormBackward.apply(*grads, *ctx.saved_tensors, ctx.eps)
         weighted, shifted = ctx.affine
         rest = (None, None, None, None)
         return by_x, by_weight if weighted else None, by_bias if shifted else None, *rest
 
 
-class _Back(Function):
+class _NormBackward(Function):
     """P g, Σ g·x̂ and Σ g, where P g = γ/σ·(g − mean g − x̂·mean(g·x̂)) is symmetric in the batch."""
 
     @staticmethod
     def forward(
         ctx: Any, g: Tensor, x: Tensor, weight: Any, mean: Tensor, inv: Tensor, eps: float
     ) -> Sums:
-        found = _back(g, x, weight, (mean, inv), eps)
-        ctx.save_for_backward(g, x, weight, mean, inv, *found)
+        sums = _norm_backward(g, x, weight, (mean, inv), eps)
+        ctx.save_for_backward(g, x, weight, mean, inv, *sums)
         ctx.eps = eps
+        # None for an unused output, so that its part below is left out
         ctx.set_materialize_grads(False)
-        return found
+        return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """With a for ∂/∂(P g), S = Σ g·a − Σ g·Σ a/m − Σ g·x̂·Σ a·x̂/m: ∂g is P a, ∂γ is S/σ, and
-        ∂x is −1/(mσ)·(γ/σ·S·x̂ + Σ g·x̂·P a + Σ a·x̂·P g)."""
+        """Return the gradients in g, x and γ.
+
+        With a for ∂/∂(P g) and S = Σ g·a − Σ g·Σ a/m − Σ g·x̂·Σ a·x̂/m: ∂g is P a, ∂γ is S/σ, and
+        ∂x is −1/(mσ)·(γ/σ·S·x̂ + Σ g·x̂·P a + Σ a·x̂·P g).
+        """
         a, by_weight, by_bias = grads
         g, x, weight, mean, inv, pg, gx, g1 = ctx.saved_tensors
         m, over = x.numel() // x.shape[1], [0, *range(2, x.ndim)]
@@ -130,7 +141,7 @@ class _Back(Function):
         to_g, to_x, to_weight = torch.zeros_like(g), torch.zeros_like(x), None
         if a is not None:
             a = torch.empty_like(x, dtype=a.dtype).copy_(a)  # in the layout of x
-            to_g, ax, a1 = _back(a, x, weight, (mean, inv), ctx.eps)
+            to_g, ax, a1 = _norm_backward(a, x, weight, (mean, inv), ctx.eps)
             s = (g * a).sum(over, dtype=inv.dtype) - (g1 * a1 + gx * ax) / m
             to_weight = None if weight is None else s * inv
             by_xhat, k = -inv / m * scale * s * inv, -inv / m

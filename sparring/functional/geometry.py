@@ -1,5 +1,4 @@
-"""Pure geometry of perturbations: norms, projections onto balls intersected with the box, uniform
-sampling.
+"""Geometry of perturbations: norms, projections onto balls inside the box, uniform sampling.
 
 Letters: b batch, d features. `x`, `z` are `(b, *d)`; `eps` is a radius in input units, a float or
 `(b,)`. Every projection assumes x inside the box [low, high] and returns the exact nearest point
@@ -18,13 +17,13 @@ from ..component import require
 from ..runtime import distributed
 
 SLACK = 1e-6  # rounding that a bound forgives, in input units
-SHORT = 1e-12  # shorter vectors have no direction
+MIN_NORM = 1e-12  # shorter vectors have no direction
 
 
-def expand(v: Tensor | float, like: Tensor) -> Tensor:
-    """A float or per-sample `(b,)` value shaped to broadcast over `like (b, *d)`.
+def broadcast_scale(v: Tensor | float, like: Tensor) -> Tensor:
+    """Return a float or per-sample factor `(b,)`, shaped to broadcast over `like (b, *d)`.
 
-    >>> expand(torch.ones(2), torch.zeros(2, 3, 4)).shape
+    >>> broadcast_scale(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
     v = torch.as_tensor(v, dtype=like.dtype, device=like.device)
@@ -40,23 +39,23 @@ def broadcast_rows(v: Tensor, like: Tensor) -> Tensor:
     return v.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def units(scale: float | Sequence[float], x: Tensor) -> Tensor:
-    """`scale` shaped to broadcast over `x (b, c, …)`: one number > 0, or one a channel.
+def channel_scale(scale: float | Sequence[float], x: Tensor) -> Tensor:
+    """Return `scale`, shaped to broadcast over `x (b, c, …)`: one number > 0, or one per channel.
 
     Raises:
         ValueError: for another count of numbers.
 
-    >>> units([0.5, 0.25], torch.zeros(1, 2, 3)).shape
+    >>> channel_scale([0.5, 0.25], torch.zeros(1, 2, 3)).shape
     torch.Size([2, 1])
     """
-    found = torch.as_tensor(scale, dtype=x.dtype, device=x.device).reshape(-1)
+    factors = torch.as_tensor(scale, dtype=x.dtype, device=x.device).reshape(-1)
     channels = x.shape[1] if x.ndim > 1 else 1
-    require(len(found) in (1, channels), "len(scale)", len(found), f"1, or {channels} channels")
-    return found.reshape(-1, *[1] * max(x.ndim - 2, 0))
+    require(len(factors) in (1, channels), "len(scale)", len(factors), f"1, or {channels} channels")
+    return factors.reshape(-1, *[1] * max(x.ndim - 2, 0))
 
 
 def norm(delta: Tensor, p: float) -> Tensor:
-    """‖δ_i‖_p per sample `(b,)`; p in 1, 2, inf.
+    """Compute ‖δ_i‖_p per sample `(b,)`; p in 1, 2, inf.
 
     >>> norm(torch.tensor([[3.0, -4.0]]), 2)
     tensor([5.])
@@ -67,60 +66,61 @@ def norm(delta: Tensor, p: float) -> Tensor:
     return torch.linalg.vector_norm(flat, ord=p, dim=1)
 
 
-def unit(delta: Tensor, p: float) -> Tensor:
-    """δ_i / ‖δ_i‖_p, and 0 where δ_i = 0."""
+def normalize(delta: Tensor, p: float) -> Tensor:
+    """Return δ_i / ‖δ_i‖_p, and 0 where δ_i = 0."""
     size = norm(delta, p)
-    return delta / expand(torch.where(size > 0, size, 1.0), delta)
+    return delta / broadcast_scale(torch.where(size > 0, size, 1.0), delta)
 
 
 def project_linf(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
-    """Nearest point to `z` in {‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d: a clip.
+    """Project z to the nearest point of {‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d: a clip.
 
     >>> project_linf(torch.tensor([[0.9]]), torch.tensor([[0.5]]), 0.1, 0.0, 1.0)
     tensor([[0.6000]])
     """
-    radius = expand(eps, x)
+    radius = broadcast_scale(eps, x)
     return z.clamp(x - radius, x + radius).clamp(low, high)
 
 
-def _split(z: Tensor, x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Displacement as sign and size `(b, d)`, and the room the box leaves in that direction."""
+def _sign_size_room(z: Tensor, x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z − x as sign and size `(b, d)`, and the room the box leaves in that direction."""
     u = (z - x).flatten(1)
     flat = x.flatten(1)
     room = torch.where(u > 0, high - flat, flat - low).clamp_min(0)
     return u.sign(), u.abs(), room
 
 
-def _join(
+def _point(
     x: Tensor, sign: Tensor, size: Tensor, p: float, radius: Tensor, low: float, high: float
 ) -> Tensor:
-    """Back to a point; shrinks away the last rounding error above the radius."""
+    """Return x plus the displacement, scaled down by the last rounding error above the radius."""
     over = torch.linalg.vector_norm(size, ord=p, dim=1, keepdim=True)
     size = size * (radius / over.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
     return (x + (sign * size).view_as(x)).clamp(low, high)
 
 
-def _radius(eps: Tensor | float, x: Tensor) -> Tensor:
+def _radius_column(eps: Tensor | float, x: Tensor) -> Tensor:
     return torch.as_tensor(eps, dtype=x.dtype, device=x.device).reshape(-1, 1).expand(len(x), 1)
 
 
 def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
-    """Nearest point to `z` in {‖x' − x‖₂ ≤ eps} ∩ [low, high]^d.
+    """Project z to the nearest point of {‖x' − x‖₂ ≤ eps} ∩ [low, high]^d.
 
-    The solution is x + sign(u)·min(s·|u|, room) for one s in [0, 1] a sample (KKT). ‖·‖² of it is
-    piecewise quadratic in s, so solving one piece after another from below ends at the exact s,
-    after a handful of pieces; a row that takes more on a GPU, where none waits for the host, ends
-    inside the ball.
+    With u = z − x the solution is x + sign(u)·min(s·|u|, room), for one s in [0, 1] per sample
+    (KKT). Its ‖·‖² is piecewise quadratic in s. Solving one piece after another from below ends at
+    the exact s, after a handful of pieces. A row that takes more than 12 on a GPU ends inside the
+    ball.
 
     >>> project_l2(torch.tensor([[2.0, 0.5]]), torch.tensor([[0.5, 0.5]]), 0.4, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])
     """
-    sign, a, room = _split(z, x, low, high)
+    sign, a, room = _sign_size_room(z, x, low, high)
     if a.numel() == 0:
         return z
-    radius = _radius(eps, x)
+    radius = _radius_column(eps, x)
     info = torch.finfo(x.dtype)
     scale = (radius / a.norm(dim=1, keepdim=True).clamp_min(info.tiny)).clamp_max(1)
+    # a fixed count on a GPU: to stop early, the host would have to wait for each piece
     for _ in range(12 if x.is_cuda else a.shape[1] + 1):
         size = torch.minimum(scale * a, room)
         left = (radius.square() - size.square().sum(1, keepdim=True)).clamp_min(0)
@@ -129,24 +129,24 @@ def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
         if not x.is_cuda and not (longer > scale * (1 + 4 * info.eps)).any():
             break
         scale = longer
-    return _join(x, sign, torch.minimum(scale * a, room), 2, radius, low, high)
+    return _point(x, sign, torch.minimum(scale * a, room), 2, radius, low, high)
 
 
 def project_l1(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
-    """Nearest point to `z` in {‖x' − x‖₁ ≤ eps} ∩ [low, high]^d.
+    """Project z to the nearest point of {‖x' − x‖₁ ≤ eps} ∩ [low, high]^d.
 
-    The solution is x + sign(u)·clip(|u| − τ, 0, room) for one τ ≥ 0 a sample; its L1 norm is
-    piecewise linear in τ, so τ is found exactly from the sorted break points |u| and |u| − room.
+    With u = z − x the solution is x + sign(u)·clip(|u| − τ, 0, room), for one τ ≥ 0 per sample. Its
+    L1 norm is piecewise linear in τ, so the sorted break points |u| and |u| − room give τ exactly.
 
     Source: Croce and Hein 2021 (L1-APGD), prop. 2.1.
 
     >>> project_l1(torch.tensor([[0.9, 0.6]]), torch.tensor([[0.5, 0.5]]), 0.3, 0.0, 1.0)
     tensor([[0.8000, 0.5000]])
     """
-    sign, a, room = _split(z, x, low, high)
+    sign, a, room = _sign_size_room(z, x, low, high)
     if a.numel() == 0:
         return z
-    radius = _radius(eps, x)
+    radius = _radius_column(eps, x)
     room = torch.minimum(room, a)
     at, order = torch.cat([a, a - room], 1).sort(1, descending=True)
     slope = torch.cat([torch.ones_like(a), -torch.ones_like(a)], 1).gather(1, order).cumsum(1)
@@ -159,21 +159,20 @@ def project_l1(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     tau = torch.where(first > 0, at.gather(1, before) - step, at[:, :1])
     tau = torch.where(reaches.any(1, keepdim=True), tau, 0.0).clamp_min(0)
     size = torch.minimum((a - tau).clamp_min(0), room)
-    return _join(x, sign, size, 1, radius, low, high)
+    return _point(x, sign, size, 1, radius, low, high)
 
 
-def locations(delta: Tensor) -> Tensor:
-    """What L0 counts, `(b, channels, n)`: the pixels of images `(b, c, h, w)`, else coordinates.
+def flatten_pixels(delta: Tensor) -> Tensor:
+    """Return `(b, channels, n)`, whose n locations L0 counts: pixels of images, else coordinates.
 
-    >>> locations(torch.zeros(2, 3, 4, 5)).shape, locations(torch.zeros(2, 6)).shape
+    >>> flatten_pixels(torch.zeros(2, 3, 4, 5)).shape, flatten_pixels(torch.zeros(2, 6)).shape
     (torch.Size([2, 3, 20]), torch.Size([2, 1, 6]))
     """
     return delta.flatten(2) if delta.ndim == 4 else delta.flatten(1).unsqueeze(1)
 
 
-def highest(score: Tensor, k: Tensor | float) -> Tensor:
-    """The k locations of highest score `(b, n)`, True in a mask; k a float or `(b,)`, rounded
-    down."""
+def topk_mask(score: Tensor, k: Tensor | float) -> Tensor:
+    """Return a mask of the k highest scores per row of `(b, n)`; k a float or `(b,)`, floored."""
     count = torch.as_tensor(k, device=score.device).reshape(-1, 1).expand(len(score), 1)
     chosen = torch.zeros_like(score, dtype=torch.bool)
     if score.numel() == 0:
@@ -185,47 +184,47 @@ def highest(score: Tensor, k: Tensor | float) -> Tensor:
 
 
 def project_l0(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
-    """Nearest point to `z` in {at most eps locations differ from x} ∩ [low, high]^d.
+    """Project z to the nearest point of {at most eps locations differ from x} ∩ [low, high]^d.
 
-    A location that may differ goes to clip(z); that brings the point nearer to z by |u|² − |u − r|²
-    with r = min(|u|, room), summed over channels. The eps locations of largest such gain are kept:
-    inside the box those of largest change in L2.
+    A location that may differ goes to clip(z). With u = z − x and r = min(|u|, room), that brings
+    the point nearer to z by |u|² − |u − r|², summed over channels. The eps locations of largest
+    such gain are kept: inside the box those of largest change in L2.
 
     >>> project_l0(torch.tensor([[0.9, 0.6]]), torch.tensor([[0.5, 0.5]]), 1, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])
     """
     if z.numel() == 0:
         return z
-    _, a, room = _split(z, x, low, high)
+    _, a, room = _sign_size_room(z, x, low, high)
     moved = torch.minimum(a, room)
-    gain = locations((moved * (2 * a - moved)).view_as(z)).sum(1)
-    keep = highest(gain, eps).unsqueeze(1)
-    found = torch.where(keep, locations(z.clamp(low, high)), locations(x))
-    return found.reshape(z.shape)
+    gain = flatten_pixels((moved * (2 * a - moved)).view_as(z)).sum(1)
+    keep = topk_mask(gain, eps).unsqueeze(1)
+    point = torch.where(keep, flatten_pixels(z.clamp(low, high)), flatten_pixels(x))
+    return point.reshape(z.shape)
 
 
 def sample_linf(
     like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """δ uniform in the Linf ball, of the shape of `like (b, *d)`."""
-    return (distributed.draw("uniform", like, generator) * 2 - 1) * expand(eps, like)
+    """Draw δ uniformly from the Linf ball, of the shape of `like (b, *d)`."""
+    return (distributed.draw("uniform", like, generator) * 2 - 1) * broadcast_scale(eps, like)
 
 
 def sample_l2(
     like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """δ uniform in the L2 ball: a Gaussian direction, radius eps·U^(1/d)."""
-    direction = unit(distributed.draw("normal", like, generator), 2)
-    return direction * _depth(like, generator) * expand(eps, like)
+    """Draw δ uniformly from the L2 ball: a Gaussian direction, radius eps·U^(1/d)."""
+    direction = normalize(distributed.draw("normal", like, generator), 2)
+    return direction * _radial_share(like, generator) * broadcast_scale(eps, like)
 
 
 def sample_l1(
     like: Tensor, eps: Tensor | float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """δ uniform in the L1 ball: normalized signed exponentials, radius eps·U^(1/d)."""
+    """Draw δ uniformly from the L1 ball: normalized signed exponentials, radius eps·U^(1/d)."""
     sign = (distributed.draw("uniform", like, generator) < 0.5).to(like.dtype) * 2 - 1
-    direction = unit(sign * distributed.draw("exponential", like, generator), 1)
-    return direction * _depth(like, generator) * expand(eps, like)
+    direction = normalize(sign * distributed.draw("exponential", like, generator), 1)
+    return direction * _radial_share(like, generator) * broadcast_scale(eps, like)
 
 
 def sample_l0(
@@ -235,59 +234,66 @@ def sample_l0(
     high: float,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """A point x' `(b, *d)`: eps random locations of x, uniform in the box there."""
-    noise = locations(low + (high - low) * distributed.draw("uniform", x, generator))
-    chosen = highest(distributed.draw("uniform", noise[:, 0], generator), eps).unsqueeze(1)
-    return torch.where(chosen, noise, locations(x)).reshape(x.shape)
+    """Draw a point x' `(b, *d)` that differs from x in eps random locations, uniform in the box."""
+    noise = flatten_pixels(low + (high - low) * distributed.draw("uniform", x, generator))
+    chosen = topk_mask(distributed.draw("uniform", noise[:, 0], generator), eps).unsqueeze(1)
+    return torch.where(chosen, noise, flatten_pixels(x)).reshape(x.shape)
 
 
-def _depth(like: Tensor, generator: torch.Generator | None) -> Tensor:
+def _radial_share(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw U^(1/d): the share of the radius at which a uniform point of a d-ball lies."""
     d = max(math.prod(like.shape[1:]), 1)
-    return expand(
+    return broadcast_scale(
         distributed.draw("uniform", like.new_empty(len(like)), generator) ** (1 / d), like
     )
 
 
-def nearest_plane(leads: Tensor, z: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the boundaries {leads_j = 0}, linearised at z, the one that is nearest to z in Lp.
+def nearest_hyperplane(margins: Tensor, z: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the boundary {margins_j = 0}, linearised at z, that is nearest to z in Lp.
 
     Arguments:
-        leads: `(b, m)` differences of logits, computed from `z (b, *d)`, which requires a gradient.
+        margins: `(b, m)` differences of logits, computed from `z (b, *d)`, which requires a
+            gradient.
 
     Returns:
-        Its lead `(b,)`, the gradient of that `(b, *d)`, and |lead| / ‖gradient‖_q `(b,)`, inf where
-        there is no way to it. What is not finite in a gradient is 0.
+        Its margin `(b,)`, the margin's gradient `(b, *d)`, and the distance |margin| / ‖gradient‖_q
+        `(b,)`, inf where the gradient is 0. Entries of a gradient that are not finite become 0.
 
     Raises:
-        ValueError: if the leads do not depend on z.
+        ValueError: if the margins do not depend on z.
 
     >>> z = torch.tensor([[0.5, 0.5]], requires_grad=True)
-    >>> nearest_plane(torch.stack([z[:, 0] - 1, 5 * z[:, 1] - 3], 1), z, torch.inf)
+    >>> nearest_hyperplane(torch.stack([z[:, 0] - 1, 5 * z[:, 1] - 3], 1), z, torch.inf)
     (tensor([-0.5000]), tensor([[0., 5.]]), tensor([0.1000]))
     """
-    if not leads.requires_grad:
+    if not margins.requires_grad:
         raise ValueError(
             "the model's output has no gradient with respect to its input: "
             "it detaches or leaves torch"
         )
     dual = {torch.inf: 1, 2: 2, 1: torch.inf}[p]
-    lead, slope = leads.new_zeros(len(z)), torch.zeros_like(z)
-    far = torch.full_like(lead, torch.inf)
+    margin, normal = margins.new_zeros(len(z)), torch.zeros_like(z)
+    distance = torch.full_like(margin, torch.inf)
     with torch.enable_grad():
-        sums = leads.sum(0).unbind()
-    for j, value in enumerate(leads.detach().unbind(1)):
+        sums = margins.sum(0).unbind()
+    # one backward pass per class, and only the nearest is kept: all normals at once take m times
+    # the memory
+    for j, value in enumerate(margins.detach().unbind(1)):
         (grad,) = torch.autograd.grad(sums[j], z, retain_graph=j + 1 < len(sums))
         grad = grad.nan_to_num(0.0, 0.0, 0.0)
         here = (value.abs() / norm(grad, dual)).nan_to_num(torch.inf, torch.inf)
-        closer = here < far
-        far, lead = torch.where(closer, here, far), torch.where(closer, value, lead)
-        slope = torch.where(broadcast_rows(closer, z), grad, slope)
-    return lead, slope.detach(), far
+        closer = here < distance
+        distance, margin = torch.where(closer, here, distance), torch.where(closer, value, margin)
+        normal = torch.where(broadcast_rows(closer, z), grad, normal)
+    return margin, normal.detach(), distance
 
 
-def to_plane(x: Tensor, w: Tensor, gap: Tensor, p: float, low: float, high: float) -> Tensor:
-    """The shortest δ in Lp with gap + w·δ = 0 and x + δ in [low, high]^d; where none reaches the
-    plane, into the corner nearest to it.
+def step_to_hyperplane(
+    x: Tensor, w: Tensor, gap: Tensor, p: float, low: float, high: float
+) -> Tensor:
+    """Return the shortest δ in Lp with gap + w·δ = 0 and x + δ in [low, high]^d.
+
+    Where the box does not reach the plane, δ ends in the corner nearest to it.
 
     δ_i = −sign(gap·w_i)·u_i with u_i = min(s, room_i) in Linf and min(s·|w_i|, room_i) in L2; in
     L1 the largest |w_i| use up their room first.
@@ -297,25 +303,27 @@ def to_plane(x: Tensor, w: Tensor, gap: Tensor, p: float, low: float, high: floa
         w: normals `(b, d)`, the same for all of `*`.
         gap: `(*, b)` by how much x misses the plane.
 
-    Source: Croce and Hein 2020, eq. 4. Differs: no sorting of the rooms; no |w_i| counts as 0 but
-    0.
+    Source: Croce and Hein 2020, eq. 4. Differs: it does not sort the rooms, and treats |w_i| as 0
+    only where it is 0.
 
     >>> x, w = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 1.0]])
-    >>> to_plane(x, w, torch.tensor([-0.5]), torch.inf, 0.0, 1.0)
+    >>> step_to_hyperplane(x, w, torch.tensor([-0.5]), torch.inf, 0.0, 1.0)
     tensor([[0.4000, 0.1000]])
     """
     tiny = torch.finfo(w.dtype).tiny
+    # the plane is the same at any scale of w and gap: with max |w| = 1 no sum over- or underflows
     top = w.abs().amax(1, keepdim=True).clamp_min(tiny)
     size, need = w.abs() / top, gap.abs()[..., None] / top
     way = -w.sign() * gap.sign()[..., None]
     room = torch.where(way > 0, high - x, x - low).clamp_min(0)
     if p == 1:
-        return way * _greedy(size, room, need)
-    return way * _level(size, torch.ones_like(size) if p == torch.inf else size, room, need)
+        return way * _fill_largest_first(size, room, need)
+    rate = torch.ones_like(size) if p == torch.inf else size
+    return way * _fill_evenly(size, rate, room, need)
 
 
-def _level(size: Tensor, rate: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """u = min(s·rate, room) with Σ size·u = need, or all the room.
+def _fill_evenly(size: Tensor, rate: Tensor, room: Tensor, need: Tensor) -> Tensor:
+    """Return u = min(s·rate, room) with Σ size·u = need, or all the room.
 
     Σ size·u grows in s in ever flatter straight pieces: Newton's method from s = 0 never overshoots
     and ends, exactly, after at most d pieces; some six in practice.
@@ -334,8 +342,8 @@ def _level(size: Tensor, rate: Tensor, room: Tensor, need: Tensor) -> Tensor:
     return torch.minimum(s * rate, room)
 
 
-def _greedy(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """u = room for the largest sizes, until Σ size·u = need."""
+def _fill_largest_first(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
+    """Return u = room for the largest sizes, until Σ size·u = need."""
     size, order = size.sort(-1, descending=True)
     order = order.expand_as(room)
     room = room.gather(-1, order)
@@ -345,21 +353,22 @@ def _greedy(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
 
 def alignment(clean: Tensor, adversarial: Tensor, *, kind: str = "cosine") -> tuple[Tensor, Tensor]:
-    """How far two input gradients `(b, *d)` are apart, `(b,)`, and where both have a direction.
+    """Measure how far two input gradients `(b, *d)` are apart, `(b,)`; return where both count too.
 
-    `"cosine"`: 1 − ⟨G, G'⟩/(‖G‖‖G'‖), free of scale; `"l2"`: ‖G − G'‖². Zero where one is shorter
-    than 1e-12.
+    `"cosine"`: 1 − ⟨G, G'⟩/(‖G‖‖G'‖), free of scale; `"l2"`: ‖G − G'‖². Where one is shorter
+    than 1e-12, the value is 0 and the mask False.
 
     Source: Andriushchenko and Flammarion 2020 (the cosine).
 
     >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
     (tensor([1.]), tensor([True]))
     """
+    # squares of bfloat16 gradients are too coarse to sum: float32 or wider
     wide = torch.promote_types(clean.dtype, torch.float32)
     g, h = (t.flatten(1).to(wide) for t in (clean, adversarial))
     squares = torch.stack([g.square().sum(1), h.square().sum(1)])
-    valid = (squares > SHORT**2).all(0)
+    valid = (squares > MIN_NORM**2).all(0)
     if kind == "l2":
         return torch.where(valid, (g - h).square().sum(1), 0.0), valid
     norms = torch.where(valid, squares, 1.0).sqrt().prod(0)
-    return torch.where(valid, 1 - (g * h).sum(1) / (norms + SHORT), 0.0), valid
+    return torch.where(valid, 1 - (g * h).sum(1) / (norms + MIN_NORM), 0.0), valid

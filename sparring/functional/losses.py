@@ -1,5 +1,4 @@
-"""Pure per-sample losses in exact log space: every function maps logits `(b, k)` and labels to
-`(b,)` nats.
+"""Per-sample losses in log space: each function maps logits `(b, k)` and labels to `(b,)` nats.
 
 Labels are `(b,)` integers, -1 for unlabeled (its loss is 0), or `(b, k)` probabilities. All stay
 finite, with finite gradients, at logit scale 200.
@@ -11,21 +10,21 @@ import torch
 from torch import Tensor
 
 
-def _pick(values: Tensor, y: Tensor) -> Tensor:
+def _at_label(values: Tensor, y: Tensor) -> Tensor:
     return values.gather(1, y.clamp_min(0)[:, None])[:, 0]
 
 
-def _others(logits: Tensor, j: Tensor) -> Tensor:
-    """Logits with column `j (b,)` at -inf."""
+def _without(logits: Tensor, j: Tensor) -> Tensor:
+    """Return the logits with column `j (b,)` at -inf."""
     return logits.scatter(1, j.clamp_min(0)[:, None], -torch.inf)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy −Σ_k q_k log p_k, for integer or soft labels.
+    """Compute the cross-entropy −Σ_k q_k log p_k, for integer or soft labels.
 
     Arguments:
         logits: `(b, k)`.
-        y: `(b,)` integers, -1 counts 0; or `(b, k)` probabilities.
+        y: `(b,)` integers, -1 for a loss of 0; or `(b, k)` probabilities.
 
     >>> cross_entropy(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([0.4076])
@@ -33,12 +32,13 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     logp = logits.log_softmax(1)
     if y.ndim == 2:
         return -(y * logp).sum(1)
-    return torch.where(y >= 0, -_pick(logp, y), 0.0)
+    return torch.where(y >= 0, -_at_label(logp, y), 0.0)
 
 
 def kl(logits: Tensor, other: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ_k p_k (log p_k − log q_k) with p = softmax(logits), q = softmax(other);
-    differentiable in both.
+    """Compute KL(p ‖ q) = Σ_k p_k (log p_k − log q_k), p = softmax(logits), q = softmax(other).
+
+    It is differentiable in both.
 
     >>> kl(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.])
@@ -48,35 +48,38 @@ def kl(logits: Tensor, other: Tensor) -> Tensor:
 
 
 def js(logits: Tensor, other: Tensor) -> Tensor:
-    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, per sample `(b,)`.
+    """Compute the Jensen-Shannon divergence ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, `(b,)`.
 
     >>> js(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.])
     """
     both = torch.stack([logits.log_softmax(1), other.log_softmax(1)])
-    middle = both.logsumexp(0)  # up to log 2, which softmax takes away
+    middle = both.logsumexp(0)  # log 2 too high, which the softmax of `kl` takes away
     return (kl(logits, middle) + kl(other, middle)) / 2
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """max_{k≠y} z_k − z_y: positive where the model is wrong. The CW loss without a confidence.
+    """Compute the margin max_{k≠y} z_k − z_y: positive where the model is wrong.
+
+    It is the CW loss with confidence 0.
 
     Source: Carlini and Wagner 2017, f_6.
 
     >>> margin(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([-1.])
     """
-    return torch.where(y >= 0, _others(logits, y).amax(1) - _pick(logits, y), 0.0)
+    return torch.where(y >= 0, _without(logits, y).amax(1) - _at_label(logits, y), 0.0)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference-of-logits ratio (max_{k≠y} z_k − z_y) / (z_(1) − z_(3)): the margin, free of scale
-    and shift.
+    """Compute the difference-of-logits ratio (max_{k≠y} z_k − z_y) / (z_(1) − z_(3)).
+
+    It is the margin, free of scale and shift.
 
     Source: Croce and Hein 2020, eq. 6.
 
     Raises:
-        ValueError: for fewer than three classes, where it is undefined.
+        ValueError: for fewer than three classes, where the ratio is undefined.
 
     >>> dlr(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([-0.5000])
@@ -90,24 +93,25 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:
-    """−log p_y − log(1 − max_{k≠y} p_k): cross-entropy plus a margin term.
+    """Compute −log p_y − log(1 − max_{k≠y} p_k): cross-entropy plus a margin term.
 
-    The second term is logsumexp(z) − logsumexp(z without its largest wrong class), exact where 1 −
-    p underflows.
+    The second term is computed as logsumexp(z) − logsumexp(z without its largest wrong class),
+    which is exact where 1 − p underflows.
 
     Source: Wang et al. 2020 (MART), eq. 8. Differs: the authors' code caps the margin term at 9.21.
 
     >>> boosted_ce(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([0.6883])
     """
-    j = _others(logits, y).argmax(1)
-    far = logits.logsumexp(1) - _others(logits, j).logsumexp(1)
+    j = _without(logits, y).argmax(1)
+    far = logits.logsumexp(1) - _without(logits, j).logsumexp(1)
     return torch.where(y >= 0, cross_entropy(logits, y) + far, 0.0)
 
 
-def not_confident(logits: Tensor, y: Tensor) -> Tensor:
-    """1 − p_y = −expm1(log p_y): MART's weight; 0 where unlabeled."""
-    return torch.where(y >= 0, -torch.expm1(_pick(logits.log_softmax(1), y)), 0.0)
+def misclassification_weight(logits: Tensor, y: Tensor) -> Tensor:
+    """Compute MART's weight 1 − p_y; 0 where unlabeled."""
+    # 1 − p_y from the logarithm: exact where p_y rounds to 1
+    return torch.where(y >= 0, -torch.expm1(_at_label(logits.log_softmax(1), y)), 0.0)
 
 
 BY_NAME = {"ce": cross_entropy, "margin": margin, "dlr": dlr}

@@ -31,11 +31,11 @@ def transport(adversarial: Tensor, clean: Tensor, *, count: int, law: str) -> tu
     Slices and clouds are those of all processes together; the directions are of this one's rows.
 
     Arguments:
-        adversarial, clean: `(b, d)`; count, law: of the slices, as in `ot.slices`.
+        adversarial, clean: `(b, d)`; count, law: of the slices, as in `random_slices`.
     """
     generator = distributed.generator(clean.device)
-    theta = optimal_transport.slices(clean, count, law=law, generator=generator)
-    delta = optimal_transport.gaps(
+    theta = optimal_transport.random_slices(clean, count, law=law, generator=generator)
+    delta = optimal_transport.slice_gaps(
         distributed.gather(adversarial), distributed.gather(clean), theta
     )
     mine = delta.detach().narrow(0, distributed.rank() * len(clean), len(clean))

@@ -8,7 +8,7 @@ from torch import nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy
-from ..functional.optimal_transport import LAWS
+from ..functional.optimal_transport import SLICE_LAWS
 from ..introspect import jacobian
 from ..runtime import distributed
 from .base import Method
@@ -103,7 +103,7 @@ class TransportJR(Method):
         super().__init__()
         require(jac >= 0, "jac", jac, "a weight ≥ 0")
         require(slices >= 1, "slices", slices, "a number of slices ≥ 1")
-        require(law in LAWS, "law", law, "one of " + ", ".join(LAWS))
+        require(law in SLICE_LAWS, "law", law, "one of " + ", ".join(SLICE_LAWS))
         self.jac, self.slices, self.law, self.layer = jac, slices, law, layer
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:

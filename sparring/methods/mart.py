@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..batch import Batch, Loss
 from ..component import require
-from ..functional.losses import boosted_ce, cross_entropy, kl, not_confident
+from ..functional.losses import boosted_ce, cross_entropy, kl, misclassification_weight
 from .base import Method, SampleGain
 
 INNER = ("ce", "self")
@@ -27,7 +27,9 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
     >>> mart(clean, adversarial, torch.tensor([0]), 5.0)
     tensor([2.2763])
     """
-    return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * not_confident(clean, y)
+    return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * misclassification_weight(
+        clean, y
+    )
 
 
 def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
@@ -89,6 +91,6 @@ class MART(Method):
         clean, adversarial = model(batch.x), model(batch.x_adv)
         parts = {
             "boosted_ce": boosted_ce(adversarial, batch.y).mean().detach(),
-            "weight": not_confident(clean, batch.y).mean().detach(),
+            "weight": misclassification_weight(clean, batch.y).mean().detach(),
         }
         return Loss(self._per_sample(clean, adversarial, batch.y), terms=parts)

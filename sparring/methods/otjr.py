@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy
-from ..functional.optimal_transport import LAWS
+from ..functional.optimal_transport import SLICE_LAWS
 from .base import Method
 from .inside import energy, read, transport
 
@@ -26,7 +26,7 @@ class OTJR(Method):
     Arguments:
         sw: λ_SW ≥ 0, per squared logit.
         jac: λ_J ≥ 0, per squared logit and input unit.
-        slices: K; law: their law, as in `ot.slices`.
+        slices: K; law: their law, as in `random_slices`.
         layer: dotted name of the submodule whose flattened output `(b, d)` stands for the logits in
             both terms.
         jac_every: the Jacobian term on every m-th step only, m times as strong.
@@ -62,7 +62,7 @@ class OTJR(Method):
         require(sw >= 0, "sw", sw, "a weight ≥ 0")
         require(jac >= 0, "jac", jac, "a weight ≥ 0")
         require(slices >= 1, "slices", slices, "a number of slices ≥ 1")
-        require(law in LAWS, "law", law, "one of " + ", ".join(LAWS))
+        require(law in SLICE_LAWS, "law", law, "one of " + ", ".join(SLICE_LAWS))
         require(jac_every >= 1, "jac_every", jac_every, "a number of steps ≥ 1")
         self.sw, self.jac, self.slices, self.law = sw, jac, slices, law
         self.layer, self.jac_every = layer, jac_every

@@ -20,8 +20,8 @@ class SAT(Method):
     Arguments:
         weight: of the divergence, ≥ 0; 0 leaves the work out.
         entropy: weight of the entropy in S, > 0, in units of the cost.
-        cost: ground cost, one of `ot.COSTS`.
-        steps, tol: of Sinkhorn's iterations, as in `ot.potentials`.
+        cost: ground cost, one of `optimal_transport.COSTS`.
+        steps, tol: of Sinkhorn's iterations, as in `optimal_transport.sinkhorn_potentials`.
         layer: dotted name of the submodule whose flattened output stands for the logits.
 
     Raises:

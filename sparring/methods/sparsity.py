@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..batch import Batch, Loss
 from ..component import require
-from ..functional.geometry import units
+from ..functional.geometry import channel_scale
 from ..functional.losses import cross_entropy
 from ..runtime import distributed
 from .base import Method, SampleGain
@@ -102,7 +102,7 @@ class Sparsity(Method):
         zeta = self._noise(batch, "zeta")
         if len(moved):
             zeta = torch.cat([zeta, self._noise(batch, "zeta_adv")[moved]])
-        scale = units(self.scale, x)
+        scale = channel_scale(self.scale, x)
         points = torch.cat([x, x_adv]) if len(moved) else x
         look = DIFFERENCES[self.difference]
         logits, steep = look(model, points, self.sigma_n * scale * zeta, scale)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..attacks import DeepFool
 from ..batch import Model
 from ..component import require
-from ..functional.geometry import expand, norm
-from ..threats import L2, named
+from ..functional.geometry import broadcast_scale, norm
+from ..threats import L2, norm_ball
 from .base import Metric
 
 UNBOUNDED = 1e4  # in standardised units, as good as no box
@@ -59,7 +59,7 @@ class Distance(Metric):
         self.norm, self.steps, self.overshoot, self.classes = norm, steps, overshoot, classes
         self.halvings = halvings
         self.attack = DeepFool(
-            named(norm, eps=0.0, low=low, high=high),
+            norm_ball(norm, eps=0.0, low=low, high=high),
             steps=steps,
             overshoot=overshoot,
             classes=classes,
@@ -82,7 +82,7 @@ def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int)
     low, high = x.new_zeros(len(x)), x.new_ones(len(x))
     for _ in range(halvings):
         middle = (low + high) / 2
-        wrong = model(x + expand(middle, x) * (point - x)).argmax(1) != y
+        wrong = model(x + broadcast_scale(middle, x) * (point - x)).argmax(1) != y
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return high
 

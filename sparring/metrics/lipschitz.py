@@ -9,7 +9,7 @@ from ..attacks import PGD
 from ..batch import Batch, Model
 from ..component import require
 from ..functional.geometry import norm
-from ..threats import named
+from ..threats import norm_ball
 from .base import Metric
 
 P = {"Linf": torch.inf, "L2": 2, "L1": 1}
@@ -59,7 +59,7 @@ class Lipschitz(Metric):
         self.norm, self.eps, self.steps, self.restarts = norm, eps, steps, restarts
         self.of, self.seed = of, seed
         self.attack = PGD(
-            named(norm, eps=eps, low=low, high=high), steps=steps, restarts=restarts, seed=seed
+            norm_ball(norm, eps=eps, low=low, high=high), steps=steps, restarts=restarts, seed=seed
         )
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:

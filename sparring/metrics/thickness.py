@@ -9,7 +9,7 @@ from ..attacks import PGD
 from ..batch import Batch, Model
 from ..component import require
 from ..functional import losses
-from ..functional.geometry import expand, norm
+from ..functional.geometry import broadcast_scale, norm
 from ..threats import L2
 from .base import Metric, chunked_logits
 
@@ -71,7 +71,9 @@ class Thickness(Metric):
 
         end = self.attack.maximize(nearer, Batch(x, j))
         t = torch.linspace(0, 1, self.points, dtype=x.dtype, device=x.device)
-        line = x[:, None] + expand(t, x[:1].expand(len(t), *x.shape[1:])) * (end - x)[:, None]
+        line = (
+            x[:, None] + broadcast_scale(t, x[:1].expand(len(t), *x.shape[1:])) * (end - x)[:, None]
+        )
         p = chunked_logits(model, line.flatten(0, 1)).softmax(1).view(len(x), self.points, k)
         g = p.gather(2, i.view(-1, 1, 1).expand(-1, self.points, 1))
         g = (g - p.gather(2, j.view(-1, 1, 1).expand(-1, self.points, 1)))[..., 0]

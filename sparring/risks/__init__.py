@@ -1,4 +1,4 @@
-"""Risks: how samples are aggregated."""
+"""Risks: how per-sample losses are aggregated."""
 
 from .base import Risk
 from .combine import PerClass

@@ -1,4 +1,4 @@
-"""How per-sample losses become one number, and what transport costs."""
+"""Interface of a risk: it aggregates per-sample losses, and sets λ of the transport cost."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from ..component import Component
 
 
 class Risk(Component):
-    """Aggregates loss − λ·cost; monotone, between mean and max. Each sets its `multiplier`: λ, read
-    by the inner problem.
+    """Aggregate loss − λ·cost into one number; monotone, between mean and max.
 
     Attributes:
-        notes: scalars `()` of the last batch for the log, detached; a risk may leave some.
+        multiplier: λ, which the inner problem reads; each risk sets it.
+        terms: scalars `()` of the last batch for the log, detached; may be empty.
     """
 
-    multiplier: (
-        Tensor | float
-    )  # without a value here, so that it may become a parameter or a buffer
+    # without a value here, so that a subclass may make it a parameter, a buffer or a property
+    multiplier: Tensor | float
 
     def __init__(self) -> None:
         super().__init__()
-        self.notes: dict[str, Tensor] = {}
+        self.terms: dict[str, Tensor] = {}
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        """A scalar from `loss (b,)` and `cost (b,)`, under the base measure `batch.weight`."""
+        """Aggregate `loss (b,)` and `cost (b,)` under the base measure `batch.weight`, `()`."""
         raise NotImplementedError

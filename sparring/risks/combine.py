@@ -1,4 +1,4 @@
-"""Risks made of others."""
+"""Risks that combine others."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ class PerClass(Risk):
     """Σ_k π_k·ρ_k over two parts of the base measure: some classes under a risk, the rest's mean.
 
     Arguments:
-        of: the risk of the classes named, over them alone.
-        classes: these; rows of any other class, and without label, count by their mean.
+        of: the risk over the named classes alone.
+        classes: labels of these classes; rows of any other class, or without a label, count by
+            their mean.
 
-    A batch that has no row of a part leaves it out.
+    A part without rows in a batch is left out.
 
     Raises:
         ValueError: if `classes` is empty, or has a label below 0.
 
-    Source: Birrell and Ebrahimi 2023, the asymmetric ARMOR: only malware is fought over.
+    Source: Birrell and Ebrahimi 2023, the asymmetric ARMOR: only malware is re-weighted.
 
     >>> from sparring.risks import CVaR
     >>> batch = Batch(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]))
@@ -46,18 +47,20 @@ class PerClass(Risk):
 
     @property
     def multiplier(self) -> Tensor | float:  # type: ignore[override]
-        """λ of the inner risk."""
+        """Return λ of the inner risk."""
         return self.of.multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        mine = torch.isin(batch.y, torch.tensor(self.classes, device=batch.y.device))
-        inner, other = batch.weight * mine, distributed.gather(batch.weight * ~mine)
+        mask = torch.isin(batch.y, torch.tensor(self.classes, device=batch.y.device))
+        # the other rows keep weight 0 and stay: `gather` needs as many rows on every process
+        inner, other = batch.weight * mask, distributed.gather(batch.weight * ~mask)
         total = distributed.gather(batch.weight).sum()
         share, risk = distributed.gather(inner).sum() / total, loss.new_zeros(())
         if share > 0:
             risk = self.of(loss, cost, replace(batch, weight=inner))
+        # after the inner risk, which in exact mode has just moved λ
         u = distributed.gather(loss - torch.as_tensor(self.multiplier).to(loss) * cost)
-        self.notes = {**self.of.notes, "share": share.detach()}
+        self.terms = {**self.of.terms, "share": share.detach()}
         return share * risk + (other * u).sum() / total
 
     def update(self, model: nn.Module, batch: Batch) -> None:

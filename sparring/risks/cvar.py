@@ -12,7 +12,7 @@ from .base import Risk
 
 
 def worst_share(u: Tensor, p: Tensor, level: float) -> Tensor:
-    """argmax_w E_w[u] over w ≤ p/level, Σw = 1: the highest u take all they may `(n,)`.
+    """Solve argmax_w E_w[u] over w ≤ p/level, Σw = 1: the highest u get all they may `(n,)`.
 
     >>> worst_share(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.5]), 0.75)
     tensor([0.3333, 0.6667])
@@ -28,7 +28,7 @@ class CVaR(Risk):
 
     Arguments:
         level: in (0, 1]; 1 is the mean, near 0 the max.
-        multiplier: λ ≥ 0, what a unit of transport costs the adversary.
+        multiplier: λ ≥ 0, the weight of the transport cost.
 
     Source: Rockafellar and Uryasev 2000.
 
@@ -46,10 +46,9 @@ class CVaR(Risk):
         self.level, self.multiplier = level, multiplier
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
-        u, base = (
-            distributed.gather(loss - self.multiplier * cost),
-            distributed.gather(batch.weight),
-        )
+        # over the joint batch of all processes: the worst share of each is not the worst of all
+        u = distributed.gather(loss - self.multiplier * cost)
+        base = distributed.gather(batch.weight)
         w = worst_share(u.detach(), base / base.sum(), self.level)
-        self.notes = {"max_weight": (base > 0).sum() * w.amax()}
+        self.terms = {"max_weight": (base > 0).sum() * w.amax()}
         return (w * u).sum()

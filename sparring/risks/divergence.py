@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -15,76 +14,93 @@ from . import worst_case
 from .base import Risk
 
 MODES = ("exact", "learned")
-RESPONSE = 2.0  # how cost falls with the price while transport is fixed: as price^−2, as for ‖δ‖²
-REACH = 2.0  # a price moves by no more than this factor a batch
-MOST = 1e8  # of a price
-BETAS = (0.9, 0.999)  # Adam's
+COST_EXPONENT = 2.0  # cost is taken to fall as λ^−2 while the attack is fixed, as for c = ‖δ‖²
+MAX_FACTOR = 2.0  # by which λ moves per batch
+MAX_MULTIPLIER = 1e8
+ADAM_BETAS = (0.9, 0.999)
 
 
 class Divergence(Risk):
     """ρ(u) = sup_Q {E_Q[loss] − κ·D^c(Q) : D^c(Q) ≤ radius}, D^c = D(η‖P) + transport to Q.
 
-    A leaf names the family of worst measures of its D. The gradient of ρ in the losses is the worst
-    weights w (Danskin), in the costs −λ·w.
+    A leaf sets the family of worst measures of its D. The gradient of ρ in the losses is the worst
+    weights w (Danskin), in the costs −λ·w. κ is `min_multiplier`.
     """
 
     step: Tensor
 
     def __init__(
-        self, *, radius: float, floor: float, mode: str, initial: float, lr: float
+        self,
+        *,
+        radius: float,
+        min_multiplier: float,
+        mode: str,
+        initial_multiplier: float,
+        lr: float,
     ) -> None:
         super().__init__()
         known = 0 <= radius < math.inf
         require(known, "radius", radius, "a number ≥ 0, in nats")
-        require(0 <= floor < math.inf, "floor", floor, "a temperature ≥ 0")
+        known = 0 <= min_multiplier < math.inf
+        require(known, "min_multiplier", min_multiplier, "a temperature ≥ 0")
         require(mode in MODES, "mode", mode, "one of " + ", ".join(MODES))
-        require(0 < initial < math.inf, "initial", initial, "a price > 0")
+        known = 0 < initial_multiplier < math.inf
+        require(known, "initial_multiplier", initial_multiplier, "a multiplier > 0")
         require(lr > 0, "lr", lr, "a rate > 0")
-        self.radius, self.floor, self.mode = radius, floor, mode
-        self.initial, self.lr = initial, lr
-        self.register_buffer("multiplier", torch.tensor(float(max(initial, floor))))
+        self.radius, self.min_multiplier, self.mode = radius, min_multiplier, mode
+        self.initial_multiplier, self.lr = initial_multiplier, lr
+        start = torch.tensor(float(max(initial_multiplier, min_multiplier)))
+        self.register_buffer("multiplier", start)
         self.register_buffer("step", torch.zeros(3))  # Adam's count and moments of λ
         self._slope: Tensor | None = None
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
-        """The worst measures at t."""
+    def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
+        """Return the worst measures for values v and base weights p `(n,)` at t `(m,)`."""
         raise NotImplementedError
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         u, c, base = (distributed.gather(t) for t in (loss, cost, batch.weight))
         wide = torch.float32 if u.device.type == "mps" else torch.float64
         worst = self._solve(u.detach().to(wide), c.detach().to(wide), base.to(wide) / base.sum())
-        w, s = worst.w, torch.as_tensor(self.multiplier, dtype=wide, device=u.device)
+        w = worst.w
+        multiplier = torch.as_tensor(self.multiplier, dtype=wide, device=u.device)
         spent = (w * c.detach().to(wide)).sum() + worst.divergence
-        slack = s * (self.radius - spent) - self.floor * self.radius
-        self._note(worst, w, c.detach().to(wide), spent, base)
-        return (w.to(u.dtype) * (u - (s.to(u.dtype) * (c - c.detach())))).sum() + slack.to(u.dtype)
+        slack = multiplier * (self.radius - spent) - self.min_multiplier * self.radius
+        self._record_terms(worst, w, c.detach().to(wide), spent, base)
+        # c − c.detach() is 0 with a gradient: the cost's value is in `spent`, its slope is −λ·w
+        moved = u - multiplier.to(u.dtype) * (c - c.detach())
+        return (w.to(u.dtype) * moved).sum() + slack.to(u.dtype)
 
     @torch.no_grad()
-    def _solve(self, u: Tensor, c: Tensor, p: Tensor) -> worst_case.Worst:
-        """The worst measure, and the price that goes with it."""
-        price = self.multiplier.to(u)  # type: ignore[union-attr]
-        v, moved = u - price * c, (c > 0).any()
+    def _solve(self, u: Tensor, c: Tensor, p: Tensor) -> worst_case.WorstCase:
+        """Return the worst measure; in exact mode, set the λ that goes with it."""
+        last = self.multiplier.to(u)  # type: ignore[union-attr]
+        v, moved = u - last * c, (c > 0).any()
 
-        def allowed(worst: worst_case.Worst) -> Tensor:
+        def allowed(worst: worst_case.WorstCase) -> Tensor:
             if self.mode == "learned":
-                return worst.s >= price
-            paid = (worst.w * c).sum(-1) * (price / worst.s).clamp_max(1e6).pow(RESPONSE)
-            return (worst.divergence + paid <= self.radius) & (worst.s >= self.floor)
+                return worst.multiplier >= last
+            # the costs are those of an attack at the last λ: at another λ it would pay less or more
+            share = (last / worst.multiplier).clamp_max(1e6).pow(COST_EXPONENT)
+            spent = worst.divergence + (worst.w * c).sum(-1) * share
+            return (spent <= self.radius) & (worst.multiplier >= self.min_multiplier)
 
-        worst = worst_case.search(self.family, v, p, allowed)
+        worst = worst_case.solve_multiplier(self.worst_at, v, p, allowed)
         if self.mode == "exact":
-            near = worst.s.clamp(price / REACH, (price * REACH).clamp_max(MOST))
-            now = torch.where(moved, near, worst.s).clamp_min(self.floor)
+            # where transport answers to λ, a full step would swing: the model of the cost is local
+            near = worst.multiplier.clamp(
+                last / MAX_FACTOR, (last * MAX_FACTOR).clamp_max(MAX_MULTIPLIER)
+            )
+            now = torch.where(moved, near, worst.multiplier).clamp_min(self.min_multiplier)
             self.multiplier = now.to(self.multiplier.dtype)  # type: ignore[union-attr]
         return worst
 
-    def _note(
-        self, worst: worst_case.Worst, w: Tensor, c: Tensor, spent: Tensor, base: Tensor
+    def _record_terms(
+        self, worst: worst_case.WorstCase, w: Tensor, c: Tensor, spent: Tensor, base: Tensor
     ) -> None:
         n = (base > 0).sum()
         self._slope = self.radius - spent
-        self.notes = {
+        self.terms = {
             "lambda": torch.as_tensor(self.multiplier).detach().clone(),
             "divergence": worst.divergence,
             "transport": (w * c).sum(),
@@ -95,17 +111,18 @@ class Divergence(Risk):
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch: Batch) -> None:
-        """In learned mode, a step of Adam on λ by the last batch's slope radius − (E_w[c] + D)."""
+        """In learned mode, take a step of Adam on λ along the last slope radius − (E_w[c] + D)."""
         if self.mode != "learned" or self._slope is None:
             return
+        # Adam by hand: its state is one buffer, so λ's optimizer is saved with the objective
         count, mean, power = self.step.unbind()
         slope = self._slope.to(self.step)
-        count, mean = count + 1, BETAS[0] * mean + (1 - BETAS[0]) * slope
-        power = BETAS[1] * power + (1 - BETAS[1]) * slope.square()
+        count, mean = count + 1, ADAM_BETAS[0] * mean + (1 - ADAM_BETAS[0]) * slope
+        power = ADAM_BETAS[1] * power + (1 - ADAM_BETAS[1]) * slope.square()
         self.step = torch.stack([count, mean, power])
-        scale = (power / (1 - BETAS[1] ** count)).sqrt() + 1e-8
-        moved = self.multiplier - self.lr * mean / (1 - BETAS[0] ** count) / scale
-        least = max(self.floor, 1e-6)
+        scale = (power / (1 - ADAM_BETAS[1] ** count)).sqrt() + 1e-8
+        moved = self.multiplier - self.lr * mean / (1 - ADAM_BETAS[0] ** count) / scale
+        least = max(self.min_multiplier, 1e-6)
         self.multiplier = moved.clamp_min(least).to(self.multiplier)  # type: ignore[arg-type]
 
 
@@ -113,18 +130,18 @@ class KL(Divergence):
     """The Kullback-Leibler ball: inf_λ λ·radius + λ·log mean exp(loss/λ − cost); w = softmax.
 
     Arguments:
-        radius: of the ball, ≥ 0, in nats: 0 is the mean, log b and more the max of a batch of b.
-        floor: κ ≥ 0: the temperature never falls below it.
-        mode: `"exact"` solves λ for each batch; `"learned"` takes a step of Adam on it after each.
-        initial: λ to begin with.
-        lr: of Adam in learned mode.
+        radius: radius of the ball, ≥ 0, in nats: 0 is the mean, log b the max of a batch of b.
+        min_multiplier: κ ≥ 0, the temperature below which λ never falls.
+        mode: `"exact"` solves λ for each batch; `"learned"` takes a step of Adam after each.
+        initial_multiplier: λ to begin with.
+        lr: learning rate of Adam in learned mode.
 
     `multiplier` is the λ of the last batch, which the next inner problem reads. Where transport
-    costs, exact mode moves it by a factor of 2 a batch at most, and takes cost to fall as λ^−2
-    meanwhile: where λ stands still, that does not matter.
+    costs, exact mode moves it by a factor of 2 per batch at most, and takes the cost to fall as
+    λ^−2. Once λ has settled, neither matters.
 
     Raises:
-        ValueError: for a value outside of what is said above.
+        ValueError: for an argument out of its range.
 
     Source: Birrell and Ebrahimi 2023, ARMOR_KL. Differs: λ is solved, not learned, by default.
 
@@ -140,23 +157,29 @@ class KL(Divergence):
         self,
         *,
         radius: float = 0.1,
-        floor: float = 0.0,
+        min_multiplier: float = 0.0,
         mode: str = "exact",
-        initial: float = 1.0,
+        initial_multiplier: float = 1.0,
         lr: float = 0.001,
     ) -> None:
-        super().__init__(radius=radius, floor=floor, mode=mode, initial=initial, lr=lr)
+        super().__init__(
+            radius=radius,
+            min_multiplier=min_multiplier,
+            mode=mode,
+            initial_multiplier=initial_multiplier,
+            lr=lr,
+        )
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
+    def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
         return worst_case.kl(v, p, t)
 
 
 class Alpha(Divergence):
-    """The ball of the α-divergence, f(r) = (r^α − 1)/(α(α − 1)): small losses get no weight at all.
+    """The ball of the α-divergence, f(r) = (r^α − 1)/(α(α − 1)): small losses get weight 0.
 
     Arguments:
         alpha: α > 1; 2 is χ²/2, near 1 it is KL.
-        radius, floor, mode, initial, lr: as for `KL`.
+        radius, min_multiplier, mode, initial_multiplier, lr: as for `KL`.
 
     Source: Birrell and Ebrahimi 2023, ARMOR_α. Differs: ρ is solved in either mode, so the weights
     sum to 1.
@@ -174,26 +197,32 @@ class Alpha(Divergence):
         *,
         alpha: float = 2.0,
         radius: float = 0.1,
-        floor: float = 0.0,
+        min_multiplier: float = 0.0,
         mode: str = "exact",
-        initial: float = 1.0,
+        initial_multiplier: float = 1.0,
         lr: float = 0.001,
     ) -> None:
-        super().__init__(radius=radius, floor=floor, mode=mode, initial=initial, lr=lr)
+        super().__init__(
+            radius=radius,
+            min_multiplier=min_multiplier,
+            mode=mode,
+            initial_multiplier=initial_multiplier,
+            lr=lr,
+        )
         require(1 < alpha < math.inf, "alpha", alpha, "a number > 1")
         self.alpha = alpha
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
+    def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
         return worst_case.alpha(v, p, t, self.alpha)
 
 
 class Renyi(Divergence):
-    """The ball of the Rényi divergence R_α, reversed by default, as the authors' code has it.
+    """The ball of the Rényi divergence R_α, reversed by default, as in the authors' code.
 
     Arguments:
         alpha: α > 1.
-        reversed: R_α(P‖Q); else R_α(Q‖P), whose ball is that of `Alpha` with another radius.
-        radius, floor, mode, initial, lr: as for `KL`.
+        reversed: R_α(P‖Q); False: R_α(Q‖P), whose ball is that of `Alpha` at another radius.
+        radius, min_multiplier, mode, initial_multiplier, lr: as for `KL`.
 
     Source: Birrell and Ebrahimi, code of 2025, ARMOR_Ren.
 
@@ -211,15 +240,21 @@ class Renyi(Divergence):
         alpha: float = 2.0,
         reversed: bool = True,
         radius: float = 0.1,
-        floor: float = 0.0,
+        min_multiplier: float = 0.0,
         mode: str = "exact",
-        initial: float = 1.0,
+        initial_multiplier: float = 1.0,
         lr: float = 0.001,
     ) -> None:
-        super().__init__(radius=radius, floor=floor, mode=mode, initial=initial, lr=lr)
+        super().__init__(
+            radius=radius,
+            min_multiplier=min_multiplier,
+            mode=mode,
+            initial_multiplier=initial_multiplier,
+            lr=lr,
+        )
         require(1 < alpha < math.inf, "alpha", alpha, "a number > 1")
         self.alpha, self.reversed = alpha, reversed
 
-    def family(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.Worst:
-        make = worst_case.reversed_renyi if self.reversed else worst_case.renyi
-        return functools.partial(make, a=self.alpha)(v, p, t)
+    def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
+        family = worst_case.reversed_renyi if self.reversed else worst_case.renyi
+        return family(v, p, t, self.alpha)

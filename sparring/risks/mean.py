@@ -14,7 +14,7 @@ class Mean(Risk):
     """ρ(u) = Σ w_i u_i / Σ w_i with u = loss − λ·cost, over the joint batch of all processes.
 
     Arguments:
-        multiplier: λ ≥ 0, what a unit of transport costs the adversary; 1 with `Transport` is WRM.
+        multiplier: λ ≥ 0, the weight of the transport cost; 1 with `Transport` is WRM.
 
     >>> import torch
     >>> batch = Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int))

@@ -14,9 +14,20 @@ PIECES: dict[str, str] = {}  # old name of a piece: new name
 ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument: new argument
     "Mean": {"price": "multiplier"},
     "CVaR": {"price": "multiplier"},
+    "KL": {"floor": "min_multiplier", "initial": "initial_multiplier"},
+    "Alpha": {"floor": "min_multiplier", "initial": "initial_multiplier"},
+    "Renyi": {"floor": "min_multiplier", "initial": "initial_multiplier"},
 }
 FIXED: dict[str, dict[str, Any]] = {}  # of a piece: an argument it lost: the value it always has
-PATHS = {"risk.price": "risk.multiplier"}  # of schedules, and of tensors in a checkpoint
+PATHS = {  # of schedules, and of tensors in a checkpoint
+    "risk.price": "risk.multiplier",
+    "risk.floor": "risk.min_multiplier",
+    "risk.of.price": "risk.of.multiplier",
+    "risk.of.floor": "risk.of.min_multiplier",
+    "attack.threat.pull": "attack.threat.current_multiplier",
+    "attack.threat.of.pull": "attack.threat.of.current_multiplier",
+    "attack.threat.of.of.pull": "attack.threat.of.of.current_multiplier",
+}
 
 
 def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
@@ -75,7 +86,7 @@ def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             continue
         key = ARGUMENTS.get(piece, {}).get(key, key)
         value = PIECES.get(value, value) if key == "name" and isinstance(value, str) else value
-        out[f"{table}.{key}" if table else key] = value
+        out[f"{table}.{key}" if table else key] = _upgraded(value, key)  # lists: the schedules
     return out
 
 

@@ -24,17 +24,17 @@ __all__ = [
     "SoftLinf",
     "Threat",
     "Transport",
-    "named",
+    "norm_ball",
 ]
 
 NORMS = {"Linf": Linf, "L2": L2, "L1": L1, "L0": L0}
 
 
-def named(name: str, *, eps: float, low: float = 0.0, high: float = 1.0) -> Threat:
-    """The ball of a norm by the field's name: `"Linf"`, `"L2"`, `"L1"` or `"L0"`.
+def norm_ball(name: str, *, eps: float, low: float = 0.0, high: float = 1.0) -> Threat:
+    """Return the ball of a norm by the field's name: `"Linf"`, `"L2"`, `"L1"` or `"L0"`.
 
     Raises:
-        ValueError: for another name; it says the nearest and lists them.
+        ValueError: for another name; the message has the nearest and lists them.
     """
     if name not in NORMS:
         raise ValueError(did_you_mean("threat", name, NORMS))

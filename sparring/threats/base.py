@@ -1,5 +1,4 @@
-"""What an adversary may do: where it stands, how it moves, what it pays. Every verb is handed the
-batch."""
+"""Interface of a threat model: the set S open to the adversary, and the cost c of a move."""
 
 from __future__ import annotations
 
@@ -18,16 +17,17 @@ INITS = ("uniform", "noise", "zero")
 
 
 class Threat(Component):
-    """Where the adversary may go (S) and what it pays (c). Subclasses override what differs from
-    the defaults.
+    """Set S and cost c of the adversary; a subclass overrides the methods that differ from the
+    defaults.
 
-    A point `z` is whatever the threat packs; by default it is the adversarial input `(b, *d)`
-    itself.
+    Each method takes the batch, so a threat keeps no per-batch state. A point `z` is what `pack`
+    returns; by default the adversarial input `(b, *d)` itself.
 
     Attributes:
         eps: radius in input units; None where the threat has none, as `Transport` and `Box`.
         binary: every feature is low or high, and a search between them ends with `discretize`.
-        labels: a point holds a label too: `unpack` gives soft labels; only a trainer can use it.
+        labels: a point contains a label too, so that `unpack` returns soft labels: for training
+            only.
     """
 
     eps: float | None = None
@@ -38,46 +38,44 @@ class Threat(Component):
 
     @property
     def reach(self) -> float:
-        """The length that step sizes are measured by: eps, or the width of the box without one."""
+        """Return the length that scales step sizes: eps, or the width of the box without one."""
         return self.high - self.low if self.eps is None else self.eps
 
     def pack(self, batch: Batch) -> Tensor:
-        """Where the adversary stands before it moves: z `(b, *d)`."""
+        """Return the point before the adversary moves: z `(b, *d)`."""
         return batch.x
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """A random feasible point."""
+        """Draw a random feasible point."""
         return self.pack(batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        """Steepest ascent by `size` input units in this geometry; may leave the set."""
+        """Move z by `size` input units along this geometry's steepest ascent; it may leave S."""
         raise NotImplementedError
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
-        """The nearest feasible point."""
+        """Project z to the nearest feasible point."""
         raise NotImplementedError
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
-        """Price-free transport cost `(b,)`; 0 for hard balls."""
+        """Compute the transport cost `(b,)`, not yet times λ; 0 for hard balls."""
         return torch.zeros(len(z), dtype=z.dtype, device=z.device)
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
-        """The nearest admissible point, for discrete sets."""
+        """Round z to the nearest admissible point of a discrete set."""
         return z
 
     def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unpack z into `(x_adv, y_adv)`."""
+        """Split z into `(x_adv, y_adv)`."""
         return z, batch.y
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """How far x_adv is from x `(b,)`, in the units of `eps`; 0 where the threat has no
-        radius."""
+        """Measure how far x_adv is from x `(b,)`, in the units of `eps`; 0 without a radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
 
 class Ball(Threat):
-    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf names its p, its projection, its sampler and
-    its step.
+    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf sets p, projection, sampler and step.
 
     Arguments:
         eps: radius in input units.
@@ -117,6 +115,7 @@ class Ball(Threat):
             delta = self.sample(batch.x, self.eps, generator)
         else:
             delta = self.noise * distributed.draw("normal", batch.x, generator)
+        # a draw in the ball may leave the box: the projection also clips
         return self.project(batch.x + delta, batch)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:

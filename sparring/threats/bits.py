@@ -1,4 +1,4 @@
-"""Binary features: a few of them flipped, or only added."""
+"""Binary features: at most eps of them flipped, or only added."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import highest, project_l1
+from ..functional.geometry import project_l1, topk_mask
 from ..runtime import distributed
 from .base import Threat
 
 
-def project_moved(z: Tensor, x: Tensor, eps: float, low: float, high: float) -> Tensor:
-    """As `project_l1` of `z (b, d)`, in the time of the coordinates that differ from x.
+def project_l1_sparse(z: Tensor, x: Tensor, eps: float, low: float, high: float) -> Tensor:
+    """Project as `project_l1`, for `z (b, d)` that differs from x in few coordinates.
 
-    >>> project_moved(torch.tensor([[0.9, 0.0, 0.0, 0.6]]), torch.zeros(1, 4), 0.7, 0.0, 1.0)
+    The time is that of the coordinates that differ.
+
+    >>> project_l1_sparse(torch.tensor([[0.9, 0.0, 0.0, 0.6]]), torch.zeros(1, 4), 0.7, 0.0, 1.0)
     tensor([[0.5000, 0.0000, 0.0000, 0.2000]])
     """
     most = int((z != x).sum(1).max()) if len(z) else 0
+    # from half of the coordinates on, gathering them costs more than sorting them all
     if 2 * most > z.shape[1] or most == 0:
         return project_l1(z, x, eps, low, high)
-    at = (z - x).abs().topk(most, 1).indices
-    found = project_l1(z.gather(1, at), x.gather(1, at), eps, low, high)
-    return x.scatter(1, at, found)
+    columns = (z - x).abs().topk(most, 1).indices
+    moved = project_l1(z.gather(1, columns), x.gather(1, columns), eps, low, high)
+    return x.scatter(1, columns, moved)
 
 
 class Bits(Threat):
     """{x' ∈ {low, high}^d : at most eps features differ from x}, and no feature is taken away.
 
     A search moves in the relaxation, z ∈ [low, high]^d with Σ|z − x| ≤ eps·(high − low);
-    `discretize` ends at bits.
+    `discretize` rounds to bits.
 
     Arguments:
-        eps: how many features may flip, a whole number ≥ 0, or inf.
+        eps: number of features that may flip, a whole number ≥ 0, or inf.
         add_only: features that x has stay, as in software that must go on working.
         mutable: `d` zeros and ones, the features that an attacker can change; None is all.
-        low, high: an absent and a present feature.
-        scale, power: the cost is scale·h^power, h the flips, Σ|z − x| in the relaxation: ARMOR's
+        low, high: value of an absent and of a present feature.
+        scale, power: the cost is scale·h^power with h flips, Σ|z − x| in the relaxation: ARMOR's
             L‖x' − x‖_p^q with scale = L and power = q/p.
 
-    A step goes by `size` (high − low at most) along sign(g) in the eps features of largest |g| that
-    can go that way, and in those it takes back.
+    A step moves by `size` (high − low at most) along sign(g) in the eps features of largest |g|
+    that can go that way. It also moves back any feature that has left x and would gain by it.
 
     Raises:
-        ValueError: for a value outside what is said above, an x that is not binary, or a mask of
-            another length than x.
+        ValueError: for an argument out of its range, an x that is not binary, or a mask of another
+            length than x.
 
     Source: Al-Dujaili et al. 2018 for the relaxation and the rounding at ½. Differs: a budget, and
     a mask.
@@ -78,20 +81,23 @@ class Bits(Threat):
         whole = eps >= 0 and (eps == math.inf or float(eps).is_integer())
         require(whole, "eps", eps, "a whole number of flips ≥ 0, or inf")
         require(low < high, "low", low, f"below high = {high}")
-        require(scale >= 0, "scale", scale, "a price of a flip ≥ 0")
+        require(scale >= 0, "scale", scale, "a cost of a flip ≥ 0")
         require(power > 0, "power", power, "a power > 0 of the number of flips")
         odd = next((m for m in mutable or () if m not in (0, 1)), None)
-        require(odd is None, "mutable", odd, "zeros and ones, one a feature")
+        require(odd is None, "mutable", odd, "zeros and ones, one per feature")
         self.eps, self.add_only, self.mutable = eps, add_only, mutable
         self.low, self.high, self.scale, self.power = low, high, scale, power
         mask = None if mutable is None else torch.tensor([bool(m) for m in mutable])
+        # a buffer, to follow `.to(device)`; not saved, since the configuration has it
         self.register_buffer("_mask", mask, persistent=False)
 
-    def check(self, x: Tensor) -> Tensor:
-        """x, if it is binary; `start` and `discretize` ask, the verbs between them do not.
+    def require_binary(self, x: Tensor) -> Tensor:
+        """Return x if it is binary.
+
+        Only `random_start` and `discretize` call it: it waits for the GPU, so not at every step.
 
         Raises:
-            ValueError: naming a value that is no bit.
+            ValueError: naming a value that is not a bit.
         """
         odd = (x != self.low) & (x != self.high)
         if odd.any():
@@ -101,8 +107,8 @@ class Bits(Threat):
             )
         return x
 
-    def free(self, x: Tensor) -> Tensor:
-        """The features that may flip `(b, *d)`, the budget aside.
+    def can_flip(self, x: Tensor) -> Tensor:
+        """Return a mask `(b, *d)` of the features that may flip, whatever the budget.
 
         Raises:
             ValueError: if `mutable` has another length than a row of x.
@@ -114,44 +120,40 @@ class Bits(Threat):
         if len(mask) != d:
             raise ValueError(
                 f"mutable has {len(mask)} entries and x has {d} features: "
-                "mutable must have one a feature"
+                "mutable must have one per feature"
             )
         return absent & mask.to(x.device).view(x.shape[1:])
 
-    def admissible(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Which points are binary, within the budget, and flip nothing that may not `(b,)`."""
-        binary = (x_adv == self.low) | (x_adv == self.high)
-        flipped = x_adv != x
-        ok = binary & (~flipped | self.free(x))
-        return ok.flatten(1).all(1) & (flipped.flatten(1).sum(1) <= self.eps)
-
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """eps random features that may flip, uniform between low and high there."""
-        x = self.check(batch.x)
-        free, to = self.free(x), self._other(x)
+        """Draw eps of the features that may flip, each uniform between low and high."""
+        x = self.require_binary(batch.x)
+        free, opposite = self.can_flip(x), self._flipped(x)
         if self.eps < math.prod(x.shape[1:]):
             order = torch.where(free, distributed.draw("uniform", x, generator), -1)
-            free = free & highest(order.flatten(1), self.eps).view_as(x)
-        return torch.where(free, x + (to - x) * distributed.draw("uniform", x, generator), x)
+            free = free & topk_mask(order.flatten(1), self.eps).view_as(x)
+        share = distributed.draw("uniform", x, generator)
+        return torch.where(free, x + (opposite - x) * share, x)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         x = batch.x
         gain = torch.where(x == self.low, grad, -grad)  # of going away from x
-        away, back = self.free(x) & (gain > 0), (z != x) & (gain < 0)
+        away, back = self.can_flip(x) & (gain > 0), (z != x) & (gain < 0)
         if self.eps < math.prod(x.shape[1:]):
-            away = away & highest(torch.where(away, gain, 0).flatten(1), self.eps).view_as(z)
+            away = away & topk_mask(torch.where(away, gain, 0).flatten(1), self.eps).view_as(z)
         along = torch.where(away | back, grad.sign(), 0)
+        # an infinite size is a whole flip: never beyond the other bit
         return z + min(size, self.high - self.low) * along
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         x = batch.x
-        z = torch.where(self.free(x), z, x)
+        z = torch.where(self.can_flip(x), z, x)
         near = z.clamp(self.low, self.high)
         if self.eps >= math.prod(x.shape[1:]):
             return near
         over = self.distance(near, x) > self.eps
         if over.any():
-            near[over] = project_moved(
+            # z and not its clip: the nearest point of the ball in the box is not that of the clip
+            near[over] = project_l1_sparse(
                 z[over].flatten(1),
                 x[over].flatten(1),
                 self.eps * (self.high - self.low),
@@ -161,29 +163,29 @@ class Bits(Threat):
         return near
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
-        """Flip what has gone more than half the way, the eps furthest at most."""
-        x = self.check(batch.x)
-        moved = torch.where(self.free(x), (z - x).abs(), 0)
+        """Flip the features that went more than half the way, the eps furthest at most."""
+        x = self.require_binary(batch.x)
+        moved = torch.where(self.can_flip(x), (z - x).abs(), 0)
         flips = moved > (self.high - self.low) / 2
         if self.eps < math.prod(x.shape[1:]):
-            flips = flips & highest(moved.flatten(1), self.eps).view_as(x)
-        return torch.where(flips, self._other(x), x)
+            flips = flips & topk_mask(moved.flatten(1), self.eps).view_as(x)
+        return torch.where(flips, self._flipped(x), x)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         if self.scale == 0:
             return super().cost(z, batch)
         x, width = batch.x, self.high - self.low
-        # one side of |z - x| is all that the box leaves: so it has a slope at x too
-        flips = ((z - x) * (self._other(x) - x)).flatten(1).sum(1) / width**2
+        # the box leaves one side of |z - x| only: without the abs it has a slope at x too
+        flips = ((z - x) * (self._flipped(x) - x)).flatten(1).sum(1) / width**2
         if self.power >= 1:
             return self.scale * flips.clamp_min(0) ** self.power
+        # the root of 0 has an infinite slope: where nothing moved, the inner `where` avoids it
         moves = flips > 0
         return self.scale * torch.where(moves, torch.where(moves, flips, 1) ** self.power, 0)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """How many features differ `(b,)`; Σ|z − x| in the relaxation."""
+        """Count the features that differ `(b,)`; Σ|z − x|/(high − low) in the relaxation."""
         return (x_adv - x).abs().flatten(1).sum(1) / (self.high - self.low)
 
-    def _other(self, x: Tensor) -> Tensor:
-        """Every bit flipped."""
+    def _flipped(self, x: Tensor) -> Tensor:
         return torch.where(x == self.low, self.high, self.low).to(x.dtype)

@@ -1,4 +1,4 @@
-"""The whole box: any valid input."""
+"""The box alone: every valid input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Threat
 
 
 class Box(Threat):
-    """Every point of [low, high]^d; the valid inputs and nothing else.
+    """S = [low, high]^d: every valid input, without a radius.
 
     >>> Box().project(torch.tensor([[1.5]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[1.]])
@@ -24,7 +24,7 @@ class Box(Threat):
         self.low, self.high = low, high
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Uniform in the box."""
+        """Draw a point uniformly from the box, wherever x is."""
         return self.low + (self.high - self.low) * distributed.draw("uniform", batch.x, generator)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Threats around a threat: for some classes only, and with the labels."""
+"""Threats that wrap another: for the samples of some classes only, and for sample and label."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from ..component import require
 from ..functional.geometry import broadcast_rows
 from .base import Threat
 
-MOST = 0.999  # of delta is what may move, so that the cost stays finite
+MAX_SHARE = 0.999  # of delta is the mass that may move, so that the cost stays finite
 
 
-def moved_mass(gap: Tensor, price: Tensor, delta: float) -> Tensor:
-    """argmax_t gap·t − price·t/(1 − t/delta) over t in [0, delta): delta·(1 − √(price/gap))₊.
+def optimal_mass(gap: Tensor, weight: Tensor, delta: float) -> Tensor:
+    """Solve argmax_t gap·t − weight·t/(1 − t/delta) over t in [0, delta).
+
+    The solution is delta·(1 − √(weight/gap))₊.
 
     Arguments:
         gap: by how much the loss of another label is larger `(b,)`.
-        price: K·λ `(b,)`, ≥ 0; the mass ends at 0.999·delta where it is 0.
+        weight: K·λ `(b,)`, ≥ 0; where it is 0 the mass ends at 0.999·delta.
 
-    >>> moved_mass(torch.tensor([4.0, -1.0]), torch.tensor([1.0, 1.0]), 0.4)
+    >>> optimal_mass(torch.tensor([4.0, -1.0]), torch.tensor([1.0, 1.0]), 0.4)
     tensor([0.2000, 0.0000])
     """
-    share = 1 - (price / torch.where(gap > 0, gap, 1)).sqrt()
-    return delta * torch.where(gap > 0, share.clamp(0, MOST), 0)
+    share = 1 - (weight / torch.where(gap > 0, gap, 1)).sqrt()
+    return delta * torch.where(gap > 0, share.clamp(0, MAX_SHARE), 0)
 
 
 def project_simplex(q: Tensor, total: float) -> Tensor:
-    """The nearest point to `q (b, k)` with q ≥ 0 and Σ_j q_j = total; q_j = −inf becomes 0.
+    """Project `q (b, k)` to the nearest point with q ≥ 0 and Σ_j q_j = total; −inf becomes 0.
 
     >>> project_simplex(torch.tensor([[1.0, 0.5, -3.0]]), 1.0)
     tensor([[0.7500, 0.2500, 0.0000]])
@@ -43,24 +45,24 @@ def project_simplex(q: Tensor, total: float) -> Tensor:
     return (q - over.gather(1, last)).clamp_min(0)
 
 
-class Around(Threat):
-    """A threat that changes another, `of`; its box, radius and distance are the other's."""
+class ThreatWrapper(Threat):
+    """Base of a threat that changes another, `of`, and keeps its box, radius and distance."""
 
     of: Threat
 
     @property
     def low(self) -> float:  # type: ignore[override]
-        """The box's lower end."""
+        """Return the box's lower end."""
         return self.of.low
 
     @property
     def high(self) -> float:  # type: ignore[override]
-        """The box's upper end."""
+        """Return the box's upper end."""
         return self.of.high
 
     @property
     def eps(self) -> float | None:  # type: ignore[override]
-        """The radius, where `of` has one."""
+        """Return the radius of `of`."""
         return self.of.eps
 
     @eps.setter
@@ -74,15 +76,15 @@ class Around(Threat):
         self.of.update(model, batch)
 
 
-class Only(Around):
-    """`of` for the samples of some classes; the others stay at x and pay nothing.
+class Only(ThreatWrapper):
+    """`of` for the samples of some classes; the others stay at x and cost nothing.
 
     Arguments:
         of: the threat.
         classes: the labels y whose samples may move.
 
     Raises:
-        ValueError: for no class, or one that is no integer ≥ 0.
+        ValueError: for no class, or one that is not an integer ≥ 0.
 
     >>> from sparring.threats import Linf
     >>> x, threat = torch.full((2, 1), 0.5), Only(Linf(0.25), classes=[1])
@@ -102,62 +104,62 @@ class Only(Around):
     def check_classes(self, classes: int) -> None:
         require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
 
-    def moves(self, batch: Batch) -> Tensor:
-        """Which samples may move `(b,)`."""
-        mine = torch.zeros_like(batch.y, dtype=torch.bool)
+    def may_move(self, batch: Batch) -> Tensor:
+        """Return a mask `(b,)` of the samples of the named classes."""
+        mask = torch.zeros_like(batch.y, dtype=torch.bool)
+        # one comparison per class: a tensor of classes would be copied to the device at every step
         for label in self.classes:
-            mine = mine | (batch.y == label)
-        return mine
+            mask = mask | (batch.y == label)
+        return mask
 
     def pack(self, batch: Batch) -> Tensor:
         return self.of.pack(batch)
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        return self._rest(self.of.random_start(batch, generator), batch)
+        return self._reset_others(self.of.random_start(batch, generator), batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        return self._rest(self.of.step(z, grad, size, batch), batch)
+        return self._reset_others(self.of.step(z, grad, size, batch), batch)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
-        return self._rest(self.of.project(z, batch), batch)
+        return self._reset_others(self.of.project(z, batch), batch)
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
-        return self._rest(self.of.discretize(z, batch), batch)
+        return self._reset_others(self.of.discretize(z, batch), batch)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
-        return torch.where(self.moves(batch), self.of.cost(z, batch), 0)
+        return torch.where(self.may_move(batch), self.of.cost(z, batch), 0)
 
     def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self.of.unpack(self._rest(z, batch), batch)
+        return self.of.unpack(self._reset_others(z, batch), batch)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        """Of what may move alone."""
-        mine = self.moves(batch)
-        self.of.update(model, replace(batch.take(mine), extra={}))
+        """Update `of` on the samples that may move."""
+        # resting samples would pull the mean distance that `SoftLinf` sees towards 0
+        self.of.update(model, replace(batch.take(self.may_move(batch)), extra={}))
 
-    def _rest(self, z: Tensor, batch: Batch) -> Tensor:
-        """z, with the samples that may not move where they were."""
-        mine = broadcast_rows(self.moves(batch), z)
-        return torch.where(mine, z, self.of.pack(batch))
+    def _reset_others(self, z: Tensor, batch: Batch) -> Tensor:
+        """Return z with the samples that may not move put back to x."""
+        return torch.where(broadcast_rows(self.may_move(batch), z), z, self.of.pack(batch))
 
 
-class Joint(Around):
-    """Sample and label: c = c_of(x', x) + scale·g(1 − q_y), g(t) = t/(1 − t/delta), where the label
-    is a probability q `(b, k)` on the simplex, and 1 − q_y < delta what has moved away from y.
+class Joint(ThreatWrapper):
+    """Sample and label move together: c = c_of(x', x) + scale·g(1 − q_y), g(t) = t/(1 − t/delta).
 
-    A point is both, `(b, d + k)`: x' flat, then q. A step moves x' as `of` does, and q to its
-    maximizer in closed form: the mass delta·(1 − √(scale·λ/Δ))₊ goes to the label of largest loss,
-    Δ more than that of y. An unlabeled sample keeps no label. It is for training: `read` gives soft
-    labels, which a call of an attack does not know.
+    The label is a probability q `(b, k)` on the simplex; the mass 1 − q_y that has left y is below
+    delta. A point is both, `(b, d + k)`: x' flat, then q. A step moves x' as `of` does, and q to
+    its maximizer in closed form: the mass delta·(1 − √(scale·λ/Δ))₊ goes to the label of largest
+    loss, Δ more than that of y. An unlabeled sample keeps q = 0. It is for training: `unpack`
+    returns soft labels, which an attack that is called as `attack(model, x, y)` drops.
 
     Arguments:
         of: the threat to the sample.
-        scale: K > 0, what moving labels costs.
+        scale: K > 0, the cost factor of moving labels.
         delta: in (0, ½), so that y keeps most of the mass.
-        classes: k, how many labels there are.
+        classes: k, number of labels.
 
     Raises:
-        ValueError: for a value outside that, or a label ≥ k.
+        ValueError: for an argument out of its range, or a label ≥ k.
 
     Source: Birrell and Ebrahimi 2023 (ARMOR adv_{s,l}); the closed form is ours.
 
@@ -173,7 +175,7 @@ class Joint(Around):
     def __init__(self, of: Threat, *, scale: float, delta: float, classes: int) -> None:
         super().__init__()
         require(isinstance(of, Threat), "of", of, "a threat")
-        require(scale > 0, "scale", scale, "a price > 0 of moving labels")
+        require(scale > 0, "scale", scale, "a cost > 0 of moving labels")
         require(0 < delta < 0.5, "delta", delta, "in (0, 0.5)")
         require(classes >= 2, "classes", classes, "a number of labels ≥ 2")
         self.of, self.scale, self.delta, self.classes = of, scale, delta, classes
@@ -183,66 +185,71 @@ class Joint(Around):
         require(self.classes == classes, "classes", self.classes, f"{classes}, those of the data")
 
     def pack(self, batch: Batch) -> Tensor:
-        worst = int(batch.y.max()) if len(batch) else 0
-        if worst >= self.classes:
-            raise ValueError(f"y has the label {worst}: Joint has classes = {self.classes}")
-        return self._pack(self.of.pack(batch), self._own(batch))
+        highest = int(batch.y.max()) if len(batch) else 0
+        if highest >= self.classes:
+            raise ValueError(f"y has the label {highest}: Joint has classes = {self.classes}")
+        return self._join(self.of.pack(batch), self._one_hot(batch))
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Where `of` starts; the label at rest, since its maximum needs no search."""
-        return self._pack(self.of.random_start(batch, generator), self._own(batch))
+        """Draw a start of `of`; the label starts at y, since its maximum needs no search."""
+        return self._join(self.of.random_start(batch, generator), self._one_hot(batch))
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         (x_adv, q), (to_x, to_q) = self._split(z, batch), self._split(grad, batch)
-        own = self._own(batch)
-        # `read` makes q_y of the others, so to_q_j is Δ_j, and to_q_y is λ times the cost's slope
-        gap, j = torch.where(own, -torch.inf, to_q).max(1)
-        slope = self.scale / self._left(q, own).square()
-        price = torch.where(own, to_q, 0).sum(1) / slope
-        mass = moved_mass(gap, self.scale * price.clamp_min(0), self.delta)[:, None]
-        there = torch.arange(self.classes, device=z.device) == j[:, None]
-        best = (1 - mass) * own + mass * there
-        keep = (to_q == 0).all(1, keepdim=True) | ~own.any(1, keepdim=True)
-        return self._pack(self.of.step(x_adv, to_x, size, batch), torch.where(keep, q, best))
+        on_y = self._one_hot(batch)
+        # `unpack` makes q_y of the others: so to_q_j is Δ_j, to_q_y is λ times the cost's slope.
+        # λ is read from the gradient, since a threat does not know the risk
+        gap, j = torch.where(on_y, -torch.inf, to_q).max(1)
+        slope = self.scale / self._share_left(q, on_y).square()
+        multiplier = torch.where(on_y, to_q, 0).sum(1) / slope
+        mass = optimal_mass(gap, self.scale * multiplier.clamp_min(0), self.delta)[:, None]
+        target = torch.arange(self.classes, device=z.device) == j[:, None]
+        best = (1 - mass) * on_y + mass * target
+        # a row without a gradient in q, or without a label, keeps its q
+        keep = (to_q == 0).all(1, keepdim=True) | ~on_y.any(1, keepdim=True)
+        return self._join(self.of.step(x_adv, to_x, size, batch), torch.where(keep, q, best))
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
-        own, most = self._own(batch), MOST * self.delta
+        on_y, most = self._one_hot(batch), MAX_SHARE * self.delta
         near = project_simplex(q, 1.0)
-        edge = project_simplex(torch.where(own, -torch.inf, q), most) + (1 - most) * own.to(q.dtype)
-        far = torch.where(own, near, 0).sum(1, keepdim=True) < 1 - most
-        q = torch.where(far, edge, near) * own.any(1, keepdim=True)
-        return self._pack(self.of.project(x_adv, batch), q)
+        # where y would keep too little, the nearest point has q_y = 1 − most exactly
+        edge = project_simplex(torch.where(on_y, -torch.inf, q), most)
+        edge = edge + (1 - most) * on_y.to(q.dtype)
+        far = torch.where(on_y, near, 0).sum(1, keepdim=True) < 1 - most
+        q = torch.where(far, edge, near) * on_y.any(1, keepdim=True)
+        return self._join(self.of.project(x_adv, batch), q)
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
-        return self._pack(self.of.discretize(x_adv, batch), q)
+        return self._join(self.of.discretize(x_adv, batch), q)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
-        own = self._own(batch)
-        mass = torch.where(own, 1 - q, 0).sum(1)
-        return self.of.cost(x_adv, batch) + self.scale * mass / self._left(q, own)
+        on_y = self._one_hot(batch)
+        mass = torch.where(on_y, 1 - q, 0).sum(1)
+        return self.of.cost(x_adv, batch) + self.scale * mass / self._share_left(q, on_y)
 
     def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         x_adv, q = self._split(z, batch)
-        own = self._own(batch)
-        rest = torch.where(own, 0, q).sum(1, keepdim=True)
-        return self.of.unpack(x_adv, batch)[0], torch.where(own, 1 - rest, q)
+        on_y = self._one_hot(batch)
+        rest = torch.where(on_y, 0, q).sum(1, keepdim=True)
+        return self.of.unpack(x_adv, batch)[0], torch.where(on_y, 1 - rest, q)
 
-    def _own(self, batch: Batch) -> Tensor:
-        """Where each sample's label is `(b, k)`; nowhere for an unlabeled one."""
+    def _one_hot(self, batch: Batch) -> Tensor:
+        """Return the mask `(b, k)` of each sample's label; unlabeled: all False."""
         return torch.arange(self.classes, device=batch.y.device) == batch.y[:, None]
 
-    def _left(self, q: Tensor, own: Tensor) -> Tensor:
-        """1 − t/delta `(b,)` of the mass t that has moved."""
-        left = 1 - torch.where(own, 1 - q, 0).sum(1) / self.delta
-        return left.clamp_min((1 - MOST) / 2)
+    def _share_left(self, q: Tensor, on_y: Tensor) -> Tensor:
+        """Return 1 − t/delta `(b,)` for the mass t that has left y."""
+        left = 1 - torch.where(on_y, 1 - q, 0).sum(1) / self.delta
+        return left.clamp_min((1 - MAX_SHARE) / 2)
 
-    def _pack(self, x_adv: Tensor, q: Tensor) -> Tensor:
+    def _join(self, x_adv: Tensor, q: Tensor) -> Tensor:
         return torch.cat([x_adv.flatten(1), q.to(x_adv.dtype)], 1)
 
     def _split(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The point of `of`, and the label."""
+        """Split z into the point of `of` and the label."""
+        # `of` alone knows the shape of its points: it packs a row of the batch
         shape = self.of.pack(Batch(batch.x[:1], batch.y[:1])).shape[1:]
         return z[:, : -self.classes].reshape(len(z), *shape), z[:, -self.classes :]

@@ -1,4 +1,4 @@
-"""The L0 ball inside the box: few locations, changed at will."""
+"""The L0 ball inside the box: few locations, each changed at will."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import highest, locations, project_l0, sample_l0
+from ..functional.geometry import flatten_pixels, project_l0, sample_l0, topk_mask
 from .base import Ball
 
 
@@ -19,17 +19,18 @@ class L0(Ball):
     A location is a pixel with all its channels in images `(b, c, h, w)`, else one coordinate.
 
     Arguments:
-        eps: how many locations, a whole number ≥ 0.
+        eps: number of locations, a whole number ≥ 0.
         init: where a random start lies: `"uniform"`, eps random locations uniform in the box;
-            `"noise"`, N(0, noise²), of which the projection keeps the eps largest; `"zero"`, at x.
+            `"noise"`, N(0, noise²), whose eps largest changes the projection keeps; `"zero"`, at x.
         noise: standard deviation of the `"noise"` start, in input units.
 
-    A step of length `size` counts locations as eps does: it takes the ⌈size⌉ locations (eps at
-    most) where Σ_c |g|·room is largest, room the way along g to the box's edge, to that edge. The
-    projection then keeps the largest changes, whatever they gain: attacks made for L0 do better.
+    A step of length `size` counts locations as eps does. It moves the ⌈size⌉ locations (eps at
+    most) of largest Σ_c |g|·room to the box's edge, where room is the way to that edge along g.
+    The projection then keeps the largest changes, whatever they gain: attacks made for L0 do
+    better.
 
-    Source: Croce and Hein 2019 (sparse and imperceivable attacks) for the projection. Differs: the
-    nearest point also where z left the box.
+    Source: Croce and Hein 2019 (sparse and imperceivable attacks) for the projection. Differs: it
+    returns the nearest point also where z left the box.
 
     >>> import torch
     >>> x, y = torch.tensor([[0.5, 0.5]]), torch.tensor([0])
@@ -59,11 +60,12 @@ class L0(Ball):
         return self.sample(batch.x, self.eps, self.low, self.high, generator)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
+        # a changed location costs the same however far it goes: so it goes to the edge
         edge = torch.where(grad > 0, self.high, torch.where(grad < 0, self.low, z))
-        gain = locations(grad * (edge - z)).sum(1)
-        chosen = highest(gain, min(math.ceil(size), self.eps)) & (gain > 0)
-        moved = torch.where(chosen.unsqueeze(1), locations(edge), locations(z))
+        gain = flatten_pixels(grad * (edge - z)).sum(1)
+        chosen = topk_mask(gain, min(math.ceil(size), self.eps)) & (gain > 0)
+        moved = torch.where(chosen.unsqueeze(1), flatten_pixels(edge), flatten_pixels(z))
         return moved.reshape(z.shape)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        return (locations(x_adv) != locations(x)).any(1).sum(1).to(x.dtype)
+        return (flatten_pixels(x_adv) != flatten_pixels(x)).any(1).sum(1).to(x.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import project_l1, sample_l1, unit
+from ..functional.geometry import normalize, project_l1, sample_l1
 from .base import Ball
 
 
@@ -17,8 +17,8 @@ class L1(Ball):
     """{x' : ‖x' − x‖_1 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`, and:
 
     Arguments:
-        fraction: share of the coordinates one step moves: those of largest gradient that still have
-            room.
+        fraction: share of the coordinates that one step moves: those of largest gradient that still
+            have room.
 
     Source: Tramèr and Boneh 2019 (SLIDE), alg. 1. Differs: exact projection (Croce and Hein 2021),
     box-aware choice.
@@ -53,4 +53,4 @@ class L1(Ball):
         k = max(1, math.ceil(self.fraction * g.shape[1]))
         top = (g.abs() * has_room).topk(k, dim=1)
         chosen = torch.zeros_like(g).scatter(1, top.indices, (top.values > 0).to(g.dtype))
-        return z + size * unit(chosen * g.sign(), 1).view_as(z)
+        return z + size * normalize(chosen * g.sign(), 1).view_as(z)

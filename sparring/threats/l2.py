@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..batch import Batch
-from ..functional.geometry import project_l2, sample_l2, unit
+from ..functional.geometry import normalize, project_l2, sample_l2
 from .base import Ball
 
 
@@ -26,4 +26,4 @@ class L2(Ball):
     sample = staticmethod(sample_l2)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        return z + size * unit(grad, 2)
+        return z + size * normalize(grad, 2)

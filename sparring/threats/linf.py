@@ -13,8 +13,8 @@ from .base import Ball
 class Linf(Ball):
     """{x' : ‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
 
-    Source: Madry et al. 2018, eq. 2.1. Differs: the code of TRADES and MART leaves the noise start
-    unclipped for a pass.
+    Source: Madry et al. 2018, eq. 2.1. Differs: the code of TRADES and MART clips the noise
+    start only after the first step.
 
     >>> Linf(0.25).project(torch.tensor([[0.9]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[0.7500]])

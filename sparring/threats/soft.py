@@ -1,4 +1,4 @@
-"""The Linf ball with a soft edge."""
+"""The Linf ball with a soft edge (UDR)."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from ..runtime import distributed
 from .base import Threat
 
 
-def shrink(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
-    """What lies beyond the radius comes back by factor·(|δ_j| − radius), with δ = z − x; with
-    factor 1, to the ball's edge.
+def soft_clip(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
+    """Pull each δ_j = z_j − x_j beyond the radius back by factor·(|δ_j| − radius).
 
-    >>> shrink(torch.tensor([0.1, -0.5]), torch.zeros(2), 0.25, 0.5)
+    Factor 1 ends at the ball's edge.
+
+    >>> soft_clip(torch.tensor([0.1, -0.5]), torch.zeros(2), 0.25, 0.5)
     tensor([ 0.1000, -0.3750])
     """
     near = z.clamp(x - radius, x + radius)
+    # exactly z inside, exactly `near` with factor 1: there `SoftLinf` is `Linf` bit for bit
     return torch.where(z == near, z, near + (1 - factor) * (z - near))
 
 
 class SoftLinf(Threat):
-    """An Linf ball that can be left: after each step of length a, what lies beyond `radius` is
-    pulled back,
+    """Linf ball that the adversary can leave: each step of length a is pulled back towards it,
 
     δ_j ← δ_j − λ·(a/tau)·(δ_j − radius·sign δ_j) where |δ_j| > radius,
 
     then clipped to the box. λ follows the distance: every `every` batches λ ← λ − rate·(radius −
     mean |δ_j|), never below 0. λ·a/tau = 1 is `Linf`.
 
-    The set is the box, and no point is too far: measure in a ball.
+    The set is the box, so no point is infeasible: evaluate in a ball.
 
     Arguments:
         radius: r of the ball, in input units.
         tau: softness, in input units; None is the step's own length, as published.
-        multiplier: λ to begin with; `pull` is the one in force.
-        rate, every: of the update of λ; rate 0 leaves λ as it is.
+        multiplier: λ to begin with; `current_multiplier` is the one in force.
+        rate, every: step and period, in batches, of the update of λ; rate 0 leaves λ as it is.
         scale: the cost is (scale/tau)·½Σ_j(|δ_j| − radius)₊², for a risk that counts it (ARMOR +
-            UDR); with 0, as in UDR, only the steps know of the edge.
+            UDR); with 0, as in UDR, the edge acts in the steps alone.
 
     Raises:
         ValueError: for a negative number, every < 1, or a scale without tau.
@@ -55,7 +56,7 @@ class SoftLinf(Threat):
     """
 
     paper = "bui2022udr"
-    pull: Tensor
+    current_multiplier: Tensor
     _sum: Tensor
     _batches: Tensor
 
@@ -82,18 +83,18 @@ class SoftLinf(Threat):
         require(scale == 0 or tau is not None, "tau", tau, "given, if scale > 0")
         self.radius, self.low, self.high, self.tau = radius, low, high, tau
         self.multiplier, self.rate, self.every, self.scale = multiplier, rate, every, scale
-        self.register_buffer("pull", torch.tensor(float(multiplier)))
+        self.register_buffer("current_multiplier", torch.tensor(float(multiplier)))
         self.register_buffer("_sum", torch.tensor(0.0))
         self.register_buffer("_batches", torch.tensor(0))
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Uniform in the ball, clipped to the box."""
+        """Draw a point uniformly from the ball, clipped to the box."""
         x, delta = batch.x, sample_linf(batch.x, self.radius, generator)
         return project_linf(x + delta, x, self.radius, self.low, self.high)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        factor = self.pull * (1.0 if self.tau is None else size / self.tau)
-        return shrink(z + size * grad.sign(), batch.x, self.radius, factor)
+        factor = self.current_multiplier * (1.0 if self.tau is None else size / self.tau)
+        return soft_clip(z + size * grad.sign(), batch.x, self.radius, factor)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         return z.clamp(self.low, self.high)
@@ -111,9 +112,10 @@ class SoftLinf(Threat):
         if batch.x_adv is None or len(batch) == 0:
             return
         distance = distributed.mean((batch.x_adv - batch.x).abs().mean().to(self._sum))
+        # tensors and `where`, not ints and `if`: nothing waits for the GPU, and checkpoints save it
         self._sum, self._batches = self._sum + distance, self._batches + 1
         done = self._batches >= self.every
-        moved = self.pull - self.rate * (self.radius - self._sum / self.every)
-        self.pull = torch.where(done, moved.clamp_min(0), self.pull)
+        moved = self.current_multiplier - self.rate * (self.radius - self._sum / self.every)
+        self.current_multiplier = torch.where(done, moved.clamp_min(0), self.current_multiplier)
         self._sum = torch.where(done, 0.0, self._sum)
         self._batches = torch.where(done, 0, self._batches)

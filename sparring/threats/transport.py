@@ -1,4 +1,4 @@
-"""No ball: the adversary goes where it likes in the box, and pays for the way."""
+"""Transport cost without a ball: any point of the box, at a cost that grows with the distance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import norm, unit
+from ..functional.geometry import norm, normalize
 from ..runtime import distributed
 from .base import Threat
 
@@ -19,26 +19,25 @@ DESCENTS = ("sign", "l2", "gradient")
 
 
 class Transport(Threat):
-    """c(x', x) = scale·‖x' − x‖_p^power, on [low, high]^d: the transport cost of WRM (p = power =
-    2) and ARMOR.
+    """c(x', x) = scale·‖x' − x‖_p^power on [low, high]^d: WRM (p = power = 2) and ARMOR.
 
     Arguments:
         scale: L > 0, the cost at distance 1.
         p: 1, 2 or inf.
         power: q ≥ 1.
-        clip: stay in the box; ARMOR's published form leaves it.
+        clip: project to the box; ARMOR's published form does not.
         init: where a random start lies: `"noise"`, x + N(0, noise²); `"zero"`, at x.
         noise: its standard deviation, in input units.
         descent: the geometry of a step: `"sign"`, size·sign(g) (ARMOR); `"l2"`, size·g/‖g‖₂;
             `"gradient"`, size·g (WRM).
 
-    At x, where ‖·‖_p^1 has no gradient, that of the cost is 0.
+    At x, where ‖·‖_p^1 has no gradient, the gradient of the cost is 0.
 
     Raises:
-        ValueError: for a value outside what is said above.
+        ValueError: for an argument out of its range.
 
-    Source: Sinha et al. 2018, alg. 1, and Birrell and Ebrahimi 2023. Differs: ARMOR climbs ℓ/λ − c,
-    we ℓ − λc, its multiple.
+    Source: Sinha et al. 2018, alg. 1, and Birrell and Ebrahimi 2023. Differs: ARMOR maximizes
+    ℓ/λ − c, we its multiple ℓ − λc.
 
     >>> x, y = torch.tensor([[0.0, 0.0]]), torch.tensor([0])
     >>> Transport(0.5).cost(torch.tensor([[0.6, 0.8]]), Batch(x, y))
@@ -81,7 +80,7 @@ class Transport(Threat):
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         if self.descent == "sign":
             return z + size * grad.sign()
-        return z + size * (unit(grad, 2) if self.descent == "l2" else grad)
+        return z + size * (normalize(grad, 2) if self.descent == "l2" else grad)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         return z.clamp(self.low, self.high) if self.clip else z

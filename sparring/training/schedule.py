@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import assign, did_you_mean, require
+from ..component import assign_at, did_you_mean, require
 
 PLACES = ("at", "until", "since", "warmup", "up")
 
@@ -216,10 +216,10 @@ def _target(
         if base is None:
             raise ValueError(f"schedule.path = {path!r}: this training has nothing before {name!r}")
         if not hasattr(base, name):
-            assign(root, inside, 0.0)
+            assign_at(root, inside, 0.0)
         base = getattr(base, name)
     _number(f"schedule.path: {path}", base)
-    return functools.partial(assign, root, inside), base
+    return functools.partial(assign_at, root, inside), base
 
 
 def _in_optimizer(

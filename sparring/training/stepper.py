@@ -118,7 +118,7 @@ class Stepper:
             assert loss is not None
             return loss
 
-        return self.climb.climb(self.model, total)
+        return self.climb.perturbed(self.model, total)
 
     def agree(self) -> None:
         """Make the running statistics of every process those of all."""

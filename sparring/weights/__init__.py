@@ -1,4 +1,4 @@
-"""Weights: what happens to the parameters themselves."""
+"""Weights: perturbing the parameters during a step, and averaging them."""
 
 from .awp import AWP
 from .base import WeightPerturbation

@@ -8,19 +8,18 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from ..component import require
-from .base import WeightPerturbation, moved, slopes
+from .base import WeightPerturbation, gradients, shifted_weights
 
 
 class AWP(WeightPerturbation):
-    """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for every weight tensor l of two or more dimensions, g the loss
-    gradient.
+    """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for each weight l of two or more dimensions, g its gradient.
 
     Arguments:
-        gamma: size of the move relative to each layer's weights, ≥ 0; 0 is off (schedule it for a
-            late start).
+        gamma: norm of the move relative to that of the layer's weights, ≥ 0; 0 is off (schedule it
+            for a late start).
 
-    Source: Wu et al. 2020, eq. 10 and alg. 1. Differs: the ascent is on the training loss itself,
-    on the model and not on a copy.
+    Source: Wu et al. 2020, eq. 10 and alg. 1. Differs: it ascends the training loss itself, on
+    the model and not on a copy.
 
     >>> AWP()
     AWP(gamma=0.01)
@@ -33,9 +32,10 @@ class AWP(WeightPerturbation):
         require(gamma >= 0, "gamma", gamma, "a relative size ≥ 0")
         self.gamma = gamma
 
-    def climb(
+    def perturbed(
         self, model: nn.Module, closure: Callable[[], Tensor]
     ) -> AbstractContextManager[None]:
+        # matrices and kernels alone, as in the paper's code: no bias, no scale of a norm layer
         weights = [
             p
             for n, p in model.named_parameters()
@@ -43,9 +43,9 @@ class AWP(WeightPerturbation):
         ]
         if not self.gamma or not weights:
             return nullcontext()
-        grads = slopes(model, closure, weights)
-        moves = [
+        grads = gradients(model, closure, weights)
+        shifts = [
             self.gamma * w.detach().norm() * g / (g.norm() + 1e-20)
             for w, g in zip(weights, grads, strict=True)
         ]
-        return moved(weights, moves)
+        return shifted_weights(weights, shifts)

@@ -1,9 +1,9 @@
-"""What happens to the weights themselves."""
+"""Interface of a weight perturbation: the step is taken at weights θ + v that raise the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,42 +14,45 @@ from ..runtime import distributed
 
 
 class WeightPerturbation(Component):
-    """Moves the weights uphill while the loss is computed and the step is taken, then takes the
-    move back."""
+    """Move the weights uphill while the step is taken, then take the move back."""
 
-    def climb(
+    def perturbed(
         self, model: nn.Module, closure: Callable[[], Tensor]
     ) -> AbstractContextManager[None]:
-        """A context in which `model` stands at θ + v; `closure()` is the loss at θ. Inside, take
-        the step."""
+        """Return a context in which the weights of `model` are θ + v; take the step inside.
+
+        Arguments:
+            closure: returns the loss at θ, `()`.
+        """
         raise NotImplementedError
 
 
-def slopes(
-    model: nn.Module, closure: Callable[[], Tensor], weights: list[nn.Parameter]
+def gradients(
+    model: nn.Module, closure: Callable[[], Tensor], weights: Sequence[nn.Parameter]
 ) -> list[Tensor]:
-    """Gradients of the loss at the present weights, averaged over processes; batch-norm statistics
-    untouched."""
+    """Compute the loss's gradients at θ, averaged over processes; running statistics stay."""
+    # the same batch passes again in the step itself: running statistics must see it once
     with freeze.frozen_bn(model), torch.enable_grad():
         grads = torch.autograd.grad(closure(), weights, allow_unused=True)
+    # averaged by hand, since `autograd.grad` bypasses DDP's hooks
     return [
         torch.zeros_like(w) if g is None else distributed.mean(g)
         for w, g in zip(weights, grads, strict=True)
     ]
 
 
-class moved:
-    """Context: the weights stand at w + v, and v is subtracted again afterwards."""
+@contextmanager
+def shifted_weights(weights: Sequence[nn.Parameter], shifts: Sequence[Tensor]) -> Iterator[None]:
+    """Add v to the weights, and subtract it on the way out.
 
-    def __init__(self, weights: list[nn.Parameter], moves: list[Tensor]) -> None:
-        self.weights, self.moves = weights, moves
-
-    def __enter__(self) -> None:
+    v is subtracted, and not the old weights copied back: the optimizer's step inside must remain.
+    """
+    with torch.no_grad():
+        for w, v in zip(weights, shifts, strict=True):
+            w.add_(v)
+    try:
+        yield
+    finally:
         with torch.no_grad():
-            for w, v in zip(self.weights, self.moves, strict=True):
-                w.add_(v)
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for w, v in zip(self.weights, self.moves, strict=True):
+            for w, v in zip(weights, shifts, strict=True):
                 w.sub_(v)

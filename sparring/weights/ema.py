@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, kept beside the model."""
+"""Exponential moving average of the weights, kept beside the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from ..component import Component, require
 
 
 class EMA(Component):
-    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + t)/(10 + t)) while warming up; buffers are
-    averaged too.
+    """θ̄ ← d·θ̄ + (1 − d)·θ after each step t, for weights and buffers.
 
     Arguments:
-        decay: in [0, 1).
-        warmup: use the smaller early decay.
+        decay: d, in [0, 1).
+        warmup: d = min(decay, (1 + t)/(10 + t)), which forgets the first steps faster.
 
     Source: Izmailov et al. 2018 (averaging); `torch.optim.swa_utils.AveragedModel` does the work.
 
@@ -36,29 +35,30 @@ class EMA(Component):
         self.averaged: AveragedModel | None = None
 
     def attach(self, model: nn.Module) -> EMA:
-        """Start from a copy of the model's weights; returns itself."""
-        self.averaged = AveragedModel(model, multi_avg_fn=self._mix, use_buffers=True)
+        """Start from a copy of the model's weights; return itself."""
+        self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.averaged.requires_grad_(False)
         return self
 
     @property
     def module(self) -> nn.Module:
-        """The averaged model."""
+        """Return the averaged model."""
         if self.averaged is None:
             raise ValueError("EMA has no model yet: call attach(model) first")
         return self.averaged.module
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch: Batch | None = None) -> None:
-        """Mix the model's present weights in; call it after the optimizer's step."""
+        """Average the model's present weights in; call it after the optimizer's step."""
         assert self.averaged is not None, "call attach(model) first"
         self.averaged.update_parameters(model)
 
-    def _mix(
+    def _average(
         self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
     ) -> None:
         decay = (
             min(self.decay, (1 + float(count)) / (10 + float(count))) if self.warmup else self.decay
         )
         for a, c in zip(averaged, current, strict=True):
+            # counters, as of batch norm, are integers: they are copied
             a.lerp_(c, 1 - decay) if a.is_floating_point() else a.copy_(c)

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ..component import require
-from .base import WeightPerturbation, moved, slopes
+from .base import WeightPerturbation, gradients, shifted_weights
 
 
 class SAM(WeightPerturbation):
     """v = rho·g/‖g‖ over all weights together.
 
     Arguments:
-        rho: length of the move in weight space, ≥ 0; 0 is off.
+        rho: norm of the move in weight space, ≥ 0; 0 is off.
 
     Source: Foret et al. 2021, eq. 2. Differs: the move is taken back after the optimizer's step,
-    not before it; the same for plain SGD, and weight decay sees θ + v.
+    not before it. For plain SGD that is the same, but weight decay sees θ + v.
 
     >>> SAM()
     SAM(rho=0.05)
@@ -32,12 +32,12 @@ class SAM(WeightPerturbation):
         require(rho >= 0, "rho", rho, "a length ≥ 0")
         self.rho = rho
 
-    def climb(
+    def perturbed(
         self, model: nn.Module, closure: Callable[[], Tensor]
     ) -> AbstractContextManager[None]:
         weights = [p for p in model.parameters() if p.requires_grad]
         if not self.rho or not weights:
             return nullcontext()
-        grads = slopes(model, closure, weights)
+        grads = gradients(model, closure, weights)
         length = torch.stack([g.norm() for g in grads]).norm() + 1e-20
-        return moved(weights, [self.rho * g / length for g in grads])
+        return shifted_weights(weights, [self.rho * g / length for g in grads])

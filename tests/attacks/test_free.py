@@ -78,7 +78,7 @@ def test_only_the_training_loss_moves_it():
     attack = Free(Linf(0.1))
     objective = Objective(attack, AT(), Mean())
     batch = objective.maximize(model, Batch(x, y))
-    with AWP().climb(model, lambda: objective.minimize(model, batch).total):
+    with AWP().perturbed(model, lambda: objective.minimize(model, batch).total):
         assert getattr(attack, "_delta", None) is None
         objective.minimize(model, batch).total.backward()
     assert attack._delta is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparring.commands import cite
-from sparring.component import assign
+from sparring.component import assign_at
 from sparring.config import recipe, registry
 from sparring.data import Source, Split
 from sparring.data.pseudo_labels import PseudoLabels
@@ -255,7 +255,7 @@ def test_build_makes_what_the_tables_say():
     assert model(source.test.float(slice(2))).shape == (2, 10)
     fitted = more["recipe"]["model"]
     assert (fitted["shape"], fitted["classes"]) == (list(source.shape), 10)
-    assign(objective, "attack.threat.eps", 0.05)
+    assign_at(objective, "attack.threat.eps", 0.05)
     assert objective.attack.threat.eps == 0.05
 
 

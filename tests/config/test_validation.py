@@ -12,7 +12,7 @@ import torch
 
 from sparring.attacks import APGD, PGD
 from sparring.batch import Batch
-from sparring.component import assign
+from sparring.component import assign_at
 from sparring.config import recipe, registry
 from sparring.risks import Risk
 from sparring.threats import Bits, Joint, Linf, Only
@@ -65,7 +65,7 @@ def test_it_is_built_as_it_says():
     assert isinstance(threat.of, Joint)
     assert isinstance(threat.of.of, Bits)
     assert (threat.classes, threat.of.classes, threat.of.of.eps) == ([1, 2], 10, 3)
-    assign(recipe.load_recipe(around(TWICE)).objective(), "attack.threat.of.of.eps", 4)
+    assign_at(recipe.load_recipe(around(TWICE)).objective(), "attack.threat.of.of.eps", 4)
 
 
 @pytest.mark.parametrize("threat", [SMALL["threat"], TWICE], ids=["once", "twice"])

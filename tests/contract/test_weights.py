@@ -29,7 +29,7 @@ def test_inside_the_loss_is_higher_and_afterwards_the_weights_are_back(name):
     model, x, y = problem()
     closure, before = loss_of(model, x, y), copy.deepcopy(model.state_dict())
     rest = closure().item()
-    with make("climb", name).climb(model, closure):
+    with make("climb", name).perturbed(model, closure):
         assert closure().item() > rest
         assert any(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
     for k, v in model.state_dict().items():
@@ -41,7 +41,7 @@ def test_inside_the_loss_is_higher_and_afterwards_the_weights_are_back(name):
 def test_a_step_taken_inside_stays(name):
     model, x, y = problem()
     before = copy.deepcopy(model.state_dict())
-    with make("climb", name).climb(model, loss_of(model, x, y)), torch.no_grad():
+    with make("climb", name).perturbed(model, loss_of(model, x, y)), torch.no_grad():
         for w in model.parameters():
             w += 1.0
     for k, v in model.state_dict().items():
@@ -54,7 +54,7 @@ def test_an_error_inside_takes_the_move_back_too(name):
     before = copy.deepcopy(model.state_dict())
     with (
         pytest.raises(RuntimeError, match="stop"),
-        make("climb", name).climb(model, loss_of(model, x, y)),
+        make("climb", name).perturbed(model, loss_of(model, x, y)),
     ):
         raise RuntimeError("stop")
     for k, v in model.state_dict().items():
@@ -69,7 +69,7 @@ def test_size_zero_is_off(name):
     def never() -> torch.Tensor:
         raise AssertionError("no pass is paid for")
 
-    with make("climb", name, **{size_of(name): 0.0}).climb(model, never):
+    with make("climb", name, **{size_of(name): 0.0}).perturbed(model, never):
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with pytest.raises(ValueError, match=rf"{size_of(name)} = -1 is not allowed"):
         make("climb", name, **{size_of(name): -1})
@@ -82,7 +82,7 @@ def test_batch_norm_statistics_gradients_and_frozen_weights_stay(name):
     model[5].weight.grad = torch.ones_like(model[5].weight)
     x, y = torch.rand(6, 1, 4, 4), torch.arange(6) % 3
     before = copy.deepcopy(model.state_dict())
-    with make("climb", name).climb(model, loss_of(model, x, y)):
+    with make("climb", name).perturbed(model, loss_of(model, x, y)):
         assert torch.equal(model[0].weight, before["0.weight"])
         for key in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
             assert torch.equal(model.state_dict()[key], before[key])
@@ -94,6 +94,8 @@ def test_batch_norm_statistics_gradients_and_frozen_weights_stay(name):
 def test_a_loss_that_a_weight_does_not_touch(name):
     model = nn.ModuleDict({"used": nn.Linear(3, 2), "idle": nn.Linear(3, 2)})
     before = copy.deepcopy(model.state_dict())
-    with make("climb", name).climb(model, lambda: model["used"](torch.ones(1, 3)).square().sum()):
+    with make("climb", name).perturbed(
+        model, lambda: model["used"](torch.ones(1, 3)).square().sum()
+    ):
         assert torch.equal(model["idle"].weight, before["idle.weight"])
         assert all(w.isfinite().all() for w in model.parameters())

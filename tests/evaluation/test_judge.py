@@ -24,7 +24,9 @@ def test_honest_points_are_never_refused(threat):
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=repr)
 def test_a_thousandth_too_far_is_refused(threat):
     x = torch.full((4, 10), 0.5)
-    delta = geometry.unit(torch.randn(4, 10, generator=torch.Generator().manual_seed(0)), threat.p)
+    delta = geometry.normalize(
+        torch.randn(4, 10, generator=torch.Generator().manual_seed(0)), threat.p
+    )
     y = torch.zeros(4, dtype=torch.long)
     length = threat.distance(x + delta, x)[:, None]
     assert feasible(threat, x + delta / length * threat.eps, x, y).all()

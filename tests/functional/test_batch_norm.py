@@ -37,18 +37,18 @@ def everything(x, weight, bias, wrt):
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("wrt", [[0], [0, 1], [0, 2], [1, 2]])
 def test_values_gradients_and_second_derivatives(shape, affine, wrt):
-    own = everything(*problem(shape, affine), wrt)
+    theirs = everything(*problem(shape, affine), wrt)
     with double_backward():
         ours = everything(*problem(shape, affine), wrt)
-    for a, b in zip(ours, own, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_a_weight_of_0():
-    own = everything(*problem((4, 3, 2, 2), True, zero=True), [0, 1, 2])
+    theirs = everything(*problem((4, 3, 2, 2), True, zero=True), [0, 1, 2])
     with double_backward():
         ours = everything(*problem((4, 3, 2, 2), True, zero=True), [0, 1, 2])
-    for a, b in zip(ours, own, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
@@ -66,7 +66,7 @@ def test_finite_differences_agree():
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_a_net_of_any_modules(momentum, layout):
-    made = []
+    results = []
     for context in (null, double_backward):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=momentum), nn.Tanh())
@@ -76,8 +76,8 @@ def test_a_net_of_any_modules(momentum, layout):
             y = net(x)
         (g,) = torch.autograd.grad(y.sum(), x, create_graph=True)
         g.square().sum().backward()
-        made.append([y, g, *(p.grad for p in net.parameters()), *net[1].buffers()])
-    for a, b in zip(*made, strict=True):
+        results.append([y, g, *(p.grad for p in net.parameters()), *net[1].buffers()])
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -96,8 +96,8 @@ def test_bfloat16_inside_is_as_near_to_float32():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
     x = torch.rand(6, 3, 8, 8, requires_grad=True)
     exact = second(net, x, amp=False, quick=False)
-    own, ours = ((second(net, x, amp=True, quick=q) - exact).norm() for q in (False, True))
-    assert 0 < ours < 1.2 * own + 0.01 * exact.norm()
+    theirs, ours = ((second(net, x, amp=True, quick=q) - exact).norm() for q in (False, True))
+    assert 0 < ours < 1.2 * theirs + 0.01 * exact.norm()
 
 
 def test_nothing_changes_elsewhere():
@@ -135,7 +135,7 @@ def test_batched_gradients_are_refused_where_they_would_be_lost():
 def test_jacobian_norms_keep_their_gradient(count):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten()).double()
-    x, made = torch.rand(6, 3, 6, 6).double().requires_grad_(), []
+    x, results = torch.rand(6, 3, 6, 6).double().requires_grad_(), []
     v = torch.randn(*[count] * (count > 0), 6, 64).double()
     for context in (null, double_backward):
         net.zero_grad()
@@ -144,7 +144,7 @@ def test_jacobian_norms_keep_their_gradient(count):
         norm = vjp_norm(y, x, v)
         assert norm.shape == v.shape[:-1]
         norm.sum().backward()
-        made.append([norm.detach(), *(p.grad for p in net.parameters() if p.grad is not None)])
-    assert len(made[0]) == len(made[1]) == 5
-    for a, b in zip(*made, strict=True):
+        results.append([norm.detach(), *(p.grad for p in net.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) == 5
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)

@@ -53,8 +53,8 @@ def test_many_points_at_once_are_projected_as_literally(p, eps):
 @given(p=NORMS, pair=pairs(), eps=RADII)
 def test_the_projection_is_the_literal_one(p, pair, eps):
     x, z = pair
-    found = project(p, z, x, eps)
-    for row, a, b in zip(found, x, z, strict=True):
+    result = project(p, z, x, eps)
+    for row, a, b in zip(result, x, z, strict=True):
         twin = LITERAL[p](b.tolist(), a.tolist(), eps, 0.0, 1.0)
         assert torch.allclose(row, torch.tensor(twin, dtype=x.dtype), rtol=0, atol=1e-7)
 
@@ -63,22 +63,22 @@ def test_the_projection_is_the_literal_one(p, pair, eps):
 def test_feasible(p, pair, eps):
     x, z = pair
     for kind in (torch.float64, torch.float32):
-        found = project(p, z.to(kind), x.to(kind), eps)
-        assert found.dtype == kind
-        assert (found >= 0).all()
-        assert (found <= 1).all()
+        result = project(p, z.to(kind), x.to(kind), eps)
+        assert result.dtype == kind
+        assert (result >= 0).all()
+        assert (result <= 1).all()
         slack = 1e-12 if kind == torch.float64 else 1e-6
-        assert (geometry.norm(found - x.to(kind), p) <= eps * (1 + slack) + slack).all()
+        assert (geometry.norm(result - x.to(kind), p) <= eps * (1 + slack) + slack).all()
 
 
 @given(p=NORMS, pair=pairs(), eps=RADII, seed=st.integers(0, 9))
 def test_nothing_feasible_is_nearer(p, pair, eps, seed):
     x, z = pair
-    found = project(p, z, x, eps)
+    result = project(p, z, x, eps)
     draw = torch.Generator().manual_seed(seed)
     others = (x + SAMPLE[p](x, eps, draw)).clamp(0, 1)
-    for other in (others, x, (x + found) / 2):  # (z − P)·(q − P) ≤ 0 for every feasible q
-        assert (((z - found) * (other - found)).sum(1) <= 1e-7).all()
+    for other in (others, x, (x + result) / 2):  # (z − P)·(q − P) ≤ 0 for every feasible q
+        assert (((z - result) * (other - result)).sum(1) <= 1e-7).all()
 
 
 @given(p=NORMS, pair=pairs(), eps=RADII)
@@ -100,10 +100,10 @@ def test_rows_and_coordinates_may_be_permuted(p, pair, eps, seed):
         torch.randperm(len(x), generator=draw),
         torch.randperm(x.shape[1], generator=draw),
     )
-    found = project(p, z, x, eps)
-    assert torch.equal(project(p, z[rows], x[rows], eps), found[rows])
+    result = project(p, z, x, eps)
+    assert torch.equal(project(p, z[rows], x[rows], eps), result[rows])
     assert torch.allclose(
-        project(p, z[:, columns], x[:, columns], eps), found[:, columns], rtol=0, atol=1e-9
+        project(p, z[:, columns], x[:, columns], eps), result[:, columns], rtol=0, atol=1e-9
     )
 
 
@@ -118,12 +118,12 @@ def test_units_do_not_matter(p, pair, eps, scale):
 def test_a_radius_of_its_own_for_every_sample(p):
     x, z = torch.full((3, 2, 2), 0.5), torch.rand(3, 2, 2)
     eps = torch.tensor([0.0, 0.1, 5.0])
-    found = project(p, z, x, eps)
+    result = project(p, z, x, eps)
     for i, one in enumerate(eps.tolist()):
         row = slice(i, i + 1)
-        assert torch.allclose(found[row], project(p, z[row], x[row], one))
-    assert torch.equal(found[0], x[0])
-    assert torch.allclose(found[2], z[2])
+        assert torch.allclose(result[row], project(p, z[row], x[row], one))
+    assert torch.equal(result[0], x[0])
+    assert torch.allclose(result[2], z[2])
 
 
 @EVERY
@@ -149,15 +149,15 @@ def test_norm_and_unit(p):
     expected = {math.inf: 4.0, 2.0: 5.0, 1.0: 7.0}[p]
     assert torch.equal(geometry.norm(delta, p), torch.tensor([expected, 0.0]))
     assert torch.allclose(
-        geometry.unit(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected
+        geometry.normalize(delta, p), torch.tensor([[3.0, -4.0], [0.0, 0.0]]) / expected
     )
 
 
 def test_expand_broadcasts_over_samples():
     like = torch.zeros(2, 3, 4, dtype=torch.float64)
-    assert geometry.expand(0.5, like).shape == ()
-    assert geometry.expand(torch.ones(2), like).shape == (2, 1, 1)
-    assert geometry.expand(torch.ones(2), like).dtype == like.dtype
+    assert geometry.broadcast_scale(0.5, like).shape == ()
+    assert geometry.broadcast_scale(torch.ones(2), like).shape == (2, 1, 1)
+    assert geometry.broadcast_scale(torch.ones(2), like).dtype == like.dtype
 
 
 @EVERY
@@ -188,7 +188,7 @@ def test_many_features_in_float32(p):
     x = torch.rand(4, 3, 32, 32, generator=draw)
     z = x + torch.randn(x.shape, generator=draw)
     for eps in (1e-3, 0.5, 20.0):
-        found = project(p, z, x, eps)
-        assert (geometry.norm((found - x).double(), p) <= eps * (1 + 1e-5)).all()
+        result = project(p, z, x, eps)
+        assert (geometry.norm((result - x).double(), p) <= eps * (1 + 1e-5)).all()
         exact = project(p, z.double(), x.double(), eps)
-        assert torch.allclose(found.double(), exact, rtol=0, atol=2e-5)
+        assert torch.allclose(result.double(), exact, rtol=0, atol=2e-5)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sparring.functional.geometry import nearest_plane, to_plane
+from sparring.functional.geometry import nearest_hyperplane, step_to_hyperplane
 from tests.oracles import Net
 from tests.reference import fab as literal
 
@@ -26,17 +26,17 @@ def leads_at(z: torch.Tensor, k: int = 4) -> torch.Tensor:
 def test_it_is_the_nearest_of_all(p, shape):
     z = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     z.requires_grad_()
-    lead, slope, far = nearest_plane(leads_at(z), z, p)
+    lead, slope, far = nearest_hyperplane(leads_at(z), z, p)
     assert slope.shape == z.shape
     assert not any(v.requires_grad for v in (lead, slope, far))
     for i in range(len(z)):
         point = z[i : i + 1].detach().requires_grad_()
-        found = []
+        result = []
         for value in leads_at(point)[0]:
             (grad,) = torch.autograd.grad(value, point, retain_graph=True)
             size = torch.linalg.vector_norm(grad.flatten(), ord=DUAL[p])
-            found.append((value.abs().item() / size.item(), value.item(), grad[0]))
-        expected = min(found, key=lambda f: f[0])
+            result.append((value.abs().item() / size.item(), value.item(), grad[0]))
+        expected = min(result, key=lambda f: f[0])
         assert far[i].item() == pytest.approx(expected[0], rel=1e-12)
         assert lead[i].item() == pytest.approx(expected[1], rel=1e-12)
         assert torch.allclose(slope[i], expected[2], rtol=1e-12)
@@ -46,14 +46,14 @@ def test_it_works_where_gradients_are_off():
     z = torch.rand(3, 6).requires_grad_()
     leads = leads_at(z)
     with torch.no_grad():
-        inside = nearest_plane(leads, z, 2)
-    outside = nearest_plane(leads_at(z), z, 2)
+        inside = nearest_hyperplane(leads, z, 2)
+    outside = nearest_hyperplane(leads_at(z), z, 2)
     assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
 
 
 def test_what_has_no_gradient_is_out_of_reach():
     z = torch.rand(2, 3).requires_grad_()
-    lead, slope, far = nearest_plane(torch.stack([0 * z.sum(1) + 1, 0 * z.sum(1)], 1), z, 2)
+    lead, slope, far = nearest_hyperplane(torch.stack([0 * z.sum(1) + 1, 0 * z.sum(1)], 1), z, 2)
     assert torch.equal(far, torch.full((2,), torch.inf))
     assert torch.equal(lead, torch.zeros(2))
     assert torch.equal(slope, torch.zeros(2, 3))
@@ -62,7 +62,7 @@ def test_what_has_no_gradient_is_out_of_reach():
 def test_not_a_number_stays_in_its_row_and_class():
     z = torch.tensor([[0.0, 0.5], [0.5, 0.5]], requires_grad=True)
     leads = torch.stack([z[:, 0].sqrt() - 0.8, z[:, 1] - 1], 1)  # d√0 = inf
-    lead, slope, far = nearest_plane(leads, z, math.inf)
+    lead, slope, far = nearest_hyperplane(leads, z, math.inf)
     assert slope[0].tolist() == [0, 1]
     assert far[0].item() == 0.5
     assert far.isfinite().all()
@@ -72,7 +72,7 @@ def test_not_a_number_stays_in_its_row_and_class():
 def test_leads_that_do_not_depend_on_the_point_are_refused():
     z = torch.rand(2, 3)
     with pytest.raises(ValueError, match="has no gradient with respect to its input"):
-        nearest_plane(torch.ones(2, 1), z, 2)
+        nearest_hyperplane(torch.ones(2, 1), z, 2)
 
 
 def planes(p: float, *, b: int = 40, d: int = 7, seed: int = 0):
@@ -90,16 +90,16 @@ class TestWayToThePlane:
     @EVERY_NORM
     def test_against_bisection(self, p):
         x, w, gap = planes(p)
-        found = to_plane(x, w, gap, p, 0.0, 1.0)
+        result = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
         for m in range(2):
             for i in range(len(w)):
                 one = literal.way(x[m, i].tolist(), w[i].tolist(), gap[m, i].item(), p)
-                assert found[m, i].tolist() == pytest.approx(one, rel=1e-10, abs=1e-12)
+                assert result[m, i].tolist() == pytest.approx(one, rel=1e-10, abs=1e-12)
 
     @EVERY_NORM
     def test_it_ends_on_the_plane_in_the_box_or_in_a_corner(self, p):
         x, w, gap = planes(p, seed=1)
-        way = to_plane(x, w, gap, p, 0.0, 1.0)
+        way = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
         end = x + way
         assert (end >= -1e-12).all()
         assert (end <= 1 + 1e-12).all()
@@ -117,7 +117,7 @@ class TestWayToThePlane:
         """In two dimensions, all of {plane} ∩ box can be tried."""
         x, w, gap = planes(p, d=2, seed=2)
         x, gap = x[0], gap[0]
-        way = to_plane(x, w, gap, p, 0.0, 1.0)
+        way = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
         along = torch.linspace(0, 1, 4001, dtype=x.dtype)
         for i in range(len(w)):
             first, second = w[i].tolist()
@@ -135,19 +135,21 @@ class TestWayToThePlane:
     @pytest.mark.parametrize("scale", [1e-30, 1e30])
     def test_the_scale_of_the_normal_does_not_matter(self, p, scale):
         x, w, gap = (t.float() for t in planes(p))
-        usual = to_plane(x, w, gap, p, 0.0, 1.0)
-        assert torch.allclose(to_plane(x, scale * w, scale * gap, p, 0.0, 1.0), usual, atol=1e-4)
+        usual = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
+        assert torch.allclose(
+            step_to_hyperplane(x, scale * w, scale * gap, p, 0.0, 1.0), usual, atol=1e-4
+        )
 
     @EVERY_NORM
     def test_without_a_normal_it_stays(self, p):
         x, w, gap = planes(p)
-        assert torch.equal(to_plane(x, 0 * w, gap, p, 0.0, 1.0), 0 * x)
-        one = to_plane(x[0], w, gap[0], p, 0.0, 1.0)
-        assert torch.equal(one, to_plane(x, w, gap, p, 0.0, 1.0)[0])
+        assert torch.equal(step_to_hyperplane(x, 0 * w, gap, p, 0.0, 1.0), 0 * x)
+        one = step_to_hyperplane(x[0], w, gap[0], p, 0.0, 1.0)
+        assert torch.equal(one, step_to_hyperplane(x, w, gap, p, 0.0, 1.0)[0])
 
     @EVERY_NORM
     def test_other_bounds(self, p):
         x, w, gap = planes(p)
-        usual = to_plane(x, w, gap, p, 0.0, 1.0)
-        wide = to_plane(4 * x - 1, w, 4 * gap, p, -1.0, 3.0)
+        usual = step_to_hyperplane(x, w, gap, p, 0.0, 1.0)
+        wide = step_to_hyperplane(4 * x - 1, w, 4 * gap, p, -1.0, 3.0)
         assert torch.allclose(wide, 4 * usual, rtol=1e-9, atol=1e-11)

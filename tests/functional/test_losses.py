@@ -66,13 +66,13 @@ def test_not_confident_is_one_minus_p():
     twin = [
         1 - literal.softmax(row.tolist())[label] for row, label in zip(z, y.tolist(), strict=True)
     ]
-    assert torch.allclose(losses.not_confident(z, y), torch.tensor(twin, dtype=z.dtype))
+    assert torch.allclose(losses.misclassification_weight(z, y), torch.tensor(twin, dtype=z.dtype))
     sure = torch.tensor([[10.0, 0.0]])
-    found = losses.not_confident(sure, torch.tensor([0]))
-    assert found.item() == pytest.approx(4.539787e-5, abs=1e-7)  # a float32 step below 1 is 6e-8
+    result = losses.misclassification_weight(sure, torch.tensor([0]))
+    assert result.item() == pytest.approx(4.539787e-5, abs=1e-7)  # a float32 step below 1 is 6e-8
 
 
-@pytest.mark.parametrize("name", [*HARD, "not_confident"])
+@pytest.mark.parametrize("name", [*HARD, "misclassification_weight"])
 def test_gradients_are_those_of_the_formula(name):
     z, y = logits(6).requires_grad_(), torch.arange(6) % 5
     assert torch.autograd.gradcheck(lambda z: getattr(losses, name)(z, y), (z,))
@@ -83,7 +83,9 @@ def test_kl_differentiates_both_arguments():
     assert torch.autograd.gradcheck(losses.kl, pair)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "margin", "boosted_ce", "not_confident"])
+@pytest.mark.parametrize(
+    "name", ["cross_entropy", "margin", "boosted_ce", "misclassification_weight"]
+)
 def test_unlabeled_rows_count_nothing(name):
     z, y = logits(3).requires_grad_(), torch.tensor([-1, 2, -1])
     loss = getattr(losses, name)(z, y)
@@ -149,7 +151,7 @@ class TestLargeLogits:
         return torch.cat([z, self.extreme.roll(seed, 1)]).requires_grad_()
 
     @pytest.mark.parametrize("scale", [20.0, 60.0, 200.0])
-    @pytest.mark.parametrize("name", [*HARD, "not_confident", "kl", "mart", "trades"])
+    @pytest.mark.parametrize("name", [*HARD, "misclassification_weight", "kl", "mart", "trades"])
     def test_values_and_gradients_are_finite(self, name, scale):
         z, other, y = self.points(scale, 0), self.points(scale, 1), self.y
         value = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.batch import Batch
-from sparring.functional.losses import boosted_ce, cross_entropy, kl, not_confident
+from sparring.functional.losses import boosted_ce, cross_entropy, kl, misclassification_weight
 from sparring.methods import AT, MART, TRADES, Standard
 from sparring.methods.mart import mart, mart_compat
 from tests.oracles import problem
@@ -49,7 +49,7 @@ class TestGolden:
     def test_terms(self):
         assert close(cross_entropy(Z_ADV, Y).mean(), 1.2887260)
         assert close((boosted_ce(Z_ADV, Y) - cross_entropy(Z_ADV, Y)).mean(), 1.0686311)
-        assert close((kl(Z, Z_ADV) * not_confident(Z, Y)).mean(), 0.3414292)
+        assert close((kl(Z, Z_ADV) * misclassification_weight(Z, Y)).mean(), 0.3414292)
 
     def test_totals(self):
         assert close(mart(Z, Z_ADV, Y, 5.0).mean(), 4.0645029)
@@ -128,7 +128,7 @@ class TestIdentities:
         moved = through(MART(beta=6.0), clean, adversarial, y) - through(
             MART(beta=0.0), clean, adversarial, y
         )
-        joined = cross_entropy(clean, y) + moved / not_confident(clean, y)
+        joined = cross_entropy(clean, y) + moved / misclassification_weight(clean, y)
         assert torch.allclose(joined, through(TRADES(beta=6.0), clean, adversarial, y), rtol=1e-10)
 
     def test_trades_without_its_second_term_is_standard_training(self):

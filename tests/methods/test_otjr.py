@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparring import models
 from sparring.attacks import PGD
 from sparring.batch import Batch
-from sparring.component import assign
+from sparring.component import assign_at
 from sparring.functional import optimal_transport
 from sparring.introspect import freeze
 from sparring.methods import ALP, AT, JR, OTJR, SAT, Standard, TransportJR
@@ -60,7 +60,7 @@ def jacobians(model: nn.Module, x: Tensor) -> Tensor:
 def drawn(like: Tensor, count: int = 32, seed: int = 0) -> Tensor:
     """The slices that a method draws after this seed."""
     torch.manual_seed(seed)
-    return optimal_transport.slices(like, count, generator=distributed.generator())
+    return optimal_transport.random_slices(like, count, generator=distributed.generator())
 
 
 class TestTwins:
@@ -304,7 +304,7 @@ class TestModel:
     def test_a_schedule_can_move_its_factors(self):
         model, batch = moved()
         objective = Objective(None, OTJR(), Mean())
-        assign(objective, "method.jac", 0.0)
+        assign_at(objective, "method.jac", 0.0)
         assert "jacobian" not in objective.minimize(model, batch).terms
 
     def test_a_compiled_model_is_refused_where_it_would_be_differentiated_twice(self):

@@ -58,10 +58,10 @@ def l1(z: Point, x: Point, eps: float, low: float, high: float) -> Point:
     """argmin ½‖v − z‖² + τ·(‖v − x‖₁ − eps) over the box is the clipped soft threshold of z − x."""
 
     def at(tau: float) -> Point:
-        found = []
+        result = []
         for a, b in zip(x, z, strict=True):
             size = max(abs(b - a) - tau, 0.0)
-            found.append(clip(a + math.copysign(size, b - a), low, high))
-        return found
+            result.append(clip(a + math.copysign(size, b - a), low, high))
+        return result
 
     return _bisect(at, x, eps, 1, max(abs(b - a) for a, b in zip(x, z, strict=True)))

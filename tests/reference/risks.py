@@ -57,7 +57,7 @@ def primal(
     for _ in range(4):
         stay = np.where(cost == 0, 1.0, 1e-3 * draw.random((n, m)))
         start = (p[:, None] * stay / stay.sum(1, keepdims=True)).ravel()
-        found = minimize(
+        result = minimize(
             lost,
             start,
             method="trust-constr",
@@ -68,6 +68,6 @@ def primal(
             ],
             options={"gtol": 1e-11, "xtol": 1e-13, "barrier_tol": 1e-11, "maxiter": 3000},
         )
-        if spent(found.x) <= radius + 1e-8:
-            best = max(best, -float(found.fun))
+        if spent(result.x) <= radius + 1e-8:
+            best = max(best, -float(result.fun))
     return best

@@ -16,37 +16,37 @@ def transport_cost(x: Row, z: Row, scale: float, p: float, power: float) -> floa
     return scale * size**power
 
 
-def transport_gain(g: Row, price: float, scale: float, p: float, power: float) -> float:
+def transport_gain(g: Row, multiplier: float, scale: float, p: float, power: float) -> float:
     """sup_δ g·δ − λL‖δ‖_p^q for q > 1: with r the best length, ‖g‖_*·r − λL·r^q."""
     dual = {1: math.inf, 2: 2, math.inf: 1}[p]
     slope = max(map(abs, g)) if dual == math.inf else sum(abs(v) ** dual for v in g) ** (1 / dual)
-    r = (slope / (price * scale * power)) ** (1 / (power - 1))
-    return slope * r - price * scale * r**power
+    r = (slope / (multiplier * scale * power)) ** (1 / (power - 1))
+    return slope * r - multiplier * scale * r**power
 
 
 def soft_step(
-    z: Row, x: Row, g: Row, *, size: float, radius: float, pull: float, tau: float
+    z: Row, x: Row, g: Row, *, size: float, radius: float, multiplier: float, tau: float
 ) -> list[float]:
     """UDR: δ ← δ + a·sign g, then δ ← δ − λ(a/τ)(δ − r·sign δ) where |δ| > r."""
-    found = []
+    moved = []
     for zj, xj, gj in zip(z, x, g, strict=True):
         d = zj - xj + size * ((gj > 0) - (gj < 0))
         if abs(d) > radius:
-            d -= pull * (size / tau) * (d - math.copysign(radius, d))
-        found.append(xj + d)
-    return found
+            d -= multiplier * (size / tau) * (d - math.copysign(radius, d))
+        moved.append(xj + d)
+    return moved
 
 
 def soft_multiplier(distances: Row, *, radius: float, start: float, rate: float, every: int):
     """λ after each batch of mean distance |δ|."""
-    told, kept, pull = [], [], start
+    multipliers, kept, multiplier = [], [], start
     for d in distances:
         kept.append(d)
         if len(kept) == every:
-            pull = max(0.0, pull - rate * (radius - sum(kept) / every))
+            multiplier = max(0.0, multiplier - rate * (radius - sum(kept) / every))
             kept = []
-        told.append(pull)
-    return told
+        multipliers.append(multiplier)
+    return multipliers
 
 
 def best_flips(
@@ -65,7 +65,7 @@ def best_flips(
 
 
 def label_gain(
-    losses: Row, y: int, *, price: float, scale: float, delta: float, n: int = 400
+    losses: Row, y: int, *, multiplier: float, scale: float, delta: float, n: int = 400
 ) -> float:
     """max over a grid of labels q, three of them, of Σ q_j ℓ_j − λK·g(t), g(t) = t/(1 − t/δ) and
     t = 1 − Σ_j min(q_j, p_j) with p all on y."""
@@ -77,6 +77,6 @@ def label_gain(
             q = [0.0] * 3
             q[y], q[others[0]], q[others[1]] = 1 - t, t * k / 10, t * (10 - k) / 10
             moved = 1 - sum(min(a, float(j == y)) for j, a in enumerate(q))
-            paid = price * scale * moved / (1 - moved / delta)
+            paid = multiplier * scale * moved / (1 - moved / delta)
             best = max(best, sum(a * b for a, b in zip(q, losses, strict=True)) - paid)
     return best

@@ -16,10 +16,10 @@ def dot(u: Point, v: Point) -> float:
 def moves(a: list[Point], b: list[Point], theta: Point) -> list[float]:
     """For each point of a, how far its projection is from that of its partner by rank."""
     s, t = [dot(p, theta) for p in a], sorted(dot(q, theta) for q in b)
-    found = [0.0] * len(a)
+    result = [0.0] * len(a)
     for rank, i in enumerate(sorted(range(len(a)), key=lambda i: s[i])):
-        found[i] = t[rank] - s[i]
-    return found
+        result[i] = t[rank] - s[i]
+    return result
 
 
 def sliced(a: list[Point], b: list[Point], slices: list[Point]) -> float:
@@ -30,11 +30,11 @@ def sliced(a: list[Point], b: list[Point], slices: list[Point]) -> float:
 
 def movement(a: list[Point], b: list[Point], slices: list[Point]) -> list[Point]:
     """Δ_i = Σ_k δ_{k,i} θ_k, one slice and one point after the other."""
-    found = [[0.0] * len(p) for p in a]
+    result = [[0.0] * len(p) for p in a]
     for theta in slices:
         for i, step in enumerate(moves(a, b, theta)):
-            found[i] = [old + step * t for old, t in zip(found[i], theta, strict=True)]
-    return found
+            result[i] = [old + step * t for old, t in zip(result[i], theta, strict=True)]
+    return result
 
 
 def squared(a: list[Point], b: list[Point]) -> Matrix:

@@ -52,7 +52,7 @@ def value(risk, u: Tensor, *, cost: Tensor | None = None, weight: Tensor | None 
 
 def brute(*args, **more) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy tells of its own steps
+        warnings.simplefilter("ignore")  # scipy warns of its own steps
         return literal.primal(*args, **more)
 
 
@@ -61,18 +61,18 @@ class TestFamilies:
     @pytest.mark.parametrize("t", [-3.0, -0.5, 1.0, 4.0])
     def test_divergence_is_that_of_the_weights(self, name, t):
         family, divergence, _ = FAMILIES[name]
-        found = family(U, P, torch.tensor(t, dtype=F64))
-        assert found.w.sum().item() == pytest.approx(1, abs=1e-12)
-        exact = divergence(found.w.numpy().clip(1e-300), P.numpy())
-        assert found.divergence.item() == pytest.approx(exact, rel=1e-9, abs=1e-13)
+        result = family(U, P, torch.tensor(t, dtype=F64))
+        assert result.w.sum().item() == pytest.approx(1, abs=1e-12)
+        exact = divergence(result.w.numpy().clip(1e-300), P.numpy())
+        assert result.divergence.item() == pytest.approx(exact, rel=1e-9, abs=1e-13)
 
     @EVERY
     @pytest.mark.parametrize("t", [-1.0, 0.5, 3.0])
     def test_weights_maximize_at_their_temperature(self, name, t):
         """E_w[v] − s·D(w) falls in every direction inside the simplex."""
         family, divergence, _ = FAMILIES[name]
-        found = family(U, P, torch.tensor(t, dtype=F64))
-        w, s, p = found.w.numpy(), found.s.item(), P.numpy()
+        result = family(U, P, torch.tensor(t, dtype=F64))
+        w, s, p = result.w.numpy(), result.multiplier.item(), P.numpy()
         here = w @ U.numpy() - s * divergence(w.clip(1e-300), p)
         draw = np.random.default_rng(0)
         for size in (1e-1, 1e-3):
@@ -86,12 +86,12 @@ class TestFamilies:
     @EVERY
     def test_hotter_is_nearer(self, name):
         family, _, _ = FAMILIES[name]
-        found = family(U, P, torch.linspace(-100, 25, 501, dtype=F64))
-        assert (found.divergence.diff() <= 1e-12).all()
-        assert (found.s.diff() >= 0).all()
-        assert torch.allclose(found.w[-1], P)
-        assert found.w.isfinite().all()
-        assert found.divergence[-1] < 1e-15
+        result = family(U, P, torch.linspace(-100, 25, 501, dtype=F64))
+        assert (result.divergence.diff() <= 1e-12).all()
+        assert (result.multiplier.diff() >= 0).all()
+        assert torch.allclose(result.w[-1], P)
+        assert result.w.isfinite().all()
+        assert result.divergence[-1] < 1e-15
 
 
 class TestDual:
@@ -117,8 +117,8 @@ class TestDual:
 
         def dual(s: float) -> float:
             v = (loss - s * cost).amax(1)
-            found = worst_case.search(family, v, p, lambda worst: worst.s >= s)
-            return s * radius + (found.w @ v - s * found.divergence).item()
+            result = worst_case.solve_multiplier(family, v, p, lambda worst: worst.multiplier >= s)
+            return s * radius + (result.w @ v - s * result.divergence).item()
 
         low, high = 1e-3, 50.0  # ternary search on a convex function
         for _ in range(100):
@@ -132,7 +132,7 @@ class TestDual:
         free = make(radius=0.2)
         value(free, U, weight=P)
         floor = 2 * free.multiplier.item()
-        risk, u = make(radius=0.2, floor=floor), U.clone().requires_grad_()
+        risk, u = make(radius=0.2, min_multiplier=floor), U.clone().requires_grad_()
         got = value(risk, u, weight=P)
         assert risk.multiplier.item() == pytest.approx(floor, rel=1e-5)
         (w,) = torch.autograd.grad(got, u)
@@ -141,12 +141,12 @@ class TestDual:
         assert got.item() == pytest.approx((w @ U).item() - floor * reached, abs=1e-6)
         exact = brute(U.numpy()[:, None], np.zeros((5, 1)), P.numpy(), divergence, 0.2, floor=floor)
         assert exact - 1e-6 <= got.item() <= exact + 1e-4  # the brute one stops a little early
-        low = make(radius=0.2, floor=0.5 * free.multiplier.item())
+        low = make(radius=0.2, min_multiplier=0.5 * free.multiplier.item())
         value(low, U, weight=P)
         assert torch.allclose(low.multiplier, free.multiplier)
 
     @EVERY
-    def test_where_transport_answers_the_price_settles_at_the_duals_minimum(self, name):
+    def test_where_transport_answers_the_multiplier_settles_at_the_duals_minimum(self, name):
         """ℓ_i(δ) = a_i + g_i·δ, c = δ²: the inner problem has δ = g/2λ; radius = E_w[c] + D(w)."""
         _, _, make = FAMILIES[name]
         a, g = U, torch.tensor([1.0, 0.5, 2.0, 1.5, 0.2], dtype=F64)
@@ -154,11 +154,11 @@ class TestDual:
         for _ in range(60):
             delta = g / (2 * risk.multiplier.item())
             value(risk, a + g * delta, cost=delta.square(), weight=P)
-        notes = risk.notes
-        assert (notes["transport"] + notes["divergence"]).item() == pytest.approx(0.2, rel=1e-3)
-        assert notes["transport"] > 0.01
-        assert notes["divergence"] > 0.01
-        assert notes["active"] == 1
+        terms = risk.terms
+        assert (terms["transport"] + terms["divergence"]).item() == pytest.approx(0.2, rel=1e-3)
+        assert terms["transport"] > 0.01
+        assert terms["divergence"] > 0.01
+        assert terms["active"] == 1
 
 
 class TestEdges:
@@ -202,7 +202,7 @@ class TestEdges:
             assert grad[i].item() == pytest.approx(((up - down) / 2e-5).item(), abs=1e-5)
 
     @EVERY
-    def test_a_cost_lowers_it_by_the_price_and_the_weight(self, name):
+    def test_a_cost_lowers_it_by_the_multiplier_and_the_weight(self, name):
         _, _, make = FAMILIES[name]
         risk = make(radius=0.15)
         cost = torch.full_like(U, 0.02).requires_grad_()
@@ -234,7 +234,10 @@ class TestEdges:
 
 class TestLearned:
     def test_it_comes_to_what_exact_mode_solves(self):
-        exact, learned = KL(radius=0.1), KL(radius=0.1, mode="learned", lr=0.01, initial=2.0)
+        exact, learned = (
+            KL(radius=0.1),
+            KL(radius=0.1, mode="learned", lr=0.01, initial_multiplier=2.0),
+        )
         batch = Batch(torch.zeros(5, 1), torch.zeros(5).long())
         goal = value(exact, U)
         for _ in range(600):
@@ -244,12 +247,12 @@ class TestLearned:
         assert now.item() == pytest.approx(goal.item(), abs=1e-4)
 
     def test_its_state_makes_a_round_trip(self):
-        one = Alpha(mode="learned", initial=2.0)
+        one = Alpha(mode="learned", initial_multiplier=2.0)
         batch = Batch(torch.zeros(5, 1), torch.zeros(5).long())
         for _ in range(3):
             value(one, U)
             one.update(nn.Identity(), batch)
-        two = Alpha(mode="learned", initial=2.0)
+        two = Alpha(mode="learned", initial_multiplier=2.0)
         two.load_state_dict(one.state_dict())
         for risk in (one, two):
             value(risk, U)
@@ -257,7 +260,7 @@ class TestLearned:
         assert one.multiplier == two.multiplier != 2.0
 
     def test_it_never_falls_below_the_floor(self):
-        risk = KL(radius=1e3, mode="learned", initial=0.3, floor=0.25, lr=0.1)
+        risk = KL(radius=1e3, mode="learned", initial_multiplier=0.3, min_multiplier=0.25, lr=0.1)
         for _ in range(20):
             value(risk, U)
             risk.update(nn.Identity(), Batch(torch.zeros(5, 1), torch.zeros(5).long()))
@@ -269,9 +272,9 @@ class TestLearned:
     [
         (lambda: KL(radius=-0.1), "radius"),
         (lambda: KL(radius=math.inf), "radius"),
-        (lambda: KL(floor=-1.0), "floor"),
+        (lambda: KL(min_multiplier=-1.0), "min_multiplier"),
         (lambda: KL(mode="solved"), "mode"),
-        (lambda: KL(initial=0.0), "initial"),
+        (lambda: KL(initial_multiplier=0.0), "initial_multiplier"),
         (lambda: KL(lr=0.0), "lr"),
         (lambda: Alpha(alpha=1.0), "alpha"),
         (lambda: Renyi(alpha=0.5), "alpha"),
@@ -283,10 +286,10 @@ def test_what_cannot_be(make, key):
         make()
 
 
-def test_notes_say_what_the_log_shows():
+def test_terms_are_what_the_log_shows():
     risk = KL(radius=0.1)
     value(risk, U)
-    assert set(risk.notes) == {
+    assert set(risk.terms) == {
         "lambda",
         "divergence",
         "transport",
@@ -294,4 +297,4 @@ def test_notes_say_what_the_log_shows():
         "ess",
         "active",
     }
-    assert risk.notes["divergence"].item() == pytest.approx(0.1, rel=1e-3)
+    assert risk.terms["divergence"].item() == pytest.approx(0.1, rel=1e-3)

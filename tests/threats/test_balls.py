@@ -104,9 +104,9 @@ def test_the_box_is_filled_evenly():
     assert start.std().item() == pytest.approx(4 / math.sqrt(12), rel=0.02)
 
 
-def test_named():
-    assert isinstance(threats.named("L2", eps=0.5), L2)
-    made = threats.named("Linf", eps=0.1, low=-1.0, high=2.0)
-    assert (made.eps, made.low, made.high) == (0.1, -1.0, 2.0)
+def test_a_ball_by_the_name_of_its_norm():
+    assert isinstance(threats.norm_ball("L2", eps=0.5), L2)
+    ball = threats.norm_ball("Linf", eps=0.1, low=-1.0, high=2.0)
+    assert (ball.eps, ball.low, ball.high) == (0.1, -1.0, 2.0)
     with pytest.raises(ValueError, match="threat = 'Linv' does not exist; did you mean 'Linf'"):
-        threats.named("Linv", eps=0.1)
+        threats.norm_ball("Linv", eps=0.1)

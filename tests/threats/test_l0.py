@@ -11,7 +11,7 @@ from sparring import threats
 from sparring.attacks import FGSM
 from sparring.batch import Batch
 from sparring.evaluation.judge import feasible
-from sparring.functional.geometry import highest, project_l0, sample_l0
+from sparring.functional.geometry import project_l0, sample_l0, topk_mask
 from sparring.threats import L0
 from tests.oracles import Linear
 from tests.reference import sparse
@@ -39,13 +39,13 @@ def test_the_projection_is_the_nearest_point_of_all(shape, eps, seed, scale):
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
     z = batch.x + scale * noise.double()
     threat = L0(eps)
-    found = threat.project(z, batch)
-    assert (threat.distance(found, batch.x) <= eps).all()
-    assert found.ge(0).all()
-    assert found.le(1).all()
+    result = threat.project(z, batch)
+    assert (threat.distance(result, batch.x) <= eps).all()
+    assert result.ge(0).all()
+    assert result.le(1).all()
     for i in range(2):
         best = sparse.nearest(by_location(z[i]), by_location(batch.x[i]), eps)
-        assert (found[i] - z[i]).square().sum().item() == pytest.approx(best, abs=1e-12)
+        assert (result[i] - z[i]).square().sum().item() == pytest.approx(best, abs=1e-12)
 
 
 def test_inside_the_box_the_largest_changes_stay():
@@ -57,9 +57,9 @@ def test_inside_the_box_the_largest_changes_stay():
 def test_a_radius_for_each_sample():
     batch = batch_of(3, 5)
     z = (batch.x - 0.5).abs()
-    found = project_l0(z, batch.x, torch.tensor([0.0, 2.0, 9.0]), 0.0, 1.0)
-    assert (found != batch.x).sum(1).tolist() == [0, 2, int((z[2] != batch.x[2]).sum())]
-    assert highest(torch.rand(2, 3), torch.tensor([1, 3])).sum(1).tolist() == [1, 3]
+    result = project_l0(z, batch.x, torch.tensor([0.0, 2.0, 9.0]), 0.0, 1.0)
+    assert (result != batch.x).sum(1).tolist() == [0, 2, int((z[2] != batch.x[2]).sum())]
+    assert topk_mask(torch.rand(2, 3), torch.tensor([1, 3])).sum(1).tolist() == [1, 3]
 
 
 def test_a_pixel_counts_once_and_what_is_no_image_by_coordinate():
@@ -108,15 +108,15 @@ def test_one_step_is_the_best_on_a_linear_model():
     draw = torch.Generator().manual_seed(3)
     w, x = torch.randn(12, generator=draw), torch.rand(5, 12, generator=draw)
     y = torch.zeros(5, dtype=torch.long)
-    found = FGSM(L0(4))(Linear(w), x, y)
+    result = FGSM(L0(4))(Linear(w), x, y)
     gain = torch.where(w > 0, 1 - x, x) * w.abs()
-    assert torch.allclose((found - x) @ w, gain.topk(4).values.sum(1), atol=1e-6)
-    assert feasible(L0(4), found, x, y).all()
-    assert not feasible(L0(3), found, x, y).any()
+    assert torch.allclose((result - x) @ w, gain.topk(4).values.sum(1), atol=1e-6)
+    assert feasible(L0(4), result, x, y).all()
+    assert not feasible(L0(3), result, x, y).any()
 
 
 def test_named_and_refusals():
-    assert isinstance(threats.named("L0", eps=5), L0)
+    assert isinstance(threats.norm_ball("L0", eps=5), L0)
     for eps in (0.5, float("inf")):
         with pytest.raises(ValueError, match=r"eps = .* must be a whole number of locations"):
             L0(eps)

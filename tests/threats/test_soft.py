@@ -36,24 +36,24 @@ def moved(batch: Batch, by: float) -> Batch:
     return Batch(batch.x, batch.y, x_adv=batch.x + by * signs)
 
 
-@pytest.mark.parametrize("pull", [0.0, 0.4, 1.0, 1.7])
+@pytest.mark.parametrize("multiplier", [0.0, 0.4, 1.0, 1.7])
 @pytest.mark.parametrize("tau", [None, 0.05, 0.5])
-def test_a_step_is_that_of_the_formula(pull, tau):
+def test_a_step_is_that_of_the_formula(multiplier, tau):
     batch, size = batch_of(), 0.1
-    threat = SoftLinf(0.2, multiplier=pull, tau=tau)
+    threat = SoftLinf(0.2, multiplier=multiplier, tau=tau)
     z, g = batch.x + 0.3 * randn(batch.x), randn(batch.x, 2)
     g[0, 0] = 0
-    for told, row, x, slope in zip(threat.step(z, g, size, batch), z, batch.x, g, strict=True):
+    for values, row, x, slope in zip(threat.step(z, g, size, batch), z, batch.x, g, strict=True):
         expected = reference.soft_step(
             row.tolist(),
             x.tolist(),
             slope.tolist(),
             size=size,
             radius=0.2,
-            pull=pull,
+            multiplier=multiplier,
             tau=size if tau is None else tau,
         )
-        assert told.tolist() == pytest.approx(expected, abs=1e-6)  # λ is float32
+        assert values.tolist() == pytest.approx(expected, abs=1e-6)  # λ is float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -68,13 +68,13 @@ def test_with_multiplier_1_it_is_the_hard_ball_bit_for_bit(dtype):
     assert torch.equal(soft.maximize(f, batch), hard.maximize(f, batch))
 
 
-def test_a_weaker_pull_lets_it_go_further_and_the_box_holds():
+def test_a_smaller_multiplier_lets_it_go_further_and_the_box_holds():
     batch = Batch(torch.full((2, 3), 0.5), torch.zeros(2, dtype=torch.long))
     reach = []
-    for pull in (1.0, 0.5, 0.0):
-        attack = PGD(SoftLinf(0.1, multiplier=pull), steps=20, size=0.1, best=False)
-        found = attack.maximize(lambda z: z.sum(1), batch)
-        reach.append((found - 0.5).max().item())
+    for multiplier in (1.0, 0.5, 0.0):
+        attack = PGD(SoftLinf(0.1, multiplier=multiplier), steps=20, size=0.1, best=False)
+        result = attack.maximize(lambda z: z.sum(1), batch)
+        reach.append((result - 0.5).max().item())
     assert reach == pytest.approx([0.1, 0.2, 0.5])  # r; r + a(1 − λ)/λ, where it stands; the box
 
 
@@ -83,24 +83,24 @@ def test_the_multiplier_follows_the_distance():
     threat = SoftLinf(0.1, multiplier=0.02, every=every, rate=1.0)
     distances = [0.4, 0.2, 0.1, *[0.05] * 3, *[0.0] * 6, 0.3, 0.3]
     expected = reference.soft_multiplier(distances, radius=0.1, start=0.02, rate=1.0, every=every)
-    told = []
+    values = []
     for d in distances:
         threat.update(nn.Identity(), moved(batch, d))
-        told.append(threat.pull.item())
-    assert told == pytest.approx(expected, abs=1e-6)
-    assert len(set(told)) == 5  # it moved four times, and ended at 0
-    assert told[-1] == 0.0
+        values.append(threat.current_multiplier.item())
+    assert values == pytest.approx(expected, abs=1e-6)
+    assert len(set(values)) == 5  # it moved four times, and ended at 0
+    assert values[-1] == 0.0
 
 
 def test_by_default_it_moves_every_ten_batches():
     batch, threat = batch_of(), SoftLinf(0.1)
     for k in range(20):
-        assert threat.pull.item() == pytest.approx(1 - 0.02 * 0.07 * (k // 10))
+        assert threat.current_multiplier.item() == pytest.approx(1 - 0.02 * 0.07 * (k // 10))
         threat.update(nn.Identity(), moved(batch, 0.03))
     threat.update(nn.Identity(), batch)  # not attacked
     threat.update(nn.Identity(), moved(batch_of(0), 0.03))
-    assert threat.pull.item() == pytest.approx(1 - 0.04 * 0.07)
-    assert threat.pull.isfinite()
+    assert threat.current_multiplier.item() == pytest.approx(1 - 0.04 * 0.07)
+    assert threat.current_multiplier.isfinite()
 
 
 def test_its_state_goes_on_where_it_stopped():
@@ -113,8 +113,8 @@ def test_its_state_goes_on_where_it_stopped():
     for threat in (one, other):
         for d in (0.6, 0.1):
             threat.update(nn.Identity(), moved(batch, d))
-    assert torch.equal(one.pull, other.pull)
-    assert one.pull.item() == pytest.approx(1 - 0.02 * (0.1 - 1.2 / 4))
+    assert torch.equal(one.current_multiplier, other.current_multiplier)
+    assert one.current_multiplier.item() == pytest.approx(1 - 0.02 * (0.1 - 1.2 / 4))
 
 
 def test_an_objective_updates_it_after_the_step():
@@ -124,8 +124,8 @@ def test_an_objective_updates_it_after_the_step():
     batch = objective.maximize(model, Batch(x, y))
     objective.update(model, batch)
     far = (batch.x_adv - x).abs().mean().item()
-    assert threat.pull.item() == pytest.approx(1 - 0.02 * (0.1 - far), abs=1e-6)
-    assert "attack.threat.pull" in objective.state_dict()
+    assert threat.current_multiplier.item() == pytest.approx(1 - 0.02 * (0.1 - far), abs=1e-6)
+    assert "attack.threat.current_multiplier" in objective.state_dict()
 
 
 def test_around_it_only_the_classes_that_move_are_counted():
@@ -134,7 +134,7 @@ def test_around_it_only_the_classes_that_move_are_counted():
     batch.x_adv = torch.where(batch.y[:, None] == 1, batch.x_adv, batch.x)
     inner = SoftLinf(0.1, every=1)
     Only(inner, classes=[1]).update(nn.Identity(), batch)
-    assert inner.pull.item() == pytest.approx(1 - 0.02 * (0.1 - 0.3))
+    assert inner.current_multiplier.item() == pytest.approx(1 - 0.02 * (0.1 - 0.3))
 
 
 def test_the_cost_is_half_the_square_beyond_the_radius():

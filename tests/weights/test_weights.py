@@ -14,10 +14,10 @@ from tests.oracles import NormedNet, problem
 from tests.reference import training
 
 
-def step(model: nn.Module, climb: WeightPerturbation, loss, lr: float) -> None:
+def step(model: nn.Module, perturbation: WeightPerturbation, loss, lr: float) -> None:
     """The step anybody may copy into their own loop."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    with climb.climb(model, lambda: loss(model)):
+    with perturbation.perturbed(model, lambda: loss(model)):
         total = loss(model)
         optimizer.zero_grad()
         total.backward()
@@ -25,7 +25,7 @@ def step(model: nn.Module, climb: WeightPerturbation, loss, lr: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("climb", "twin", "size"),
+    ("perturbation", "twin", "size"),
     [
         (AWP(gamma=0.05), training.awp, {"gamma": 0.05}),
         (AWP(gamma=0.5), training.awp, {"gamma": 0.5}),
@@ -34,7 +34,7 @@ def step(model: nn.Module, climb: WeightPerturbation, loss, lr: float) -> None:
     ],
     ids=["AWP 0.05", "AWP 0.5", "SAM 0.05", "SAM 0.5"],
 )
-def test_the_literal_step(climb, twin, size):
+def test_the_literal_step(perturbation, twin, size):
     model, x, y = problem()
 
     def loss(m: nn.Module) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_the_literal_step(climb, twin, size):
     plain = copy.deepcopy(model)
     for _ in range(3):
         expected = twin(model, loss, lr=0.5, **size)
-        step(model, climb, loss, 0.5)
+        step(model, perturbation, loss, 0.5)
         for a, b in zip(model.parameters(), expected.parameters(), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-12)
         step(plain, AWP(gamma=0.0), loss, 0.5)
@@ -56,7 +56,7 @@ def test_the_literal_step(climb, twin, size):
 def test_awp_moves_each_layer_by_gamma_times_its_size_and_no_bias():
     model, x, y = problem()
     before = copy.deepcopy(model.state_dict())
-    with AWP(gamma=0.1).climb(model, lambda: cross_entropy(model(x), y).mean()):
+    with AWP(gamma=0.1).perturbed(model, lambda: cross_entropy(model(x), y).mean()):
         for name, w in model.named_parameters():
             moved = (w - before[name]).norm().item()
             assert moved == pytest.approx(
@@ -67,7 +67,7 @@ def test_awp_moves_each_layer_by_gamma_times_its_size_and_no_bias():
 def test_awp_leaves_the_scales_of_batch_norm():
     model, x, y = NormedNet(), torch.rand(6, 1, 4, 4), torch.arange(6) % 3
     before = copy.deepcopy(model.state_dict())
-    with AWP(gamma=0.1).climb(model, lambda: cross_entropy(model(x), y).mean()):
+    with AWP(gamma=0.1).perturbed(model, lambda: cross_entropy(model(x), y).mean()):
         moved = {n for n, w in model.named_parameters() if not torch.equal(w, before[n])}
     assert moved == {"0.weight", "5.weight"}
 
@@ -75,7 +75,7 @@ def test_awp_leaves_the_scales_of_batch_norm():
 def test_sam_moves_all_weights_together_by_rho():
     model, x, y = problem()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    with SAM(rho=0.3).climb(model, lambda: cross_entropy(model(x), y).mean()):
+    with SAM(rho=0.3).perturbed(model, lambda: cross_entropy(model(x), y).mean()):
         now = nn.utils.parameters_to_vector(model.parameters())
         assert (now - before).norm().item() == pytest.approx(0.3)
 

@@ -1,0 +1,21 @@
+"""Guard the private names of torch that the package uses: each has a stand-in without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+try:
+    BATCH_NORM: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
+except AttributeError:
+    BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def batched_tensor_check() -> Callable[[Tensor], bool] | None:
+    """Return torch's check for a tensor of `is_grads_batched`, or None in a torch without it."""
+    try:
+        return torch._C._functorch.is_legacy_batchedtensor  # type: ignore[attr-defined]
+    except AttributeError:
+        return None
