@@ -49,11 +49,11 @@ def label(
     """Label the training rows of a run's own data, or those of another set or file, by its model.
 
     A recipe on the run's data set takes the file as `labels` of `Unlabelled`, or of
-    `Rows(of = data)`; one on another data set refuses it.
+    `DatasetRows(of = data)`; one on another data set refuses it.
 
     Arguments:
         run: a run folder.
-        data: a known name or a file, as of `Rows`; the run's own data when omitted.
+        data: a known name or a file, as of `DatasetRows`; the run's own data when omitted.
         out: the file; `RUN/pseudo-labels.npz` when omitted.
         trust: as in `config.recipe.load_recipe`.
 
