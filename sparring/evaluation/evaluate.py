@@ -240,7 +240,7 @@ def _early(tables: Sequence[level.Level], budget: Budget) -> str:
 
 def plain(model: Model) -> Model:
     """The model as plain layers, if it says what these are; else itself."""
-    return getattr(model, "plain", model)
+    return getattr(model, "unwrapped", model)
 
 
 def _certified(

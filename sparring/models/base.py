@@ -1,4 +1,4 @@
-"""What the networks share: named stages, the check of an image's shape, pre-activation blocks."""
+"""Build named stages, check image shapes, and stack residual blocks, for all networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..component import require
 
 
 def stages(**modules: nn.Module) -> nn.Sequential:
-    """A flat `Sequential` of named stages.
+    """Return a flat `Sequential` of named stages.
 
     >>> stages(flatten=nn.Flatten(), linear=nn.Linear(4, 2))[:1]
     Sequential(
@@ -23,26 +23,21 @@ def stages(**modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules))
 
 
-def image(shape: Sequence[int], *, least: int = 1) -> tuple[int, int, int]:
-    """`shape` as (channels, height, width), both sides at least `least` pixels.
+def image_shape(shape: Sequence[int], *, least: int = 1) -> tuple[int, int, int]:
+    """Return `shape` as (channels, height, width); raise unless both sides have `least` pixels.
 
-    >>> image([1, 28, 28], least=16)
+    >>> image_shape([1, 28, 28], least=16)
     (1, 28, 28)
     """
-    ok = len(shape) == 3 and min(shape[1:]) >= least
-    require(
-        ok,
-        "shape",
-        tuple(shape),
-        f"(channels, height, width) of at least {least} pixels a side for this network",
-    )
+    allowed = f"(channels, height, width) of at least {least} pixels a side for this network"
+    require(len(shape) == 3 and min(shape[1:]) >= least, "shape", tuple(shape), allowed)
     return cast("tuple[int, int, int]", tuple(shape))
 
 
-def layer(
+def residual_layer(
     block: type[nn.Module], first: int, out: int, *, blocks: int, stride: int, **kw: float
 ) -> nn.Sequential:
-    """`blocks` residual blocks from `first` to `out` channels; only the first one strides."""
+    """Stack `blocks` residual blocks from `first` to `out` channels; only the first one strides."""
     return nn.Sequential(
         *(block(out if i else first, out, stride=1 if i else stride, **kw) for i in range(blocks))
     )
@@ -70,7 +65,7 @@ class PreActBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
+        """Map `(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
         a = F.relu(self.bn1(x))
         skip = x if self.shortcut is None else self.shortcut(a)
         return self.conv2(self.drop(F.relu(self.bn2(self.conv1(a))))) + skip
