@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..component import require
+from .base import finite_numbers, standardize
 
 
 class Normalize(nn.Module):
@@ -42,17 +42,3 @@ class Normalize(nn.Module):
     def extra_repr(self) -> str:
         """Return the numbers, for `print(model)`."""
         return f"mean={self.mean.tolist()}, std={self.std.tolist()}"
-
-
-def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return (x − mean) / std of `x (b, c, ...)`, with one number, or one per channel `(c,)`."""
-    tail = [1] * (x.ndim - 2)
-    return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
-
-
-def finite_numbers(key: str, value: float | Sequence[float]) -> list[float]:
-    """Return one number or several as a list; raise `ValueError` naming `key` unless finite."""
-    numbers = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
-    finite = bool(numbers) and all(map(math.isfinite, numbers))
-    require(finite, key, value, "one finite number, or one per channel")
-    return numbers

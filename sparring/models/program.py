@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .wrap import ArrayFunction
+from .base import ArrayFunction
 
 SCRIPT, EXPORT, ONNX = "TorchScript", "torch.export", "ONNX"
 TRAINING = {"batch_norm": 5, "dropout": 2}  # position of the argument `training` of an operator

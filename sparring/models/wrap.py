@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
-from .normalize import finite_numbers, standardize
+from .base import ArrayFunction, finite_numbers, standardize
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -154,35 +154,6 @@ class Adapted(nn.Module):
             "" if isinstance(self.model, nn.Module) else f", model={_qualified_name(self.model)}"
         )
         return f"{numbers}, size={self.size}, outputs={self.outputs!r}{inner}"
-
-
-class ArrayFunction(nn.Module):
-    """A model outside torch, as a module without weights or gradient.
-
-    Arguments:
-        scores: maps an array `(b, *d)` to scores `(b, k)`.
-        digest: identifies the model in `repr`, which shows nothing else of it.
-    """
-
-    def __init__(self, scores: Callable[[Any], Any], *, digest: str = "") -> None:
-        super().__init__()
-        self.scores, self.digest = scores, digest
-        self.training = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return scores `(b, k)`, detached."""
-        return torch.as_tensor(self.scores(x.detach().cpu().numpy())).to(x.device, x.dtype)
-
-    def __deepcopy__(self, memo: Any) -> ArrayFunction:
-        return self  # a session of a runtime outside torch cannot be copied
-
-    def _get_name(self) -> str:
-        # the names of its first two classes: the fingerprint of a model covers its repr
-        return "Scores" if self.digest else "Scored"
-
-    def extra_repr(self) -> str:
-        """Return the digest, for `print(model)`."""
-        return self.digest
 
 
 def read_logits(output: Any) -> Tensor:
