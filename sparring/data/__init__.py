@@ -1,12 +1,12 @@
 """Data: sources by name or file, readers, batches, augmentation."""
 
 from .added_rows import AddedRows
-from .augment import Augment, Crop, Cutout, Flip, Noise, Shift
-from .dataset_rows import Generated, Rows, Unlabelled
-from .gaussian_shell import GaussianShell, spread
+from .augment import Augment, Crop, Cutout, Flip, GaussianNoise, Shift
+from .dataset_rows import DatasetRows, Generated, Unlabelled
+from .gaussian_shell import GaussianShell, shell_spread
 from .loader import Loader
 from .named import names
-from .packed import Packed
+from .packed import PackedBits
 from .source import Source, load
 from .split import Split
 from .stream import Stream, from_torch, streamed
@@ -16,13 +16,13 @@ __all__ = [
     "Augment",
     "Crop",
     "Cutout",
+    "DatasetRows",
     "Flip",
+    "GaussianNoise",
     "GaussianShell",
     "Generated",
     "Loader",
-    "Noise",
-    "Packed",
-    "Rows",
+    "PackedBits",
     "Shift",
     "Source",
     "Split",
@@ -31,6 +31,6 @@ __all__ = [
     "from_torch",
     "load",
     "names",
-    "spread",
+    "shell_spread",
     "streamed",
 ]

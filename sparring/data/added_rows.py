@@ -1,4 +1,4 @@
-"""Rows that are added to every batch: unlabelled ones, of another set, or made on the way."""
+"""Rows added to every batch: unlabelled ones, rows of another set, or generated ones."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from .source import Source
 
 
 class AddedRows(Component):
-    """Rows added to every batch: `piece(batch, generator)` gives them as a batch of their own.
+    """Base of pieces that add rows to every batch: `piece(batch, generator)` returns them.
 
-    All it draws comes from the generator, so that the same (seed, epoch) gives the same rows; with
-    a whole `per`, ranks together get what one process would get. Added rows have index −1.
+    Draw only from the generator, so that the same (seed, epoch) gives the same rows. If `per` is
+    whole, ranks together get what one process would get. Added rows have index −1.
 
     Arguments:
-        per: rows for each row of the batch, ≥ 0; per = f/(1 − f) makes them a fraction f of all.
-        weight: base measure of each of them in `Batch.weight`, > 0 (γ of semi-supervised training).
+        per: added rows per row of the batch, ≥ 0; per = f/(1 − f) makes them a fraction f of all.
+        weight: base measure of each added row in `Batch.weight`, > 0 (γ of semi-supervised
+            training).
     """
 
-    stored = False  # whether its rows are data, to be augmented as the batch's own were
+    augmented = False  # whether the loader augments the added rows like the batch's
 
     def __init__(self, *, per: float = 1.0, weight: float = 1.0) -> None:
         super().__init__()
@@ -33,28 +34,28 @@ class AddedRows(Component):
         require(weight > 0, "weight", weight, "a number > 0")
         self.per, self.weight = per, weight
 
-    def attach(self, source: Source, *, device: str | torch.device = "cpu") -> None:
-        """Look at the data it will add to; called once, before training."""
+    def prepare(self, source: Source, *, device: str | torch.device = "cpu") -> None:
+        """Read what the piece needs of the data it adds to; called once, before training."""
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """The added rows, `count(batch)` of them."""
+        """Return the added rows, `count(batch)` of them."""
         raise NotImplementedError
 
     def count(self, batch: Batch) -> int:
-        """How many rows it adds to this batch."""
+        """Return the number of rows to add to this batch."""
         return round(self.per * len(batch))
 
     def rows(self, batch: Batch, x: Tensor, y: Tensor | None = None) -> Batch:
-        """A batch of added rows; unlabelled when y is omitted."""
-        none = torch.full((len(x),), -1, device=x.device)
+        """Return a batch of added rows; default: unlabelled."""
+        unknown = torch.full((len(x),), -1, device=x.device)
         weight = torch.full((len(x),), self.weight, dtype=x.dtype, device=x.device)
-        return Batch(x, none if y is None else y, weight=weight, index=none)
+        return Batch(x, unknown if y is None else y, weight=weight, index=unknown)
 
 
-def anchors(batch: Batch, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """`count` of a batch's rows as evenly as it goes: all k times, the rest drawn.
+def anchor_rows(batch: Batch, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw `count` row numbers of a batch as evenly as possible: each k times, then the remainder.
 
-    >>> anchors(Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int)), 4)
+    >>> anchor_rows(Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int)), 4)
     tensor([0, 0, 1, 1])
     """
     times, rest = divmod(count, max(len(batch), 1))
@@ -65,16 +66,15 @@ def anchors(batch: Batch, count: int, generator: torch.Generator | None = None) 
     return torch.cat([every, score.argsort()[:rest]])
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one, the first one's rows first.
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Return several batches as one, in their order.
 
     Raises:
         ValueError: if their inputs differ in shape.
     """
-    shapes = {tuple(batch.x.shape[1:]) for batch in batches}
-    if len(shapes) > 1:
-        own, other = (tuple(b.x.shape[1:]) for b in (batches[0], batches[-1]))
-        raise ValueError(f"added rows have shape {other}, the data's have {own}")
+    shapes = [tuple(batch.x.shape[1:]) for batch in batches]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"added rows have shape {shapes[-1]}, the data's have {shapes[0]}")
     fields = ("x", "y", "weight", "index")
-    together = {f: torch.cat([getattr(batch, f) for batch in batches]) for f in fields}
-    return replace(batches[0], **together)
+    columns = {f: torch.cat([getattr(batch, f) for batch in batches]) for f in fields}
+    return replace(batches[0], **columns)

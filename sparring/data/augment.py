@@ -1,4 +1,4 @@
-"""Augmentation in batches, on the device: every sample draws its own, without a loop over them."""
+"""Augment whole batches on the device: a draw per sample, without a loop over samples."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from torch.nn import functional
 from ..component import Component, require
 from ..runtime import distributed
 
-__all__ = ["Augment", "Crop", "Cutout", "Flip", "Noise", "Shift"]
+__all__ = ["Augment", "Crop", "Cutout", "Flip", "GaussianNoise", "Shift"]
 
 
 class Augment(Component):
-    """A random change of inputs `(b, *d)` that keeps labels and bounds: `piece(x, generator)`.
+    """Base of random changes of inputs `(b, *d)`: `piece(x, generator)` keeps labels and bounds.
 
-    Ranks draw so that together they get what one process would get for the joint batch.
+    Ranks together get the draws that one process would get for the joint batch.
     """
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Changed inputs of the same shape, type and device; `x` is left as it is."""
+        """Return changed inputs of the same shape, type and device; `x` itself is not changed."""
         raise NotImplementedError
 
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One number a sample `(b,)` on [0, 1)."""
+    """Draw one number per sample `(b,)` on [0, 1)."""
     return distributed.draw("uniform", torch.empty(len(x), device=x.device), generator)
 
 
 def _integers(x: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """One of 0..count-1 a sample `(b,)`."""
+    """Draw one of 0..count-1 per sample `(b,)`."""
     return (_uniform(x, generator) * count).long().clamp_(max=count - 1)
 
 
-def _images(x: Tensor, name: str) -> None:
+def _require_images(x: Tensor, name: str) -> None:
     if x.ndim != 4:
         raise ValueError(f"{name} changes images (b, c, h, w); this batch is {tuple(x.shape)}")
 
 
-def _moved(x: Tensor, by: int, generator: torch.Generator | None) -> Tensor:
-    """Each image moved by -by..by pixels down and right: a window of the padded image a sample."""
+def _shift(x: Tensor, by: int, generator: torch.Generator | None) -> Tensor:
+    """Move each image by -by..by pixels down and right."""
     h, w = x.shape[2:]
+    # unfold makes views of all windows of the padded images: only the chosen ones are copied
     windows = functional.pad(x, (by, by, by, by)).unfold(2, h, 1).unfold(3, w, 1)
     top, left = (_integers(x, 2 * by + 1, generator) for _ in range(2))
     return windows[torch.arange(len(x), device=x.device), :, top, left]
@@ -59,12 +60,12 @@ class Flip(Augment):
         self.p = p
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _images(x, "Flip")
+        _require_images(x, "Flip")
         return torch.where((_uniform(x, generator) < self.p)[:, None, None, None], x.flip(3), x)
 
 
 class Shift(Augment):
-    """Move by up to `pixels` up or down and left or right, zeros where nothing was.
+    """Move by up to `pixels` up or down and left or right; fill with zeros.
 
     >>> Shift(pixels=0)(torch.ones(1, 1, 1, 2)).tolist()
     [[[[1.0, 1.0]]]]
@@ -76,12 +77,12 @@ class Shift(Augment):
         self.pixels = pixels
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _images(x, "Shift")
-        return _moved(x, self.pixels, generator)
+        _require_images(x, "Shift")
+        return _shift(x, self.pixels, generator)
 
 
 class Crop(Augment):
-    """Pad by `pad` zeros on each side and cut the old size out at random: the usual crop for CIFAR.
+    """Pad by `pad` zeros on each side and crop the old size at random: the usual crop for CIFAR.
 
     >>> Crop(pad=4)(torch.ones(2, 3, 32, 32)).shape
     torch.Size([2, 3, 32, 32])
@@ -93,12 +94,12 @@ class Crop(Augment):
         self.pad = pad
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _images(x, "Crop")
-        return _moved(x, self.pad, generator)
+        _require_images(x, "Crop")
+        return _shift(x, self.pad, generator)
 
 
 class Cutout(Augment):
-    """Zero a square of `size` pixels around a random pixel; at the border part of it falls outside.
+    """Zero a square of `size` pixels around a random pixel; it may reach over the border.
 
     Source: DeVries and Taylor 2017.
 
@@ -112,20 +113,20 @@ class Cutout(Augment):
         self.size = size
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _images(x, "Cutout")
+        _require_images(x, "Cutout")
         inside = [self._inside(x, length, generator) for length in x.shape[2:]]
         return x.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
 
     def _inside(self, x: Tensor, length: int, generator: torch.Generator | None) -> Tensor:
         first = _integers(x, length, generator)[:, None] - self.size // 2
-        place = torch.arange(length, device=x.device)[None]
-        return (place >= first) & (place < first + self.size)
+        position = torch.arange(length, device=x.device)[None]
+        return (position >= first) & (position < first + self.size)
 
 
-class Noise(Augment):
+class GaussianNoise(Augment):
     """Add N(0, std²) and clip to the bounds; `std`, `low` and `high` in input units.
 
-    >>> Noise(std=0.0)(torch.tensor([[0.5]]))
+    >>> GaussianNoise(std=0.0)(torch.tensor([[0.5]]))
     tensor([[0.5000]])
     """
 

@@ -1,4 +1,4 @@
-"""The forms of CIFAR: python batches by a restricted unpickler, binary batches, packed mosaics."""
+"""Read CIFAR's formats: python batches (by a restricted unpickler), binary batches, mosaics."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ ROW = 3 * 32 * 32
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """`_codecs.encode` for the one encoding that pickled arrays use."""
+    """Encode as `_codecs.encode` does, for the one encoding that pickled arrays use."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it wants the codec {encoding}")
+        raise pickle.UnpicklingError(f"it needs the codec {encoding}")
     return text.encode("latin1")
 
 
 def _from_buffer(content: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    """How protocol 5 rebuilds an array."""
+    """Rebuild an array as pickle protocol 5 does."""
     return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
 class _OnlyArrays(pickle.Unpickler):
-    """Builds containers, text, numbers and arrays; whatever else a pickle names is refused."""
+    """Unpickle containers, text, numbers and arrays; refuse all other names."""
 
+    # numpy moved the module of this function: take it from an array of this numpy
     rebuild = staticmethod(np.empty(0).__reduce__()[0])  # type: ignore[index]
     allowed = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): rebuild,
@@ -46,53 +47,53 @@ class _OnlyArrays(pickle.Unpickler):
         return self.allowed[module, name]
 
 
-def unpickled(path: Path, checksum: str | None = None) -> dict[str, Any]:
-    """A pickled dictionary of plain data, its keys as text; nothing in it can run code.
+def unpickle(path: Path, checksum: str | None = None) -> dict[str, Any]:
+    """Read a pickled dictionary of plain data, its keys as text; nothing in it can run code.
 
     Raises:
-        ValueError: if it is truncated, another format, names anything but arrays, or has another
+        ValueError: for a truncated file, another format, names other than arrays, or another
             checksum.
     """
     content = path.read_bytes()
     if checksum:
         verify(path, content, checksum)
     try:
-        held = _OnlyArrays(io.BytesIO(content), encoding="bytes").load()
+        batch = _OnlyArrays(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"{path} is truncated or no CIFAR batch: {error}") from None
-    if not isinstance(held, dict):
-        raise ValueError(f"{path} is no CIFAR batch: it holds a {type(held).__name__}")
-    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in held.items()}
+        raise ValueError(f"{path} is truncated or not a CIFAR batch: {error}") from None
+    if not isinstance(batch, dict):
+        raise ValueError(f"{path} is not a CIFAR batch: it holds a {type(batch).__name__}")
+    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in batch.items()}
 
 
 def python(path: Path, labels: str = "labels", checksum: str | None = None) -> Arrays:
-    """A python batch: its `data (n, 3072)` as uint8 `(n, 3, 32, 32)`, and a list of labels."""
-    held = unpickled(path, checksum)
-    if not {"data", labels} <= set(held):
-        there = ", ".join(held)
-        raise ValueError(f"{path} is no CIFAR batch: it has {there}, not data and {labels}")
-    x, y = np.asarray(held["data"]), np.asarray(held[labels])
+    """Read a python batch: `data (n, 3072)` as uint8 `(n, 3, 32, 32)`, and the labels."""
+    content = unpickle(path, checksum)
+    if not {"data", labels} <= set(content):
+        keys = ", ".join(content)
+        raise ValueError(f"{path} is not a CIFAR batch: it has {keys}, not data and {labels}")
+    x, y = np.asarray(content["data"]), np.asarray(content[labels])
     if x.dtype != np.uint8 or x.shape != (len(y), ROW):
-        raise ValueError(f"{path} is no CIFAR batch: its data are {x.dtype} {x.shape}")
+        raise ValueError(f"{path} is not a CIFAR batch: its data are {x.dtype} {x.shape}")
     return x.reshape(-1, 3, 32, 32), y.astype(np.int64)
 
 
 def binary(path: Path, labels: int = 1) -> Arrays:
-    """A binary batch: `labels` bytes (the last one counts), then 3,072 pixels a row."""
+    """Read a binary batch: per row `labels` bytes (the last one counts), then 3,072 pixels."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
     if not len(content) or len(content) % (labels + ROW):
         raise ValueError(
-            f"{path} is truncated: {len(content):,} bytes are no whole rows of {labels + ROW:,}"
+            f"{path} is truncated: {len(content):,} bytes are not whole rows of {labels + ROW:,}"
         )
     rows = content.reshape(-1, labels + ROW)
     return rows[:, labels:].reshape(-1, 3, 32, 32).copy(), rows[:, labels - 1].astype(np.int64)
 
 
 def mosaic(path: Path, size: int = 32) -> np.ndarray:
-    """A lossless picture of tiles, row by row, to uint8 `(tiles, 3, size, size)`."""
+    """Read a lossless picture of tiles, row by row, as uint8 `(tiles, 3, size, size)`."""
     a = picture(path, "RGB")
     down, right = a.shape[1] // size, a.shape[2] // size
     if a.shape != (3, down * size, right * size):
-        raise ValueError(f"{path} is {a.shape[1]} × {a.shape[2]}, no mosaic of {size} × {size}")
+        raise ValueError(f"{path} is {a.shape[1]} × {a.shape[2]}, not tiles of {size} × {size}")
     tiles = a.reshape(3, down, size, right, size).transpose(1, 3, 0, 2, 4)
     return np.ascontiguousarray(tiles.reshape(down * right, 3, size, size))

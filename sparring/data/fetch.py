@@ -1,4 +1,4 @@
-"""Where a named set's files are: `$SPARRING_DATA`, the cache, or a download with its checksum."""
+"""Find the files of a named set: in `$SPARRING_DATA`, the cache, or a verified download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.files import write
-from .readers import needs, verify
+from .readers import require_package, verify
 
 
 @dataclass(frozen=True)
@@ -22,66 +22,66 @@ class Remote:
     urls: tuple[str, ...]
 
 
-def cache() -> Path:
-    """The folder that downloads are kept in."""
-    return Path(needs("pooch", "pooch").os_cache("sparring"))
+def cache_folder() -> Path:
+    """Return the folder of downloads."""
+    return Path(require_package("pooch", "pooch").os_cache("sparring"))
 
 
-def plain(name: str) -> str:
-    """A name without case and punctuation, so that `CIFAR-10`, `cifar_10` and `cifar10` are one.
+def normalized(name: str) -> str:
+    """Return a name without case and punctuation: `CIFAR-10`, `cifar_10` and `cifar10` are one.
 
-    >>> plain("CIFAR-10")
+    >>> normalized("CIFAR-10")
     'cifar10'
     """
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def places(name: str, root: str | Path | None, inner: Sequence[str] = ()) -> list[Path]:
-    """Folders that may hold a set, in the order they are looked at.
+def candidate_folders(name: str, root: str | Path | None, inner: Sequence[str] = ()) -> list[Path]:
+    """Return the folders that may hold a set, in the order of search.
 
     Arguments:
-        root: looked in before the cache; `$SPARRING_DATA` when omitted.
+        root: searched before the cache; default: `$SPARRING_DATA`.
         inner: folders that the set's archives unpack to.
 
     Raises:
-        FileNotFoundError: if `root` or `$SPARRING_DATA` is no folder.
+        FileNotFoundError: if `root` or `$SPARRING_DATA` is not a folder.
     """
-    given = root or os.environ.get("SPARRING_DATA")
-    if given and not Path(given).expanduser().is_dir():
-        asked = "root" if root else "SPARRING_DATA"
-        raise FileNotFoundError(f"{asked} = {str(given)!r} is no folder")
-    found = []
-    for top in ([Path(given).expanduser()] if given else []) + [cache()]:
+    first = root or os.environ.get("SPARRING_DATA")
+    if first and not Path(first).expanduser().is_dir():
+        key = "root" if root else "SPARRING_DATA"
+        raise FileNotFoundError(f"{key} = {str(first)!r} is not a folder")
+    folders = []
+    for top in ([Path(first).expanduser()] if first else []) + [cache_folder()]:
         within = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
-        own = [p for p in within if plain(p.name) == plain(name)]
-        # a root given by hand may be the set's own folder; elsewhere loose files may be another's
-        tops = [*own, top] if root and top != cache() else own
-        found += [p for t in tops for p in (t, *(t / i for i in inner))] + [top / i for i in inner]
-    found = [p for p in found if p.is_dir()]
-    return list(dict.fromkeys(found))
+        named = [p for p in within if normalized(p.name) == normalized(name)]
+        # a root passed by hand may be the set's folder; elsewhere loose files may be another set's
+        tops = [*named, top] if root and top != cache_folder() else named
+        folders += [p for t in tops for p in (t, *(t / i for i in inner))]
+        folders += [top / i for i in inner]
+    return list(dict.fromkeys(p for p in folders if p.is_dir()))
 
 
 def download(name: str, remotes: Sequence[Remote]) -> Path:
-    """Fetch the files of a set into the cache; returns their folder.
+    """Download the files of a set into the cache; return their folder.
 
     Raises:
-        FileNotFoundError: if they cannot be had; it says which files to put where.
-        ValueError: if what came has another checksum.
+        FileNotFoundError: if a download fails; the message says which files to put where.
+        ValueError: if a downloaded file has another checksum.
     """
-    place = cache() / name
+    folder = cache_folder() / name
     for remote in remotes:
-        _retrieve(name, remote, place, remotes)
-    return place
+        _retrieve(name, remote, folder, remotes)
+    return folder
 
 
-def _retrieve(name: str, remote: Remote, place: Path, remotes: Sequence[Remote]) -> None:
-    pooch, failures = needs("pooch", "pooch"), []
+def _retrieve(name: str, remote: Remote, folder: Path, remotes: Sequence[Remote]) -> None:
+    pooch, failures = require_package("pooch", "pooch"), []
     for url in remote.urls:
-        bar = _Bar(remote.file)
+        bar = _DownloadBar(remote.file)
         try:
-            pooch.retrieve(url, remote.checksum, remote.file, place, progressbar=bar)
+            pooch.retrieve(url, remote.checksum, remote.file, folder, progressbar=bar)
             return
-        except Exception as error:  # each protocol has its own; the next address may do
+        except Exception as error:  # each protocol raises its own; the next address may work
             failures.append(error)
         finally:
             bar.close()
@@ -93,28 +93,28 @@ def _retrieve(name: str, remote: Remote, place: Path, remotes: Sequence[Remote])
     files = "".join(f"\n  {r.file}  ({r.checksum})" for r in remotes)
     why = failures[-1] if failures else "no address is known that offers these files"
     raise FileNotFoundError(
-        f"data set {name!r} is not on this machine and can't be downloaded ({why}).\n"
-        f"Put these files into {place},\nor into {name}/ in a folder named by SPARRING_DATA:{files}"
+        f"data set {name!r} is not on this machine and can't be downloaded ({why}).\nPut these "
+        f"files into {folder},\nor into {name}/ in a folder named by SPARRING_DATA:{files}"
     )
 
 
-class _Bar:
-    """A progress bar as pooch wants it, drawn by rich; shown from the first byte on."""
+class _DownloadBar:
+    """A progress bar with pooch's interface, drawn by rich from the first byte on."""
 
-    def __init__(self, what: str) -> None:
-        self.what, self.total = what, 0
+    def __init__(self, file: str) -> None:
+        self.file, self.total = file, 0
         self.shown: Any = None
         self.task: Any = None
 
     def update(self, amount: int) -> None:
         if self.shown is None:
-            rich = needs("rich.progress", "rich")
+            rich = require_package("rich.progress", "rich")
             columns = ("{task.description}", rich.BarColumn(), rich.DownloadColumn())
-            console = needs("rich.console", "rich").Console(stderr=True)
+            console = require_package("rich.console", "rich").Console(stderr=True)
             self.shown = rich.Progress(
                 *columns, rich.TransferSpeedColumn(), rich.TimeRemainingColumn(), console=console
             )
-            self.task = self.shown.add_task(self.what, total=self.total or None)
+            self.task = self.shown.add_task(self.file, total=self.total or None)
             self.shown.start()
         self.shown.update(self.task, advance=amount)
 
@@ -127,14 +127,15 @@ class _Bar:
             self.shown.stop()
 
 
-def unpack(archive: Path, checksum: str, members: Sequence[str], place: Path) -> Path:
-    """Take members by their last name out of a verified tar into a folder, whole or not at all."""
+def unpack(archive: Path, checksum: str, members: Sequence[str], folder: Path) -> Path:
+    """Extract members of a verified tar, by their file name, into a folder; return the folder."""
     verify(archive, archive.read_bytes(), checksum)
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
-        held = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
+        # by file name alone: a path in the archive cannot lead out of the folder
+        entries = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
         for name in members:
-            opened = tar.extractfile(held[name])
+            opened = tar.extractfile(entries[name])
             assert opened is not None
-            write(place / name, opened.read())
-    return place
+            write(folder / name, opened.read())
+    return folder

@@ -1,4 +1,4 @@
-"""From a split to batches on the device, the same for the same seed and epoch on any processes."""
+"""Batches of a split on the device: the same for a seed and epoch, on any number of processes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import require
 from ..runtime import distributed
-from .added_rows import AddedRows, joined
+from .added_rows import AddedRows, concatenate
 from .augment import Augment
 from .split import Split
 from .stream import Stream
 
 
 class Loader:
-    """Mini-batches of a split, by epochs.
+    """Mini-batches of a split, epoch by epoch.
 
-    On w processes rank r gets rows [r·b/w, (r+1)·b/w) of every joint batch; of a short last batch,
-    what does not divide by w is left out.
+    On w processes rank r gets rows [r·b/w, (r+1)·b/w) of every joint batch. A short last batch
+    loses the rows that do not divide by w.
 
     Arguments:
-        split: in memory (moved to the device once), or a `Stream`; an iterable one comes in its
-            own order.
-        batch: rows of the joint batch.
-        shuffle: a new order every epoch, drawn from (seed, epoch).
-        augment: applied in turn on the device, drawn from (seed, epoch).
+        split: in memory (moved to the device once), or a `Stream`; an iterable one keeps its own
+            order.
+        batch_size: rows of the joint batch, over all processes.
+        shuffle: draw a new order every epoch, from (seed, epoch).
+        augment: applied in this order on the device, drawn from (seed, epoch).
         drop_last: leave out a short last batch.
-        mix: pieces that add rows to every batch, drawn from (seed, epoch) too; see `mix`.
+        mix: pieces that add rows to every batch, drawn from (seed, epoch); see `AddedRows`.
 
-    >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch=2, shuffle=True)
+    >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch_size=2, shuffle=True)
     >>> len(loader), [len(batch) for batch in loader.epoch(1)]
     (3, [2, 2, 1])
     """
@@ -41,7 +41,7 @@ class Loader:
         self,
         split: Split | Stream,
         *,
-        batch: int,
+        batch_size: int,
         shuffle: bool,
         seed: int = 0,
         augment: Sequence[Augment] = (),
@@ -50,58 +50,62 @@ class Loader:
         mix: Sequence[AddedRows] = (),
     ) -> None:
         world = distributed.world()
-        require(batch >= 1, "batch", batch, "an integer ≥ 1")
-        require(batch % world == 0, "batch", batch, f"a multiple of the {world} processes")
-        self.split, self.batch, self.shuffle, self.seed = split.to(device), batch, shuffle, seed
-        self.augment, self.device, self.drop_last = tuple(augment), torch.device(device), drop_last
-        self.mix = tuple(mix)
+        require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
+        divides = batch_size % world == 0
+        require(divides, "batch_size", batch_size, f"a multiple of the {world} processes")
+        self.split, self.batch_size, self.seed = split.to(device), batch_size, seed
+        self.shuffle, self.drop_last, self.device = shuffle, drop_last, torch.device(device)
+        self.augment, self.mix = tuple(augment), tuple(mix)
         if not len(self):
-            least = batch if drop_last else world
+            least = batch_size if drop_last else world
             raise ValueError(f"the split has {len(split)} rows: a batch takes at least {least}")
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.split), self.batch)
+        full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest >= distributed.world() and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from any number; the same for the same number."""
-        draw = self._generator(number, 1, self.device)
+        """Yield the batches of an epoch; the same number gives the same batches."""
+        # one generator for augmentation and added rows: a resumed run replays the same draws
+        generator = self._generator(number, 1, self.device)
         for x, y, index, weight in self._samples(number):
-            batch = Batch(self._augmented(x, draw), y, index=index)
+            batch = Batch(self._augmented(x, generator), y, index=index)
             batch = batch if weight is None else replace(batch, weight=weight)
-            yield joined([batch, *self._added(batch, draw)]) if self.mix else batch
+            yield concatenate([batch, *self._added(batch, generator)]) if self.mix else batch
 
-    def _augmented(self, x: Tensor, draw: torch.Generator) -> Tensor:
+    def _augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
         for piece in self.augment:
-            x = piece(x, draw)
+            x = piece(x, generator)
         return x
 
-    def _added(self, batch: Batch, draw: torch.Generator) -> Iterator[Batch]:
-        """The rows that each piece adds."""
+    def _added(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield the rows of each piece of `mix`."""
         for piece in self.mix:
-            more = piece(batch, draw)
-            yield replace(more, x=self._augmented(more.x, draw)) if piece.stored else more
+            rows = piece(batch, generator)
+            yield replace(rows, x=self._augmented(rows.x, generator)) if piece.augmented else rows
 
     def _samples(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         n, split = len(self.split), self.split
-        shuffled = self.shuffle and not (isinstance(split, Stream) and split.in_turn)
-        draw = self._generator(number, 0, "cpu")
-        order = torch.randperm(n, generator=draw) if shuffled else torch.arange(n)
+        shuffled = self.shuffle and not (isinstance(split, Stream) and split.sequential)
+        # drawn on the CPU, so that the order is the same on every device
+        generator = self._generator(number, 0, "cpu")
+        order = torch.randperm(n, generator=generator) if shuffled else torch.arange(n)
         if isinstance(split, Stream):
-            for sample in split.read(self._plan(order), seed=draw.initial_seed()):
+            for sample in split.read(self._rank_rows(order), seed=generator.initial_seed()):
                 x, y, rows = (t.to(self.device) for t in sample)
                 yield x, y, rows, None
         else:
-            for rows in self._plan(order.to(self.device)):
+            for rows in self._rank_rows(order.to(self.device)):
                 weight = None if split.weight is None else split.weight[rows]
                 yield split.float(rows), split.y[rows], split.index[rows], weight
 
-    def _plan(self, order: Tensor) -> list[Tensor]:
-        """This rank's rows of every joint batch."""
+    def _rank_rows(self, order: Tensor) -> list[Tensor]:
+        """Return this rank's rows of every joint batch."""
         world, rank = distributed.world(), distributed.rank()
-        joint = order.split(self.batch)[: len(self)]
+        joint = order.split(self.batch_size)[: len(self)]
         return [rows[rank * (b := len(rows) // world) : (rank + 1) * b] for rows in joint]
 
     def _generator(self, number: int, purpose: int, device: str | torch.device) -> torch.Generator:
+        # not seeding.derive_seed: another seed would move every published run's order
         seed = (self.seed * 1_000_003 + number) * 2 + purpose
         return torch.Generator(device).manual_seed(seed % 2**63)

@@ -1,4 +1,7 @@
-"""The data sets known by name: their layouts, classes, addresses and checksums."""
+"""The data sets known by name: their layouts, classes, addresses and checksums.
+
+To add a data set, add an entry to `FROM_FILES` or `BUILT_IN` at the end of this file.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ import numpy as np
 
 from . import fetch, layouts, toy_2d
 from .fetch import Remote
-from .layouts import IDX, Layout, Raw
-from .readers import needs
-from .tables import Flags
+from .layouts import IDX, Layout, RawDataset
+from .readers import require_package
+from .tables import BitTable
 
 DIGITS = tuple(str(k) for k in range(10))
 CLOTHES = (
@@ -23,12 +26,15 @@ CLOTHES = (
 
 
 @dataclass(frozen=True)
-class Known:
-    """A set by name: layouts to try, files to fetch, checksums of what is read, class names.
+class DatasetFiles:
+    """The files of a named set: layouts to try, addresses, checksums and class names.
 
     Arguments:
-        members: of the one archive in `remotes`, where there is one.
-        inner: folders that its archives unpack to.
+        layouts: readers of a folder, tried in this order.
+        remotes: files to download.
+        checks: checksums of the files as read (unpacked), by name.
+        members: files to unpack, if `remotes` is one archive.
+        inner: folders that the archives unpack to.
     """
 
     layouts: tuple[Layout, ...]
@@ -38,28 +44,28 @@ class Known:
     inner: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
 
-    def read(self, name: str, root: str | Path | None) -> Raw:
-        """From the first place that holds it, after a download if none does."""
-        found = fetch.places(name, root, self.inner)
-        raw = self._first(name, found) or self._first(name, [fetch.download(name, self.remotes)])
+    def read(self, name: str, root: str | Path | None) -> RawDataset:
+        """Read the set from the first folder that has it; download it if none does."""
+        raw = self._read_first(name, fetch.candidate_folders(name, root, self.inner))
+        raw = raw or self._read_first(name, [fetch.download(name, self.remotes)])
         assert raw is not None
         return raw._replace(classes=raw.classes or list(self.classes))
 
-    def _first(self, name: str, places: list[Path]) -> Raw | None:
-        for place in places:
+    def _read_first(self, name: str, folders: list[Path]) -> RawDataset | None:
+        for folder in folders:
             for layout in self.layouts:
-                if (raw := layout(place, self.checks)) is not None:
+                if (raw := layout(folder, self.checks)) is not None:
                     return raw
-        for place in places if self.members else []:
-            archive = place / self.remotes[0].file
+        for folder in folders if self.members else []:
+            archive = folder / self.remotes[0].file
             if archive.is_file():
-                into = fetch.cache() / name
-                fetch.unpack(archive, self.remotes[0].checksum, self.members, into)
-                return self._first(name, [into])
+                target = fetch.cache_folder() / name
+                fetch.unpack(archive, self.remotes[0].checksum, self.members, target)
+                return self._read_first(name, [target])
         return None
 
 
-def _gzipped(md5: list[str], *bases: str) -> tuple[Remote, ...]:
+def _idx_remotes(md5: list[str], *bases: str) -> tuple[Remote, ...]:
     files = [f"{stem}.gz" for stem in IDX]
     return tuple(
         Remote(file, f"md5:{sum_}", tuple(base + file for base in bases))
@@ -67,20 +73,20 @@ def _gzipped(md5: list[str], *bases: str) -> tuple[Remote, ...]:
     )
 
 
-def _content(*sha256: str) -> dict[str, str]:
+def _idx_checksums(*sha256: str) -> dict[str, str]:
     return {stem: f"sha256:{sum_}" for stem, sum_ in zip(IDX, sha256, strict=True)}
 
 
-def digits() -> Raw:
-    """scikit-learn's 1,797 real handwritten digits, 1 × 8 × 8, float32 in [0, 1]; no download."""
-    held = needs("sklearn.datasets", "scikit-learn").load_digits()
-    x = (held.images / 16).astype(np.float32)[:, None]
-    return Raw((x, held.target.astype(np.int64)), classes=list(DIGITS))
+def digits() -> RawDataset:
+    """Return scikit-learn's 1,797 handwritten digits, 1 × 8 × 8, float32 in [0, 1]; no download."""
+    sklearn_digits = require_package("sklearn.datasets", "scikit-learn").load_digits()
+    x = (sklearn_digits.images / 16).astype(np.float32)[:, None]
+    return RawDataset((x, sklearn_digits.target.astype(np.int64)), classes=list(DIGITS))
 
 
-MNIST = Known(
+MNIST = DatasetFiles(
     (layouts.idx,),
-    _gzipped(
+    _idx_remotes(
         [
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
             "d53e105ee54ea40749a09fcbcd1e9432",
@@ -90,7 +96,7 @@ MNIST = Known(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
-    _content(
+    _idx_checksums(
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -99,9 +105,9 @@ MNIST = Known(
     inner=("raw",),
     classes=DIGITS,
 )
-FASHION = Known(
+FASHION = DatasetFiles(
     (layouts.idx,),
-    _gzipped(
+    _idx_remotes(
         [
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
             "25c81989df183df01b3e8a0aad5dffbe",
@@ -111,7 +117,7 @@ FASHION = Known(
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     ),
-    _content(
+    _idx_checksums(
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -121,8 +127,8 @@ FASHION = Known(
     classes=CLOTHES,
 )
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
-CIFAR10 = Known(
-    (layouts.packed, layouts.cifar10_python, layouts.cifar10_binary),
+CIFAR10 = DatasetFiles(
+    (layouts.cifar10_mosaics, layouts.cifar10_python, layouts.cifar10_binary),
     (
         Remote(
             "cifar-10-python.tar.gz",
@@ -141,7 +147,7 @@ CIFAR10 = Known(
     members=layouts.BATCHES,
     inner=("cifar-10-batches-py", "cifar-10-batches-bin"),
 )
-CIFAR100 = Known(
+CIFAR100 = DatasetFiles(
     (layouts.cifar100_python, layouts.cifar100_binary),
     (
         Remote(
@@ -162,7 +168,7 @@ _SVHN = {
     "train_32x32.mat": "md5:e26dedcc434d2e4c54c9b2d4a06d8373",
     "test_32x32.mat": "md5:eb5a983be6a315427106f1b164d9cef3",
 }
-SVHN = Known(
+SVHN = DatasetFiles(
     (layouts.svhn,),
     tuple(Remote(f, s, (f"http://ufldl.stanford.edu/housenumbers/{f}",)) for f, s in _SVHN.items()),
     _SVHN,
@@ -170,16 +176,16 @@ SVHN = Known(
 BENIGN = ("benign", "malware")
 
 
-def _malware(file: str, packed: str, plain: str, **labels: int) -> Known:
-    """A csv of bits that nobody offers for download in this form; the checksum read is the csv's.
+def _malware(file: str, gz: str, csv: str, **labels: int) -> DatasetFiles:
+    """Return the files of a malware set: a csv of bits, not for download in this form.
 
     Arguments:
-        packed, plain: sha256 of the `.gz`, and of the csv in it.
+        gz, csv: sha256 of the `.gz`, and of the csv in it.
     """
-    return Known(
-        (Flags(file, labels or {"0": 0, "1": 1}),),
-        (Remote(f"{file}.gz", f"sha256:{packed}", ()),),
-        {file: f"sha256:{plain}"},
+    return DatasetFiles(
+        (BitTable(file, labels or {"0": 0, "1": 1}),),
+        (Remote(f"{file}.gz", f"sha256:{gz}", ()),),
+        {file: f"sha256:{csv}"},
         inner=("malware", "."),
         classes=BENIGN,
     )
@@ -211,7 +217,10 @@ MALWARE = {
         malware=1,
     ),
 }
-FETCHED = {
+# To add a data set that is read from files: write a `DatasetFiles` (as `SVHN` above: a reader in
+# layouts.py, addresses, checksums) and name it here. A set without addresses is read from a folder
+# that the user fills. `data.load(name)`, recipes and `sparring list data` then know it.
+FROM_FILES = {
     "mnist": MNIST,
     "fashion-mnist": FASHION,
     "cifar10": CIFAR10,
@@ -220,19 +229,19 @@ FETCHED = {
     **MALWARE,
 }
 
-
-DRAWN = {"digits": digits, **{name: partial(toy_2d.read, name) for name in toy_2d.SHAPES}}
+# To add a data set that needs no file: a function without arguments that returns a `RawDataset`.
+BUILT_IN = {"digits": digits, **{name: partial(toy_2d.read, name) for name in toy_2d.SHAPES}}
 
 
 def names() -> list[str]:
-    """The data sets known by name.
+    """Return the names of the data sets known by name.
 
     >>> names()[:5]
     ['blobs', 'checkers', 'cifar10', 'cifar100', 'circles']
     """
-    return sorted([*FETCHED, *DRAWN])
+    return sorted([*FROM_FILES, *BUILT_IN])
 
 
-def read(name: str, root: str | Path | None) -> Raw:
-    """One of `names()`, from `root`, the cache or a download; or made here."""
-    return DRAWN[name]() if name in DRAWN else FETCHED[name].read(name, root)
+def read(name: str, root: str | Path | None) -> RawDataset:
+    """Read one of `names()`: built in, or from `root`, the cache or a download."""
+    return BUILT_IN[name]() if name in BUILT_IN else FROM_FILES[name].read(name, root)

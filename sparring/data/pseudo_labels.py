@@ -1,5 +1,4 @@
-"""Labels that a model gave: a file that knows whose classes they are and which rows they belong
-to."""
+"""Labels predicted by a model, in a file that records their data set and their rows."""
 
 from __future__ import annotations
 
@@ -18,12 +17,12 @@ KEYS = ("y", "index", "confidence", "data", "rows", "run")
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """A label for each of some rows.
+    """Predicted labels of some rows of a data set.
 
     Arguments:
-        y: `(n,)` int64, the classes of the data set that the model was trained on.
-        index: `(n,)`, the rows they belong to.
-        confidence: `(n,)`, the probability that the model gave them.
+        y: `(n,)` int64, classes of the data set that the model was trained on.
+        index: `(n,)`, the row of each label.
+        confidence: `(n,)`, the model's probability of each label.
         data: sha256 of the data set that the model was trained on.
         rows: sha256 of the data set whose rows were labelled.
         run: the model's name.
@@ -37,19 +36,20 @@ class PseudoLabels:
     run: str = ""
 
     def save(self, path: str | Path) -> Path:
-        """Write an npz, whole or not at all."""
+        """Write an npz atomically; return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {k: getattr(self, k).cpu().numpy() for k in KEYS[:3]}
-        words = {k: np.array(getattr(self, k)) for k in KEYS[3:]}
-        write(path, lambda file: np.savez_compressed(file, **arrays, **words))  # type: ignore[arg-type]
+        texts = {k: np.array(getattr(self, k)) for k in KEYS[3:]}
+        write(path, lambda file: np.savez_compressed(file, **arrays, **texts))  # type: ignore[arg-type]
         return path
 
     def check_matches(self, *, data: str, rows: str) -> PseudoLabels:
-        """Itself, if it is for these rows and this data set's classes.
+        """Return these labels; raise `ValueError` unless they fit the data set and its rows.
 
-        Raises:
-            ValueError: if it is not.
+        Arguments:
+            data: sha256 of the data set whose classes the labels must be.
+            rows: sha256 of the data set whose rows they must label.
         """
         if self.data != data:
             raise ValueError(
@@ -63,27 +63,27 @@ class PseudoLabels:
             )
         return self
 
-    def of(self, index: Tensor) -> Tensor:
-        """The labels `(m,)` of these rows.
+    def labels_of(self, index: Tensor) -> Tensor:
+        """Return the labels `(m,)` of these rows.
 
         Raises:
-            ValueError: if one has none.
+            ValueError: if a row has no label.
         """
-        most = 1 + max(int(i.max()) if len(i) else 0 for i in (self.index, index))
-        table = torch.full((most,), -1)
+        size = 1 + max(int(i.max()) if len(i) else 0 for i in (self.index, index))
+        table = torch.full((size,), -1)
         table[self.index] = self.y
-        found = table[index.cpu()]
-        missing = int((found < 0).sum())
+        y = table[index.cpu()]
+        missing = int((y < 0).sum())
         if missing:
             raise ValueError(f"labels are missing for {missing} of {len(index)} rows")
-        return found
+        return y
 
 
 def read(path: str | Path) -> PseudoLabels:
-    """What `save` wrote.
+    """Read the labels that `PseudoLabels.save` wrote.
 
     Raises:
-        FileNotFoundError: if it is not there; it says how to make it.
+        FileNotFoundError: for a missing file; the message says how to make it.
         ValueError: for a file of another kind.
     """
     path = Path(path)
@@ -91,9 +91,9 @@ def read(path: str | Path) -> PseudoLabels:
         raise FileNotFoundError(
             f"there are no labels at {path}: sparring pseudo-label RUN --out {path} makes them"
         )
-    held = readers.npz(path)
-    if not set(KEYS) <= set(held):
-        raise ValueError(f"{path.name} holds {', '.join(held)}; labels need {', '.join(KEYS)}")
-    y, index = (torch.from_numpy(held[k].astype(np.int64)) for k in ("y", "index"))
-    confidence = torch.from_numpy(held["confidence"].astype(np.float32))
-    return PseudoLabels(y, index, confidence, *(str(held[k]) for k in KEYS[3:]))
+    arrays = readers.npz(path)
+    if not set(KEYS) <= set(arrays):
+        raise ValueError(f"{path.name} holds {', '.join(arrays)}; labels need {', '.join(KEYS)}")
+    y, index = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("y", "index"))
+    confidence = torch.from_numpy(arrays["confidence"].astype(np.float32))
+    return PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))

@@ -1,4 +1,4 @@
-"""Files to arrays: IDX, npz, csv, svmlight, MATLAB, pictures. No file can run code."""
+"""Read files into arrays: IDX, npz, csv, svmlight, MATLAB, pictures. No file can run code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Arrays = tuple[np.ndarray, np.ndarray]
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def needs(module: str, package: str) -> Any:
-    """Import a third-party module where it is used.
+def require_package(module: str, package: str) -> Any:
+    """Import and return a third-party module that only some data need.
 
     Raises:
-        ImportError: if it is missing; it says what to install.
+        ImportError: if it is missing; the message says what to install.
     """
     try:
         return importlib.import_module(module)
@@ -35,16 +35,16 @@ def needs(module: str, package: str) -> Any:
 def verify(path: Path, content: bytes, checksum: str) -> None:
     """Raise `ValueError` unless the content has the checksum, `"md5:…"` or `"sha256:…"`."""
     kind, expected = checksum.split(":")
-    found = hashlib.new(kind, content).hexdigest()
-    if found != expected:
+    actual = hashlib.new(kind, content).hexdigest()
+    if actual != expected:
         raise ValueError(
-            f"{path} is damaged or another file: its {kind} is {found}, expected {expected}; "
+            f"{path} is damaged or another file: its {kind} is {actual}, expected {expected}; "
             "delete it and get it again"
         )
 
 
-def raw(path: Path) -> bytes:
-    """The bytes of a file, unpacked if it is gzip.
+def read_bytes(path: Path) -> bytes:
+    """Read the bytes of a file, unpacked if it is gzip.
 
     Raises:
         ValueError: if the archive is truncated or damaged.
@@ -59,20 +59,20 @@ def raw(path: Path) -> bytes:
 
 
 def idx(path: Path, checksum: str | None = None) -> np.ndarray:
-    """An IDX array of unsigned bytes (MNIST's format), plain or gzipped.
+    """Read an IDX array of unsigned bytes (MNIST's format), plain or gzipped.
 
     Arguments:
-        checksum: of the unpacked bytes, so that it holds for both.
+        checksum: of the unpacked bytes, so that it applies to both.
 
     Raises:
         ValueError: for another format, missing bytes or another checksum.
     """
-    content = raw(path)
+    content = read_bytes(path)
     if len(content) < 4 or content[:3] != b"\x00\x00\x08" or not content[3]:
-        raise ValueError(f"{path} is no IDX file of unsigned bytes")
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes")
     start = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist())
-    size = int(np.prod(shape, dtype=np.float64))
+    size = int(np.prod(shape, dtype=np.float64))  # a damaged header would overflow int64
     if len(content) != start + size:
         raise ValueError(
             f"{path} is truncated or damaged: {len(content):,} bytes, its header "
@@ -84,12 +84,12 @@ def idx(path: Path, checksum: str | None = None) -> np.ndarray:
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz archive; pickled objects are refused."""
+    """Read every array of an npz archive; refuse pickled objects."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
-        raise ValueError(f"{path} is truncated, or no npz of plain arrays ({error})") from None
+        raise ValueError(f"{path} is truncated, or not an npz of plain arrays ({error})") from None
 
 
 def _numeric(cell: str) -> bool:
@@ -105,35 +105,36 @@ def _class_order(name: str) -> tuple[bool, float, str]:
 
 
 def encode(labels: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels as text to 0..k-1 and the class names: numbers in their order, then words.
+    """Map labels as text to 0..k-1; return them and the class names: numbers in order, then words.
 
     >>> encode(["10", "9", "10"])
     (array([1, 0, 1]), ['9', '10'])
     """
     names = sorted(set(labels), key=_class_order)
-    place = {name: k for k, name in enumerate(names)}
-    return np.array([place[label] for label in labels], dtype=np.int64), names
+    number = {name: k for k, name in enumerate(names)}
+    return np.array([number[label] for label in labels], dtype=np.int64), names
 
 
 def csv(
     path: Path, label: str | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """A csv or csv.gz: features as float32 `(n, d)`, labels, class names, feature names.
+    """Read a csv or csv.gz; return features float32 `(n, d)`, labels, class and feature names.
 
     Arguments:
-        label: the column of labels by its name in the header, the last one when omitted. A first
-            row of numbers only is data, not a header.
+        label: the column of labels by its name in the header; default: the last one. A first row of
+            numbers only is data, not a header.
 
     Raises:
-        ValueError: for a cell that is no number, a row of another length, no rows, no such column.
+        ValueError: for a cell that is not a number, a row of another length, no rows, or an unknown
+            column.
     """
-    lines = [s for s in raw(path).decode("utf-8-sig", "replace").splitlines() if s.strip()]
+    lines = [s for s in read_bytes(path).decode("utf-8-sig", "replace").splitlines() if s.strip()]
     first = next(text_csv.reader(lines[:1]), [])
     header = [] if all(map(_numeric, first)) else [name.strip() for name in first]
     if label is not None and label not in header:
-        there = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
+        columns = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
         raise ValueError(
-            f"label = {label!r} is no column of {path.name}; it has {there or 'no header'}"
+            f"label = {label!r} is not a column of {path.name}; it has {columns or 'no header'}"
         )
     rows = lines[bool(header) :]
     if not rows or len(first) < 2:
@@ -151,37 +152,37 @@ def csv(
         )
     except ValueError as error:
         raise ValueError(
-            f"{path.name}, below its header: a feature is no number: {error}"
+            f"{path.name}, below its header: a feature is not a number: {error}"
         ) from None
     return x, *encode(labels), [header[k] for k in features] if header else []
 
 
 def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A svmlight or libsvm file, also gzipped: dense float32 features, labels, class names."""
-    read = needs("sklearn.datasets", "scikit-learn").load_svmlight_file
+    """Read a svmlight or libsvm file, also gzipped: float32 features, labels, class names."""
+    read = require_package("sklearn.datasets", "scikit-learn").load_svmlight_file
     try:
-        x, y = read(io.BytesIO(raw(path)), dtype=np.float32)
+        x, y = read(io.BytesIO(read_bytes(path)), dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"{path} is truncated, or no svmlight file: {error}") from None
+        raise ValueError(f"{path} is truncated, or not a svmlight file: {error}") from None
     return x.toarray(), *encode([f"{v:g}" for v in y])
 
 
 def mat(path: Path, checksum: str | None = None) -> Arrays:
-    """SVHN's cropped digits: `X (32, 32, 3, n)` and `y (n, 1)` where 10 is the digit 0."""
+    """Read SVHN's cropped digits: `X (32, 32, 3, n)` and `y (n, 1)`, where 10 is the digit 0."""
     content = path.read_bytes()
     if checksum:
         verify(path, content, checksum)
     try:
-        held = needs("scipy.io", "scipy").loadmat(io.BytesIO(content))
-        x, y = held["X"].transpose(3, 2, 0, 1), held["y"][:, 0].astype(np.int64) % 10
+        arrays = require_package("scipy.io", "scipy").loadmat(io.BytesIO(content))
+        x, y = arrays["X"].transpose(3, 2, 0, 1), arrays["y"][:, 0].astype(np.int64) % 10
     except (ValueError, TypeError, KeyError, IndexError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is truncated, or not SVHN's format ({error})") from None
     return np.ascontiguousarray(x), y
 
 
 def picture(path: Path, mode: str | None = None) -> np.ndarray:
-    """One picture, uint8 `(1, h, w)` or `(3, h, w)`; `mode` is Pillow's, the file's if omitted."""
-    pillow = needs("PIL.Image", "pillow")
+    """Read a picture as uint8 `(1, h, w)` or `(3, h, w)`; default `mode`: the file's."""
+    pillow = require_package("PIL.Image", "pillow")
     try:
         with pillow.open(path) as opened:
             if opened.mode.startswith(("I", "F")):
@@ -189,31 +190,33 @@ def picture(path: Path, mode: str | None = None) -> np.ndarray:
             grey = opened.mode in ("1", "L", "LA")
             a = np.asarray(opened.convert(mode or ("L" if grey else "RGB")))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is truncated or no picture of 8 bits ({error})") from None
+        raise ValueError(f"{path} is truncated or not a picture of 8 bits ({error})") from None
     return a[None] if a.ndim == 2 else a.transpose(2, 0, 1)
 
 
 def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """A folder of pictures a class, all of one size: uint8 `(n, c, h, w)`, colour if one is."""
+    """Read a folder of pictures per class; return uint8 `(n, c, h, w)`, labels and class names.
+
+    All pictures must have one size; all are read in colour if one is.
+    """
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] not in "._")
     if not names:
-        raise ValueError(f"{path} holds no folder of pictures a class, nor another format we read")
+        raise ValueError(
+            f"{path} has no folder of pictures per class, nor another format that can be read"
+        )
     pictures, labels = [], []
     for k, name in enumerate(names):
         files = sorted(f for f in (path / name).iterdir() if f.suffix.lower() in PICTURES)
         if not files:
-            raise ValueError(f"{path / name} holds no picture ({' '.join(PICTURES)})")
+            raise ValueError(f"{path / name} has no picture ({' '.join(PICTURES)})")
         for file in files:
             pictures.append(picture(file))
             labels.append(k)
             if pictures[-1].shape[1:] != pictures[0].shape[1:]:
-                sizes = (
-                    "{1} × {2}".format(*pictures[-1].shape),
-                    "{1} × {2}".format(*pictures[0].shape),
-                )
-                raise ValueError(f"{file} is {sizes[0]}, the pictures before it {sizes[1]}")
+                size, others = ("{1} × {2}".format(*p.shape) for p in (pictures[-1], pictures[0]))
+                raise ValueError(f"{file} is {size}, the pictures before it {others}")
     colours = max(len(p) for p in pictures)
     x = np.empty((len(pictures), colours, *pictures[0].shape[1:]), np.uint8)
     for k, p in enumerate(pictures):
-        x[k] = p
+        x[k] = p  # a grey picture is broadcast over the colours
     return x, np.array(labels, dtype=np.int64), names

@@ -1,4 +1,4 @@
-"""What is evaluated: samples with their bounds and names, and the threat at each radius."""
+"""Select the samples to evaluate on, with the bounds and names of their data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class Samples:
-    """The rows to evaluate, and what is known of their data set; None where nothing is."""
+    """Rows to evaluate on, and facts of their data set; None where a fact is unknown."""
 
     rows: Split
     dataset: str
@@ -26,10 +26,14 @@ class Samples:
     sha256: str
 
 
-def samples(
+def select_samples(
     data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str
 ) -> Samples:
-    """The samples of a source's split, a split, or tensors `(x, y)`; `n` of them drawn by the seed.
+    """Return samples of a source's split, of a split, or of tensors `(x, y)`.
+
+    Arguments:
+        split: which one of a source.
+        n: this many rows, drawn by the seed; None is all.
 
     Raises:
         ValueError: for a split that does not exist or is empty, or n < 1.

@@ -1,4 +1,4 @@
-"""Samples in memory: checked, fingerprinted, and parted by a seed."""
+"""Samples in memory: check them, fingerprint them, and split them by a seed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import torch
 from torch import Tensor
 
 from ..component import require
-from .packed import Packed
+from .packed import PackedBits
 
 Bounds = tuple[float, float]
-Inputs = Tensor | Packed
+Inputs = Tensor | PackedBits
 Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Samples of one split, stored as they came: `uint8` stays `uint8`, bits packed, until the
-    batch.
+    """Samples of one split, stored as read: uint8 or packed bits become float32 in the batch.
 
     Arguments:
         x: `(n, *d)`, uint8 (read as value/255), float32 in the source's bounds, or packed bits.
         y: `(n,)` int64; -1 is unlabeled.
-        index: row of each sample in what was read `(n,)`; 0..n-1 when omitted.
-        weight: base measure `(n,)` float32, every sample's `Batch.weight`; ones when omitted.
+        index: row of each sample in the data as read `(n,)`; default: 0..n-1.
+        weight: base measure `(n,)` float32, each sample's `Batch.weight`; default: ones.
 
     >>> split = Split(torch.tensor([[0], [255]], dtype=torch.uint8), torch.tensor([0, 1]))
     >>> split.float(), split.subset(1).y.shape
@@ -46,35 +45,37 @@ class Split:
         return len(self.x)
 
     def to(self, device: str | torch.device) -> Split:
-        """The same samples on a device."""
+        """Return the split on a device."""
         weight = None if self.weight is None else self.weight.to(device)
         return Split(self.x.to(device), self.y.to(device), self.index.to(device), weight)
 
     def take(self, rows: slice | Tensor) -> Split:
-        """Some of the rows."""
+        """Return some of the rows."""
         weight = None if self.weight is None else self.weight[rows]
         return Split(self.x[rows], self.y[rows], self.index[rows], weight)
 
     def subset(self, n: int, seed: int = 0) -> Split:
-        """`n` rows (all, if there are fewer) drawn by the seed, in their old order."""
+        """Draw `n` rows by the seed (all, if there are fewer), and return them in their order."""
         require(n >= 1, "n", n, "an integer ≥ 1")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.take(order[:n].sort().values.to(self.x.device))
 
     def float(self, rows: slice | Tensor | None = None) -> Tensor:
-        """Inputs `(b, *d)` as float32, in the source's bounds."""
-        return unit(self.x if rows is None else self.x[rows])
+        """Return inputs `(b, *d)` as float32, in the source's bounds."""
+        return to_float32(self.x if rows is None else self.x[rows])
 
 
-def unit(x: Inputs) -> Tensor:
-    """float32 of stored inputs: uint8 as value/255, bits as 0 and 1, floats as they are."""
-    if isinstance(x, Packed):
-        return x.float()
+def to_float32(x: Inputs) -> Tensor:
+    """Return stored inputs as float32: uint8 as value/255, bits as 0 and 1."""
+    if isinstance(x, PackedBits):
+        return x.unpack()
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
 
 
-def check(what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)) -> None:
-    """Raise a clear `ValueError` unless these are labeled samples inside the bounds."""
+def check_samples(
+    what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)
+) -> None:
+    """Raise `ValueError` unless x and y are labeled samples inside the bounds."""
     if len(x) != len(y):
         raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
     if math.prod(x.shape) == 0:
@@ -85,46 +86,47 @@ def check(what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 
             f"must be 0 to {classes - 1}, or -1 for unlabeled"
         )
     low, high = bounds
-    if isinstance(x, Packed):
+    if isinstance(x, PackedBits):
         require(low <= 0 and high >= 1, "bounds", bounds, "around 0 and 1: these features are bits")
         return
     if x.dtype == torch.uint8:
         wide = low <= 0 and high >= 1
         require(wide, "bounds", bounds, "around 0 and 1: uint8 inputs are read as value/255")
         return
-    least, most = (float(v) for v in torch.aminmax(x))
-    if not (least > -torch.inf and most < torch.inf):
+    least, greatest = (float(v) for v in torch.aminmax(x))  # NaN if any value is
+    if not (least > -torch.inf and greatest < torch.inf):
         wrong = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[:, 0]
         raise ValueError(
             f"{what} has NaN or infinite values in {len(wrong)} rows, the first is {int(wrong[0])}"
         )
-    slack = 1e-6 * (high - low)
-    if least < low - slack or most > high + slack:
+    slack = 1e-6 * (high - low)  # scaling to [0, 1] in float32 may overshoot by rounding
+    if least < low - slack or greatest > high + slack:
         raise ValueError(
-            f"{what} reaches from {least:.4g} to {most:.4g}, its bounds are [{low:g}, {high:g}]: "
-            "scale the inputs to them or say other bounds, and put normalisation into the model"
+            f"{what} reaches from {least:.4g} to {greatest:.4g}, its bounds are "
+            f"[{low:g}, {high:g}]: scale the inputs to them or set other bounds, and put "
+            "normalisation into the model"
         )
 
 
 def fingerprint(*tensors: Inputs) -> str:
-    """sha256 over shapes, types and bytes."""
+    """Return the sha256 over shapes, types and bytes."""
     digest = hashlib.sha256()
     for t in tensors:
-        kind = "bits" if isinstance(t, Packed) else t.dtype
+        kind = "bits" if isinstance(t, PackedBits) else t.dtype
         digest.update(f"{tuple(t.shape)} {kind} ".encode())
-        t = t.bits if isinstance(t, Packed) else t
+        t = t.bits if isinstance(t, PackedBits) else t
         digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def hold_out(y: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows to keep and `n` rows to hold out, each class in its proportion; unlabeled rows are kept.
+    """Draw `n` rows to hold out, each class in its proportion; return (kept rows, held-out rows).
 
-    Class c gives n·count_c/total rows, rounded by the largest remainders.
+    Class c gives n·count_c/total rows, rounded by the largest remainders. Unlabeled rows are kept.
 
     >>> y = torch.tensor([0, 0, 0, 0, 1, 1, -1])
-    >>> kept, held = hold_out(y, 3, torch.Generator().manual_seed(0))
-    >>> len(kept), torch.bincount(y[held]).tolist()
+    >>> kept, out = hold_out(y, 3, torch.Generator().manual_seed(0))
+    >>> len(kept), torch.bincount(y[out]).tolist()
     (4, [2, 1])
     """
     order = torch.randperm(len(y), generator=generator)
@@ -133,28 +135,31 @@ def hold_out(y: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Ten
     share = counts.double() * n / max(1, len(order))
     quota = share.floor().long()
     quota[(quota - share).argsort(stable=True)[: n - int(quota.sum())]] += 1
+    # sort the random order by class; the first quota[c] rows of class c are held out
     order = order[y[order].argsort(stable=True)]
-    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[y[order]]
-    held = order[place < quota[y[order]]].sort().values
+    position = torch.arange(len(order)) - (counts.cumsum(0) - counts)[y[order]]
+    out = order[position < quota[y[order]]].sort().values
     kept = torch.ones(len(y), dtype=torch.bool)
-    kept[held] = False
-    return kept.nonzero()[:, 0], held
+    kept[out] = False
+    return kept.nonzero()[:, 0], out
 
 
-def withhold(split: Split, n: int, classes: int, generator: torch.Generator) -> tuple[Split, Split]:
-    """`n` labelled rows, each class in its proportion, and all others with their label taken away.
+def withhold_labels(
+    split: Split, n: int, classes: int, generator: torch.Generator
+) -> tuple[Split, Split]:
+    """Keep `n` labels, each class in its proportion; return those rows, and the others unlabelled.
 
     Raises:
         ValueError: unless n leaves each class a label.
 
     >>> split = Split(torch.rand(6, 2), torch.tensor([0, 0, 0, 0, 1, 1]))
-    >>> few, rest = withhold(split, 3, 2, torch.Generator().manual_seed(0))
+    >>> few, rest = withhold_labels(split, 3, 2, torch.Generator().manual_seed(0))
     >>> few.y.tolist(), rest.y.tolist()
     ([0, 0, 1], [-1, -1, -1])
     """
     every = int((split.y >= 0).sum())
-    require(classes <= n <= every, "labels", n, f"{classes}, one a class, to {every} rows")
+    require(classes <= n <= every, "labels", n, f"{classes}, one per class, to {every} rows")
     others, few = (split.take(rows) for rows in hold_out(split.y, n, generator))
-    least = int(torch.bincount(few.y, minlength=classes).min())
-    require(least > 0, "labels", n, "more: a class would have none")
+    rarest = int(torch.bincount(few.y, minlength=classes).min())
+    require(rarest > 0, "labels", n, "more: a class would have none")
     return few, Split(others.x, torch.full_like(others.y, -1), others.index)

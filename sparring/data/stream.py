@@ -1,4 +1,4 @@
-"""Data that do not fit in memory: any `torch.utils.data` data set, read while it is used."""
+"""Stream data that do not fit in memory from any `torch.utils.data` data set."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require
 from .source import Source
-from .split import Bounds, Pair, Split, check, fingerprint, unit
+from .split import Bounds, Pair, Split, check_samples, fingerprint, to_float32
 
 Sample = tuple[Tensor, Tensor, Tensor]
 
 
 class Stream:
-    """A split that is read while it is used; made by `from_torch`, taken by `Loader` as any split.
+    """A split that `Loader` reads batch by batch; see `from_torch`.
 
-    Samples are pairs of x (a tensor, an array, or a picture of Pillow's; uint8 is value/255) and an
-    integer y (-1 is unlabeled); each is checked against bounds and classes as it comes.
+    Samples are pairs of x (a tensor, an array or a Pillow picture; uint8 is value/255) and an
+    integer y (-1 is unlabeled). Each batch is checked against bounds and classes when it is read.
     """
 
     def __init__(
@@ -35,63 +35,68 @@ class Stream:
         return self.n
 
     @property
-    def in_turn(self) -> bool:
-        """Whether samples come only in the data set's own order."""
+    def sequential(self) -> bool:
+        """Whether the samples can only be read in the data set's order."""
         return isinstance(self.dataset, IterableDataset)
 
     def to(self, device: str | torch.device) -> Stream:
-        """Itself: its batches are moved when they are read."""
+        """Return itself: `Loader` moves the batches."""
         return self
 
     def subset(self, n: int, seed: int = 0) -> Split:
-        """`n` samples in memory: drawn by the seed, or the first ones where they come in turn."""
+        """Read `n` samples into memory: drawn by the seed, or the first ones of an iterable."""
         require(n >= 1, "n", n, "an integer ≥ 1")
-        if self.in_turn:
-            return self._memory(torch.arange(min(n, self.n)))
+        if self.sequential:
+            return self._in_memory(torch.arange(min(n, self.n)))
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
-        return self._memory(order[:n].sort().values)
+        return self._in_memory(order[:n].sort().values)
 
-    def _memory(self, rows: Tensor) -> Split:
+    def _in_memory(self, rows: Tensor) -> Split:
         plan = list(rows.split(256))
         x, y, index = (torch.cat(parts) for parts in zip(*self.read(plan, seed=0), strict=True))
         return Split(x, y, index)
 
     def read(self, plan: Sequence[Tensor], *, seed: int) -> Iterator[Sample]:
-        """`(x, y, rows)` for each batch of rows, x float32; `seed` is for the reading processes."""
-        source: Any = self.dataset
-        draw = torch.Generator().manual_seed(seed)
-        how: dict[str, Any] = {
+        """Yield `(x, y, rows)` for each batch of rows, x float32.
+
+        Arguments:
+            plan: rows of each batch.
+            seed: for the reading processes.
+        """
+        dataset: Any = self.dataset
+        options: dict[str, Any] = {
             "collate_fn": collate,
             "num_workers": self.workers,
-            "generator": draw,
+            "generator": torch.Generator().manual_seed(seed),  # else DataLoader draws globally
         }
-        if self.in_turn:
-            most = max(len(rows) for rows in plan)
-            pairs = self._joined(plan, iter(DataLoader(source, batch_size=most, **how)))
+        if self.sequential:
+            largest = max(len(rows) for rows in plan)
+            pairs = self._rechunk(plan, iter(DataLoader(dataset, batch_size=largest, **options)))
         else:
-            pairs = iter(DataLoader(source, batch_sampler=_Lists(plan), **how))
+            pairs = iter(DataLoader(dataset, batch_sampler=_RowLists(plan), **options))
         for rows, (x, y) in zip(plan, pairs, strict=True):
-            check(self.name, x, y, self.classes, self.bounds)
-            yield unit(x), y, rows
+            check_samples(self.name, x, y, self.classes, self.bounds)
+            yield to_float32(x), y, rows
 
-    def _joined(self, plan: Sequence[Tensor], chunks: Iterator[Pair]) -> Iterator[Pair]:
-        """Rows first..last of each batch out of chunks of any length."""
-        held: list[Pair] = []
+    def _rechunk(self, plan: Sequence[Tensor], chunks: Iterator[Pair]) -> Iterator[Pair]:
+        """Yield rows first..last of each batch from chunks of any length."""
+        # with several workers, each ends with a short chunk; and a rank skips the others' rows
+        buffer: list[Pair] = []
         first = 0
         for rows in plan:
             start, stop = int(rows[0]), int(rows[-1]) + 1
-            while first + sum(len(y) for _, y in held) < stop:
+            while first + sum(len(y) for _, y in buffer) < stop:
                 chunk = next(chunks, None)
                 if chunk is None:
                     raise ValueError(f"{self.name} ended before its n = {self.n} samples")
-                held.append(chunk)
-            x, y = (torch.cat(parts) for parts in zip(*held, strict=True))
+                buffer.append(chunk)
+            x, y = (torch.cat(parts) for parts in zip(*buffer, strict=True))
             yield x[start - first : stop - first], y[start - first : stop - first]
-            held, first = [(x[stop - first :], y[stop - first :])], stop
+            buffer, first = [(x[stop - first :], y[stop - first :])], stop
 
 
-class _Lists:
-    """A plan as `DataLoader` wants it, its rows as integers one batch at a time."""
+class _RowLists:
+    """A plan as a batch sampler of `DataLoader`: lists of integers, made one at a time."""
 
     def __init__(self, plan: Sequence[Tensor]) -> None:
         self.plan = plan
@@ -101,10 +106,10 @@ class _Lists:
 
 
 def collate(samples: list[Any]) -> Pair:
-    """A list of (x, y) to one batch.
+    """Stack a list of (x, y) into one batch.
 
     Raises:
-        ValueError: for samples that are no such pairs, or x of several shapes.
+        ValueError: for samples that are not such pairs, or x of several shapes.
     """
     try:
         pairs = [(x, operator.index(y)) for x, y in samples]
@@ -118,7 +123,7 @@ def collate(samples: list[Any]) -> Pair:
 
 
 def _tensor(x: Any) -> Tensor:
-    if hasattr(x, "getbands"):  # a picture of Pillow's
+    if hasattr(x, "getbands"):  # a Pillow picture
         a = np.array(x)
         return torch.from_numpy(a[None] if a.ndim == 2 else a.transpose(2, 0, 1).copy())
     try:
@@ -137,12 +142,12 @@ def from_torch(
     workers: int = 0,
     name: str = "the data set",
 ) -> Stream:
-    """A split from any `torch.utils.data` data set of (x, y), read while it is used.
+    """Return a split that streams any `torch.utils.data` data set of (x, y).
 
     Arguments:
-        classes: how many there are.
-        n: samples an epoch; needed for an iterable data set without a length.
-        workers: reading processes.
+        classes: number of classes.
+        n: samples per epoch; needed for an iterable data set without a length.
+        workers: number of reading processes.
 
     >>> from torch.utils.data import TensorDataset
     >>> len(from_torch(TensorDataset(torch.rand(3, 2), torch.tensor([0, 1, 0])), classes=2))
@@ -150,7 +155,7 @@ def from_torch(
     """
     length = len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
     if n is None and length is None:
-        raise ValueError("n is needed, samples an epoch: this iterable data set has no length")
+        raise ValueError("n is needed, samples per epoch: this iterable data set has no length")
     if length == 0:
         raise ValueError(f"{name} is empty")
     require(n is None or n >= 1, "n", n, "an integer ≥ 1")
@@ -171,15 +176,15 @@ def streamed(
     workers: int = 0,
     name: str = "streamed",
 ) -> Source:
-    """A source whose train split is read while it is used; validation and test are in memory.
+    """Return a source whose train split is streamed; validation and test are in memory.
+
+    The sha256 is over validation and test only.
 
     Arguments:
-        classes: how many, or their names.
-        val: a data set, or rows (default 1,000) or share of train held out by the seed; for an
-            iterable train it must be a data set.
-        n: samples an epoch; needed for an iterable train without a length.
-
-    The sha256 is over what is in memory: validation and test.
+        classes: number of classes, or their names.
+        val: a data set, or rows or share of train to hold out by the seed; default: 1,000 rows. For
+            an iterable train it must be a data set.
+        n: samples per epoch; needed for an iterable train without a length.
     """
     names = [str(k) for k in range(classes)] if isinstance(classes, int) else list(classes)
 
@@ -188,21 +193,24 @@ def streamed(
             dataset, classes=len(names), n=n, bounds=bounds, workers=workers, name=f"{name} {part}"
         )
 
-    whole = stream(train, "train", n)
+    def in_memory(dataset: Dataset, part: str) -> Split:
+        split = stream(dataset, part)
+        return split.subset(len(split))
+
+    train_stream = stream(train, "train", n)
     if val is None or isinstance(val, int | float):
-        if whole.in_turn:
+        if train_stream.sequential:
             raise ValueError("val must be a data set: nothing can be held out of an iterable")
+        total = len(train_stream)
         rows = 1000 if val is None else val
-        rows = round(rows * len(whole)) if 0 < rows < 1 else int(rows)
-        allowed = f"a data set, or rows or a share of the {len(whole)} of train"
-        require(1 <= rows < len(whole), "val", val, allowed)
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
-        validation = whole._memory(order[:rows].sort().values)
-        whole = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
+        rows = round(rows * total) if 0 < rows < 1 else int(rows)
+        allowed = f"a data set, or rows or a share of the {total} of train"
+        require(1 <= rows < total, "val", val, allowed)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        val_split = train_stream._in_memory(order[:rows].sort().values)
+        train_stream = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
     else:
-        part = stream(val, "val")
-        validation = part.subset(len(part))
-    tested = stream(test, "test")
-    tested = tested.subset(len(tested))
-    digest = fingerprint(validation.x, validation.y, tested.x, tested.y)
-    return Source(name, whole, validation, tested, names, bounds, digest)
+        val_split = in_memory(val, "val")
+    test_split = in_memory(test, "test")
+    digest = fingerprint(val_split.x, val_split.y, test_split.x, test_split.y)
+    return Source(name, train_stream, val_split, test_split, names, bounds, digest)

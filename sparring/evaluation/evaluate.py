@@ -15,7 +15,7 @@ from .. import certification
 from ..batch import Model
 from ..component import check_classes, require
 from ..data import Source, Split
-from ..data.samples import samples
+from ..data.samples import select_samples
 from ..data.split import fingerprint
 from ..introspect import freeze
 from ..introspect.freeze import preserve_grads
@@ -119,7 +119,7 @@ def evaluate(
     out, chosen = None if out is None else Path(out), suites.named(suite, surrogate)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     probes = inside.chosen(probes)
-    given = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
+    given = select_samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
     reachable(levels, given.rows.x.shape[1:])
     model, place = provenance.placed(model, device)
@@ -240,7 +240,7 @@ def _early(tables: Sequence[level.Level], budget: Budget) -> str:
 
 def plain(model: Model) -> Model:
     """The model as plain layers, if it says what these are; else itself."""
-    return getattr(model, "plain", model)
+    return getattr(model, "unwrapped", model)
 
 
 def _certified(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..batch import Model
 from ..component import Component, require
 from ..data import Source, Split
-from ..data.samples import Samples, samples
+from ..data.samples import Samples, select_samples
 from ..data.split import fingerprint
 from ..introspect.freeze import preserve_grads
 from ..introspect.predict import predict
@@ -75,8 +75,10 @@ def run(
     [('deepfool-linf', 0.25), ('max-softmax', 0.62)]
     """
     require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
-    chosen = samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
-    others = {k: samples(d, split, n=n, seed=seed, dataset=k) for k, d in (off or {}).items()}
+    chosen = select_samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
+    others = {
+        k: select_samples(d, split, n=n, seed=seed, dataset=k) for k, d in (off or {}).items()
+    }
     table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
     built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
     model, device = provenance.placed(model, device)

@@ -1,4 +1,4 @@
-"""Networks: inputs in the data's bounds in, logits out, normalisation inside, named stages."""
+"""Networks: map inputs in the data's bounds to logits, normalise inside, and name their stages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .normalize import Normalize
 from .program import load_program
 from .resnet import preact_resnet18, resnet18
 from .resnet9 import resnet9
-from .state_dict import Mismatch, load_weights
+from .state_dict import WeightMismatch, load_weights
 from .wide_resnet import wide_resnet
 from .wrap import wrap_model
 from .xresnet import xresnet18
 
 __all__ = [
-    "Mismatch",
     "Normalize",
+    "WeightMismatch",
     "build",
     "cifar_net",
     "lenet",
@@ -45,6 +45,8 @@ __all__ = [
     "xresnet18",
 ]
 
+# To add a network: write a function of `shape` and `classes` that returns `base.stages(...)`, and
+# name it here.
 NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mlp": mlp,
     "monotone": monotone,
@@ -64,7 +66,7 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
 
 
 def names() -> list[str]:
-    """The networks that `build` knows by name.
+    """Return the names of the networks that `build` knows.
 
     >>> names()[:3]
     ['mlp', 'monotone', 'mnist-net']
@@ -82,31 +84,23 @@ def build(
     trust: bool = False,
     **kw: Any,
 ) -> nn.Module:
-    """The network of that name, freshly initialised in float32.
+    """Build the network of that name, freshly initialised in float32.
 
     Arguments:
-        name: one of `names()`, or "module:Class" for anything from outside (see `import_network`).
+        name: one of `names()`, or "module:Class" of another package (see `import_network`).
         shape: of one input, as (channels, height, width) or (features,).
-        mean, std: subtracted and divided by first, one number or one a channel, in input units.
-        trust: allow a name from outside; importing it runs its code.
+        mean, std: of the normalisation, one number or one per channel, in input units.
+        trust: allow a name of another package; importing it runs its code.
         kw: the network's own arguments.
 
     >>> build("mlp", shape=(4,), classes=2, hidden=[3], mean=0.5)[0]
     Normalize(mean=[0.5], std=[1.0])
     """
     shape = tuple(shape)
-    require(
-        shape and all(isinstance(n, int) and n > 0 for n in shape),
-        "shape",
-        shape,
-        "whole numbers above 0",
-    )
-    require(
-        isinstance(classes, int) and classes >= 2,
-        "classes",
-        classes,
-        "a whole number of at least 2",
-    )
+    whole = shape and all(isinstance(n, int) and n > 0 for n in shape)
+    require(whole, "shape", shape, "whole numbers above 0")
+    several = isinstance(classes, int) and classes >= 2
+    require(several, "classes", classes, "a whole number of at least 2")
     normalize = Normalize(mean, std)
     for key in ("mean", "std"):
         count = len(getattr(normalize, key))
@@ -121,7 +115,7 @@ def build(
 
 
 def _known(name: str, kw: dict[str, Any]) -> Callable[..., nn.Sequential]:
-    """The maker called `name`, after checking that it has the arguments `kw`."""
+    """Return the function that builds `name`; raise unless it has the arguments `kw`."""
     if name not in NETWORKS:
         raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
     allowed = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters} - {"shape", "classes"}

@@ -1,11 +1,14 @@
-"""What the networks share: named stages, the check of an image's shape, pre-activation blocks."""
+"""Shared by all networks: named stages, image shapes, normalisation, residual blocks, functions of
+arrays."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +16,7 @@ from ..component import require
 
 
 def stages(**modules: nn.Module) -> nn.Sequential:
-    """A flat `Sequential` of named stages.
+    """Return a flat `Sequential` of named stages.
 
     >>> stages(flatten=nn.Flatten(), linear=nn.Linear(4, 2))[:1]
     Sequential(
@@ -23,26 +26,35 @@ def stages(**modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules))
 
 
-def image(shape: Sequence[int], *, least: int = 1) -> tuple[int, int, int]:
-    """`shape` as (channels, height, width), both sides at least `least` pixels.
+def image_shape(shape: Sequence[int], *, least: int = 1) -> tuple[int, int, int]:
+    """Return `shape` as (channels, height, width); raise unless both sides have `least` pixels.
 
-    >>> image([1, 28, 28], least=16)
+    >>> image_shape([1, 28, 28], least=16)
     (1, 28, 28)
     """
-    ok = len(shape) == 3 and min(shape[1:]) >= least
-    require(
-        ok,
-        "shape",
-        tuple(shape),
-        f"(channels, height, width) of at least {least} pixels a side for this network",
-    )
+    allowed = f"(channels, height, width) of at least {least} pixels a side for this network"
+    require(len(shape) == 3 and min(shape[1:]) >= least, "shape", tuple(shape), allowed)
     return cast("tuple[int, int, int]", tuple(shape))
 
 
-def layer(
+def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return (x − mean) / std of `x (b, c, ...)`, with one number, or one per channel `(c,)`."""
+    tail = [1] * (x.ndim - 2)
+    return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
+
+
+def finite_numbers(key: str, value: float | Sequence[float]) -> list[float]:
+    """Return one number or several as a list; raise `ValueError` naming `key` unless finite."""
+    numbers = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
+    finite = bool(numbers) and all(map(math.isfinite, numbers))
+    require(finite, key, value, "one finite number, or one per channel")
+    return numbers
+
+
+def residual_layer(
     block: type[nn.Module], first: int, out: int, *, blocks: int, stride: int, **kw: float
 ) -> nn.Sequential:
-    """`blocks` residual blocks from `first` to `out` channels; only the first one strides."""
+    """Stack `blocks` residual blocks from `first` to `out` channels; only the first one strides."""
     return nn.Sequential(
         *(block(out if i else first, out, stride=1 if i else stride, **kw) for i in range(blocks))
     )
@@ -70,7 +82,36 @@ class PreActBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
+        """Map `(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
         a = F.relu(self.bn1(x))
         skip = x if self.shortcut is None else self.shortcut(a)
         return self.conv2(self.drop(F.relu(self.bn2(self.conv1(a))))) + skip
+
+
+class ArrayFunction(nn.Module):
+    """A model outside torch, as a module without weights or gradient.
+
+    Arguments:
+        scores: maps an array `(b, *d)` to scores `(b, k)`.
+        digest: identifies the model in `repr`, which shows nothing else of it.
+    """
+
+    def __init__(self, scores: Callable[[Any], Any], *, digest: str = "") -> None:
+        super().__init__()
+        self.scores, self.digest = scores, digest
+        self.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores `(b, k)`, detached."""
+        return torch.as_tensor(self.scores(x.detach().cpu().numpy())).to(x.device, x.dtype)
+
+    def __deepcopy__(self, memo: Any) -> ArrayFunction:
+        return self  # a session of a runtime outside torch cannot be copied
+
+    def _get_name(self) -> str:
+        # the names of its first two classes: the fingerprint of a model covers its repr
+        return "Scores" if self.digest else "Scored"
+
+    def extra_repr(self) -> str:
+        """Return the digest, for `print(model)`."""
+        return self.digest

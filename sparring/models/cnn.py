@@ -1,5 +1,7 @@
-"""Small convolutional networks: those of the MNIST literature, and one for 32×32 colour images on a
-CPU; for images of any workable size."""
+"""Small convolutional networks: those of the MNIST literature, and one for CIFAR on a CPU.
+
+All take images of any size that their strides allow.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,22 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..component import require
-from .base import image, stages
+from .base import image_shape, stages
 
 NORMS = ("batch", "group", "none")
 
 
 def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Sequential:
-    """Four padded convolutions, two strided, two linear layers: 379,702 parameters on MNIST.
+    """Build four padded convolutions and two linear layers; 379,702 parameters on MNIST.
+
+    The second and the fourth convolution stride by 2.
 
     Source: the MNIST scripts of ARMOR (Birrell and Ebrahimi 2023).
 
     >>> sum(p.numel() for p in mnist_net(shape=(1, 28, 28), classes=10).parameters())
     379702
     """
-    channels, height, width = image(shape)
+    channels, height, width = image_shape(shape)
     flat = 64 * -(-height // 4) * -(-width // 4)
     return stages(
         conv1=nn.Conv2d(channels, 32, 3, padding=1),
@@ -41,16 +45,16 @@ def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Se
 
 
 def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Sequential:
-    """Four bare convolutions, two max-pools, three linear layers: 312,202 parameters on MNIST.
+    """Build four convolutions, two max-pools and three linear layers; 312,202 parameters on MNIST.
 
-    The last layer starts at zero, so gradients with respect to the input do too.
+    The last layer starts at zero, and so do gradients with respect to the input.
 
     Source: SmallCNN of TRADES (Zhang et al. 2019), with its initialisation.
 
     >>> sum(p.numel() for p in small_cnn(shape=(1, 28, 28), classes=10).parameters())
     312202
     """
-    channels, height, width = image(shape, least=16)
+    channels, height, width = image_shape(shape, least=16)
     flat = 64 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
     model = stages(
         conv1=nn.Conv2d(channels, 32, 3),
@@ -84,7 +88,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
 def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn.Sequential:
-    """LeNet-5 with max-pooling: 61,706 parameters on MNIST.
+    """Build LeNet-5 with max-pooling; 61,706 parameters on MNIST.
 
     Arguments:
         activation: `"relu"`, `"sigmoid"` (Paknezhad et al. 2022) or `"tanh"`.
@@ -94,7 +98,7 @@ def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn
     >>> sum(p.numel() for p in lenet(shape=(1, 28, 28), classes=10).parameters())
     61706
     """
-    channels, height, width = image(shape, least=12)
+    channels, height, width = image_shape(shape, least=12)
     known = ", ".join(ACTIVATIONS)
     require(activation in ACTIVATIONS, "activation", activation, f"one of {known}")
     act = ACTIVATIONS[activation]
@@ -116,7 +120,7 @@ def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn
 
 
 def _normalisation(kind: str, channels: int) -> nn.Module:
-    """Batch norm, group norm of up to 8 groups, or nothing."""
+    """Return batch norm, group norm of up to 8 groups, or the identity."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()
@@ -125,10 +129,10 @@ def _normalisation(kind: str, channels: int) -> nn.Module:
 def cifar_net(
     *, shape: Sequence[int], classes: int, width: int = 32, norm: str = "batch"
 ) -> nn.Sequential:
-    """Six convolutions of width, 2, 4, 4, 8, 8 × width channels, each normalised: 1,131,050
-    parameters and 34 M multiplications on CIFAR-10 (ResNet-18 has 555 M).
+    """Build six normalised convolutions of (1, 2, 4, 4, 8, 8) × width channels for small images.
 
-    The first is 5×5; it, the third and the fifth stride by 2; the last map is averaged.
+    On CIFAR-10: 1,131,050 parameters and 34 M multiplications (ResNet-18: 555 M). The first
+    convolution is 5×5; the first, third and fifth stride by 2; the last map is averaged.
 
     Arguments:
         norm: `"batch"`, `"group"` (8 groups), or `"none"`.
@@ -136,7 +140,7 @@ def cifar_net(
     >>> sum(p.numel() for p in cifar_net(shape=(3, 32, 32), classes=10).parameters())
     1131050
     """
-    channels, _, _ = image(shape)
+    channels, _, _ = image_shape(shape)
     require(width >= 1, "width", width, "at least 1")
     require(norm in NORMS, "norm", norm, "one of " + ", ".join(NORMS))
     parts: dict[str, nn.Module] = {}

@@ -1,4 +1,4 @@
-"""Networks from outside the package, by "module:Class": the user's own, timm's, Hugging Face's."""
+"""Build networks from outside the package by "module:Class": the user's, timm's, Hugging Face's."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from ..runtime.importing import import_object
 
 
 class Logits(nn.Module):
-    """A network that answers with an object, reduced to that object's `.logits`."""
+    """A network whose output is an object, reduced to the object's `.logits`.
+
+    `wrap_model` reads more kinds of output. This class stays beside it: its state dict has no
+    buffers, and the fingerprint of a model covers its name.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(b, k)`."""
+        """Return logits `(b, k)`."""
         return self.model(x).logits
 
 
 def import_network(
     name: str, *, shape: Sequence[int], classes: int, trust: bool = False, **kw: Any
 ) -> nn.Module:
-    """Build the network called "module:Class"; check that it maps `(b, *shape)` to `(b, classes)`.
+    """Build the network "module:Class"; check that it maps `(b, *shape)` to `(b, classes)`.
 
-    `kw` goes to the class or function as it stands; or, where a class names its `config_class` as
-    Hugging Face's do and no `config` is given, to that. `shape` and `classes` are handed over if it
-    has arguments of these names.
+    Arguments:
+        shape, classes: passed on if the class or function has arguments of these names.
+        trust: allow the import, which runs the module's code.
+        kw: passed on; or to the `config_class` of a Hugging Face class, if `config` is not in `kw`.
     """
     maker = import_object(name, key="model.name", trust=trust)
     configure = getattr(maker, "config_class", None)
@@ -41,21 +46,16 @@ def import_network(
         kw = {"config": configure(**kw)}
     try:
         signature = inspect.signature(maker)
-        offered = {"shape": tuple(shape), "classes": classes}
-        kw |= {key: value for key, value in offered.items() if key in signature.parameters}
+        optional = {"shape": tuple(shape), "classes": classes}
+        kw |= {key: value for key, value in optional.items() if key in signature.parameters}
         signature.bind(**kw)
     except TypeError as error:
         raise ValueError(
             f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
         ) from error
     model = maker(**kw)
-    kind = type(model).__name__
-    require(
-        isinstance(model, nn.Module),
-        "model.name",
-        name,
-        f"something that gives a torch.nn.Module, not a {kind}",
-    )
+    allowed = f"something that returns a torch.nn.Module, not a {type(model).__name__}"
+    require(isinstance(model, nn.Module), "model.name", name, allowed)
     return _checked(name, model, shape, classes)
 
 
@@ -69,9 +69,9 @@ def _checked(name: str, model: nn.Module, shape: Sequence[int], classes: int) ->
             f"model.name = {name!r} does not take inputs of shape (b, *{tuple(shape)}): {error}"
         ) from error
     logits = getattr(out, "logits", out)
-    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if got != (2, classes):
+    actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if actual != (2, classes):
         raise ValueError(
-            f"model.name = {name!r} gives {got} for 2 inputs; it must give logits (2, {classes})"
+            f"model.name = {name!r} gives {actual} for 2 inputs; it must give logits (2, {classes})"
         )
     return model if logits is out else Logits(model)

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron, for tables and small images."""
+"""A multi-layer perceptron for tables and small images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import stages
 def mlp(
     *, shape: Sequence[int], classes: int, hidden: Sequence[int] = (300, 300, 300)
 ) -> nn.Sequential:
-    """Fully connected layers with ReLU between them; an input of any shape is flattened.
+    """Build fully connected layers with ReLU between them; an input of any shape is flattened.
 
     Source: three layers of 300 as in the ALFA malware framework, without its log-softmax.
 

@@ -1,4 +1,4 @@
-"""A detector that added features can only alarm."""
+"""A detector that an attacker cannot evade by adding features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class NonNegative(nn.Linear):
     """A linear layer with weights |W| ≥ 0: each output is non-decreasing in each input."""
 
     def reset_parameters(self) -> None:
-        """Weights uniform to 1/√inputs, biases 0: sparse inputs must move something."""
+        """Draw weights uniformly on [0, 1/√inputs]; set biases to 0."""
+        # larger than torch's default: a few ones among hundreds of zeros must change the output
         nn.init.uniform_(self.weight, 0, 1 / self.in_features**0.5)
         nn.init.constant_(self.bias, 0)
 
@@ -25,16 +26,21 @@ class NonNegative(nn.Linear):
 
 
 class Bends(nn.Module):
-    """max(0, h), min(0, h) and tanh h, a third of the units each: all non-decreasing, one of them
-    convex, one concave, one bounded."""
+    """max(0, h), min(0, h) and tanh h, each for a third of the units; all are non-decreasing.
+
+    One is convex, one concave, one bounded: with convex ones alone the whole net would be convex.
+    """
 
     def forward(self, h: Tensor) -> Tensor:
         up, down, both = h.tensor_split(3, 1)
         return torch.cat([up.clamp_min(0), down.clamp_max(0), both.tanh()], 1)
 
 
-class Difference(nn.Module):
+class MonotoneLogits(nn.Module):
     """One score g as two logits, (−g/2, g/2)."""
+
+    def _get_name(self) -> str:
+        return "Difference"  # its first name: the fingerprint of a model covers its repr
 
     def forward(self, g: Tensor) -> Tensor:
         return torch.cat([-g, g], 1) / 2
@@ -43,10 +49,10 @@ class Difference(nn.Module):
 def monotone(
     *, shape: Sequence[int], classes: int = 2, hidden: Sequence[int] = (300, 300)
 ) -> nn.Sequential:
-    """Fully connected layers whose score of class 1 against class 0 never falls when a feature
-    rises: who may only add features cannot turn class 1 into class 0.
+    """Build a monotone network: its score of class 1 never falls when a feature rises.
 
-    Its accuracy under `Bits(add_only=True)` on class 1 is the clean one, proven, not measured.
+    An attacker who only adds features cannot turn class 1 into class 0. So its accuracy on class 1
+    under `Bits(add_only=True)` is provably its clean accuracy.
 
     Raises:
         ValueError: for other than two classes.
@@ -65,4 +71,4 @@ def monotone(
     body: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     for i in range(1, len(sizes)):
         body |= {f"linear{i}": NonNegative(sizes[i - 1], sizes[i]), f"bends{i}": Bends()}
-    return stages(**body, linear=NonNegative(sizes[-1], 1), difference=Difference())
+    return stages(**body, linear=NonNegative(sizes[-1], 1), difference=MonotoneLogits())

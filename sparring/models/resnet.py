@@ -1,4 +1,4 @@
-"""Residual networks with a 3×3 stem for small images, parameters named as the field does."""
+"""Residual networks with a 3×3 stem for small images, and the field's parameter names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import PreActBlock, image, layer, stages
+from .base import PreActBlock, image_shape, residual_layer, stages
 
 
 class BasicBlock(nn.Module):
@@ -26,15 +26,15 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
+        """Map `(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 def _layers(block: type[nn.Module], width: int) -> dict[str, nn.Module]:
-    """Four layers of two blocks, 1, 2, 4, 8 × width channels; all but the first halve the sides."""
+    """Build four layers of two blocks, (1, 2, 4, 8) × width channels; three halve sides."""
     return {
-        f"layer{i + 1}": layer(
+        f"layer{i + 1}": residual_layer(
             block, width * 2 ** max(i - 1, 0), width * 2**i, blocks=2, stride=1 + (i > 0)
         )
         for i in range(4)
@@ -42,14 +42,14 @@ def _layers(block: type[nn.Module], width: int) -> dict[str, nn.Module]:
 
 
 def resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Sequential:
-    """ResNet-18 with a 3×3 stem and no max-pool: 11,173,962 parameters on CIFAR-10.
+    """Build ResNet-18 with a 3×3 stem and no max-pool; 11,173,962 parameters on CIFAR-10.
 
     Source: He et al. 2016, "Deep residual learning", in the form of MART's and AWP's code.
 
     >>> sum(p.numel() for p in resnet18(shape=(3, 32, 32), classes=10).parameters())
     11173962
     """
-    channels, _, _ = image(shape)
+    channels, _, _ = image_shape(shape)
     return stages(
         conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
         bn1=nn.BatchNorm2d(width),
@@ -62,14 +62,14 @@ def resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Seque
 
 
 def preact_resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Sequential:
-    """PreActResNet-18 with a last batch norm: 11,172,170 parameters on CIFAR-10.
+    """Build PreActResNet-18 with a last batch norm; 11,172,170 parameters on CIFAR-10.
 
     Source: He et al. 2016, "Identity mappings", in the form of Rice et al. 2020.
 
     >>> sum(p.numel() for p in preact_resnet18(shape=(3, 32, 32), classes=10).parameters())
     11172170
     """
-    channels, _, _ = image(shape)
+    channels, _, _ = image_shape(shape)
     return stages(
         conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
         **_layers(PreActBlock, width),

@@ -1,4 +1,4 @@
-"""ResNet-9 whose rows do not see each other: instance norm, and CELU."""
+"""ResNet-9 with instance norm and CELU: the rows of a batch do not influence each other."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .base import image, stages
+from .base import image_shape, stages
 
 
 def _unit(first: int, out: int) -> list[nn.Module]:
-    """conv₃ₓ₃ with bias, instance norm without weights, CELU."""
+    """Return conv₃ₓ₃ with bias, instance norm without weights, CELU."""
     return [nn.Conv2d(first, out, 3, padding=1), nn.InstanceNorm2d(out), nn.CELU()]
 
 
@@ -22,20 +22,20 @@ class Residual(nn.Module):
         self.units = nn.Sequential(*_unit(width, width), *_unit(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, width, h, w)` to the same."""
+        """Map `(b, width, h, w)` to the same shape."""
         return x + self.units(x)
 
 
 def resnet9(*, shape: Sequence[int], classes: int, width: int = 32) -> nn.Sequential:
-    """Nine layers, 1, 2, 4, 16 × width channels, two max-pools: 5,777,354 parameters on CIFAR-10.
+    """Build nine layers of (1, 2, 4, 16) × width channels; 5,777,354 parameters on CIFAR-10.
 
-    Source: the CIFAR-10 network of Paknezhad et al. 2022. Differs: the last max-pool is over all
-    that is left of the image, 8×8 for theirs.
+    Source: the CIFAR-10 network of Paknezhad et al. 2022. Differs: the last max-pool covers the
+    whole remaining map, which is 8×8 for theirs.
 
     >>> sum(p.numel() for p in resnet9(shape=(3, 32, 32), classes=10).parameters())
     5777354
     """
-    channels, _, _ = image(shape, least=8)
+    channels, _, _ = image_shape(shape, least=8)
     return stages(
         prep=nn.Sequential(*_unit(channels, width)),
         block1=nn.Sequential(*_unit(width, 2 * width), nn.MaxPool2d(2)),

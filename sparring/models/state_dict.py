@@ -1,4 +1,4 @@
-"""Put weights into a model, ours or from elsewhere, without running what their file contains."""
+"""Load weights into a model, from this package or elsewhere, without running code in their file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..component import require
 
 WRAPPERS = re.compile(r"^((module|model|_orig_mod)\.)+")
 CONTAINERS = ("state_dict", "model", "net", "model_state_dict")
-SPELLINGS = (  # the same parameter, as TRADES's and MART's checkpoints call it -> as we do
+SPELLINGS = (  # names in the checkpoints of TRADES and MART -> names here
     (r"^(feature_extractor|classifier)\.", ""),
     (r"^(block\d)\.layer\.", r"\1."),
     (r"\.convShortcut\.", ".shortcut.0."),
 )
-UNUSED = re.compile(r"^sub_block1\.")  # their wide ResNets own it and never run it
+UNUSED = re.compile(r"^sub_block1\.")  # their wide ResNets have it and never run it
 
 
-class Mismatch(NamedTuple):
-    """Keys that the model has and got none for, that it lacks, and whose shapes differ."""
+class WeightMismatch(NamedTuple):
+    """Keys that the source lacks, keys that the model lacks, and keys whose shapes differ."""
 
     missing: list[str]
     unexpected: list[str]
@@ -34,55 +34,54 @@ class Mismatch(NamedTuple):
 
 def load_weights(
     model: nn.Module, source: Mapping[str, Any] | str | Path, *, strict: bool = True
-) -> Mismatch:
-    """Copy a state dict into `model`, all of it or, where `strict` fails, nothing.
+) -> WeightMismatch:
+    """Copy a state dict into `model`; return the keys that do not match.
 
-    Keys match with or without `module.`, `model.` and `_orig_mod.` in front; the state dict may
-    stand under `state_dict`, `model`, `net` or `model_state_dict`. Values take the parameter's own
-    dtype and device.
+    Keys match with or without `module.`, `model.` and `_orig_mod.` in front. The state dict may be
+    under `state_dict`, `model`, `net` or `model_state_dict`. Values take the parameter's dtype and
+    device.
 
     Arguments:
         source: a state dict, or a `.pt`, `.pth` or `.safetensors` file, read as tensors only.
-        strict: False loads what fits and returns the rest.
+        strict: raise, and load nothing, unless all keys match; False loads those that do.
 
     Raises:
-        ValueError: if the file can't be read so; if strict, with all keys that don't match.
+        ValueError: for a file that can't be read so; if strict, with all keys that don't match.
 
     >>> load_weights(nn.Linear(1, 1), {"module.weight": torch.ones(1, 1)}, strict=False).missing
     ['bias']
     """
     where = "state dict" if isinstance(source, Mapping) else str(source)
-    found = _tensors(source if isinstance(source, Mapping) else _read(Path(source)), where)
-    own = {WRAPPERS.sub("", key): key for key in model.state_dict()}
-    given = _rename(found, own, where)
+    tensors = _tensors(source if isinstance(source, Mapping) else _read(Path(source)), where)
+    names = {WRAPPERS.sub("", key): key for key in model.state_dict()}
+    tensors = _model_names(tensors, names, where)
     sizes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    fits = {own[k]: v for k, v in given.items() if k in own and tuple(v.shape) == sizes[own[k]]}
-    rest = Mismatch(
-        missing=sorted(own.keys() - given.keys()),
-        unexpected=sorted(given.keys() - own.keys()),
+    fits = {
+        names[k]: v for k, v in tensors.items() if k in names and tuple(v.shape) == sizes[names[k]]
+    }
+    mismatch = WeightMismatch(
+        missing=sorted(names.keys() - tensors.keys()),
+        unexpected=sorted(tensors.keys() - names.keys()),
         shapes=[
-            f"{k} {tuple(v.shape)} for {sizes[own[k]]}"
-            for k, v in given.items()
-            if k in own and own[k] not in fits
+            f"{k} {tuple(v.shape)} for {sizes[names[k]]}"
+            for k, v in tensors.items()
+            if k in names and names[k] not in fits
         ],
     )
-    if strict and any(rest):
-        said = "; ".join(f"{name}: {_some(keys)}" for name, keys in rest._asdict().items() if keys)
+    if strict and any(mismatch):
+        lists = mismatch._asdict().items()
+        message = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
         raise ValueError(
-            f"{where} does not fit the model ({said}); strict=False loads only what fits"
+            f"{where} does not fit the model ({message}); strict=False loads only what fits"
         )
     model.load_state_dict(fits, strict=False)
-    return rest
+    return mismatch
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """What a file holds, as tensors and plain containers, on the CPU."""
-    require(
-        path.suffix in (".pt", ".pth", ".safetensors"),
-        "weights",
-        str(path),
-        "a .pt, .pth or .safetensors file",
-    )
+    """Read tensors and plain containers from a file, on the CPU."""
+    known = path.suffix in (".pt", ".pth", ".safetensors")
+    require(known, "weights", str(path), "a .pt, .pth or .safetensors file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of weights at {path}")
     try:
@@ -91,48 +90,51 @@ def _read(path: Path) -> Mapping[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # what a damaged archive raises differs with the place of the damage
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and foreign:
+    except Exception as error:  # the type depends on which bytes are damaged
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and name:
             raise ValueError(
-                f"{path} was refused: beside tensors it holds {foreign[1]}, and loading such an "
+                f"{path} was refused: beside tensors it holds {name[1]}, and loading such an "
                 "object can run any code; ask for the state dict alone, or for safetensors"
             ) from error
         kind = type(error).__name__
-        raise ValueError(f"{path} is damaged, or no file of weights ({kind})") from error
+        raise ValueError(f"{path} is damaged, or not a file of weights ({kind})") from error
 
 
-def _tensors(found: object, where: str) -> Mapping[str, Tensor]:
-    """The state dict inside a checkpoint."""
-    while isinstance(found, Mapping) and not (
-        found and all(isinstance(v, Tensor) for v in found.values())
+def _tensors(content: object, where: str) -> Mapping[str, Tensor]:
+    """Return the state dict inside a checkpoint."""
+    while isinstance(content, Mapping) and not (
+        content and all(isinstance(v, Tensor) for v in content.values())
     ):
-        inner = [found[key] for key in CONTAINERS if isinstance(found.get(key), Mapping)]
+        inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
         if not inner:
-            raise ValueError(f"{where} holds no state dict: only {_some([str(k) for k in found])}")
-        found = inner[0]
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{where} holds no state dict but a {type(found).__name__}")
-    return found
+            keys = _first_keys([str(k) for k in content])
+            raise ValueError(f"{where} holds no state dict: only {keys}")
+        content = inner[0]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} holds no state dict but a {type(content).__name__}")
+    return content
 
 
-def _rename(found: Mapping[str, Tensor], own: Mapping[str, str], where: str) -> dict[str, Tensor]:
-    """The given tensors under the model's names, wrappers off on both sides."""
-    given: dict[str, Tensor] = {}
-    for key, value in found.items():
+def _model_names(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], where: str
+) -> dict[str, Tensor]:
+    """Return the tensors under the model's names, without the prefixes of wrappers."""
+    renamed: dict[str, Tensor] = {}
+    for key, value in tensors.items():
         name = WRAPPERS.sub("", key)
-        if name not in own:
+        if name not in names:
             other = name
             for pattern, ours in SPELLINGS:
                 other = re.sub(pattern, ours, other)
-            name = other if other in own else name
-        if name not in own and UNUSED.match(name):
+            name = other if other in names else name
+        if name not in names and UNUSED.match(name):
             continue
-        if name in given:
+        if name in renamed:
             raise ValueError(f"{where} gives {name!r} twice, with and without a wrapper's prefix")
-        given[name] = value
-    return given
+        renamed[name] = value
+    return renamed
 
 
-def _some(keys: list[str]) -> str:
+def _first_keys(keys: list[str]) -> str:
     return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")

@@ -1,4 +1,4 @@
-"""A model from anywhere as one of ours: inputs in the data's bounds in, logits `(b, k)` out."""
+"""Wrap a model from anywhere: inputs in the data's bounds in, logits `(b, k)` out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
+from .base import ArrayFunction, finite_numbers, standardize
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -27,25 +28,27 @@ def wrap_model(
     outputs: str = "logits",
     classes: int | Sequence[Any] | None = None,
 ) -> nn.Module:
-    """The model with its preprocessing inside: attacks and eps keep the data's own units.
+    """Return a model with its preprocessing inside, so that attacks and eps keep the data's units.
 
-    z = model((resize(x)·scale − mean) / std), per channel; then logits are read from z: a tensor,
-    an object with `.logits`, a mapping with `"logits"`, or the first of a tuple; one column z of a
-    binary model becomes (0, z), or (1 − z, z) for probabilities.
+    z = model((resize(x)·scale − mean) / std), per channel
 
-    A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) is
-    asked for its scores on flattened inputs: there is no gradient. The class is the arg max of the
-    scores, which for an SVC of several classes is `predict` only with `break_ties=True`.
+    Logits are read from z: a tensor, an object with `.logits`, a mapping with `"logits"`, or the
+    first of a tuple. One column z of a binary model becomes (0, z), or (1 − z, z) for
+    probabilities.
+
+    A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
+    flattened inputs, without gradient. The class is the arg max of the scores. For an SVC of
+    several classes this is `predict` only with `break_ties=True`.
 
     Arguments:
         model: a module, a function of tensors, or a classifier of scikit-learn's kind.
-        mean, std: subtracted and divided by, one number or one a channel, after `scale`.
+        mean, std: subtracted and divided by after `scale`, one number or one per channel.
         scale: 255 for a model that takes 0..255.
-        size: the side or (height, width) that images are resized to, bilinear with antialias.
-        outputs: `"logits"`, or `"probabilities"`, whose logarithm is taken, floored where they
-            vanish so that value and gradient stay finite. A saturated softmax has lost its
-            gradient all the same: where you can, take it out of the model instead.
-        classes: how many there must be; or their labels in the data's order, where `classes_` is
+        size: side or (height, width) to resize images to, bilinear with antialias.
+        outputs: `"logits"`, or `"probabilities"`: their logarithm is taken, with a floor that keeps
+            value and gradient finite. A saturated softmax has lost its gradient all the same: if
+            you can, remove it from the model instead.
+        classes: number of classes to expect; or their labels in the data's order, if `classes_` is
             not 0..k−1.
 
     >>> wrap_model(lambda x: x, mean=[0.5, 0.0], std=0.5)(torch.tensor([[1.0, 0.5]]))
@@ -56,7 +59,7 @@ def wrap_model(
     require(outputs in OUTPUTS, "outputs", outputs, "one of " + ", ".join(OUTPUTS))
     count = classes if classes is None or isinstance(classes, int) else len(classes)
     if isinstance(model, type):
-        raise ValueError(f"model = {model.__name__} is a class: it must be made first, as Net()")
+        raise ValueError(f"model = {model.__name__} is a class: pass an instance, as Net()")
     if not isinstance(model, nn.Module) and _has_scores(model):
         model, outputs = _estimator(model, classes), "logits"
     require(callable(model), "model", model, "a module, a function or a classifier")
@@ -66,7 +69,7 @@ def wrap_model(
 
 
 class Adapted(nn.Module):
-    """A model between its preprocessing and the reading of its logits; see `wrap_model`."""
+    """A model with preprocessing before it and logits read from its outputs; see `wrap_model`."""
 
     mean: Tensor
     std: Tensor
@@ -84,54 +87,56 @@ class Adapted(nn.Module):
     ) -> None:
         super().__init__()
         require(scale is None or 0 < scale < math.inf, "scale", scale, "a number above 0")
-        numbers = {"mean": _numbers("mean", mean, 0.0), "std": _numbers("std", std, 1.0)}
+        numbers = {
+            "mean": finite_numbers("mean", 0.0 if mean is None else mean),
+            "std": finite_numbers("std", 1.0 if std is None else std),
+        }
         require(min(numbers["std"]) > 0, "std", std, "above 0")
-        home = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        device = None if weight is None else weight.device
         for key, value in numbers.items():
-            place = None if home is None else home.device
-            self.register_buffer(key, torch.tensor(value, device=place), persistent=False)
-        self.normal = numbers == {"mean": [0.0], "std": [1.0]}
+            self.register_buffer(key, torch.tensor(value, device=device), persistent=False)
+        self.identity = numbers == {"mean": [0.0], "std": [1.0]}
         side = (size, size) if isinstance(size, int) else size
         self.size = None if side is None else tuple(side)
         self.model, self.scale, self.outputs, self.classes = model, scale, outputs, classes
         self.training = getattr(model, "training", False)
-        self.known = False
+        self.checked = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(b, k)` of inputs `(b, *d)` in the data's bounds."""
-        z = pick(self.model(self.prepared(x)))
+        """Return logits `(b, k)` of inputs `(b, *d)` in the data's bounds."""
+        z = read_logits(self.model(self.preprocess(x)))
         z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
         if z.ndim == 1 and len(z) == len(x) and z.is_floating_point():
             other = 1 - z if self.outputs == "probabilities" else torch.zeros_like(z)
             z = torch.stack([other, z], 1)
-        if not self.known:
+        if not self.checked:
             self._check(z)
         if self.outputs == "probabilities":
-            z = z.clamp_min(torch.finfo(z.dtype).tiny).log()
+            z = z.clamp_min(torch.finfo(z.dtype).tiny).log()  # log 0 has no finite gradient
         return z
 
     @property
-    def plain(self) -> Callable[[Tensor], Any]:
-        """The network itself where nothing is done before and after it, for what reads layers."""
-        bare = self.normal and self.size is None and self.scale is None
+    def unwrapped(self) -> Callable[[Tensor], Any]:
+        """The network itself if nothing is done before and after it, for code that reads layers."""
+        bare = self.identity and self.size is None and self.scale is None
         return self.model if bare and self.outputs == "logits" else self
 
-    def prepared(self, x: Tensor) -> Tensor:
-        """The inputs as the model wants them."""
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Return resized, scaled and normalised inputs."""
         if self.size is not None:
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         x = x if self.scale is None else x * self.scale
-        if self.normal:
+        if self.identity:
             return x
         for key in ("mean", "std"):
             count = len(getattr(self, key))
             if count not in (1, x.shape[1]):
                 raise ValueError(f"{key} has {count} numbers for inputs of {x.shape[1]} channels")
-        tail = [1] * (x.ndim - 2)
-        return (x - self.mean.view(-1, *tail)) / self.std.view(-1, *tail)
+        return standardize(x, self.mean, self.std)
 
     def _check(self, z: Tensor) -> None:
-        """Once: are these the declared classes, and probabilities if they were called so?"""
+        """Check the number of classes, and that probabilities lie in [0, 1]."""
         count = z.shape[1] if z.ndim == 2 else None
         if self.classes is not None and count is not None:
             require(count == self.classes, "classes", self.classes, f"{count}, as the model gives")
@@ -140,58 +145,35 @@ class Adapted(nn.Module):
                 "outputs = 'probabilities' is not allowed: the model gives values from "
                 f"{z.min().item():.3g} to {z.max().item():.3g}, outside [0, 1]"
             )
-        self.known = len(z) > 0
+        self.checked = len(z) > 0  # only once: the check waits for the device
 
     def extra_repr(self) -> str:
-        """The numbers, for `print(model)`."""
-        said = f"mean={self.mean.tolist()}, std={self.std.tolist()}, scale={self.scale}"
-        inner = "" if isinstance(self.model, nn.Module) else f", model={_called(self.model)}"
-        return f"{said}, size={self.size}, outputs={self.outputs!r}{inner}"
+        """Return the numbers, for `print(model)`."""
+        numbers = f"mean={self.mean.tolist()}, std={self.std.tolist()}, scale={self.scale}"
+        inner = (
+            "" if isinstance(self.model, nn.Module) else f", model={_qualified_name(self.model)}"
+        )
+        return f"{numbers}, size={self.size}, outputs={self.outputs!r}{inner}"
 
 
-class Scores(nn.Module):
-    """A model outside torch, asked for its scores: no gradient, no weights.
+def read_logits(output: Any) -> Tensor:
+    """Return the logits in a model's output.
 
-    Arguments:
-        ask: an array `(b, *d)` to scores `(b, k)`.
-        digest: tells it from others, since it can't be looked into.
-    """
-
-    def __init__(self, ask: Callable[[Any], Any], *, digest: str) -> None:
-        super().__init__()
-        self.ask, self.digest = ask, digest
-        self.training = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores `(b, k)`, detached."""
-        return torch.as_tensor(self.ask(x.detach().cpu().numpy())).to(x.device, x.dtype)
-
-    def __deepcopy__(self, memo: Any) -> Scores:
-        return self
-
-    def extra_repr(self) -> str:
-        """Which one it is."""
-        return self.digest
-
-
-def pick(found: Any) -> Tensor:
-    """The logits in what a model answers with.
-
-    >>> pick((torch.ones(1, 2), "attention"))
+    >>> read_logits((torch.ones(1, 2), "attention"))
     tensor([[1., 1.]])
     """
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(found, Mapping) and "logits" in found:
-        return pick(found["logits"])
-    if isinstance(logits := getattr(found, "logits", None), Tensor):
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "logits" in output:
+        return read_logits(output["logits"])
+    if isinstance(logits := getattr(output, "logits", None), Tensor):
         return logits
-    if isinstance(found, tuple | list) and len(found) and isinstance(found[0], Tensor):
-        return found[0]
-    if hasattr(found, "__array__"):
-        return torch.as_tensor(found)
+    if isinstance(output, tuple | list) and len(output) and isinstance(output[0], Tensor):
+        return output[0]
+    if hasattr(output, "__array__"):
+        return torch.as_tensor(output)
     raise ValueError(
-        f"the model returned a {type(found).__name__}: it must return logits (b, k), an object "
+        f"the model returned a {type(output).__name__}: it must return logits (b, k), an object "
         "with .logits, or a tuple that begins with them"
     )
 
@@ -200,22 +182,21 @@ def _has_scores(model: Any) -> bool:
     return hasattr(model, "decision_function") or hasattr(model, "predict_proba")
 
 
-def _estimator(model: Any, classes: int | Sequence[Any] | None) -> Scores:
-    """The scores of a fitted classifier of scikit-learn's kind, a column a class of the data."""
+def _estimator(model: Any, classes: int | Sequence[Any] | None) -> ArrayFunction:
+    """Return a fitted classifier of scikit-learn's kind as scores, one column per class."""
     labels = list(getattr(model, "classes_", ()))
     require(labels, "model", type(model).__name__, "fitted: it has no classes_ yet")
     count = len(labels) if classes is None else classes
     order = list(range(count) if isinstance(count, int) else count)
-    strange = [label for label in labels if label not in order]
-    if strange:
+    if any(label not in order for label in labels):
         raise ValueError(
             f"the model tells apart {', '.join(map(str, labels[:8]))}; the data's classes are "
-            "0 to k−1: hand over classes=[…], the model's labels in the data's order"
+            "0 to k−1: pass classes=[…], the model's labels in the data's order"
         )
-    places = [order.index(label) for label in labels]
+    columns = [order.index(label) for label in labels]
     raw = hasattr(model, "decision_function")
 
-    def ask(x: Any) -> Tensor:
+    def scores(x: Any) -> Tensor:
         if not len(x):
             return torch.zeros(0, len(order))
         flat = x.reshape(len(x), -1).astype("float64")
@@ -224,31 +205,24 @@ def _estimator(model: Any, classes: int | Sequence[Any] | None) -> Scores:
         if z.shape[1] != len(labels):
             raise ValueError(f"the model gives {z.shape[1]} scores for {len(labels)} classes")
         z = z if raw else z.clamp_min(torch.finfo(torch.float32).tiny).log()
-        if places == list(range(len(order))):
+        if columns == list(range(len(order))):
             return z
-        wide = (z.amin(1, keepdim=True) - 1).repeat(1, len(order))  # what it can't say comes last
-        wide[:, places] = z
+        # a class that the model never saw gets the lowest score: it is never predicted
+        wide = (z.amin(1, keepdim=True) - 1).repeat(1, len(order))
+        wide[:, columns] = z
         return wide
 
-    return Scores(ask, digest=f"{type(model).__name__} {_fingerprint(model)}")
+    return ArrayFunction(scores, digest=f"{type(model).__name__} {_fingerprint(model)}")
 
 
 def _fingerprint(model: Any) -> str:
-    """Differs between two fits; what can't be pickled is only like itself."""
+    """Return a text that differs between two fits; of an object without pickle, its address."""
     try:
         return hashlib.sha256(pickle.dumps(model)).hexdigest()[:16]
     except Exception:  # pickling runs the object's own code
         return hex(id(model))
 
 
-def _numbers(key: str, value: float | Sequence[float] | None, default: float) -> list[float]:
-    given = default if value is None else value
-    found = [float(v) for v in (given if isinstance(given, Sequence) else [given])]
-    ok = bool(found) and all(map(math.isfinite, found))
-    require(ok, key, value, "one finite number, or one a channel")
-    return found
-
-
-def _called(model: Any) -> str:
+def _qualified_name(model: Any) -> str:
     named = model if hasattr(model, "__qualname__") else type(model)
     return f"{named.__module__}.{named.__qualname__}"

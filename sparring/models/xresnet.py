@@ -1,5 +1,8 @@
 """XResNet-18 in a ResNeXt form: grouped convolutions, squeeze and excitation, Mish, blurred
-strides."""
+strides.
+
+No layer mixes the rows of a batch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
-from .base import image, layer, stages
+from .base import image_shape, residual_layer, stages
 
 
 class BlurPool(nn.Module):
@@ -23,14 +26,14 @@ class BlurPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, c, h, w)` to `(b, c, ⌈h/2⌉, ⌈w/2⌉)`."""
+        """Map `(b, c, h, w)` to `(b, c, ⌈h/2⌉, ⌈w/2⌉)`."""
         line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
         kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
 
 
 class Excite(nn.Module):
-    """x · sigmoid(W₂ mish(W₁ mean(x))), one factor a channel.
+    """x · sigmoid(W₂ mish(W₁ mean(x))), one factor per channel.
 
     Source: Hu et al. 2018, "Squeeze-and-excitation networks", with Mish.
     """
@@ -41,7 +44,7 @@ class Excite(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, width, h, w)` to the same."""
+        """Map `(b, width, h, w)` to the same shape."""
         factor = torch.sigmoid(self.fc2(F.mish(self.fc1(x.mean((2, 3))))))
         return x * factor[:, :, None, None]
 
@@ -70,20 +73,20 @@ class NextBlock(nn.Module):
         self.skip = nn.Sequential(*(skip if changes else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, first, h, w)` to `(b, out, ⌈h/stride⌉, ⌈w/stride⌉)`."""
+        """Map `(b, first, h, w)` to `(b, out, ⌈h/stride⌉, ⌈w/stride⌉)`."""
         return F.mish(self.body(x) + self.skip(x))
 
 
 def xresnet18(
     *, shape: Sequence[int], classes: int, width: int = 64, groups: int = 32, drop: float = 0.2
 ) -> nn.Sequential:
-    """A stem of three convolutions, four layers of two blocks: 10,137,186 parameters on Imagenette.
+    """Build a stem of three convolutions and four layers of two blocks; 10,137,186 parameters.
 
-    Sides shrink 32 times, so that images must have more than 32 pixels a side.
+    Sides shrink 32 times, so images need more than 32 pixels a side.
 
     Arguments:
-        width: of the first layer; the others have 2, 4, 8 times as many channels.
-        groups: of the second convolution of each block; it divides width.
+        width: channels of the first layer; the others have 2, 4, 8 times as many.
+        groups: of the second convolution of each block; it must divide `width`.
 
     Source: the Imagenette network of Paknezhad et al. 2022, in the form of their code: He et al.
     2019, "Bag of tricks", and Xie et al. 2017, "Aggregated residual transformations".
@@ -92,7 +95,7 @@ def xresnet18(
     >>> sum(p.numel() for p in net.parameters())
     10137186
     """
-    channels, _, _ = image(shape, least=33)
+    channels, _, _ = image_shape(shape, least=33)
     ok = groups >= 1 and width >= 2 and width % groups == 0 and width % 2 == 0
     require(ok, "groups", groups, f"a divisor of width = {width}, which must be even")
     half = width // 2
@@ -102,7 +105,7 @@ def xresnet18(
         return nn.Sequential(conv, _norm(out), nn.ReLU())
 
     layers = {
-        f"layer{i + 1}": layer(
+        f"layer{i + 1}": residual_layer(
             NextBlock,
             width * 2 ** max(i - 1, 0),
             width * 2**i,

@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-PIECES: dict[str, str] = {}  # old name of a piece: new name
+PIECES: dict[str | tuple[str, str], str] = {
+    # old name of a piece: new name. A name that several rooms had stands with the table or list
+    # that it is in: `Noise` is an augmentation here, and an attack elsewhere.
+    ("augment", "Noise"): "GaussianNoise",
+    ("mix", "Rows"): "DatasetRows",
+}
 ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument: new argument
     "Mean": {"price": "multiplier"},
     "CVaR": {"price": "multiplier"},
@@ -49,12 +54,19 @@ def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
         if key in fixed:
             _require_fixed(piece, key, value, fixed[key])
         elif key == "name":
-            out[key] = PIECES.get(value, value) if isinstance(value, str) else value
+            out[key] = _piece(value, name)
         elif key == "path" and isinstance(value, str):
             out[key] = PATHS.get(value, value)
         else:
             out[renamed.get(key, key)] = _upgraded(value, key)
     return out
+
+
+def _piece(value: Any, key: str) -> Any:
+    """Return today's name of a piece in the table or list called `key`."""
+    if not isinstance(value, str):
+        return value
+    return PIECES.get((key, value), PIECES.get(value, value))
 
 
 def _upgraded(value: Any, key: str) -> Any:
@@ -85,8 +97,8 @@ def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             _require_fixed(piece, key, value, FIXED[piece][key])
             continue
         key = ARGUMENTS.get(piece, {}).get(key, key)
-        value = PIECES.get(value, value) if key == "name" and isinstance(value, str) else value
-        out[f"{table}.{key}" if table else key] = _upgraded(value, key)  # lists: the schedules
+        value = _piece(value, table.rpartition(".")[2]) if key == "name" else _upgraded(value, key)
+        out[f"{table}.{key}" if table else key] = value
     return out
 
 

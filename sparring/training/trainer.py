@@ -136,9 +136,9 @@ class Trainer:
         for judged in filter(None, (objective, validation)):
             check_classes(judged, source.classes)
         for piece in mix:
-            piece.attach(source, device=self.device)
+            piece.prepare(source, device=self.device)
         more = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
-        self.loader = Loader(source.train, batch=batch, shuffle=True, **more)
+        self.loader = Loader(source.train, batch_size=batch, shuffle=True, **more)
         self.batches = len(self.loader)
         self.position = Position()
         self._open(recipe, resume)

@@ -121,7 +121,7 @@ def test_labels_of_a_run_on_another_data_set_are_refused(labels, tmp_path):
     other = data.load(tmp_path / "other.npz", labels=100)
     piece = data.Unlabelled(labels=str(labels.path))
     with pytest.raises(ValueError, match="labels are those of teacher on another data set"):
-        piece.attach(other)
+        piece.prepare(other)
 
 
 def test_rows_of_another_file(teacher, tmp_path):
@@ -131,11 +131,11 @@ def test_rows_of_another_file(teacher, tmp_path):
     found = pseudo_label.label(teacher, data=path, out=tmp_path / "labels.npz", device="cpu")
     assert (found.known, len(found.labels.y)) == (0, len(x))
     assert str(found).endswith(f"{len(x)} rows labelled")
-    piece = data.Rows(of=path, labels=str(found.path))
-    piece.attach(data.load("digits", labels=200))
+    piece = data.DatasetRows(of=path, labels=str(found.path))
+    piece.prepare(data.load("digits", labels=200))
     np.savez(tmp_path / "more.npz", x=x.numpy()[::-1])
     with pytest.raises(ValueError, match="labels are for other rows"):
-        piece.attach(data.load("digits", labels=200))
+        piece.prepare(data.load("digits", labels=200))
 
 
 def test_rows_of_another_shape_are_refused(teacher, tmp_path):

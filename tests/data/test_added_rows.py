@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,11 +12,21 @@ import torch
 from sparring import data
 from sparring.batch import Batch
 from sparring.config import recipe, registry
-from sparring.data import GaussianShell, Generated, Loader, Rows, Shift, Source, Split, Unlabelled
-from sparring.data.added_rows import anchors, joined
+from sparring.data import (
+    DatasetRows,
+    GaussianShell,
+    Generated,
+    Loader,
+    Shift,
+    Source,
+    Split,
+    Unlabelled,
+)
+from sparring.data.added_rows import anchor_rows, concatenate
 from sparring.data.dataset_rows import read_rows
 from sparring.data.pseudo_labels import PseudoLabels, read
 from sparring.data.split import fingerprint
+from sparring.runtime.first_edition import upgrade, upgrade_settings
 
 D = 40
 
@@ -33,8 +44,8 @@ def made(n: int = 30, shape: tuple[int, ...] = (D,), *, pool: int = 20) -> Sourc
 def loader(*mix: data.AddedRows, source: Source | None = None, **more) -> Loader:
     source = source or made()
     for piece in mix:
-        piece.attach(source)
-    return Loader(source.train, batch=10, shuffle=True, mix=mix, **more)
+        piece.prepare(source)
+    return Loader(source.train, batch_size=10, shuffle=True, mix=mix, **more)
 
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
@@ -103,7 +114,7 @@ class TestBatches:
 
     def test_every_anchor_is_used_alike(self):
         batch = Batch(torch.zeros(5, 1), torch.zeros(5).long())
-        counts = torch.bincount(anchors(batch, 12, torch.Generator().manual_seed(0)))
+        counts = torch.bincount(anchor_rows(batch, 12, torch.Generator().manual_seed(0)))
         assert counts.sum() == 12
         assert counts.min() == 2
         assert counts.max() == 3
@@ -113,7 +124,7 @@ class TestBatches:
         with pytest.raises(
             ValueError, match=r"added rows have shape \(4,\), the data's have \(3,\)"
         ):
-            joined([one, other])
+            concatenate([one, other])
 
     @every
     def test_two_processes_get_what_one_gets(self, make, monkeypatch):
@@ -121,8 +132,8 @@ class TestBatches:
 
         def batches() -> list[Batch]:
             piece = make()
-            piece.attach(source)
-            return list(Loader(source.train, batch=20, shuffle=True, mix=[piece]).epoch(1))
+            piece.prepare(source)
+            return list(Loader(source.train, batch_size=20, shuffle=True, mix=[piece]).epoch(1))
 
         whole = batches()
         monkeypatch.setattr("sparring.runtime.distributed.world", lambda: 2)
@@ -143,7 +154,7 @@ class TestStoredRows:
         np.savez(tmp_path / "other.npz", x=x, y=np.arange(12) % 3)
         path = str(tmp_path / "other.npz")
         for labels, known in ((None, {-1}), ("own", {0, 1, 2})):
-            batches = list(loader(Rows(of=path, labels=labels, per=2)).epoch(1))
+            batches = list(loader(DatasetRows(of=path, labels=labels, per=2)).epoch(1))
             for batch in batches:
                 assert len(batch) == 30
                 assert set(batch.y[10:].tolist()) <= known
@@ -164,17 +175,17 @@ class TestStoredRows:
 
     def test_rows_of_another_shape_are_refused(self):
         with pytest.raises(ValueError, match=r"samples of shape \(1, 8, 8\), made of \(40,\)"):
-            loader(Rows(of="digits"))
+            loader(DatasetRows(of="digits"))
 
     def test_rows_outside_the_bounds_are_refused(self, tmp_path):
         np.savez(tmp_path / "far.npz", x=np.full((3, D), 2.0))
         with pytest.raises(ValueError, match=r"reaches from 2 to 2, its bounds are \[0, 1\]"):
-            loader(Rows(of=str(tmp_path / "far.npz")))
+            loader(DatasetRows(of=str(tmp_path / "far.npz")))
 
     def test_labels_beyond_the_classes_are_refused(self, tmp_path):
         np.savez(tmp_path / "more.npz", x=np.zeros((3, D)), y=np.array([0, 1, 7]))
         with pytest.raises(ValueError, match="labels from 0 to 7: with 3 classes"):
-            loader(Rows(of=str(tmp_path / "more.npz"), labels="own"))
+            loader(DatasetRows(of=str(tmp_path / "more.npz"), labels="own"))
 
     def test_a_source_with_all_its_labels_has_no_rows_without(self):
         source = made(pool=0)
@@ -193,7 +204,7 @@ class TestPseudoLabels:
         found = read(pseudo(tmp_path))
         assert (found.data, found.rows, found.run) == ("own", "own", "teacher")
         assert found.y.tolist() == [k % 3 for k in range(30, 50)]
-        assert found.of(torch.tensor([49, 30])).tolist() == [1, 0]
+        assert found.labels_of(torch.tensor([49, 30])).tolist() == [1, 0]
 
     def test_rows_get_the_label_that_is_theirs(self, tmp_path):
         source, path = made(), pseudo(tmp_path)
@@ -206,7 +217,7 @@ class TestPseudoLabels:
         x = torch.rand(4, D)
         np.savez(tmp_path / "other.npz", x=x.numpy())
         path = pseudo(tmp_path, rows=fingerprint(x), index=torch.arange(4))
-        piece = Rows(of=str(tmp_path / "other.npz"), labels=path)
+        piece = DatasetRows(of=str(tmp_path / "other.npz"), labels=path)
         (batch, *_) = loader(piece).epoch(1)
         places = [(x == row).all(1).nonzero()[0, 0].item() for row in batch.x[10:]]
         assert batch.y[10:].tolist() == [k % 3 for k in places]
@@ -254,7 +265,7 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            ({"labels": 9}, "labels = 9 is not allowed: labels must be 10, one a class"),
+            ({"labels": 9}, "labels = 9 is not allowed: labels must be 10, one per class"),
             ({"labels": 10_000}, "labels = 10000 is not allowed"),
             ({"repeat": 0}, "repeat = 0 is not allowed"),
         ],
@@ -319,7 +330,7 @@ class TestRecipes:
             ("data.mix.0.weight=0", "data.mix.0.weight = 0.0 is not allowed"),
             ("data.mix.0.scale=[0.1, 0]", "data.mix.0.scale = "),
             ("data.mix=[{name='GausianShell'}]", "did you mean 'GaussianShell'"),
-            ("data.mix=[{name='Rows'}]", "data.mix.0.of is missing"),
+            ("data.mix=[{name='DatasetRows'}]", "data.mix.0.of is missing"),
             ("data.mix=[{name='Generated', call='os:x'}]", "data.mix.0.call = 'os:x' is code"),
             ("data.mix=[{name='Generated', call='x'}]", "data.mix.0.call = 'x' is not allowed"),
             ("data.labels=3.5", "data.labels = 3.5 is not allowed"),
@@ -347,4 +358,38 @@ class TestRecipes:
         assert piece(Batch(torch.rand(4, 1, 8, 8), torch.zeros(4).long())).x.shape == (2, 1, 8, 8)
 
     def test_every_piece_of_a_mix_is_known(self):
-        assert set(registry.pieces("mix")) == {"GaussianShell", "Generated", "Rows", "Unlabelled"}
+        assert set(registry.pieces("mix")) == {
+            "GaussianShell",
+            "Generated",
+            "DatasetRows",
+            "Unlabelled",
+        }
+
+
+class TestNamesOfTheFirstEdition:
+    OLD: ClassVar = {
+        "augment": [{"name": "Shift"}, {"name": "Noise", "std": 0.1}],
+        "mix": [{"name": "Rows", "of": "digits"}],
+    }
+    NEW: ClassVar = {
+        "augment": [{"name": "Shift"}, {"name": "GaussianNoise", "std": 0.1}],
+        "mix": [{"name": "DatasetRows", "of": "digits"}],
+    }
+
+    def test_recipes_are_renamed_by_the_list_that_a_piece_is_in(self):
+        attack = {"attack": {"name": "Noise"}, "risk": {"name": "Mean"}}
+        assert upgrade({"data": self.OLD, **attack}) == {"data": self.NEW, **attack}
+        assert upgrade({"data": self.NEW, **attack}) == {"data": self.NEW, **attack}
+
+    def test_so_are_the_settings_of_a_checkpoint(self):
+        old = {f"data.{key}": pieces for key, pieces in self.OLD.items()}
+        new = {f"data.{key}": pieces for key, pieces in self.NEW.items()}
+        attack = {"validation.attack.name": "Noise", "attack.name": "Noise"}
+        assert upgrade_settings(old | attack) == new | attack
+
+    def test_an_old_recipe_loads(self):
+        old = {"augment": self.OLD["augment"], "mix": self.OLD["mix"]}
+        plan = recipe.load_recipe({**SMALL, "data": {"name": "digits", **old}})
+        augmentations, added = (plan.trainer()[key] for key in ("augment", "mix"))
+        assert [type(piece).__name__ for piece in augmentations] == ["Shift", "GaussianNoise"]
+        assert [type(piece).__name__ for piece in added] == ["DatasetRows"]

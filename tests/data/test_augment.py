@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sparring.data import Crop, Cutout, Flip, Noise, Shift
+from sparring.data import Crop, Cutout, Flip, GaussianNoise, Shift
 from sparring.runtime import distributed
 
-PIECES = [Flip(), Shift(pixels=2), Crop(pad=3), Cutout(size=3), Noise(std=0.1)]
+PIECES = [Flip(), Shift(pixels=2), Crop(pad=3), Cutout(size=3), GaussianNoise(std=0.1)]
 
 
 def generator(seed=0):
@@ -99,10 +99,10 @@ def test_cutout_zeros_one_square():
 
 def test_noise():
     x = torch.full((200, 50), 0.5)
-    out = Noise(std=0.1)(x, generator())
+    out = GaussianNoise(std=0.1)(x, generator())
     assert abs(float(out.mean()) - 0.5) < 0.005
     assert abs(float(out.std()) - 0.1) < 0.005
-    wide = Noise(std=5.0, low=-1.0, high=2.0)(x, generator())
+    wide = GaussianNoise(std=5.0, low=-1.0, high=2.0)(x, generator())
     assert (wide.min(), wide.max()) == (-1, 2)
 
 
@@ -120,8 +120,8 @@ def test_only_images_can_be_moved(piece):
         (lambda: Shift(pixels=-1), "pixels = -1"),
         (lambda: Crop(pad=-1), "pad = -1"),
         (lambda: Cutout(size=0), "size = 0"),
-        (lambda: Noise(std=-0.1), "std = -0.1"),
-        (lambda: Noise(low=1.0), "low = 1.0"),
+        (lambda: GaussianNoise(std=-0.1), "std = -0.1"),
+        (lambda: GaussianNoise(low=1.0), "low = 1.0"),
     ],
 )
 def test_bad_numbers_are_told(make, said):
@@ -131,4 +131,4 @@ def test_bad_numbers_are_told(make, said):
 
 def test_numbers_are_kept_verbatim():
     assert Crop(pad=3).config() == {"pad": 3}
-    assert Noise(std=0.2).config() == {"std": 0.2, "low": 0.0, "high": 1.0}
+    assert GaussianNoise(std=0.2).config() == {"std": 0.2, "low": 0.0, "high": 1.0}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparring.batch import Batch
-from sparring.data import GaussianShell, Source, Split, spread
+from sparring.data import GaussianShell, Source, Split, shell_spread
 from sparring.data.gaussian_shell import PRESETS
 from sparring.runtime.warning import SparringWarning
 
@@ -49,23 +49,23 @@ def test_the_rule_is_the_mean_distance_of_pairs():
     x = torch.rand(40, 2, 3, 3)
     unit = torch.tensor([0.5, 0.25]).reshape(2, 1, 1)
     pairs = [((x[i] - x[j]) / unit).norm().item() for i in range(40) for j in range(i + 1, 40)]
-    found = spread(x, scale=[0.5, 0.25])
+    found = shell_spread(x, scale=[0.5, 0.25])
     assert found.sigma_n == pytest.approx(sum(pairs) / len(pairs) / 18, rel=1e-5)
     assert found.sigma_u == pytest.approx(10 * found.sigma_n)
 
 
 def test_an_omitted_sigma_follows_the_rule():
     source, piece = CLOUD, GaussianShell()
-    piece.attach(source)
+    piece.prepare(source)
     batch = Batch(torch.zeros(400, D), torch.zeros(400).long())
-    wanted = spread(source.val.float()).sigma_u
+    wanted = shell_spread(source.val.float()).sigma_u
     assert piece(batch).x.std().item() == pytest.approx(wanted, rel=0.03)
 
 
 def test_no_points_are_allowed_and_a_notice_says_what_that_means():
     piece = GaussianShell(per=0)
     with pytest.warns(SparringWarning, match=r"N_u = 0.* at the data only"):
-        piece.attach(CLOUD)
+        piece.prepare(CLOUD)
     assert len(piece(Batch(torch.zeros(4, D), torch.zeros(4).long()))) == 0
 
 
@@ -74,4 +74,4 @@ def test_the_rule_is_near_the_published_cifar_numbers():
     preset = PRESETS["cifar10"]
     assert preset.sigma_u == pytest.approx(10 * preset.sigma_n)
     x = torch.randn(300, 3, 32, 32)
-    assert spread(x).sigma_n == pytest.approx(preset.sigma_n, rel=0.1)
+    assert shell_spread(x).sigma_n == pytest.approx(preset.sigma_n, rel=0.1)

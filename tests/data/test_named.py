@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 def alone(tmp_path, monkeypatch):
     """No data folder of the machine, an empty cache, and no network."""
     monkeypatch.delenv("SPARRING_DATA", raising=False)
-    monkeypatch.setattr(fetch, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
 
     def offline(*args, **kwargs):
         raise ConnectionError("no route to host")
@@ -56,7 +56,7 @@ def small(monkeypatch):
     """Small files with their own checksums in the place of MNIST's."""
     files = four()
     checks = {s: "sha256:" + hashlib.sha256(c).hexdigest() for s, c in files.items()}
-    monkeypatch.setitem(named.FETCHED, "mnist", replace(named.MNIST, checks=checks))
+    monkeypatch.setitem(named.FROM_FILES, "mnist", replace(named.MNIST, checks=checks))
     return files
 
 
@@ -113,7 +113,7 @@ def test_offline_it_says_which_files_to_put_where(tmp_path, name):
     assert "no route to host" in said
     assert str(tmp_path / "cache" / name) in said
     assert "SPARRING_DATA" in said
-    assert all(r.file in said and r.checksum in said for r in named.FETCHED[name].remotes)
+    assert all(r.file in said and r.checksum in said for r in named.FROM_FILES[name].remotes)
 
 
 def test_missing_one_of_the_files_is_missing_the_set(tmp_path, small):
@@ -127,7 +127,7 @@ def test_missing_one_of_the_files_is_missing_the_set(tmp_path, small):
 def test_a_data_folder_that_is_none_is_told(tmp_path, monkeypatch, where):
     if where == "env":
         monkeypatch.setenv("SPARRING_DATA", str(tmp_path / "no"))
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         data.load("mnist", root=tmp_path / "no" if where == "root" else None)
 
 
@@ -167,7 +167,7 @@ def test_pooch_itself_refuses_another_content(tmp_path, monkeypatch):
     """The real fetcher on a local address: the contract that the two tests above stand in for."""
     monkeypatch.undo()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetch, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -209,7 +209,9 @@ def pickles(batches, labels=b"labels"):
 
 def known(monkeypatch, name, files, **more):
     checks = {f: "md5:" + hashlib.md5(c).hexdigest() for f, c in files.items()}
-    monkeypatch.setitem(named.FETCHED, name, replace(named.FETCHED[name], checks=checks, **more))
+    monkeypatch.setitem(
+        named.FROM_FILES, name, replace(named.FROM_FILES[name], checks=checks, **more)
+    )
 
 
 @pytest.mark.parametrize(

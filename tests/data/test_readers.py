@@ -34,8 +34,8 @@ def test_idx(tmp_path, pack, shape):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no IDX file"),
-        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "no IDX file of unsigned bytes"),
+        (b"", "not an IDX file"),
+        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "not an IDX file of unsigned bytes"),
         (idx_bytes(np.zeros((4, 3), np.uint8))[:-1], "truncated or damaged: 23 bytes, .* 24"),
         (idx_bytes(np.zeros((4, 3), np.uint8))[:7], "truncated or damaged"),
         (idx_bytes(np.zeros((4, 3), np.uint8)) + b"\0", "truncated or damaged"),
@@ -121,9 +121,9 @@ def test_a_pickle_can_run_nothing(tmp_path, protocol):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pickle.dumps(batch())[:-50], "truncated or no CIFAR batch"),
-        (b"", "truncated or no CIFAR batch"),
-        (b"not a pickle at all", "truncated or no CIFAR batch"),
+        (pickle.dumps(batch())[:-50], "truncated or not a CIFAR batch"),
+        (b"", "truncated or not a CIFAR batch"),
+        (b"not a pickle at all", "truncated or not a CIFAR batch"),
         (pickle.dumps([1]), "holds a list"),
         (pickle.dumps({"data": 1}), "it has data, not data and labels"),
         (pickle.dumps({"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]}), r"uint8 \(2, 5\)"),
@@ -155,7 +155,7 @@ def test_cifar_binary(tmp_path, labels):
     assert np.array_equal(found_x, x)
     assert np.array_equal(found_y, y[:, -1])
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="no whole rows"):
+    with pytest.raises(ValueError, match="not whole rows"):
         cifar.binary(path, labels)
 
 
@@ -168,10 +168,10 @@ def test_mosaic_in_row_order(tmp_path):
     path = tmp_path / "batch.webp"
     Image.fromarray(canvas).save(path, lossless=True)
     assert np.array_equal(cifar.mosaic(path, size=4), tiles)
-    with pytest.raises(ValueError, match="8 × 12, no mosaic of 5 × 5"):
+    with pytest.raises(ValueError, match="8 × 12, not tiles of 5 × 5"):
         cifar.mosaic(path, size=5)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match="truncated or no picture"):
+    with pytest.raises(ValueError, match="truncated or not a picture"):
         cifar.mosaic(path, size=4)
 
 
@@ -180,13 +180,13 @@ def test_npz_refuses_objects_and_damage(tmp_path):
     np.savez(path, x=np.arange(3))
     assert readers.npz(path)["x"].tolist() == [0, 1, 2]
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="truncated, or no npz"):
+    with pytest.raises(ValueError, match="truncated, or not an npz"):
         readers.npz(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="truncated, or no npz"):
+    with pytest.raises(ValueError, match="truncated, or not an npz"):
         readers.npz(path)
     np.savez(path, x=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="no npz of plain arrays"):
+    with pytest.raises(ValueError, match="not an npz of plain arrays"):
         readers.npz(path)
 
 
@@ -208,7 +208,7 @@ def test_csv_label_column_and_order_of_classes(tmp_path):
     assert names == ["-1", "9", "10"]
     assert y.tolist() == [2, 1, 0]
     assert x.tolist() == [[0, 1], [1, 0], [1, 1]]
-    with pytest.raises(ValueError, match=r"label = 'kin' is no column of .* it has kind, u, v"):
+    with pytest.raises(ValueError, match=r"label = 'kin' is not a column of .* it has kind, u, v"):
         readers.csv(path, label="kin")
 
 
@@ -227,7 +227,7 @@ def test_csv_without_a_header_loses_no_row(tmp_path):
         ("", "no rows"),
         ("a,class\n", "no rows"),
         ("class\n1\n", "no rows of features"),
-        ("a,b,class\n0,?,S\n", r"a feature is no number: could not convert string '\?'"),
+        ("a,b,class\n0,?,S\n", r"a feature is not a number: could not convert string '\?'"),
         ("a,b,class\n0,1,S\n0,S\n", "row 3: 2 cells, the first has 3"),
     ],
 )
@@ -247,7 +247,7 @@ def test_svmlight(tmp_path):
     assert x.dtype == np.float32
     assert (y.tolist(), names) == ([0, 1], ["-1", "1"])
     path.write_bytes(b"-1 1:a\n")
-    with pytest.raises(ValueError, match="no svmlight file"):
+    with pytest.raises(ValueError, match="not a svmlight file"):
         readers.svmlight(path)
     path.write_bytes(gzip.compress(text)[:-12])
     with pytest.raises(ValueError, match="truncated or damaged"):
@@ -284,10 +284,10 @@ def test_folder_with_one_colour_picture_is_colour(tmp_path):
 
 
 def test_a_bad_folder_is_told(tmp_path):
-    with pytest.raises(ValueError, match="no folder of pictures a class"):
+    with pytest.raises(ValueError, match="no folder of pictures per class"):
         readers.folder(tmp_path)
     (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="has no picture"):
         readers.folder(tmp_path)
     save(tmp_path / "a" / "0.png", np.zeros((4, 4), np.uint8))
     save(tmp_path / "a" / "1.png", np.zeros((4, 5), np.uint8))
@@ -299,7 +299,7 @@ def test_a_bad_folder_is_told(tmp_path):
     save(tmp_path / "a" / "1.png", RNG.integers(0, 256, (4, 4), np.uint8))
     whole = (tmp_path / "a" / "1.png").read_bytes()
     (tmp_path / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"1\.png is truncated or no picture"):
+    with pytest.raises(ValueError, match=r"1\.png is truncated or not a picture"):
         readers.folder(tmp_path)
 
 
@@ -321,4 +321,4 @@ def test_mat(tmp_path):
 
 def test_a_missing_package_is_told():
     with pytest.raises(ImportError, match="needs quux: pip install quux"):
-        readers.needs("quux_of_nowhere", "quux")
+        readers.require_package("quux_of_nowhere", "quux")

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from sparring import data
-from sparring.data.layouts import Raw
+from sparring.data.layouts import RawDataset
 from sparring.data.source import assemble
-from sparring.data.split import check, fingerprint, hold_out
+from sparring.data.split import check_samples, fingerprint, hold_out
 
 RNG = np.random.default_rng(0)
 
@@ -71,55 +71,55 @@ def test_exactly_n_are_held_out(n):
     ("val", "n"), [(None, 10), (7, 7), (7.0, 7), (0.25, 25), (1, 1), (0.001, 1)]
 )
 def test_validation_is_held_out_of_train(val, n):
-    source = assemble("a", Raw(arrays(100), arrays(20)), val=val)
+    source = assemble("a", RawDataset(arrays(100), arrays(20)), val=val)
     assert (len(source.val), len(source.train), len(source.test)) == (n, 100 - n, 20)
     assert rows(source.train, source.val) == list(range(100))
 
 
 def test_validation_is_capped():
-    source = assemble("a", Raw(arrays(60_000, (1,)), arrays(20, (1,))))
+    source = assemble("a", RawDataset(arrays(60_000, (1,)), arrays(20, (1,))))
     assert len(source.val) == 5000
 
 
 @pytest.mark.parametrize("val", [0, -1, 1.0, 2.5, float("nan"), True, 100, 101])
 def test_an_impossible_validation_split_is_told(val):
     with pytest.raises(ValueError, match="val = "):
-        assemble("a", Raw(arrays(100), arrays(20)), val=val)
+        assemble("a", RawDataset(arrays(100), arrays(20)), val=val)
 
 
 def test_rows_stay_with_their_labels():
     x = np.arange(200, dtype=np.float32)[:, None] / 200
-    source = assemble("a", Raw((x, np.arange(200) % 7)))
+    source = assemble("a", RawDataset((x, np.arange(200) % 7)))
     for split in (source.train, source.val, source.test):
         assert torch.equal((split.x[:, 0] * 200).round().long(), split.index)
         assert torch.equal(split.y, split.index % 7)
 
 
 def test_a_given_validation_split_is_used():
-    source = assemble("a", Raw(arrays(30), arrays(20), arrays(10)))
+    source = assemble("a", RawDataset(arrays(30), arrays(20), arrays(10)))
     assert (len(source.train), len(source.val), len(source.test)) == (30, 10, 20)
     with pytest.raises(ValueError, match="brings its own validation split"):
-        assemble("a", Raw(arrays(30), arrays(20), arrays(10)), val=5)
+        assemble("a", RawDataset(arrays(30), arrays(20), arrays(10)), val=5)
 
 
 def test_unlabeled_rows_are_for_training_only():
     x, y = arrays(100)
     y[50:] = -1
-    source = assemble("a", Raw((x, y)))
+    source = assemble("a", RawDataset((x, y)))
     assert (source.val.y >= 0).all()
     assert (source.test.y >= 0).all()
     assert (source.train.y == -1).sum() == 50
     with pytest.raises(ValueError, match="nothing to tell apart"):
-        assemble("a", Raw((x, np.full(100, -1))))
+        assemble("a", RawDataset((x, np.full(100, -1))))
 
 
 def test_limit():
-    source = assemble("a", Raw(arrays(100), arrays(20)), limit=15)
+    source = assemble("a", RawDataset(arrays(100), arrays(20)), limit=15)
     assert (len(source.train), len(source.val)) == (15, 10)
     assert not set(rows(source.train)) & set(rows(source.val))
-    assert len(assemble("a", Raw(arrays(100), arrays(20)), limit=1000).train) == 90
+    assert len(assemble("a", RawDataset(arrays(100), arrays(20)), limit=1000).train) == 90
     with pytest.raises(ValueError, match="limit = 0"):
-        assemble("a", Raw(arrays(100), arrays(20)), limit=0)
+        assemble("a", RawDataset(arrays(100), arrays(20)), limit=0)
 
 
 def bad(what):
@@ -160,7 +160,7 @@ def bad(what):
         ("range", r"bounds are \[0, 1\].*put normalisation into the model"),
         ("low", r"reaches from -0.1 to"),
         ("label", "labels from -2 to 2: with 3 classes"),
-        ("half", "no whole numbers"),
+        ("half", "not whole numbers"),
         ("one-hot", r"labels of shape \(40, 3\)"),
         ("short", "40 samples and 39 labels"),
         ("empty", "is empty"),
@@ -171,43 +171,43 @@ def bad(what):
 )
 def test_bad_data_are_told(what, said):
     with pytest.raises(ValueError, match=said):
-        assemble("a", Raw(bad(what)))
+        assemble("a", RawDataset(bad(what)))
 
 
 def test_bad_splits_are_told():
     with pytest.raises(ValueError, match=r"a test has samples of shape \(5,\), train of \(4,\)"):
-        assemble("a", Raw(arrays(40), arrays(20, (5,))))
+        assemble("a", RawDataset(arrays(40), arrays(20, (5,))))
     with pytest.raises(ValueError, match="a test has labels from 0 to 4: with 3 classes"):
-        assemble("a", Raw(arrays(40), arrays(20, k=5)))
+        assemble("a", RawDataset(arrays(40), arrays(20, k=5)))
     with pytest.raises(ValueError, match="a test is empty"):
-        assemble("a", Raw(arrays(40), arrays(0)))
+        assemble("a", RawDataset(arrays(40), arrays(0)))
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_bad_bounds_are_told(bounds):
     with pytest.raises(ValueError, match="bounds = "):
-        assemble("a", Raw(arrays(40)), bounds=bounds)
+        assemble("a", RawDataset(arrays(40)), bounds=bounds)
 
 
 def test_other_bounds():
     x, y = arrays(40)
-    source = assemble("a", Raw((x * 4 - 2, y)), bounds=(-2.0, 2.0))
+    source = assemble("a", RawDataset((x * 4 - 2, y)), bounds=(-2.0, 2.0))
     assert source.bounds == (-2.0, 2.0)
     with pytest.raises(ValueError, match=r"bounds = .*uint8 inputs are read as value/255"):
-        assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(0.1, 2.0))
-    wide = assemble("a", Raw(arrays(40, dtype=np.uint8)), bounds=(-0.1, 1.1))
+        assemble("a", RawDataset(arrays(40, dtype=np.uint8)), bounds=(0.1, 2.0))
+    wide = assemble("a", RawDataset(arrays(40, dtype=np.uint8)), bounds=(-0.1, 1.1))
     assert torch.equal(wide.train.float(slice(None)), wide.train.x / 255)
 
 
 def test_rounding_just_outside_the_bounds_is_clipped():
     x, y = arrays(40)
     x[0, 0] = np.nextafter(np.float32(1), np.float32(2))
-    source = assemble("a", Raw((x, y)))
+    source = assemble("a", RawDataset((x, y)))
     assert max(float(s.x.max()) for s in (source.train, source.val, source.test)) <= 1
 
 
 def test_uint8_stays_uint8_until_the_batch():
-    source = assemble("a", Raw(arrays(40, (1, 4, 4), dtype=np.uint8)))
+    source = assemble("a", RawDataset(arrays(40, (1, 4, 4), dtype=np.uint8)))
     assert source.train.x.dtype == torch.uint8
     read = source.train.float(slice(3))
     assert torch.equal(read, source.train.x[:3].float() / 255)
@@ -219,7 +219,7 @@ def test_uint8_stays_uint8_until_the_batch():
 def test_flags_stored_as_uint8_are_not_pixels():
     x = RNG.integers(0, 2, (40, 6), np.uint8)
     for stored in (x, x.astype(bool), x.astype(np.int64)):
-        source = assemble("a", Raw((stored, np.arange(40) % 2)))
+        source = assemble("a", RawDataset((stored, np.arange(40) % 2)))
         assert source.train.float().unique().tolist() == [0.0, 1.0]
 
 
@@ -246,14 +246,14 @@ def test_subset_and_take():
 
 
 def test_moving_keeps_the_rest():
-    source = assemble("a", Raw(arrays(40)))
+    source = assemble("a", RawDataset(arrays(40)))
     moved = source.to("cpu")
     assert (moved.sha256, moved.classes, len(moved.val)) == (source.sha256, 3, len(source.val))
 
 
 def test_check_names_what_it_checks():
     with pytest.raises(ValueError, match="batch 3 is empty"):
-        check("batch 3", torch.zeros(0, 2), torch.zeros(0).long(), 2)
+        check_samples("batch 3", torch.zeros(0, 2), torch.zeros(0).long(), 2)
 
 
 # files of the user's
@@ -336,5 +336,5 @@ def test_a_missing_file_and_an_unknown_ending_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"no reader for \.xyz; there are \.npz, \.csv"):
         data.load(tmp_path / "a.xyz")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="nor another format we read"):
+    with pytest.raises(ValueError, match="nor another format that can be read"):
         data.load(tmp_path / "empty")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sparring.batch import Batch
-from sparring.data import Packed, Source, Split
+from sparring.data import PackedBits, Source, Split
 from sparring.evaluation import Suite, evaluate
 from sparring.evaluation.suites import Entry
 from sparring.results.detection import evasions
@@ -41,7 +41,7 @@ def bits() -> Source:
     x = (torch.rand(60, 9, generator=draw) < 0.35).float()
     y = (Adder()(x)[:, 1] > 0).long()
     y[::13] = 1 - y[::13]
-    split = Split(Packed.of(x), y)
+    split = Split(PackedBits.from_array(x), y)
     return Source(
         "toy", split, split, split, ["benign", "malware"], feature_names=NAMES, notes=["a note"]
     )

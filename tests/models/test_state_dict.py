@@ -171,7 +171,7 @@ def test_damaged_files_are_said(tmp_path, suffix, damage):
     whole = path.read_bytes()
     noise = bytes((7 * i * i + 3) % 256 for i in range(len(whole)))
     path.write_bytes({"truncated": whole[: len(whole) // 2], "noise": noise, "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"weights\..* is damaged, or no file of weights"):
+    with pytest.raises(ValueError, match=r"weights\..* is damaged, or not a file of weights"):
         load_weights(net(2), path)
 
 

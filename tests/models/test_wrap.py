@@ -195,7 +195,7 @@ def test_two_fits_can_be_told_apart(points):
 @pytest.mark.parametrize(
     ("model", "how", "said"),
     [
-        (nn.Linear, {}, "must be made first"),
+        (nn.Linear, {}, "pass an instance"),
         (3, {}, "a module, a function or a classifier"),
         (LogisticRegression(), {}, "fitted"),
         (lambda x: x, {"outputs": "logit"}, "one of logits, probabilities"),

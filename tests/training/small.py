@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparring.attacks import PGD
-from sparring.data import Noise, Source, Split
+from sparring.data import GaussianNoise, Source, Split
 from sparring.methods import MART
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -55,7 +55,7 @@ def trainer(out: str | Path, *, noisy: bool = True, **more: Any) -> Trainer:
             {"path": "attack.threat.eps", "name": "ramp", "until": 0.5},
         ],
         "clip": 1.0,
-        "augment": [Noise(std=0.01)],
+        "augment": [GaussianNoise(std=0.01)],
         "climb": AWP(gamma=0.005),
         "ema": EMA(decay=0.9),
         "validation": PGD(Linf(0.1), steps=2),
