@@ -18,14 +18,7 @@ from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf, Threat
-from tests.contract.pieces import (
-    every,
-    fitting_pairs,
-    make_quick,
-    norms,
-    refused_pairs,
-    takes,
-)
+from tests.contract.pieces import every, fitting_pairs, make_quick, norms, refused_pairs, takes
 from tests.oracles import NormedNet, problem
 
 SHORTER_STEPS = {"DFGSM", "RFGSM"}  # more steps are shorter ones, to another end

@@ -146,9 +146,7 @@ class TestPoints:
             row = threat.project(threat.step(z[i : i + 1], g[i : i + 1], 0.1, one), one)
             assert torch.allclose(row[0], whole[i], rtol=0, atol=1e-6)
 
-    def test_discretize_ends_at_a_point_that_projecting_and_discretizing_leave(
-        self, name, shape, dtype
-    ):
+    def test_discretize_ends_at_a_point_that_project_and_discretize_keep(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
         end = threat.discretize(threat.project(far(threat, batch, 1.0), batch), batch)

@@ -1,5 +1,4 @@
-"""The battery of every climb: weights move uphill while the loss is computed, then move
-back."""
+"""The battery of every climb: weights move uphill while the loss is computed, then back."""
 
 from __future__ import annotations
 
