@@ -49,8 +49,7 @@ class BitSearch(Search):
         targets: number of likeliest other classes to aim at, if there are several, ≥ 0.
         tries: single flips, and swaps, tried once gradients fail, ≥ 0.
         roundings: random roundings of each relaxed climb, ≥ 0.
-        precision, channels_last: how the model runs during the search.
-        seed: of the attack's generator.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Source: our own; the relaxed climb follows the continuous greedy of Calinescu et al. 2011.
 

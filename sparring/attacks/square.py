@@ -39,8 +39,7 @@ class Square(Search):
         loss: climbed: `"ce"`, `"margin"` or `"dlr"`.
         restarts: independent searches; later ones get only samples not yet broken.
         targeted: y is the class to reach.
-        precision, channels_last: how the model runs during the search.
-        seed: of the attack's generator.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
         ValueError: for a value that its entry above does not allow.
