@@ -109,7 +109,7 @@ class TestRules:
         assert queries < 1000 or model.num_queries > 0.8 * queries
 
     def test_a_row_without_a_start_is_given_up(self):
-        """One class everywhere: after `tries` queries there is no start, and no more queries follow."""
+        """One class everywhere: no start after `tries` queries, and no more queries."""
         model = Labels(Linear(torch.ones(4, dtype=F64)), 2)
         x, y = torch.full((2, 4), 0.5, dtype=F64), torch.zeros(2).long()
         point, far = HopSkipJump(L2(0.1), tries=7).distances(model, x, y)
