@@ -1,4 +1,4 @@
-"""What the attacks on bits share: a batch in training, flips within a budget."""
+"""Tools of the attacks on bits: flips within a budget, and the batch of a trainer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from ..threats.base import Threat
 from .base import ActiveSet, Attack, Gain, value_and_grad, value_no_grad
 
 
-class Whole:
-    """A batch in training, with the verbs of `ActiveSet`: nobody leaves, the best point is kept."""
+class TrainingBatch:
+    """Track the point of highest gain for each row of a trainer's batch, with the verbs of
+    `ActiveSet`.
+
+    The gain stands in for the logits, and no row leaves: the trainer needs a point for each.
+    """
 
     def __init__(self, f: Gain, batch: Batch) -> None:
         self.f, self.batch, self.x, self.y = f, batch, batch.x, batch.y
-        self.found, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
+        self.best, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -29,63 +33,68 @@ class Whole:
     def value_and_grad(
         self, _: Callable[[Tensor], Tensor], z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gain at z, its gradient, and the gain again in place of logits."""
+        """Return the gain at z, its gradient, and the gain again in place of logits."""
         value, grad = value_and_grad(self.f, z)
         return value, grad.nan_to_num(0.0, 0.0, 0.0), value
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
-        """The gain at z."""
+        """Return the gain at z, in place of logits."""
         return value_no_grad(self.f, z)
 
     def record(self, z: Tensor, logits: Tensor) -> Tensor | None:
-        """Keep what gains more."""
+        """Keep the points of higher gain; return None, since all rows stay."""
         better = logits > self.value
-        self.found = torch.where(broadcast_rows(better, z), z, self.found)
+        self.best = torch.where(broadcast_rows(better, z), z, self.best)
         self.value = torch.where(better, logits, self.value)
         return None
 
 
-Seen = ActiveSet | Whole
-Rank = Callable[[Tensor, Tensor], Tensor]
+SearchState = ActiveSet | TrainingBatch
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (b, k) and labels (b,), to (b,)
 
 
 def flipped(z: Tensor, threat: Threat) -> Tensor:
-    """Every bit of z flipped."""
+    """Return z with every bit flipped."""
     return torch.where(z == threat.low, threat.high, threat.low).to(z.dtype)
 
 
-def may_flip(threat: Threat, batch: Batch) -> Tensor:
-    """The bits that the threat lets go `(b, *d)`: those that projecting moves at all."""
-    x = threat.discretize(batch.x, batch)  # which refuses an x that is not binary
+def flippable_bits(threat: Threat, batch: Batch) -> Tensor:
+    """Return the mask `(b, *d)` of bits that may flip, the budget aside.
+
+    Raises:
+        ValueError: for an x that is not binary.
+    """
+    x = threat.discretize(batch.x, batch)
+    # the projection answers for any threat on bits: it moves exactly the bits that may flip
     return threat.project(flipped(x, threat), batch) != x
 
 
-def budget(threat: Threat, x: Tensor) -> float:
-    """How many bits may flip, inf where all of them may."""
+def max_flips(threat: Threat, x: Tensor) -> float:
+    """Return how many bits of a row may flip, inf if all may."""
     eps = math.inf if threat.eps is None else threat.eps
     return eps if eps < math.prod(x.shape[1:]) else math.inf
 
 
-def settle(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:
-    """x with these flips; where they are more than the budget, with those of highest score."""
-    if (eps := budget(threat, x)) < math.inf:
-        of = torch.where(flips, score, -torch.inf).flatten(1)
-        flips = flips & topk_mask(of, eps).view_as(x)
+def flip_within_budget(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:
+    """Return x with these flips; if they exceed the budget, with those of highest score."""
+    if (eps := max_flips(threat, x)) < math.inf:
+        ranked = torch.where(flips, score, -torch.inf).flatten(1)
+        flips = flips & topk_mask(ranked, eps).view_as(x)
     return torch.where(flips, flipped(x, threat), x)
 
 
-def gained(search: Callable[[Seen, int], None], f: Gain, batch: Batch) -> Tensor:
-    """The point of highest gain that a search comes by, in training."""
-    seen = Whole(f, batch)
-    search(seen, 0)
-    return seen.found.detach()
+def maximize_gain(search: Callable[[SearchState, int], None], f: Gain, batch: Batch) -> Tensor:
+    """Return the point of highest gain `(b, *d)` that a search visits in training."""
+    active = TrainingBatch(f, batch)
+    search(active, 0)
+    return active.best.detach()
 
 
-def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce") -> Rank:
-    """The loss by its name.
+def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce") -> LossFunction:
+    """Check the arguments of an attack on bits, and return the loss of that name.
 
     Raises:
-        ValueError: for a threat whose points are no bits, or what else does not exist.
+        ValueError: for a threat whose points are not bits, steps < 1, or an unknown loss.
     """
     allowed = f"a ball of Bits for {type(attack).__name__}"
     require(threat.binary and not threat.labels, "threat", threat, allowed)

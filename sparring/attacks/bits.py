@@ -1,4 +1,4 @@
-"""Attacks that flip bits by their gradients: many at a time, or one."""
+"""BGA, BCA and Grosse: attacks that flip bits by their gradients, many at a time or one."""
 
 from __future__ import annotations
 
@@ -13,53 +13,69 @@ from ..batch import Batch, Model
 from ..functional.geometry import broadcast_rows, norm
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer, run_restarts
-from .bit_flips import Rank, Seen, budget, check_bit_attack, flipped, gained, may_flip, settle
+from .bit_flips import (
+    LossFunction,
+    SearchState,
+    check_bit_attack,
+    flip_within_budget,
+    flippable_bits,
+    flipped,
+    max_flips,
+    maximize_gain,
+)
 
-Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of z, gradient, flippable and x
 
 
-def walk(seen: Seen, rank: Rank, threat: Threat, steps: int, move: Move) -> None:
-    """`steps` gradients from x on, and between them moves `move(z, gradient, may, x)`; every point
-    is told."""
-    z, may = seen.x, may_flip(threat, seen.batch)
+def climb_by_flips(
+    active: SearchState, loss: LossFunction, threat: Threat, steps: int, move: Move
+) -> None:
+    """Take `steps` gradients from x on with a `move(z, gradient, flippable, x)` between them, and
+    record every point."""
+    z, flippable = active.x, flippable_bits(threat, active.batch)
     for step in range(steps):
-        _, grad, logits = seen.value_and_grad(lambda out, y=seen.y: rank(out, y), z)
-        keep = seen.record(z, logits)
-        if len(seen) == 0 or step + 1 == steps:
+        _, grad, logits = active.value_and_grad(lambda out, y=active.y: loss(out, y), z)
+        keep = active.record(z, logits)
+        if len(active) == 0 or step + 1 == steps:
             return
         if keep is not None:
-            z, grad, may = z[keep], grad[keep], may[keep]
-        before, z = z, move(z, grad, may, seen.x)
+            z, grad, flippable = z[keep], grad[keep], flippable[keep]
+        before, z = z, move(z, grad, flippable, active.x)
+        # no move now means no move later; not checked on a GPU, where it would stall the queue
         if not z.is_cuda and torch.equal(before, z):
             return
 
 
 def flip_one(
-    z: Tensor, gain: Tensor, among: Tensor, may: Tensor, x: Tensor, threat: Threat
+    z: Tensor, gain: Tensor, candidates: Tensor, flippable: Tensor, x: Tensor, threat: Threat
 ) -> Tensor:
-    """z with the bit of highest gain flipped: of those `among`, within the budget, and only if it
-    may."""
-    among = among.flatten(1)
-    if (eps := budget(threat, x)) < math.inf:
-        away = (z != x).flatten(1)
-        among = among & (away | (away.sum(1, keepdim=True) < eps))
-    top, j = gain.flatten(1).masked_fill(~among, -torch.inf).max(1, keepdim=True)
+    """Return z with the bit of highest gain flipped, if that bit may flip.
+
+    It is chosen among the candidates; once the budget is spent, among those that differ from x.
+    """
+    candidates = candidates.flatten(1)
+    if (eps := max_flips(threat, x)) < math.inf:
+        changed = (z != x).flatten(1)
+        candidates = candidates & (changed | (changed.sum(1, keepdim=True) < eps))
+    top, j = gain.flatten(1).masked_fill(~candidates, -torch.inf).max(1, keepdim=True)
     flat = z.flatten(1)
     old = flat.gather(1, j)
-    goes = (top > -torch.inf) & may.flatten(1).gather(1, j)
-    return flat.scatter(1, j, torch.where(goes, flipped(old, threat), old)).view_as(z)
+    # checked for the winner only: in BCA a bit that may not flip wins the move and wastes it
+    flips = (top > -torch.inf) & flippable.flatten(1).gather(1, j)
+    return flat.scatter(1, j, torch.where(flips, flipped(old, threat), old)).view_as(z)
 
 
 class BGA(Maximizer):
-    """BGA^k, bit gradient ascent: flips all bits with √d·(1 − 2z_j)·g_j ≥ ‖g‖₂; the best iterate.
+    """BGA^k, bit gradient ascent: flip all bits with √d·(1 − 2z_j)·g_j ≥ ‖g‖₂; return the best
+    point.
 
-    Flips may go back. Within a budget, those with the steepest gradient are kept.
+    A later step may take a flip back. Within a budget, the flips of steepest gradient stay.
 
     Arguments:
         steps: gradients k, with k − 1 moves between them; published: 50.
         others: as for `DFGSM`.
 
-    Source: Al-Dujaili et al. 2018, alg. 1 and eq. 8. Differs: nothing flips where it does not gain.
+    Source: Al-Dujaili et al. 2018, alg. 1 and eq. 8. Differs: a bit flips only if that gains.
 
     >>> from sparring.threats import Bits
     >>> model = lambda x: torch.stack([x[:, 0] - x[:, 1], 0 * x[:, 0]], 1)
@@ -82,33 +98,35 @@ class BGA(Maximizer):
         self.rank = check_bit_attack(self, threat, steps, loss)
         self.threat, self.steps, self.loss = threat, steps, loss
 
-    def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
-        """z with all the bits flipped that gain enough."""
+    def move(self, z: Tensor, grad: Tensor, flippable: Tensor, x: Tensor) -> Tensor:
+        """Return z with all bits flipped that gain enough."""
         gain, width = (flipped(z, self.threat) - z) * grad, self.threat.high - self.threat.low
         enough = norm(grad, 2) * width / math.prod(x.shape[1:]) ** 0.5
-        flips = (may & (gain >= broadcast_rows(enough, z)) & (gain > 0)) != (z != x)
-        return settle(x, flips, (flipped(x, self.threat) - x) * grad, self.threat)
+        # as flips of x, not of z: `!=` takes back a bit of z that flips again
+        flips = (flippable & (gain >= broadcast_rows(enough, z)) & (gain > 0)) != (z != x)
+        return flip_within_budget(x, flips, (flipped(x, self.threat) - x) * grad, self.threat)
 
-    def search(self, seen: Seen, turn: int) -> None:
-        """One walk."""
-        walk(seen, self.rank, self.threat, self.steps, self.move)
+    def search(self, active: SearchState, turn: int) -> None:
+        """Climb once from x."""
+        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return gained(self.search, f, batch)
+        return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class BCA(Maximizer):
-    """BCA^k, bit coordinate ascent: flips the bit of largest (1 − 2z_j)·g_j; the best iterate.
+    """BCA^k, bit coordinate ascent: flip the bit of largest (1 − 2z_j)·g_j; return the best point.
 
-    It flips it, gain or not; bits it flipped before too, once the budget is spent only these.
+    The bit flips even if that loses, and even if it flipped before. Once the budget is spent, only
+    bits that flipped before do.
 
     Arguments:
         steps: gradients k, with k − 1 moves between them; published: 50.
-        any_bit: bits that may not flip compete too, as published: a move on one of them is lost,
-            and so are all after it.
+        any_bit: let bits compete that may not flip, as published: a move on one of them is wasted,
+            and so are all later ones.
         others: as for `DFGSM`.
 
     Source: Al-Dujaili et al. 2018, alg. 1.
@@ -135,25 +153,25 @@ class BCA(Maximizer):
         self.rank = check_bit_attack(self, threat, steps, loss)
         self.threat, self.steps, self.any_bit, self.loss = threat, steps, any_bit, loss
 
-    def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
-        """z with one bit flipped."""
-        gain, among = (flipped(z, self.threat) - z) * grad, may | self.any_bit
-        return flip_one(z, gain, among, may, x, self.threat)
+    def move(self, z: Tensor, grad: Tensor, flippable: Tensor, x: Tensor) -> Tensor:
+        """Return z with one bit flipped."""
+        gain = (flipped(z, self.threat) - z) * grad
+        return flip_one(z, gain, flippable | self.any_bit, flippable, x, self.threat)
 
-    def search(self, seen: Seen, turn: int) -> None:
-        """One walk."""
-        walk(seen, self.rank, self.threat, self.steps, self.move)
+    def search(self, active: SearchState, turn: int) -> None:
+        """Climb once from x."""
+        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return gained(self.search, f, batch)
+        return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class Grosse(Maximizer):
-    """Grosse^k: flips the unflipped bit that raises log p of another class most, if one does; the
-    best iterate.
+    """Grosse^k: flip the unflipped bit that raises log p of another class most, if one does; return
+    the best point.
 
     It never takes a flip back. In training the gain stands in for log p.
 
@@ -161,8 +179,8 @@ class Grosse(Maximizer):
         steps: gradients k, with k − 1 flips between them; published: 50.
         others: as for `DFGSM`.
 
-    Source: Grosse et al. 2017, sec. 3.2. Differs: the class is the likeliest other one; it removes
-    features too where the threat allows that.
+    Source: Grosse et al. 2017, sec. 3.2. Differs: the class is the likeliest other one; it also
+    removes features if the threat allows that.
 
     >>> from sparring.threats import Bits
     >>> model = lambda x: torch.stack([x[:, 0] - x[:, 1], 0 * x[:, 0]], 1)
@@ -180,21 +198,22 @@ class Grosse(Maximizer):
         check_bit_attack(self, threat, steps)
         self.threat, self.steps = threat, steps
 
-    def move(self, z: Tensor, grad: Tensor, may: Tensor, x: Tensor) -> Tensor:
-        """z with one bit more flipped."""
+    def move(self, z: Tensor, grad: Tensor, flippable: Tensor, x: Tensor) -> Tensor:
+        """Return z with one more bit flipped."""
         gain = (flipped(z, self.threat) - z) * grad
-        return flip_one(z, gain, may & (z == x) & (gain > 0), may, x, self.threat)
+        candidates = flippable & (z == x) & (gain > 0)
+        return flip_one(z, gain, candidates, flippable, x, self.threat)
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
-        """log p of the likeliest class that is not y `(b,)`."""
+        """Return log p of the likeliest class other than y `(b,)`."""
         return logits.log_softmax(1).scatter(1, y.clamp_min(0)[:, None], -torch.inf).amax(1)
 
-    def search(self, seen: Seen, turn: int) -> None:
-        """One walk."""
-        walk(seen, self.rank, self.threat, self.steps, self.move)
+    def search(self, active: SearchState, turn: int) -> None:
+        """Climb once from x."""
+        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return gained(self.search, f, batch)
+        return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)

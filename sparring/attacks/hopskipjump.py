@@ -1,4 +1,4 @@
-"""HopSkipJump: a walk along the decision boundary that sees labels only."""
+"""HopSkipJump: an attack along the decision boundary that sees only predicted classes."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from ..introspect import freeze
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search, check
 
-HALVINGS = 15  # of a jump, at most
-BLENDS = 10  # halvings of the first point's way to x
-FINEST = 1e-3  # the search to the boundary is at least as fine as this part of the distance
+MAX_JUMP_HALVINGS = 15  # of the length of a jump
+START_HALVINGS = 10  # of the path from the first point to x
+MAX_TOLERANCE = 1e-3  # of the search for the boundary, as a share of the distance to x
 
 
-def between(x: Tensor, z: Tensor, part: Tensor, p: float) -> Tensor:
-    """The point on z's way to x: x + part·(z − x), in Linf z clipped to part·‖z − x‖_∞ around x."""
+def interpolate(x: Tensor, z: Tensor, share: Tensor, p: float) -> Tensor:
+    """Return the point a share `(b,)` of the path from x to z.
+
+    L2: x + share·(z − x). Linf: z clipped to share·‖z − x‖_∞ around x.
+    """
     if p == 2:
-        return x + broadcast_scale(part, x) * (z - x)
-    radius = broadcast_scale(part * norm(z - x, p), x)
+        return x + broadcast_scale(share, x) * (z - x)
+    radius = broadcast_scale(share * norm(z - x, p), x)
     return torch.minimum(torch.maximum(z, x - radius), x + radius)
 
 
 class HopSkipJump(Search):
-    """Walks along the boundary towards x; asks only which class the model says.
+    """Follow the boundary towards x, from predicted classes alone.
 
-    A start: uniform noise that the model gets wrong. Then in turn: bisect towards x to the
-    boundary; estimate its normal, v = unit(Σ_i (φ_i − mean φ)·u_i), φ = ±1 wrong or right at z +
-    δu_i; jump along v by ‖z − x‖/√t, halved until the model is wrong. In Linf v is a sign. As an
-    attack it ends, a sample, at the first boundary point within eps; `distances` ignores eps.
+    It starts at uniform noise that the model gets wrong. Iteration t has three steps. Bisect
+    towards x to the boundary. Estimate its normal, v = unit(Σ_i (φ_i − mean φ)·u_i), with φ_i
+    = 1 if the model is wrong at z + δu_i, else −1; in Linf v is the sign. Jump along v by ‖z −
+    x‖/√t, halved until the model is wrong. A call ends a sample at its first boundary point within
+    eps; `distances` ignores eps.
 
     Arguments:
         threat: an Linf or L2 ball.
-        queries: points asked for a sample, at most. Published: 1000 to 25 000.
+        queries: points per sample, at most. Published: 1000 to 25 000.
         samples: B₀ directions in the first iteration, then B₀·√t. Published: 100.
-        tries: of uniform noise for a start; a sample without one is given up. Published: 10 000.
-        chunk: points the model is asked about at once, at least one a sample.
-        precision, channels_last: how the model runs while searching.
-        seed: of its own generator.
+        tries: draws of uniform noise for a start; without one a sample is given up. Published:
+            10 000.
+        chunk: points per call of the model, at least one per sample.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
-    Source: Chen et al. 2020, alg. 2. Differs: the boundary is searched to a part θ = min(d^(−3/2),
-    0.001) of the distance (Linf: d^(−2)), also where d is small.
+    Source: Chen et al. 2020, alg. 2. Differs: the bisection ends at a share θ = min(d^(−3/2),
+    0.001) of the distance (Linf: d^(−2)), also if d is small.
 
     >>> from sparring.threats import L2
     >>> model = lambda x: torch.stack([x.sum(1), 1.2 - x.sum(1)], 1).argmax(1)
@@ -79,20 +83,20 @@ class HopSkipJump(Search):
 
     @property
     def p(self) -> float:
-        """The norm of its ball."""
+        """Return the norm of the ball."""
         return self.threat.p  # type: ignore[attr-defined]
 
     def search(self, active: ActiveSet, turn: int) -> None:
         eps: float = self.threat.eps  # type: ignore[attr-defined]
         if eps > 0:
-            on = torch.ones(len(active), dtype=torch.bool, device=active.x.device)
-            self._walk(active, on, eps)
+            rows = torch.ones(len(active), dtype=torch.bool, device=active.x.device)
+            self._follow_boundary(active, rows, eps)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The closest adversarial points found and their distances `(b,)`, inf (and x) where none
-        is.
+        """Return the closest adversarial points and their distances `(b,)`; x and inf for a sample
+        without one.
 
-        eps is ignored, and the model runs in its own precision; a sample that is wrong at x has
+        eps is ignored, and the model runs in its own precision. A sample that is wrong at x has
         distance 0.
         """
         check(x, y, self.threat)
@@ -101,126 +105,149 @@ class HopSkipJump(Search):
         with freeze.frozen(model, self.mode):
             active = ActiveSet(model, x, y)
             wrong = active.is_adversarial(active.exact(x), y)
-            point, far = self._walk(active, ~wrong, None)
-        return point, torch.where(wrong, 0.0, far)
+            point, distance = self._follow_boundary(active, ~wrong, None)
+        return point, torch.where(wrong, 0.0, distance)
 
-    def _walk(self, active: ActiveSet, on: Tensor, eps: float | None) -> tuple[Tensor, Tensor]:
-        """All iterations for the rows `on (a,)`: the closest points and how far they are; with eps,
-        a row leaves once it is broken inside."""
+    def _follow_boundary(
+        self, active: ActiveSet, rows: Tensor, eps: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run all iterations for a mask of rows `(a,)`; return the closest points and distances.
+
+        With eps, a row leaves at its first boundary point within eps.
+        """
         d = max(math.prod(active.x.shape[1:]), 1)
-        fine = min(d**-1.5 if self.p == 2 else d**-2.0, FINEST)
-        halvings = math.ceil(math.log2(1 / fine))
-        z, on, spent = self._begin(active, on)
-        point, best = active.x, active.x.new_full((len(on),), math.inf)
+        tolerance = min(d**-1.5 if self.p == 2 else d**-2.0, MAX_TOLERANCE)
+        halvings = math.ceil(math.log2(1 / tolerance))
+        z, rows, spent = self._find_start(active, rows)
+        point, closest = active.x, active.x.new_full((len(rows),), math.inf)
         t = 0
-        while on.any() and spent + halvings <= self.queries:
+        while rows.any() and spent + halvings <= self.queries:
             t, spent = t + 1, spent + halvings
-            z = self._bisect(active, z, on, halvings, self.p)
-            far = norm(z - active.x, self.p)
-            closer = on & (far < best)
+            z = self._bisect(active, z, rows, halvings, self.p)
+            distance = norm(z - active.x, self.p)
+            closer = rows & (distance < closest)
             point = torch.where(broadcast_rows(closer, z), z, point)
-            best = torch.where(closer, far, best)
-            keep = None if eps is None else tell(active, z, on & (far <= eps))
+            closest = torch.where(closer, distance, closest)
+            keep = None if eps is None else record_decisions(active, z, rows & (distance <= eps))
             if keep is not None:
-                z, on, far, point, best = z[keep], on[keep], far[keep], point[keep], best[keep]
-            left = self.queries - spent - halvings - HALVINGS
-            asks = min(int(self.samples * math.sqrt(t)), left)
-            if asks < 1 or not on.any():
+                z, rows, distance = z[keep], rows[keep], distance[keep]
+                point, closest = point[keep], closest[keep]
+            # the next jump and bisection are paid first: a normal alone would be wasted
+            left = self.queries - spent - halvings - MAX_JUMP_HALVINGS
+            directions = min(int(self.samples * math.sqrt(t)), left)
+            if directions < 1 or not rows.any():
                 break
-            reach = fine * far * (math.sqrt(d) if self.p == 2 else d)
-            if t == 1:
-                reach = torch.full_like(far, 0.1 * (self.threat.high - self.threat.low))
-            v = self._normal(active, z, reach, on, asks)
-            z = self._jump(active, z, v, far / math.sqrt(t), on)
-            spent += asks + HALVINGS
-        return point, best
+            delta = tolerance * distance * (math.sqrt(d) if self.p == 2 else d)
+            if t == 1:  # as published: a share of the box, not of the distance
+                delta = torch.full_like(distance, 0.1 * (self.threat.high - self.threat.low))
+            v = self._estimate_normal(active, z, delta, rows, directions)
+            z = self._jump(active, z, v, distance / math.sqrt(t), rows)
+            spent += directions + MAX_JUMP_HALVINGS
+        return point, closest
 
-    def _ask(self, active: ActiveSet, z: Tensor, on: Tensor) -> Tensor:
-        """Where the model is wrong at z `(a, *d)`, asked for the rows `on` only."""
-        wrong = torch.zeros_like(on)
-        if on.any():
-            wrong[on] = active.is_adversarial(active.logits_no_grad(z[on]), active.y[on])
+    def _is_adversarial(self, active: ActiveSet, z: Tensor, rows: Tensor) -> Tensor:
+        """Return where the model is wrong at z `(a, *d)`; it runs on a mask of rows only."""
+        wrong = torch.zeros_like(rows)
+        if rows.any():
+            wrong[rows] = active.is_adversarial(active.logits_no_grad(z[rows]), active.y[rows])
         return wrong
 
-    def _begin(self, active: ActiveSet, on: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Adversarial points far from x, the rows that have one, and what was asked for a row."""
+    def _find_start(self, active: ActiveSet, rows: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Return adversarial points far from x, the rows that have one, and the queries per row."""
         x, low, high = active.x, self.threat.low, self.threat.high
-        z, wants, spent = x, on, 0
-        while spent < min(self.tries, self.queries) and wants.any():
+        z, waiting, spent = x, rows, 0
+        while spent < min(self.tries, self.queries) and waiting.any():
             noise = torch.empty_like(x).uniform_(generator=self.generator(x.device))
             noise = low + (high - low) * noise
-            hit = self._ask(active, noise, wants)
-            z, wants, spent = torch.where(broadcast_rows(hit, z), noise, z), wants & ~hit, spent + 1
-        on = on & ~wants
-        if spent + BLENDS <= self.queries:
-            z, spent = self._bisect(active, z, on, BLENDS, 2), spent + BLENDS
-        return z, on, spent
+            wrong = self._is_adversarial(active, noise, waiting)
+            z, waiting = torch.where(broadcast_rows(wrong, z), noise, z), waiting & ~wrong
+            spent += 1
+        rows = rows & ~waiting
+        if spent + START_HALVINGS <= self.queries:
+            # along a line in Linf too, as published
+            z = self._bisect(active, z, rows, START_HALVINGS, 2)
+            spent += START_HALVINGS
+        return z, rows, spent
 
-    def _bisect(self, active: ActiveSet, z: Tensor, on: Tensor, halvings: int, p: float) -> Tensor:
-        """The wrong point nearest to x on z's way to x, by that many halvings."""
-        x, near = active.x, z
-        low, high = torch.zeros_like(on, dtype=x.dtype), torch.ones_like(on, dtype=x.dtype)
+    def _bisect(
+        self, active: ActiveSet, z: Tensor, rows: Tensor, halvings: int, p: float
+    ) -> Tensor:
+        """Return the adversarial point nearest to x on the path from z to x, by bisection."""
+        x, nearest = active.x, z
+        low, high = torch.zeros_like(rows, dtype=x.dtype), torch.ones_like(rows, dtype=x.dtype)
         for _ in range(halvings):
             half = (low + high) / 2
-            middle = between(x, z, half, p).clamp(self.threat.low, self.threat.high)
-            wrong = self._ask(active, middle, on)
-            near = torch.where(broadcast_rows(wrong, near), middle, near)
+            middle = interpolate(x, z, half, p).clamp(self.threat.low, self.threat.high)
+            wrong = self._is_adversarial(active, middle, rows)
+            nearest = torch.where(broadcast_rows(wrong, nearest), middle, nearest)
             low, high = torch.where(wrong, low, half), torch.where(wrong, half, high)
-        return near
+        return nearest
 
-    def _normal(self, active: ActiveSet, z: Tensor, reach: Tensor, on: Tensor, asks: int) -> Tensor:
-        """The boundary's direction at z `(a, *d)`, from that many signs at `reach (a,)`; 0 where
-        not `on`."""
-        x, y, r = z[on], active.y[on], reach[on].clamp_min(torch.finfo(z.dtype).tiny)
-        b, left = len(x), asks
-        total, turned, signs = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(r)
+    def _estimate_normal(
+        self, active: ActiveSet, z: Tensor, delta: Tensor, rows: Tensor, directions: int
+    ) -> Tensor:
+        """Return the boundary's normal at z `(a, *d)`, 0 outside a mask of rows.
+
+        Arguments:
+            delta: distance of the sampled points from z `(a,)`.
+            directions: number of sampled points per row.
+        """
+        x, y, r = z[rows], active.y[rows], delta[rows].clamp_min(torch.finfo(z.dtype).tiny)
+        b, left = len(x), directions
+        sum_u, sum_signed_u, sum_sign = (
+            torch.zeros_like(x),
+            torch.zeros_like(x),
+            torch.zeros_like(r),
+        )
         wide = broadcast_rows(r, x)
         while left:
             n = min(left, max(self.chunk // b, 1))
-            u = self._directions((n, *x.shape), x)
-            asked = (x + wide * u).clamp(self.threat.low, self.threat.high)
-            u = (asked - x) / wide
-            wrong = active.is_adversarial(
-                active.logits_no_grad(asked.flatten(0, 1)), y.repeat(n)
-            ).reshape(n, b)
+            u = self._draw_directions((n, *x.shape), x)
+            points = (x + wide * u).clamp(self.threat.low, self.threat.high)
+            u = (points - x) / wide  # as clipped to the box
+            logits = active.logits_no_grad(points.flatten(0, 1))
+            wrong = active.is_adversarial(logits, y.repeat(n)).reshape(n, b)
             sign = 2 * wrong.to(x.dtype) - 1
-            total, signs = total + u.sum(0), signs + sign.sum(0)
-            turned = turned + (sign.reshape(n, b, *[1] * (x.ndim - 1)) * u).sum(0)
+            sum_u, sum_sign = sum_u + u.sum(0), sum_sign + sign.sum(0)
+            signed_u = sign.reshape(n, b, *[1] * (x.ndim - 1)) * u
+            sum_signed_u = sum_signed_u + signed_u.sum(0)
             left -= n
-        mean = signs / asks
-        mixed = turned - broadcast_scale(mean, x) * total
-        v = torch.where(broadcast_rows(mean.abs() < 1, x), mixed, turned)
-        out = torch.zeros_like(z)
-        out[on] = normalize(v, 2) if self.p == 2 else v.sign()
-        return out
+        mean = sum_sign / directions
+        centred = sum_signed_u - broadcast_scale(mean, x) * sum_u
+        # with one sign throughout, the centred sum is 0
+        v = torch.where(broadcast_rows(mean.abs() < 1, x), centred, sum_signed_u)
+        normal = torch.zeros_like(z)
+        normal[rows] = normalize(v, 2) if self.p == 2 else v.sign()
+        return normal
 
-    def _directions(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Random unit vectors `(n, b, *d)`: Gaussian in L2, from a cube in Linf."""
-        u, draw = (
-            torch.empty(shape, dtype=like.dtype, device=like.device),
-            self.generator(like.device),
-        )
+    def _draw_directions(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Draw unit vectors `(n, b, *d)`: Gaussian in L2, from a cube in Linf."""
+        u = torch.empty(shape, dtype=like.dtype, device=like.device)
+        draw = self.generator(like.device)
         u = u.normal_(generator=draw) if self.p == 2 else u.uniform_(-1, 1, generator=draw)
         return normalize(u.flatten(0, 1), 2).reshape(shape)
 
-    def _jump(self, active: ActiveSet, z: Tensor, v: Tensor, length: Tensor, on: Tensor) -> Tensor:
-        """z + length·v, the length halved until the model is wrong there; else z."""
-        waits = on
-        for _ in range(HALVINGS):
-            if not waits.any():
+    def _jump(
+        self, active: ActiveSet, z: Tensor, v: Tensor, length: Tensor, rows: Tensor
+    ) -> Tensor:
+        """Return z + length·v, the length halved until the model is wrong there; else z."""
+        waiting = rows
+        for _ in range(MAX_JUMP_HALVINGS):
+            if not waiting.any():
                 break
             moved = (z + broadcast_scale(length, z) * v).clamp(self.threat.low, self.threat.high)
-            wrong = self._ask(active, moved, waits)
-            z, waits, length = (
-                torch.where(broadcast_rows(wrong, z), moved, z),
-                waits & ~wrong,
-                length / 2,
-            )
+            wrong = self._is_adversarial(active, moved, waiting)
+            z = torch.where(broadcast_rows(wrong, z), moved, z)
+            waiting, length = waiting & ~wrong, length / 2
         return z
 
 
-def tell(active: ActiveSet, z: Tensor, broken: Tensor) -> Tensor | None:
-    """Note the rows `broken (a,)` at z, known from their labels; returns as `ActiveSet.tell`."""
+def record_decisions(active: ActiveSet, z: Tensor, wrong: Tensor) -> Tensor | None:
+    """Record points z `(a, *d)` where only the decision is known: wrong or not `(a,)`.
+
+    Returns as `ActiveSet.record`.
+    """
     y, k = active.y, int(active.y.max()) + 2
-    said = torch.nn.functional.one_hot(torch.where(broken, (y + 1) % k, y), k).to(z.dtype)
-    return active.record(z, said, torch.full_like(said[:, 0], -math.inf))
+    pred = torch.where(wrong, (y + 1) % k, y)
+    logits = torch.nn.functional.one_hot(pred, k).to(z.dtype)
+    return active.record(z, logits, torch.full_like(logits[:, 0], -math.inf))

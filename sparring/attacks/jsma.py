@@ -1,4 +1,4 @@
-"""A saliency map attack: changes the location that gains most, then the next."""
+"""JSMA: an attack by saliency maps, which changes the location that gains most, then the next."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from .base import ActiveSet, Execution, Search
 
 
 class JSMA(Search):
-    """Again and again: the untouched location of largest saliency goes to the edge of the box.
+    """Repeat: move the unchanged location of largest saliency s to the edge of the box.
 
-    s = Σ_c |g|·room over the channels of a location, g the gradient of the margin max_{k≠y} z_k −
-    z_y, room the way along g to the box's edge: the first-order gain. It ends when eps locations
-    are spent. A location is a pixel with all its channels in images `(b, c, h, w)`, else one
-    coordinate.
+    s = Σ_c |g|·room over the channels of a location is its first-order gain: g is the gradient of
+    the margin max_{k≠y} z_k − z_y, room the distance along g to the edge of the box. The attack
+    ends once eps locations have changed. A location is a pixel with all its channels in images
+    `(b, c, h, w)`, else one coordinate.
 
     Arguments:
         threat: an L0 ball.
-        at_once: locations that one gradient changes, ≥ 1; eps/at_once gradients in all.
+        at_once: locations changed per gradient, ≥ 1; eps/at_once gradients in all.
         targeted: y is the class to reach.
-        precision, channels_last: how the model runs while searching.
-        seed: of its own generator; nothing is drawn.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
-        ValueError: for a value outside what is said above.
+        ValueError: for a value that its entry above does not allow.
 
-    Source: Papernot et al. 2016, alg. 2 and sec. IV-B. Differs: one location at a time, where the
-    paper scores pairs by −(Σ ∂z_y)(Σ_{k≠y} ∂z_k) and takes no pair with a wrong sign; up or down,
-    where the paper only adds (or only removes) theta; the margin, so that it needs no target.
+    Source: Papernot et al. 2016, alg. 2 and sec. IV-B. Differs: one location at a time; the
+    paper scores pairs by −(Σ ∂z_y)(Σ_{k≠y} ∂z_k) and takes no pair with a wrong sign. Up or down;
+    the paper only adds (or only removes) theta. The margin, so that no target is needed.
 
     >>> from sparring.threats import L0
     >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
@@ -73,7 +72,8 @@ class JSMA(Search):
                 z, grad = z[keep], grad[keep]
             edge = torch.where(grad > 0, high, torch.where(grad < 0, low, z))
             gain = flatten_pixels(grad * (edge - z)).sum(1)
-            gain = gain.masked_fill((flatten_pixels(z) != flatten_pixels(active.x)).any(1), 0.0)
+            changed = (flatten_pixels(z) != flatten_pixels(active.x)).any(1)
+            gain = gain.masked_fill(changed, 0.0)
             chosen = topk_mask(gain, min(self.at_once, left)) & (gain > 0)
             z = torch.where(chosen.unsqueeze(1), flatten_pixels(edge), flatten_pixels(z)).reshape(
                 z.shape

@@ -1,4 +1,4 @@
-"""What Square and Sparse-RS share: random search, which keeps a proposal whose loss is higher."""
+"""Random search, as Square and Sparse-RS share it: keep a proposal if its loss is higher."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..runtime import distributed
 from ..threats.base import Threat
 from .base import ActiveSet
 
-PLAN = 10_000  # queries that the published schedules are laid over
+PUBLISHED_QUERIES = 10_000  # the queries that the published schedules are laid over
 
 
-class Walk:
-    """What the rows of a search may be asked next. Points go in and out in the shape of x.
+class Proposer:
+    """Propose the next points for the rows of a search, in the shape of x.
 
     Attributes:
         x: the rows that are left `(a, …)`.
@@ -28,30 +28,31 @@ class Walk:
         self.x, self.generator = x, generator
 
     def first(self) -> Tensor:
-        """Where the search starts."""
+        """Return the points where the search starts `(a, *d)`."""
         raise NotImplementedError
 
     def propose(self, best: Tensor, size: float) -> Tensor:
-        """A feasible point near `best (a, *d)`; the size is what its search says."""
+        """Return feasible points near `best (a, *d)`; each search defines its size."""
         raise NotImplementedError
 
     def accept(self, rows: Tensor) -> None:
-        """The last proposal is now the best of these rows `(a,)`."""
+        """Make the last proposal the best point of these rows `(a,)`."""
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the rows that left."""
+        """Drop all but these rows."""
         self.x = self.x[rows]
 
     def draw(self, *shape: int) -> Tensor:
-        """Uniform numbers `(a, *shape)`, float32 whatever x is."""
+        """Draw uniform numbers `(a, *shape)`."""
+        # float32 whatever x is, so that both precisions search the same points
         size = (len(self.x), *shape)
         empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
         return distributed.draw("uniform", empty, self.generator)
 
 
 @runtime_checkable
-class Walker(Protocol):
-    """An attack that asks `queries` points of a walk and stays at the best."""
+class RandomSearch(Protocol):
+    """An attack that queries the model at `queries` proposals and stays at the best."""
 
     threat: Threat
     queries: int
@@ -61,12 +62,12 @@ class Walker(Protocol):
     targeted: bool
 
     def size(self, query: int) -> float:
-        """How much the proposal of a query changes; the first proposal is query 1."""
+        """Return how much the proposal of a query changes; the first proposal is query 1."""
         ...
 
 
-def limits(attack: Walker) -> None:
-    """Raise a `ValueError` for a number that is too small, or a loss that does not exist."""
+def check_arguments(attack: RandomSearch) -> None:
+    """Raise `ValueError` for a number that is too small, or a loss that does not exist."""
     require(attack.queries >= 1, "queries", attack.queries, "an integer ≥ 1")
     allowed = "an integer ≥ 1, or None for queries"
     require(attack.plan is None or attack.plan >= 1, "plan", attack.plan, allowed)
@@ -75,32 +76,29 @@ def limits(attack: Walker) -> None:
         raise ValueError(did_you_mean("loss", attack.loss, losses.BY_NAME))
 
 
-def planned(attack: Walker, query: int) -> int:
-    """Where a query stands in a plan of 10 000."""
-    return int(query / (attack.plan or attack.queries) * PLAN)
+def published_query(attack: RandomSearch, query: int) -> int:
+    """Return the query of a published schedule that corresponds to a query of an attack."""
+    return int(query / (attack.plan or attack.queries) * PUBLISHED_QUERIES)
 
 
 @torch.no_grad()
-def climb(attack: Walker, active: ActiveSet, walk: Walk) -> None:
-    """z ← the proposal, where its loss is higher."""
-    z = best = walk.first()
+def keep_better(attack: RandomSearch, active: ActiveSet, proposer: Proposer) -> None:
+    """Search from the first points: z ← the proposal, where its loss is higher."""
+    z = best = proposer.first()
     value = z.new_full((len(z),), -torch.inf)
     for query in range(attack.queries):
-        z = walk.propose(best, attack.size(query)) if query else z
+        z = proposer.propose(best, attack.size(query)) if query else z
         logits = active.logits_no_grad(z)
-        gained = losses.BY_NAME[attack.loss](logits, active.y)
-        gained = -gained if attack.targeted else gained
-        gained = torch.where(gained.isnan(), -torch.inf, gained)
-        keep = active.record(z, logits, gained)
+        gain = losses.BY_NAME[attack.loss](logits, active.y)
+        gain = -gain if attack.targeted else gain
+        keep = active.record(z, logits, gain)
         if len(active) == 0:
             return
-        better = gained > value
-        best, value = (
-            torch.where(broadcast_rows(better, z), z, best),
-            torch.where(better, gained, value),
-        )
+        better = gain > value  # never where a loss is NaN
+        best = torch.where(broadcast_rows(better, z), z, best)
+        value = torch.where(better, gain, value)
         if query:
-            walk.accept(better)
+            proposer.accept(better)
         if keep is not None:
             best, value = best[keep], value[keep]
-            walk.keep(keep)
+            proposer.keep(keep)

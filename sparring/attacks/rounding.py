@@ -1,4 +1,4 @@
-"""Attacks on bits that climb between them, and round."""
+"""dFGSM and rFGSM: attacks that climb between bits, and round at the end."""
 
 from __future__ import annotations
 
@@ -12,58 +12,74 @@ from ..component import require
 from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer, run_restarts
-from .bit_flips import Rank, Seen, check_bit_attack, flipped, gained, may_flip, settle
+from .bit_flips import (
+    LossFunction,
+    SearchState,
+    check_bit_attack,
+    flip_within_budget,
+    flippable_bits,
+    flipped,
+    maximize_gain,
+)
 
 
-def rounding(
-    seen: Seen,
-    rank: Rank,
+def climb_and_round(
+    active: SearchState,
+    loss: LossFunction,
     threat: Threat,
     steps: int,
     draws: int = 1,
-    by: Generator | None = None,
+    generator: Generator | None = None,
     start: Generator | None = None,
 ) -> None:
-    """z ← clip(z + sign(g)/steps) from x, or, with `start`, from a random point of the threat; x is
-    told, and z > u with what may not flip back at x: for every draw of u, or for u = ½."""
+    """Climb z ← clip(z + sign(g)/steps), round z, and record x and the rounded points.
+
+    Arguments:
+        draws: roundings at random thresholds u, z > u.
+        generator: draws u ~ U(0, 1); None rounds at u = ½.
+        start: draws the point where the climb begins; None begins at x.
+    """
     if start is not None:
-        seen.record(seen.x, seen.logits_no_grad(seen.x))
-    if len(seen) == 0:
+        active.record(active.x, active.logits_no_grad(active.x))
+    if len(active) == 0:
         return
-    z, may, width = seen.x, may_flip(threat, seen.batch), threat.high - threat.low
-    z = z if start is None else threat.random_start(seen.batch, start)
+    z, flippable = active.x, flippable_bits(threat, active.batch)
+    width = threat.high - threat.low
+    z = z if start is None else threat.random_start(active.batch, start)
     grad = torch.zeros_like(z)
     for step in range(steps):
-        _, grad, logits = seen.value_and_grad(lambda out, y=seen.y: rank(out, y), z)
-        keep = seen.record(z, logits) if step == 0 and start is None else None
-        if len(seen) == 0:
+        _, grad, logits = active.value_and_grad(lambda out, y=active.y: loss(out, y), z)
+        # of the points of a climb only x is made of bits
+        keep = active.record(z, logits) if step == 0 and start is None else None
+        if len(active) == 0:
             return
         if keep is not None:
-            z, grad, may = z[keep], grad[keep], may[keep]
+            z, grad, flippable = z[keep], grad[keep], flippable[keep]
+        # bits that may not flip move as well, as published: the gradient sees them moved
         z = (z + width / steps * grad.sign()).clamp(threat.low, threat.high)
     for _ in range(draws):
-        x, u = seen.x, 0.5 if by is None else distributed.draw("uniform", z, by)
-        flips = may & ((z > threat.low + width * u) != (x == threat.high))
-        point = settle(x, flips, (flipped(x, threat) - x) * grad, threat)
-        keep = seen.record(point, seen.logits_no_grad(point))
-        if len(seen) == 0:
+        x, u = active.x, 0.5 if generator is None else distributed.draw("uniform", z, generator)
+        flips = flippable & ((z > threat.low + width * u) != (x == threat.high))
+        point = flip_within_budget(x, flips, (flipped(x, threat) - x) * grad, threat)
+        keep = active.record(point, active.logits_no_grad(point))
+        if len(active) == 0:
             return
         if keep is not None:
-            z, grad, may = z[keep], grad[keep], may[keep]
+            z, grad, flippable = z[keep], grad[keep], flippable[keep]
 
 
 class DFGSM(Maximizer):
-    """dFGSM^k: z ← clip(z + sign(∇ℓ)/k) k times from x, rounded at ½; x where that lost.
+    """dFGSM^k: climb z ← clip(z + sign(∇ℓ)/k) k times from x, round at ½; return x if that lost.
 
-    Bits that may not flip move too while it climbs, and go back to x in the end; where more flip
-    than the budget allows, those with the steepest last gradient do.
+    Bits that may not flip move too during the climb, and return to x in the end. If more flips
+    result than the budget allows, those of steepest last gradient stay.
 
     Arguments:
         threat: Bits.
         steps: gradients k; published: 50.
-        loss: what it climbs: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain instead.
-        random_start: climb from a random point of the threat, for a gain whose gradient is 0 at x,
-            as that of TRADES; published: from x.
+        loss: climbed outside of training: `"ce"`, `"margin"` or `"dlr"`; a trainer hands its gain.
+        random_start: climb from a random point of the threat instead of x; for a gain such as that
+            of TRADES, whose gradient is 0 at x. Published: from x.
 
     Source: Al-Dujaili et al. 2018, alg. 1.
 
@@ -75,7 +91,6 @@ class DFGSM(Maximizer):
 
     paper = "aldujaili2018adversarial"
     norms = ("bits",)
-    refines = True  # more steps are shorter, and end elsewhere
 
     def __init__(
         self,
@@ -91,26 +106,26 @@ class DFGSM(Maximizer):
         self.threat, self.steps, self.loss = threat, steps, loss
         self.random_start = random_start
 
-    def search(self, seen: Seen, turn: int) -> None:
-        """One climb, and what it is rounded to."""
-        start = self.generator(seen.x.device) if self.random_start else None
-        rounding(seen, self.rank, self.threat, self.steps, start=start)
+    def search(self, active: SearchState, turn: int) -> None:
+        """Climb once and round."""
+        start = self.generator(active.x.device) if self.random_start else None
+        climb_and_round(active, self.rank, self.threat, self.steps, start=start)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return gained(self.search, f, batch)
+        return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
 
 
 class RFGSM(Maximizer):
-    """rFGSM^k: as `DFGSM`, each coordinate rounded at a threshold of its own, u ~ U(0, 1).
+    """rFGSM^k: climb as `DFGSM`, and round each coordinate at a random threshold u ~ U(0, 1).
 
     Arguments:
-        draws: of all thresholds, ≥ 1; published: 1.
+        draws: of the thresholds, ≥ 1; published: 1.
         others: as for `DFGSM`.
 
-    Source: Al-Dujaili et al. 2018, alg. 1. Differs: several draws, of which the best is kept.
+    Source: Al-Dujaili et al. 2018, alg. 1. Differs: it keeps the best of several draws.
 
     >>> from sparring.threats import Bits
     >>> model = lambda x: torch.stack([x[:, 0] - x[:, 1], 0 * x[:, 0]], 1)
@@ -120,7 +135,6 @@ class RFGSM(Maximizer):
 
     paper = "aldujaili2018adversarial"
     norms = ("bits",)
-    refines = True  # more steps are shorter, and end elsewhere
 
     def __init__(
         self,
@@ -138,14 +152,14 @@ class RFGSM(Maximizer):
         self.threat, self.steps, self.draws, self.loss = threat, steps, draws, loss
         self.random_start = random_start
 
-    def search(self, seen: Seen, turn: int) -> None:
-        """One climb, and what it is rounded to."""
-        by = self.generator(seen.x.device)
-        start = by if self.random_start else None
-        rounding(seen, self.rank, self.threat, self.steps, self.draws, by, start)
+    def search(self, active: SearchState, turn: int) -> None:
+        """Climb once and round by each draw."""
+        generator = self.generator(active.x.device)
+        start = generator if self.random_start else None
+        climb_and_round(active, self.rank, self.threat, self.steps, self.draws, generator, start)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return gained(self.search, f, batch)
+        return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)

@@ -1,4 +1,4 @@
-"""Sparse-RS: random search for the few pixels to change; asks for outputs only."""
+"""Sparse-RS: random search for the few pixels to change, from the model's outputs alone."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from ..functional.geometry import flatten_pixels
 from ..threats.base import Threat
 from . import random_search
 from .base import ActiveSet, Execution, Search
-from .random_search import Walk
+from .random_search import Proposer
 
-FALLS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # in a plan of 10 000 queries
-SHARES = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)  # alpha_init over alpha, before and after each of them
+ALPHA_FALLS_AFTER = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10 000 queries
+ALPHA_DIVISORS = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)  # of alpha_init, before and after each fall
 
 
 class SparseRS(Search):
-    """M ← (M − A) ∪ B if the loss is higher: of the eps locations M that differ from x, a few A go
-    back to x and as many new ones B take random corners of the box.
+    """M ← (M − A) ∪ B if the loss is higher: of the eps locations M that differ from x, a few A
+    return to x, and |A| new ones B take random corners of the box.
 
     |A| = max(⌊alpha·eps⌋, 1), alpha falls from alpha_init/2 to alpha_init/20. A location is a pixel
     with all its channels in images `(b, c, h, w)`, else one coordinate.
 
     Arguments:
         threat: an L0 ball.
-        queries: points asked in each restart, the first one included; one more asks at x.
+        queries: points per restart, the first one included; the clean x costs one more.
             Published: 10000.
-        alpha_init: share of the locations that the first proposals exchange, twice over.
-        plan: queries the schedule of alpha is laid over; None is `queries`.
-        loss: what it climbs: `"margin"`, `"ce"` or `"dlr"`.
-        restarts: independent searches; later ones see only the samples that still stand.
+        alpha_init: twice the share of the locations that the first proposals exchange.
+        plan: queries that the schedule of alpha is laid over; default: `queries`.
+        loss: climbed: `"margin"`, `"ce"` or `"dlr"`.
+        restarts: independent searches; later ones get only samples not yet broken.
         targeted: y is the class to reach.
-        precision, channels_last: how the model runs while searching.
-        seed: of its own generator.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
-        ValueError: for a value outside what is said above.
+        ValueError: for a value that its entry above does not allow.
 
-    Source: Croce et al. 2022, alg. 1 and 2 (L0). Differs: exchanges are drawn a sample, not a
-    batch; where every location may change, corners are drawn again.
+    Source: Croce et al. 2022, alg. 1 and 2 (L0). Differs: exchanges are drawn per sample, not per
+    batch; if every location may change, a proposal draws new corners.
 
     >>> from sparring.threats import L0
     >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
@@ -69,28 +68,32 @@ class SparseRS(Search):
         require(0 < alpha_init <= 1, "alpha_init", alpha_init, "in (0, 1]")
         self.queries, self.alpha_init, self.plan, self.loss = queries, alpha_init, plan, loss
         self.restarts, self.targeted = restarts, targeted
-        random_search.limits(self)
+        random_search.check_arguments(self)
 
     def share(self, query: int) -> float:
-        """alpha at a query; the first proposal is query 1."""
-        return (
-            self.alpha_init
-            / SHARES[sum(random_search.planned(self, query) > limit for limit in FALLS)]
-        )
+        """Return alpha at a query; the first proposal is query 1."""
+        published = random_search.published_query(self, query)
+        falls = sum(published > limit for limit in ALPHA_FALLS_AFTER)
+        return self.alpha_init / ALPHA_DIVISORS[falls]
 
     def size(self, query: int) -> int:
+        """Return the number of locations |A| that the proposal of a query exchanges."""
         return max(int(self.share(query) * int(self.threat.eps or 0)), 1)
 
     def search(self, active: ActiveSet, turn: int) -> None:
         eps = int(self.threat.eps or 0)
         if eps == 0:
             return
-        walk = _Sets(active.x, eps, self.threat, self.generator(active.x.device))
-        random_search.climb(self, active, walk)
+        proposer = _LocationProposer(active.x, eps, self.threat, self.generator(active.x.device))
+        random_search.keep_better(self, active, proposer)
 
 
-class _Sets(Walk):
-    """Which locations differ, row by row: the first `k` entries of an order of all, `(a, n)`."""
+class _LocationProposer(Proposer):
+    """Propose points by exchanging locations.
+
+    Attributes:
+        order: all locations of each row `(a, n)`; its first k entries are those that differ.
+    """
 
     def __init__(self, x: Tensor, eps: int, threat: Threat, generator: torch.Generator) -> None:
         super().__init__(flatten_pixels(x), generator)
@@ -98,51 +101,53 @@ class _Sets(Walk):
         self.n = self.x.shape[2]
         self.k = min(eps, self.n)
         self.order = self.draw(self.n).argsort(1)
-        self.swap = self.order[:, :0], self.order[:, :0]
+        self.exchange = self.order[:, :0], self.order[:, :0]  # positions in `order`
 
-    def some(self, n: int, m: int) -> Tensor:
-        """m different numbers below n `(a, m)`."""
-        if m == 1:
+    def draw_distinct(self, n: int, m: int) -> Tensor:
+        """Draw m different numbers below n `(a, m)`."""
+        if m == 1:  # the usual case late in a search, without sorting
             return (self.draw(1) * n).long().clamp_max(n - 1)
         return self.draw(n).topk(m, dim=1).indices
 
     def first(self) -> Tensor:
-        """k random locations at corners of the box."""
+        """Return x with k random locations at corners of the box."""
         chosen = self.order[:, : self.k]
-        return self.put(self.x, chosen, self.corners(chosen))
+        return self.paint(self.x, chosen, self.draw_corners(chosen))
 
     def propose(self, best: Tensor, size: float) -> Tensor:
-        """`best` with so many locations exchanged, or painted anew where there is no other."""
+        """Return `best` with `size` locations exchanged, or given new corners if none is left to
+        exchange them for."""
         m = min(int(size), self.k)
         m = min(m, self.n - self.k) or m
-        leave = self.some(self.k, m)
-        come = self.k + self.some(self.n - self.k, m) if self.n > self.k else leave
-        self.swap = leave, come
-        gone, new = self.order.gather(1, leave), self.order.gather(1, come)
+        leave = self.draw_distinct(self.k, m)
+        enter = self.k + self.draw_distinct(self.n - self.k, m) if self.n > self.k else leave
+        self.exchange = leave, enter
+        old, new = self.order.gather(1, leave), self.order.gather(1, enter)
         z = flatten_pixels(best)
-        z = z.scatter(2, self.spread(gone), self.x.gather(2, self.spread(gone)))
-        return self.put(z, new, self.corners(new))
+        z = z.scatter(2, self.all_channels(old), self.x.gather(2, self.all_channels(old)))
+        return self.paint(z, new, self.draw_corners(new))
 
     def accept(self, rows: Tensor) -> None:
-        """Make the last exchange of these rows."""
-        leave, come = self.swap
-        gone, new = self.order.gather(1, leave), self.order.gather(1, come)
+        """Apply the last exchange to the order of these rows."""
+        leave, enter = self.exchange
+        old, new = self.order.gather(1, leave), self.order.gather(1, enter)
         rows = rows[:, None]
-        order = self.order.scatter(1, leave, torch.where(rows, new, gone))
-        self.order = order.scatter(1, come, torch.where(rows, gone, new))
+        order = self.order.scatter(1, leave, torch.where(rows, new, old))
+        self.order = order.scatter(1, enter, torch.where(rows, old, new))
 
     def keep(self, rows: Tensor) -> None:
         super().keep(rows)
         self.order = self.order[rows]
 
-    def corners(self, chosen: Tensor) -> Tensor:
-        """Random colours `(a, c, m)` of these locations, each channel at an end of the box."""
+    def draw_corners(self, chosen: Tensor) -> Tensor:
+        """Draw colours `(a, c, m)` for these locations, each channel at an end of the box."""
         up = self.draw(self.x.shape[1], chosen.shape[1]) < 0.5
         return self.ends[up.long()]
 
-    def spread(self, chosen: Tensor) -> Tensor:
-        """The locations `(a, m)` for every channel."""
+    def all_channels(self, chosen: Tensor) -> Tensor:
+        """Return the locations `(a, m)` repeated for every channel `(a, c, m)`."""
         return chosen.unsqueeze(1).expand(-1, self.x.shape[1], -1)
 
-    def put(self, z: Tensor, chosen: Tensor, colours: Tensor) -> Tensor:
-        return z.scatter(2, self.spread(chosen), colours).reshape(-1, *self.shape)
+    def paint(self, z: Tensor, chosen: Tensor, colours: Tensor) -> Tensor:
+        """Return z with these locations set to colours `(a, c, m)`, in the shape of x."""
+        return z.scatter(2, self.all_channels(chosen), colours).reshape(-1, *self.shape)

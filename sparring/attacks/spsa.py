@@ -1,4 +1,4 @@
-"""Gradients estimated from outputs alone: SPSA and NES. The model needs no gradient."""
+"""SPSA and NES: attacks that estimate gradients from outputs; the model needs none."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
 
 ESTIMATORS = ("spsa", "nes")
-Draw = Callable[[tuple[int, ...]], Tensor]
+DrawDirections = Callable[[tuple[int, ...]], Tensor]
 
 
 def estimate(
     f: Callable[[Tensor, Tensor], Tensor],
     z: Tensor,
-    draw: Draw,
+    draw: DrawDirections,
     *,
     samples: int,
     delta: float,
@@ -28,25 +28,25 @@ def estimate(
     high: float,
     chunk: int,
 ) -> Tensor:
-    """(1/n) Σ_i (f(z + δu_i) − f(z − δu_i)) / 2δ · u_i over n directions u_i: ∇f in expectation.
+    """Estimate ∇f at z by (1/n) Σ_i (f(z + δu_i) − f(z − δu_i)) / 2δ · u_i over n directions u_i.
 
     A difference that is not finite counts 0.
 
     Arguments:
-        f: points `(m, *d)` and the row of z each belongs to `(m,)`, to values `(m,)`.
-        draw: directions of a shape `(n, b, *d)`.
-        samples: n; 2n points a row are asked.
+        f: maps points `(m, *d)` and their rows of z `(m,)` to values `(m,)`.
+        draw: returns directions of a shape `(n, b, *d)`.
+        samples: n; each row costs 2n points.
         delta: δ, in input units.
-        low, high: the box that points are clipped to before they are asked.
-        chunk: points asked at once, rounded up to two a row.
+        low, high: the box that points are clipped to before f.
+        chunk: points per call of f, rounded up to two per row.
     """
     b, left, total = len(z), samples, torch.zeros_like(z)
     while left:
         n = min(left, max(chunk // (2 * b), 1))
         u = draw((n, *z.shape))
-        asked = torch.stack([z + delta * u, z - delta * u]).clamp(low, high)
+        points = torch.stack([z + delta * u, z - delta * u]).clamp(low, high)
         rows = torch.arange(b, device=z.device).repeat(2 * n)
-        value = f(asked.flatten(0, 2), rows).reshape(2, n, b)
+        value = f(points.flatten(0, 2), rows).reshape(2, n, b)
         slope = ((value[0] - value[1]) / (2 * delta)).nan_to_num(0.0, 0.0, 0.0)
         total = total + (slope.reshape(n, b, *[1] * (z.ndim - 1)) * u).sum(0)
         left -= n
@@ -54,26 +54,26 @@ def estimate(
 
 
 class SPSA(Search):
-    """Climbs a two-sided estimate g of the gradient, (f(z + δu) − f(z − δu)) / 2δ · u on average.
+    """Climb a two-sided estimate g of the gradient, the mean of (f(z + δu) − f(z − δu)) / 2δ · u.
 
     `"spsa"`: u in {−1, 1}^d, then Adam's step on g. `"nes"`: u ~ N(0, I), then the threat's
     steepest step along g, a signed one in an Linf ball. The threat projects after each step.
 
     Arguments:
-        threat: where it may go.
+        threat: any; its projection bounds the search.
         steps: of each restart, ≥ 1. Published: 100.
-        samples: directions of a step, ≥ 1; it asks 2·samples + 1 points. Published: 128 to 8192.
-        size: length of a step in input units; Adam's rate.
-        delta: δ in input units; above the model's own rounding of its inputs.
+        samples: directions per step, ≥ 1; a step costs 2·samples + 1 points. Published: 128 to
+            8192.
+        size: length of a step in input units; for `"spsa"` Adam's rate.
+        delta: δ in input units; larger than the rounding of inputs inside the model.
         estimator: `"spsa"` or `"nes"`.
-        loss: what it climbs: `"margin"`, `"ce"` or `"dlr"`.
-        restarts: the first from x, the others from `threat.start`.
-        chunk: points the model is asked about at once, at least two a sample.
-        precision, channels_last: how the model runs while searching.
-        seed: of its own generator.
+        loss: climbed: `"margin"`, `"ce"` or `"dlr"`.
+        restarts: the first from x, the others from `threat.random_start`.
+        chunk: points per call of the model, at least two per sample.
+        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
-    Source: Uesato et al. 2018, alg. 1; Spall 1992. Differs: points asked are clipped to the box; a
-    broken sample leaves at once.
+    Source: Uesato et al. 2018, alg. 1; Spall 1992. Differs: points are clipped to the box; a broken
+    sample leaves at once.
 
     >>> from sparring.threats import Linf
     >>> model = lambda x: torch.stack([x.sum(1), 0.9 - x.sum(1)], 1).round(decimals=2)
@@ -115,11 +115,11 @@ class SPSA(Search):
     def search(self, active: ActiveSet, turn: int) -> None:
         if self.threat.eps == 0:
             return
-        batch, draw = active.batch, self.generator(active.x.device)
-        z = self.threat.random_start(batch, draw) if turn else self.threat.pack(batch)
+        batch, generator = active.batch, self.generator(active.x.device)
+        z = self.threat.random_start(batch, generator) if turn else self.threat.pack(batch)
         mean, square = torch.zeros_like(z), torch.zeros_like(z)
         for step in range(1, self.steps + 1):
-            grad = self._slope(active, z)
+            grad = self._estimate_grad(active, z)
             if self.estimator == "nes":
                 z = self.threat.step(z, grad, self.size, active.batch)
             else:
@@ -134,13 +134,13 @@ class SPSA(Search):
             if keep is not None:
                 z, mean, square = z[keep], mean[keep], square[keep]
 
-    def _slope(self, active: ActiveSet, z: Tensor) -> Tensor:
-        """The estimate at z `(a, *d)`."""
-        climbed = losses.BY_NAME[self.loss]
+    def _estimate_grad(self, active: ActiveSet, z: Tensor) -> Tensor:
+        """Return the estimated gradient of the loss at z `(a, *d)`."""
+        loss = losses.BY_NAME[self.loss]
         draw = rademacher if self.estimator == "spsa" else gaussian
         generator = self.generator(z.device)
         return estimate(
-            lambda points, rows: climbed(active.logits_no_grad(points), active.y[rows]),
+            lambda points, rows: loss(active.logits_no_grad(points), active.y[rows]),
             z,
             lambda shape: draw(shape, z, generator),
             samples=self.samples,
@@ -152,13 +152,13 @@ class SPSA(Search):
 
 
 def rademacher(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Signs, −1 or 1 with equal chances, in the dtype of `like`."""
+    """Draw signs, −1 or 1 with equal chances, in the dtype of `like`."""
     bits = torch.empty(shape, dtype=like.dtype, device=like.device).uniform_(generator=generator)
     return (bits < 0.5).to(like.dtype) * 2 - 1
 
 
 def gaussian(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers in the dtype of `like`."""
+    """Draw standard normal numbers in the dtype of `like`."""
     return torch.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
 
 
@@ -173,9 +173,11 @@ def NES(
     restarts: int = 1,
     seed: int = 0,
 ) -> SPSA:
-    """SPSA with Gaussian directions in ± pairs, and signed steps. Source: Ilyas et al. 2018.
+    """Return `SPSA` with Gaussian directions in ± pairs, and signed steps.
 
-    Published: delta 0.001, samples 25, the cross-entropy. Differs: no momentum, no decaying size.
+    Published: delta 0.001, samples 25, the cross-entropy.
+
+    Source: Ilyas et al. 2018. Differs: no momentum, no decaying size.
 
     >>> from sparring.threats import Linf
     >>> NES(Linf(0.1)).estimator

@@ -30,7 +30,7 @@ def weights(d: int, seed: int = 1) -> Tensor:
 
 
 def steady(d: int = 9, k: int = 2, *, b: int = 12) -> tuple[nn.Module, Tensor, Tensor]:
-    """A net that says class 0 whatever it sees: nobody leaves."""
+    """A net that predicts class 0 everywhere: no row leaves."""
     model = Net(d, k, scale=2.0, seed=3).double()
     with torch.no_grad():
         model[2].bias[0] += 12.0
@@ -82,10 +82,10 @@ def slope(model: nn.Module, y: Tensor, x: Tensor, *, of: str) -> twin.Slope:
 class TestTwins:
     def check(self, attack, literal, *, steps: int, of: str = "ce") -> None:
         model, x, y = steady()
-        found = attack(Bits(), steps=steps)(model, x, y)
+        x_adv = attack(Bits(), steps=steps)(model, x, y)
         ways = [literal(slope(model, y[:1], x, of=of), row.tolist(), steps) for row in x]
-        assert torch.equal(found, torch.tensor(ways, dtype=x.dtype))
-        assert steps == 1 or (found != x).any()
+        assert torch.equal(x_adv, torch.tensor(ways, dtype=x.dtype))
+        assert steps == 1 or (x_adv != x).any()
 
     def test_dfgsm(self, steps):
         half = [0.5] * 9
@@ -96,9 +96,9 @@ class TestTwins:
 
     def test_bca(self, steps):
         model, x, y = steady(d=20)
-        found = BCA(Bits(), steps=steps)(model, x, y)
+        x_adv = BCA(Bits(), steps=steps)(model, x, y)
         ways = [twin.bca(slope(model, y[:1], x, of="ce"), row.tolist(), steps) for row in x]
-        assert torch.equal(found, torch.tensor(ways, dtype=x.dtype))
+        assert torch.equal(x_adv, torch.tensor(ways, dtype=x.dtype))
 
     def test_grosse(self, steps):
         self.check(Grosse, twin.grosse, steps=steps, of="log p")
@@ -114,7 +114,7 @@ class TestTwins:
         assert torch.equal(attack(model, x, y), torch.tensor(ways, dtype=x.dtype))
 
 
-def test_bca_is_lost_on_a_bit_that_may_not_flip_unless_told():
+def test_bca_is_lost_on_a_bit_that_may_not_flip_unless_any_bit_is_off():
     w = torch.tensor([-3.0, 2.0, 1.0], dtype=torch.float64)
     x, y = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), torch.zeros(1, dtype=torch.long)
     assert torch.equal(BCA(Bits())(Linear(w), x, y), x)
@@ -149,23 +149,23 @@ class TestLinear:
     @pytest.mark.parametrize("attack", [DFGSM, RFGSM, Grosse, BitSearch])
     def test_exact(self, threat, attack):
         x, w, y = bits(10, 9), weights(9), torch.zeros(10, dtype=torch.long)
-        found = attack(threat)(Linear(w), x, y)
-        assert torch.allclose((found - x) @ w, self.most(w, x, threat), atol=1e-9)
-        assert admissible_bits(threat, found, x).all()
+        x_adv = attack(threat)(Linear(w), x, y)
+        assert torch.allclose((x_adv - x) @ w, self.most(w, x, threat), atol=1e-9)
+        assert admissible_bits(threat, x_adv, x).all()
 
     def test_bca_that_stays_within_the_set(self, threat):
         x, w, y = bits(10, 9), weights(9), torch.zeros(10, dtype=torch.long)
-        found = BCA(threat, any_bit=False)(Linear(w), x, y)
-        assert torch.allclose((found - x) @ w, self.most(w, x, threat), atol=1e-9)
+        x_adv = BCA(threat, any_bit=False)(Linear(w), x, y)
+        assert torch.allclose((x_adv - x) @ w, self.most(w, x, threat), atol=1e-9)
 
     @pytest.mark.parametrize("attack", ALL)
     def test_nothing_leaves_the_set_on_a_net(self, threat, attack):
         model, _, _ = steady(k=3)
         x = bits(30, 9, share=0.5)
         y = torch.arange(30) % 3
-        found = attack(threat)(model, x, y)
-        assert admissible_bits(threat, found, x).all()
-        assert (margin(model(found), y) >= margin(model(x), y) - 1e-9)[~wrong(model, x, y)].all()
+        x_adv = attack(threat)(model, x, y)
+        assert admissible_bits(threat, x_adv, x).all()
+        assert (margin(model(x_adv), y) >= margin(model(x), y) - 1e-9)[~wrong(model, x, y)].all()
 
 
 @pytest.mark.parametrize("low_high", [(0.0, 1.0), (-1.0, 2.0), (0.1, 0.7)])
@@ -175,9 +175,9 @@ def test_another_alphabet(attack, low_high):
     threat = Bits(3, low=low, high=high)
     x = torch.where(bits(10, 9) == 1, high, low).to(torch.float32)
     w, y = weights(9, seed=2).float(), torch.zeros(10, dtype=torch.long)
-    found = attack(threat)(Linear(w, b=-8.0), x, y)
-    assert admissible_bits(threat, found, x).all()
-    assert (found != x).any()
+    x_adv = attack(threat)(Linear(w, b=-8.0), x, y)
+    assert admissible_bits(threat, x_adv, x).all()
+    assert (x_adv != x).any()
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -189,9 +189,9 @@ def test_the_search_breaks_all_that_the_five_break(k, hard, eps):
     union = torch.zeros(len(x), dtype=torch.bool)
     for attack in FIVE:
         union |= wrong(model, attack(threat)(model, x, y), y)
-    found = BitSearch(threat)(model, x, y)
-    assert admissible_bits(threat, found, x).all()
-    mine = wrong(model, found, y)
+    x_adv = BitSearch(threat)(model, x, y)
+    assert admissible_bits(threat, x_adv, x).all()
+    mine = wrong(model, x_adv, y)
     assert mine[union].all()
     assert union.any()
 
@@ -218,8 +218,8 @@ def test_the_gradient_swaps_too():
         return torch.stack([torch.full_like(pays, 20.0), pays], 1)
 
     x, y = torch.zeros(1, 6), torch.zeros(1, dtype=torch.long)
-    found = BitSearch(Bits(2), restarts=1, tries=0)(model, x, y)
-    assert found.tolist() == [[1, 1, 0, 0, 0, 0]]
+    x_adv = BitSearch(Bits(2), restarts=1, tries=0)(model, x, y)
+    assert x_adv.tolist() == [[1, 1, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("attack", FIVE)
@@ -231,7 +231,7 @@ class TestTraining:
 
         return f
 
-    def test_it_maximizes_what_it_is_handed(self, attack):
+    def test_it_maximizes_the_gain_of_a_trainer(self, attack):
         model, x, y = steady()
         climbed = attack(Bits(3)).maximize(self.gain(model, y), Batch(x, y))
         assert torch.equal(climbed, attack(Bits(3))(model, x, y))
@@ -241,9 +241,9 @@ class TestTraining:
     def test_only_some_classes_move(self, attack):
         model, x, _ = steady()
         y = torch.arange(len(x)) % 2
-        found = attack(Only(Bits(), classes=[1])).maximize(self.gain(model, y), Batch(x, y))
-        assert torch.equal(found[y == 0], x[y == 0])
-        assert attack is BCA or (found[y == 1] != x[y == 1]).any()
+        x_adv = attack(Only(Bits(), classes=[1])).maximize(self.gain(model, y), Batch(x, y))
+        assert torch.equal(x_adv[y == 0], x[y == 0])
+        assert attack is BCA or (x_adv[y == 1] != x[y == 1]).any()
 
 
 @pytest.mark.parametrize("attack", ALL)
@@ -256,7 +256,7 @@ class TestOddities:
         def model(z: Tensor) -> Tensor:
             return linear(z) * torch.where(bad[: len(z)], torch.nan, 1.0)
 
-        if attack is BitSearch:  # it asks about some of the rows: say by the row which are bad
+        if attack is BitSearch:  # it runs on some of the rows: mark the bad ones by their inputs
             x[:, 0], x[1, 0] = 0.0, 1.0
 
             def model(z: Tensor) -> Tensor:
@@ -267,21 +267,21 @@ class TestOddities:
         else:
             threat = Bits(2)
         rows = torch.tensor([0, 2, 3])
-        found = attack(threat)(model, x, y)
-        assert torch.equal(found[rows], attack(threat)(linear, x, y)[rows])
-        assert admissible_bits(threat, found, x).all()
+        x_adv = attack(threat)(model, x, y)
+        assert torch.equal(x_adv[rows], attack(threat)(linear, x, y)[rows])
+        assert admissible_bits(threat, x_adv, x).all()
 
     def test_images_and_rows_alone(self, attack):
         model = nn.Sequential(nn.Flatten(), *Net(18, 3, scale=2.0)).double()
         x = bits(6, 18).view(6, 2, 3, 3)
         y = model(x).argmax(1)
-        found = attack(Bits(4))(model, x, y)
-        assert admissible_bits(Bits(4), found, x).all()
+        x_adv = attack(Bits(4))(model, x, y)
+        assert admissible_bits(Bits(4), x_adv, x).all()
         if attack in (BitSearch, RFGSM):  # they draw
             return
         for i in range(6):
             alone = attack(Bits(4))(model, x[i : i + 1], y[i : i + 1])
-            assert torch.equal(alone[0], found[i])
+            assert torch.equal(alone[0], x_adv[i])
 
     def test_refusals(self, attack):
         with pytest.raises(ValueError, match=f"a ball of Bits for {attack.__name__}"):
@@ -295,14 +295,14 @@ class TestOddities:
             attack(Bits())(model, x + 0.5 * (x == 0), y)
 
 
-def test_what_they_ask():
+def test_their_number_of_passes():
     model, x, y = steady(d=40, b=3)
     seen: list[int] = []
     model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    for attack, asked in ((DFGSM, 11), (Grosse, 10), (RFGSM, 11)):
+    for attack, num_passes in ((DFGSM, 11), (Grosse, 10), (RFGSM, 11)):
         seen.clear()
         attack(Bits(), steps=10)(model, x, y)
-        assert seen == [3] * asked
+        assert seen == [3] * num_passes
     seen.clear()
     RFGSM(Bits(), steps=10, draws=4)(model, x, y)
     assert seen == [3] * 14
@@ -312,10 +312,10 @@ def test_a_broken_sample_leaves():
     model, x, y = trained()
     seen: list[int] = []
     hook = model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    found = BGA(Bits())(model, x, y)
+    x_adv = BGA(Bits())(model, x, y)
     hook.remove()
     assert seen == sorted(seen, reverse=True)
-    assert wrong(model, found, y).any()
+    assert wrong(model, x_adv, y).any()
     assert seen[-1] < seen[0]
 
 

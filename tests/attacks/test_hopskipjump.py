@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import HopSkipJump
 from sparring.attacks.base import ActiveSet
-from sparring.attacks.hopskipjump import between
+from sparring.attacks.hopskipjump import interpolate
 from sparring.functional.geometry import norm
 from sparring.threats import L1, L2, Linf, Threat
 from tests.oracles import DUAL, Linear, problem
@@ -25,16 +25,16 @@ def ball(p: float, eps: float = 0.1) -> Threat:
 
 
 class Labels(nn.Module):
-    """Only the class that another model says, as 0 and 1; counts what it is asked a row."""
+    """Predict the class of another model, as 0 and 1, and count the queries."""
 
     def __init__(self, model: nn.Module, k: int) -> None:
         super().__init__()
-        self.model, self.k, self.asked = model, k, 0
+        self.model, self.k, self.num_queries = model, k, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.asked += len(x)
-        said = self.model(x).detach().argmax(1)
-        return nn.functional.one_hot(said, self.k).to(x.dtype)
+        self.num_queries += len(x)
+        pred = self.model(x).detach().argmax(1)
+        return nn.functional.one_hot(pred, self.k).to(x.dtype)
 
 
 class TestLinearModel:
@@ -47,13 +47,13 @@ class TestLinearModel:
         x = 0.4 + 0.1 * torch.rand(12, 6, generator=draw, dtype=F64)
         model = Linear(self.w, -(x @ self.w).max().item() - 0.1)
         with torch.no_grad():
-            lead = model(x)
-        return Labels(model, 2), x, torch.zeros(12).long(), lead[:, 0] - lead[:, 1]
+            gap = model(x)
+        return Labels(model, 2), x, torch.zeros(12).long(), gap[:, 0] - gap[:, 1]
 
     @BOTH
     def test_distances(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         point, far = HopSkipJump(ball(p), queries=3000).distances(model, x, y)
         assert (far >= exact * (1 - 1e-9)).all()
         assert (far <= exact * {math.inf: 1.10, 2: 1.02}[p]).all()
@@ -70,8 +70,8 @@ class TestLinearModel:
 
     @BOTH
     def test_a_call_breaks_what_is_well_within_and_stays_inside(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         eps = exact.median().item()
         x_adv = HopSkipJump(ball(p, eps), queries=2000)(model, x, y)
         wrong = model(x_adv).argmax(1) != y
@@ -83,12 +83,12 @@ class TestLinearModel:
     @BOTH
     def test_the_normal_points_to_the_other_side(self, p):
         """At the boundary, v·w/‖w‖ is near 1 in L2; in Linf v is the sign of w."""
-        model, x, y, lead = self.problem()
+        model, x, y, gap = self.problem()
         attack = HopSkipJump(ball(p), chunk=5000)
-        at = x + (lead / self.w.norm().square())[:, None] * self.w
+        boundary = x + (gap / self.w.norm().square())[:, None] * self.w
         active = ActiveSet(model, x, y)
-        reach, on = torch.full((12,), 0.01, dtype=F64), torch.arange(12) < 11
-        v = attack._normal(active, at, reach, on, 2000)
+        delta, rows = torch.full((12,), 0.01, dtype=F64), torch.arange(12) < 11
+        v = attack._estimate_normal(active, boundary, delta, rows, 2000)
         assert (v[11] == 0).all()
         if p == 2:
             assert (v[:11] @ self.w / self.w.norm() > 0.98).all()
@@ -99,23 +99,23 @@ class TestLinearModel:
 class TestRules:
     @BOTH
     @pytest.mark.parametrize("queries", [1, 30, 200, 1001])
-    def test_no_row_asks_more_than_its_budget(self, p, queries):
+    def test_no_row_takes_more_than_its_queries(self, p, queries):
         inner, x, y = problem(b=1)
         with torch.no_grad():
             y = inner(x).argmax(1)
         model = Labels(inner, 4)
         HopSkipJump(ball(p), queries=queries).distances(model, x, y)
-        assert 1 < model.asked <= queries + 1  # and one at x
-        assert queries < 1000 or model.asked > 0.8 * queries
+        assert 1 < model.num_queries <= queries + 1  # and one at x
+        assert queries < 1000 or model.num_queries > 0.8 * queries
 
     def test_a_row_without_a_start_is_given_up(self):
-        """A class that holds everywhere: nothing is found, and no more is asked."""
+        """One class everywhere: no start after `tries` queries, and no more queries."""
         model = Labels(Linear(torch.ones(4, dtype=F64)), 2)
         x, y = torch.full((2, 4), 0.5, dtype=F64), torch.zeros(2).long()
         point, far = HopSkipJump(L2(0.1), tries=7).distances(model, x, y)
         assert (far == math.inf).all()
         assert torch.equal(point, x)
-        assert model.asked == 2 * 8
+        assert model.num_queries == 2 * 8
 
     @BOTH
     def test_a_sample_wrong_at_x_is_at_distance_0(self, p):
@@ -128,11 +128,11 @@ class TestRules:
         assert (far[~wrong] > 0).all()
 
     @BOTH
-    def test_between(self, p):
+    def test_interpolate(self, p):
         draw = torch.Generator().manual_seed(0)
         x, z = torch.rand(2, 3, 2, 4, generator=draw, dtype=F64)
         part = torch.tensor([0.0, 0.4, 1.0], dtype=F64)
-        got = between(x, z, part, p)
+        got = interpolate(x, z, part, p)
         assert torch.allclose(got[0], x[0])
         assert torch.allclose(got[2], z[2])
         assert torch.allclose(norm(got - x, p), part * norm(z - x, p))

@@ -31,7 +31,7 @@ def test_it_is_its_twin(k):
     with torch.no_grad():
         model[2].bias[0] += 50.0  # class 0 everywhere: none leaves
     y = torch.zeros(12, dtype=torch.long)
-    found = JSMA(L0(k))(model, x, y)
+    x_adv = JSMA(L0(k))(model, x, y)
     points = []
     for i in range(12):
         loss = lambda z: margin(model(z), y[:1])  # noqa: E731
@@ -40,7 +40,7 @@ def test_it_is_its_twin(k):
         on_the_way = [sparse.jsma(slope, x[i].tolist(), k=j) for j in range(k)]
         ways = [*(torch.tensor(z, dtype=x.dtype) for z in on_the_way), end]
         points.append(max(ways, key=lambda z: loss(z[None]).item()))
-    assert torch.allclose(found, torch.stack(points), rtol=0, atol=1e-12)
+    assert torch.allclose(x_adv, torch.stack(points), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
@@ -48,20 +48,20 @@ def test_it_is_its_twin(k):
 def test_it_finds_the_best_locations_of_a_linear_model(shape, k, at_once):
     x, w = inputs(5, *shape), weights(math.prod(shape))
     y, threat = torch.zeros(5, dtype=torch.long), L0(k)
-    found = JSMA(threat, at_once=at_once)(Linear(w), x, y)
+    x_adv = JSMA(threat, at_once=at_once)(Linear(w), x, y)
     gain = w.view(shape).abs() * torch.where(w.view(shape) > 0, 1 - x, x)
     gain = gain.sum(1).flatten(1) if x.ndim == 4 else gain.flatten(1)
     most = gain.topk(min(k, gain.shape[1])).values.sum(1)
-    assert torch.allclose((found - x).flatten(1) @ w, most, atol=1e-9)
-    assert feasible(threat, found, x, y).all()
+    assert torch.allclose((x_adv - x).flatten(1) @ w, most, atol=1e-9)
+    assert feasible(threat, x_adv, x, y).all()
 
 
-@pytest.mark.parametrize(("k", "at_once", "asked"), [(4, 1, 6), (5, 2, 5), (0, 1, 1), (40, 3, 5)])
-def test_what_it_asks(k, at_once, asked):
+@pytest.mark.parametrize(("k", "at_once", "passes"), [(4, 1, 6), (5, 2, 5), (0, 1, 1), (40, 3, 5)])
+def test_its_number_of_passes(k, at_once, passes):
     model, x, seen = Linear(weights(9)), inputs(3, 9), []
     model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     JSMA(L0(k), at_once=at_once)(model, x, torch.zeros(3, dtype=torch.long))
-    assert seen == [3] * asked
+    assert seen == [3] * passes
 
 
 def test_a_broken_sample_leaves_and_rows_are_independent():
@@ -70,13 +70,13 @@ def test_a_broken_sample_leaves_and_rows_are_independent():
     with torch.no_grad():
         y = model(x).argmax(1)
     hook = model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    found = JSMA(L0(4))(model, x, y)
+    x_adv = JSMA(L0(4))(model, x, y)
     hook.remove()
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] < 20
     for i in range(20):
         alone = JSMA(L0(4))(model, x[i : i + 1], y[i : i + 1])
-        assert torch.allclose(alone[0], found[i], rtol=0, atol=1e-12)
+        assert torch.allclose(alone[0], x_adv[i], rtol=0, atol=1e-12)
 
 
 def test_a_gradient_that_is_no_number_harms_no_other():
@@ -84,24 +84,24 @@ def test_a_gradient_that_is_no_number_harms_no_other():
     bad = torch.zeros(4, 2, dtype=torch.bool)
     bad[1, 0] = True
     rows = torch.tensor([0, 2, 3])
-    found = JSMA(L0(2))(lambda z: linear(z) * torch.where(bad, torch.nan, 1.0), x, y)
-    assert torch.equal(found[rows], JSMA(L0(2))(linear, x, y)[rows])
-    assert feasible(L0(2), found, x, y).all()
+    x_adv = JSMA(L0(2))(lambda z: linear(z) * torch.where(bad, torch.nan, 1.0), x, y)
+    assert torch.equal(x_adv[rows], JSMA(L0(2))(linear, x, y)[rows])
+    assert feasible(L0(2), x_adv, x, y).all()
 
 
 def test_targeted_and_images():
     model, x, _ = problem(b=40)
     with torch.no_grad():
         y = (model(x).argmax(1) + 1) % 4
-        found = JSMA(L0(3), targeted=True)(model, x, y)
-        assert (model(found).argmax(1) == y).sum() >= 10
+        x_adv = JSMA(L0(3), targeted=True)(model, x, y)
+        assert (model(x_adv).argmax(1) == y).sum() >= 10
     net = NormedNet().double().eval()
     x = inputs(8, 1, 4, 4)
     y = net(x).argmax(1)
-    found = JSMA(L0(5))(net, x, y)
-    assert feasible(L0(5), found, x, y).all()
-    assert (margin(net(found), y) >= margin(net(x), y)).all()
-    assert (net(found).argmax(1) != y).any()
+    x_adv = JSMA(L0(5))(net, x, y)
+    assert feasible(L0(5), x_adv, x, y).all()
+    assert (margin(net(x_adv), y) >= margin(net(x), y)).all()
+    assert (net(x_adv).argmax(1) != y).any()
 
 
 def test_refusals():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sparring.attacks import SparseRS
-from sparring.attacks.sparse import _Sets
+from sparring.attacks.sparse import _LocationProposer
 from sparring.evaluation.judge import feasible
 from sparring.functional.losses import margin
 from sparring.threats import L0, Linf
@@ -39,20 +39,20 @@ def most(w: Tensor, x: Tensor, k: int) -> Tensor:
 
 
 class Counting(Linear):
-    """Counts the points it is asked for."""
+    """Counts its queries."""
 
-    asked = 0
+    num_queries = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.asked += len(x)
+        self.num_queries += len(x)
         return super().forward(x)
 
 
 def test_the_share_falls_as_published():
     attack = SparseRS(L0(1), queries=10_000)
-    at = {0: 1, 1: 2, 50: 2, 51: 4, 200: 4, 201: 5, 500: 5, 501: 6, 1000: 6, 1001: 8, 2000: 8}
-    at |= {2001: 10, 4000: 10, 4001: 12, 6000: 12, 6001: 15, 8000: 15, 8001: 20, 9999: 20}
-    for query, over in at.items():
+    expected = {0: 1, 1: 2, 50: 2, 51: 4, 200: 4, 201: 5, 500: 5, 501: 6, 1000: 6, 1001: 8, 2000: 8}
+    expected |= {2001: 10, 4000: 10, 4001: 12, 6000: 12, 6001: 15, 8000: 15, 8001: 20, 9999: 20}
+    for query, over in expected.items():
         assert attack.share(query) == 0.3 / over
     for queries in (1, 7, 1000):
         attack = SparseRS(L0(1), queries=queries, alpha_init=0.8)
@@ -77,8 +77,8 @@ def test_it_is_its_twin_point_by_point(k, alpha):
         return torch.empty(n).uniform_(generator=draw).tolist()
 
     expected = twin.sparse_rs(loss, x[0].tolist(), uniform, k=k, queries=120, alpha_init=alpha)
-    found = SparseRS(L0(k), queries=120, alpha_init=alpha, seed=7)(net, x, y)
-    assert torch.equal(found[0], torch.tensor(expected, dtype=x.dtype))
+    x_adv = SparseRS(L0(k), queries=120, alpha_init=alpha, seed=7)(net, x, y)
+    assert torch.equal(x_adv[0], torch.tensor(expected, dtype=x.dtype))
 
 
 @pytest.mark.parametrize(
@@ -89,57 +89,58 @@ def test_it_finds_the_best_locations_of_a_linear_model(shape, k, restarts):
     """With two channels a good location of half-right colours stays: it takes restarts."""
     x, w = inputs(5, *shape), weights(math.prod(shape))
     y = torch.zeros(5, dtype=torch.long)
-    found = SparseRS(L0(k), queries=600, restarts=restarts)(Linear(w), x, y)
-    assert torch.allclose((found - x).flatten(1) @ w, most(w, x, k), atol=1e-9)
+    x_adv = SparseRS(L0(k), queries=600, restarts=restarts)(Linear(w), x, y)
+    assert torch.allclose((x_adv - x).flatten(1) @ w, most(w, x, k), atol=1e-9)
 
 
 def test_all_locations_may_change():
     x, w = inputs(3, 4), weights(4)
-    found = SparseRS(L0(9), queries=300)(Linear(w), x, torch.zeros(3, dtype=torch.long))
-    assert torch.allclose((found - x) @ w, most(w, x, 9), atol=1e-9)
+    x_adv = SparseRS(L0(9), queries=300)(Linear(w), x, torch.zeros(3, dtype=torch.long))
+    assert torch.allclose((x_adv - x) @ w, most(w, x, 9), atol=1e-9)
 
 
 @given(st.sampled_from(SHAPES), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_proposals_are_feasible_whatever_the_shape(shape, k, m, seed):
     for dtype in (torch.float32, torch.float64):
         x = inputs(4, *shape, seed=seed, dtype=dtype)
-        walk = _Sets(x, k, L0(k), torch.Generator().manual_seed(seed))
-        best, y = walk.first(), torch.zeros(4, dtype=torch.long)
+        proposer = _LocationProposer(x, k, L0(k), torch.Generator().manual_seed(seed))
+        best, y = proposer.first(), torch.zeros(4, dtype=torch.long)
         for step in range(5):
             if step == 2:
                 keep = torch.tensor([True, False, True, True])
-                walk.keep(keep)
+                proposer.keep(keep)
                 x, y, best = x[keep], y[keep], best[keep]
             assert best.shape == x.shape
             assert best.dtype == dtype
             assert feasible(L0(k), best, x, y).all()
-            z = walk.propose(best, m)
+            z = proposer.propose(best, m)
             better = torch.arange(len(x)) % 2 == step % 2
-            walk.accept(better)
+            proposer.accept(better)
             best = torch.where(better.reshape(-1, *[1] * len(shape)), z, best)
-            assert torch.equal(walk.order.sort(1).values, torch.arange(walk.n).expand(len(x), -1))
+            order = proposer.order.sort(1).values
+            assert torch.equal(order, torch.arange(proposer.n).expand(len(x), -1))
 
 
 def test_another_box_to_the_last_bit():
     x = torch.full((3, 5), 0.3, dtype=torch.float64)
-    found = SparseRS(L0(2, low=-0.1, high=0.7), queries=20)(
+    x_adv = SparseRS(L0(2, low=-0.1, high=0.7), queries=20)(
         Linear(weights(5), -9.0), x, torch.zeros(3, dtype=torch.long)
     )
-    assert set(found.unique().tolist()) == {-0.1, 0.3, 0.7}
+    assert set(x_adv.unique().tolist()) == {-0.1, 0.3, 0.7}
 
 
-def test_queries_are_what_was_promised_and_the_broken_leave():
+def test_queries_are_as_many_as_configured_and_the_broken_leave():
     model, x, y = Counting(weights(9)), inputs(4, 9), torch.zeros(4, dtype=torch.long)
     SparseRS(L0(2), queries=30, restarts=2)(model, x, y)
-    assert model.asked == 4 * (1 + 2 * 30)
-    model.asked = 0
+    assert model.num_queries == 4 * (1 + 2 * 30)
+    model.num_queries = 0
     SparseRS(L0(0), queries=30)(model, x, y)
-    assert model.asked == 4
+    assert model.num_queries == 4
     easy = Counting(torch.ones(4, dtype=torch.float64), -1.5)
     x = torch.tensor([[0.1] * 4, [0.3] * 4], dtype=torch.float64)
-    found = SparseRS(L0(1), queries=100)(easy, x, y[:2])
-    assert easy(found).argmax(1).tolist() == [0, 1]
-    assert 101 + 2 < easy.asked < 101 + 50
+    x_adv = SparseRS(L0(1), queries=100)(easy, x, y[:2])
+    assert easy(x_adv).argmax(1).tolist() == [0, 1]
+    assert 101 + 2 < easy.num_queries < 101 + 50
 
 
 def test_rows_see_nothing_of_each_other_but_the_draws():
@@ -159,9 +160,9 @@ def test_targeted():
     model, x, _ = problem(b=40)
     with torch.no_grad():
         y = (model(x).argmax(1) + 1) % 4
-        found = SparseRS(L0(3), queries=100, targeted=True)(model, x, y)
+        x_adv = SparseRS(L0(3), queries=100, targeted=True)(model, x, y)
         assert (model(x).argmax(1) != y).all()
-        assert (model(found).argmax(1) == y).sum() >= 10
+        assert (model(x_adv).argmax(1) == y).sum() >= 10
 
 
 def test_refusals():

@@ -94,10 +94,10 @@ class TestAttack:
         """Linear, rounded: exactly the rows whose best gain passes the boundary."""
         draw = torch.Generator().manual_seed(0)
         x = 0.3 + 0.4 * torch.rand(30, 4, generator=draw, dtype=F64)
-        lead = x @ self.w
-        b = -lead.max().item() - 0.1
+        score = x @ self.w
+        b = -score.max().item() - 0.1
         gain = gain_in_linf_and_box(self.w, x, 0.1)
-        gap = -(lead + b)
+        gap = -(score + b)
         x_adv = make(Linf(0.1), delta=0.05, size=0.02)(Steps(self.w, b), x, torch.zeros(30).long())
         wrong = Steps(self.w, b)(x_adv).argmax(1) != 0
         sure, never = gain - gap > 0.02, gain - gap < -0.006
@@ -107,15 +107,15 @@ class TestAttack:
         assert not wrong[never].any()
         assert ((x_adv - x).abs() <= 0.1 + 1e-12).all()
 
-    def test_chunks_ask_no_more_at_once_and_estimate_the_same_problem(self):
+    def test_chunks_bound_a_call_and_do_not_change_the_number_of_queries(self):
         model, x, y = problem(b=4)
         sizes = []
         model.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])))
         SPSA(L2(1e-6), steps=2, samples=10, chunk=16)(model, x, y)
         assert max(sizes) <= 16
-        asked = sum(sizes)
-        stood = sizes[-1]  # nothing can break in such a ball
-        assert asked == len(x) + 2 * (2 * 10 * stood + stood)
+        num_queries = sum(sizes)
+        active = sizes[-1]  # nothing can break in such a ball
+        assert num_queries == len(x) + 2 * (2 * 10 * active + active)
 
     def test_restarts_begin_elsewhere(self):
         model, x, y = problem(b=3)

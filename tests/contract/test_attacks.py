@@ -17,116 +17,116 @@ from sparring.functional.losses import cross_entropy, dlr, margin
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
-from sparring.threats import L0, L1, L2, Bits, Box, Linf, Threat
-from tests.contract.pieces import every, norms, takes
-from tests.contract.pieces import quick as make
+from sparring.threats import Linf, Threat
+from tests.contract.pieces import every, fitting_pairs, make_quick, norms, refused_pairs, takes
 from tests.oracles import NormedNet, problem
 
-THREATS = [Linf(0.1), L2(0.3), L1(0.8), L0(2), Box(), Linf(0.0), L0(0)]
-THREATS += [Bits(), Bits(2), Bits(2, add_only=False, mutable=[1, 0, 1, 1, 0, 1]), Bits(0)]
-
-
-def fitted(name: str, threat: Threat, **more) -> Attack:
-    """The attack against this threat; skips what it refuses, with a message that says so, and what
-    does not say that it ends at bits where it must."""
-    if threat.binary and "bits" not in norms("attack", name):
-        pytest.skip(f"{name} ends between bits")
-    try:
-        return make("attack", name, threat=threat, **more)
-    except ValueError as error:
-        if not re.search(r"threat = .* is not allowed: threat must be a ball of", str(error)):
-            raise
-        pytest.skip(str(error))
-
-
-def suited(threat: Threat, x: Tensor) -> Tensor:
-    """Inputs that the threat takes: bits where there is nothing between."""
-    return torch.where(x > 0.5, threat.high, threat.low).to(x.dtype) if threat.binary else x
+SHORTER_STEPS = {"DFGSM", "RFGSM"}  # more steps are shorter ones, to another end
+COUNTS = [
+    (name, count)
+    for name in registry.pieces("attack")
+    for count in ("steps", "draws", "restarts")
+    if takes("attack", name, count) and not (count == "steps" and name in SHORTER_STEPS)
+]
 
 
 def callable_alone(attack: Attack) -> bool:
-    """Whether it can be called without an objective; `Free` cannot."""
+    """Return whether it can be called without an objective; `Free` cannot."""
     return type(attack).__call__ is not Attack.__call__
 
 
+ALONE = [n for n in registry.pieces("attack") if callable_alone(make_quick("attack", n))]
+fitting = pytest.mark.parametrize(("name", "threat"), fitting_pairs())
+
+
+def suited(threat: Threat, x: Tensor) -> Tensor:
+    """Return inputs that the threat takes: bits for a binary one."""
+    return torch.where(x > 0.5, threat.high, threat.low).to(x.dtype) if threat.binary else x
+
+
 def run(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Adversarial inputs, by a call or as a trainer gets them."""
+    """Return adversarial inputs, by a call or as a trainer gets them."""
     if callable_alone(attack):
         return attack(model, x, y)
-    found = Objective(attack, AT(), Mean()).maximize(model, Batch(x, y)).x_adv
-    assert found is not None
-    return found.detach()
+    x_adv = Objective(attack, AT(), Mean()).maximize(model, Batch(x, y)).x_adv
+    assert x_adv is not None
+    return x_adv.detach()
 
 
 def losses(attack: Attack, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """What the attack climbs, the margin where it does not say."""
+    """Return the loss that the attack climbs, the margin if it names none."""
     value = {"ce": cross_entropy, "dlr": dlr}.get(getattr(attack, "loss", ""), margin)
     with torch.no_grad():
         return value(model(x), y)
 
 
-@every("attack")
-@pytest.mark.parametrize("threat", THREATS, ids=repr)
-class TestResult:
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_it_lies_in_the_set_and_keeps_the_dtype(self, name, threat: Threat, dtype):
-        model, x, y = problem(dtype=dtype)
-        x = suited(threat, x)
-        x_adv = run(fitted(name, threat), model, x, y)
-        assert x_adv.dtype == dtype
-        assert x_adv.shape == x.shape
-        assert not x_adv.requires_grad
-        assert (x_adv >= 0).all()
-        assert (x_adv <= 1).all()
-        eps = float("inf") if threat.eps is None else threat.eps
-        assert (threat.distance(x_adv, x) <= eps * (1 + 1e-5)).all()
-        assert not threat.binary or torch.equal(threat.discretize(x_adv, Batch(x, y)), x_adv)
+@fitting
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_lies_in_the_set_and_keeps_the_dtype(name, threat: Threat, dtype):
+    model, x, y = problem(dtype=dtype)
+    x = suited(threat, x)
+    x_adv = run(make_quick("attack", name, threat=threat), model, x, y)
+    assert x_adv.dtype == dtype
+    assert x_adv.shape == x.shape
+    assert not x_adv.requires_grad
+    assert (x_adv >= 0).all()
+    assert (x_adv <= 1).all()
+    eps = float("inf") if threat.eps is None else threat.eps
+    assert (threat.distance(x_adv, x) <= eps * (1 + 1e-5)).all()
+    assert not threat.binary or torch.equal(threat.discretize(x_adv, Batch(x, y)), x_adv)
 
-    def test_the_gain_is_not_below_the_start(self, name, threat: Threat):
-        model, x, y = problem()
-        attack, x = fitted(name, threat), suited(threat, x)
-        if not takes("attack", name, "steps") and takes("attack", name, "draws"):
-            pytest.skip("draws points, does not climb")
-        begin = getattr(attack, "random_start", False)
-        generator = torch.Generator().manual_seed(attack.seed)
-        z0 = threat.random_start(Batch(x, y), generator) if begin else x
-        found = run(attack, model, x, y)
-        with torch.no_grad():  # what is wrong at the start, or at a later point, is over at once
-            still = (model(z0).argmax(1) == y) & (model(found).argmax(1) == y)
-        gains = losses(attack, model, found, y), losses(attack, model, z0, y)
-        assert (gains[0][still] >= gains[1][still] - 1e-9).all()
 
-    @pytest.mark.parametrize("b", [0, 1])
-    def test_batches_of_zero_and_one(self, name, threat: Threat, b):
-        model, x, y = problem()
-        x = suited(threat, x)
-        x_adv = run(fitted(name, threat), model, x[:b], y[:b])
-        assert x_adv.shape == x[:b].shape
+@pytest.mark.parametrize(("name", "threat"), fitting_pairs(climbing=True))
+def test_the_gain_is_not_below_the_start(name, threat: Threat):
+    model, x, y = problem()
+    attack, x = make_quick("attack", name, threat=threat), suited(threat, x)
+    begin = getattr(attack, "random_start", False)
+    generator = torch.Generator().manual_seed(attack.seed)
+    z0 = threat.random_start(Batch(x, y), generator) if begin else x
+    x_adv = run(attack, model, x, y)
+    with torch.no_grad():  # what is wrong at the start, or at a later point, is over at once
+        still = (model(z0).argmax(1) == y) & (model(x_adv).argmax(1) == y)
+    gains = losses(attack, model, x_adv, y), losses(attack, model, z0, y)
+    assert (gains[0][still] >= gains[1][still] - 1e-9).all()
+
+
+@fitting
+@pytest.mark.parametrize("b", [0, 1])
+def test_batches_of_zero_and_one(name, threat: Threat, b):
+    model, x, y = problem()
+    x = suited(threat, x)
+    x_adv = run(make_quick("attack", name, threat=threat), model, x[:b], y[:b])
+    assert x_adv.shape == x[:b].shape
+
+
+@pytest.mark.parametrize(("name", "threat"), refused_pairs())
+def test_a_threat_that_does_not_fit_is_refused_by_name(name, threat: Threat):
+    """Only for a ball that the attack does not claim, and with the balls that it does."""
+    kind = "bits" if threat.binary else getattr(threat, "p", None)
+    assert kind not in norms("attack", name)
+    message = rf"threat = {re.escape(repr(threat))} is not allowed: threat must be a ball of "
+    with pytest.raises(ValueError, match=message + r"(Linf|L2|L1|L0|Bits)( or \w+)* for \w+$"):
+        make_quick("attack", name, threat=threat)
 
 
 @every("attack")
 def test_the_same_seed_gives_the_same_points(name):
     model, x, y = problem()
-    attack = make("attack", name, seed=5)
+    attack = make_quick("attack", name, seed=5)
     x = suited(attack.threat, x)
     first = run(attack, model, x, y)
     attack.reseed(5)
     assert torch.equal(run(attack, model, x, y), first)
-    assert torch.equal(run(make("attack", name, seed=5), model, x, y), first)
+    assert torch.equal(run(make_quick("attack", name, seed=5), model, x, y), first)
 
 
-@every("attack")
-@pytest.mark.parametrize("count", ["steps", "draws", "restarts"])
+@pytest.mark.parametrize(("name", "count"), COUNTS)
 def test_more_of_it_is_no_worse(name, count):
-    if not takes("attack", name, count):
-        pytest.skip(f"has no {count}")
-    if count == "steps" and getattr(registry.pieces("attack")[name], "refines", False):
-        pytest.skip("more steps are shorter ones to another end")
     model, x, y = problem(b=40)
     fixed = {"size": 0.02} if takes("attack", name, "size") else {}
     before, small = None, Linf(0.08) if math.inf in norms("attack", name) else None
     for n in (1, 2, 4, 8):
-        attack = make("attack", name, threat=small, **{count: n}, **fixed)
+        attack = make_quick("attack", name, threat=small, **{count: n}, **fixed)
         with torch.no_grad():
             z = suited(attack.threat, x)
             wrong = model(run(attack, model, z, y)).argmax(1) != y
@@ -139,7 +139,7 @@ def test_more_of_it_is_no_worse(name, count):
 @pytest.mark.parametrize("mode", ["eval", "train", "keep"])
 def test_it_leaves_no_trace(name, mode):
     model = NormedNet()
-    model[1].eval()  # a model whose modules do not all stand in the same mode
+    model[1].eval()  # a model whose modules are not all in the same mode
     model[0].bias.requires_grad_(False)
     for i, w in enumerate(model.parameters()):
         if w.requires_grad:
@@ -151,12 +151,11 @@ def test_it_leaves_no_trace(name, mode):
     flags = [w.requires_grad for w in model.parameters()]
     modes = [m.training for m in model.modules()]
     count, momentum = model[1].num_batches_tracked, model[1].momentum
-    attack = make("attack", name)
+    attack = make_quick("attack", name)
     attack.mode = mode
     x = suited(attack.threat, x)
-    model[3].p = (
-        0.0 if mode != "eval" else 0.3
-    )  # dropout in train mode draws from the global generator
+    # dropout in train mode draws from the global generator
+    model[3].p = 0.0 if mode != "eval" else 0.3
     rng = torch.get_rng_state()
     kept_x, kept_y = x.clone(), y.clone()
 
@@ -175,29 +174,20 @@ def test_it_leaves_no_trace(name, mode):
     assert not x.requires_grad
 
 
-@every("attack")
+@pytest.mark.parametrize("name", ALONE)
 class TestRefusals:
     def test_integer_inputs(self, name):
         model, x, y = problem()
-        attack = make("attack", name)
-        if not callable_alone(attack):
-            pytest.skip("works inside an objective")
         with pytest.raises(ValueError, match=r"dtype torch\.uint8: an attack needs floats"):
-            attack(model, (255 * x).to(torch.uint8), y)
+            make_quick("attack", name)(model, (255 * x).to(torch.uint8), y)
 
     @pytest.mark.parametrize("shift", [-1.5, 1.5, float("nan")])
-    def test_inputs_outside_of_the_box(self, name, shift):
+    def test_inputs_outside_the_box(self, name, shift):
         model, x, y = problem()
-        attack = make("attack", name)
-        if not callable_alone(attack):
-            pytest.skip("works inside an objective")
         with pytest.raises(ValueError, match="put normalisation into the model"):
-            attack(model, x + shift, y)
+            make_quick("attack", name)(model, x + shift, y)
 
     def test_labels_of_other_samples(self, name):
         model, x, y = problem()
-        attack = make("attack", name)
-        if not callable_alone(attack):
-            pytest.skip("works inside an objective")
         with pytest.raises(ValueError, match="x has 8 rows and y has 7"):
-            attack(model, x, y[:-1])
+            make_quick("attack", name)(model, x, y[:-1])

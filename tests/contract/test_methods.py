@@ -13,7 +13,7 @@ from sparring.batch import Batch
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
-from tests.contract.pieces import drawn, every, make
+from tests.contract.pieces import drawn_notes, every, make
 from tests.oracles import Net, problem
 
 
@@ -52,7 +52,7 @@ def test_a_penalty_is_one_number_of_the_precision_of_the_inputs(name):
 @every("method")
 def test_rows_are_independent(name):
     model, x, y = problem()
-    method, notes = make("method", name), drawn(name, x)
+    method, notes = make("method", name), drawn_notes(name, x)
     batch = replace(filled(model, x, y), extra=notes)
     whole = method.loss(model, batch).per_sample
     for i in range(len(batch)):
@@ -70,7 +70,7 @@ def test_the_gradient_reaches_every_weight(name):
 
 
 @every("method")
-def test_the_gain_has_a_gradient_and_says_who_is_wrong(name):
+def test_the_gain_has_a_gradient_in_every_row(name):
     model, x, y = problem()
     batch = filled(model, x, y)
     x_adv = batch.x_adv.clone().requires_grad_()
@@ -85,7 +85,7 @@ def test_the_gain_has_a_gradient_and_says_who_is_wrong(name):
 def test_unlabeled_rows_have_no_label_loss(name):
     model, x, y = problem()
     batch = filled(model, x, y.clone().index_fill_(0, torch.tensor([1, 4]), -1))
-    notes = {note: 0 * value for note, value in drawn(name, x).items()}
+    notes = {note: 0 * value for note, value in drawn_notes(name, x).items()}
     still = replace(batch, x_adv=x, extra=notes)  # with nothing perturbed only the label is left
     per_sample = make("method", name).loss(model, still).per_sample
     assert torch.equal(per_sample == 0, batch.y == -1)
@@ -118,7 +118,7 @@ def test_state_and_configuration_make_a_round_trip(name):
     again = type(method)(**method.config())
     again.load_state_dict(method.state_dict())
     model, x, y = problem()
-    batch = replace(filled(model, x, y), extra=drawn(name, x))
+    batch = replace(filled(model, x, y), extra=drawn_notes(name, x))
     assert torch.equal(again.loss(model, batch).per_sample, method.loss(model, batch).per_sample)
 
 

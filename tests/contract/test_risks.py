@@ -57,8 +57,8 @@ def test_the_base_measure_is_respected(name):
 
 
 @every("risk")
-def test_cost_lowers_it_at_the_price(name):
-    """Its slope in the costs is the price times its slope in the losses."""
+def test_cost_lowers_it_by_the_multiplier(name):
+    """Its slope in the costs is −λ times its slope in the losses."""
     risk, batch = make("risk", name), Batch(torch.zeros(5, 1, dtype=U.dtype), torch.arange(5) % 2)
     u, cost = U.clone().requires_grad_(), torch.full_like(U, 0.02).requires_grad_()
     value = risk(u, cost, batch)

@@ -24,7 +24,7 @@ def batch_of(
     b: int = 6,
     dtype: torch.dtype = torch.float32,
 ) -> Batch:
-    """Inputs all over the box, some on its edge, all of them where there is nothing between."""
+    """Inputs all over the box, some on its edge; bits for a binary threat."""
     draw = torch.Generator().manual_seed(3)
     x = (1.6 * torch.rand(b, *shape, generator=draw, dtype=dtype) - 0.3).clamp(0, 1)
     if threat.binary:
@@ -38,7 +38,7 @@ def noise(like: Tensor, seed: int = 4) -> Tensor:
 
 
 def far(threat: Threat, batch: Batch, scale: float = 0.5) -> Tensor:
-    """Points all around where the adversary stands, most of them outside of any ball and box."""
+    """Points all around the packed inputs, most of them outside any ball and box."""
     z = threat.pack(batch)
     return z + scale * noise(z)
 
@@ -64,7 +64,7 @@ def assert_feasible(threat: Threat, z: Tensor, batch: Batch) -> None:
 
 
 def linear_gain(threat: Threat, batch: Batch) -> Callable[[Tensor], Tensor]:
-    """A gain `(b,)` that is linear in what `read` tells, the label too if it is soft."""
+    """A gain `(b,)` that is linear in the unpacked point, and in the label if it is soft."""
     a = noise(batch.x, 5)
 
     def f(z: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def gradient(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 class TestPoints:
-    def test_start_project_and_snap_are_feasible(self, name, shape, dtype):
+    def test_start_project_and_discretize_are_feasible(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
         for z in (
@@ -146,15 +146,15 @@ class TestPoints:
             row = threat.project(threat.step(z[i : i + 1], g[i : i + 1], 0.1, one), one)
             assert torch.allclose(row[0], whole[i], rtol=0, atol=1e-6)
 
-    def test_snap_ends_at_a_point_that_projecting_and_snapping_leave(self, name, shape, dtype):
+    def test_discretize_ends_at_a_point_that_project_and_discretize_keep(self, name, shape, dtype):
         threat = make("threat", name)
         batch = batch_of(threat, shape, dtype=dtype)
-        found = threat.discretize(threat.project(far(threat, batch, 1.0), batch), batch)
-        x_adv, _ = threat.unpack(found, batch)
+        end = threat.discretize(threat.project(far(threat, batch, 1.0), batch), batch)
+        x_adv, _ = threat.unpack(end, batch)
         if threat.binary:
             assert ((x_adv == threat.low) | (x_adv == threat.high)).all()
-        again = threat.discretize(threat.project(found, batch), batch)
-        assert torch.allclose(again, found, rtol=0, atol=1e-6)
+        again = threat.discretize(threat.project(end, batch), batch)
+        assert torch.allclose(again, end, rtol=0, atol=1e-6)
 
     def test_the_gradient_of_the_cost_is_finite_everywhere(self, name, shape, dtype):
         threat = make("threat", name)

@@ -1,5 +1,4 @@
-"""The battery of every climb: what moves the weights uphill while the loss is computed, then moves
-them back."""
+"""The battery of every climb: weights move uphill while the loss is computed, then back."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ def test_size_zero_is_off(name):
     before = copy.deepcopy(model.state_dict())
 
     def never() -> torch.Tensor:
-        raise AssertionError("no pass is paid for")
+        raise AssertionError("size 0 needs no pass")
 
     with make("climb", name, **{size_of(name): 0.0}).perturbed(model, never):
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -1,4 +1,4 @@
-"""What every piece of every room owes: its constructor is its configuration."""
+"""The battery of every piece of every room: its constructor is its configuration."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ EVERY = [
 
 @pytest.mark.parametrize(("room", "name"), EVERY)
 def test_every_argument_is_stored_verbatim(room, name):
-    part = make(room, name)
-    wanted = {n: p.default for n, p in arguments(type(part)).items()}
-    assert part.config().keys() == wanted.keys()
+    piece = make(room, name)
+    wanted = {n: p.default for n, p in arguments(type(piece)).items()}
+    assert piece.config().keys() == wanted.keys()
     for argument, default in wanted.items():
         if default is not inspect.Parameter.empty:
-            assert part.config()[argument] == default
+            assert piece.config()[argument] == default
 
 
 @pytest.mark.parametrize(("room", "name"), EVERY)
 def test_it_is_printed_as_it_is_built(room, name):
-    part = make(room, name)
-    assert repr(part).startswith(f"{name}(")
+    piece = make(room, name)
+    assert repr(piece).startswith(f"{name}(")
 
 
 @pytest.mark.parametrize("room", ROOMS)
