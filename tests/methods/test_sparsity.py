@@ -14,7 +14,7 @@ from sparring.batch import Batch
 from sparring.functional.losses import cross_entropy
 from sparring.introspect import freeze
 from sparring.methods import Sparsity, Standard
-from sparring.methods.slope import DIFFERENCES, slope
+from sparring.methods.softmax_slope import DIFFERENCES, mean_squared_slope
 from sparring.models import Normalize
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -49,13 +49,13 @@ class TestSlope:
         near = torch.tensor([[0.3, 0.4], [1.0, 1.5]], dtype=torch.float64)
         p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
         q = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.6, 0.2]], dtype=torch.float64)
-        found = slope(p, q[:, None], (x - near).norm(dim=1, keepdim=True)).mean()
+        found = mean_squared_slope(p, q[:, None], (x - near).norm(dim=1, keepdim=True)).mean()
         assert found.item() == pytest.approx(0.16 / 3, abs=1e-12)
         assert found.item() == pytest.approx(0.0533333, abs=1e-7)
 
     def test_both_points_carry_gradients_and_the_distance_none(self):
         p, q, d = (torch.rand(4, 3).requires_grad_() for _ in range(3))
-        value = slope(p, q[:, None], d[:, :1]).sum()
+        value = mean_squared_slope(p, q[:, None], d[:, :1]).sum()
         grads = torch.autograd.grad(value, (p, q, d), allow_unused=True)
         assert torch.allclose(grads[0], -grads[1])
         assert grads[0].abs().sum() > 0
@@ -64,7 +64,7 @@ class TestSlope:
     def test_a_neighbour_at_the_anchor_counts_nothing_and_has_no_nan(self):
         p = torch.tensor([[0.7, 0.3]]).requires_grad_()
         q = torch.tensor([[[0.6, 0.4], [0.5, 0.5]]])
-        found = slope(p, q, torch.tensor([[0.0, 0.5]]))
+        found = mean_squared_slope(p, q, torch.tensor([[0.0, 0.5]]))
         assert found.item() == pytest.approx((0.2**2 + 0.2**2) / 0.25 / 4)
         (grad,) = torch.autograd.grad(found.sum(), p)
         assert grad.isfinite().all()
