@@ -87,7 +87,7 @@ class FeatureSparsity(Method):
         return Loss((ce + self.beta * gr) / a, terms=terms)
 
     def _noise(self, batch: Batch, note: str, h: Tensor, *counts: int) -> Tensor:
-        """Return normal noise `(b, *counts, …)` of the features' shape: the batch's note, or a draw."""
+        """Return normal noise `(b, *counts, …)` for features h: the batch's note, or a draw."""
         if note in batch.extra:
             return batch.extra[note].to(h)
         like = torch.empty(len(h), *counts, *h.shape[1:], dtype=h.dtype, device=h.device)

@@ -35,7 +35,7 @@ def sliced_transport(
 
     Arguments:
         adversarial, clean: source and target `(b, d)`.
-        count, law: of the slices, as in `optimal_transport.slices`.
+        count, law: of the slices, as in `optimal_transport.random_slices`.
     """
     generator = distributed.generator(clean.device)
     theta = optimal_transport.slices(clean, count, law=law, generator=generator)

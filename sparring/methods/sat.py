@@ -22,7 +22,7 @@ class SAT(Method):
         weight: of the divergence, ≥ 0; 0 leaves the work out.
         entropy: weight of the entropy in S, > 0, in units of the cost.
         cost: ground cost, one of `optimal_transport.COSTS`.
-        steps, tol: of Sinkhorn's iterations, as in `optimal_transport.potentials`.
+        steps, tol: of Sinkhorn's iterations, as in `optimal_transport.sinkhorn_potentials`.
         layer: dotted name of the submodule whose flattened output replaces the logits in S;
             default: the logits.
 

@@ -21,9 +21,9 @@ def rows(t: torch.Tensor) -> list:
 
 def test_channels_and_spread_are_the_twin():
     f = features()
-    found = feature_statistics.channel_statistics(f)
+    result = feature_statistics.channel_statistics(f)
     twin = literal.channels(rows(f))
-    for a, b in zip(found, twin, strict=True):
+    for a, b in zip(result, twin, strict=True):
         assert torch.allclose(a, torch.tensor(b, dtype=a.dtype), atol=1e-12)
         exact = torch.tensor(literal.spread(b), dtype=a.dtype)
         assert torch.allclose(feature_statistics.batch_spread(a)[0], exact, atol=1e-12)
@@ -36,8 +36,8 @@ def test_moved_features_have_the_moved_statistics():
         2, 4, 3, dtype=f.dtype, generator=torch.Generator().manual_seed(1)
     )
     by_std = by_std.abs()
-    found = feature_statistics.shift_statistics(f, mean, std, by_mean, by_std)
-    again = found.flatten(2)
+    result = feature_statistics.shift_statistics(f, mean, std, by_mean, by_std)
+    again = result.flatten(2)
     assert torch.allclose(again.mean(2), mean + by_mean)
     bare = (f.flatten(2).var(2, unbiased=False)).sqrt()
     assert torch.allclose(again.std(2, unbiased=False), bare * (std + by_std) / std)
@@ -49,20 +49,20 @@ def test_no_move_is_exactly_none_and_keeps_the_precision(dtype):
     mean, std = feature_statistics.channel_statistics(f)
     assert mean.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     zero = torch.zeros_like(mean)
-    found = feature_statistics.shift_statistics(f, mean, std, zero, zero)
-    assert found.dtype == dtype
-    assert torch.equal(found, f)
+    result = feature_statistics.shift_statistics(f, mean, std, zero, zero)
+    assert result.dtype == dtype
+    assert torch.equal(result, f)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1, 1), (3, 2, 4, 4), (3, 2, 5)])
 def test_constant_channels_and_single_positions_have_finite_gradients(shape):
     f = torch.ones(shape, requires_grad=True)
     mean, std = feature_statistics.channel_statistics(f)
-    found = feature_statistics.shift_statistics(
+    result = feature_statistics.shift_statistics(
         f, mean, std, feature_statistics.batch_spread(mean).expand_as(mean), std
     )
-    assert found.isfinite().all()
-    found.square().sum().backward()
+    assert result.isfinite().all()
+    result.square().sum().backward()
     assert f.grad.isfinite().all()
 
 

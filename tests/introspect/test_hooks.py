@@ -106,10 +106,10 @@ class TestReplace:
 
     def test_several_at_once_in_the_order_of_the_pass(self):
         model, x = net().eval(), images()
-        found = hooks.replace_outputs(
+        result = hooks.replace_outputs(
             model, x, {"layer2": lambda h: h + 1, "layer1": lambda h: 3 * h}
         )
-        assert torch.equal(found, model[5:](model[4](3 * model[:4](x)) + 1))
+        assert torch.equal(result, model[5:](model[4](3 * model[:4](x)) + 1))
 
     def test_gradients_reach_the_tensor(self):
         model, x = net().eval(), images()
@@ -136,8 +136,8 @@ class TestTail:
     def test_a_module_within_a_block_is_replaced_in_a_whole_pass(self):
         model, x = net().eval(), images()
         logits, seen = hooks.extract_features(model, x, ["layer1.0.conv1"])
-        found = hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"], x=x)
-        assert torch.equal(found, logits)
+        result = hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"], x=x)
+        assert torch.equal(result, logits)
         with pytest.raises(ValueError, match=r"x is needed: 'layer1.0.conv1' does not stand in"):
             hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"])
 
@@ -150,60 +150,60 @@ class TestTail:
         model, x = net().eval(), images()
         view = freeze.ModelView(model, amp="bfloat16")
         logits, seen = hooks.extract_features(view, x, ["layer1"])
-        found = hooks.forward_from(view, "layer1", seen["layer1"])
-        assert found.dtype == torch.float32
-        assert torch.equal(found, logits)
+        result = hooks.forward_from(view, "layer1", seen["layer1"])
+        assert result.dtype == torch.float32
+        assert torch.equal(result, logits)
 
 
-LOOKS = {
+CALLS = {
     "features": lambda m, x, name: hooks.extract_features(m, x, [name]),
     "replace": lambda m, x, name: hooks.replace_outputs(m, x, {name: lambda h: h}),
 }
 
 
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 class TestRefusals:
-    def test_an_unknown_name(self, look):
+    def test_an_unknown_name(self, call):
         wanted = (
             "submodule = 'layr1' does not exist; did you mean 'layer1'? There are: bn1, conv1, "
             "flatten, layer1, layer2, layer3, layer4, linear, pool, relu"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
-            look(net(), images(), "layr1")
+            call(net(), images(), "layr1")
         with pytest.raises(ValueError, match=r"did you mean 'layer2\.0\.conv1'"):
-            look(net(), images(), "layer2.0.con1")
+            call(net(), images(), "layer2.0.con1")
 
-    def test_a_module_called_twice(self, look):
+    def test_a_module_called_twice(self, call):
         model = Branches()
         with pytest.raises(ValueError, match=r"submodule = 'act' is not allowed.*called once"):
-            look(model, X, "act")
+            call(model, X, "act")
         assert not registered(model)
 
-    def test_a_module_never_called(self, look):
+    def test_a_module_never_called(self, call):
         model = Branches()
         with pytest.raises(RuntimeError, match=r"submodule = 'unused'.*was not called"):
-            look(model, X, "unused")
+            call(model, X, "unused")
         assert not registered(model)
 
-    def test_a_module_that_gives_a_tuple(self, look):
+    def test_a_module_that_gives_a_tuple(self, call):
         with pytest.raises(ValueError, match=r"submodule = 'pair'.*gives a tensor, not a tuple"):
-            look(Branches(), X, "pair")
+            call(Branches(), X, "pair")
 
-    def test_a_compiled_model(self, look):
+    def test_a_compiled_model(self, call):
         for model in (
             torch.compile(net(), backend="eager"),
             freeze.ModelView(net(), compile=True),
             freeze.ModelView(torch.compile(net(), backend="eager")),
         ):
             with pytest.raises(ValueError, match=r"model is compiled.*compile = false"):
-                look(model, images(), "layer1")
+                call(model, images(), "layer1")
 
-    def test_hooks_go_whatever_happens(self, look):
+    def test_hooks_go_whatever_happens(self, call):
         model = net()
-        look(model, images(), "layer1")
+        call(model, images(), "layer1")
         assert not registered(model)
         with pytest.raises(RuntimeError):
-            look(model, torch.rand(2, 7, 8, 8), "layer1")
+            call(model, torch.rand(2, 7, 8, 8), "layer1")
         assert not registered(model)
 
 
@@ -239,7 +239,7 @@ class TestJacobian:
         model = NormedNet().double().train(training)
         model[3].p = 0.0
         v = jacobian.random_directions(torch.zeros(6, 3, dtype=torch.float64), 4)
-        found = []
+        result = []
         for batched in (True, False):
             z, x = products(model, X.double())
             norms = (
@@ -248,9 +248,9 @@ class TestJacobian:
                 else torch.stack([jacobian.squared_vjp_norm(z, x, one) for one in v])
             )
             grads = torch.autograd.grad(norms.sum(), list(model.parameters()), allow_unused=True)
-            found.append([norms, *(g for g in grads if g is not None)])
-        assert found[0][0].shape == (4, 6)
-        for a, b in zip(*found, strict=True):
+            result.append([norms, *(g for g in grads if g is not None)])
+        assert result[0][0].shape == (4, 6)
+        for a, b in zip(*result, strict=True):
             assert torch.allclose(a, b, atol=1e-10)
 
     def test_random_directions_average_to_the_exact_norm(self):

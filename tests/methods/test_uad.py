@@ -20,9 +20,9 @@ from tests.reference import uad as literal
 
 class TestIdentities:
     def test_without_its_parts_a_training_is_adversarial_training_bit_for_bit(self):
-        found = weights_after(UAD(sites=[], reference="layer2", matching=0.0, gradient=0.0))
+        result = weights_after(UAD(sites=[], reference="layer2", matching=0.0, gradient=0.0))
         other = weights_after(AT())
-        assert all(torch.equal(found[key], other[key]) for key in other)
+        assert all(torch.equal(result[key], other[key]) for key in other)
 
     def test_the_same_point_twice_is_aligned(self):
         batch = images(dtype=torch.float64)
@@ -43,7 +43,7 @@ class TestTwins:
         weights = {"adversarial": 0.7, "matching": 2.0}
         model, batch = net(dtype=torch.float64).eval(), images(dtype=torch.float64)
         method = UAD(sites=[], reference="layer2", align="none", **weights)
-        found = method.loss(model, batch).per_sample
+        result = method.loss(model, batch).per_sample
         z, seen = feature_statistics.extract_statistics(model, batch.x, ["layer2"])
         at = seen["layer2"]
         slopes = torch.autograd.grad(losses.cross_entropy(z, batch.y).sum(), at.shift)
@@ -58,7 +58,7 @@ class TestTwins:
         for i in range(len(batch)):
             z_i, adv_i, ref_i = (t[i].tolist() for t in parts)
             twin = literal.uad(z_i, adv_i, ref_i, int(batch.y[i]), **weights)
-            assert found[i].item() == pytest.approx(twin, rel=1e-6)
+            assert result[i].item() == pytest.approx(twin, rel=1e-6)
 
     def test_resampled_features(self):
         f = torch.randn(4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -83,8 +83,8 @@ class TestD:
 class TestTraining:
     @pytest.mark.parametrize("more", VARIANTS, ids=lambda v: "-".join(v) or "D1")
     def test_weights_stay_finite_for_25_steps(self, more):
-        found = weights_after(UAD(**{"sites": SITES, "reference": "layer2", **more}), steps=25)
-        assert all(v.isfinite().all() for v in found.values())
+        result = weights_after(UAD(**{"sites": SITES, "reference": "layer2", **more}), steps=25)
+        assert all(v.isfinite().all() for v in result.values())
 
     def test_under_bfloat16(self):
         model, batch = net().train(), images()
@@ -162,15 +162,15 @@ class TestRefusals:
         with pytest.raises(ValueError, match=rf"{key} = .* is not allowed"):
             UAD(**{"sites": [], "reference": "none", key: value})
 
-    @pytest.mark.parametrize("given", [{"sites": ["layr1"]}, {"reference": "layr1"}])
-    def test_unknown_layers(self, given):
-        method = UAD(**{"sites": [], "reference": "none", **given})
+    @pytest.mark.parametrize("arguments", [{"sites": ["layr1"]}, {"reference": "layr1"}])
+    def test_unknown_layers(self, arguments):
+        method = UAD(**{"sites": [], "reference": "none", **arguments})
         with pytest.raises(ValueError, match=r"'layr1' does not exist; did you mean 'layer1'"):
             method.loss(net(), images())
 
     def test_a_batch_of_one(self):
-        for given in ({"sites": SITES, "p": 1.0}, {"reference": "layer2"}):
-            method = UAD(**{"sites": [], "reference": "none", **given})
+        for arguments in ({"sites": SITES, "p": 1.0}, {"reference": "layer2"}):
+            method = UAD(**{"sites": [], "reference": "none", **arguments})
             with pytest.raises(
                 ValueError, match=r"batch = 1 is not allowed.*spread over the batch"
             ):

@@ -38,15 +38,15 @@ def resampled(features: list[Rows], e_mu: Rows, e_sigma: Rows) -> list[Rows]:
     """γ (F − μ)/σ + β with β = μ + ε_μ Σ_μ and γ = max(0, σ + ε_σ Σ_σ)."""
     mu, sigma = channels(features)
     over_mu, over_sigma = spread(mu), spread(sigma)
-    found = []
+    result = []
     for i, sample in enumerate(features):
         rows = []
         for c, channel in enumerate(sample):
             beta = mu[i][c] + e_mu[i][c] * over_mu[c]
             gamma = max(0.0, sigma[i][c] + e_sigma[i][c] * over_sigma[c])
             rows.append([gamma * (v - mu[i][c]) / sigma[i][c] + beta for v in channel])
-        found.append(rows)
-    return found
+        result.append(rows)
+    return result
 
 
 def cosine(g: list[float], h: list[float]) -> float | None:
