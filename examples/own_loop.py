@@ -1,4 +1,4 @@
-"""Train in plain PyTorch with our losses and our PGD: no Trainer, no recipe.
+"""Train in plain PyTorch with the package's losses and PGD: no Trainer, no recipe.
 
 python examples/own_loop.py
 """
@@ -15,7 +15,7 @@ from sparring.threats import Linf
 
 
 def main(epochs: int = 10) -> float:
-    """Adversarial training on the embedded digits; returns robust accuracy on the test split."""
+    """Train adversarially on digits; return robust accuracy on the test split."""
     torch.manual_seed(0)
     digits = data.load("digits")
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))

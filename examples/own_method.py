@@ -1,5 +1,4 @@
-"""A method of your own in one class, trained against the usual adversary: ALP, adversarial logit
-pairing.
+"""Write a method of your own in one class, and train with it against PGD: MAIL.
 
 python examples/own_method.py
 """
@@ -7,11 +6,12 @@ python examples/own_method.py
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparring import data
 from sparring.attacks import PGD
 from sparring.batch import Batch, Loss
+from sparring.component import require
 from sparring.functional import losses
 from sparring.methods import Method
 from sparring.models import build
@@ -20,38 +20,58 @@ from sparring.risks import Mean
 from sparring.threats import Linf
 
 
-class ALP(Method):
-    """CE(f(x'), y) + pairing·‖f(x) − f(x')‖²/k. Source: Kannan et al. 2018."""
+class MAIL(Method):
+    """ℓ = ω·CE(f(x'), y): samples near or beyond the decision boundary weigh more.
 
-    def __init__(self, *, pairing: float = 0.5) -> None:
+    ω = sigmoid(slope·(max_{k≠y} p'_k − p'_y + bias)), divided by its mean over the batch and
+    without gradient; p' is the softmax of f(x').
+
+    Arguments:
+        slope: how sharply ω falls with the probabilistic margin, ≥ 0; 0 is `AT`.
+        bias: added to the margin, in probability.
+
+    Source: Wang, Liu et al. 2021, "Probabilistic Margins for Instance Reweighting in Adversarial
+    Training", MAIL-AT. Differs: in the authors' code ω is multiplied by 3, not normalized.
+    """
+
+    def __init__(self, *, slope: float = 10.0, bias: float = 0.0) -> None:
         super().__init__()
-        self.pairing = pairing
+        require(slope >= 0, "slope", slope, "a number ≥ 0")
+        self.slope, self.bias = slope, bias
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """Per-sample loss; the adversary's gain is inherited: cross-entropy."""
+        """Return the loss per sample; the gain is inherited: cross-entropy."""
         assert batch.x_adv is not None
-        clean, adversarial = model(batch.x), model(batch.x_adv)
-        distance = (clean - adversarial).square().mean(1)
-        return Loss(losses.cross_entropy(adversarial, batch.y) + self.pairing * distance)
+        logits = model(batch.x_adv)
+        weight = self._weight(logits.detach(), batch.y)
+        return Loss(
+            weight * losses.cross_entropy(logits, batch.y), terms={"weight_std": weight.std()}
+        )
+
+    def _weight(self, logits: Tensor, y: Tensor) -> Tensor:
+        margin = losses.margin(logits.softmax(1), y)  # of probabilities: in [-1, 1]
+        weight = (self.slope * (margin + self.bias)).sigmoid()
+        return weight / weight.mean()
 
 
 def main(epochs: int = 5) -> float:
-    """Train on digits with the step that DESIGN's formula prescribes; returns the last loss."""
+    """Train on digits with the package's training step; return the last loss."""
     torch.manual_seed(0)
     digits = data.load("digits")
     model = build("mlp", shape=digits.shape, classes=digits.classes)
-    objective = Objective(PGD(Linf(0.1), steps=5, best=False), ALP(), Mean())
+    objective = Objective(PGD(Linf(0.1), steps=5, best=False), MAIL(), Mean())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    loader = data.Loader(digits.train, batch_size=64, shuffle=True)
     total = torch.tensor(torch.inf)
-    for _ in range(epochs):
-        for batch in data.Loader(digits.train, batch_size=64, shuffle=True).epoch(0):
+    for epoch in range(epochs):
+        for batch in loader.epoch(epoch):
             batch = objective.maximize(model, batch)
             total = objective.minimize(model, batch).total
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
             objective.update(model, batch)
-    print(f"last loss {total.item():.3f}")
+        print(f"epoch {epoch + 1}: loss {total.item():.3f}")
     return total.item()
 
 

@@ -1,5 +1,4 @@
-"""A threat of your own: an Linf ball that may only touch a window of the image, under the usual
-PGD.
+"""Write a threat of your own, and attack with it: an Linf ball inside a window of the image.
 
 python examples/own_threat.py
 """
@@ -27,22 +26,21 @@ class Window(Threat):
         self.eps, self.rows = eps, rows
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        """The sign step of Linf; `project` takes back what is outside the window."""
+        """Take the sign step of Linf; `project` undoes it outside the window."""
         return z + size * grad.sign()
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
-        """Clip to the ball, and put the rows below the window back."""
+        """Clip to the ball, and restore the rows below the window."""
         inside = project_linf(z, batch.x, self.eps, self.low, self.high)
         return torch.cat([inside[:, :, : self.rows], batch.x[:, :, self.rows :]], 2)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Linf distance, in the units of eps."""
+        """Return the Linf distance, in the units of eps."""
         return norm(x_adv - x, torch.inf)
 
 
 def main() -> float:
-    """Attack an untrained network through the window; returns how far any pixel below it moved
-    (0)."""
+    """Attack an untrained network; return how far any pixel below the window moved: 0."""
     torch.manual_seed(0)
     digits = data.load("digits")
     model = build("mlp", shape=digits.shape, classes=digits.classes)

@@ -17,11 +17,7 @@ from sparring.runtime import distributed
 from sparring.threats import L1, L2, Box, Linf
 
 WORLD, ROWS = 2, 3
-UADS = {
-    "uad": {},
-    "uad by class": {"statistics": "class", "refine": "draws", "transport": 1.0},
-    "uad at worst": {"statistics": "worst"},
-}
+UADS = {"uad": {}, "uad without refinement": {"reference": "none"}}
 THREATS = [Linf(0.1), Linf(0.1, init="noise"), L2(0.3), L1(0.8), Box()]
 
 
@@ -81,7 +77,7 @@ def uad(rows: slice) -> dict[str, Tensor]:
         layers = nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(16, 2)
         model = nn.Sequential(*layers).double()
         torch.manual_seed(5 + distributed.rank())
-        method = UAD(sites=["0", "2"], reference="2", masked=False, p=0.7, **more)
+        method = UAD(**{"sites": ["0", "2"], "reference": "2", "p": 0.7, **more})
         value = Objective(None, method, Mean()).minimize(model, batch).total
         value.backward()
         found |= {name: value.detach(), f"{name} gradient": distributed.mean(model[0].weight.grad)}

@@ -1,4 +1,4 @@
-"""Certificates: lower bounds on robust accuracy, beside the upper bounds that attacks give."""
+"""Certificates: lower bounds on robust accuracy, beside the upper bounds from attacks."""
 
 from __future__ import annotations
 
@@ -14,43 +14,56 @@ from ..results.result import Certificate
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
-from . import bounds, smoothing
-from .bounds import certify, margins
+from . import bounds, graph, smoothing
+from .bounds import certify, margin_upper_bounds
 
-__all__ = ["METHODS", "bounds", "certificates", "certify", "margins", "ready", "smoothing"]
+__all__ = [
+    "METHODS",
+    "bounds",
+    "certificates",
+    "certify",
+    "margin_upper_bounds",
+    "require_certifiable",
+    "smoothing",
+]
 
-METHODS = {  # name, balls, samples, what is proven
+METHODS = {  # label, threats, default number of samples (None: all), technique
     "ibp": ("IBP", (Linf, L2), None, "intervals, elided last layer"),
     "crown-ibp": ("CROWN-IBP", (Linf, L2), None, "linear relaxations over interval bounds"),
     "crown": ("CROWN", (Linf, L2), 100, "linear relaxations all the way"),
     "smoothing": ("smoothing", (L2,), 100, ""),
 }
-Levels = Sequence[tuple[float | None, Threat]]
+ThreatLevels = Sequence[tuple[float | None, Threat]]  # (eps, threat)
 
 
-def ready(model: Model, x: Tensor, threats: Levels, *, methods: Sequence[str]) -> None:
-    """Raise a `ValueError` for what `certificates` would refuse; call it before a long evaluation.
+def require_certifiable(
+    model: Model, x: Tensor, threats: ThreatLevels, *, methods: Sequence[str]
+) -> None:
+    """Raise at once where `certificates` would raise after a long evaluation.
 
     Arguments:
         x: a few samples `(b, *d)`, b ≥ 1.
+
+    Raises:
+        ValueError: for a method that does not exist, fits no threat or can't read the model.
     """
     for name in methods:
         if name not in METHODS:
             raise ValueError(did_you_mean("certify", name, METHODS))
         balls = METHODS[name][1]
-        fits = [threat for _, threat in threats if type(threat) in balls]
-        asked = sorted({type(threat).__name__ for _, threat in threats})
+        fitting = [threat for _, threat in threats if type(threat) in balls]
+        kinds = sorted({type(threat).__name__ for _, threat in threats})
         allowed = " or ".join(ball.__name__ for ball in balls)
-        require(fits, "certify", name, f"left out for {', '.join(asked)}: it is for {allowed}")
+        require(fitting, "certify", name, f"left out for {', '.join(kinds)}: it is for {allowed}")
         if name != "smoothing":
-            bounds.read(model, x[:1])
+            graph.trace_network(model, x[:1])
 
 
 def certificates(
     model: Model,
     x: Tensor,
     y: Tensor,
-    threats: Levels,
+    threats: ThreatLevels,
     *,
     methods: Sequence[str] = ("ibp", "crown-ibp"),
     n: int | None = None,
@@ -59,40 +72,42 @@ def certificates(
     draws: int = 1000,
     alpha: float = 0.001,
 ) -> list[list[Certificate]]:
-    """For each radius a lower bound on robust accuracy by each method that knows its norm.
+    """Return, for each radius, a lower bound on robust accuracy by each method for its norm.
 
     Arguments:
-        x, y: samples `(b, *d)` in the threats' bounds, labels `(b,)`.
+        x: samples `(b, *d)` in the threats' bounds.
+        y: labels `(b,)`.
         threats: the threat at each radius, as (eps, threat).
-        n: the first so many samples; where omitted all for `"ibp"` and `"crown-ibp"`, 100 for what
-            costs more.
-        sigma: noise of smoothing, in input units; half of the largest L2 radius where omitted.
-        draws, alpha: noisy copies of each sample, and the chance that one of its claims is wrong.
+        n: number of samples, the first ones; default: all for `"ibp"` and `"crown-ibp"`, 100 for
+            the slower methods.
+        sigma: noise of smoothing, in input units; default: half of the largest L2 radius.
+        draws: noisy copies of each sample.
+        alpha: probability that one claim of smoothing is wrong.
 
     Raises:
         ValueError: for a method that does not exist, fits no threat or can't read the model.
     """
     require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None")
-    ready(model, x, threats, methods=methods)
-    found: list[list[Certificate]] = [[] for _ in threats]
+    require_certifiable(model, x, threats, methods=methods)
+    results: list[list[Certificate]] = [[] for _ in threats]
     for name in methods:
-        label, balls, first, what = METHODS[name]
-        rows = min(len(x), n or first or len(x))
-        own = [i for i, (_, threat) in enumerate(threats) if type(threat) in balls]
+        label, balls, default_n, technique = METHODS[name]
+        rows = slice(min(len(x), n or default_n or len(x)))
+        levels = [i for i, (_, threat) in enumerate(threats) if type(threat) in balls]
         if name == "smoothing":
-            radii = [float(threats[i][1].eps) for i in own]  # type: ignore[arg-type]
+            radii = [float(threats[i][1].eps) for i in levels]  # type: ignore[arg-type]
             noise = sigma or max(radii) / 2 or 0.25
             settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed}
-            made = _smoothed(model, x[:rows], y[:rows], radii, **settings)
-            for i, certificate in zip(own, made, strict=True):
-                found[i].append(certificate)
+            smoothed = _smoothed(model, x[rows], y[rows], radii, **settings)
+            for i, certificate in zip(levels, smoothed, strict=True):
+                results[i].append(certificate)
             continue
-        for i in own:
-            begun = time.perf_counter()
-            proven = certify(model, x[:rows], y[:rows], threat=threats[i][1], method=name)
-            detail = f"proven of the model itself: {what}"
-            found[i].append(_certificate(label, proven, begun, detail))
-    return found
+        for i in levels:
+            start = time.perf_counter()
+            proven = certify(model, x[rows], y[rows], threat=threats[i][1], method=name)
+            detail = f"proven of the model itself: {technique}"
+            results[i].append(_certificate(label, proven, start, detail))
+    return results
 
 
 def _smoothed(
@@ -106,18 +121,18 @@ def _smoothed(
     alpha: float,
     seed: int,
 ) -> list[Certificate]:
-    """One pass of noise for all radii."""
-    begun = time.perf_counter()
-    radius, said = smoothing.certify(model, x, sigma=sigma, draws=draws, alpha=alpha, seed=seed)
+    """Certify at all radii from one pass of noise, since a sample's proven radius serves each."""
+    start = time.perf_counter()
+    radius, pred = smoothing.certify(model, x, sigma=sigma, draws=draws, alpha=alpha, seed=seed)
     detail = (
         f"proven of the smoothed model (its vote under noise of σ = {sigma:g}), not of the bare "
         f"one that is attacked: {draws} draws a sample, each claim right with probability "
-        f"{1 - alpha:.12g}; {int((said < 0).sum())} abstained"
+        f"{1 - alpha:.12g}; {int((pred < 0).sum())} abstained"
     )
     name = f"smoothing σ = {sigma:g}"
-    return [_certificate(name, (said == y) & (radius > eps), begun, detail) for eps in radii]
+    return [_certificate(name, (pred == y) & (radius > eps), start, detail) for eps in radii]
 
 
-def _certificate(name: str, proven: Tensor, begun: float, detail: str) -> Certificate:
-    share, seconds = wilson(int(proven.sum()), len(proven)), time.perf_counter() - begun
+def _certificate(name: str, proven: Tensor, start: float, detail: str) -> Certificate:
+    share, seconds = wilson(int(proven.sum()), len(proven)), time.perf_counter() - start
     return Certificate(name, share.accuracy, share.low, share.high, len(proven), seconds, detail)

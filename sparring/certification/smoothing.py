@@ -1,4 +1,4 @@
-"""Randomized smoothing: L2 radii that hold with high probability, for any model."""
+"""Randomized smoothing: certify L2 radii with high probability, for any model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..introspect import predict
 
 
 class Smoothed(NamedTuple):
-    """What was proven of the smoothed model: `radius (b,)` in L2, `prediction (b,)`.
+    """Hold the smoothed model's `prediction (b,)` and the proven L2 `radius (b,)` around it.
 
     Where it abstains, the radius is 0 and the prediction −1.
     """
@@ -33,19 +33,21 @@ def certify(
     select: int = 100,
     draws: int = 100_000,
     alpha: float = 0.001,
-    batch: int = 1000,
+    batch_size: int = 1000,
     seed: int = 0,
 ) -> Smoothed:
-    """L2 radii in which the vote g(x) = arg max_c P(model(x + σ·N(0, I)) = c) is constant.
+    """Return L2 radii in which the vote g(x) = arg max_c P(model(x + σ·N(0, I)) = c) is constant.
 
-    R = σ·Φ⁻¹(p), p the one-sided lower bound of the winner's probability at level 1 − alpha; each
-    sample's claim holds with that probability over the draws. Says nothing of the bare model, and
-    the ball is not cut by the box.
+    R = σ·Φ⁻¹(p), with p the one-sided lower bound of the winner's probability at level 1 − alpha.
+    Each sample's claim holds with that probability over the draws. It concerns the vote and not the
+    bare model, and a ball that the box does not cut.
 
     Arguments:
-        sigma: of the noise, in input units; the model should have been trained with it.
-        select, draws: noisy copies of a sample to choose its class, and to bound its probability.
-        batch: copies in one pass.
+        sigma: σ in input units; train the model with this noise.
+        select: noisy copies of a sample that choose its class.
+        draws: noisy copies that bound the class's probability.
+        alpha: probability that a sample's claim is wrong.
+        batch_size: copies in one pass.
 
     Source: Cohen et al. 2019, "Certify" (section 3.2.2) with n0 = select, n = draws.
 
@@ -58,71 +60,65 @@ def certify(
     require(select >= 1, "select", select, "an integer ≥ 1")
     require(draws >= 1, "draws", draws, "an integer ≥ 1")
     require(0 < alpha < 1, "alpha", alpha, "between 0 and 1")
-    require(batch >= 1, "batch", batch, "an integer ≥ 1")
+    require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
     generator = torch.Generator(x.device).manual_seed(seed)
-    radius, said = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), -1)
-    for i, one in enumerate(x):
-        chosen = counts(model, one, select, sigma=sigma, batch=batch, generator=generator)
-        if int(chosen.sum()) == 0:
+    radius, pred = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), -1)
+    counts_of = functools.partial(
+        class_counts, model, sigma=sigma, batch_size=batch_size, generator=generator
+    )
+    for i, sample in enumerate(x):
+        votes = counts_of(sample, select)
+        if int(votes.sum()) == 0:
             continue  # no logits were finite
-        best = int(chosen.argmax())
-        hits = int(counts(model, one, draws, sigma=sigma, batch=batch, generator=generator)[best])
-        p = at_least(hits, draws, alpha)
+        winner = int(votes.argmax())
+        # Other draws than those that chose the class: on the same ones, p would be biased upwards.
+        count = int(counts_of(sample, draws)[winner])
+        p = clopper_pearson_lower(count, draws, alpha)
         if p > 0.5:
-            radius[i], said[i] = sigma * NormalDist().inv_cdf(p), best
-    return Smoothed(radius.to(x.device), said.to(x.device))
+            radius[i], pred[i] = sigma * NormalDist().inv_cdf(p), winner
+    return Smoothed(radius.to(x.device), pred.to(x.device))
 
 
-def counts(
+def class_counts(
     model: Model,
     x: Tensor,
     draws: int,
     *,
     sigma: float,
-    batch: int,
+    batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """How often each class wins under noise around one sample `x (*d)`: `(k,)`."""
-    found, left = torch.zeros(0, dtype=torch.long, device=x.device), draws
+    """Count how often each class wins under noise around one sample `x (*d)`: `(k,)`."""
+    total, left = torch.zeros(0, dtype=torch.long, device=x.device), draws
     while left:
-        many = min(batch, left)
-        noise = torch.randn(
-            many, *x.shape, generator=generator, device=x.device, dtype=torch.float32
-        )
+        b = min(batch_size, left)
+        noise = torch.randn(b, *x.shape, generator=generator, device=x.device, dtype=torch.float32)
         z = predict.logits(model, x + sigma * noise)
         winners = z.argmax(1)[torch.isfinite(z).all(1)]
-        new = winners.bincount(minlength=z.shape[1])
-        found, left = (new if len(found) == 0 else found + new), left - many
-    return found
+        counts = winners.bincount(minlength=z.shape[1])
+        total, left = (counts if len(total) == 0 else total + counts), left - b
+    return total
 
 
 @functools.lru_cache(4096)
-def at_least(hits: int, n: int, alpha: float) -> float:
-    """The Clopper–Pearson lower bound: the p at which n trials give ≥ hits with probability alpha.
+def clopper_pearson_lower(successes: int, n: int, alpha: float) -> float:
+    """Return the Clopper–Pearson lower bound of a probability from n trials.
 
-    Source: Clopper and Pearson 1934; found by bisection on the binomial tail.
+    It is the p at which n trials have at least `successes` with probability alpha, by bisection on
+    the binomial tail. Source: Clopper and Pearson 1934.
 
-    >>> round(at_least(100, 100, 0.001), 6)  # 0.001 ** (1 / 100)
+    >>> round(clopper_pearson_lower(100, 100, 0.001), 6)  # 0.001 ** (1 / 100)
     0.933254
     """
-    require(0 <= hits <= n and n >= 1, "hits", hits, f"between 0 and n = {n}")
+    require(0 <= successes <= n and n >= 1, "successes", successes, f"between 0 and n = {n}")
     require(0 < alpha < 1, "alpha", alpha, "between 0 and 1")
-    if hits == 0:
+    if successes == 0:
         return 0.0
-    i = torch.arange(hits, n + 1, dtype=torch.float64)
-    ways = math.lgamma(n + 1) - torch.lgamma(i + 1) - torch.lgamma(n - i + 1)
+    i = torch.arange(successes, n + 1, dtype=torch.float64)
+    log_ways = math.lgamma(n + 1) - torch.lgamma(i + 1) - torch.lgamma(n - i + 1)
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         p = (low + high) / 2
-        tail = torch.logsumexp(ways + i * math.log(p) + (n - i) * math.log1p(-p), 0)
+        tail = torch.logsumexp(log_ways + i * math.log(p) + (n - i) * math.log1p(-p), 0)
         low, high = (p, high) if tail < math.log(alpha) else (low, p)
     return low
-
-
-def certified_accuracy(radius: Tensor, right: Tensor, eps: float) -> float:
-    """The share of samples that are right, with a proven radius above eps; `(b,)` each.
-
-    >>> certified_accuracy(torch.tensor([0.3, 0.1]), torch.tensor([True, True]), 0.2)
-    0.5
-    """
-    return float((right & (radius > eps)).double().mean())

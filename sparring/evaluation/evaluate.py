@@ -158,7 +158,7 @@ def evaluate(
         certify = [certify] if isinstance(certify, str) else certify
         if certify:
             some, _ = session.pick(np.arange(min(2, len(session.y))))
-            certification.ready(plain(model), some, levels, methods=certify)
+            certification.require_certifiable(plain(model), some, levels, methods=certify)
         measured = _looked(session, levels[-1][1], seed)
         tables = [
             level.attack(

@@ -21,7 +21,7 @@ from ..component import did_you_mean, require
 from ..functional import losses, optimal_transport
 from ..functional.geometry import alignment, norm
 from ..introspect import feature_statistics, freeze, hooks
-from ..introspect.jacobian import directions, jacobian_norm, vjp_norm
+from ..introspect.jacobian import random_directions, squared_jacobian_norm, squared_vjp_norm
 from ..introspect.predict import full_precision, logits
 from ..results.result import ProbeValue
 from ..threats.base import Threat
@@ -99,7 +99,7 @@ class Scene:
         """
         require(isinstance(self.model, nn.Module), "model", type(self.model).__name__, "a module")
         assert isinstance(self.model, nn.Module)
-        model, above = freeze.bare(self.model), ""
+        model, above = freeze.unwrap(self.model), ""
         while len(inner := dict(model.named_children())) == 1:
             ((name, model),) = inner.items()
             above += f"{name}."
@@ -125,7 +125,7 @@ class Scene:
         """The outputs of the stages on x, without gradients."""
         assert isinstance(self.model, nn.Module)
         with torch.no_grad():
-            return hooks.features(self.model, x, self.stages)[1]
+            return hooks.extract_features(self.model, x, self.stages)[1]
 
     def tracked(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits with a graph, and the leaf they come from."""
@@ -155,9 +155,9 @@ def jacobian(s: Scene) -> Found:
     def one(x: Tensor) -> Tensor:
         z, leaf = s.tracked(x)
         if z.shape[1] <= EXACT:
-            return jacobian_norm(z, leaf).sqrt()
-        v = directions(z.detach(), DIRECTIONS, generator=s.draw())
-        squares = [vjp_norm(z, leaf, w, create_graph=False) for w in v]
+            return squared_jacobian_norm(z, leaf).sqrt()
+        v = random_directions(z.detach(), DIRECTIONS, generator=s.draw())
+        squares = [squared_vjp_norm(z, leaf, w, create_graph=False) for w in v]
         return (z.shape[1] * torch.stack(squares).mean(0)).sqrt()
 
     return _pair("‖J‖_F", *([one(x[p]) for p in s.parts()] for x in s.both()))
@@ -174,7 +174,7 @@ def trajectory(s: Scene) -> Found:
     v = optimal_transport.trajectory(delta, torch.ones_like(delta))
 
     def one(x: Tensor, rows: slice) -> Tensor:
-        return vjp_norm(*s.tracked(x[rows]), v[rows], create_graph=False).sqrt()
+        return squared_vjp_norm(*s.tracked(x[rows]), v[rows], create_graph=False).sqrt()
 
     return _pair("‖vᵀJ‖", *([one(x, p) for p in s.parts()] for x in s.both()))
 
@@ -230,7 +230,10 @@ def statistics(s: Scene) -> Found:
         h, moved = s.features(s.x[p]), s.features(s.x_adv[p])
         for name in s.stages:
             if h[name].ndim >= 3:
-                pair = [torch.stack(feature_statistics.channels(t)) for t in (h[name], moved[name])]
+                pair = [
+                    torch.stack(feature_statistics.channel_statistics(t))
+                    for t in (h[name], moved[name])
+                ]
                 kept.setdefault(name, []).append((pair[0], pair[1]))
     require(kept, "model", type(s.model).__name__, "one with stages (b, c, positions ...)")
     rows = []
@@ -241,7 +244,7 @@ def statistics(s: Scene) -> Found:
                 ProbeValue(
                     f"{name}, {label}",
                     None,
-                    ((b - a).abs() / feature_statistics.spread(a)).mean().item(),
+                    ((b - a).abs() / feature_statistics.batch_spread(a)).mean().item(),
                 )
             )
     return Found(rows)
@@ -258,12 +261,12 @@ def references(s: Scene) -> Found:
     for p in s.parts():
         x, y = s.x[p], s.y[p]
         with torch.enable_grad():
-            z, seen = feature_statistics.watched(s.model, x, [site])  # type: ignore[arg-type]
+            z, seen = feature_statistics.extract_statistics(s.model, x, [site])  # type: ignore[arg-type]
             at = seen[site]
-            slopes = torch.autograd.grad(losses.cross_entropy(z, y).sum(), at.by)
+            slopes = torch.autograd.grad(losses.cross_entropy(z, y).sum(), at.shift)
         with torch.no_grad():
-            move = feature_statistics.downhill(at, slopes)
-            refined = hooks.tail(s.model, site, at.moved(*move), x=x)  # type: ignore[arg-type]
+            move = feature_statistics.descent_step(at, slopes)
+            refined = hooks.forward_from(s.model, site, at.shifted(*move), x=x)  # type: ignore[arg-type]
             lower = losses.cross_entropy(refined, y) <= losses.cross_entropy(z, y)
             q = torch.where(lower[:, None], refined, z)
         wrong.append(torch.stack([t.argmax(1) != y for t in (z, q)]))

@@ -1,8 +1,4 @@
-"""Look inside a model, or hold it still, without changing it.
-
-Names are dotted names of submodules, as `model.named_modules()` gives them, of the bare model:
-a `ModelView`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
-"""
+"""Freeze a model for a while, or run it in another precision, layout or form."""
 
 from __future__ import annotations
 
@@ -15,21 +11,16 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..component import require
+from ..runtime.torch_private import BATCH_NORM
 
 MODES = ("eval", "train", "keep")
-
-
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def _batchnorms(model: nn.Module) -> list[Any]:
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
 @contextmanager
-def frozen(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") -> Iterator[None]:
-    """Freeze the weights and put every module in `mode`; restore each module's own mode and flag on
-    the way out.
+def frozen(model: Model, mode: str = "eval") -> Iterator[None]:
+    """Freeze the weights and put every module in `mode`; restore each module's own mode and each
+    weight's flag on the way out.
 
     Arguments:
         mode: `"eval"`, `"train"` (batch statistics, running ones untouched) or `"keep"`.
@@ -47,6 +38,7 @@ def frozen(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") ->
         with frozen_bn(model):
             yield
     finally:
+        # Module by module: `model.train()` would overwrite a submodule that is in another mode.
         for module, training in modes:
             module.training = training
         for parameter, flag in flags:
@@ -55,10 +47,12 @@ def frozen(model: nn.Module | Callable[[Tensor], Tensor], mode: str = "eval") ->
 
 @contextmanager
 def frozen_bn(model: nn.Module) -> Iterator[None]:
-    """Running batch-norm statistics and counters stay as they are, whatever the mode."""
-    saved = [(m, m.momentum, m.num_batches_tracked) for m in _batchnorms(model)]
+    """Keep running batch-norm statistics and counters as they are, in any mode."""
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, BATCH_NORM)]
+    saved = [(m, m.momentum, m.num_batches_tracked) for m in norms]
     try:
         for module, _, count in saved:
+            # Momentum 0 keeps the running statistics; the counter, a buffer, counts on in a copy.
             module.momentum = 0.0
             if count is not None:
                 module.num_batches_tracked = count.clone()
@@ -70,9 +64,8 @@ def frozen_bn(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def channels_last(model: nn.Module | Callable[[Tensor], Tensor], on: bool = True) -> Iterator[None]:
-    """Convolution weights stand in channels-last layout inside; values and the tensors themselves
-    come back after."""
+def channels_last(model: Model, on: bool = True) -> Iterator[None]:
+    """Put convolution weights in channels-last layout; restore the tensors themselves on exit."""
     weights = (
         [p for p in model.parameters() if p.ndim == 4]
         if on and isinstance(model, nn.Module)
@@ -89,23 +82,22 @@ def channels_last(model: nn.Module | Callable[[Tensor], Tensor], on: bool = True
 
 
 class ModelView(nn.Module):
-    """A way of running a model: precision inside, memory layout, compiled or not. Shares its
-    weights.
+    """Run a model in another precision or memory layout, or compiled; the weights are shared.
 
-    Inputs and outputs stay float32 (or wider): bf16 spacing just below 1 is 1/256, an 8/255 ball
-    would have 8 levels.
+    Inputs and outputs stay float32 (or wider): just below 1 the spacing of bfloat16 is 1/256, which
+    would leave an 8/255 ball 8 levels.
 
     Arguments:
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.
         channels_last: hand images to the model in that layout.
-        compile: run `torch.compile(model)`; it refuses double backward.
+        compile: run `torch.compile(model)`, which refuses double backward.
     """
 
     _run: Callable[[Tensor], Tensor]
 
     def __init__(
         self,
-        model: nn.Module | Callable[[Tensor], Tensor],
+        model: Model,
         *,
         amp: str | None = None,
         channels_last: bool = False,
@@ -118,18 +110,19 @@ class ModelView(nn.Module):
         self.dtype = PRECISIONS[amp]
         self.channels_last = channels_last
         run = torch.compile(model) if compile else model
+        # Past nn.Module: a compiled model is a module, and would double every key of state_dict.
         object.__setattr__(self, "_run", run)
 
     @property
     def compiled(self) -> bool:
-        """Whether a compiled form is run, not the model itself."""
+        """Return whether a compiled form is run instead of the model itself."""
         return self._run is not self.model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inside(self._run, x)
+        return self.call(self._run, x)
 
-    def inside(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`run(x)` in this view's precision and layout."""
+    def call(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return `run(x)`, computed in this view's precision and layout."""
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         if self.dtype is None:
@@ -138,12 +131,11 @@ class ModelView(nn.Module):
             return run(x).float()
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """The network inside views, averages and DDP wrappers.
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the network inside views, averages and DDP wrappers.
 
     Raises:
-        ValueError: for a compiled model: its submodules are not run one by one, so that nothing can
-            be seen or replaced there.
+        ValueError: for a compiled model, whose submodules do not run one by one.
     """
     while True:
         compiled = isinstance(model, ModelView) and model.compiled
@@ -167,7 +159,7 @@ def bare(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def preserve_grads(model: Model) -> Iterator[None]:
-    """The parameters' `.grad` is set aside, and put back on the way out."""
+    """Set the parameters' `.grad` aside, and put it back on the way out."""
     saved = [(p, p.grad) for p in model.parameters()] if isinstance(model, nn.Module) else []
     try:
         for p, _ in saved:

@@ -1,8 +1,4 @@
-"""Look inside a model, or hold it still, without changing it.
-
-Names are dotted names of submodules, as `model.named_modules()` gives them, of the bare model:
-a `ModelView`, an average (`AveragedModel`) or a DDP wrapper around it is looked through.
-"""
+"""Record, replace and resume from the outputs of submodules."""
 
 from __future__ import annotations
 
@@ -13,61 +9,56 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..component import did_you_mean, require
-from .freeze import ModelView, bare
+from .freeze import ModelView, unwrap
 
-Change = Callable[[Tensor], Tensor]
+OutputTransform = Callable[[Tensor], Tensor]
 
 
-def locate(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """The submodules with these dotted names, in this order.
+def submodules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the submodules with these dotted names, in this order.
 
     Raises:
-        ValueError: for a name that does not exist: the nearest, and all that lie no deeper.
+        ValueError: for an unknown name: the nearest, and all names at most as deep.
 
-    >>> locate(nn.Sequential(nn.ReLU()), ["0"])
+    >>> submodules(nn.Sequential(nn.ReLU()), ["0"])
     {'0': ReLU()}
     """
-    known = dict(bare(model).named_modules())
+    known = dict(unwrap(model).named_modules())
     known.pop("", None)
     for name in names:
         if name not in known:
-            raise ValueError(
-                did_you_mean(
-                    "submodule", name, [k for k in known if k.count(".") <= name.count(".")]
-                )
-            )
+            depth = name.count(".")
+            names_as_deep = [k for k in known if k.count(".") <= depth]
+            raise ValueError(did_you_mean("submodule", name, names_as_deep))
     return {name: known[name] for name in names}
 
 
 @contextmanager
-def changed(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Inside, the submodule `name` gives `changes[name](its output)`; afterwards all is as before.
+def transform_outputs(
+    model: nn.Module, transforms: Mapping[str, OutputTransform]
+) -> Iterator[None]:
+    """Let each submodule `name` return `transforms[name](its output)`; undo it on the way out.
 
     Raises:
-        ValueError: for an unknown name, at once; for a submodule that gives no tensor or that one
-            forward pass calls twice (its output has no single meaning: name another), in the pass.
+        ValueError: at once for an unknown name; in the forward pass for a submodule that does not
+            return a tensor, or that is called twice, so that its output has no single meaning.
         RuntimeError: on the way out, for a submodule that was never called.
     """
-    calls = dict.fromkeys(changes, 0)
+    calls = dict.fromkeys(transforms, 0)
 
     def hook(name: str) -> Callable[..., Tensor]:
         def run(module: nn.Module, inputs: Any, output: Any) -> Tensor:
             calls[name] += 1
             require(calls[name] == 1, "submodule", name, "one called once in a forward pass")
-            kind = type(output).__name__
-            require(
-                isinstance(output, Tensor),
-                "submodule",
-                name,
-                f"one that gives a tensor, not a {kind}",
-            )
-            return changes[name](output)
+            allowed = f"one that gives a tensor, not a {type(output).__name__}"
+            require(isinstance(output, Tensor), "submodule", name, allowed)
+            return transforms[name](output)
 
         return run
 
     handles = []
     try:
-        for name, module in locate(model, list(changes)).items():
+        for name, module in submodules(model, list(transforms)).items():
             handles.append(module.register_forward_hook(hook(name)))
         yield
     finally:
@@ -78,11 +69,12 @@ def changed(model: nn.Module, changes: Mapping[str, Change]) -> Iterator[None]:
         raise RuntimeError(f"submodule = {missed[0]!r}: it was not called in the pass")
 
 
-def features(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits on `x`, and the outputs of the submodules with these names; one forward pass.
+def extract_features(
+    model: nn.Module, x: Tensor, names: Sequence[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the logits on `x` and the outputs of the named submodules, from one forward pass.
 
-    Both keep their graph, and the outputs lie on the path to the logits. What follows a submodule
-    is handed a copy, so that an in-place activation cannot overwrite what was seen.
+    Both keep their graph, and the outputs lie on the path to the logits.
 
     Arguments:
         x: `(b, *d)`.
@@ -90,74 +82,77 @@ def features(model: nn.Module, x: Tensor, names: Sequence[str]) -> tuple[Tensor,
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
-    >>> logits, seen = features(model, torch.rand(4, 2), ["0", "1"])
-    >>> {name: tuple(h.shape) for name, h in seen.items()}
+    >>> logits, features = extract_features(model, torch.rand(4, 2), ["0", "1"])
+    >>> {name: tuple(h.shape) for name, h in features.items()}
     {'0': (4, 3), '1': (4, 3)}
     """
-    seen: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Change:
+    def keep(name: str) -> OutputTransform:
         def run(output: Tensor) -> Tensor:
-            seen[name] = output
-            return output.clone()
+            features[name] = output
+            return output.clone()  # or an in-place activation after it would overwrite the record
 
         return run
 
-    with changed(model, {name: keep(name) for name in names}):
+    with transform_outputs(model, {name: keep(name) for name in names}):
         logits = model(x)
-    return logits, {name: seen[name] for name in names}
+    return logits, {name: features[name] for name in names}
 
 
-def replace(model: nn.Module, x: Tensor, changes: Mapping[str, Tensor | Change]) -> Tensor:
-    """The logits on `x` with the outputs of some submodules replaced.
+def replace_outputs(
+    model: nn.Module, x: Tensor, outputs: Mapping[str, Tensor | OutputTransform]
+) -> Tensor:
+    """Return the logits on `x` with the outputs of some submodules replaced.
 
     Arguments:
-        changes: by dotted name, a tensor, or a function of the output that gives one.
+        outputs: by dotted name, a tensor, or a function of the output that returns one.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> replace(model, torch.rand(1, 2), {"0": torch.tensor([[-1.0, 1.0]])})
+    >>> replace_outputs(model, torch.rand(1, 2), {"0": torch.tensor([[-1.0, 1.0]])})
     tensor([[0., 1.]])
     """
 
-    def change(to: Tensor | Change) -> Change:
+    def transform(to: Tensor | OutputTransform) -> OutputTransform:
         return to if callable(to) and not isinstance(to, Tensor) else lambda output: to.clone()
 
-    with changed(model, {name: change(to) for name, to in changes.items()}):
+    with transform_outputs(model, {name: transform(to) for name, to in outputs.items()}):
         return model(x)
 
 
-def tail(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None = None) -> Tensor:
-    """The logits when the submodule `name` gives `value`.
+def forward_from(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None = None) -> Tensor:
+    """Return the logits that follow when the submodule `name` returns `value`.
 
-    Where the submodule stands in plain `Sequential`s, as in our networks, only what follows it is
-    run. Any other model is run whole on `x` with the output replaced: same logits, more work.
+    Where plain `Sequential`s contain the submodule, as in our networks, only what follows it runs.
+    Any other model runs whole on `x` with the output replaced: same logits, more work.
 
     Raises:
-        ValueError: if `x` is omitted and the model is not made of plain `Sequential`s down to
-            `name`.
+        ValueError: without `x`, if the model is not made of plain `Sequential`s down to `name`.
 
     >>> import torch
-    >>> tail(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "0", torch.tensor([[-1.0, 1.0]]))
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    >>> forward_from(model, "0", torch.tensor([[-1.0, 1.0]]))
     tensor([[0., 1.]])
     """
-    locate(model, [name])
-    rest = _after(bare(model), name.split("."))
+    submodules(model, [name])
+    rest = _modules_after(unwrap(model), name.split("."))
     if rest is None:
         if x is None:
             raise ValueError(f"x is needed: {name!r} does not stand in plain Sequentials")
-        return replace(model, x, {name: value})
-    return model.inside(rest, value) if isinstance(model, ModelView) else rest(value)
+        return replace_outputs(model, x, {name: value})
+    return model.call(rest, value) if isinstance(model, ModelView) else rest(value)
 
 
-def _after(module: nn.Module, path: Sequence[str]) -> nn.Sequential | None:
-    """What plain, nested `Sequential`s run after the submodule at `path`; None for another kind."""
+def _modules_after(module: nn.Module, path: Sequence[str]) -> nn.Sequential | None:
+    """Return the modules that run after the one at `path` in plain, nested `Sequential`s; None
+    where another module contains it."""
     rest: list[nn.Module] = []
     for name in path:
         if type(module).forward is not nn.Sequential.forward:
             return None
         names, children = zip(*module.named_children(), strict=True)
-        at = names.index(name)
-        rest = [*children[at + 1 :], *rest]
-        module = children[at]
+        position = names.index(name)
+        rest = [*children[position + 1 :], *rest]
+        module = children[position]
     return nn.Sequential(*rest)

@@ -1,4 +1,4 @@
-"""Ask a model for its logits and classes in full float32, frozen and in eval mode."""
+"""Predict classes in full float32 with the model frozen in eval mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import freeze
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Full float32 inside: no autocast, no TF32."""
+    """Compute in full float32: no autocast, no TF32."""
     both: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     backends = both if device.type == "cuda" else ()
     saved = [b.allow_tf32 for b in backends]
@@ -30,13 +30,14 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def logits(model: Model, x: Tensor) -> Tensor:
-    """Logits `(b, k)` of the bare model in eval mode, float32 and without gradient."""
+    """Return the logits `(b, k)` of the model in eval mode, in float32 and without gradient."""
     with freeze.frozen(model, "eval"), torch.no_grad(), full_precision(x.device):
         return model(x.float()).float()
 
 
 def predict(model: Model, x: Tensor) -> Tensor:
-    """Predicted classes `(b,)`; -1, which is no class, where the logits are not finite."""
+    """Return the predicted classes `(b,)`; -1, which is not a class, for logits that are not
+    finite."""
     return predicted_class(logits(model, x))
 
 

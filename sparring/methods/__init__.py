@@ -1,4 +1,4 @@
-"""Methods: what the adversary climbs and the model descends."""
+"""Methods: the gain that the adversary maximizes, and the loss that the model minimizes."""
 
 from .alp import ALP
 from .at import AT

@@ -11,10 +11,10 @@ from .base import Method
 
 
 class ALP(Method):
-    """ℓ = ½·CE(f(x), y) + ½·CE(f(x'), y') + beta·mean_k (f(x') − f(x))².
+    """ℓ = ½·CE(f(x), y) + ½·CE(f(x'), y') + beta·mean_k (f(x') − f(x))²: logits are paired.
 
     Arguments:
-        beta: weight of the pairing, ≥ 0.
+        beta: weight of the pairing, ≥ 0, per squared logit.
 
     Source: Kannan et al. 2018, sec. 4, in the form of Le et al. 2024's code (mean over classes).
 
@@ -37,5 +37,5 @@ class ALP(Method):
         clean, adversarial = model(batch.x), model(batch.x_adv)
         natural, robust = cross_entropy(clean, batch.y), cross_entropy(adversarial, batch.y_adv)
         pairing = (adversarial - clean).square().mean(1)
-        parts = {"natural": natural.mean().detach(), "pairing": pairing.mean().detach()}
-        return Loss(natural / 2 + robust / 2 + self.beta * pairing, terms=parts)
+        terms = {"natural": natural.mean().detach(), "pairing": pairing.mean().detach()}
+        return Loss(natural / 2 + robust / 2 + self.beta * pairing, terms=terms)

@@ -1,4 +1,4 @@
-"""What is fought over: the adversary's gain and the model's per-sample loss."""
+"""The interface of methods: the adversary's gain and the model's loss, both per sample."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from ..batch import Batch, Loss
 from ..component import Component
 from ..functional.losses import cross_entropy
 
-SampleGain = Callable[[Tensor, Tensor], Tensor]  # of x_adv and y_adv, per sample (b,)
+SampleGain = Callable[[Tensor, Tensor], Tensor]  # (x_adv, y_adv) to gains (b,)
 
 
 class Method(Component):
-    """A method says what the adversary climbs and what the model descends; both stay per sample.
+    """Define the gain that the adversary maximizes and the loss that the model minimizes.
 
-    A subclass sets `shapes_gradients` if its loss presses on Jacobians or input gradients: what it
-    trains is then looked at for masked gradients, whatever the suite.
+    A subclass sets `shapes_gradients` if its loss acts on Jacobians or input gradients. Its models
+    are then checked for masked gradients in every evaluation.
     """
 
     shapes_gradients: ClassVar[bool] = False
 
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
-        """The adversary's gain as a function of `(x' (b, *d), y' (b,) or (b, k))`; cross-entropy by
-        default."""
+        """Return the adversary's gain `(b,)` as a function of x' `(b, *d)` and y'; default:
+        cross-entropy.
+
+        Labels y' are `(b,)` integers or `(b, k)` probabilities.
+        """
 
         def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             logits = model(x_adv)
@@ -34,5 +37,5 @@ class Method(Component):
         return f
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """The model's loss on a batch whose `x_adv` is filled."""
+        """Return the model's loss on a batch that has its `x_adv`."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Methods around methods: one for the rows with a label, another for those without."""
+"""Combine two methods: one for labelled rows, another for unlabelled rows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from .base import Method, SampleGain
 
 
 class SemiSupervised(Method):
-    """ℓ = 1[y ≥ 0]·ℓ_of + 1[y = −1]·ℓ_unlabelled; each adversary climbs its own rows' gain.
+    """ℓ = 1[y ≥ 0]·ℓ_of + 1[y = −1]·ℓ_unlabelled; each gain acts on its method's rows.
 
-    The two see only their own rows, so that no row is run twice; batch statistics are of each part.
-    Pseudo-labelled rows have a label. Their weight against the others, γ, is `weight` of the piece
-    of `[data] mix` that adds them.
+    Each method runs its rows alone, so no row runs twice, and batch statistics are those of the
+    part. Pseudo-labelled rows have a label; their weight γ against the others is the `weight` of
+    the piece of `[data] mix` that adds them.
 
     Arguments:
-        of: the method of rows with a label, as MART.
-        unlabelled: that of rows without, as TRADES or UAT, whose stability terms need none.
+        of: the method for labelled rows, as MART.
+        unlabelled: the method for unlabelled rows, as TRADES or UAT, whose stability terms need no
+            label.
 
     Source: the pattern of Alayrac et al. 2019 and Carmon et al. 2019.
 
@@ -35,7 +36,7 @@ class SemiSupervised(Method):
         for method, rows in self._halves(batch):
             half = batch.take(rows)
             halves.append((rows, method.gain(model, half)))
-            _keep(batch, half, rows)
+            _copy_notes(batch, half, rows)
 
         def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             value = x_adv.new_zeros(len(batch))
@@ -48,11 +49,11 @@ class SemiSupervised(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         whole = Loss(batch.x.new_zeros(len(batch)))
         for method, rows in self._halves(batch):
-            found = method.loss(model, batch.take(rows))
-            whole.per_sample = whole.per_sample.index_put((rows,), found.per_sample)
-            whole.penalty = whole.penalty + found.penalty
-            mark = "unlabelled " if method is self.unlabelled else ""
-            whole.terms |= {mark + key: value for key, value in found.terms.items()}
+            part = method.loss(model, batch.take(rows))
+            whole.per_sample = whole.per_sample.index_put((rows,), part.per_sample)
+            whole.penalty = whole.penalty + part.penalty
+            prefix = "unlabelled " if method is self.unlabelled else ""
+            whole.terms |= {prefix + key: value for key, value in part.terms.items()}
         return whole
 
     def update(self, model: nn.Module, batch: Batch) -> None:
@@ -60,15 +61,15 @@ class SemiSupervised(Method):
             method.update(model, batch.take(rows))
 
     def _halves(self, batch: Batch) -> list[tuple[Method, Tensor]]:
-        """Each method with its rows, where there are any."""
+        """Return each method with its row numbers, if it has any."""
         labelled = batch.y >= 0
         halves = [(self.of, labelled), (self.unlabelled, ~labelled)]
-        found = [(method, mask.nonzero()[:, 0]) for method, mask in halves]
-        return [(method, rows) for method, rows in found if len(rows)]
+        numbered = [(method, mask.nonzero()[:, 0]) for method, mask in halves]
+        return [(method, rows) for method, rows in numbered if len(rows)]
 
 
-def _keep(batch: Batch, half: Batch, rows: Tensor) -> None:
-    """Put the notes that a method has taken on its rows where the loss finds them."""
+def _copy_notes(batch: Batch, half: Batch, rows: Tensor) -> None:
+    """Copy a method's notes on its rows into the whole batch, where `loss` reads them."""
     for key, note in half.extra.items():
         whole = batch.extra.get(key)
         whole = note.new_zeros(len(batch), *note.shape[1:]) if whole is None else whole

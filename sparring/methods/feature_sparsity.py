@@ -1,4 +1,4 @@
-"""Data sparsity in feature space: the noise is added before the classifier, not to the inputs."""
+"""Data sparsity in feature space: noise is added to features instead of inputs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from ..functional.losses import cross_entropy
 from ..introspect import hooks
 from ..runtime import distributed
 from .base import Method
-from .slope import length, slope
+from .softmax_slope import mean_squared_slope, scaled_length
 
 
 class FeatureSparsity(Method):
     """ℓ = (1[y ≥ 0]·CE(f(x), y) + beta·Σ_a GR(a)) / (1 + N_u) over anchors a in feature space.
 
     With h the output of a submodule on x, the anchors are h and its N_u unlabelled points
-    h + sigma_u·ξ; GR is that of `Sparsity` with neighbours a + sigma_n·ζ, distances between
-    features, and softmax as what follows the submodule makes it. x is run up to there once.
+    h + sigma_u·ξ. GR is that of `Sparsity`, with neighbours a + sigma_n·ζ, distances between
+    features, and the softmax of what follows the submodule. x runs up to the submodule once.
 
     Arguments:
         site: dotted name of the submodule, called once in a forward pass, as "pool" or "maxpool2".
         beta: weight of GR, ≥ 0.
-        unlabelled: N_u of an input, ≥ 0; 0 flattens predictions at the features of the data only.
-        neighbours: N_n of an anchor, ≥ 1.
+        unlabelled: N_u per input, ≥ 0; 0 flattens predictions at the features of the data only.
+        neighbours: N_n per anchor, ≥ 1.
         sigma_u, sigma_n: standard deviations in units of the features, > 0.
 
     The notes `xi` `(b, N_u, …)` and `zeta` `(b, 1 + N_u, N_n, …)` in `Batch.extra`, of a feature's
-    shape, take the place of the draws.
+    shape, replace the draws.
 
     Raises:
-        ValueError: for a value outside what is said above, or a submodule that does not exist.
+        ValueError: for a value out of range; from `loss`, for an unknown submodule.
 
     Source: the noise-injection variant in the code of Paknezhad et al. 2022. Differs: batches of
-    any size, a step for all anchors of an input together, any network.
+    any size, one step for all anchors of an input together, any network.
 
     >>> FeatureSparsity(site="pool").config()["site"]
     'pool'
@@ -63,30 +63,31 @@ class FeatureSparsity(Method):
         self.neighbours, self.sigma_u, self.sigma_n = neighbours, sigma_u, sigma_n
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        seen: dict[str, Tensor] = {}
+        distance = batch.x.new_zeros(0)  # of neighbours from their anchors, set inside the pass
 
-        def widen(h: Tensor) -> Tensor:
-            """Anchors and neighbours in place of the features `(b, …)`, each group after h."""
+        def add_points(h: Tensor) -> Tensor:
+            """Return anchors, then neighbours, in place of the features h `(b, …)`."""
+            nonlocal distance
             xi = self._noise(batch, "xi", h, self.unlabelled)
             anchors = torch.cat([h[:, None], h[:, None] + self.sigma_u * xi], 1)
             zeta = self._noise(batch, "zeta", h, 1 + self.unlabelled, self.neighbours)
             near = anchors[:, :, None] + self.sigma_n * zeta
             unit = torch.ones((), dtype=h.dtype, device=h.device)
             step = (near - anchors[:, :, None]).detach().flatten(0, 1)
-            seen["apart"] = length(step.float() if h.dtype != torch.float64 else step, unit)
+            distance = scaled_length(step.float() if h.dtype != torch.float64 else step, unit)
             return torch.cat([anchors.flatten(0, 1), near.flatten(0, 2)])
 
-        logits = hooks.replace(model, batch.x, {self.site: widen})
+        logits = hooks.replace_outputs(model, batch.x, {self.site: add_points})
         b, a = len(batch), 1 + self.unlabelled
         anchors, near = logits[: b * a], logits[b * a :]
         p, q = anchors.softmax(1), near.softmax(1).unflatten(0, (b * a, self.neighbours))
-        gr = slope(p, q, seen["apart"]).reshape(b, a).sum(1)
+        gr = mean_squared_slope(p, q, distance).reshape(b, a).sum(1)
         ce = cross_entropy(anchors[::a], batch.y)
-        parts = {"natural": ce.mean().detach(), "slope": gr.mean().detach() / a}
-        return Loss((ce + self.beta * gr) / a, terms=parts)
+        terms = {"natural": ce.mean().detach(), "slope": gr.mean().detach() / a}
+        return Loss((ce + self.beta * gr) / a, terms=terms)
 
     def _noise(self, batch: Batch, note: str, h: Tensor, *counts: int) -> Tensor:
-        """Standard normal `(b, *counts, …)` of the features' shape: the batch's note, or drawn."""
+        """Return normal noise `(b, *counts, …)` for features h: the batch's note, or a draw."""
         if note in batch.extra:
             return batch.extra[note].to(h)
         like = torch.empty(len(h), *counts, *h.shape[1:], dtype=h.dtype, device=h.device)

@@ -1,4 +1,4 @@
-"""Jacobian regularization, along random directions or along those of optimal transport."""
+"""Jacobian regularization along random directions, or along those of optimal transport."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from ..functional.optimal_transport import SLICE_LAWS
 from ..introspect import jacobian
 from ..runtime import distributed
 from .base import Method
-from .inside import energy, read, transport
+from .feature_transport import logits_and_features, mean_squared_jacobian, sliced_transport
 
 
 class JR(Method):
-    """ℓ = CE(f(x'), y'), R = jac·½·(d/(n·b))·Σ_ip ‖v_ipᵀ J(x'_i)‖², v_ip random unit vectors: an
-    unbiased estimate of jac·½·mean ‖J‖²_F.
+    """ℓ = CE(f(x'), y'), R = jac·½·(d/(n·b))·Σ_ip ‖v_ipᵀ J(x'_i)‖² over random unit vectors v_ip.
 
-    Without an attack x' = x: the published method. With one, it flattens the model where the
-    adversary has been, at no further forward pass.
+    R is an unbiased estimate of jac·½·mean ‖J‖²_F. Without an attack x' = x: the published method.
+    With one, it flattens the model at the adversarial points, in the same forward pass.
 
     Arguments:
         jac: λ ≥ 0, per squared logit and input unit; 0 leaves the work out.
-        projections: n ≥ 1 random directions a sample, or −1 for the exact norm, d backward passes.
-        halve: with Hoffman's ½; without it jac is counted as OTJR's.
-        layer: dotted name of the submodule whose flattened output stands for the logits.
+        projections: n ≥ 1 random directions per sample; or −1 for the exact norm, by d backward
+            passes.
+        halve: apply Hoffman's ½; without it jac is in OTJR's units.
+        layer: dotted name of the submodule whose flattened output replaces the logits in R;
+            default: the logits.
 
     Raises:
-        ValueError: for a negative factor, or projections that are neither ≥ 1 nor −1; in the loss
+        ValueError: for a negative factor, or projections that are neither ≥ 1 nor −1; from `loss`,
             as for `OTJR`.
 
     Source: Hoffman et al. 2019 and their code, facebookresearch/jacobian_regularizer.
@@ -61,27 +62,23 @@ class JR(Method):
         if self.jac == 0:
             return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
         x = batch.x_adv.detach().requires_grad_()
-        logits, outputs = read(model, x, self.layer)
+        logits, outputs = logits_and_features(model, x, self.layer)
         if self.projections == -1:
-            norms = jacobian.jacobian_norm(outputs, x, create_graph=True)
+            norms = jacobian.squared_jacobian_norm(outputs, x, create_graph=True)
             squared = norms.sum() / max(len(norms), 1)
         else:
             generator = distributed.generator(x.device)
-            v = jacobian.directions(outputs.detach(), self.projections, generator=generator)
-            squared = energy(outputs, x, v)
+            v = jacobian.random_directions(outputs.detach(), self.projections, generator=generator)
+            squared = mean_squared_jacobian(outputs, x, v)
         penalty = self.jac * (0.5 if self.halve else 1.0) * squared
-        parts = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=parts)
+        terms = {"jacobian": squared.detach()}
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)
 
 
 class TransportJR(Method):
-    """ℓ = CE(f(x), y), R = jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖²: OTJR's Jacobian term alone, with clean
-    training. The adversary only gives the directions v_i.
+    """ℓ = CE(f(x), y), R = jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖²: OTJR's Jacobian term with clean training.
 
-    Arguments: as in `OTJR`.
-
-    Raises:
-        ValueError: as for `OTJR`.
+    The adversary is used for the directions v_i only. Arguments and errors are those of `OTJR`.
 
     Source: `sw_jac` of Le et al. 2024's code.
 
@@ -111,10 +108,10 @@ class TransportJR(Method):
         if self.jac == 0:
             return Loss(cross_entropy(model(batch.x), batch.y))
         x = batch.x.detach().requires_grad_()
-        logits, clean = read(model, x, self.layer)
+        logits, clean = logits_and_features(model, x, self.layer)
         with torch.no_grad():
-            _, adversarial = read(model, batch.x_adv, self.layer)
-            _, v = transport(adversarial, clean, count=self.slices, law=self.law)
-        squared = energy(clean, x, v)
-        parts = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * squared, terms=parts)
+            _, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+            _, v = sliced_transport(adversarial, clean, count=self.slices, law=self.law)
+        squared = mean_squared_jacobian(clean, x, v)
+        terms = {"jacobian": squared.detach()}
+        return Loss(cross_entropy(logits, batch.y), penalty=self.jac * squared, terms=terms)

@@ -1,4 +1,4 @@
-"""MART: fight hardest where the clean prediction is already unsure."""
+"""MART: weigh stability most where the clean prediction is already unsure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ INNER = ("ce", "self")
 
 
 def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
-    """BCE(p', y) + beta·KL(p ‖ p')·(1 − p_y) per sample `(b,)`; nothing is detached, the weight
-    included.
+    """Return BCE(p', y) + beta·KL(p ‖ p')·(1 − p_y) per sample `(b,)`.
+
+    Gradients flow through every factor, the weight 1 − p_y too.
 
     Arguments:
-        clean, adversarial: logits `(b, k)` on x and x'.
-        y: `(b,)` integers; -1 counts 0.
+        clean, adversarial: logits `(b, k)` on x and x'; p and p' are their softmax.
+        y: `(b,)` integers; a sample of label -1 counts 0.
 
     Source: Wang et al. 2020, eq. 11.
 
@@ -33,7 +34,9 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
 
 
 def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
-    """The authors' form, with its constants: the margin term is capped at 9.21, log p' at −27.6.
+    """Return the authors' form of `mart`, whose constants cap its margin term at 9.21.
+
+    Their constant inside log p' bounds it below by −27.6.
 
     Source: YisenWang/MART, mart.py. Differs: log p is clamped; their gradients are NaN once p
     underflows to 0.
@@ -54,10 +57,10 @@ class MART(Method):
 
     Arguments:
         beta: weight of the misclassification-aware term (λ in the paper), ≥ 0.
-        inner: what the adversary climbs: `"ce"` as published, or `"self"`, this loss itself.
-        compat: the authors' form with its additive constants instead of the exact one.
+        inner: the adversary's gain: `"ce"` as published, or `"self"`, this loss itself.
+        compat: use the authors' form with its additive constants instead of the exact one.
 
-    Source: Wang et al. 2020, eq. 11. Differs: exact log-space form; the authors' by `compat=True`.
+    Source: Wang et al. 2020, eq. 11. Differs: exact log-space form; theirs with `compat=True`.
 
     >>> MART(beta=6.0)
     MART(beta=6.0, inner='ce', compat=False)
@@ -89,8 +92,8 @@ class MART(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         assert batch.x_adv is not None
         clean, adversarial = model(batch.x), model(batch.x_adv)
-        parts = {
+        terms = {
             "boosted_ce": boosted_ce(adversarial, batch.y).mean().detach(),
             "weight": misclassification_weight(clean, batch.y).mean().detach(),
         }
-        return Loss(self._per_sample(clean, adversarial, batch.y), terms=parts)
+        return Loss(self._per_sample(clean, adversarial, batch.y), terms=terms)

@@ -1,5 +1,4 @@
-"""OTJR: carry the adversarial logits back to the clean ones, and flatten the model along that
-way."""
+"""OTJR: transport the adversarial logits to the clean ones, and flatten the model that way."""
 
 from __future__ import annotations
 
@@ -11,34 +10,34 @@ from ..component import require
 from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import SLICE_LAWS
 from .base import Method
-from .inside import energy, read, transport
+from .feature_transport import logits_and_features, mean_squared_jacobian, sliced_transport
 
 
 class OTJR(Method):
     """ℓ = CE(f(x'), y'), R = sw·SW₂²(f(x'), f(x)) + jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖².
 
-    SW₂² is the squared sliced Wasserstein distance of the two clouds of logits over `slices` random
-    slices, v_i the unit direction in which they carry adversarial sample i, J = ∂f/∂x at the clean
-    one. Two forward passes, first x, then x', each with its own batch statistics. A factor of 0
-    leaves its work out; with both, this is `AT`. The slices are drawn anew each step, and every
-    sample counts alike, the unlabeled too.
+    SW₂² is the squared sliced Wasserstein distance of the two clouds of logits over random slices,
+    drawn in each step; v_i is the unit direction in which they move adversarial sample i, and
+    J = ∂f/∂x at the clean one. First x runs, then x', each with its own batch statistics. A factor
+    of 0 leaves its work out; without both terms, this is `AT`. Every sample has the same weight,
+    unlabeled ones too.
 
     Arguments:
         sw: λ_SW ≥ 0, per squared logit.
         jac: λ_J ≥ 0, per squared logit and input unit.
-        slices: K; law: their law, as in `random_slices`.
-        layer: dotted name of the submodule whose flattened output `(b, d)` stands for the logits in
-            both terms.
-        jac_every: the Jacobian term on every m-th step only, m times as strong.
+        slices: number of slices.
+        law: distribution of the slices, as in `optimal_transport.random_slices`.
+        layer: dotted name of the submodule whose flattened output `(b, d)` replaces the logits in
+            both terms; default: the logits.
+        jac_every: apply the Jacobian term every m-th step only, m times as strong.
 
     Raises:
-        ValueError: for a negative factor, an unknown law, fewer than 1 slice or step between; in
-            the loss for a layer that does not exist (it says which do), or a compiled model, which
-            cannot be differentiated twice.
+        ValueError: for a negative factor, an unknown law, or `slices` or `jac_every` below 1; from
+            `loss`, for an unknown layer, or a compiled model, which refuses double backward.
 
     Source: Le et al. 2024; loss and defaults from the authors' code (their λ_J counts no ½).
-    Differs: uniform slices (theirs by `law="cube"`); a sample at rest takes a random direction
-    where theirs is NaN.
+    Differs: uniform slices (theirs with `law="cube"`); a sample that does not move takes a random
+    direction, where theirs is NaN.
 
     >>> OTJR(jac=0.002)
     OTJR(sw=64.0, jac=0.002, slices=32, law='sphere', layer=None, jac_every=1)
@@ -75,15 +74,15 @@ class OTJR(Method):
         if not (self.sw > 0 or flatten):
             return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
         x = batch.x.detach().requires_grad_(flatten)
-        _, clean = read(model, x, self.layer)
-        logits, adversarial = read(model, batch.x_adv, self.layer)
-        distance, v = transport(adversarial, clean, count=self.slices, law=self.law)
-        penalty, parts = self.sw * distance, {"sw": distance.detach()}
+        _, clean = logits_and_features(model, x, self.layer)
+        logits, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+        distance, v = sliced_transport(adversarial, clean, count=self.slices, law=self.law)
+        penalty, terms = self.sw * distance, {"sw": distance.detach()}
         if flatten:
-            jacobian = self.jac_every * energy(clean, x, v)
+            jacobian = self.jac_every * mean_squared_jacobian(clean, x, v)
             penalty = penalty + self.jac * jacobian
-            parts["jacobian"] = jacobian.detach()
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=parts)
+            terms["jacobian"] = jacobian.detach()
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.steps += 1

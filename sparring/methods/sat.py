@@ -10,26 +10,28 @@ from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import COSTS, sinkhorn_divergence
 from ..runtime import distributed
 from .base import Method
-from .inside import read
+from .feature_transport import logits_and_features
 
 
 class SAT(Method):
-    """ℓ = CE(f(x'), y'), R = weight·S(f(x), f(x')), the Sinkhorn divergence of the clouds of logits
-    of the joint batch.
+    """ℓ = CE(f(x'), y'), R = weight·S(f(x), f(x')), S the Sinkhorn divergence of two clouds.
+
+    The clouds are the logits of the joint batch.
 
     Arguments:
         weight: of the divergence, ≥ 0; 0 leaves the work out.
         entropy: weight of the entropy in S, > 0, in units of the cost.
         cost: ground cost, one of `optimal_transport.COSTS`.
         steps, tol: of Sinkhorn's iterations, as in `optimal_transport.sinkhorn_potentials`.
-        layer: dotted name of the submodule whose flattened output stands for the logits.
+        layer: dotted name of the submodule whose flattened output replaces the logits in S;
+            default: the logits.
 
     Raises:
-        ValueError: for a number out of range or an unknown cost; in the loss for an unknown layer.
+        ValueError: for a number out of range or an unknown cost; from `loss`, for an unknown layer.
 
-    Source: Bouniot et al. 2021; numbers from CEA-LIST/adv-sat.
-    Differs: their code leaves the entropy out of the value, S = <π, C>, starts at the entropy asked
-    for, and differentiates through the iterations; here the gradient is that of the dual.
+    Source: Bouniot et al. 2021; numbers from CEA-LIST/adv-sat. Differs: their code leaves the
+    entropy out of the value, S = <π, C>, starts the iterations at the final entropy, and
+    differentiates through them; here the gradient is that of the dual.
 
     >>> SAT()
     SAT(weight=1.0, entropy=1.0, cost='squared', steps=50, tol=0.1, layer=None)
@@ -61,8 +63,8 @@ class SAT(Method):
         assert batch.y_adv is not None
         if self.weight == 0:
             return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
-        _, clean = read(model, batch.x, self.layer)
-        logits, adversarial = read(model, batch.x_adv, self.layer)
+        _, clean = logits_and_features(model, batch.x, self.layer)
+        logits, adversarial = logits_and_features(model, batch.x_adv, self.layer)
         divergence = sinkhorn_divergence(
             distributed.gather(clean),
             distributed.gather(adversarial),

@@ -1,4 +1,4 @@
-"""Data sparsity: labels at the data, a gentle slope of softmax there and where none are."""
+"""Data sparsity: fit labels at the data, and keep the slope of softmax small there and around."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..functional.geometry import channel_scale
 from ..functional.losses import cross_entropy
 from ..runtime import distributed
 from .base import Method, SampleGain
-from .slope import DIFFERENCES
+from .softmax_slope import DIFFERENCES
 
 NORMS = ("anchors", "labelled")
 
@@ -22,31 +22,30 @@ class Sparsity(Method):
     """ℓ = 1[y ≥ 0]·CE(f(x), y) + beta·GR(x), GR the mean squared slope of softmax to neighbours.
 
     GR(x) = 1/(N_n·k) Σ_j Σ_c ((p_c(x) − p_c(x_j)) / ‖x − x_j‖₂)² with x_j = x + sigma_n·ζ_j,
-    ζ ~ N(0, I), drawn anew each time and not clipped. It acts at every row, labelled or not
-    (y = −1): unlabelled ones come from `[data] mix`, as `GaussianShell`. Without any (N_u = 0) it
-    flattens predictions at the data only, and nothing acts where there are no data.
+    ζ ~ N(0, I), drawn in each step and not clipped. GR acts at every row, labelled or not
+    (y = −1). Unlabelled rows come from `[data] mix`, as `GaussianShell`; without them, predictions
+    are flattened at the data only.
 
-    With an attack, a labelled row that the adversary has moved to x' counts
-    (CE(x) + ratio·CE(x')) / (1 + ratio) + beta·(GR(x) + GR(x')), x' with neighbours of its own. A
-    row that was left in place is plain; unlabelled rows are not attacked.
+    With an attack, a labelled row that the adversary moved to x' counts
+    (CE(x) + ratio·CE(x')) / (1 + ratio) + beta·(GR(x) + GR(x')), with other neighbours for x'. A
+    row that did not move counts as without an attack; unlabelled rows are not attacked.
 
     Arguments:
         beta: weight of GR (λ in the paper), ≥ 0; as sigma_n → 0 it acts as beta/(k·d) on ‖∂p/∂x‖².
         neighbours: N_n of a point, ≥ 1.
         sigma_n: their standard deviation, > 0, in units of `scale`.
-        scale: what noise and distances are measured in, in input units: 1, or the standard
-            deviation of the data, one number or one a channel, for the paper's standardised units.
+        scale: unit of noise and distances, in input units: 1; or the standard deviation of the
+            data, one number or one per channel, for the paper's standardised units.
         ratio: weight of the adversarial cross-entropy, ≥ 0.
         difference: `"forward"`, from x to x_j as published; `"central"`, from the antithetic
             x − sigma_n·ζ_j to x_j; or `"limit"`, the Jacobian-vector product for sigma_n → 0.
         ce_norm: `"anchors"` divides the cross-entropies by the number of all rows, as the authors'
-            batches of one do; `"labelled"` by that of the labelled rows.
+            batches of one do; `"labelled"` divides by the number of labelled rows.
 
-    The notes `zeta` and `zeta_adv` `(b, N_n, *d)` in `Batch.extra` take the place of the draws.
+    The notes `zeta` and `zeta_adv` `(b, N_n, *d)` in `Batch.extra` replace the draws.
 
     Raises:
-        ValueError: for a value outside what is said above, as sigma_n = 0: a point has no slope to
-            itself.
+        ValueError: for a value out of range, as sigma_n = 0: a point has no slope to itself.
 
     Source: Paknezhad et al. 2022, in the form of their code. Differs: batches of any size; their
     FGSM leaves its gradient in the update and the model in eval mode.
@@ -76,7 +75,7 @@ class Sparsity(Method):
         require(sigma_n > 0, "sigma_n", sigma_n, "a standard deviation > 0")
         numbers = [scale] if isinstance(scale, int | float) else list(scale)
         ok = bool(numbers) and all(number > 0 for number in numbers)
-        require(ok, "scale", scale, "a number > 0, or one a channel")
+        require(ok, "scale", scale, "a number > 0, or one per channel")
         require(ratio >= 0, "ratio", ratio, "a weight ≥ 0")
         known = ", ".join(DIFFERENCES)
         require(difference in DIFFERENCES, "difference", difference, f"one of {known}")
@@ -85,7 +84,7 @@ class Sparsity(Method):
         self.ratio, self.difference, self.ce_norm = ratio, difference, ce_norm
 
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
-        """Cross-entropy of the labelled rows; only they are run, the others gain 0."""
+        """Return the cross-entropy of labelled rows; unlabelled rows do not run and gain 0."""
         rows = (batch.y >= 0).nonzero()[:, 0]
         if len(rows) == len(batch):
             return super().gain(model, batch)
@@ -101,49 +100,48 @@ class Sparsity(Method):
         moved, x_adv, y_adv = self._moved(batch)
         zeta = self._noise(batch, "zeta")
         if len(moved):
+            # Drawn for all rows, then chosen: the draws do not depend on which rows moved.
             zeta = torch.cat([zeta, self._noise(batch, "zeta_adv")[moved]])
         scale = channel_scale(self.scale, x)
         points = torch.cat([x, x_adv]) if len(moved) else x
-        look = DIFFERENCES[self.difference]
-        logits, steep = look(model, points, self.sigma_n * scale * zeta, scale)
-        natural, gr = cross_entropy(logits[:b], y), steep[:b]
+        difference = DIFFERENCES[self.difference]
+        logits, slopes = difference(model, points, self.sigma_n * scale * zeta, scale)
+        natural, gr = cross_entropy(logits[:b], y), slopes[:b]
         ce = natural
         if len(moved):
             mixed = natural[moved] + self.ratio * cross_entropy(logits[b:], y_adv)
             ce = ce.index_put((moved,), mixed / (1 + self.ratio))
-            gr = gr.index_add(0, moved, steep[b:])
+            gr = gr.index_add(0, moved, slopes[b:])
         labelled = (y >= 0).to(x.dtype)
-        parts = {
+        terms = {
             "natural": (natural.sum() / labelled.sum().clamp_min(1)).detach(),
             "slope": gr.mean().detach(),
             "unlabelled": 1 - labelled.mean(),
         }
-        return Loss(self._normalised(ce, labelled, batch) + self.beta * gr, terms=parts)
+        return Loss(self._normalised(ce, labelled, batch) + self.beta * gr, terms=terms)
 
     def _moved(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The labelled rows that the adversary moved, where to, and their labels."""
+        """Return the row numbers, x' and y' of the labelled rows that the adversary moved."""
         x_adv = batch.x if batch.x_adv is None else batch.x_adv
         y_adv = batch.y if batch.y_adv is None else batch.y_adv
         if x_adv is batch.x:
             return batch.y.new_zeros(0), x_adv[:0], y_adv[:0]
-        away = (x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)
-        rows = away.nonzero()[:, 0]
+        has_moved = (x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)
+        rows = has_moved.nonzero()[:, 0]
         return rows, x_adv[rows], y_adv[rows]
 
     def _noise(self, batch: Batch, note: str) -> Tensor:
-        """Standard normal `(b, N_n, *d)`: the batch's note, or drawn."""
+        """Return standard normal noise `(b, N_n, *d)`: the batch's note, or a draw."""
         if note in batch.extra:
             return batch.extra[note]
         x = batch.x[:, None]
         return distributed.draw("normal", x.expand(-1, self.neighbours, *x.shape[2:]))
 
     def _normalised(self, ce: Tensor, labelled: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropies whose mean over the joint batch is what `ce_norm` says."""
+        """Scale the cross-entropies so that their mean over the joint batch follows `ce_norm`."""
         if self.ce_norm == "anchors":
             return ce
-        weight, known = (
-            distributed.gather(batch.weight),
-            distributed.gather(batch.weight * labelled),
-        )
-        share = known.sum() / weight.sum()
+        weight = distributed.gather(batch.weight)
+        labelled_weight = distributed.gather(batch.weight * labelled)
+        share = labelled_weight.sum() / weight.sum()
         return ce / torch.where(share > 0, share, 1.0)

@@ -1,4 +1,4 @@
-"""TRADES: accuracy on clean points, and predictions that do not move around them."""
+"""TRADES: accuracy on clean points, and stable predictions around them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Method, SampleGain
 
 
 class TRADES(Method):
-    """ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), x' the maximizer of the KL.
+    """ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), where x' maximizes the KL.
 
     The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a
     constant in x'.
@@ -20,8 +20,8 @@ class TRADES(Method):
     Arguments:
         beta: weight of the KL term, ≥ 0.
 
-    Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once an attack, not
-    once a step.
+    Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once per attack, not
+    once per step.
 
     >>> from torch import nn, tensor, zeros
     >>> x = zeros(1, 2)
@@ -50,5 +50,5 @@ class TRADES(Method):
         assert batch.x_adv is not None
         clean, adversarial = model(batch.x), model(batch.x_adv)
         natural, stability = cross_entropy(clean, batch.y), kl(clean, adversarial)
-        parts = {"natural": natural.mean().detach(), "kl": stability.mean().detach()}
-        return Loss(natural + self.beta * stability, terms=parts)
+        terms = {"natural": natural.mean().detach(), "kl": stability.mean().detach()}
+        return Loss(natural + self.beta * stability, terms=terms)

@@ -12,17 +12,17 @@ from .base import Method, SampleGain
 
 
 class UAT(Method):
-    """ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), x' the maximizer of the same.
+    """ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), where x' maximizes the same.
 
-    A row without a label (y = −1) has the first term only: UAT-OT, whose targets are the model's
-    own. `online = 0` on pseudo-labelled rows is UAT-FT, then the loss of `AT`; both terms on
-    pseudo-labelled rows are UAT++.
+    An unlabeled row (y = −1) has the first term only, whose targets are the model's predictions:
+    UAT-OT. On pseudo-labelled rows, `online = 0` is UAT-FT, the loss of `AT`, and both terms are
+    UAT++.
 
     Arguments:
         online: weight of the term with online targets, ≥ 0.
-        fixed: weight of the term with fixed ones, labels or pseudo-labels, ≥ 0.
+        fixed: weight of the term with fixed targets, labels or pseudo-labels, ≥ 0.
 
-    Source: Alayrac et al. 2019. Differs: one adversary for both terms together.
+    Source: Alayrac et al. 2019. Differs: one adversary maximizes both terms together.
 
     >>> from torch import nn, tensor, zeros
     >>> x = zeros(1, 2)
@@ -54,12 +54,12 @@ class UAT(Method):
         assert batch.x_adv is not None
         target, logits = self._target(model, batch), model(batch.x_adv)
         label = cross_entropy(logits, batch.y if batch.y_adv is None else batch.y_adv)
-        moved = torch.zeros_like(label) if target is None else kl(target, logits)
-        parts = {"label": label.mean().detach(), "kl": moved.mean().detach()}
-        return Loss(self.online * moved + self.fixed * label, terms=parts)
+        stability = torch.zeros_like(label) if target is None else kl(target, logits)
+        terms = {"label": label.mean().detach(), "kl": stability.mean().detach()}
+        return Loss(self.online * stability + self.fixed * label, terms=terms)
 
     def _target(self, model: nn.Module, batch: Batch) -> Tensor | None:
-        """Logits on x, without gradient; None where nothing asks for them."""
+        """Return the logits on x without gradient; None where `online` is 0."""
         if not self.online:
             return None
         with torch.no_grad():

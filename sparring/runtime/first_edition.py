@@ -23,7 +23,24 @@ ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument:
     "Alpha": {"floor": "min_multiplier", "initial": "initial_multiplier"},
     "Renyi": {"floor": "min_multiplier", "initial": "initial_multiplier"},
 }
-FIXED: dict[str, dict[str, Any]] = {}  # of a piece: an argument it lost: the value it always has
+FIXED: dict[str, dict[str, Any]] = {  # of a piece: an argument it lost: the value it always has
+    "UAD": {
+        "statistics": "batch",
+        "refine": "step",
+        "draws": 4,
+        "match": "kl",
+        "natural": 0.0,
+        "transport": 0.0,
+        "inverse": 4 / 255,
+        "masked": True,
+        "ref_grad": True,
+        "backprop": "adv",
+        "detach_spread": True,
+        "detach_stats": False,
+        "clamp": True,
+        "refresh": None,
+    },
+}
 PATHS = {  # of schedules, and of tensors in a checkpoint
     "risk.price": "risk.multiplier",
     "risk.floor": "risk.min_multiplier",

@@ -16,6 +16,7 @@ from sparring import certification, models
 from sparring.attacks import PGD
 from sparring.certification import bounds, graph, smoothing
 from sparring.evaluation import evaluate
+from sparring.functional import losses
 from sparring.threats import L1, L2, Linf
 from tests.oracles import Linear, Net, gain_in_linf_and_box
 
@@ -42,7 +43,7 @@ class Odd(nn.Module):
 
 def net(name: str) -> Any:
     """A small seeded network for images (1, 4, 4), its batch norms with statistics of their own."""
-    made = {
+    builders = {
         "mlp": lambda: models.mlp(shape=(1, 4, 4), classes=3, hidden=(12, 8)),
         "tanh": lambda: nn.Sequential(nn.Flatten(), Net(16, 3)),
         "leaky": lambda: nn.Sequential(
@@ -66,7 +67,7 @@ def net(name: str) -> Any:
         "odd": Odd,
     }
     torch.manual_seed(3)
-    model = made[name]()
+    model = builders[name]()
     for m in model.modules():
         if isinstance(m, nn.BatchNorm2d):
             assert m.running_mean is not None
@@ -80,8 +81,8 @@ NETS = ("mlp", "tanh", "leaky", "conv", "pool", "resnet", "preact", "odd")
 
 
 def worst(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> Tensor:
-    """The smallest margin that sampling finds in the ball: corners, its surface, its inside."""
-    least = torch.full((len(x),), torch.inf)
+    """The largest margin that sampling finds in the ball: corners, its surface, its inside."""
+    largest = torch.full((len(x),), -torch.inf)
     for k in range(300):
         delta = torch.randn(x.shape)
         if type(threat) is Linf:
@@ -90,10 +91,8 @@ def worst(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> Tensor:
             delta = delta / delta.flatten(1).norm(dim=1)[:, None, None, None]
         with torch.no_grad():
             z = model((x + threat.eps * delta).clamp(0, 1))
-        own = z.gather(1, y[:, None])
-        margin = own - z.scatter(1, y[:, None], -torch.inf)
-        least = torch.minimum(least, margin.amin(1))
-    return least
+        largest = torch.maximum(largest, losses.margin(z, y))
+    return largest
 
 
 @pytest.mark.parametrize("threat", [Linf(0.03), L2(0.1)], ids=["Linf", "L2"])
@@ -103,14 +102,14 @@ def test_bounds_hold_and_crown_is_no_looser(name: str, threat: Linf | L2) -> Non
     x[0] = x[0].round()  # at the edge of the box
     y = model(x).argmax(1)
     methods = METHODS[: 2 if name in ("resnet", "preact") else 3]
-    found = {m: bounds.margins(model, x, y, threat=threat, method=m) for m in methods}
-    least = worst(model, x, y, threat)
-    for bound in found.values():
-        assert (bound <= least + 1e-5).all()
-    for looser, tighter in itertools.pairwise(found.values()):
-        assert (tighter >= looser - 1e-9).all()
+    result = {m: bounds.margin_upper_bounds(model, x, y, threat=threat, method=m) for m in methods}
+    largest = worst(model, x, y, threat)
+    for bound in result.values():
+        assert (bound >= largest - 1e-5).all()
+    for looser, tighter in itertools.pairwise(result.values()):
+        assert (tighter <= looser + 1e-9).all()
     if name not in ("resnet", "preact"):
-        assert (found["crown"] > found["ibp"] + 1e-4).any()
+        assert (result["crown"] < result["ibp"] - 1e-4).any()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,8 +120,8 @@ def test_what_is_certified_is_not_broken(name: str, method: str) -> None:
     for eps in (0.002, 0.005, 0.01, 0.03):
         sure = certification.certify(model, x, y, threat=Linf(eps), method=method)
         x_adv = PGD(Linf(eps), steps=20, restarts=2)(model, x, y)
-        stands = model(x_adv).argmax(1) == y
-        assert (stands | ~sure).all()
+        robust = model(x_adv).argmax(1) == y
+        assert (robust | ~sure).all()
         assert eps > 0.002 or method == "ibp" or sure.any()
 
 
@@ -133,13 +132,13 @@ def test_one_linear_layer_is_exact(method: str) -> None:
     w = (model[1].weight[1] - model[1].weight[0]).detach()
     z = model(x).detach()
     inside = Linf(0.2)
-    want = z[:, 0] - z[:, 1] - gain_in_linf_and_box(w, x, 0.2)
-    found = bounds.margins(model, x, y, threat=inside, method=method)
-    assert torch.allclose(found.float(), want, atol=1e-5)
+    want = z[:, 1] - z[:, 0] + gain_in_linf_and_box(w, x, 0.2)
+    result = bounds.margin_upper_bounds(model, x, y, threat=inside, method=method)
+    assert torch.allclose(result.float(), want, atol=1e-5)
     middle = torch.full((1, 5), 0.5)
     z = model(middle).detach()
-    found = bounds.margins(model, middle, y[:1], threat=L2(0.2), method=method)
-    assert found.item() == pytest.approx((z[0, 0] - z[0, 1] - 0.2 * w.norm()).item(), abs=1e-5)
+    result = bounds.margin_upper_bounds(model, middle, y[:1], threat=L2(0.2), method=method)
+    assert result.item() == pytest.approx((z[0, 1] - z[0, 0] + 0.2 * w.norm()).item(), abs=1e-5)
 
 
 def test_linear_networks_of_any_depth_are_exact_for_crown_only() -> None:
@@ -149,10 +148,10 @@ def test_linear_networks_of_any_depth_are_exact_for_crown_only() -> None:
     for layer in deep:
         whole = layer.weight.detach() @ whole if isinstance(layer, nn.Linear) else whole
     z = deep(x).detach()[0]
-    want = min((z[2] - z[j] - 0.1 * (whole[2] - whole[j]).abs().sum()).item() for j in (0, 1))
+    want = max((z[j] - z[2] + 0.1 * (whole[2] - whole[j]).abs().sum()).item() for j in (0, 1))
     for method in METHODS:  # elision reaches the input where nothing is non-linear
-        found = bounds.margins(deep, x, y, threat=Linf(0.1), method=method).item()
-        assert found == pytest.approx(want, abs=1e-5)
+        result = bounds.margin_upper_bounds(deep, x, y, threat=Linf(0.1), method=method).item()
+        assert result == pytest.approx(want, abs=1e-5)
 
 
 def test_interval_of_one_hidden_layer_by_hand() -> None:
@@ -162,15 +161,15 @@ def test_interval_of_one_hidden_layer_by_hand() -> None:
         (model[2], [[1.0, -1.0], [0.0, 0.0]], [0.3, 0.0]),
     ):
         layer.weight.data, layer.bias.data = torch.tensor(w), torch.tensor(b)
-    # x in [0.4, 0.6]: both hidden units lie in [0, 0.1]; the margin is x − 0.2 ≥ 0.2.
+    # x in [0.4, 0.6]: both hidden units lie in [0, 0.1]; the margin is 0.2 − x ≤ −0.2.
     x, y = torch.tensor([[0.5]]), torch.tensor([0])
-    assert bounds.margins(model, x, y, threat=Linf(0.1), method="ibp").item() == pytest.approx(
-        0.3 - 0.1, abs=1e-5
-    )
-    # h₁ ≥ h₁' (slope 1 or 0), h₂ ≤ (h₂' + 0.1)/2: CROWN gives 0.3 − max (0.05 + h/2) = 0.2 too.
-    assert bounds.margins(
+    assert bounds.margin_upper_bounds(
+        model, x, y, threat=Linf(0.1), method="ibp"
+    ).item() == pytest.approx(0.1 - 0.3, abs=1e-5)
+    # h₁ ≥ h₁' (slope 1 or 0), h₂ ≤ (h₂' + 0.1)/2: CROWN gives max (0.05 + h/2) − 0.3 = −0.2 too.
+    assert bounds.margin_upper_bounds(
         model, x, y, threat=Linf(0.1), method="crown-ibp"
-    ).item() == pytest.approx(0.2, abs=1e-5)
+    ).item() == pytest.approx(-0.2, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -201,9 +200,9 @@ def test_batches_of_none_and_one_and_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     model, x = net("conv"), torch.rand(7, 1, 4, 4)
     y = model(x).argmax(1)
     assert certification.certify(model, x[:0], y[:0], threat=Linf(0.1)).shape == (0,)
-    whole = bounds.margins(model, x, y, threat=Linf(0.01), method="crown")
-    monkeypatch.setattr(bounds, "MEMORY", 256)
-    parts = bounds.margins(model, x, y, threat=Linf(0.01), method="crown")
+    whole = bounds.margin_upper_bounds(model, x, y, threat=Linf(0.01), method="crown")
+    monkeypatch.setattr(bounds, "MAX_COEFFICIENTS", 256)
+    parts = bounds.margin_upper_bounds(model, x, y, threat=Linf(0.01), method="crown")
     assert torch.allclose(whole, parts)
     assert not certification.certify(net("mlp"), x / 0 * 0, y, threat=Linf(0.0)).any()
 
@@ -231,34 +230,36 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("said", REFUSED)
-def test_what_bounds_can_not_read_is_refused(said: str) -> None:
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_bounds_can_not_read_is_refused(message: str) -> None:
     x, y = torch.rand(2, 3) - 0.5, torch.zeros(2, dtype=torch.long)
-    with pytest.raises(ValueError, match=said):
-        bounds.margins(Forward(REFUSED[said]), x, y, threat=Linf(0.1))
+    with pytest.raises(ValueError, match=message):
+        bounds.margin_upper_bounds(Forward(REFUSED[message]), x, y, threat=Linf(0.1))
 
 
 def test_unknown_layers_threats_and_models_are_refused_by_name() -> None:
     x, y = torch.rand(2, 3), torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match=r"GELU.*supported are Linear"):
-        bounds.margins(nn.Sequential(nn.Linear(3, 3), nn.GELU()), x, y, threat=Linf(0.1))
+        bounds.margin_upper_bounds(
+            nn.Sequential(nn.Linear(3, 3), nn.GELU()), x, y, threat=Linf(0.1)
+        )
     odd = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.Flatten())
     with pytest.raises(ValueError, match="do not know Conv2d"):
-        graph.read(odd, torch.rand(1, 1, 3, 3))
+        graph.trace_network(odd, torch.rand(1, 1, 3, 3))
     with pytest.raises(ValueError, match="Linf or L2"):
-        bounds.margins(nn.Linear(3, 3), x, y, threat=L1(0.1))
+        bounds.margin_upper_bounds(nn.Linear(3, 3), x, y, threat=L1(0.1))
     with pytest.raises(ValueError, match="smoothing takes any function"):
-        bounds.margins(lambda x: x, x, y, threat=Linf(0.1))
+        bounds.margin_upper_bounds(lambda x: x, x, y, threat=Linf(0.1))
     with pytest.raises(ValueError, match="did you mean 'crown'"):
-        bounds.margins(nn.Linear(3, 3), x, y, threat=Linf(0.1), method="crow")
+        bounds.margin_upper_bounds(nn.Linear(3, 3), x, y, threat=Linf(0.1), method="crow")
 
 
 def test_a_hook_that_changes_the_model_is_found() -> None:
     model: Any = nn.Sequential(nn.Linear(3, 3))
-    model[0].register_forward_hook(lambda *said: said[2] + 1)
+    model[0].register_forward_hook(lambda *args: args[2] + 1)
     x, y = torch.rand(2, 3), torch.zeros(2, dtype=torch.long)
     with pytest.raises(ValueError, match="another function"):
-        bounds.margins(model, x, y, threat=Linf(0.1))
+        bounds.margin_upper_bounds(model, x, y, threat=Linf(0.1))
 
 
 @pytest.mark.parametrize(
@@ -266,30 +267,30 @@ def test_a_hook_that_changes_the_model_is_found() -> None:
     [(100, 100, 0.001, 0.001 ** (1 / 100)), (8, 10, 0.025, 0.4439045), (0, 5, 0.05, 0.0)],
 )
 def test_clopper_pearson(hits: int, n: int, alpha: float, want: float) -> None:
-    assert smoothing.at_least(hits, n, alpha) == pytest.approx(want, abs=1e-6)
+    assert smoothing.clopper_pearson_lower(hits, n, alpha) == pytest.approx(want, abs=1e-6)
 
 
 def test_clopper_pearson_agrees_with_the_beta_quantile() -> None:
     stats = pytest.importorskip("scipy.stats")
     for hits, n in ((1, 10), (731, 1000), (99_000, 100_000), (60_000, 100_000)):
         want = stats.beta.ppf(0.001, hits, n - hits + 1)
-        assert smoothing.at_least(hits, n, 0.001) == pytest.approx(want, rel=1e-8)
+        assert smoothing.clopper_pearson_lower(hits, n, 0.001) == pytest.approx(want, rel=1e-8)
 
 
 def test_smoothing_of_a_linear_model_is_its_distance() -> None:
     w = torch.tensor([1.0, -2.0, 0.5])
     model, x = Linear(w, 0.2), torch.rand(6, 3)
     distance = (x @ w + 0.2).abs() / w.norm()
-    found = smoothing.certify(model, x, sigma=0.5, draws=20_000, alpha=0.01)
-    known = found.prediction >= 0
-    assert torch.equal(found.prediction[known], model(x).argmax(1)[known])
-    for got, true in zip(found.radius, distance, strict=True):
+    result = smoothing.certify(model, x, sigma=0.5, draws=20_000, alpha=0.01)
+    known = result.prediction >= 0
+    assert torch.equal(result.prediction[known], model(x).argmax(1)[known])
+    for got, true in zip(result.radius, distance, strict=True):
         p = NormalDist().cdf(true.item() / 0.5)
         spread = math.sqrt(p * (1 - p) / 20_000)
         least = max(0.5, p - 6 * spread - 2e-4)
         assert 0.5 * NormalDist().inv_cdf(least) - 1e-9 <= got <= true * 1.02
-    again = smoothing.certify(model, x, sigma=0.5, draws=20_000, alpha=0.01, batch=1000)
-    assert torch.equal(found.radius, again.radius)
+    again = smoothing.certify(model, x, sigma=0.5, draws=20_000, alpha=0.01, batch_size=1000)
+    assert torch.equal(result.radius, again.radius)
 
 
 def test_smoothing_abstains_and_survives_nan() -> None:
@@ -307,20 +308,20 @@ def test_certificates_stand_at_their_radii() -> None:
     model, x = net("mlp"), torch.rand(50, 1, 4, 4)
     y = model(x).argmax(1)
     levels = [(t.eps, t) for t in (Linf(0.001), Linf(0.02), L2(0.01), L1(0.1))]
-    found = certification.certificates(
+    result = certification.certificates(
         model, x, y, levels, methods=("ibp", "crown", "smoothing"), n=20, draws=100
     )
-    names = [[c.name for c in row] for row in found]
+    names = [[c.name for c in row] for row in result]
     assert names[0] == names[1] == ["IBP", "CROWN"]
     assert names[2] == ["IBP", "CROWN", "smoothing σ = 0.005"]
     assert names[3] == []
-    assert all(c.n == 20 and 0 <= c.low <= c.accuracy <= c.high <= 1 for row in found for c in row)
-    assert found[0][1].accuracy >= max(found[0][0].accuracy, found[1][1].accuracy)
-    assert "not of the bare one" in found[2][2].detail
+    assert all(c.n == 20 and 0 <= c.low <= c.accuracy <= c.high <= 1 for row in result for c in row)
+    assert result[0][1].accuracy >= max(result[0][0].accuracy, result[1][1].accuracy)
+    assert "not of the bare one" in result[2][2].detail
     with pytest.raises(ValueError, match="left out for L1"):
-        certification.ready(model, x, levels[3:], methods=("ibp",))
+        certification.require_certifiable(model, x, levels[3:], methods=("ibp",))
     with pytest.raises(ValueError, match="did you mean 'ibp'"):
-        certification.ready(model, x, levels, methods=("ipb",))
+        certification.require_certifiable(model, x, levels, methods=("ipb",))
 
 
 def test_an_evaluation_draws_the_bound_beside_the_attack():

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sparring.functional.batch_norm import double_backward
-from sparring.introspect.jacobian import vjp_norm
+from sparring.introspect.jacobian import squared_vjp_norm
 
 
 def problem(shape, affine, dtype=torch.float64, zero=False):
@@ -141,7 +141,7 @@ def test_jacobian_norms_keep_their_gradient(count):
         net.zero_grad()
         with context():
             y = net(x)
-        norm = vjp_norm(y, x, v)
+        norm = squared_vjp_norm(y, x, v)
         assert norm.shape == v.shape[:-1]
         norm.sum().backward()
         results.append([norm.detach(), *(p.grad for p in net.parameters() if p.grad is not None)])

@@ -21,23 +21,23 @@ def rows(t: torch.Tensor) -> list:
 
 def test_channels_and_spread_are_the_twin():
     f = features()
-    found = feature_statistics.channels(f)
+    result = feature_statistics.channel_statistics(f)
     twin = literal.channels(rows(f))
-    for a, b in zip(found, twin, strict=True):
+    for a, b in zip(result, twin, strict=True):
         assert torch.allclose(a, torch.tensor(b, dtype=a.dtype), atol=1e-12)
         exact = torch.tensor(literal.spread(b), dtype=a.dtype)
-        assert torch.allclose(feature_statistics.spread(a)[0], exact, atol=1e-12)
+        assert torch.allclose(feature_statistics.batch_spread(a)[0], exact, atol=1e-12)
 
 
 def test_moved_features_have_the_moved_statistics():
     f = features()
-    mean, std = feature_statistics.channels(f)
+    mean, std = feature_statistics.channel_statistics(f)
     by_mean, by_std = torch.randn(
         2, 4, 3, dtype=f.dtype, generator=torch.Generator().manual_seed(1)
     )
     by_std = by_std.abs()
-    found = feature_statistics.moved(f, mean, std, by_mean, by_std)
-    again = found.flatten(2)
+    result = feature_statistics.shift_statistics(f, mean, std, by_mean, by_std)
+    again = result.flatten(2)
     assert torch.allclose(again.mean(2), mean + by_mean)
     bare = (f.flatten(2).var(2, unbiased=False)).sqrt()
     assert torch.allclose(again.std(2, unbiased=False), bare * (std + by_std) / std)
@@ -46,74 +46,47 @@ def test_moved_features_have_the_moved_statistics():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_no_move_is_exactly_none_and_keeps_the_precision(dtype):
     f = features().to(dtype)
-    mean, std = feature_statistics.channels(f)
+    mean, std = feature_statistics.channel_statistics(f)
     assert mean.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     zero = torch.zeros_like(mean)
-    found = feature_statistics.moved(f, mean, std, zero, zero)
-    assert found.dtype == dtype
-    assert torch.equal(found, f)
+    result = feature_statistics.shift_statistics(f, mean, std, zero, zero)
+    assert result.dtype == dtype
+    assert torch.equal(result, f)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1, 1), (3, 2, 4, 4), (3, 2, 5)])
 def test_constant_channels_and_single_positions_have_finite_gradients(shape):
     f = torch.ones(shape, requires_grad=True)
-    mean, std = feature_statistics.channels(f)
-    found = feature_statistics.moved(
-        f, mean, std, feature_statistics.spread(mean).expand_as(mean), std
+    mean, std = feature_statistics.channel_statistics(f)
+    result = feature_statistics.shift_statistics(
+        f, mean, std, feature_statistics.batch_spread(mean).expand_as(mean), std
     )
-    assert found.isfinite().all()
-    (found.square().sum() + feature_statistics.apart((mean, std), (2 * mean, std))).backward()
+    assert result.isfinite().all()
+    result.square().sum().backward()
     assert f.grad.isfinite().all()
 
 
-def test_the_distance_of_laws_is_the_twin_and_zero_for_the_same():
-    a, b = (feature_statistics.channels(features(seed=s)) for s in (0, 1))
-    twin = literal.apart(*(s.tolist() for s in (*a, *b)))
-    assert torch.allclose(feature_statistics.apart(a, b), torch.tensor(twin, dtype=torch.float64))
-    assert feature_statistics.apart(a, a) == 0
-
-
-def test_class_spreads_are_those_of_the_class_alone():
-    f, y = features(b=11), torch.tensor([0, 2, 0, 2, 0, 2, 0, 2, 2, -1, 1])
-    stats = feature_statistics.channels(f)
-    found = feature_statistics.class_spreads(stats, y)
-    assert found.shape == (2, 3, 3)
-    for k in (0, 2):
-        own = torch.stack([feature_statistics.spread(s[y == k])[0] for s in stats])
-        assert torch.allclose(found[:, k], own)
-    assert found[:, 1].isnan().all(), "one sample tells no spread"
-
-
-def test_mixed_grows_with_the_classes_and_keeps_what_is_known():
-    nan = torch.nan
-    old = torch.tensor([[[1.0], [nan], [3.0]]])
-    new = torch.tensor([[[2.0], [5.0], [nan], [7.0]]])
-    found = feature_statistics.mixed(old, new, keep=0.9)
-    assert torch.allclose(found, torch.tensor([[[1.1], [5.0], [3.0], [7.0]]]))
-    assert torch.equal(feature_statistics.mixed(None, new, keep=0.9), new) or new.isnan().any()
-
-
-def test_watched_logits_are_the_plain_ones_and_the_zeros_tell_the_slopes():
+def test_logits_are_the_plain_ones_and_the_zeros_have_the_slopes():
     model, x = NormedNet().double().eval(), torch.rand(5, 1, 4, 4, dtype=torch.float64)
-    z, seen = feature_statistics.watched(model, x, ["0"])
+    z, seen = feature_statistics.extract_statistics(model, x, ["0"])
     assert torch.equal(z, model(x))
     at = seen["0"]
-    slopes = torch.autograd.grad(z[:, 0].sum(), at.by)
+    slopes = torch.autograd.grad(z[:, 0].sum(), at.shift)
     for k, slope in enumerate(slopes):
         for sign in (1, -1):
             step = [torch.zeros_like(slope), torch.zeros_like(slope)]
             step[k][2, 1] = sign * 1e-5
-            near = hooks.replace(model, x, {"0": at.moved(*step)})
+            near = hooks.replace_outputs(model, x, {"0": at.shifted(*step)})
             change = (near - z)[2, 0] / (sign * 1e-5)
             assert torch.allclose(change, slope[2, 1], atol=1e-4)
 
 
 def test_features_without_positions():
     with pytest.raises(ValueError, match=r"features.shape = \(4, 3\) is not allowed.*positions"):
-        feature_statistics.channels(torch.rand(4, 3))
+        feature_statistics.channel_statistics(torch.rand(4, 3))
 
 
 @pytest.mark.parametrize("b", [0, 1])
 def test_a_batch_of_one_has_no_spread(b):
     with pytest.raises(ValueError, match=rf"batch = {b} is not allowed.*one sample has none"):
-        feature_statistics.spread(torch.rand(b, 3))
+        feature_statistics.batch_spread(torch.rand(b, 3))

@@ -20,7 +20,7 @@ def mixed() -> NormedNet:
     return model
 
 
-def stands(model: nn.Module) -> tuple[list[bool], list[bool]]:
+def modes_and_flags(model: nn.Module) -> tuple[list[bool], list[bool]]:
     return [m.training for m in model.modules()], [w.requires_grad for w in model.parameters()]
 
 
@@ -30,28 +30,28 @@ class TestHold:
     )
     def test_inside_modes_and_weights_are_as_asked_and_afterwards_as_before(self, mode, expected):
         model = mixed()
-        before = stands(model)
+        before = modes_and_flags(model)
         with freeze.frozen(model, mode):
             assert {m.training for m in model.modules()} == expected
             assert not any(w.requires_grad for w in model.parameters())
-        assert stands(model) == before
+        assert modes_and_flags(model) == before
 
     def test_an_error_inside_restores_too(self):
         model = mixed()
-        before, momentum = stands(model), model[1].momentum
+        before, momentum = modes_and_flags(model), model[1].momentum
         with pytest.raises(RuntimeError, match="stop"), freeze.frozen(model, "train"):
             raise RuntimeError("stop")
-        assert stands(model) == before
+        assert modes_and_flags(model) == before
         assert model[1].momentum == momentum
 
     def test_holds_may_be_nested(self):
         model = mixed()
-        before = stands(model)
+        before = modes_and_flags(model)
         with freeze.frozen(model, "eval"):
             with freeze.frozen(model, "train"):
                 assert all(m.training for m in model.modules())
             assert not any(m.training for m in model.modules())
-        assert stands(model) == before
+        assert modes_and_flags(model) == before
 
     def test_a_plain_function_is_left_alone(self):
         with freeze.frozen(torch.sin, "eval"):
@@ -73,8 +73,8 @@ class TestHold:
         state = copy.deepcopy(model.state_dict())
         expected = copy.deepcopy(model)(x)
         with freeze.frozen(model, "train"):
-            found = model(x)
-        assert torch.equal(found, expected)
+            result = model(x)
+        assert torch.equal(result, expected)
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
@@ -109,12 +109,13 @@ class TestFrozenBatchNorm:
 class TestChannelsLast:
     def test_layout_inside_and_the_very_same_tensors_after(self):
         model = NormedNet()
-        held = [w.data for w in model.parameters()]
+        tensors = [w.data for w in model.parameters()]
         with freeze.channels_last(model):
             assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-            assert torch.equal(model[0].weight, held[0])
+            assert torch.equal(model[0].weight, tensors[0])
         assert all(
-            w.data.data_ptr() == t.data_ptr() for w, t in zip(model.parameters(), held, strict=True)
+            w.data.data_ptr() == t.data_ptr()
+            for w, t in zip(model.parameters(), tensors, strict=True)
         )
         assert model[0].weight.is_contiguous()
 
@@ -142,10 +143,10 @@ class TestView:
     @pytest.mark.parametrize("amp", ["bfloat16", "float16"])
     def test_logits_are_float32_and_near(self, amp):
         model, x = Net(), torch.rand(3, 6)
-        found = freeze.ModelView(model, amp=amp)(x)
-        assert found.dtype == torch.float32
-        assert torch.allclose(found, model(x), atol=0.02)
-        assert not torch.equal(found, model(x))
+        result = freeze.ModelView(model, amp=amp)(x)
+        assert result.dtype == torch.float32
+        assert torch.allclose(result, model(x), atol=0.02)
+        assert not torch.equal(result, model(x))
 
     def test_gradients_come_through_bfloat16(self):
         model, x = Net(), torch.rand(3, 6, requires_grad=True)

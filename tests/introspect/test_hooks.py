@@ -58,7 +58,9 @@ class TestFeatures:
     @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
     def test_they_are_the_outputs_of_the_submodules(self, wrap):
         model, x = net().eval(), images()
-        logits, seen = hooks.features(wrap(model), x, ["layer2", "layer1.0.conv1", "linear"])
+        logits, seen = hooks.extract_features(
+            wrap(model), x, ["layer2", "layer1.0.conv1", "linear"]
+        )
         assert list(seen) == ["layer2", "layer1.0.conv1", "linear"]
         assert torch.equal(logits, model(x))
         assert torch.equal(seen["layer2"], model[:5](x))
@@ -67,7 +69,7 @@ class TestFeatures:
 
     def test_the_graph_runs_from_the_input_through_them_to_the_logits(self):
         model, x = net().eval(), images().requires_grad_()
-        logits, seen = hooks.features(model, x, ["layer1", "layer2"])
+        logits, seen = hooks.extract_features(model, x, ["layer1", "layer2"])
         direct = torch.autograd.grad(logits.sum(), x, retain_graph=True)[0]
         (through,) = torch.autograd.grad(logits.sum(), seen["layer2"], retain_graph=True)
         chained = torch.autograd.grad(seen["layer2"], x, through)[0]
@@ -76,41 +78,43 @@ class TestFeatures:
     def test_an_activation_in_place_does_not_overwrite_what_was_seen(self):
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True))
         x = torch.randn(5, 3)
-        logits, seen = hooks.features(model, x, ["0"])
+        logits, seen = hooks.extract_features(model, x, ["0"])
         assert torch.equal(seen["0"], model[0](x))
         assert (seen["0"] < 0).any()
         assert (logits >= 0).all()
         logits.sum().backward()
 
     def test_a_view_gives_its_precision(self):
-        logits, seen = hooks.features(
+        logits, seen = hooks.extract_features(
             freeze.ModelView(net(), amp="bfloat16"), images(), ["layer1.0"]
         )
         assert logits.dtype == torch.float32
         assert seen["layer1.0"].dtype == torch.bfloat16
 
     def test_any_module(self):
-        _, seen = hooks.features(Branches(), X, ["middle"])
+        _, seen = hooks.extract_features(Branches(), X, ["middle"])
         assert seen["middle"].shape == (6, 5)
 
 
 class TestReplace:
     def test_by_a_tensor_and_by_a_function(self):
         model, x = net().eval(), images()
-        _, seen = hooks.features(model, x, ["layer2"])
+        _, seen = hooks.extract_features(model, x, ["layer2"])
         doubled = model[5:](2 * seen["layer2"])
-        assert torch.equal(hooks.replace(model, x, {"layer2": 2 * seen["layer2"]}), doubled)
-        assert torch.equal(hooks.replace(model, x, {"layer2": lambda h: 2 * h}), doubled)
+        assert torch.equal(hooks.replace_outputs(model, x, {"layer2": 2 * seen["layer2"]}), doubled)
+        assert torch.equal(hooks.replace_outputs(model, x, {"layer2": lambda h: 2 * h}), doubled)
 
     def test_several_at_once_in_the_order_of_the_pass(self):
         model, x = net().eval(), images()
-        found = hooks.replace(model, x, {"layer2": lambda h: h + 1, "layer1": lambda h: 3 * h})
-        assert torch.equal(found, model[5:](model[4](3 * model[:4](x)) + 1))
+        result = hooks.replace_outputs(
+            model, x, {"layer2": lambda h: h + 1, "layer1": lambda h: 3 * h}
+        )
+        assert torch.equal(result, model[5:](model[4](3 * model[:4](x)) + 1))
 
     def test_gradients_reach_the_tensor(self):
         model, x = net().eval(), images()
         value = torch.rand(4, 4, 4, 4, requires_grad=True)
-        hooks.replace(model, x, {"layer2": value}).sum().backward()
+        hooks.replace_outputs(model, x, {"layer2": value}).sum().backward()
         assert value.grad.abs().sum() > 0
 
 
@@ -119,87 +123,87 @@ class TestTail:
     @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
     def test_from_a_feature_on_it_gives_the_logits(self, wrap, name):
         model, x = net().eval(), images()
-        logits, seen = hooks.features(model, x, [name])
+        logits, seen = hooks.extract_features(model, x, [name])
         wrapped = wrap(model)
         calls = []
-        freeze.bare(wrapped).get_submodule("conv1").register_forward_hook(
+        freeze.unwrap(wrapped).get_submodule("conv1").register_forward_hook(
             lambda *a: calls.append(1)
         )
-        assert torch.equal(hooks.tail(wrapped, name, seen[name], x=x), logits)
+        assert torch.equal(hooks.forward_from(wrapped, name, seen[name], x=x), logits)
         if wrap is not AveragedModel:
             assert not calls, "only what follows is run"
 
     def test_a_module_within_a_block_is_replaced_in_a_whole_pass(self):
         model, x = net().eval(), images()
-        logits, seen = hooks.features(model, x, ["layer1.0.conv1"])
-        found = hooks.tail(model, "layer1.0.conv1", seen["layer1.0.conv1"], x=x)
-        assert torch.equal(found, logits)
+        logits, seen = hooks.extract_features(model, x, ["layer1.0.conv1"])
+        result = hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"], x=x)
+        assert torch.equal(result, logits)
         with pytest.raises(ValueError, match=r"x is needed: 'layer1.0.conv1' does not stand in"):
-            hooks.tail(model, "layer1.0.conv1", seen["layer1.0.conv1"])
+            hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"])
 
     def test_a_skip_around_the_module_still_counts(self):
         model = Branches()
-        logits, seen = hooks.features(model, X, ["middle"])
-        assert torch.equal(hooks.tail(model, "middle", seen["middle"], x=X), logits)
+        logits, seen = hooks.extract_features(model, X, ["middle"])
+        assert torch.equal(hooks.forward_from(model, "middle", seen["middle"], x=X), logits)
 
     def test_a_view_keeps_its_precision(self):
         model, x = net().eval(), images()
         view = freeze.ModelView(model, amp="bfloat16")
-        logits, seen = hooks.features(view, x, ["layer1"])
-        found = hooks.tail(view, "layer1", seen["layer1"])
-        assert found.dtype == torch.float32
-        assert torch.equal(found, logits)
+        logits, seen = hooks.extract_features(view, x, ["layer1"])
+        result = hooks.forward_from(view, "layer1", seen["layer1"])
+        assert result.dtype == torch.float32
+        assert torch.equal(result, logits)
 
 
-LOOKS = {
-    "features": lambda m, x, name: hooks.features(m, x, [name]),
-    "replace": lambda m, x, name: hooks.replace(m, x, {name: lambda h: h}),
+CALLS = {
+    "features": lambda m, x, name: hooks.extract_features(m, x, [name]),
+    "replace": lambda m, x, name: hooks.replace_outputs(m, x, {name: lambda h: h}),
 }
 
 
-@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 class TestRefusals:
-    def test_an_unknown_name(self, look):
+    def test_an_unknown_name(self, call):
         wanted = (
             "submodule = 'layr1' does not exist; did you mean 'layer1'? There are: bn1, conv1, "
             "flatten, layer1, layer2, layer3, layer4, linear, pool, relu"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
-            look(net(), images(), "layr1")
+            call(net(), images(), "layr1")
         with pytest.raises(ValueError, match=r"did you mean 'layer2\.0\.conv1'"):
-            look(net(), images(), "layer2.0.con1")
+            call(net(), images(), "layer2.0.con1")
 
-    def test_a_module_called_twice(self, look):
+    def test_a_module_called_twice(self, call):
         model = Branches()
         with pytest.raises(ValueError, match=r"submodule = 'act' is not allowed.*called once"):
-            look(model, X, "act")
+            call(model, X, "act")
         assert not registered(model)
 
-    def test_a_module_never_called(self, look):
+    def test_a_module_never_called(self, call):
         model = Branches()
         with pytest.raises(RuntimeError, match=r"submodule = 'unused'.*was not called"):
-            look(model, X, "unused")
+            call(model, X, "unused")
         assert not registered(model)
 
-    def test_a_module_that_gives_a_tuple(self, look):
+    def test_a_module_that_gives_a_tuple(self, call):
         with pytest.raises(ValueError, match=r"submodule = 'pair'.*gives a tensor, not a tuple"):
-            look(Branches(), X, "pair")
+            call(Branches(), X, "pair")
 
-    def test_a_compiled_model(self, look):
+    def test_a_compiled_model(self, call):
         for model in (
             torch.compile(net(), backend="eager"),
             freeze.ModelView(net(), compile=True),
             freeze.ModelView(torch.compile(net(), backend="eager")),
         ):
             with pytest.raises(ValueError, match=r"model is compiled.*compile = false"):
-                look(model, images(), "layer1")
+                call(model, images(), "layer1")
 
-    def test_hooks_go_whatever_happens(self, look):
+    def test_hooks_go_whatever_happens(self, call):
         model = net()
-        look(model, images(), "layer1")
+        call(model, images(), "layer1")
         assert not registered(model)
         with pytest.raises(RuntimeError):
-            look(model, torch.rand(2, 7, 8, 8), "layer1")
+            call(model, torch.rand(2, 7, 8, 8), "layer1")
         assert not registered(model)
 
 
@@ -217,46 +221,48 @@ class TestJacobian:
         layer, x = self.linear()
         z, x = products(layer, x)
         exact = layer.weight.square().sum().expand(4)
-        assert torch.allclose(jacobian.jacobian_norm(z, x), exact, atol=1e-12)
+        assert torch.allclose(jacobian.squared_jacobian_norm(z, x), exact, atol=1e-12)
         v = torch.randn_like(z)
-        assert torch.allclose(jacobian.vjp_norm(z, x, v), (v @ layer.weight).square().sum(1))
+        assert torch.allclose(
+            jacobian.squared_vjp_norm(z, x, v), (v @ layer.weight).square().sum(1)
+        )
 
     def test_against_the_jacobian_of_torch(self):
         model = NormedNet().double().eval()
         z, x = products(model, X.double())
         rows = [torch.autograd.functional.jacobian(model, X[i : i + 1].double()) for i in range(6)]
         exact = torch.stack([j.square().sum() for j in rows])
-        assert torch.allclose(jacobian.jacobian_norm(z, x), exact, atol=1e-12)
+        assert torch.allclose(jacobian.squared_jacobian_norm(z, x), exact, atol=1e-12)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_batched_directions_are_the_single_ones_and_so_are_their_gradients(self, training):
         model = NormedNet().double().train(training)
         model[3].p = 0.0
-        v = jacobian.directions(torch.zeros(6, 3, dtype=torch.float64), 4)
-        found = []
+        v = jacobian.random_directions(torch.zeros(6, 3, dtype=torch.float64), 4)
+        result = []
         for batched in (True, False):
             z, x = products(model, X.double())
             norms = (
-                jacobian.vjp_norm(z, x, v)
+                jacobian.squared_vjp_norm(z, x, v)
                 if batched
-                else torch.stack([jacobian.vjp_norm(z, x, one) for one in v])
+                else torch.stack([jacobian.squared_vjp_norm(z, x, one) for one in v])
             )
             grads = torch.autograd.grad(norms.sum(), list(model.parameters()), allow_unused=True)
-            found.append([norms, *(g for g in grads if g is not None)])
-        assert found[0][0].shape == (4, 6)
-        for a, b in zip(*found, strict=True):
+            result.append([norms, *(g for g in grads if g is not None)])
+        assert result[0][0].shape == (4, 6)
+        for a, b in zip(*result, strict=True):
             assert torch.allclose(a, b, atol=1e-10)
 
     def test_random_directions_average_to_the_exact_norm(self):
         model = NormedNet().double().eval()
         z, x = products(model, X.double())
-        v = jacobian.directions(z, 20_000, generator=torch.Generator().manual_seed(0))
-        estimate = 3 * jacobian.vjp_norm(z, x, v, create_graph=False).mean(0)
-        assert torch.allclose(estimate, jacobian.jacobian_norm(z, x), rtol=0.03)
+        v = jacobian.random_directions(z, 20_000, generator=torch.Generator().manual_seed(0))
+        estimate = 3 * jacobian.squared_vjp_norm(z, x, v, create_graph=False).mean(0)
+        assert torch.allclose(estimate, jacobian.squared_jacobian_norm(z, x), rtol=0.03)
 
     def test_directions_are_unit_isotropic_and_reproducible(self):
         def draw():
-            return jacobian.directions(
+            return jacobian.random_directions(
                 torch.zeros(3, 4), 50_000, generator=torch.Generator().manual_seed(1)
             )
 
@@ -270,12 +276,12 @@ class TestJacobian:
     def test_an_input_without_gradient(self):
         layer, x = self.linear()
         with pytest.raises(ValueError, match=r"x.requires_grad = False is not allowed"):
-            jacobian.vjp_norm(layer(x), x, torch.ones(4, 3, dtype=torch.float64))
+            jacobian.squared_vjp_norm(layer(x), x, torch.ones(4, 3, dtype=torch.float64))
 
     def test_a_compiled_model_refuses_the_second_derivative_clearly(self):
         layer, x = self.linear()
         z, x = products(torch.compile(layer, backend="aot_eager"), x)
         v = torch.ones_like(z)
         with pytest.raises(ValueError, match="outputs come from a compiled model"):
-            jacobian.vjp_norm(z.sin(), x, v)
-        assert jacobian.vjp_norm(z, x, v, create_graph=False).shape == (4,)
+            jacobian.squared_vjp_norm(z.sin(), x, v)
+        assert jacobian.squared_vjp_norm(z, x, v, create_graph=False).shape == (4,)

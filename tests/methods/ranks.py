@@ -25,7 +25,7 @@ METHODS = [OTJR(), OTJR(law="orthonormal", layer="0"), JR(projections=2), Transp
 def gradients(rows: slice) -> dict[str, Tensor]:
     """Loss and gradient of each method at these rows of the joint batch, as training takes them:
     through the engine, double backward included."""
-    found = {}
+    result = {}
     for number, method in enumerate(METHODS):
         model, x, y = problem(WORLD * ROWS)
         x_adv = (x + 0.1 * x.flip(0)).clamp(0, 1)
@@ -39,19 +39,19 @@ def gradients(rows: slice) -> dict[str, Tensor]:
         loss = engine(batch)
         loss.total.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-        found |= {
+        result |= {
             f"{number} gradient": gradient,
             f"{number}": distributed.mean(loss.total.detach()),
         }
-    return found
+    return result
 
 
 def main(number: int, store: str, out: str) -> None:
     """Join the other process, compute, write down."""
     torch.set_num_threads(1)
     td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
-    found = gradients(slice(number * ROWS, (number + 1) * ROWS))
-    torch.save(found | {"world": torch.tensor(distributed.world())}, out)
+    result = gradients(slice(number * ROWS, (number + 1) * ROWS))
+    torch.save(result | {"world": torch.tensor(distributed.world())}, out)
     parallel.stop()
 
 

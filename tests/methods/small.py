@@ -31,15 +31,15 @@ def images(b: int = 6, *, dtype: torch.dtype = torch.float32, eps: float = 0.1) 
 
 
 def references(method: UAD) -> list[torch.Tensor]:
-    """The logits that a method will match x' with, as they come."""
-    found, referred = [], method._referred
+    """Return a list that receives the logits that a method matches x' with, as they come."""
+    logits, refined_logits = [], method._refined_logits
 
-    def spy(*given):
-        found.append(referred(*given))
-        return found[-1]
+    def spy(*args):
+        logits.append(refined_logits(*args))
+        return logits[-1]
 
-    method._referred = spy
-    return found
+    method._refined_logits = spy
+    return logits
 
 
 def total(method, model, batch) -> torch.Tensor:

@@ -24,8 +24,8 @@ def noted(x: torch.Tensor, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
 
 
 def method(site: str, **more) -> FeatureSparsity:
-    given = {"beta": 2.0, "unlabelled": N_U, "neighbours": N_N, "sigma_u": 0.3, "sigma_n": 0.1}
-    return FeatureSparsity(site=site, **(given | more))
+    arguments = {"beta": 2.0, "unlabelled": N_U, "neighbours": N_N, "sigma_u": 0.3, "sigma_n": 0.1}
+    return FeatureSparsity(site=site, **(arguments | more))
 
 
 def test_at_the_input_it_is_sparsity_on_rows_and_their_shell():
@@ -33,24 +33,24 @@ def test_at_the_input_it_is_sparsity_on_rows_and_their_shell():
     inner, x, y = problem()
     y[2] = -1
     model, notes = nn.Sequential(nn.Identity(), inner), noted(x, (6,))
-    found = method("0").loss(model, Batch(x, y, extra=notes)).per_sample
+    result = method("0").loss(model, Batch(x, y, extra=notes)).per_sample
     anchors = torch.cat([x[:, None], x[:, None] + 0.3 * notes["xi"]], 1).flatten(0, 1)
     labels = torch.full((8, 1 + N_U), -1)
     labels[:, 0] = y
     batch = Batch(anchors, labels.flatten(), extra={"zeta": notes["zeta"].flatten(0, 1)})
     plain = Sparsity(beta=2.0, neighbours=N_N, sigma_n=0.1).loss(inner, batch).per_sample
-    assert torch.allclose(found, plain.reshape(8, 1 + N_U).mean(1), rtol=1e-10)
+    assert torch.allclose(result, plain.reshape(8, 1 + N_U).mean(1), rtol=1e-10)
 
 
 def test_behind_a_layer_it_is_sparsity_of_the_rest_on_its_features():
     model, x, y = problem()
     notes = noted(x, (12,))
-    found = method("1").loss(model, Batch(x, y, extra=notes)).per_sample
+    result = method("1").loss(model, Batch(x, y, extra=notes)).per_sample
     head, rest = nn.Sequential(model[0], model[1]), model[2]
     with torch.no_grad():
         h = head(x)
     again = method("0").loss(nn.Sequential(nn.Identity(), rest), Batch(h, y, extra=notes))
-    assert torch.allclose(found, again.per_sample, rtol=1e-10)
+    assert torch.allclose(result, again.per_sample, rtol=1e-10)
 
 
 def test_the_head_runs_once_on_each_row():
@@ -63,8 +63,8 @@ def test_the_head_runs_once_on_each_row():
 
 def test_none_unlabelled_keeps_labels_and_slope_at_the_features():
     model, x, y = problem()
-    found = method("1", unlabelled=0, beta=0.0).loss(model, Batch(x, y)).per_sample
-    assert torch.allclose(found, nn.functional.cross_entropy(model(x), y, reduction="none"))
+    result = method("1", unlabelled=0, beta=0.0).loss(model, Batch(x, y)).per_sample
+    assert torch.allclose(result, nn.functional.cross_entropy(model(x), y, reduction="none"))
 
 
 @pytest.mark.parametrize("amp", ["float32", "bfloat16"])
@@ -83,7 +83,7 @@ def test_it_runs_on_images_inside_a_view(amp):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"sigma_n": 0.0}, "sigma_n = 0.0 is not allowed"),
         ({"sigma_u": 0.0}, "sigma_u = 0.0 is not allowed"),
@@ -92,9 +92,9 @@ def test_it_runs_on_images_inside_a_view(amp):
         ({"beta": -1.0}, "beta = -1.0 is not allowed"),
     ],
 )
-def test_mistakes_are_explained(given, said):
-    with pytest.raises(ValueError, match=said):
-        method("1", **given)
+def test_mistakes_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        method("1", **arguments)
 
 
 def test_a_site_that_does_not_exist_is_told():

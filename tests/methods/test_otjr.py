@@ -15,7 +15,7 @@ from sparring.component import assign_at
 from sparring.functional import optimal_transport
 from sparring.introspect import freeze
 from sparring.methods import ALP, AT, JR, OTJR, SAT, Standard, TransportJR
-from sparring.methods.inside import energy, transport
+from sparring.methods.feature_transport import mean_squared_jacobian, sliced_transport
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime import distributed
@@ -114,9 +114,9 @@ class TestJacobian:
         exact = jacobians(model, batch.x).square().sum((1, 2))
         k = z.shape[1]
         hot = torch.eye(k, dtype=x.dtype)
-        each = [energy(z, x, row.expand_as(z)).item() for row in hot]
+        each = [mean_squared_jacobian(z, x, row.expand_as(z)).item() for row in hot]
         assert sum(each) / k == pytest.approx(exact.mean().item(), rel=1e-10)
-        together = energy(z, x, hot[:, None].expand(k, *z.shape))
+        together = mean_squared_jacobian(z, x, hot[:, None].expand(k, *z.shape))
         assert together.item() == pytest.approx(exact.mean().item(), rel=1e-10)
 
     def test_random_directions_are_unbiased(self):
@@ -138,7 +138,7 @@ class TestJacobian:
         def f(*weights: Tensor) -> Tensor:
             x = batch.x.clone().requires_grad_()
             held = dict(zip(names, weights, strict=True))
-            return energy(torch.func.functional_call(model, held, (x,)), x, v)
+            return mean_squared_jacobian(torch.func.functional_call(model, held, (x,)), x, v)
 
         assert torch.autograd.gradcheck(f, tuple(model.parameters()))
 
@@ -195,7 +195,7 @@ class TestIdentities:
         """∂SW/∂z = −∂SW/∂z' summed: nothing is detached but the directions."""
         model, batch = moved()
         clean, adversarial = model(batch.x), model(batch.x_adv)
-        distance, v = transport(adversarial, clean, count=32, law="sphere")
+        distance, v = sliced_transport(adversarial, clean, count=32, law="sphere")
         assert not v.requires_grad
         grads = torch.autograd.grad(distance, (clean, adversarial))
         assert all(g.abs().sum() > 0 for g in grads)

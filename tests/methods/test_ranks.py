@@ -18,9 +18,9 @@ def two(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
 
 def test_two_processes_give_the_loss_and_gradient_of_one(two):
     one = ranks.gradients(slice(None))
-    for found in two:
-        assert found.pop("world") == ranks.WORLD
-        assert found.keys() == one.keys()
+    for result in two:
+        assert result.pop("world") == ranks.WORLD
+        assert result.keys() == one.keys()
         for key, value in one.items():
             assert value.abs().sum() > 0
-            torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-12, msg=key)
+            torch.testing.assert_close(result[key], value, rtol=1e-9, atol=1e-12, msg=key)

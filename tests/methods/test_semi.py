@@ -38,9 +38,9 @@ class TestUAT:
     def test_its_terms(self):
         model, batch = moved()
         clean, adversarial = model(batch.x), model(batch.x_adv)
-        found = UAT(online=2.0, fixed=3.0).loss(model, batch).per_sample
+        result = UAT(online=2.0, fixed=3.0).loss(model, batch).per_sample
         terms = 2 * kl(clean, adversarial) + 3 * cross_entropy(adversarial, batch.y)
-        assert torch.allclose(found, terms)
+        assert torch.allclose(result, terms)
 
     def test_online_targets_have_no_gradient(self):
         """Of KL(stop(p) ‖ q) the gradient in q's logits is q − p; none comes through p."""
@@ -56,8 +56,8 @@ class TestUAT:
     def test_fixed_targets_alone_are_adversarial_training(self):
         model, batch = moved()
         one = UAT(online=0.0, fixed=1.0)
-        found = one.loss(model, batch).per_sample
-        assert torch.equal(found, AT().loss(model, batch).per_sample)
+        result = one.loss(model, batch).per_sample
+        assert torch.equal(result, AT().loss(model, batch).per_sample)
         gains = [m.gain(model, batch)(batch.x_adv, batch.y) for m in (one, AT())]
         assert torch.equal(*gains)
 
@@ -91,10 +91,10 @@ class TestSemiSupervised:
     def test_each_row_has_the_loss_of_its_method(self):
         model, batch = moved()
         mart, trades = MART(beta=5.0), TRADES(beta=3.0)
-        found = SemiSupervised(of=mart, unlabelled=trades).loss(model, batch)
+        result = SemiSupervised(of=mart, unlabelled=trades).loss(model, batch)
         one, other = (m.loss(model, batch).per_sample for m in (mart, trades))
-        assert torch.allclose(found.per_sample, torch.where(batch.y >= 0, one, other))
-        assert {"boosted_ce", "weight", "unlabelled natural", "unlabelled kl"} == set(found.terms)
+        assert torch.allclose(result.per_sample, torch.where(batch.y >= 0, one, other))
+        assert {"boosted_ce", "weight", "unlabelled natural", "unlabelled kl"} == set(result.terms)
 
     def test_and_its_adversary_the_gain_of_its_method(self):
         model, batch = moved()
@@ -114,17 +114,17 @@ class TestSemiSupervised:
     def test_with_all_labels_it_is_its_first_method_and_with_none_its_second(self):
         for y_of, method in ((same, MART()), (lambda y: torch.full_like(y, -1), TRADES())):
             model, batch = moved(y_of)
-            found = SemiSupervised(of=MART(), unlabelled=TRADES()).loss(model, batch)
-            assert torch.equal(found.per_sample, method.loss(model, batch).per_sample)
+            result = SemiSupervised(of=MART(), unlabelled=TRADES()).loss(model, batch)
+            assert torch.equal(result.per_sample, method.loss(model, batch).per_sample)
 
     def test_notes_go_from_gain_to_loss_and_penalties_add_up(self):
         model, batch = moved()
         method = SemiSupervised(of=Noting(), unlabelled=Noting())
         clean = replace(batch, extra={})
         method.gain(model, clean)
-        found = method.loss(model, clean)
-        assert torch.allclose(found.per_sample, batch.x.flatten(1).sum(1))
-        assert found.penalty == 4
+        result = method.loss(model, clean)
+        assert torch.allclose(result.per_sample, batch.x.flatten(1).sum(1))
+        assert result.penalty == 4
 
     def test_gamma_is_the_weight_of_the_rows(self):
         """Mean over w of l: a row of weight γ counts γ times."""
@@ -132,8 +132,8 @@ class TestSemiSupervised:
         weight = torch.where(batch.y >= 0, 1.0, 0.25).double()
         method = SemiSupervised(of=MART(), unlabelled=TRADES())
         loss = method.loss(model, batch).per_sample
-        found = Objective(None, method, Mean()).minimize(model, replace(batch, weight=weight))
-        assert torch.allclose(found.total, (weight * loss).sum() / weight.sum())
+        result = Objective(None, method, Mean()).minimize(model, replace(batch, weight=weight))
+        assert torch.allclose(result.total, (weight * loss).sum() / weight.sum())
 
     def test_updates_see_only_their_rows(self):
         seen = []
@@ -152,5 +152,5 @@ class TestPseudoLabels:
 
     def test_trades_on_a_row_without_a_label_is_stability_alone(self):
         model, batch = moved()
-        found = TRADES(beta=6.0).loss(model, batch).per_sample[NONE]
-        assert torch.allclose(found, 6 * kl(model(batch.x), model(batch.x_adv))[NONE])
+        result = TRADES(beta=6.0).loss(model, batch).per_sample[NONE]
+        assert torch.allclose(result, 6 * kl(model(batch.x), model(batch.x_adv))[NONE])

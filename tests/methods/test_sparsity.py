@@ -14,7 +14,7 @@ from sparring.batch import Batch
 from sparring.functional.losses import cross_entropy
 from sparring.introspect import freeze
 from sparring.methods import Sparsity, Standard
-from sparring.methods.slope import DIFFERENCES, slope
+from sparring.methods.softmax_slope import DIFFERENCES, mean_squared_slope
 from sparring.models import Normalize
 from sparring.objective import Objective
 from sparring.risks import Mean
@@ -49,13 +49,13 @@ class TestSlope:
         near = torch.tensor([[0.3, 0.4], [1.0, 1.5]], dtype=torch.float64)
         p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64)
         q = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.6, 0.2]], dtype=torch.float64)
-        found = slope(p, q[:, None], (x - near).norm(dim=1, keepdim=True)).mean()
-        assert found.item() == pytest.approx(0.16 / 3, abs=1e-12)
-        assert found.item() == pytest.approx(0.0533333, abs=1e-7)
+        result = mean_squared_slope(p, q[:, None], (x - near).norm(dim=1, keepdim=True)).mean()
+        assert result.item() == pytest.approx(0.16 / 3, abs=1e-12)
+        assert result.item() == pytest.approx(0.0533333, abs=1e-7)
 
     def test_both_points_carry_gradients_and_the_distance_none(self):
         p, q, d = (torch.rand(4, 3).requires_grad_() for _ in range(3))
-        value = slope(p, q[:, None], d[:, :1]).sum()
+        value = mean_squared_slope(p, q[:, None], d[:, :1]).sum()
         grads = torch.autograd.grad(value, (p, q, d), allow_unused=True)
         assert torch.allclose(grads[0], -grads[1])
         assert grads[0].abs().sum() > 0
@@ -64,9 +64,9 @@ class TestSlope:
     def test_a_neighbour_at_the_anchor_counts_nothing_and_has_no_nan(self):
         p = torch.tensor([[0.7, 0.3]]).requires_grad_()
         q = torch.tensor([[[0.6, 0.4], [0.5, 0.5]]])
-        found = slope(p, q, torch.tensor([[0.0, 0.5]]))
-        assert found.item() == pytest.approx((0.2**2 + 0.2**2) / 0.25 / 4)
-        (grad,) = torch.autograd.grad(found.sum(), p)
+        result = mean_squared_slope(p, q, torch.tensor([[0.0, 0.5]]))
+        assert result.item() == pytest.approx((0.2**2 + 0.2**2) / 0.25 / 4)
+        (grad,) = torch.autograd.grad(result.sum(), p)
         assert grad.isfinite().all()
 
 
@@ -125,19 +125,19 @@ def test_small_steps_give_the_jacobian(difference):
     true = jacobian(model, x).square().sum((1, 2)) / (4 * 6)
     step = 1e-3 * noisy(x, 20_000, keys=("zeta",))["zeta"]
     with torch.no_grad():
-        logits, found = DIFFERENCES[difference](model, x, step, torch.ones(1, dtype=x.dtype))
+        logits, result = DIFFERENCES[difference](model, x, step, torch.ones(1, dtype=x.dtype))
         assert torch.allclose(logits, model(x))
-    assert (found / true - 1).abs().max() < 0.03
-    assert abs((found.mean() / true.mean()).item() - 1) < 0.01
+    assert (result / true - 1).abs().max() < 0.03
+    assert abs((result.mean() / true.mean()).item() - 1) < 0.01
 
 
 def test_the_limit_is_the_jacobian_times_each_direction():
     model, x, _ = problem(b=5)
     step = noisy(x, 3, keys=("zeta",))["zeta"]
-    _, found = DIFFERENCES["limit"](model, x, step, torch.ones(1, dtype=x.dtype))
+    _, result = DIFFERENCES["limit"](model, x, step, torch.ones(1, dtype=x.dtype))
     u = step / step.norm(dim=2, keepdim=True)
     rate = torch.einsum("bkd,bnd->bnk", jacobian(model, x), u)
-    assert torch.allclose(found, rate.square().mean((1, 2)), rtol=1e-10)
+    assert torch.allclose(result, rate.square().mean((1, 2)), rtol=1e-10)
 
 
 def test_the_central_difference_is_exact_to_second_order():
@@ -166,9 +166,9 @@ def test_a_probability_map_that_is_linear_has_one_slope(difference):
 
     x = torch.rand(7, 2, dtype=torch.float64)
     step = noisy(x, 2, keys=("zeta",))["zeta"]
-    _, found = DIFFERENCES[difference](model, x, step, torch.ones(1, dtype=x.dtype))
+    _, result = DIFFERENCES[difference](model, x, step, torch.ones(1, dtype=x.dtype))
     u = step / step.norm(dim=2, keepdim=True)
-    assert torch.allclose(found, (u @ w.T).square().mean((1, 2)), rtol=1e-8)
+    assert torch.allclose(result, (u @ w.T).square().mean((1, 2)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES)
@@ -179,10 +179,10 @@ def test_scale_is_standardising_the_inputs(difference):
     model = nn.Sequential(Normalize(0.0, [0.2, 0.5]), inner)
     x = torch.rand(4, 2, 3, 3, dtype=torch.float64)
     y, notes = torch.tensor([0, 1, -1, 2]), noisy(x, 2)
-    own = Sparsity(beta=50.0, neighbours=2, scale=[0.2, 0.5], difference=difference)
+    method = Sparsity(beta=50.0, neighbours=2, scale=[0.2, 0.5], difference=difference)
     plain = Sparsity(beta=50.0, neighbours=2, difference=difference)
-    found = own.loss(model, Batch(x, y, extra=notes)).per_sample
-    assert torch.allclose(found, plain.loss(inner, Batch(x / std, y, extra=notes)).per_sample)
+    result = method.loss(model, Batch(x, y, extra=notes)).per_sample
+    assert torch.allclose(result, plain.loss(inner, Batch(x / std, y, extra=notes)).per_sample)
 
 
 class TestLabels:
@@ -233,13 +233,13 @@ class TestWithAnAttack:
 
         batch = Batch(x, mixed_labels(y))
         attack = PGD(Linf(0.1), steps=2, best=False)
-        found = Objective(attack, Sparsity(), Mean()).maximize(Counting(), batch)
+        result = Objective(attack, Sparsity(), Mean()).maximize(Counting(), batch)
         assert set(seen) == {5}
         full = Objective(attack, Standard(), Mean())
         attack.reseed(attack.seed)
         other = full.maximize(model, batch)
         rows = batch.y >= 0
-        assert torch.equal(found.x_adv[rows], other.x_adv[rows])
+        assert torch.equal(result.x_adv[rows], other.x_adv[rows])
 
     @pytest.mark.parametrize("make", [functools.partial(FGSM), functools.partial(PGD, steps=3)])
     def test_objective_is_the_mixed_loss(self, make):
@@ -247,7 +247,7 @@ class TestWithAnAttack:
         batch = Batch(x, mixed_labels(y), extra=noisy(x))
         objective = Objective(make(Linf(0.1)), Sparsity(beta=1.5, ratio=0.4), Mean())
         batch = objective.maximize(model, batch)
-        found = objective.minimize(model, batch).total
+        result = objective.minimize(model, batch).total
         rows = (batch.y >= 0).nonzero()[:, 0]
         plain = Sparsity(beta=1.5)
         clean = plain.loss(model, Batch(x, batch.y, extra=batch.extra)).per_sample
@@ -257,7 +257,7 @@ class TestWithAnAttack:
         ce["moved"] = cross_entropy(model(batch.x_adv[rows]), batch.y[rows])
         total = clean.sum() + (moved - ce["moved"]).sum() - ce["clean"].sum()
         total = total + ((ce["clean"] + 0.4 * ce["moved"]) / 1.4).sum()
-        assert torch.allclose(found, total / len(x))
+        assert torch.allclose(result, total / len(x))
 
     def test_rows_left_in_place_are_plain(self):
         model, x, y = problem()
@@ -285,7 +285,7 @@ def test_it_runs_on_images_inside_a_view(difference, amp):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"sigma_n": 0.0}, r"sigma_n = 0.0 is not allowed: sigma_n must be a standard deviation"),
         ({"beta": -1.0}, r"beta = -1.0 is not allowed"),
@@ -297,9 +297,9 @@ def test_it_runs_on_images_inside_a_view(difference, amp):
         ({"ce_norm": "rows"}, r"ce_norm = .* one of anchors, labelled"),
     ],
 )
-def test_mistakes_are_explained(given, said):
-    with pytest.raises(ValueError, match=said):
-        Sparsity(**given)
+def test_mistakes_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Sparsity(**arguments)
 
 
 def test_a_scale_that_does_not_fit_the_channels_is_told():

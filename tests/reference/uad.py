@@ -38,15 +38,15 @@ def resampled(features: list[Rows], e_mu: Rows, e_sigma: Rows) -> list[Rows]:
     """γ (F − μ)/σ + β with β = μ + ε_μ Σ_μ and γ = max(0, σ + ε_σ Σ_σ)."""
     mu, sigma = channels(features)
     over_mu, over_sigma = spread(mu), spread(sigma)
-    found = []
+    result = []
     for i, sample in enumerate(features):
         rows = []
         for c, channel in enumerate(sample):
             beta = mu[i][c] + e_mu[i][c] * over_mu[c]
             gamma = max(0.0, sigma[i][c] + e_sigma[i][c] * over_sigma[c])
             rows.append([gamma * (v - mu[i][c]) / sigma[i][c] + beta for v in channel])
-        found.append(rows)
-    return found
+        result.append(rows)
+    return result
 
 
 def cosine(g: list[float], h: list[float]) -> float | None:
@@ -55,16 +55,6 @@ def cosine(g: list[float], h: list[float]) -> float | None:
     if min(long) <= 1e-12:
         return None
     return 1 - sum(a * b for a, b in zip(g, h, strict=True)) / (long[0] * long[1])
-
-
-def apart(mu: Rows, sigma: Rows, mu_adv: Rows, sigma_adv: Rows) -> float:
-    """W₂² of diagonal Gaussians, averaged over the channels."""
-    total = 0.0
-    for here, there in ((mu, mu_adv), (sigma, sigma_adv)):
-        for a, b in zip(zip(*here, strict=True), zip(*there, strict=True), strict=True):
-            total += (mean(list(a)) - mean(list(b))) ** 2
-            total += (deviation(list(a)) - deviation(list(b))) ** 2
-    return total / len(mu[0])
 
 
 def js(z: list[float], other: list[float]) -> float:
@@ -79,12 +69,10 @@ def js(z: list[float], other: list[float]) -> float:
 def uad(
     clean: list[float], attacked: list[float], reference: list[float], y: int, **weights: float
 ) -> float:
-    """w CE(z') + λ_a m KL(q ‖ p') + λ_c CE(z), the reference guarded by the loss on x."""
+    """w CE(z') + λ_a m KL(q ‖ p'), the reference guarded by the loss on x."""
     if losses.cross_entropy(reference, y) > losses.cross_entropy(clean, y):
         reference = clean
     m = 1.0 if max(range(len(reference)), key=lambda k: reference[k]) == y else 0.0
-    return (
-        weights["adversarial"] * losses.cross_entropy(attacked, y)
-        + weights["matching"] * m * losses.kl(reference, attacked)
-        + weights["natural"] * losses.cross_entropy(clean, y)
-    )
+    return weights["adversarial"] * losses.cross_entropy(attacked, y) + weights[
+        "matching"
+    ] * m * losses.kl(reference, attacked)
