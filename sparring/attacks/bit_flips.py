@@ -21,7 +21,7 @@ class Whole:
 
     def __init__(self, f: Gain, batch: Batch) -> None:
         self.f, self.batch, self.x, self.y = f, batch, batch.x, batch.y
-        self.found, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
+        self.best, self.value = batch.x, batch.x.new_full((len(batch.x),), -torch.inf)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -40,7 +40,7 @@ class Whole:
     def record(self, z: Tensor, logits: Tensor) -> Tensor | None:
         """Keep what gains more."""
         better = logits > self.value
-        self.found = torch.where(broadcast_rows(better, z), z, self.found)
+        self.best = torch.where(broadcast_rows(better, z), z, self.best)
         self.value = torch.where(better, logits, self.value)
         return None
 
@@ -78,7 +78,7 @@ def gained(search: Callable[[Seen, int], None], f: Gain, batch: Batch) -> Tensor
     """The point of highest gain that a search comes by, in training."""
     seen = Whole(f, batch)
     search(seen, 0)
-    return seen.found.detach()
+    return seen.best.detach()
 
 
 def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce") -> Rank:

@@ -97,7 +97,7 @@ class BGA(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
 class BCA(Maximizer):
@@ -148,7 +148,7 @@ class BCA(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
 class Grosse(Maximizer):
@@ -197,4 +197,4 @@ class Grosse(Maximizer):
         return gained(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)

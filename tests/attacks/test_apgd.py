@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import APGD, APGDT, Attack
-from sparring.attacks.apgd import Halving, checkpoints, dlr_targeted
+from sparring.attacks.apgd import dlr_targeted
+from sparring.attacks.ascent import MomentumAscent, checkpoints
 from sparring.attacks.base import ActiveSet
 from sparring.batch import Model
 from sparring.functional.losses import cross_entropy, dlr, margin
@@ -123,20 +124,21 @@ class TestLiteralLoop:
         attack = APGD(Linf(eps), steps=steps, rho=rho)
         active = ActiveSet(model, x, y)
         project = attack._project(eps)
-        walk = Halving(project, x, attack._start(active, project), y, eps, steps, math.inf, rho)
+        start = attack._start(active, project)
+        ascent = MomentumAscent(project, x, start, y, eps, steps, math.inf, rho)
         for step in range(steps + 1):
             if step:
-                walk.move(step)
+                ascent.move(step)
             seen = torch.tensor([twin.points[step] for twin in twins], dtype=x.dtype)
-            assert torch.allclose(walk.z, seen, rtol=0, atol=1e-9)
-            value, grad, _ = active.value_and_grad(lambda out: cross_entropy(out, y), walk.z)
-            walk.note(value, grad)
-            walk.check(step)
+            assert torch.allclose(ascent.z, seen, rtol=0, atol=1e-9)
+            value, grad, _ = active.value_and_grad(lambda out: cross_entropy(out, y), ascent.z)
+            ascent.update(value, grad)
+            ascent.adapt(step)
             if step:
                 sizes = [twin.sizes[step - 1] for twin in twins]
-                assert walk.size.tolist() == pytest.approx(sizes)
-        assert torch.allclose(walk.best_value, f(walk.best), rtol=0, atol=1e-12)
-        halved = walk.size < 2 * eps
+                assert ascent.step_size.tolist() == pytest.approx(sizes)
+        assert torch.allclose(ascent.best_value, f(ascent.best), rtol=0, atol=1e-12)
+        halved = ascent.step_size < 2 * eps
         assert halved.any()
 
 
@@ -263,7 +265,7 @@ class TestTargets:
         assert attack.num_rounds(active) == 3
         order = model(x).argsort(1, descending=True)
         for turn in range(3):
-            assert torch.equal(attack._aim(active, turn), order[:, turn + 1])
+            assert torch.equal(attack._target(active, turn), order[:, turn + 1])
 
     def test_later_targets_only_add(self):
         model, x, y = problem(b=60)
@@ -307,8 +309,8 @@ class TestRandomModels:
         attack = APGD(Linf(0.01), steps=9, loss="margin", eot=2)
         active, f = ActiveSet(swinging, x, y), lambda z: margin(net(z), y)
         passes[0] = 1
-        walk = Halving(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
-        value, grad, logits = attack._see(active, walk, True)
+        ascent = MomentumAscent(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
+        value, grad, logits = attack._evaluate(active, ascent, with_grad=True)
         assert torch.allclose(logits, net(x))
         assert passes[0] == 3
         assert value.shape == (8,)

@@ -124,15 +124,15 @@ class Broken(nn.Module):
 class TestRules:
     @EVERY_NORM
     @pytest.mark.parametrize("targets", [0, 9])
-    def test_nothing_outside_of_the_ball_is_told(self, p, targets, monkeypatch):
-        told, eps = [], {math.inf: 0.05, 2: 0.1, 1: 0.2}[p]
+    def test_nothing_outside_of_the_ball_is_recorded(self, p, targets, monkeypatch):
+        recorded, eps = [], {math.inf: 0.05, 2: 0.1, 1: 0.2}[p]
         threat = ball(p, eps)
         record = ActiveSet.record
 
         def spy(active, z, logits, value=None):
             hit = active.is_adversarial(logits, active.y)
             outside = threat.distance(z, active.x) > eps
-            told.append((outside.sum().item(), (outside & hit).sum().item()))
+            recorded.append((outside.sum().item(), (outside & hit).sum().item()))
             if value is not None:
                 assert (value[outside] == -torch.inf).all()
             return record(active, z, logits, value)
@@ -140,8 +140,8 @@ class TestRules:
         monkeypatch.setattr(ActiveSet, "record", spy)
         model, x, y = problem(b=20)
         x_adv = FAB(threat, steps=10, targets=targets)(model, x, y)
-        assert sum(n for n, _ in told) > 0, "the search never left the ball"
-        assert all(is_adversarial == 0 for _, is_adversarial in told)
+        assert sum(n for n, _ in recorded) > 0, "the search never left the ball"
+        assert all(is_adversarial == 0 for _, is_adversarial in recorded)
         assert (threat.distance(x_adv, x) <= eps).all()
 
     @EVERY_NORM

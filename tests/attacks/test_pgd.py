@@ -140,13 +140,13 @@ class TestLinearModel:
 class TestKeywords:
     def test_the_step_length(self):
         attack = PGD(Linf(0.3), steps=10)
-        assert attack.length == pytest.approx(0.075)
+        assert attack.step_size == pytest.approx(0.075)
         attack.threat.eps = 0.1  # as a schedule does
-        assert attack.length == pytest.approx(0.025)
-        assert PGD(Linf(0.3), size=0.01).length == 0.01
-        assert PGD(Box(low=0.0, high=2.0), steps=5).length == pytest.approx(1.0)
-        assert FGSM_RS(Linf(0.2)).length == pytest.approx(0.25)
-        assert FGSM_RS(Linf(0.0)).length == 0
+        assert attack.step_size == pytest.approx(0.025)
+        assert PGD(Linf(0.3), size=0.01).step_size == 0.01
+        assert PGD(Box(low=0.0, high=2.0), steps=5).step_size == pytest.approx(1.0)
+        assert FGSM_RS(Linf(0.2)).step_size == pytest.approx(0.25)
+        assert FGSM_RS(Linf(0.0)).step_size == 0
 
     def test_fgsm_is_x_plus_eps_sign(self):
         model, x, y = problem()
