@@ -37,7 +37,7 @@ class APGD(Search):
     Arguments:
         threat: a ball.
         steps: gradient steps of each round, ≥ 1.
-        loss: what it climbs: `"ce"`, `"margin"`, `"dlr"` (the margin for two classes), or
+        loss: to climb: `"ce"`, `"margin"`, `"dlr"` (the margin for two classes), or
             `"dlr-targeted"` (z_t − z_y for two or three).
         targets: for that loss, how many wrong classes t to aim at one after another, highest logit
             at x first, at most k − 1; any wrong class breaks a sample.

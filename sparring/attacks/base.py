@@ -1,4 +1,4 @@
-"""Define what an attack is, and how the attacks on a classifier search: in rounds, row by row."""
+"""Define the interface of attacks, and how they search a classifier: in rounds, row by row."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class ActiveSet:
         """Begin a round on all samples that are not broken; return their number."""
         self.rows = (~self.broken).nonzero()[:, 0]
         self.batch = Batch(self._x[self.rows], self._y[self.rows])
-        # of each row the first point that looked adversarial since the last confirmation
+        # each row's first point since the last confirmation that is adversarial, unconfirmed
         self._num_records, self._candidate = 0, self.batch.x
         self._has_candidate = torch.zeros_like(self.rows, dtype=torch.bool)
         return len(self.rows)
@@ -297,7 +297,7 @@ class ActiveSet:
             # Without this check such rounding would count as a success of the attack.
             unconfirmed = self._has_candidate
             logits = self.logits_float32(self._candidate[unconfirmed])
-            confirmed[unconfirmed] = self.is_adversarial(logits, self.y[doubtful])
+            confirmed[unconfirmed] = self.is_adversarial(logits, self.y[unconfirmed])
         self.best[self.rows[confirmed]] = self._candidate[confirmed]
         self.broken[self.rows[confirmed]] = True
         keep = ~confirmed
@@ -322,15 +322,13 @@ def run_restarts(
     y: Tensor,
     search: Callable[[ActiveSet, int], None],
     *,
-    num_rounds: Callable[[ActiveSet], int] = lambda _: 1,
     skip_misclassified: bool = True,
 ) -> Tensor:
-    """Run `search(active, turn)` in rounds until none is left or all samples are broken; return the
-    best points `(b, *d)`.
+    """Run all rounds of `search(active, turn)`, or until every sample is broken; return the best
+    points `(b, *d)`.
 
     Arguments:
         search: one round on the active rows; `turn` counts the rounds from 0.
-        num_rounds: how many rounds there are, from the active set before the first.
         skip_misclassified: record x first, so that a search sees only samples that are right there.
     """
     check_inputs(x, y, attack.threat)
@@ -347,7 +345,11 @@ def run_restarts(
         if skip_misclassified:
             active.record(x, active.logits_float32(x))
             active.finish()
-        for turn in range(num_rounds(active)):
+        if isinstance(attack, Search):
+            num_rounds = attack.num_rounds(active)
+        else:
+            num_rounds = getattr(attack, "restarts", 1)
+        for turn in range(num_rounds):
             if not active.restart():
                 break
             search(active, turn)
@@ -380,7 +382,7 @@ class Search(Attack):
         return self.restarts
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=self.num_rounds)
+        return run_restarts(self, model, x, y, self.search)
 
     def require_ball(self, threat: Threat) -> Threat:
         """Return the threat if it is a ball in one of this attack's norms.

@@ -13,7 +13,7 @@ from ..functional.geometry import broadcast_rows, expand, norm
 from ..threats.base import Threat
 from . import minimal_norm
 from .base import ActiveSet, Execution, Search
-from .minimal_norm import MinimalNormState
+from .minimal_norm import SearchState
 
 TANH_LIMIT = 0.999999  # x at the box's edge would lie at atanh(±1) = ±inf
 TAU_DECAY = 0.9  # factor of the Linf bound τ after a success
@@ -90,7 +90,7 @@ class CW(Search):
         """Return the closest adversarial points and how far they are: `minimal_norm.distances`."""
         return minimal_norm.distances(self, model, x, y)
 
-    def start(self, active: ActiveSet, eps: float | None) -> MinimalNormState:
+    def start(self, active: ActiveSet, eps: float | None) -> SearchState:
         """Return the state before the first round: x, in tanh space."""
         x, low, high = active.x, self.threat.low, self.threat.high
         w = (TANH_LIMIT * (2 * (x - low) / (high - low) - 1)).clamp(-TANH_LIMIT, TANH_LIMIT).atanh()
@@ -99,7 +99,7 @@ class CW(Search):
             x, self.c, start=w, w=w, mean=0 * w, mean_square=0 * w, tau=tau
         )
 
-    def update_weight(self, state: MinimalNormState, eps: float | None) -> None:
+    def update_weight(self, state: SearchState, eps: float | None) -> None:
         """Set c, and in Linf τ, of the next round."""
         if self.threat.p == 2:  # type: ignore[attr-defined]
             minimal_norm.bisect_weight(state)
@@ -110,9 +110,7 @@ class CW(Search):
             tau = torch.minimum(state.extra["tau"] / TAU_DECAY, state.distance)
             state.extra["tau"] = TAU_DECAY * tau
 
-    def descend(
-        self, active: ActiveSet, state: MinimalNormState, eps: float | None
-    ) -> MinimalNormState:
+    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
         """Run one round of Adam; a row whose loss no longer falls stays where it is."""
         penalty = square if self.threat.p == 2 else excess  # type: ignore[attr-defined]
         low, high = self.threat.low, self.threat.high

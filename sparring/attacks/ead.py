@@ -14,7 +14,7 @@ from ..functional.geometry import broadcast_rows, expand, norm
 from ..threats.base import Threat
 from . import minimal_norm
 from .base import ActiveSet, Execution, Search
-from .minimal_norm import MinimalNormState
+from .minimal_norm import SearchState
 
 
 def shrink(z: Tensor, x: Tensor, beta: float, low: float, high: float) -> Tensor:
@@ -90,17 +90,15 @@ class EAD(Search):
         """Return the closest adversarial points and how far they are: `minimal_norm.distances`."""
         return minimal_norm.distances(self, model, x, y)
 
-    def start(self, active: ActiveSet, eps: float | None) -> MinimalNormState:
+    def start(self, active: ActiveSet, eps: float | None) -> SearchState:
         """Return the state before the first round: both sequences at x."""
         return minimal_norm.initial_state(active.x, self.c, z=active.x, slack=active.x)
 
-    def update_weight(self, state: MinimalNormState, eps: float | None) -> None:
+    def update_weight(self, state: SearchState, eps: float | None) -> None:
         """Set c of the next round by bisection."""
         minimal_norm.bisect_weight(state)
 
-    def descend(
-        self, active: ActiveSet, state: MinimalNormState, eps: float | None
-    ) -> MinimalNormState:
+    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
         """Run one round of FISTA; a row whose loss no longer falls stays where it is."""
         low, high = self.threat.low, self.threat.high
         check_period = max(self.steps // 10, 1)

@@ -27,7 +27,7 @@ class FAB(Search):
 
     Arguments:
         threat: a ball: its norm is the distance that FAB minimizes.
-        steps: gradients of each round, ≥ 1; each costs one more forward pass, to see what is wrong.
+        steps: gradients of each round, ≥ 1; each also costs a forward pass, to see what is wrong.
         restarts: rounds over all targets, ≥ 1: the first from x, others from points at eps/2 (or
             half of the nearest distance known, if less).
         targets: how many wrong classes to aim at one after another, highest logit at x first, at
@@ -85,9 +85,7 @@ class FAB(Search):
         x = x.detach()
         closest = ClosestPoint(x, self.threat, 0.0)
         search = partial(self._round, closest)
-        run_restarts(
-            self, model, x, y, search, num_rounds=self.num_rounds, skip_misclassified=False
-        )
+        run_restarts(self, model, x, y, search, skip_misclassified=False)
         return closest.point, closest.distance
 
     def num_rounds(self, active: ActiveSet) -> int:
@@ -184,8 +182,10 @@ class FAB(Search):
             is_wrong, keep = closest.update(active, z, logits)
             if len(active) == 0:
                 return
-            right, logits_right = _replace(~is_wrong, z, logits, right, logits_right)
-            wrong, logits_wrong = _replace(is_wrong, z, logits, wrong, logits_wrong)
+            mask = broadcast_rows(is_wrong, z)
+            right, wrong = torch.where(mask, right, z), torch.where(mask, z, wrong)
+            logits_right = torch.where(is_wrong[:, None], logits_right, logits)
+            logits_wrong = torch.where(is_wrong[:, None], logits, logits_wrong)
             if keep is not None:
                 right, logits_right, wrong, logits_wrong = (
                     v[keep] for v in (right, logits_right, wrong, logits_wrong)
@@ -225,13 +225,3 @@ class ClosestPoint:
         right = torch.zeros_like(logits).scatter(1, y.clamp_min(0)[:, None], 1.0)
         value = torch.where(inside, margin(logits, y), -torch.inf)
         return wrong, active.record(z, torch.where(inside[:, None], logits, right), value)
-
-
-def _replace(
-    new: Tensor, z: Tensor, logits: Tensor, old_z: Tensor, old_logits: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return z and its logits in the rows `new (a,)`, the old ones elsewhere."""
-    return (
-        torch.where(broadcast_rows(new, z), z, old_z),
-        torch.where(new[:, None], logits, old_logits),
-    )

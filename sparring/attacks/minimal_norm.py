@@ -20,7 +20,7 @@ from .base import ActiveSet, check_inputs
 
 
 @dataclass
-class MinimalNormState:
+class SearchState:
     """Hold the state of a search, one row per active sample.
 
     Attributes:
@@ -42,11 +42,11 @@ class MinimalNormState:
     last_loss: Tensor
     extra: dict[str, Tensor]
 
-    def take(self, rows: Tensor) -> MinimalNormState:
+    def take(self, rows: Tensor) -> SearchState:
         """Return the state with only these rows."""
         kept = {name: value[rows] for name, value in vars(self).items() if name != "extra"}
         extra = {name: value[rows] for name, value in self.extra.items()}
-        return MinimalNormState(**kept, extra=extra)
+        return SearchState(**kept, extra=extra)
 
     def restart(self) -> None:
         """Begin a round; rows that are wrong at x itself are not searched."""
@@ -61,16 +61,16 @@ class MinimalNormState:
         self.falling, self.last_loss = self.falling & ~(loss >= 0.9999 * self.last_loss), loss
 
 
-def initial_state(x: Tensor, c: float, **extra: Tensor) -> MinimalNormState:
+def initial_state(x: Tensor, c: float, **extra: Tensor) -> SearchState:
     """Return the state before the first round, at inputs `x (a, *d)`."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     far = x.new_full((len(x),), math.inf)
     weight = torch.full_like(far, c)
-    return MinimalNormState(weight, 0 * weight, far, far, x, no, no, ~no, far, extra)
+    return SearchState(weight, 0 * weight, far, far, x, no, no, ~no, far, extra)
 
 
 @runtime_checkable
-class MinimalNormAttack(Protocol):
+class MinimalNorm(Protocol):
     """Minimize the norm of δ in rounds, with one weight c per round."""
 
     threat: Threat
@@ -81,22 +81,20 @@ class MinimalNormAttack(Protocol):
     c: float
     confidence: float
 
-    def start(self, active: ActiveSet, eps: float | None) -> MinimalNormState:
+    def start(self, active: ActiveSet, eps: float | None) -> SearchState:
         """Return the state before the first round; eps is None where any distance counts."""
         ...
 
-    def descend(
-        self, active: ActiveSet, state: MinimalNormState, eps: float | None
-    ) -> MinimalNormState:
+    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
         """Run one round; with eps, a row leaves once it is broken inside."""
         ...
 
-    def update_weight(self, state: MinimalNormState, eps: float | None) -> None:
+    def update_weight(self, state: SearchState, eps: float | None) -> None:
         """Set c of the next round."""
         ...
 
 
-def check_keywords(attack: MinimalNormAttack) -> None:
+def check_keywords(attack: MinimalNorm) -> None:
     """Raise `ValueError` for a keyword of the search outside its range."""
     require(attack.steps >= 1, "steps", attack.steps, "an integer ≥ 1")
     require(attack.search_steps >= 1, "search_steps", attack.search_steps, "an integer ≥ 1")
@@ -107,8 +105,8 @@ def check_keywords(attack: MinimalNormAttack) -> None:
 
 
 def run_rounds(
-    attack: MinimalNormAttack, active: ActiveSet, state: MinimalNormState, eps: float | None
-) -> MinimalNormState:
+    attack: MinimalNorm, active: ActiveSet, state: SearchState, eps: float | None
+) -> SearchState:
     """Run all rounds; return the last state."""
     for _ in range(attack.search_steps):
         state.restart()
@@ -119,16 +117,14 @@ def run_rounds(
     return state
 
 
-def search_ball(attack: MinimalNormAttack, active: ActiveSet) -> None:
+def search_ball(attack: MinimalNorm, active: ActiveSet) -> None:
     """Run all rounds inside the ball of the attack's threat."""
     eps: float = attack.threat.eps  # type: ignore[assignment]
     if eps > 0:
         run_rounds(attack, active, attack.start(active, eps), eps)
 
 
-def distances(
-    attack: MinimalNormAttack, model: Model, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
+def distances(attack: MinimalNorm, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the closest adversarial points and their distances `(b,)` in the threat's norm; inf
     (and x) without one.
 
@@ -147,7 +143,7 @@ def distances(
     return state.point.detach(), state.distance
 
 
-def bisect_weight(state: MinimalNormState) -> None:
+def bisect_weight(state: SearchState) -> None:
     """Set c half way between weights that failed and succeeded, ×10 until one has succeeded."""
     c, succeeded = state.c, state.succeeded
     state.upper = torch.where(succeeded, torch.minimum(state.upper, c), state.upper)
@@ -155,7 +151,7 @@ def bisect_weight(state: MinimalNormState) -> None:
     state.c = torch.where(state.upper.isfinite(), (state.lower + state.upper) / 2, 10 * c)
 
 
-def hinge(attack: MinimalNormAttack, active: ActiveSet, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def hinge(attack: MinimalNorm, active: ActiveSet, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute max(κ − margin, 0) at z `(a,)`, its gradient in z and the logits."""
     y = active.y
     value, grad, logits = active.value_and_grad(
@@ -165,9 +161,9 @@ def hinge(attack: MinimalNormAttack, active: ActiveSet, z: Tensor) -> tuple[Tens
 
 
 def record(
-    attack: MinimalNormAttack,
+    attack: MinimalNorm,
     active: ActiveSet,
-    state: MinimalNormState,
+    state: SearchState,
     z: Tensor,
     logits: Tensor,
     eps: float | None,

@@ -23,7 +23,7 @@ class MIFGSM(Search):
         steps: gradient steps, ≥ 1.
         size: length of a step in input units; default: None, eps/steps.
         decay: of the momentum, ≥ 0; 0 is BIM.
-        loss: what it climbs: `"ce"`, `"margin"` or `"dlr"`.
+        loss: to climb: `"ce"`, `"margin"` or `"dlr"`.
         precision, channels_last: how the model runs while searching.
         seed: of the attack's generator; this attack draws nothing.
 

@@ -125,15 +125,7 @@ class PGD(Maximizer):
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         # No pass at x alone: the first step's own pass shows which samples are broken already.
-        return run_restarts(
-            self,
-            model,
-            x,
-            y,
-            self.search,
-            num_rounds=lambda _: self.restarts,
-            skip_misclassified=False,
-        )
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
     def _start(self, batch: Batch) -> Tensor:
         if self.random_start:

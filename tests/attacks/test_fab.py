@@ -68,21 +68,21 @@ class TestLinearModel:
         x = 0.5 + 0.05 * torch.rand(20, 6, generator=draw, dtype=torch.float64)
         model = Linear(self.w, -(x @ self.w).max().item() - 0.01)
         with torch.no_grad():
-            lead = model(x)
-        return model, x, torch.zeros(20, dtype=torch.long), lead[:, 0] - lead[:, 1]
+            gap = model(x)
+        return model, x, torch.zeros(20, dtype=torch.long), gap[:, 0] - gap[:, 1]
 
     @EVERY_NORM
     def test_distances_are_exact(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         _, far = FAB(ball(p), steps=20).distances(model, x, y)
         assert (far >= exact * (1 - 1e-9)).all()
         assert (far <= exact * 1.006).all()
 
     @EVERY_NORM
     def test_it_breaks_exactly_what_is_near_enough(self, p):
-        model, x, y, lead = self.problem()
-        exact = (lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])).sort().values
+        model, x, y, gap = self.problem()
+        exact = (gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])).sort().values
         eps = (exact[9] + exact[10]).item() / 2
         x_adv = FAB(ball(p, eps), steps=20)(model, x, y)
         with torch.no_grad():
