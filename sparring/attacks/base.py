@@ -1,5 +1,4 @@
-"""An attack is a function of model, inputs and labels; a maximizer climbs any gain a trainer hands
-it."""
+"""Define the interface of attacks, and how they search a classifier: in rounds, row by row."""
 
 from __future__ import annotations
 
@@ -17,14 +16,17 @@ from ..introspect import freeze
 from ..threats.base import Threat
 
 Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes, per sample (b,)
-PERIOD = 10  # steps between two looks of the host at who still stands, on a GPU
+
+# To remove rows the host must read their mask, and waits for all work queued on the GPU. Once in
+# ten steps hides that wait; rows searched in vain meanwhile cost less. A CPU has no such queue.
+GPU_CONFIRM_PERIOD = 10
 
 
 class Execution(TypedDict, total=False):
-    """How an attack runs: keywords that every attack takes, each with its default.
+    """Keywords of every attack that set how it runs, each with its default.
 
     Arguments:
-        mode: of the model's modules: `"eval"`, `"train"` (batch statistics, running ones
+        mode: of the model's modules: `"eval"`, `"train"` (batch statistics; running ones
             untouched) or `"keep"`.
         precision: inside the model while searching; float32 confirms every success.
         channels_last: hand images to the model in that memory layout.
@@ -38,27 +40,27 @@ class Execution(TypedDict, total=False):
 
 
 class Float32Execution(TypedDict, total=False):
-    """How an attack runs that searches in float32 only; as `Execution`."""
+    """Keywords of an attack that searches in float32 only, as in `Execution`."""
 
     mode: Annotated[str, "eval"]
     seed: Annotated[int, 0]
 
 
 class Attack(Component):
-    """Finds adversarial inputs: `x_adv = attack(model, x, y)`.
+    """Search for adversarial inputs: `x_adv = attack(model, x, y)`.
 
-    It leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm statistics;
-    and it never touches the global random state, but draws from its own generator.
+    An attack leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm
+    statistics. It draws from its own generator and never touches the global random state.
 
     Arguments:
         threat: where it may go; each attack stores its own.
-        execution: how it runs, as `Execution` says.
+        execution: how it runs: the keywords of `Execution`.
     """
 
     threat: Threat
     mode: str = "eval"
     seed: int = 0
-    replays: int = 1
+    replays: int = 1  # how often a trainer uses each batch; more for `Free` only
 
     def __init__(self, **execution: Unpack[Execution]) -> None:
         """Check and store how the attack runs.
@@ -81,36 +83,36 @@ class Attack(Component):
             setattr(self, key, value)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Adversarial inputs `(b, *d)` for `x (b, *d)` in the threat's box and labels `y (b,)`;
-        detached."""
+        """Return adversarial inputs `(b, *d)`, detached, for `x (b, *d)` in the threat's box and
+        labels `y (b,)`."""
         raise NotImplementedError
 
     def reseed(self, seed: int) -> None:
-        """Start the attack's own random numbers again at `seed`."""
+        """Restart the attack's generators at `seed`."""
         self._generators = {}
-        self._now = seed
+        self._current_seed = seed
 
     def generator(self, device: torch.device) -> torch.Generator:
-        """This attack's own generator on a device."""
+        """Return this attack's generator on a device."""
         if not hasattr(self, "_generators"):
             self.reseed(self.seed)
-        known: dict[torch.device, torch.Generator] = self._generators
-        if device not in known:
-            known[device] = torch.Generator(device).manual_seed(self._now)
-        return known[device]
+        generators: dict[torch.device, torch.Generator] = self._generators
+        if device not in generators:
+            generators[device] = torch.Generator(device).manual_seed(self._current_seed)
+        return generators[device]
 
 
 class Maximizer(Attack):
-    """An attack that can climb any gain: all a trainer needs."""
+    """Maximize any gain over the threat's set: the attack that a trainer needs."""
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """A point z of the threat's set with a high `f(z)`, detached. The caller holds the
-        model still."""
+        """Return a point z of the threat's set with a high `f(z)`, detached. The caller freezes the
+        model."""
         raise NotImplementedError
 
 
 def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The gain at z, detached, and its gradient with respect to z only.
+    """Compute the gain at z, detached, and its gradient with respect to z only.
 
     Raises:
         ValueError: if the gain does not depend on z: a model that detaches, rounds or leaves torch.
@@ -118,23 +120,29 @@ def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     z = z.detach().requires_grad_()
     with torch.enable_grad():
         value = f(z)
-        if not value.requires_grad:
-            raise ValueError(
-                "the model's output has no gradient with respect to its input: "
-                "it detaches or leaves torch"
-            )
-        (grad,) = torch.autograd.grad(value.sum(), z)
+        grad = _grad(value, z)
     return value.detach(), grad
 
 
+def _grad(value: Tensor, z: Tensor) -> Tensor:
+    """Compute the gradient of `value (b,)` in z; each row of value depends on its own row of z."""
+    if not value.requires_grad:
+        raise ValueError(
+            "the model's output has no gradient with respect to its input: "
+            "it detaches or leaves torch"
+        )
+    # autograd.grad, not backward: it leaves no .grad on the model's parameters
+    return torch.autograd.grad(value.sum(), z)[0]
+
+
 def value_no_grad(f: Gain, z: Tensor) -> Tensor:
-    """The gain at z without a gradient."""
+    """Compute the gain at z without a gradient."""
     with torch.no_grad():
         return f(z)
 
 
-def check(x: Tensor, y: Tensor, threat: Threat) -> None:
-    """Raise a clear `ValueError` for inputs an attack cannot start from."""
+def check_inputs(x: Tensor, y: Tensor, threat: Threat) -> None:
+    """Raise `ValueError` for inputs that an attack cannot start from."""
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be the same samples")
     if not x.is_floating_point():
@@ -144,6 +152,7 @@ def check(x: Tensor, y: Tensor, threat: Threat) -> None:
     if len(x) == 0:
         return
     least, most = x.amin().item(), x.amax().item()
+    # not (a and b) instead of its negation: NaN fails every comparison, so it is refused too
     if not (threat.low - 1e-6 <= least and most <= threat.high + 1e-6):
         raise ValueError(
             f"x reaches from {least:.4g} to {most:.4g}, "
@@ -152,17 +161,25 @@ def check(x: Tensor, y: Tensor, threat: Threat) -> None:
         )
 
 
-class ActiveSet:
-    """The samples of a batch that a search has not broken yet; broken ones leave at once.
+def wrong_classes(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the k − 1 classes other than `y (a,)`, highest logit first `(a, k - 1)`."""
+    # -1, no label, counts as class 0: such a row is wrong already, and any class will do
+    others = logits.scatter(1, y.clamp_min(0)[:, None], -torch.inf)
+    # stable: tied classes come in the same order in every round
+    return others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
 
-    The search asks `logits`, and tells what it saw; a success is believed once it is confirmed in
-    float32. On a GPU the rows leave every tenth time only, so that no step waits for the host.
+
+class ActiveSet:
+    """Track the samples of a batch that a search has not broken yet; broken ones leave at once.
+
+    Call `logits`, then `record` the points; a sample counts as broken only once float32 confirms
+    it. On a GPU the rows leave at every tenth `record` only, so that no step waits for the host.
 
     Attributes:
-        batch: the rows that stand, `a` of them, compact.
-        rows: `(a,)` which rows of the whole batch they are.
-        found: `(b, *d)` the confirmed point of what is broken, else the point of highest value.
-        value: `(b,)` that value.
+        batch: the `a` active rows, compact.
+        rows: `(a,)` their row numbers in the whole batch.
+        best: `(b, *d)` the confirmed point of a broken sample, else the point of highest value.
+        best_value: `(b,)` that value.
         broken: `(b,)` confirmed wrong (targeted: right) in float32.
     """
 
@@ -178,11 +195,12 @@ class ActiveSet:
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
         self.rank = rank
-        self.model, self.targeted, self.low = model, targeted, precision != "float32"
+        self.model, self.targeted = model, targeted
+        self.lower_precision = precision != "float32"
         self.logits = freeze.ModelView(model, amp=precision, channels_last=channels_last)
-        self.period = PERIOD if x.is_cuda else 1
+        self.confirm_period = GPU_CONFIRM_PERIOD if x.is_cuda else 1
         self._x, self._y = x, y
-        self.found, self.value = x.clone(), x.new_full((len(x),), -torch.inf)
+        self.best, self.best_value = x.clone(), x.new_full((len(x),), -torch.inf)
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.restart()
 
@@ -191,101 +209,110 @@ class ActiveSet:
 
     @property
     def x(self) -> Tensor:
-        """Inputs `(a, *d)` of the rows that stand."""
+        """Inputs `(a, *d)` of the active rows."""
         return self.batch.x
 
     @property
     def y(self) -> Tensor:
-        """Labels `(a,)` of the rows that stand."""
+        """Labels `(a,)` of the active rows."""
         return self.batch.y
 
     def restart(self) -> int:
-        """Begin a round with all that is not broken; says how many that are."""
+        """Begin a round on all samples that are not broken; return their number."""
         self.rows = (~self.broken).nonzero()[:, 0]
         self.batch = Batch(self._x[self.rows], self._y[self.rows])
-        self._asked, self._first = 0, self.batch.x
-        self._seems = torch.zeros_like(self.rows, dtype=torch.bool)
+        # each row's first point since the last confirmation that is adversarial, unconfirmed
+        self._num_records, self._candidate = 0, self.batch.x
+        self._has_candidate = torch.zeros_like(self.rows, dtype=torch.bool)
         return len(self.rows)
 
     def is_adversarial(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Where the adversary has what it wants `(a,)`: a wrong class, or, targeted, y."""
-        said = logits.argmax(1)
-        return said == y if self.targeted else said != y
+        """Return where the adversary has its goal `(a,)`: a wrong class, or, targeted, y."""
+        pred = logits.argmax(1)
+        return pred == y if self.targeted else pred != y
 
-    def exact(self, z: Tensor) -> Tensor:
-        """Logits `(a, k)` in the model's own precision, without gradient."""
+    def logits_float32(self, z: Tensor) -> Tensor:
+        """Compute logits `(a, k)` in the model's own precision, without gradient."""
         with torch.no_grad():
             return self.model(z)
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
-        """Logits `(a, k)` as the search sees them, without gradient."""
+        """Compute logits `(a, k)` in the precision of the search, without gradient."""
         with torch.no_grad():
             return self.logits(z)
 
     def value_and_grad(
         self, f: Callable[[Tensor], Tensor], z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`f(logits of z)` `(a,)`, its gradient in z with what is not finite at 0, and the logits.
+        """Compute `f(logits of z)` `(a,)`, its gradient in z, and the logits, all detached.
+
+        Entries of the gradient that are not finite become 0.
 
         Raises:
             ValueError: if the model's output has no gradient.
         """
-        kept: list[Tensor] = []
-
-        def gain(point: Tensor) -> Tensor:
-            kept.append(self.logits(point))
-            return f(kept[0])
-
-        value, grad = value_and_grad(gain, z)
-        return value, grad.nan_to_num(0.0, 0.0, 0.0), kept[0].detach()
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.logits(z)
+            value = f(logits)
+            grad = _grad(value, z)
+        # one NaN would spread to every later point of its row, and by a norm to all coordinates
+        return value.detach(), grad.nan_to_num(0.0, 0.0, 0.0), logits.detach()
 
     def record(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
-        """Note what was seen at feasible points `z (a, *d)` of the rows that stand.
+        """Record feasible points `z (a, *d)` of the active rows; return which rows stay.
 
         Arguments:
             logits: `(a, k)` there, from `logits`.
-            value: `(a,)` what ranks points that do not break; `rank(logits, y)` when omitted, its
+            value: `(a,)` ranks points that are not adversarial; default: `rank(logits, y)`, its
                 negative if targeted.
 
         Returns:
-            Which of the rows stay `(a,)`, or None if all do: the caller keeps the same of its own.
+            The mask `(a,)` of rows that stay, or None if all do. The caller indexes its own
+            per-row tensors with it.
         """
         logits = logits.detach()
         if value is None:
             value = self.rank(logits, self.y) * (-1 if self.targeted else 1)
         value = value.detach()
-        better = value > self.value[self.rows]
-        self.found[self.rows] = torch.where(broadcast_rows(better, z), z, self.found[self.rows])
-        self.value[self.rows] = torch.where(better, value, self.value[self.rows])
-        hit = self.is_adversarial(logits, self.y)
-        self._asked += 1
-        if self.period == 1 and not hit.any():
+        better = value > self.best_value[self.rows]
+        self.best[self.rows] = torch.where(broadcast_rows(better, z), z, self.best[self.rows])
+        self.best_value[self.rows] = torch.where(better, value, self.best_value[self.rows])
+        adversarial = self.is_adversarial(logits, self.y)
+        self._num_records += 1
+        if self.confirm_period == 1 and not adversarial.any():
             return None
-        self._first = torch.where(broadcast_rows(hit & ~self._seems, z), z, self._first)
-        self._seems = self._seems | hit
-        return None if self._asked % self.period else self.confirm()
+        first = adversarial & ~self._has_candidate
+        self._candidate = torch.where(broadcast_rows(first, z), z, self._candidate)
+        self._has_candidate = self._has_candidate | adversarial
+        return None if self._num_records % self.confirm_period else self.confirm()
 
     def confirm(self) -> Tensor | None:
-        """Confirm in float32 what seems broken, and let it leave; returns as `tell`."""
-        hit = self._seems.clone()
-        if not hit.any():
+        """Remove the rows whose candidate is adversarial in float32; return as `record`."""
+        confirmed = self._has_candidate.clone()
+        if not confirmed.any():
             return None
-        if self.low:
-            hit[self._seems] = self.is_adversarial(
-                self.exact(self._first[self._seems]), self.y[self._seems]
-            )
-        self.found[self.rows[hit]], self.broken[self.rows[hit]] = self._first[hit], True
-        stays = ~hit
-        self.rows, self.batch = self.rows[stays], self.batch.take(stays)
-        self._first, self._seems = self._first[stays], torch.zeros_like(self._seems[stays])
-        return None if bool(stays.all()) else stays
+        if self.lower_precision:
+            # bfloat16 keeps 8 bits of a logit, so its arg max of two near ties is often wrong.
+            # Without this check such rounding would count as a success of the attack.
+            unconfirmed = self._has_candidate
+            logits = self.logits_float32(self._candidate[unconfirmed])
+            confirmed[unconfirmed] = self.is_adversarial(logits, self.y[unconfirmed])
+        self.best[self.rows[confirmed]] = self._candidate[confirmed]
+        self.broken[self.rows[confirmed]] = True
+        keep = ~confirmed
+        self.rows, self.batch = self.rows[keep], self.batch.take(keep)
+        self._candidate = self._candidate[keep]
+        self._has_candidate = torch.zeros_like(self._has_candidate[keep])
+        return None if bool(keep.all()) else keep
 
     def finish(self) -> None:
-        """End a round: settle, and in lower precision look at the best points in float32 too."""
+        """End a round: confirm the candidates, and in lower precision check the best points too."""
         self.confirm()
-        if self.low and len(self.rows):
-            hit = self.is_adversarial(self.exact(self.found[self.rows]), self.y)
-            self.broken[self.rows[hit]] = True
+        if self.lower_precision and len(self.rows):
+            # rounding errs both ways: a point that is right in bfloat16 may be wrong in float32
+            logits = self.logits_float32(self.best[self.rows])
+            self.broken[self.rows[self.is_adversarial(logits, self.y)]] = True
 
 
 def run_restarts(
@@ -295,44 +322,46 @@ def run_restarts(
     y: Tensor,
     search: Callable[[ActiveSet, int], None],
     *,
-    num_rounds: Callable[[ActiveSet], int],
-    look: bool = True,
+    skip_misclassified: bool = True,
 ) -> Tensor:
-    """Run `search(active, turn)` until its rounds are over or nothing stands; points `(b, *d)`.
+    """Run all rounds of `search(active, turn)`, or until every sample is broken; return the best
+    points `(b, *d)`.
 
     Arguments:
-        look: ask at x first, so that a search sees only what the model gets right.
+        search: one round on the active rows; `turn` counts the rounds from 0.
+        skip_misclassified: record x first, so that a search sees only samples that are right there.
     """
-    check(x, y, attack.threat)
+    check_inputs(x, y, attack.threat)
     if len(x) == 0:
         return x.clone()
     rank = getattr(attack, "rank", margin)
-    how = {
-        k: getattr(attack, k)
-        for k in ("precision", "channels_last", "targeted")
-        if hasattr(attack, k)
-    }
+    names = ("precision", "channels_last", "targeted")  # not every attack has all of them
+    execution = {k: getattr(attack, k) for k in names if hasattr(attack, k)}
     with (
         freeze.frozen(model, attack.mode),
-        freeze.channels_last(model, bool(how.get("channels_last"))),
+        freeze.channels_last(model, bool(execution.get("channels_last"))),
     ):
-        active = ActiveSet(model, x, y, rank=rank, **how)
-        if look:
-            active.record(x, active.exact(x))
+        active = ActiveSet(model, x, y, rank=rank, **execution)
+        if skip_misclassified:
+            active.record(x, active.logits_float32(x))
             active.finish()
-        for turn in range(num_rounds(active)):
+        if isinstance(attack, Search):
+            num_rounds = attack.num_rounds(active)
+        else:
+            num_rounds = getattr(attack, "restarts", 1)
+        for turn in range(num_rounds):
             if not active.restart():
                 break
             search(active, turn)
             active.finish()
-    return active.found.detach()
+    return active.best.detach()
 
 
 class Search(Attack):
-    """An attack that asks a classifier itself, in rounds; each round sees only what still stands.
+    """Search a classifier in rounds; each round sees only samples that are not broken yet.
 
-    A leaf writes `search`, which calls `active.logits` and records the points; and
-    `num_rounds`, if it has other rounds than `restarts`.
+    A subclass writes `search`, which calls `active.logits` and records the points; and
+    `num_rounds`, if its rounds are not its `restarts`.
     """
 
     precision: str
@@ -341,22 +370,22 @@ class Search(Attack):
     norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
 
     def search(self, active: ActiveSet, turn: int) -> None:
-        """One round, on the rows of `active`."""
+        """Run round number `turn`, from 0, on the active rows."""
         raise NotImplementedError
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
-        """What ranks points that do not break `(a,)`: the margin, unless it climbs another loss."""
+        """Rank points that are not adversarial `(a,)`; default: by the margin."""
         return margin(logits, y)
 
     def num_rounds(self, active: ActiveSet) -> int:
-        """How many rounds there are."""
+        """Return how many rounds there are; default: `restarts`."""
         return self.restarts
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=self.num_rounds)
+        return run_restarts(self, model, x, y, self.search)
 
-    def ball(self, threat: Threat) -> Threat:
-        """The threat, if it is a ball of a norm this attack knows.
+    def require_ball(self, threat: Threat) -> Threat:
+        """Return the threat if it is a ball in one of this attack's norms.
 
         Raises:
             ValueError: if not.

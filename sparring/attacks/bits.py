@@ -114,7 +114,7 @@ class BGA(Maximizer):
         return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
 class BCA(Maximizer):
@@ -166,7 +166,7 @@ class BCA(Maximizer):
         return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
 class Grosse(Maximizer):
@@ -216,4 +216,4 @@ class Grosse(Maximizer):
         return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)

@@ -1,4 +1,4 @@
-"""DeepFool: from one linearised decision boundary to the next, until the class changes."""
+"""Run DeepFool: step from one linearised decision boundary to the next until the class changes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class DeepFool(Search):
     """x' ← clip(x' + (1 + overshoot)·d(x')) from x until x' is wrong: d(x') is the shortest way
     within the box to the plane z_k = z_y, linearised at x', of the class k for which it is nearest.
 
-    The point found is returned where it lies within eps, else x. `distances` ignores eps.
+    A call returns the wrong point where it lies within eps, else x. `distances` ignores eps.
 
     Arguments:
-        threat: an Linf or L2 ball: its norm is what is kept small.
+        threat: an Linf or L2 ball: its norm is the length of a step.
         steps: steps at most, ≥ 1; a sample stops at its first wrong point.
         overshoot: share by which each step goes beyond its plane, ≥ 0.
-        classes: y and the highest other logits at x, as many together, ≥ 2; each costs a backward
-            pass a step.
+        classes: number of classes that compete, y and the highest other logits at x, ≥ 2; each
+            costs one backward pass per step.
         precision, channels_last: how the model runs while searching.
-        seed: of its own generator; nothing is drawn.
+        seed: of the attack's generator; this attack draws nothing.
 
-    Source: Moosavi-Dezfooli et al. 2016, alg. 2, eq. 11. Differs: there is no box in the paper, and
+    Source: Moosavi-Dezfooli et al. 2016, alg. 2, eq. 11. Differs: the paper has no box, and
     merely clipped steps stall before the plane; the overshoot is part of each step, as in the
     authors' code.
 
@@ -55,27 +55,27 @@ class DeepFool(Search):
         require(steps >= 1, "steps", steps, "an integer ≥ 1")
         require(overshoot >= 0, "overshoot", overshoot, "a share ≥ 0")
         require(classes >= 2, "classes", classes, "an integer ≥ 2")
-        self.threat, self.steps = self.ball(threat), steps
+        self.threat, self.steps = self.require_ball(threat), steps
         self.p: float = getattr(threat, "p", torch.inf)
         self.overshoot, self.classes = overshoot, classes
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)` in the
-        threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
+        """Return the wrong points `(b, *d)`, at any distance, and that distance `(b,)` in the
+        threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
         point, wrong = self.walk(model, x, y)
         point = torch.where(broadcast_rows(wrong, point), point, x.detach())
         return point, torch.where(wrong, self.threat.distance(point, x.detach()), torch.inf)
 
     def walk(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each walk ends `(b, *d)`, at its first wrong point or after all its steps, and
-        whether it is wrong there `(b,)`."""
+        """Return the end of each walk `(b, *d)`, its first wrong point or its last, and whether it
+        is wrong there `(b,)`."""
         x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
 
         def search(active: ActiveSet, turn: int) -> None:
             walks.append(self._walk(active))
 
-        run_restarts(self, model, x, y, search, num_rounds=self.num_rounds, look=False)
+        run_restarts(self, model, x, y, search, skip_misclassified=False)
         return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
     def search(self, active: ActiveSet, turn: int) -> None:
@@ -85,7 +85,9 @@ class DeepFool(Search):
         active.record(z, active.logits_no_grad(z))
 
     def _walk(self, active: ActiveSet) -> tuple[Tensor, Tensor]:
-        """The first wrong points `(a, *d)`, or the last ones; and whether there is one `(a,)`."""
+        """Return the first wrong points `(a, *d)`, or the last ones, and where one is wrong
+        `(a,)`."""
+        # Rows are tracked here, not by `active.record`: points beyond eps count in a walk.
         point, wrong = active.x.clone(), torch.zeros_like(active.y, dtype=torch.bool)
         rows = torch.arange(len(point), device=point.device)
         z, rivals = active.x, None
@@ -93,30 +95,31 @@ class DeepFool(Search):
             y, z = active.y[rows], z.detach().requires_grad_()
             with torch.enable_grad():
                 logits = active.logits(z)
-            hit = active.is_adversarial(logits, y)
-            point[rows], wrong[rows] = z.detach(), hit
-            if step == self.steps or bool(hit.all()):
+            is_wrong = active.is_adversarial(logits, y)
+            point[rows], wrong[rows] = z.detach(), is_wrong
+            if step == self.steps or bool(is_wrong.all()):
                 break
             rivals = self._rivals(logits, y) if rivals is None else rivals
             with torch.enable_grad():
-                leads = logits.gather(1, rivals) - logits.gather(1, y.clamp_min(0)[:, None])
-            lead, slope, _ = nearest_hyperplane(leads, z, self.p)
-            on = ~hit
-            rows, rivals = rows[on], rivals[on]
-            z = self._next(z[on].detach(), lead[on], slope[on])
-        if active.low and wrong.any():
-            wrong[wrong.clone()] = active.is_adversarial(
-                active.exact(point[wrong]), active.y[wrong]
-            )
+                margins = logits.gather(1, rivals) - logits.gather(1, y.clamp_min(0)[:, None])
+            # wrong rows leave after their gradient: the graph holds all rows, and comes at once
+            value, normal, _ = nearest_hyperplane(margins, z, self.p)
+            keep = ~is_wrong
+            rows, rivals = rows[keep], rivals[keep]
+            z = self._step(z[keep].detach(), value[keep], normal[keep])
+        if active.lower_precision and wrong.any():
+            # points just beyond a boundary are where lower precision errs most
+            logits = active.logits_float32(point[wrong])
+            wrong[wrong.clone()] = active.is_adversarial(logits, active.y[wrong])
         return point, wrong
 
-    def _next(self, z: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
-        """A little beyond the plane lead + slope·(· − z) = 0."""
+    def _step(self, z: Tensor, value: Tensor, normal: Tensor) -> Tensor:
+        """Move a little beyond the plane value + normal·(· − z) = 0."""
         low, high = self.threat.low, self.threat.high
-        way = step_to_hyperplane(z.flatten(1), slope.flatten(1), lead, self.p, low, high)
+        way = step_to_hyperplane(z.flatten(1), normal.flatten(1), value, self.p, low, high)
         return (z + (1 + self.overshoot) * way.view_as(z)).clamp(low, high)
 
     def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The wrong classes to consider `(a, m)`, by their logits."""
+        """Return the wrong classes of highest logit `(a, m)`."""
         others = logits.detach().scatter(1, y.clamp_min(0)[:, None], -torch.inf)
         return others.topk(min(self.classes, logits.shape[1]) - 1, dim=1).indices

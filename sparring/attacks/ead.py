@@ -1,4 +1,4 @@
-"""EAD: the elastic net between L1 and L2, by iterated shrinkage and thresholding."""
+"""Run EAD: minimize an elastic net of L1 and L2 by iterated shrinkage and thresholding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..functional.geometry import broadcast_rows, broadcast_scale, norm
 from ..threats.base import Threat
 from . import minimal_norm
 from .base import ActiveSet, Execution, Search
-from .minimal_norm import State
+from .minimal_norm import SearchState
 
 
 def shrink(z: Tensor, x: Tensor, beta: float, low: float, high: float) -> Tensor:
-    """z moved towards x by β in each coordinate, x where it is no further, and into the box: the
-    proximal step of β‖z − x‖₁.
+    """Move z towards x by β in each coordinate, onto x where it is no further, and into the box:
+    the proximal step of β‖z − x‖₁.
 
     >>> shrink(torch.tensor([[0.9, 0.52, 1.5]]), torch.tensor([[0.5, 0.5, 0.5]]), 0.1, 0.0, 1.0)
     tensor([[0.8000, 0.5000, 1.0000]])
@@ -33,29 +33,29 @@ class EAD(Search):
     """min_z c·max(κ − margin(z), 0) + ‖z − x‖₂² + β‖z − x‖₁ in the box, by FISTA.
 
     z⁺ = shrink(s − α·∇(the first two terms at s), β), s = z⁺ + k/(k+3)·(z⁺ − z), α = size·√(1 −
-    k/steps); c is searched by bisection, ×10 until something is found. Of the adversarial iterates
-    the one nearest in L1 counts. Called as an attack it ends, a sample, at the first one within
-    eps; `distances` ignores eps and tells how far the closest is.
+    k/steps); bisection searches c, ×10 until one succeeds. Of the adversarial iterates the one
+    nearest in L1 counts. A call stops a sample at the first one within eps; `distances` ignores eps
+    and returns how far the closest one is.
 
     Arguments:
         threat: an L1 ball.
         steps: of each round, ≥ 1. Published: 1000.
         search_steps: rounds, ≥ 1. Published: 9.
         size: α of the first step. Published: 0.01.
-        beta: β ≥ 0, what shrinks, in input units. Published: 0.001.
+        beta: β of the L1 term, ≥ 0, in input units. Published: 0.001.
         c: weight of the hinge in the first round. Published: 0.001.
-        confidence: κ ≥ 0, in logits: by how much the model must be wrong.
-        abort: a sample stops a round when its loss falls less than 0.01 % in a tenth of the steps.
+        confidence: κ, the margin that an adversarial point must have, ≥ 0, in logits.
+        abort: end a sample's round when its loss falls by less than 0.01 % in a tenth of the steps.
         precision, channels_last: how the model runs while searching.
-        seed: of its own generator; nothing is drawn.
+        seed: of the attack's generator; this attack draws nothing.
 
     Source: Chen et al. 2018, eq. 4-6 and alg. 1, the L1 decision rule. Differs: s is clipped to the
-    box before the model is asked.
+    box before a pass.
 
     >>> from sparring.threats import L1
     >>> model = lambda x: torch.stack([x @ torch.tensor([3.0, 1.0]), 1.3 + 0 * x[:, 0]], 1)
-    >>> _, far = EAD(L1(0.1)).distances(model, torch.full((1, 2), 0.4), torch.tensor([0]))
-    >>> far.round(decimals=1)
+    >>> _, distance = EAD(L1(0.1)).distances(model, torch.full((1, 2), 0.4), torch.tensor([0]))
+    >>> distance.round(decimals=1)
     tensor([0.1000])
     """
 
@@ -76,51 +76,54 @@ class EAD(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.ball(threat)
+        self.threat = self.require_ball(threat)
         self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
         self.confidence, self.abort = confidence, abort
-        minimal_norm.limits(self)
+        minimal_norm.check_keywords(self)
         require(beta >= 0, "beta", beta, "a length ≥ 0 in input units")
         self.beta = beta
 
     def search(self, active: ActiveSet, turn: int) -> None:
-        minimal_norm.search(self, active)
+        minimal_norm.search_ball(self, active)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """As `closest.distances`: the closest points found, and how far they are."""
+        """Return the closest adversarial points and how far they are: `minimal_norm.distances`."""
         return minimal_norm.distances(self, model, x, y)
 
-    def begin(self, active: ActiveSet, eps: float | None) -> State:
-        """Both sequences at x."""
-        return minimal_norm.at(active.x, self.c, z=active.x, slack=active.x)
+    def start(self, active: ActiveSet, eps: float | None) -> SearchState:
+        """Return the state before the first round: both sequences at x."""
+        return minimal_norm.initial_state(active.x, self.c, z=active.x, slack=active.x)
 
-    def weigh(self, s: State, eps: float | None) -> None:
-        """As `closest.bisect`."""
-        minimal_norm.bisect(s)
+    def update_weight(self, state: SearchState, eps: float | None) -> None:
+        """Set c of the next round by bisection."""
+        minimal_norm.bisect_weight(state)
 
-    def descend(self, active: ActiveSet, s: State, eps: float | None) -> State:
-        """One round of FISTA; a row whose loss no longer falls stays where it is."""
+    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
+        """Run one round of FISTA; a row whose loss no longer falls stays where it is."""
         low, high = self.threat.low, self.threat.high
-        every = max(self.steps // 10, 1)
-        s.own["z"] = s.own["slack"] = active.x
+        check_period = max(self.steps // 10, 1)
+        state.extra["z"] = state.extra["slack"] = active.x
         for k in range(self.steps):
-            old, slack = s.own["z"], s.own["slack"]
-            hinge, pull, _ = minimal_norm.hinge(self, active, slack)
+            previous, slack = state.extra["z"], state.extra["slack"]
+            hinge, hinge_grad, _ = minimal_norm.hinge(self, active, slack)
             delta = slack - active.x
-            grad = 2 * delta + broadcast_scale(s.c, delta) * pull
-            loss = s.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
+            grad = 2 * delta + broadcast_scale(state.c, delta) * hinge_grad
+            loss = state.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
             rate = self.size * math.sqrt(1 - k / self.steps)
             z = shrink(slack - rate * grad, active.x, self.beta, low, high)
-            ahead = (z + k / (k + 3) * (z - old)).clamp(low, high)
-            z = s.own["z"] = torch.where(broadcast_rows(s.live, z), z, old)
-            s.own["slack"] = torch.where(broadcast_rows(s.live, z), ahead, slack)
-            keep = minimal_norm.note(self, active, s, z, active.logits_no_grad(z), eps)
+            ahead = (z + k / (k + 3) * (z - previous)).clamp(low, high)
+            falling = broadcast_rows(state.falling, z)
+            z = state.extra["z"] = torch.where(falling, z, previous)
+            state.extra["slack"] = torch.where(falling, ahead, slack)
+            # A second pass, at z: only z is sparse, s is an extrapolation of it.
+            logits = active.logits_no_grad(z)
+            keep = minimal_norm.record(self, active, state, z, logits, eps)
             if len(active) == 0:
-                return s
+                return state
             if keep is not None:
-                s, loss = s.take(keep), loss[keep]
-            if self.abort and (k + 1) % every == 0:
-                s.settle(loss)
-                if not s.live.any():
-                    return s
-        return s
+                state, loss = state.take(keep), loss[keep]
+            if self.abort and (k + 1) % check_period == 0:
+                state.check_progress(loss)
+                if not state.falling.any():
+                    return state
+        return state

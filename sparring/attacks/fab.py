@@ -1,4 +1,4 @@
-"""FAB: steps onto the linearised decision boundary, drawn towards the clean input."""
+"""Run FAB: steps onto the linearised decision boundary, drawn towards the clean input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..functional.geometry import (
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, check, run_restarts
+from .base import ActiveSet, Execution, Search, check_inputs, run_restarts, wrong_classes
 
 
 class FAB(Search):
@@ -28,12 +28,12 @@ class FAB(Search):
     box to the plane where, linearised at x', another class wins, and α = min(‖d(x')‖ / (‖d(x')‖ +
     ‖d(x)‖), alpha_max). A wrong x' steps back to x + β(x' − x).
 
-    Called as an attack it is done with a sample at the first wrong point within eps. `distances`
-    ignores eps and looks for the nearest wrong point: for that FAB is made.
+    A call stops a sample at its first wrong point within eps. `distances` ignores eps and searches
+    for the nearest wrong point: the purpose FAB is made for.
 
     Arguments:
-        threat: a ball: its norm is what is made small.
-        steps: gradients of each round, ≥ 1; each costs a forward pass more, to see what is wrong.
+        threat: a ball: its norm is the distance that FAB minimizes.
+        steps: gradients of each round, ≥ 1; each also costs a forward pass, to see what is wrong.
         restarts: rounds over all targets, ≥ 1: the first from x, others from points at eps/2 (or
             half of the nearest distance known, if less).
         targets: how many wrong classes to aim at one after another, highest logit at x first, at
@@ -43,7 +43,7 @@ class FAB(Search):
         beta: share β of its perturbation that a wrong point keeps, in (0, 1).
         final: steps of interpolation between x and the nearest wrong point that end a round, ≥ 0.
         precision, channels_last: how the model runs while searching.
-        seed: of its own generator; only restarts draw.
+        seed: of the attack's generator; only restarts draw.
 
     Source: Croce and Hein 2020, alg. 1; the budgets are AutoAttack's FAB-T. Differs: a sample
     leaves once broken within eps; each restart runs over all targets, not the other way round; a
@@ -51,8 +51,8 @@ class FAB(Search):
 
     >>> from sparring.threats import Linf
     >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
-    >>> _, far = FAB(Linf(0.1)).distances(model, torch.full((1, 2), 0.5), torch.tensor([0]))
-    >>> far.round(decimals=2)
+    >>> _, distance = FAB(Linf(0.1)).distances(model, torch.full((1, 2), 0.5), torch.tensor([0]))
+    >>> distance.round(decimals=2)
     tensor([0.0500])
     """
 
@@ -79,148 +79,155 @@ class FAB(Search):
         require(eta >= 1, "eta", eta, "a factor ≥ 1")
         require(0 < beta < 1, "beta", beta, "a share in (0, 1)")
         require(final >= 0, "final", final, "an integer ≥ 0")
-        self.threat, self.steps, self.restarts = self.ball(threat), steps, restarts
+        self.threat, self.steps, self.restarts = self.require_ball(threat), steps, restarts
         self.p: float = getattr(threat, "p", torch.inf)
         self.targets, self.final = targets, final
         self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest wrong points found `(b, *d)`, at whatever distance, and that distance `(b,)`
-        in the threat's norm: 0 where x itself is wrong, inf (and x) where none was found."""
-        check(x, y, self.threat)
+        """Return the nearest wrong points `(b, *d)`, at any distance, and that distance `(b,)` in
+        the threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
+        check_inputs(x, y, self.threat)
         x = x.detach()
-        seen = ClosestPoint(x, self.threat, 0.0)
-        turn = partial(self._round, seen)
-        run_restarts(self, model, x, y, turn, num_rounds=self.num_rounds, look=False)
-        return seen.point, seen.far
+        closest = ClosestPoint(x, self.threat, 0.0)
+        search = partial(self._round, closest)
+        run_restarts(self, model, x, y, search, skip_misclassified=False)
+        return closest.point, closest.distance
 
     def num_rounds(self, active: ActiveSet) -> int:
-        """One a restart and target; there are no more targets than wrong classes."""
+        """Return one round per restart and target; there are at most k − 1 targets."""
         if not self.targets or not len(active):
             return self.restarts
-        return self.restarts * self._aims(active.logits_no_grad(active.x))
+        return self.restarts * self._num_targets(active.logits_no_grad(active.x))
 
     def search(self, active: ActiveSet, turn: int) -> None:
         eps = self.threat.eps or 0.0
-        self._round(ClosestPoint(active.found, self.threat, eps), active, turn)
+        self._round(ClosestPoint(active.best, self.threat, eps), active, turn)
 
-    def _aims(self, logits: Tensor) -> int:
+    def _num_targets(self, logits: Tensor) -> int:
         return min(self.targets, logits.shape[1] - 1)
 
-    def _round(self, seen: ClosestPoint, active: ActiveSet, turn: int) -> None:
-        """One search towards one target, or, untargeted, from one start."""
+    def _round(self, closest: ClosestPoint, active: ActiveSet, turn: int) -> None:
+        """Search towards one target, or, untargeted, from one start."""
         rivals, restart = self._rivals(active, turn)
-        z = self._start(seen, active) if restart else active.x
+        z = self._start(closest, active) if restart else active.x
         for step in range(self.steps + 1):
-            wrong, keep = seen.note(active, z, active.logits_no_grad(z))
+            wrong, keep = closest.update(active, z, active.logits_no_grad(z))
             if len(active) == 0:
                 return
             if step == self.steps:
                 break
             if keep is not None:
                 z, wrong, rivals = z[keep], wrong[keep], rivals[keep]
+            # Backward step: a wrong point lies beyond the boundary. Nearer to x the linearisation
+            # sees the part of the boundary that matters, and the distance shrinks.
             back = active.x + self.beta * (z - active.x)
             z = torch.where(broadcast_rows(wrong, z), back, z).detach().requires_grad_()
             y = active.y.clamp_min(0)[:, None]
             with torch.enable_grad():
                 logits = active.logits(z)
-                leads = logits.gather(1, rivals) - logits.gather(1, y)
-            lead, slope, _ = nearest_hyperplane(leads, z, self.p)
-            z = self._next(z.detach(), active.x, lead, slope)
-        self._interpolate(seen, active)
+                margins = logits.gather(1, rivals) - logits.gather(1, y)
+            value, normal, _ = nearest_hyperplane(margins, z, self.p)
+            z = self._step(z.detach(), active.x, value, normal)
+        self._interpolate(closest, active)
 
     def _rivals(self, active: ActiveSet, turn: int) -> tuple[Tensor, int]:
-        """The classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`; and which restart it
-        is."""
+        """Return the classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`, and the number
+        of the restart."""
         logits = active.logits_no_grad(active.x)
-        others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
-        order = others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
+        order = wrong_classes(logits, active.y)
         if not self.targets:
             return order, turn
-        restart, nth = divmod(turn, self._aims(logits))
-        return order[:, nth : nth + 1], restart
+        restart, target = divmod(turn, self._num_targets(logits))
+        return order[:, target : target + 1], restart
 
-    def _start(self, seen: ClosestPoint, active: ActiveSet) -> Tensor:
-        """x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
+    def _start(self, closest: ClosestPoint, active: ActiveSet) -> Tensor:
+        """Draw x + δ in the box, ‖δ‖ half of eps or of the nearest distance known."""
         x, p = active.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
         noise = normalize(2 * noise - 1 if p == torch.inf else noise, p)
-        radius = seen.far[active.rows].clamp_max(self.threat.reach) / 2
+        radius = closest.distance[active.rows].clamp_max(self.threat.reach) / 2
         return (x + broadcast_scale(radius, x) * noise).clamp(self.threat.low, self.threat.high)
 
-    def _next(self, z: Tensor, x: Tensor, lead: Tensor, slope: Tensor) -> Tensor:
-        """The next point, from z, the plane lead + slope·(· − z) = 0, and the clean x."""
+    def _step(self, z: Tensor, x: Tensor, value: Tensor, normal: Tensor) -> Tensor:
+        """Compute the next point from z, the plane value + normal·(· − z) = 0, and the clean x."""
         low, high, p = self.threat.low, self.threat.high, self.p
-        ends, w = torch.stack([z, x]).flatten(2), slope.flatten(1)
-        gap = torch.stack([lead, lead + (w * (ends[1] - ends[0])).sum(1)])
+        ends, w = torch.stack([z, x]).flatten(2), normal.flatten(1)
+        gap = torch.stack([value, value + (w * (ends[1] - ends[0])).sum(1)])
         ways = step_to_hyperplane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
         length = torch.linalg.vector_norm(ways, ord=p, dim=2, keepdim=True)
-        length = length.clamp_min(1e-8)  # where there is no way, back towards x
+        length = length.clamp_min(1e-8)  # not 0/0: where both ways are 0, back towards x
+        # the bias towards x keeps the iterates near; capped, so that they still reach the plane
         alpha = (length[0] / length.sum(0)).clamp_max(self.alpha_max)
+        # eta > 1 goes beyond the plane: on it the two classes only tie
         tips = ends + self.eta * ways
         return ((1 - alpha) * tips[0] + alpha * tips[1]).view_as(x).clamp(low, high)
 
-    def _interpolate(self, seen: ClosestPoint, active: ActiveSet) -> None:
-        """Between x and the nearest wrong point, go where the classes would tie were their logits
-        linear."""
+    def _interpolate(self, closest: ClosestPoint, active: ActiveSet) -> None:
+        """Run the final search between x and the nearest wrong point: go where their two classes
+        would tie if the logits were linear.
+
+        It costs `final` forward passes and no gradient, and takes back what eta and beta overshoot:
+        the boundary lies between a right and a wrong point.
+        """
         if not self.final:
             return
-        right, wrong = active.x, seen.point[active.rows]
-        at_right, at_wrong = active.logits_no_grad(right), active.logits_no_grad(wrong)
+        right, wrong = active.x, closest.point[active.rows]
+        logits_right, logits_wrong = active.logits_no_grad(right), active.logits_no_grad(wrong)
         for _ in range(self.final):
-            rival, y = at_wrong.argmax(1, keepdim=True), active.y.clamp_min(0)[:, None]
-            ahead = (at_right.gather(1, y) - at_right.gather(1, rival))[:, 0]
-            behind = (at_wrong.gather(1, rival) - at_wrong.gather(1, y))[:, 0]
-            share = (ahead / (ahead + behind + 1e-10)).nan_to_num(1.0)
+            rival = logits_wrong.argmax(1, keepdim=True)
+            y = active.y.clamp_min(0)[:, None]
+            below = (logits_right.gather(1, y) - logits_right.gather(1, rival))[:, 0]
+            above = (logits_wrong.gather(1, rival) - logits_wrong.gather(1, y))[:, 0]
+            share = (below / (below + above + 1e-10)).nan_to_num(1.0)
+            # a share outside [0, 1]: the two do not bracket the boundary, so stay at the wrong one
             share = broadcast_scale(torch.where((share >= 0) & (share <= 1), share, 1.0), right)
             z = ((1 - share) * right + share * wrong).clamp(self.threat.low, self.threat.high)
             logits = active.logits_no_grad(z)
-            hit, keep = seen.note(active, z, logits)
+            is_wrong, keep = closest.update(active, z, logits)
             if len(active) == 0:
                 return
-            right, at_right = _swap(~hit, z, logits, right, at_right)
-            wrong, at_wrong = _swap(hit, z, logits, wrong, at_wrong)
+            mask = broadcast_rows(is_wrong, z)
+            right, wrong = torch.where(mask, right, z), torch.where(mask, z, wrong)
+            logits_right = torch.where(is_wrong[:, None], logits_right, logits)
+            logits_wrong = torch.where(is_wrong[:, None], logits, logits_wrong)
             if keep is not None:
-                right, at_right, wrong, at_wrong = (
-                    v[keep] for v in (right, at_right, wrong, at_wrong)
+                right, logits_right, wrong, logits_wrong = (
+                    v[keep] for v in (right, logits_right, wrong, logits_wrong)
                 )
 
 
 class ClosestPoint:
-    """The nearest wrong point seen of every sample of a batch; what is within a radius breaks its
-    sample.
+    """Track the nearest wrong point of every sample of a batch; one within `radius` breaks it.
 
     Attributes:
-        point: `(b, *d)` that point, x where there is none.
-        far: `(b,)` its distance from x, inf where there is none.
+        point: `(b, *d)` that point, x before there is one.
+        distance: `(b,)` its distance from x, inf before there is one.
     """
 
     def __init__(self, x: Tensor, threat: Threat, radius: float) -> None:
-        self.point, self.far = x.clone(), x.new_full((len(x),), torch.inf)
+        self.point, self.distance = x.clone(), x.new_full((len(x),), torch.inf)
         self.threat, self.radius = threat, radius
 
-    def note(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Note points z `(a, *d)` of the box and their logits; tell those within the radius.
+    def update(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Update with points z `(a, *d)` of the box and their logits; record those within the
+        radius.
 
         Returns:
-            Which are wrong `(a,)`, and which rows stay, as from `active.tell`.
+            Which points are wrong `(a,)`, and which rows stay, as from `ActiveSet.record`.
         """
         rows, y = active.rows, active.y
-        wrong, far = active.is_adversarial(logits, y), self.threat.distance(z, active.x)
-        nearer = wrong & (far < self.far[rows])
-        if active.low and nearer.any():
-            nearer[nearer.clone()] = active.is_adversarial(active.exact(z[nearer]), y[nearer])
+        wrong, distance = active.is_adversarial(logits, y), self.threat.distance(z, active.x)
+        nearer = wrong & (distance < self.distance[rows])
+        if active.lower_precision and nearer.any():
+            # nearest points lie at the boundary, where lower precision errs most
+            logits_float32 = active.logits_float32(z[nearer])
+            nearer[nearer.clone()] = active.is_adversarial(logits_float32, y[nearer])
         self.point[rows] = torch.where(broadcast_rows(nearer, z), z, self.point[rows])
-        self.far[rows] = torch.where(nearer, far, self.far[rows])
-        inside = far <= self.radius  # a point outside is told with no success and no value
+        self.distance[rows] = torch.where(nearer, distance, self.distance[rows])
+        # Infeasible points must not count: record them as right, and at the lowest value.
+        inside = distance <= self.radius
         right = torch.zeros_like(logits).scatter(1, y.clamp_min(0)[:, None], 1.0)
         value = torch.where(inside, margin(logits, y), -torch.inf)
         return wrong, active.record(z, torch.where(inside[:, None], logits, right), value)
-
-
-def _swap(
-    new: Tensor, z: Tensor, logits: Tensor, old: Tensor, at_old: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The new points and logits where they are wanted."""
-    return torch.where(broadcast_rows(new, z), z, old), torch.where(new[:, None], logits, at_old)

@@ -1,4 +1,4 @@
-"""Free adversarial training: the weights' own backward pass moves the perturbation too."""
+"""Run free adversarial training: the backward pass of the weights moves the perturbation too."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .base import Float32Execution, Gain, Maximizer
 
 
 class Free(Maximizer):
-    """Hands out x + δ as a leaf, and steps δ with the gradient that the loss's backward leaves
-    there: no extra pass.
+    """Return x + δ as a leaf, and step δ with the gradient that the loss's backward pass leaves
+    there, without a pass of its own.
 
-    Each batch is used `replays` times by the trainer; δ is carried to the next batch of the same
-    shape, as published, and is part of the state.
+    The trainer uses each batch `replays` times. δ passes on to the next batch of the same shape, as
+    published, and is part of the state.
 
     Arguments:
         replays: m, how often a batch is used, ≥ 1.
-        size: step in input units; None is eps.
+        size: step in input units; default: None, eps.
 
     Source: Shafahi et al. 2019, alg. 1.
 
@@ -50,26 +50,28 @@ class Free(Maximizer):
         self._delta: Tensor | None = None
 
     def get_extra_state(self) -> Tensor | None:
-        """δ, so that a resumed run goes on with it."""
+        """Return δ, so that a resumed run goes on with it."""
         return self._delta
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        """Take δ over."""
+        """Restore δ."""
         self._delta = state
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """x + δ as a leaf that waits for its gradient."""
+        """Return x + δ as a leaf whose gradient moves δ."""
         start = self.threat.pack(batch)
         delta = self._delta
         if delta is not None and delta.shape == start.shape:
             start = self.threat.project(start + delta, batch)
         z = start.detach().clone().requires_grad_()
 
-        def absorb(grad: Tensor) -> None:
+        def step_delta(grad: Tensor) -> None:
             size = self.size if self.size is not None else self.threat.reach
             with torch.no_grad():
-                moved = self.threat.project(self.threat.step(z, grad, size, batch), batch)
-                self._delta = moved - self.threat.pack(batch)
+                z_next = self.threat.project(self.threat.step(z, grad, size, batch), batch)
+                self._delta = z_next - self.threat.pack(batch)
 
-        z.register_hook(absorb)
+        # A hook on z, so that the loop's backward needs no change; passes that do not differentiate
+        # in z, as those of a weight perturbation, do not call it.
+        z.register_hook(step_delta)
         return z

@@ -13,7 +13,7 @@ from ..component import require
 from ..functional.geometry import broadcast_rows, broadcast_scale, norm, normalize
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, check
+from .base import ActiveSet, Execution, Search, check_inputs
 
 MAX_JUMP_HALVINGS = 15  # of the length of a jump
 START_HALVINGS = 10  # of the path from the first point to x
@@ -74,7 +74,7 @@ class HopSkipJump(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.ball(threat)
+        self.threat = self.require_ball(threat)
         require(queries >= 1, "queries", queries, "an integer ≥ 1")
         require(samples >= 1, "samples", samples, "an integer ≥ 1")
         require(tries >= 1, "tries", tries, "an integer ≥ 1")
@@ -99,12 +99,12 @@ class HopSkipJump(Search):
         eps is ignored, and the model runs in its own precision. A sample that is wrong at x has
         distance 0.
         """
-        check(x, y, self.threat)
+        check_inputs(x, y, self.threat)
         if len(x) == 0:
             return x.clone(), x.new_zeros(0)
         with freeze.frozen(model, self.mode):
             active = ActiveSet(model, x, y)
-            wrong = active.is_adversarial(active.exact(x), y)
+            wrong = active.is_adversarial(active.logits_float32(x), y)
             point, distance = self._follow_boundary(active, ~wrong, None)
         return point, torch.where(wrong, 0.0, distance)
 

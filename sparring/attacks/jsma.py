@@ -52,7 +52,7 @@ class JSMA(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.ball(threat)
+        self.threat = self.require_ball(threat)
         require(at_once >= 1, "at_once", at_once, "an integer ≥ 1")
         self.at_once, self.targeted = at_once, targeted
 

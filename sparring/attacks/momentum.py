@@ -1,4 +1,4 @@
-"""Momentum iterative FGSM: steps along the running mean of gradient directions."""
+"""Run momentum iterative FGSM: step along the running mean of gradient directions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from .base import ActiveSet, Execution, Search
 
 
 class MIFGSM(Search):
-    """g ← decay·g + ∇ℓ/‖∇ℓ‖₁, z ← project(step(z, g)): made to transfer between models.
+    """g ← decay·g + ∇ℓ/‖∇ℓ‖₁, z ← project(step(z, g)).
+
+    The momentum carries a search past poor maxima; its points transfer better between models.
 
     Arguments:
         threat: where it may go.
         steps: gradient steps, ≥ 1.
-        size: length of a step in input units; None is eps/steps.
+        size: length of a step in input units; default: None, eps/steps.
         decay: of the momentum, ≥ 0; 0 is BIM.
-        loss: what it climbs: `"ce"`, `"margin"` or `"dlr"`.
+        loss: to climb: `"ce"`, `"margin"` or `"dlr"`.
         precision, channels_last: how the model runs while searching.
-        seed: of its own generator; nothing is drawn.
+        seed: of the attack's generator; this attack draws nothing.
 
-    Source: Dong et al. 2018, alg. 1. Differs: a broken sample leaves at once, and what does not
-    break is returned at its highest loss, not at the last step.
+    Source: Dong et al. 2018, alg. 1. Differs: a broken sample leaves at once, and any other
+    is returned at its highest loss, not at the last step.
 
     >>> import torch
     >>> from sparring.threats import Linf
@@ -59,8 +61,8 @@ class MIFGSM(Search):
         return losses.BY_NAME[self.loss](logits, y)
 
     def search(self, active: ActiveSet, turn: int) -> None:
-        length = self.size or self.threat.reach / self.steps
-        z, speed = active.x, 0 * active.x
+        step_size = self.size or self.threat.reach / self.steps
+        z, momentum = active.x, 0 * active.x
         for _ in range(self.steps):
             y = active.y
             value, grad, logits = active.value_and_grad(lambda out, y=y: self.rank(out, y), z)
@@ -68,9 +70,11 @@ class MIFGSM(Search):
             if len(active) == 0:
                 return
             if keep is not None:
-                z, grad, speed = z[keep], grad[keep], speed[keep]
+                z, grad, momentum = z[keep], grad[keep], momentum[keep]
+            # unit length in L1: gradients of cross-entropy shrink or grow by orders of magnitude
+            # on the way, and the mean is to be one of directions
             scale = norm(grad, 1).clamp_min(1e-30)
-            speed = self.decay * speed + grad / broadcast_scale(scale, grad)
-            z = self.threat.step(z, speed, length, active.batch)
+            momentum = self.decay * momentum + grad / broadcast_scale(scale, grad)
+            z = self.threat.step(z, momentum, step_size, active.batch)
             z = self.threat.project(z, active.batch)
         active.record(z, active.logits_no_grad(z))

@@ -1,4 +1,4 @@
-"""Random points of the threat's set: the baseline that any gradient must beat."""
+"""Draw random points of the threat's set: the baseline that any gradient attack must beat."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..batch import Batch, Model
 from ..component import require
 from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, Float32Execution, check
+from .base import Attack, Float32Execution, check_inputs
 
 
 class Noise(Attack):
-    """Draws random feasible points; returns the first that the model gets wrong, else the last.
+    """Draw random feasible points; return the first that the model gets wrong, else the last.
 
     Arguments:
-        draws: points a sample, ≥ 1.
+        draws: points per sample, ≥ 1.
 
     >>> from sparring.threats import Linf
     >>> Noise(Linf(0.1))(lambda x: x, torch.zeros(2, 3), torch.zeros(2, dtype=int)).shape
@@ -33,13 +33,13 @@ class Noise(Attack):
         self.threat, self.draws = threat, draws
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        check(x, y, self.threat)
-        found, rows = x.clone(), torch.arange(len(x), device=x.device)
+        check_inputs(x, y, self.threat)
+        x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
         with freeze.frozen(model, self.mode), torch.no_grad():
             for _ in range(self.draws):
                 if len(rows) == 0:
                     break
                 z = self.threat.random_start(Batch(x[rows], y[rows]), self.generator(x.device))
-                found[rows] = z
+                x_adv[rows] = z
                 rows = rows[model(z).argmax(1) == y[rows]]
-        return found
+        return x_adv

@@ -1,4 +1,4 @@
-"""Projected gradient ascent, and the attacks that are keywords of it."""
+"""Run projected gradient ascent (PGD), and the attacks that are PGD with other keywords."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from .base import ActiveSet, Execution, Gain, Maximizer, run_restarts, value_and
 class PGD(Maximizer):
     """z ← project(step(z, ∇f(z), size)), `steps` times, from a random start.
 
-    Called as an attack it returns, per sample, a point confirmed wrong in float32 if the search
-    passed one, else the point of highest loss it saw; broken samples leave the batch at once. FGSM,
-    BIM and FGSM-RS are keywords of it.
+    A call returns, per sample, a point confirmed wrong in float32 if the search passed one, else
+    the point of highest loss on its way. Broken samples leave the batch at once. FGSM, BIM and
+    FGSM-RS are PGD with other keywords.
 
     Arguments:
         threat: where it may go.
         steps: gradient steps of each restart, ≥ 1.
-        size: length of a step in input units; None is 2.5·eps/steps (Madry).
-        loss: what a call climbs: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain
+        size: length of a step in input units; default: None, 2.5·eps/steps (Madry et al.).
+        loss: climbed by a call: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain
             instead.
-        random_start: begin at `threat.start`, else at x.
-        restarts: independent searches; later ones see only the samples that still stand.
+        random_start: begin at `threat.random_start`, else at x.
+        restarts: independent searches; later ones see only the samples that are not broken yet.
         targeted: y is the class to reach.
-        best: in training, return the best iterate (one forward more) instead of the last, as
+        best: in training, return the best iterate (one more forward pass) instead of the last, as
             published.
         mode: of the model meanwhile: `"eval"`, `"train"` or `"keep"`.
-        precision: inside the model while searching: `"float32"` or `"bfloat16"`; successes are
-            confirmed in float32.
+        precision: inside the model while searching: `"float32"`, `"bfloat16"` or `"float16"`;
+            float32 confirms every success.
         channels_last: run image models in that memory layout while searching.
-        seed: of its own generator.
+        seed: of the attack's generator.
 
     Raises:
-        ValueError: for a value outside what is said above.
+        ValueError: for a value that these arguments do not allow.
 
     Source: Madry et al. 2018, sec. 2.1. Differs: returns the best iterate, not the last.
 
@@ -82,75 +82,72 @@ class PGD(Maximizer):
         self.targeted, self.best = targeted, best
 
     @property
-    def length(self) -> float:
-        """The step length in force, in input units."""
+    def step_size(self) -> float:
+        """The step length in use, in input units."""
         if self.size is not None:
             return self.size
+        # 2.5 times the radius in all: the iterates can cross from any start to any point of the
+        # ball, and still have steps left to move along its edge. A property, for schedules of eps.
         eps = self.threat.reach
         return 2.5 * eps / self.steps
 
-    def _begin(self, batch: Batch) -> Tensor:
-        generator = self.generator(batch.x.device)
-        return (
-            self.threat.random_start(batch, generator)
-            if self.random_start
-            else self.threat.pack(batch)
-        )
-
-    def _next(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
-        return self.threat.project(self.threat.step(z, grad, self.length, batch), batch)
-
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """The last iterate; with `best` or restarts, the iterate of highest value, no lower than
-        the start."""
-        kept = record = None
+        """Return the last iterate; with `best` or restarts, the iterate of highest value, no lower
+        than the start."""
+        best = best_value = None
         for _ in range(self.restarts):
-            z = self._begin(batch)
+            z = self._start(batch)
             for _ in range(self.steps):
-                gain, grad = value_and_grad(f, z)
+                value, grad = value_and_grad(f, z)
                 if self.best:
-                    kept, record = _higher(kept, record, z, gain)
-                z = self._next(z, grad, batch)
+                    best, best_value = _higher(best, best_value, z, value)
+                z = self._step(z, grad, batch)
+            # the last point has no value yet: one more pass, where somebody compares it
             if self.best or self.restarts > 1:
-                kept, record = _higher(kept, record, z, value_no_grad(f, z))
-        return self.threat.discretize(z if kept is None else kept, batch).detach()
+                best, best_value = _higher(best, best_value, z, value_no_grad(f, z))
+        return self.threat.discretize(z if best is None else best, batch).detach()
 
-    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(
-            self, model, x, y, self._round, num_rounds=lambda _: self.restarts, look=False
-        )
-
-    def _round(self, active: ActiveSet, turn: int) -> None:
-        """One search from a start, on what still stands."""
-        z, sign = self._begin(active.batch), -1 if self.targeted else 1
-        for step in range(self.steps + 1):
-            y = active.y
-            climbed = lambda logits, y=y: sign * losses.BY_NAME[self.loss](logits, y)  # noqa: E731
-            if step == self.steps:
-                logits = active.logits_no_grad(z)
-                active.record(z, logits, climbed(logits))
-                return
-            value, grad, logits = active.value_and_grad(climbed, z)
+    def search(self, active: ActiveSet, turn: int) -> None:
+        """Run one restart of a call: as `maximize`, on rows that leave once they are broken."""
+        loss, sign = losses.BY_NAME[self.loss], -1 if self.targeted else 1
+        gain = lambda logits: sign * loss(logits, active.y)  # noqa: E731
+        z = self._start(active.batch)
+        for _ in range(self.steps):
+            value, grad, logits = active.value_and_grad(gain, z)
             keep = active.record(z, logits, value)
             if len(active) == 0:
                 return
             if keep is not None:
                 z, grad = z[keep], grad[keep]
-            z = self._next(z, grad, active.batch)
+            z = self._step(z, grad, active.batch)
+        logits = active.logits_no_grad(z)
+        active.record(z, logits, gain(logits))
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        # No pass at x alone: the first step's own pass shows which samples are broken already.
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+
+    def _start(self, batch: Batch) -> Tensor:
+        if self.random_start:
+            return self.threat.random_start(batch, self.generator(batch.x.device))
+        return self.threat.pack(batch)
+
+    def _step(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
+        return self.threat.project(self.threat.step(z, grad, self.step_size, batch), batch)
 
 
 def _higher(
-    kept: Tensor | None, record: Tensor | None, z: Tensor, value: Tensor
+    best: Tensor | None, best_value: Tensor | None, z: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Per sample the point of higher value seen so far, and that value."""
-    if kept is None or record is None:
+    """Return per sample the point of higher value, and that value."""
+    if best is None or best_value is None:
         return z, value
-    better = value > record
-    return torch.where(broadcast_rows(better, z), z, kept), torch.where(better, value, record)
+    better = value > best_value
+    return torch.where(broadcast_rows(better, z), z, best), torch.where(better, value, best_value)
 
 
 def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:
-    """One step from x, long enough to reach the ball's edge. Source: Goodfellow et al. 2015.
+    """Build PGD of one step from x that reaches the ball's edge. Source: Goodfellow et al. 2015.
 
     >>> from sparring.threats import Linf
     >>> FGSM(Linf(0.1)).steps
@@ -162,11 +159,14 @@ def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int 
 def BIM(
     threat: Threat, *, steps: int = 10, size: float | None = None, loss: str = "ce", seed: int = 0
 ) -> PGD:
-    """PGD that starts at x. Source: Kurakin et al. 2017."""
+    """Build PGD that starts at x. Source: Kurakin et al. 2017."""
     return PGD(threat, steps=steps, size=size, random_start=False, loss=loss, seed=seed)
 
 
 def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:
-    """One step of length ratio·eps from a random start. Source: Wong et al. 2020 (Fast)."""
+    """Build PGD of one step of length ratio·eps from a random start; 1.25 is the paper's ratio.
+
+    Source: Wong et al. 2020 (Fast).
+    """
     require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
     return PGD(threat, steps=1, size=ratio * threat.reach or None, best=best, seed=seed)

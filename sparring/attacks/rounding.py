@@ -115,7 +115,7 @@ class DFGSM(Maximizer):
         return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
 class RFGSM(Maximizer):
@@ -162,4 +162,4 @@ class RFGSM(Maximizer):
         return maximize_gain(self.search, f, batch)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, num_rounds=lambda _: 1, look=False)
+        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)

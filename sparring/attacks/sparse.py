@@ -64,7 +64,7 @@ class SparseRS(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.ball(threat)
+        self.threat = self.require_ball(threat)
         require(0 < alpha_init <= 1, "alpha_init", alpha_init, "in (0, 1]")
         self.queries, self.alpha_init, self.plan, self.loss = queries, alpha_init, plan, loss
         self.restarts, self.targeted = restarts, targeted

@@ -69,7 +69,7 @@ class Square(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.ball(threat)
+        self.threat = self.require_ball(threat)
         require(0 < p_init <= 1, "p_init", p_init, "in (0, 1]")
         self.queries, self.p_init, self.plan, self.loss = queries, p_init, plan, loss
         self.restarts, self.targeted = restarts, targeted

@@ -1,4 +1,4 @@
-"""Transfer: points made on a surrogate, tried on the model; no gradient of the model is needed."""
+"""Transfer adversarial inputs of a surrogate to the model, without any gradient of the model."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .base import ActiveSet, Attack, Execution, Maximizer, Search
 
 
 class Transfer(Search):
-    """Runs attacks on a surrogate model and asks the model about their points, attack by attack.
+    """Run attacks on a surrogate model, one after another, and try their points on the model.
 
     An attack that climbs a loss climbs it on the surrogate to the end: a point that has only just
-    crossed the surrogate's boundary seldom crosses another. Any other attack hands over the points
-    it returns. What leaves the threat's set is projected back.
+    crossed the surrogate's boundary seldom crosses another. Any other attack transfers the points
+    it returns. Points outside of the threat's set are projected back.
 
     Arguments:
         threat: where the points may go; the attacks bring their own, as a rule the same.
         surrogate: inputs `(b, *d)` to logits `(b, k)` with the model's k; left as it was.
-        attack: what runs on the surrogate, or several; each sees what those before it left.
-        mode, precision, channels_last: how the model runs while asked; the surrogate runs as
-            `attack` says.
-        seed: of all the attacks: it takes the place of their own.
+        attack: runs on the surrogate; one or several: each sees the samples that those before it
+            did not break.
+        mode, precision, channels_last: how the model runs; the surrogate runs as `attack` sets.
+        seed: of all the attacks: it replaces theirs.
 
     Raises:
         ValueError: for no attack, a targeted one, or a surrogate of other classes than the model.
 
-    Source: Papernot et al. 2016, sec. 3. Differs: the surrogate is given, not trained on the
+    Source: Papernot et al. 2016, sec. 3. Differs: the surrogate is an argument, not trained on the
     model's answers.
 
     >>> from sparring.attacks import PGD
@@ -63,7 +63,7 @@ class Transfer(Search):
 
     @property
     def attacks(self) -> list[Attack]:
-        """What runs on the surrogate, in order."""
+        """The attacks that run on the surrogate, in order."""
         return [self.attack] if isinstance(self.attack, Attack) else list(self.attack)
 
     def reseed(self, seed: int) -> None:
@@ -75,9 +75,9 @@ class Transfer(Search):
         return len(self.attacks)
 
     def search(self, active: ActiveSet, turn: int) -> None:
-        self.generator(active.x.device)  # the first call seeds the attacks
+        self.generator(active.x.device)  # the first call reseeds, and with it the attacks
         classes = self._classes(active)
-        z = points(self.attacks[turn], self.surrogate, active.x, active.y)
+        z = surrogate_points(self.attacks[turn], self.surrogate, active.x, active.y)
         z = self.threat.project(z.to(active.x.dtype), active.batch)
         logits = active.logits_no_grad(z)
         if logits.shape[1] != classes:
@@ -88,7 +88,11 @@ class Transfer(Search):
         active.record(z, logits)
 
     def _classes(self, active: ActiveSet) -> int:
-        """The surrogate's k; refuses labels it does not have."""
+        """Return the surrogate's k.
+
+        Raises:
+            ValueError: for labels that the surrogate does not have.
+        """
         with freeze.frozen(self.surrogate), torch.no_grad():
             classes = self.surrogate(active.x[:1]).shape[1]
         most = int(active.y.max())
@@ -100,25 +104,21 @@ class Transfer(Search):
         return classes
 
 
-def points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Adversarial inputs `(b, *d)` for the surrogate; of an attack that climbs a loss, those of the
-    highest loss."""
-    climbed = losses.BY_NAME.get(getattr(attack, "loss", ""))
-    if climbed is None:
+def surrogate_points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return adversarial inputs `(b, *d)` for the surrogate; those of highest loss, if the attack
+    climbs a loss."""
+    loss = losses.BY_NAME.get(getattr(attack, "loss", ""))
+    if loss is None:
         return attack(surrogate, x, y)
     with freeze.frozen(surrogate, attack.mode):
         if isinstance(attack, Maximizer):
-
-            def gain(z: Tensor) -> Tensor:
-                logits = surrogate(z)
-                return climbed(logits, y)
-
-            return attack.maximize(gain, Batch(x, y))
+            return attack.maximize(lambda z: loss(surrogate(z), y), Batch(x, y))
         if isinstance(attack, Search):
-            blind = ActiveSet(surrogate, x, y, precision=attack.precision)
-            blind.is_adversarial = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
-            for turn in range(attack.num_rounds(blind)):
-                blind.restart()
-                attack.search(blind, turn)
-            return blind.found.detach()
+            active = ActiveSet(surrogate, x, y, precision=attack.precision)
+            # no row is ever adversarial, so none leaves: `best` is the point of highest loss
+            active.is_adversarial = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
+            for turn in range(attack.num_rounds(active)):
+                active.restart()
+                attack.search(active, turn)
+            return active.best.detach()
     return attack(surrogate, x, y)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import APGD, APGDT, Attack
-from sparring.attacks.apgd import Halving, checkpoints, dlr_targeted
+from sparring.attacks.apgd import dlr_targeted
+from sparring.attacks.ascent import MomentumAscent, checkpoints
 from sparring.attacks.base import ActiveSet
 from sparring.batch import Model
 from sparring.functional.losses import cross_entropy, dlr, margin
@@ -57,11 +58,11 @@ class TestLiteralLoop:
         """Some rows break on the way and leave; that changes nothing for the others. Once a row has
         converged rounding decides what counts as a rise: no more than 20 steps."""
         model, x, y = problem(b=10)
-        found = APGD(BALLS[norm], steps=20, loss=name)(model, x, y)
+        x_adv = APGD(BALLS[norm], steps=20, loss=name)(model, x, y)
         expected = literal(name, BALLS[norm], model, x, y, 20)
-        broken = wrong(model, found, y) & ~wrong(model, x, y)
+        broken = wrong(model, x_adv, y) & ~wrong(model, x, y)
         assert 0 < broken.sum() < (~wrong(model, x, y)).sum()
-        assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+        assert torch.allclose(x_adv, expected, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("name", ["ce", "dlr"])
     @pytest.mark.parametrize("norm", list(BALLS))
@@ -69,25 +70,25 @@ class TestLiteralLoop:
         model, x, y = problem(b=6, seed=3)
         y = model(x).argmax(1)
         threat = type(BALLS[norm])(0.01)
-        found = APGD(threat, steps=24, loss=name)(model, x, y)
+        x_adv = APGD(threat, steps=24, loss=name)(model, x, y)
         expected = literal(name, threat, model, x, y, 24)
-        assert not wrong(model, found, y).any()
-        assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+        assert not wrong(model, x_adv, y).any()
+        assert torch.allclose(x_adv, expected, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("steps", [8, 60])
     def test_l1(self, steps):
         model, x, y = problem(b=10, d=12, seed=1)
-        found = APGD(L1(0.3), steps=steps)(model, x, y)
+        x_adv = APGD(L1(0.3), steps=steps)(model, x, y)
         expected = literal("ce", L1(0.3), model, x, y, steps)
-        broken = wrong(model, found, y) & ~wrong(model, x, y)
+        broken = wrong(model, x_adv, y) & ~wrong(model, x, y)
         assert 0 < broken.sum() < (~wrong(model, x, y)).sum()
-        assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+        assert torch.allclose(x_adv, expected, rtol=0, atol=1e-9)
 
     def test_large_balls_first(self):
         """Three searches in shrinking balls; only the last can break a sample."""
         model, x, y = problem(b=8, d=12, seed=2)
         y = model(x).argmax(1)
-        found = APGD(L1(0.2), steps=20, largereps=True)(model, x, y)
+        x_adv = APGD(L1(0.2), steps=20, largereps=True)(model, x, y)
         for i, t in enumerate(noise(x, 1)):
             label = y[i : i + 1]
             f = lambda z, label=label: cross_entropy(model(z), label)  # noqa: E731
@@ -100,7 +101,7 @@ class TestLiteralLoop:
                 f,
                 lambda z, label=label: bool(wrong(model, z[None], label)),
             )
-            assert torch.allclose(found[i], expected, rtol=0, atol=1e-9)
+            assert torch.allclose(x_adv[i], expected, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("rho", [0.0, 0.75, 1.0])
     def test_the_state_after_each_step(self, rho):
@@ -123,20 +124,21 @@ class TestLiteralLoop:
         attack = APGD(Linf(eps), steps=steps, rho=rho)
         active = ActiveSet(model, x, y)
         project = attack._project(eps)
-        walk = Halving(project, x, attack._start(active, project), y, eps, steps, math.inf, rho)
+        start = attack._start(active, project)
+        ascent = MomentumAscent(project, x, start, y, eps, steps, math.inf, rho)
         for step in range(steps + 1):
             if step:
-                walk.move(step)
+                ascent.move(step)
             seen = torch.tensor([twin.points[step] for twin in twins], dtype=x.dtype)
-            assert torch.allclose(walk.z, seen, rtol=0, atol=1e-9)
-            value, grad, _ = active.value_and_grad(lambda out: cross_entropy(out, y), walk.z)
-            walk.note(value, grad)
-            walk.check(step)
+            assert torch.allclose(ascent.z, seen, rtol=0, atol=1e-9)
+            value, grad, _ = active.value_and_grad(lambda out: cross_entropy(out, y), ascent.z)
+            ascent.update(value, grad)
+            ascent.adapt(step)
             if step:
                 sizes = [twin.sizes[step - 1] for twin in twins]
-                assert walk.size.tolist() == pytest.approx(sizes)
-        assert torch.allclose(walk.best_value, f(walk.best), rtol=0, atol=1e-12)
-        halved = walk.size < 2 * eps
+                assert ascent.step_size.tolist() == pytest.approx(sizes)
+        assert torch.allclose(ascent.best_value, f(ascent.best), rtol=0, atol=1e-12)
+        halved = ascent.step_size < 2 * eps
         assert halved.any()
 
 
@@ -153,10 +155,10 @@ class TestSchedule:
             (200, [44, 82, 114, 140, 160, 174, 186, 198]),
         ],
     )
-    def test_when_it_looks_back(self, steps, marks):
-        found = checkpoints(steps)
-        assert list(found) == marks
-        assert list(found.values()) == [b - a for a, b in zip([0, *marks], marks, strict=False)]
+    def test_checkpoints(self, steps, marks):
+        windows = checkpoints(steps)
+        assert list(windows) == marks
+        assert list(windows.values()) == [b - a for a, b in zip([0, *marks], marks, strict=False)]
         assert [w for w in apgd.looks(steps) if w <= steps] == marks
 
     @pytest.mark.parametrize(
@@ -231,28 +233,28 @@ class TestLosses:
     def test_the_targeted_one(self):
         logits = torch.randn(30, 6, dtype=torch.float64)
         y, t = torch.arange(30) % 6, (torch.arange(30) + 1 + torch.arange(30) % 5) % 6
-        found = dlr_targeted(logits, y, t)
+        value = dlr_targeted(logits, y, t)
         for i in range(30):
             expected = apgd.dlr_targeted(logits[i].tolist(), int(y[i]), int(t[i]))
-            assert found[i].item() == pytest.approx(expected)
+            assert value[i].item() == pytest.approx(expected)
 
     @pytest.mark.parametrize("k", [2, 3])
     def test_the_targeted_one_of_few_classes(self, k):
         logits, y = torch.randn(5, k), torch.zeros(5, dtype=torch.long)
-        lead = logits[:, 1] - logits[:, 0]
-        assert torch.equal(dlr_targeted(logits, y, torch.ones_like(y)), lead)
+        difference = logits[:, 1] - logits[:, 0]
+        assert torch.equal(dlr_targeted(logits, y, torch.ones_like(y)), difference)
 
     @pytest.mark.parametrize("loss", ["ce", "dlr", "dlr-targeted"])
     @pytest.mark.parametrize("k", [2, 3, 4])
     def test_few_classes(self, k, loss):
         model, x, y = problem(b=40, k=k)
-        found = APGD(Linf(0.2), steps=10, loss=loss)(model, x, y)
-        assert wrong(model, found, y).sum() > 1.5 * wrong(model, x, y).sum()
+        x_adv = APGD(Linf(0.2), steps=10, loss=loss)(model, x, y)
+        assert wrong(model, x_adv, y).sum() > 1.5 * wrong(model, x, y).sum()
 
     def test_dlr_of_two_classes_is_the_margin(self):
         model, x, y = problem(k=2)
-        found = APGD(L2(0.05), steps=10, loss="dlr")(model, x, y)
-        assert torch.equal(found, APGD(L2(0.05), steps=10, loss="margin")(model, x, y))
+        x_adv = APGD(L2(0.05), steps=10, loss="dlr")(model, x, y)
+        assert torch.equal(x_adv, APGD(L2(0.05), steps=10, loss="margin")(model, x, y))
 
 
 class TestTargets:
@@ -263,7 +265,7 @@ class TestTargets:
         assert attack.num_rounds(active) == 3
         order = model(x).argsort(1, descending=True)
         for turn in range(3):
-            assert torch.equal(attack._aim(active, turn), order[:, turn + 1])
+            assert torch.equal(attack._target(active, turn), order[:, turn + 1])
 
     def test_later_targets_only_add(self):
         model, x, y = problem(b=60)
@@ -302,13 +304,13 @@ class TestRandomModels:
             passes[0] += 1
             tilt = torch.zeros(4, dtype=z.dtype)
             tilt[0] = 3.0 if passes[0] % 2 else -3.0
-            return net(z) + tilt * z.sum(1, keepdim=True) * (passes[0] > 1)  # the look at x is calm
+            return net(z) + tilt * z.sum(1, keepdim=True) * (passes[0] > 1)  # the pass at x is calm
 
         attack = APGD(Linf(0.01), steps=9, loss="margin", eot=2)
         active, f = ActiveSet(swinging, x, y), lambda z: margin(net(z), y)
         passes[0] = 1
-        walk = Halving(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
-        value, grad, logits = attack._see(active, walk, True)
+        ascent = MomentumAscent(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
+        value, grad, logits = attack._evaluate(active, ascent, with_grad=True)
         assert torch.allclose(logits, net(x))
         assert passes[0] == 3
         assert value.shape == (8,)
@@ -335,9 +337,9 @@ class TestRows:
 
         for threat in (Linf(0.01), L2(0.02), L1(0.05)):
             for loss in ("ce", "dlr", "dlr-targeted"):
-                found = APGD(threat, steps=12, loss=loss)(broken, x, y)
-                assert found.isfinite().all()
-                moved = (found != x).any(1)
+                x_adv = APGD(threat, steps=12, loss=loss)(broken, x, y)
+                assert x_adv.isfinite().all()
+                moved = (x_adv != x).any(1)
                 moved[3] = True
                 assert moved.all()
 
@@ -349,10 +351,10 @@ class TestRows:
         x = torch.rand(9, 2, 6, 6)
         y = model(x).argmax(1)
         for more in ({}, {"precision": "bfloat16", "channels_last": True}):
-            found = APGD(threat, steps=10, **more)(model, x, y)
-            assert found.dtype == torch.float32
-            assert wrong(model, found, y).sum() > 3
-            assert (threat.distance(found, x) <= threat.eps * (1 + 1e-5)).all()
+            x_adv = APGD(threat, steps=10, **more)(model, x, y)
+            assert x_adv.dtype == torch.float32
+            assert wrong(model, x_adv, y).sum() > 3
+            assert (threat.distance(x_adv, x) <= threat.eps * (1 + 1e-5)).all()
 
     def test_restarts_lose_nothing(self):
         model, x, y = problem(b=60)
@@ -363,8 +365,8 @@ class TestRows:
         model = lambda x: 0 * x.sum(1, keepdim=True) + torch.tensor([1.0, 0.0, 0.0, 0.0])  # noqa: E731
         x, y = torch.rand(3, 5), torch.zeros(3, dtype=torch.long)
         for threat in (Linf(0.1), L2(0.1), L1(0.1)):
-            found = APGD(threat, steps=6, loss="dlr")(model, x, y)
-            assert found.isfinite().all()
+            x_adv = APGD(threat, steps=6, loss="dlr")(model, x, y)
+            assert x_adv.isfinite().all()
 
 
 @pytest.mark.parametrize(

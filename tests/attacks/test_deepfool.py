@@ -34,7 +34,7 @@ class TestLiteralLoop:
         attack = DeepFool(ball(p), steps=steps, classes=classes)
         point, far = attack.distances(model, x, y)
         for i in range(len(x)):
-            expected, found = literal.deepfool(
+            expected, success = literal.deepfool(
                 model,
                 x[i].tolist(),
                 y[i].item(),
@@ -44,7 +44,7 @@ class TestLiteralLoop:
                 classes=classes,
             )
             assert point[i].tolist() == pytest.approx(expected, rel=0, abs=1e-8)
-            assert bool(far[i] < torch.inf) == found
+            assert bool(far[i] < torch.inf) == success
 
     @EVERY_NORM
     def test_a_call_returns_the_point_within_eps_else_x(self, p):
@@ -77,15 +77,15 @@ class TestLinearModel:
     @EVERY_NORM
     @pytest.mark.parametrize("overshoot", [1e-6, 0.02, 0.5])
     def test_distances_are_exact(self, p, overshoot):
-        model, x, y, lead = self.problem()
-        exact = (1 + overshoot) * lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = (1 + overshoot) * gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         _, far = DeepFool(ball(p), steps=1, overshoot=overshoot).distances(model, x, y)
         assert torch.allclose(far, exact, rtol=1e-9)
 
     @EVERY_NORM
     def test_it_breaks_exactly_what_is_near_enough(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         order = exact.sort().values
         eps = (order[9] + order[10]).item() / 2
         x_adv = DeepFool(ball(p, eps), overshoot=1e-6)(model, x, y)

@@ -68,21 +68,21 @@ class TestLinearModel:
         x = 0.5 + 0.05 * torch.rand(20, 6, generator=draw, dtype=torch.float64)
         model = Linear(self.w, -(x @ self.w).max().item() - 0.01)
         with torch.no_grad():
-            lead = model(x)
-        return model, x, torch.zeros(20, dtype=torch.long), lead[:, 0] - lead[:, 1]
+            gap = model(x)
+        return model, x, torch.zeros(20, dtype=torch.long), gap[:, 0] - gap[:, 1]
 
     @EVERY_NORM
     def test_distances_are_exact(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         _, far = FAB(ball(p), steps=20).distances(model, x, y)
         assert (far >= exact * (1 - 1e-9)).all()
         assert (far <= exact * 1.006).all()
 
     @EVERY_NORM
     def test_it_breaks_exactly_what_is_near_enough(self, p):
-        model, x, y, lead = self.problem()
-        exact = (lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])).sort().values
+        model, x, y, gap = self.problem()
+        exact = (gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])).sort().values
         eps = (exact[9] + exact[10]).item() / 2
         x_adv = FAB(ball(p, eps), steps=20)(model, x, y)
         with torch.no_grad():
@@ -124,15 +124,15 @@ class Broken(nn.Module):
 class TestRules:
     @EVERY_NORM
     @pytest.mark.parametrize("targets", [0, 9])
-    def test_nothing_outside_of_the_ball_is_told(self, p, targets, monkeypatch):
-        told, eps = [], {math.inf: 0.05, 2: 0.1, 1: 0.2}[p]
+    def test_nothing_outside_of_the_ball_is_recorded(self, p, targets, monkeypatch):
+        recorded, eps = [], {math.inf: 0.05, 2: 0.1, 1: 0.2}[p]
         threat = ball(p, eps)
         record = ActiveSet.record
 
         def spy(active, z, logits, value=None):
             hit = active.is_adversarial(logits, active.y)
             outside = threat.distance(z, active.x) > eps
-            told.append((outside.sum().item(), (outside & hit).sum().item()))
+            recorded.append((outside.sum().item(), (outside & hit).sum().item()))
             if value is not None:
                 assert (value[outside] == -torch.inf).all()
             return record(active, z, logits, value)
@@ -140,8 +140,8 @@ class TestRules:
         monkeypatch.setattr(ActiveSet, "record", spy)
         model, x, y = problem(b=20)
         x_adv = FAB(threat, steps=10, targets=targets)(model, x, y)
-        assert sum(n for n, _ in told) > 0, "the search never left the ball"
-        assert all(is_adversarial == 0 for _, is_adversarial in told)
+        assert sum(n for n, _ in recorded) > 0, "the search never left the ball"
+        assert all(is_adversarial == 0 for _, is_adversarial in recorded)
         assert (threat.distance(x_adv, x) <= eps).all()
 
     @EVERY_NORM

@@ -30,15 +30,15 @@ class TestLiteralLoop:
         model, x, y = problem(b=10, k=3)
         how = {"steps": 25, "search_steps": 4, "size": 0.05, "c": 0.1}
         point, far = CW(BALLS[p](0.1), abort=False, **how).distances(model, x, y)
-        found = 0
+        successes = 0
         for i in range(len(x)):
             if far[i] == 0:
                 continue
             best, there = literal.cw(model, x[i].tolist(), y[i].item(), p=p, **how)
             assert far[i].item() == pytest.approx(best, rel=1e-7)
             assert point[i].tolist() == pytest.approx(there, abs=1e-8)
-            found += best < math.inf
-        assert found >= 3
+            successes += best < math.inf
+        assert successes >= 3
 
     def test_cw_with_a_confidence(self):
         model, x, y = problem(b=4, k=3)
@@ -50,24 +50,24 @@ class TestLiteralLoop:
         with torch.no_grad():
             out = model(point)
         right = out.gather(1, y[:, None])[:, 0]
-        lead = out.scatter(1, y[:, None], -torch.inf).amax(1) - right
-        found = (far > 0) & far.isfinite()
-        assert found.any()
-        assert (lead[found] >= 0.5).all()
+        margins = out.scatter(1, y[:, None], -torch.inf).amax(1) - right
+        adversarial = (far > 0) & far.isfinite()
+        assert adversarial.any()
+        assert (margins[adversarial] >= 0.5).all()
 
     def test_ead(self):
         model, x, y = problem(b=10, k=3)
         how = {"steps": 30, "search_steps": 4, "size": 0.05, "beta": 0.01, "c": 0.1}
         point, far = EAD(L1(0.1), abort=False, **how).distances(model, x, y)
-        found = 0
+        successes = 0
         for i in range(len(x)):
             if far[i] == 0:
                 continue
             best, there = literal.ead(model, x[i].tolist(), y[i].item(), **how)
             assert far[i].item() == pytest.approx(best, rel=1e-7)
             assert point[i].tolist() == pytest.approx(there, abs=1e-8)
-            found += best < math.inf
-        assert found >= 3
+            successes += best < math.inf
+        assert successes >= 3
 
 
 class TestLinearModel:
@@ -80,13 +80,13 @@ class TestLinearModel:
         x = 0.5 + 0.05 * torch.rand(16, 6, generator=draw, dtype=torch.float64)
         model = Linear(self.w, -(x @ self.w).max().item() - 0.1)
         with torch.no_grad():
-            lead = model(x)
-        return model, x, torch.zeros(16, dtype=torch.long), lead[:, 0] - lead[:, 1]
+            gap = model(x)
+        return model, x, torch.zeros(16, dtype=torch.long), gap[:, 0] - gap[:, 1]
 
     @EVERY_NORM
     def test_distances(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         # a penalty on L1 shrinks small coordinates only: the more of it, the nearer to one spike
         more = {math.inf: {}, 2: {}, 1: {"beta": 0.03, "size": 0.02}}[p]
         _, far = attack(p, steps=200, search_steps=9, **more).distances(model, x, y)
@@ -95,8 +95,8 @@ class TestLinearModel:
 
     @EVERY_NORM
     def test_a_call_stays_inside_and_breaks_what_is_well_within(self, p):
-        model, x, y, lead = self.problem()
-        exact = lead / torch.linalg.vector_norm(self.w, ord=DUAL[p])
+        model, x, y, gap = self.problem()
+        exact = gap / torch.linalg.vector_norm(self.w, ord=DUAL[p])
         eps = exact.median().item()
         more = {"beta": 0.03} if p == 1 else {}
         x_adv = attack(p, eps, steps=200, search_steps=9, **more)(model, x, y)

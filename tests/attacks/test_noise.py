@@ -14,14 +14,14 @@ from tests.oracles import problem
 def test_the_first_wrong_draw_is_returned():
     model, x, y = problem(b=30)
     threat = Linf(0.3)
-    found = Noise(threat, draws=3)(model, x, y)
-    draw, stands = torch.Generator().manual_seed(0), torch.arange(30)
+    x_adv = Noise(threat, draws=3)(model, x, y)
+    draw, rows = torch.Generator().manual_seed(0), torch.arange(30)
     expected = x.clone()
     for _ in range(3):
-        z = threat.random_start(Batch(x[stands], y[stands]), draw)
-        expected[stands] = z
-        stands = stands[model(z).argmax(1) == y[stands]]
-    assert torch.equal(found, expected)
+        z = threat.random_start(Batch(x[rows], y[rows]), draw)
+        expected[rows] = z
+        rows = rows[model(z).argmax(1) == y[rows]]
+    assert torch.equal(x_adv, expected)
 
 
 def test_samples_that_are_wrong_leave():

@@ -57,30 +57,30 @@ class TestLiteralLoop:
     def test_the_last_iterate(self, norm):
         model, x, y = problem()
         attack = PGD(LOOPS[norm][0], steps=5, size=0.03, best=False)
-        found = attack.maximize(classify(model, y), Batch(x, y))
+        x_adv = attack.maximize(classify(model, y), Batch(x, y))
         last = torch.stack([path[-1] for path in literal_paths(norm, model, x, y, 5)])
-        assert torch.allclose(found, last, rtol=0, atol=1e-7)
+        assert torch.allclose(x_adv, last, rtol=0, atol=1e-7)
 
     @EVERY_LOOP
     def test_the_best_iterate(self, norm):
         model, x, y = problem()
         attack = PGD(LOOPS[norm][0], steps=5, size=0.03, best=True)
-        found = attack.maximize(classify(model, y), Batch(x, y))
+        x_adv = attack.maximize(classify(model, y), Batch(x, y))
         for i, path in enumerate(literal_paths(norm, model, x, y, 5)):
             best = search.attack(path, loss_at(model, y[i : i + 1]), lambda _: False)
-            assert torch.allclose(found[i], best, rtol=0, atol=1e-7)
+            assert torch.allclose(x_adv[i], best, rtol=0, atol=1e-7)
 
     @EVERY_LOOP
     def test_a_call_is_a_search_sample_by_sample(self, norm):
         """Broken samples leave the batch; that changes nothing for the others."""
         model, x, y = problem(b=12)
-        found = PGD(LOOPS[norm][0], steps=5, size=0.03)(model, x, y)
+        x_adv = PGD(LOOPS[norm][0], steps=5, size=0.03)(model, x, y)
         for i, path in enumerate(literal_paths(norm, model, x, y, 5)):
             label = y[i : i + 1]
             expected = search.attack(
                 path, loss_at(model, label), lambda z, t=label: bool(wrong(model, z[None], t))
             )
-            assert torch.allclose(found[i], expected, rtol=0, atol=1e-7)
+            assert torch.allclose(x_adv[i], expected, rtol=0, atol=1e-7)
 
 
 class TestLinearModel:
@@ -140,21 +140,21 @@ class TestLinearModel:
 class TestKeywords:
     def test_the_step_length(self):
         attack = PGD(Linf(0.3), steps=10)
-        assert attack.length == pytest.approx(0.075)
+        assert attack.step_size == pytest.approx(0.075)
         attack.threat.eps = 0.1  # as a schedule does
-        assert attack.length == pytest.approx(0.025)
-        assert PGD(Linf(0.3), size=0.01).length == 0.01
-        assert PGD(Box(low=0.0, high=2.0), steps=5).length == pytest.approx(1.0)
-        assert FGSM_RS(Linf(0.2)).length == pytest.approx(0.25)
-        assert FGSM_RS(Linf(0.0)).length == 0
+        assert attack.step_size == pytest.approx(0.025)
+        assert PGD(Linf(0.3), size=0.01).step_size == 0.01
+        assert PGD(Box(low=0.0, high=2.0), steps=5).step_size == pytest.approx(1.0)
+        assert FGSM_RS(Linf(0.2)).step_size == pytest.approx(0.25)
+        assert FGSM_RS(Linf(0.0)).step_size == 0
 
     def test_fgsm_is_x_plus_eps_sign(self):
         model, x, y = problem()
         _, grad = value_and_grad(classify(model, y), x)
         still = ~wrong(model, x, y)
-        found = FGSM(Linf(0.1))(model, x, y)
-        assert torch.allclose(found[still], (x + 0.1 * grad.sign()).clamp(0, 1)[still])
-        assert torch.equal(found[~still], x[~still])
+        x_adv = FGSM(Linf(0.1))(model, x, y)
+        assert torch.allclose(x_adv[still], (x + 0.1 * grad.sign()).clamp(0, 1)[still])
+        assert torch.equal(x_adv[~still], x[~still])
 
     def test_bim_starts_at_x(self):
         model, x, y = problem()
@@ -164,8 +164,8 @@ class TestKeywords:
     @pytest.mark.parametrize("loss", ["ce", "margin", "dlr"])
     def test_losses(self, loss):
         model, x, y = problem(b=40)
-        found = PGD(Linf(0.2), steps=10, loss=loss)(model, x, y)
-        assert wrong(model, found, y).sum() > 1.5 * wrong(model, x, y).sum()
+        x_adv = PGD(Linf(0.2), steps=10, loss=loss)(model, x, y)
+        assert wrong(model, x_adv, y).sum() > 1.5 * wrong(model, x, y).sum()
 
     def test_the_seed_decides_and_moves_on(self):
         model, x, y = problem()
@@ -205,14 +205,14 @@ class TestRestartsAndTargets:
         assert many[one].all()
         assert many.sum() > one.sum()
 
-    def test_among_samples_that_stand_the_highest_loss_is_kept(self):
+    def test_the_highest_loss_of_an_unbroken_sample_is_kept(self):
         model, x, y = problem(b=30)
         kept = []
         for restarts in (1, 5, 10):
-            found = PGD(Linf(0.03), steps=2, size=0.005, restarts=restarts)(model, x, y)
+            x_adv = PGD(Linf(0.03), steps=2, size=0.005, restarts=restarts)(model, x, y)
             kept.append(
                 torch.where(
-                    wrong(model, found, y), torch.inf, cross_entropy(model(found), y).detach()
+                    wrong(model, x_adv, y), torch.inf, cross_entropy(model(x_adv), y).detach()
                 )
             )
         assert (kept[1] >= kept[0]).all()
@@ -226,13 +226,13 @@ class TestRestartsAndTargets:
         assert (five >= one).all()
         assert (five > one).any()
 
-    def test_targeted_reaches_the_class_it_is_told(self):
+    def test_targeted_reaches_its_class(self):
         model, x, _ = problem(b=40)
         target = (model(x).argmax(1) + 1) % 4
-        found = PGD(Linf(0.6), steps=30, targeted=True, random_start=False)(model, x, target)
-        reached = model(found).argmax(1) == target
+        x_adv = PGD(Linf(0.6), steps=30, targeted=True, random_start=False)(model, x, target)
+        reached = model(x_adv).argmax(1) == target
         assert reached.double().mean() > 0.7
-        nearer = cross_entropy(model(found), target) < cross_entropy(model(x), target)
+        nearer = cross_entropy(model(x_adv), target) < cross_entropy(model(x), target)
         assert nearer[~reached].all()
 
     def test_targeted_leaves_what_is_already_there(self):
@@ -242,7 +242,7 @@ class TestRestartsAndTargets:
         assert torch.equal(attack(model, x, there), x)
 
 
-def test_a_model_without_a_gradient_is_told():
+def test_a_model_without_a_gradient_raises():
     _, x, y = problem()
     with pytest.raises(
         ValueError, match="no gradient with respect to its input: it detaches or leaves torch"

@@ -21,7 +21,7 @@ def test_suites_are_declared_data():
         "margin",
         0.3,
     )
-    assert entries("quick")["PGD-20"].make(Linf(0.3)).length == pytest.approx(0.03)
+    assert entries("quick")["PGD-20"].make(Linf(0.3)).step_size == pytest.approx(0.03)
     with pytest.raises(ValueError, match="each with its own label"):
         Suite("twice", 1, (("A", PGD), ("A", PGD)))
 
