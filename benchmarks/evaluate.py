@@ -27,7 +27,7 @@ from sparring.functional.losses import cross_entropy
 from sparring.introspect import freeze
 from sparring.results.result import Result
 from sparring.runtime import allocator
-from sparring.runtime.compiled import Static, sizes
+from sparring.runtime.compiled import CompiledModel, compile_sizes
 from sparring.threats import L2, Linf
 
 PRECISIONS = ("float32", "bfloat16")
@@ -202,7 +202,7 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
     Compiled too; the compiler's own time is not counted.
     """
     tiny, rows = 1e-7, []
-    static = Static(model, sizes(len(x), x.device))
+    static = CompiledModel(model, compile_sizes(len(x), x.device))
     for precision in PRECISIONS:
         low = {"precision": precision, "channels_last": precision != "float32"}
         pairs = {
@@ -218,7 +218,7 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
         }
         for label, (attack, floor) in pairs.items():
             for how, run in (("", model), (" compiled", static)):
-                with allocator.kept():
+                with allocator.keep_freed_memory():
                     a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
                 work = f"{label} {name} n {len(x)}"
                 rows.append(Row(work, precision + how, a, "bare passes", b, ratio))

@@ -44,7 +44,7 @@ def main(epochs: int = 5) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     total = torch.tensor(torch.inf)
     for _ in range(epochs):
-        for batch in data.Loader(digits.train, batch=64, shuffle=True).epoch(0):
+        for batch in data.Loader(digits.train, batch_size=64, shuffle=True).epoch(0):
             batch = objective.maximize(model, batch)
             total = objective.minimize(model, batch).total
             optimizer.zero_grad()

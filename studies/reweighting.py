@@ -128,7 +128,7 @@ def over_an_epoch(runs: dict[float, Path], out: Path) -> None:
     for radius, run in runs.items():
         model, objective = sparring.load(run), recipe.load_recipe(run).objective()
         found = []
-        for batch in data.Loader(split, batch=100, shuffle=True).epoch(0):
+        for batch in data.Loader(split, batch_size=100, shuffle=True).epoch(0):
             found.append(weights(objective, model, objective.maximize(model, batch)))
         w = torch.cat(found).sort(descending=True).values
         axis.plot(torch.arange(1, len(w) + 1) / len(w), w, label=f"radius {radius:g}")

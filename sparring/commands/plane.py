@@ -183,10 +183,10 @@ def trained(plan: Recipe, steps: int) -> tuple[Trainer, Source]:
     """The trainer after its last of `steps` batches, and the source with each point once."""
     source, model, objective, more = plan.build()
     n = len(source.train)
-    batch = min(more["batch"], n)
-    passes = max(1, round(steps * batch / EPOCHS / n))
+    batch_size = min(more["batch_size"], n)
+    passes = max(1, round(steps * batch_size / EPOCHS / n))
     again = torch.arange(n).repeat(passes)
-    more |= {"epochs": EPOCHS, "batch": batch, "device": "cpu", "save_every": None}
+    more |= {"epochs": EPOCHS, "batch_size": batch_size, "device": "cpu", "save_every": None}
     more |= {"validation": None, "every": EPOCHS}
     with tempfile.TemporaryDirectory() as folder:
         many = replace(source, train=source.train.take(again))

@@ -16,6 +16,7 @@ from torch import nn
 from .. import data, models
 from ..component import did_you_mean, require
 from ..objective import Objective
+from ..runtime.first_edition import upgrade
 from .overrides import Overrides, innermost, overlaid, override, put
 from .registry import make, maker
 from .tables import resolve
@@ -220,6 +221,9 @@ def based(tables: dict[str, Table], place: Path, above: Sequence[Path] = ()) -> 
     Raises:
         ValueError: if a recipe is based on itself.
     """
+    # Before it is laid over its base: else an old key here and its new name there would both stay,
+    # and an override of the one could lose to the other.
+    tables = upgrade(tables)
     about = tables.get("recipe")
     if not isinstance(about, dict) or "base" not in about:
         return tables

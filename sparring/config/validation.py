@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import component
 from ..component import did_you_mean
-from ..runtime.fractions import FRACTION, number
+from ..runtime.fractions import FRACTION, parse_number
 
 Maker = Callable[..., Any]
 Table = dict[str, Any]
@@ -139,7 +139,7 @@ def _read(kind: Any, value: Any) -> Any:
     if float not in leaves or str in leaves:
         return value
     if isinstance(value, str):
-        return number(value) if FRACTION.fullmatch(value) else value
+        return parse_number(value) if FRACTION.fullmatch(value) else value
     return [_read(kind, v) for v in value] if isinstance(value, list | tuple) else value
 
 

@@ -26,13 +26,13 @@ class Loader:
     Arguments:
         split: in memory (moved to the device once), or a `Stream`; an iterable one comes in its
             own order.
-        batch: rows of the joint batch.
+        batch_size: rows of the joint batch.
         shuffle: a new order every epoch, drawn from (seed, epoch).
         augment: applied in turn on the device, drawn from (seed, epoch).
         drop_last: leave out a short last batch.
         mix: pieces that add rows to every batch, drawn from (seed, epoch) too; see `mix`.
 
-    >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch=2, shuffle=True)
+    >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch_size=2, shuffle=True)
     >>> len(loader), [len(batch) for batch in loader.epoch(1)]
     (3, [2, 2, 1])
     """
@@ -41,7 +41,7 @@ class Loader:
         self,
         split: Split | Stream,
         *,
-        batch: int,
+        batch_size: int,
         shuffle: bool,
         seed: int = 0,
         augment: Sequence[Augment] = (),
@@ -50,17 +50,23 @@ class Loader:
         mix: Sequence[AddedRows] = (),
     ) -> None:
         world = distributed.world()
-        require(batch >= 1, "batch", batch, "an integer ≥ 1")
-        require(batch % world == 0, "batch", batch, f"a multiple of the {world} processes")
-        self.split, self.batch, self.shuffle, self.seed = split.to(device), batch, shuffle, seed
+        require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
+        require(
+            batch_size % world == 0,
+            "batch_size",
+            batch_size,
+            f"a multiple of the {world} processes",
+        )
+        self.split, self.batch_size = split.to(device), batch_size
+        self.shuffle, self.seed = shuffle, seed
         self.augment, self.device, self.drop_last = tuple(augment), torch.device(device), drop_last
         self.mix = tuple(mix)
         if not len(self):
-            least = batch if drop_last else world
+            least = batch_size if drop_last else world
             raise ValueError(f"the split has {len(split)} rows: a batch takes at least {least}")
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.split), self.batch)
+        full, rest = divmod(len(self.split), self.batch_size)
         return full + (rest >= distributed.world() and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -99,7 +105,7 @@ class Loader:
     def _plan(self, order: Tensor) -> list[Tensor]:
         """This rank's rows of every joint batch."""
         world, rank = distributed.world(), distributed.rank()
-        joint = order.split(self.batch)[: len(self)]
+        joint = order.split(self.batch_size)[: len(self)]
         return [rows[rank * (b := len(rows) // world) : (rank + 1) * b] for rows in joint]
 
     def _generator(self, number: int, purpose: int, device: str | torch.device) -> torch.Generator:

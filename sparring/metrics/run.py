@@ -22,7 +22,7 @@ from ..introspect.predict import predict
 from ..results.intervals import mean95
 from ..results.metric_report import MetricReport, MetricRow, Softmax
 from ..runtime import distributed, provenance
-from ..runtime.progress import Display
+from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from .base import Metric
 from .flatness import as_shape, profile
@@ -79,12 +79,12 @@ def run(
     others = {k: samples(d, split, n=n, seed=seed, dataset=k) for k, d in (off or {}).items()}
     table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
     made = {key: _made(key, how, given.bounds) for key, how in table.items()}
-    model, place = provenance.placed(model, device)
+    model, place = provenance.model_on_device(model, device)
     x, y = given.rows.float().to(place), given.rows.y.to(place)
     away = {k: as_shape(o.rows.float().to(place), tuple(x.shape[1:])) for k, o in others.items()}
     key = _digest(model, given, others, [split, seed, batch])
     held = _held(out, key) if resume else []
-    with preserve_grads(model), seeded(place, seed), Display(progress) as display:
+    with preserve_grads(model), seeded(place, seed), EvaluationProgress(progress) as display:
         said = {k: _said(model, k, v, batch) for k, v in {given.dataset: x, **away}.items()}
         found = MetricReport(
             name=name,
@@ -137,7 +137,7 @@ def _measured(
     x: Tensor,
     y: Tensor | None,
     batch: int,
-    display: Display,
+    display: EvaluationProgress,
 ) -> MetricRow:
     """One metric over all samples, a batch at a time, each with draws of its own."""
     begun, parts = time.perf_counter(), []
@@ -201,5 +201,5 @@ def _held(out: str | Path | None, key: str) -> list[MetricRow]:
 
 def _digest(model: Model, given: Samples, others: Mapping[str, Samples], how: list[Any]) -> str:
     tensors = [t for s in (given, *others.values()) for t in (s.rows.x, s.rows.y)]
-    parts = [provenance.of_model(model), fingerprint(*tensors), provenance.versions()]
+    parts = [provenance.model_hash(model), fingerprint(*tensors), provenance.versions()]
     return hashlib.sha256(json.dumps([*parts, *how, list(others)]).encode()).hexdigest()

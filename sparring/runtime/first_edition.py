@@ -14,6 +14,8 @@ PIECES: dict[str, str] = {}  # old name of a piece: new name
 ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument: new argument
     "Mean": {"price": "multiplier"},
     "CVaR": {"price": "multiplier"},
+    "train": {"batch": "batch_size"},
+    "": {"batch": "batch_size"},  # of a training without a recipe: the trainer's arguments
 }
 FIXED: dict[str, dict[str, Any]] = {}  # of a piece: an argument it lost: the value it always has
 PATHS = {"risk.price": "risk.multiplier"}  # of schedules, and of tensors in a checkpoint

@@ -34,7 +34,7 @@ def loader(*mix: data.AddedRows, source: Source | None = None, **more) -> Loader
     source = source or made()
     for piece in mix:
         piece.attach(source)
-    return Loader(source.train, batch=10, shuffle=True, mix=mix, **more)
+    return Loader(source.train, batch_size=10, shuffle=True, mix=mix, **more)
 
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
@@ -122,7 +122,7 @@ class TestBatches:
         def batches() -> list[Batch]:
             piece = make()
             piece.attach(source)
-            return list(Loader(source.train, batch=20, shuffle=True, mix=[piece]).epoch(1))
+            return list(Loader(source.train, batch_size=20, shuffle=True, mix=[piece]).epoch(1))
 
         whole = batches()
         monkeypatch.setattr("sparring.runtime.distributed.world", lambda: 2)
@@ -291,7 +291,7 @@ SMALL = {
     "data": {"name": "digits", "mix": [{"name": "GaussianShell", "sigma_u": 0.1}]},
     "model": {"name": "mlp", "hidden": [8]},
     "method": {"name": "Sparsity"},
-    "train": {"epochs": 1, "batch": 500},
+    "train": {"epochs": 1, "batch_size": 500},
 }
 
 

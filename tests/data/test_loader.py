@@ -22,7 +22,7 @@ def same(a, b):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_every_row_comes_once_with_its_label(shuffle):
     data = split()
-    loader = Loader(data, batch=5, shuffle=shuffle)
+    loader = Loader(data, batch_size=5, shuffle=shuffle)
     batches = list(loader.epoch(1))
     assert [len(b) for b in batches] == [5, 5, 5, 5, 3]
     assert len(loader) == 5
@@ -42,7 +42,9 @@ def test_seed_and_epoch_decide():
     pieces = [Shift(pixels=1), Noise()]
 
     def epoch(number, seed=0):
-        return list(Loader(split(), batch=5, shuffle=True, seed=seed, augment=pieces).epoch(number))
+        return list(
+            Loader(split(), batch_size=5, shuffle=True, seed=seed, augment=pieces).epoch(number)
+        )
 
     state = torch.random.get_rng_state()
     assert same(epoch(3), epoch(3))
@@ -52,7 +54,7 @@ def test_seed_and_epoch_decide():
 
 
 def test_epochs_do_not_depend_on_those_before():
-    loader = Loader(split(), batch=5, shuffle=True, augment=[Noise()])
+    loader = Loader(split(), batch_size=5, shuffle=True, augment=[Noise()])
     second = list(loader.epoch(2))
     next(iter(loader.epoch(1)))
     assert same(second, loader.epoch(2))
@@ -61,29 +63,29 @@ def test_epochs_do_not_depend_on_those_before():
 def test_augmentation_differs_between_epochs_and_keeps_the_data():
     data = split()
     before = data.x.clone()
-    loader = Loader(data, batch=23, shuffle=False, augment=[Noise()])
+    loader = Loader(data, batch_size=23, shuffle=False, augment=[Noise()])
     (a,), (b,) = loader.epoch(1), loader.epoch(2)
     assert not torch.equal(a.x, b.x)
     assert torch.equal(data.x, before)
 
 
 def test_drop_last():
-    loader = Loader(split(), batch=5, shuffle=True, drop_last=True)
+    loader = Loader(split(), batch_size=5, shuffle=True, drop_last=True)
     assert [len(b) for b in loader.epoch(0)] == [5] * 4
     assert len(loader) == 4
-    assert len(list(Loader(split(20), batch=5, shuffle=False).epoch(0))) == 4
+    assert len(list(Loader(split(20), batch_size=5, shuffle=False).epoch(0))) == 4
 
 
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("n", [16, 21, 22, 23])
 def test_ranks_cut_the_joint_batch(monkeypatch, world, n):
     pieces = [Shift(pixels=1), Noise()]
-    joint = list(Loader(split(n), batch=8, shuffle=True, augment=pieces).epoch(1))
+    joint = list(Loader(split(n), batch_size=8, shuffle=True, augment=pieces).epoch(1))
     monkeypatch.setattr(distributed, "world", lambda: world)
     ranks = []
     for rank in range(world):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        loader = Loader(split(n), batch=8, shuffle=True, augment=pieces)
+        loader = Loader(split(n), batch_size=8, shuffle=True, augment=pieces)
         ranks.append(list(loader.epoch(1)))
         assert len(ranks[-1]) == len(loader)
     for k, parts in enumerate(zip(*ranks, strict=True)):
@@ -98,11 +100,11 @@ def test_ranks_cut_the_joint_batch(monkeypatch, world, n):
 @pytest.mark.parametrize(
     ("n", "world", "more", "said"),
     [
-        (5, 1, {"batch": 0}, "batch = 0"),
-        (5, 2, {"batch": 3}, "a multiple of the 2 processes"),
-        (5, 1, {"batch": 6, "drop_last": True}, "has 5 rows: a batch takes at least 6"),
-        (0, 1, {"batch": 2}, "has 0 rows"),
-        (1, 2, {"batch": 2}, "has 1 rows: a batch takes at least 2"),
+        (5, 1, {"batch_size": 0}, "batch = 0"),
+        (5, 2, {"batch_size": 3}, "a multiple of the 2 processes"),
+        (5, 1, {"batch_size": 6, "drop_last": True}, "has 5 rows: a batch takes at least 6"),
+        (0, 1, {"batch_size": 2}, "has 0 rows"),
+        (1, 2, {"batch_size": 2}, "has 1 rows: a batch takes at least 2"),
     ],
 )
 def test_impossible_batches_are_told(monkeypatch, n, world, more, said):

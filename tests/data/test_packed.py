@@ -110,7 +110,7 @@ def test_a_training_on_packed_bits_is_that_on_floats():
         torch.manual_seed(0)
         model = nn.Linear(21, 2)
         optimizer = torch.optim.SGD(model.parameters(), 0.5)
-        loader = data.Loader(source.train, batch=16, shuffle=True, seed=3)
+        loader = data.Loader(source.train, batch_size=16, shuffle=True, seed=3)
         for epoch in range(3):
             for batch in loader.epoch(epoch):
                 assert batch.x.dtype == torch.float32
@@ -137,7 +137,7 @@ def test_balanced_classes_have_the_same_mass():
         assert mass == pytest.approx([len(split) / 2] * 2)
     assert source.test.weight is None
     seen = {}
-    for batch in data.Loader(source.train, batch=32, shuffle=True).epoch(0):
+    for batch in data.Loader(source.train, batch_size=32, shuffle=True).epoch(0):
         seen |= {(int(t), round(float(w), 5)) for t, w in zip(batch.y, batch.weight, strict=True)}
     counts = torch.bincount(source.train.y)
     expected = {c: round(len(source.train) / 2 / int(counts[c]), 5) for c in (0, 1)}
@@ -155,7 +155,7 @@ def test_weights_may_be_given_and_unlabeled_rows_keep_1():
     split = data.Split(torch.rand(6, 2), y, weight=found)
     assert torch.equal(split.take(torch.tensor([2, 0])).to("cpu").weight, found[[2, 0]])
     assert torch.equal(
-        next(data.Loader(data.Split(split.x, y), batch=6, shuffle=False).epoch(0)).weight,
+        next(data.Loader(data.Split(split.x, y), batch_size=6, shuffle=False).epoch(0)).weight,
         torch.ones(6),
     )
 

@@ -36,7 +36,7 @@ def test_an_epoch_of_mnist_is_small_in_memory():
     code = """
 from sparring import data
 source = data.load("mnist")
-loader = data.Loader(source.train, batch=250, shuffle=True, augment=[data.Shift(pixels=2)])
+loader = data.Loader(source.train, batch_size=250, shuffle=True, augment=[data.Shift(pixels=2)])
 assert sum(len(batch) for batch in loader.epoch(0)) == 55_000
 # VmHWM is this program's own; ru_maxrss counts what the process was before it became this one
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))

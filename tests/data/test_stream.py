@@ -42,7 +42,7 @@ class Counted(Dataset):
 def test_a_map_style_set_gives_the_batches_of_the_same_split_in_memory(shuffle):
     x, y = tensors()
     stream = from_torch(TensorDataset(x, y), classes=3)
-    args = {"batch": 5, "shuffle": shuffle, "seed": 2, "augment": [Noise()]}
+    args = {"batch_size": 5, "shuffle": shuffle, "seed": 2, "augment": [Noise()]}
     state = torch.random.get_rng_state()
     for a, b in zip(
         Loader(stream, **args).epoch(3), Loader(Split(x, y), **args).epoch(3), strict=True
@@ -58,7 +58,7 @@ def test_rows_are_read_when_they_are_needed_and_only_this_ranks(monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 2)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     counted = Counted(1000)
-    loader = Loader(from_torch(counted, classes=2), batch=8, shuffle=False)
+    loader = Loader(from_torch(counted, classes=2), batch_size=8, shuffle=False)
     assert counted.asked == []
     batches = loader.epoch(0)
     first = next(batches)
@@ -68,7 +68,7 @@ def test_rows_are_read_when_they_are_needed_and_only_this_ranks(monkeypatch):
 
 
 def test_an_endless_iterable_has_epochs_of_n():
-    loader = Loader(from_torch(Endless(), classes=3, n=12), batch=5, shuffle=True)
+    loader = Loader(from_torch(Endless(), classes=3, n=12), batch_size=5, shuffle=True)
     batches = list(loader.epoch(1))
     assert [len(b) for b in batches] == [5, 5, 2]
     assert torch.cat([b.index for b in batches]).tolist() == list(range(12))
@@ -79,7 +79,7 @@ def test_an_endless_iterable_has_epochs_of_n():
 def test_ranks_of_an_iterable_take_their_rows(monkeypatch, rank):
     monkeypatch.setattr(distributed, "world", lambda: 2)
     monkeypatch.setattr(distributed, "rank", lambda: rank)
-    loader = Loader(from_torch(Endless(), classes=3, n=11), batch=4, shuffle=False)
+    loader = Loader(from_torch(Endless(), classes=3, n=11), batch_size=4, shuffle=False)
     batches = list(loader.epoch(1))
     rows = [[0, 1, 4, 5, 8], [2, 3, 6, 7, 9]][rank]
     assert torch.cat([b.index for b in batches]).tolist() == rows
@@ -90,10 +90,10 @@ def test_ranks_of_an_iterable_take_their_rows(monkeypatch, rank):
 def test_workers():
     x, y = tensors(12)
     stream = from_torch(TensorDataset(x, y), classes=3, workers=2)
-    found = torch.cat([b.x for b in Loader(stream, batch=5, shuffle=False).epoch(0)])
+    found = torch.cat([b.x for b in Loader(stream, batch_size=5, shuffle=False).epoch(0)])
     assert torch.equal(found, x)
     endless = from_torch(Endless(), classes=3, n=7, workers=2)
-    assert [len(b) for b in Loader(endless, batch=3, shuffle=False).epoch(0)] == [3, 3, 1]
+    assert [len(b) for b in Loader(endless, batch_size=3, shuffle=False).epoch(0)] == [3, 3, 1]
 
 
 def test_an_iterable_that_ends_early_is_told():
@@ -101,7 +101,7 @@ def test_an_iterable_that_ends_early_is_told():
         def __iter__(self):
             return iter([(torch.zeros(2), 0)] * 7)
 
-    loader = Loader(from_torch(Short(), classes=2, n=9), batch=4, shuffle=False)
+    loader = Loader(from_torch(Short(), classes=2, n=9), batch_size=4, shuffle=False)
     batches = loader.epoch(0)
     assert len(next(batches)) == 4
     with pytest.raises(ValueError, match="ended before its n = 9 samples"):
@@ -126,7 +126,7 @@ def test_bad_samples_are_told(x, y, said):
         def __getitem__(self, k):
             return x, y
 
-    loader = Loader(from_torch(Bad(), classes=2, name="mine"), batch=2, shuffle=False)
+    loader = Loader(from_torch(Bad(), classes=2, name="mine"), batch_size=2, shuffle=False)
     with pytest.raises(ValueError, match=said):
         next(loader.epoch(0))
 
@@ -176,7 +176,7 @@ def test_a_streamed_source_holds_validation_out():
     assert isinstance(source.train, Stream)
     assert (len(source.train), len(source.val), len(source.test)) == (30, 10, 7)
     assert (source.class_names, source.shape, len(source.sha256)) == (["a", "b", "c"], (1,), 64)
-    seen = torch.cat([b.x for b in Loader(source.train, batch=8, shuffle=True).epoch(1)])
+    seen = torch.cat([b.x for b in Loader(source.train, batch_size=8, shuffle=True).epoch(1)])
     both = torch.cat([seen, source.val.x]).flatten().sort().values
     assert torch.equal(both, x.flatten())
     assert torch.equal(source.val.x[:, 0], x[source.val.index, 0])

@@ -2,13 +2,13 @@ import io
 
 from rich.console import Console
 
-from sparring.runtime.progress import Display
+from sparring.runtime.progress import EvaluationProgress
 
 
 def shown(on, terminal):
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=120, color_system=None)
-    with Display(on, console) as display:
+    with EvaluationProgress(on, console) as display:
         display.begin("FGSM · Linf 0.1", 30, wrong=10)
         display.step(20, 10)
         display.step(10, 5)
