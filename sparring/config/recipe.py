@@ -178,6 +178,7 @@ def load_recipe(
         tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
+        tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
     for build in (recipe.objective, recipe.trainer, recipe.threat):
         build()  # constructors say what is out of range
