@@ -102,14 +102,14 @@ def test_an_evaluation_finds_the_same(plain):
     model, x = models.build("mlp", shape=(5,), classes=3, hidden=[8]).eval(), torch.rand(30, 5)
     y = model(x).argmax(1)
     how = {"suite": "pgd", "eps": [0.02, 0.1], "batch": 16, "progress": False}
-    own, ours = evaluate(model, (x, y), **how), evaluate(model, (x, y), compile=True, **how)
+    eager, ours = evaluate(model, (x, y), **how), evaluate(model, (x, y), compile=True, **how)
     assert {shape[0] for shape in plain} == {16}
-    assert (own.compiled, ours.compiled) == (False, True)
-    assert 0 < own.robust.accuracy < 1
-    assert [row.count for row in ours.by_eps] == [row.count for row in own.by_eps]
-    np.testing.assert_array_equal(ours.arrays["adv_pred"], own.arrays["adv_pred"])
+    assert (eager.compiled, ours.compiled) == (False, True)
+    assert 0 < eager.robust.accuracy < 1
+    assert [row.count for row in ours.by_eps] == [row.count for row in eager.by_eps]
+    np.testing.assert_array_equal(ours.arrays["adv_pred"], eager.arrays["adv_pred"])
     assert [(a.forwards, a.backwards) for a in ours.attacks] == [
-        (a.forwards, a.backwards) for a in own.attacks
+        (a.forwards, a.backwards) for a in eager.attacks
     ]
 
 

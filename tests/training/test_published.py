@@ -16,7 +16,7 @@ SHORT = {
 
 
 def colours() -> Source:
-    """Images of ten classes, told by their colour under noise."""
+    """Images of ten classes, recognised by their colour under noise."""
     draw = torch.Generator().manual_seed(3)
     y = torch.arange(STEPS * BATCH + 2 * BATCH) % 10
     tint = torch.rand(10, 3, 1, 1, generator=draw)

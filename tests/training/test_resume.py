@@ -145,7 +145,7 @@ def image_trainer(out: Path, **more) -> Trainer:
         torch.manual_seed(0)
         head = [nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
         net = nn.Sequential(nn.Conv2d(1, 4, 3), *head)
-    given = {
+    options = {
         "epochs": 2,
         "batch_size": 16,
         "amp": "bfloat16",
@@ -153,7 +153,7 @@ def image_trainer(out: Path, **more) -> Trainer:
         "optimizer": "AdamW",
     }
     return Trainer(
-        net, objective(), Source("images", *shaped, data.class_names), out=out, **given, **more
+        net, objective(), Source("images", *shaped, data.class_names), out=out, **options, **more
     )
 
 
@@ -195,9 +195,9 @@ def test_how_it_is_shown_and_saved_may_change(whole):
 
 def test_the_log_has_a_line_an_epoch(whole):
     lines = (whole[0] / "log.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    assert [row["epoch"] for row in found] == [1, 2, 3]
-    assert [row["step"] for row in found] == [4, 8, 12]
+    rows_logged = [json.loads(line) for line in lines]
+    assert [row["epoch"] for row in rows_logged] == [1, 2, 3]
+    assert [row["step"] for row in rows_logged] == [4, 8, 12]
     keys = [
         "epoch",
         "step",
@@ -210,9 +210,9 @@ def test_the_log_has_a_line_an_epoch(whole):
         "lr",
         "eps",
     ]
-    assert list(found[0]) == [*keys, "seconds", "val_seconds", "samples_per_second", "best"]
-    assert [row["seconds"] for row in found] == sorted(row["seconds"] for row in found)
-    assert found[0]["best"]
+    assert list(rows_logged[0]) == [*keys, "seconds", "val_seconds", "samples_per_second", "best"]
+    assert [row["seconds"] for row in rows_logged] == sorted(row["seconds"] for row in rows_logged)
+    assert rows_logged[0]["best"]
 
 
 def test_free_goes_on_in_mid_epoch(tmp_path):

@@ -1,4 +1,4 @@
-"""The trainer: what it selects, tells, refuses and leaves behind."""
+"""The trainer: what it selects, reports, refuses and leaves behind."""
 
 import gc
 import inspect
@@ -167,11 +167,11 @@ def test_measuring_counts_and_leaves_the_model_alone():
         model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
         model.bias.copy_(torch.tensor([0.5, -0.5]))
     model.train()
-    found = score(model, split, PGD(Linf(0.1), steps=3), device=CPU)
-    assert (found.clean, found.robust) == (1.0, 0.5)
+    result = score(model, split, PGD(Linf(0.1), steps=3), device=CPU)
+    assert (result.clean, result.robust) == (1.0, 0.5)
     weighted = replace(split, weight=torch.tensor([3.0, 1.0, 1.0, 1.0]))
-    found = score(model, weighted, PGD(Linf(0.1), steps=3), device=CPU)
-    assert found.robust == pytest.approx(4 / 6)
+    result = score(model, weighted, PGD(Linf(0.1), steps=3), device=CPU)
+    assert result.robust == pytest.approx(4 / 6)
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -270,7 +270,7 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"epochs": 0}, "epochs = 0"),
         ({"batch_size": 0}, "batch_size = 0"),
@@ -287,10 +287,10 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
         ({"device": "cuda:99"}, "device"),
     ],
 )
-def test_mistakes_are_told_and_leave_no_folder(tmp_path, change, said):
+def test_mistakes_are_told_and_leave_no_folder(tmp_path, change, message):
     if change.get("device") and torch.cuda.is_available():
         pytest.skip("speaks of machines without CUDA")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "run", **change)
     assert not (tmp_path / "run").exists()
 
@@ -310,8 +310,8 @@ def test_a_model_of_other_classes_and_a_frozen_one_are_told(tmp_path):
 def test_optimizers_of_pytorch_by_name():
     assert {"SGD", "AdamW", "Adam", "RMSprop"} <= set(optimizer_names())
     assert not {"Optimizer", "LBFGS"} & set(optimizer_names())
-    made = make_optimizer({"name": "AdamW", "betas": [0.9, 0.95]}, network())
-    assert made.param_groups[0]["betas"] == (0.9, 0.95)
+    optimizer = make_optimizer({"name": "AdamW", "betas": [0.9, 0.95]}, network())
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
     plain, norms = make_optimizer(
         {"name": "SGD", "weight_decay": 0.1}, network(), decay_norm=False
     ).param_groups
@@ -332,7 +332,7 @@ def test_the_recipe_is_kept(tmp_path):
 
 
 def epoch(**change) -> Epoch:
-    given = {
+    facts = {
         "number": 1,
         "step": 4,
         "loss": 1.5,
@@ -340,7 +340,7 @@ def epoch(**change) -> Epoch:
         "clean": 0.9,
         "robust": 0.5,
     }
-    given |= {
+    facts |= {
         "ema_clean": None,
         "ema_robust": None,
         "lr": 0.1,
@@ -348,7 +348,7 @@ def epoch(**change) -> Epoch:
         "seconds": 2.0,
         "val_seconds": 1.0,
     }
-    return Epoch(**{**given, "samples_per_second": 32.0, "best": True, **change})
+    return Epoch(**{**facts, "samples_per_second": 32.0, "best": True, **change})
 
 
 def test_a_plain_line_an_epoch_without_a_terminal(capsys):
@@ -357,10 +357,10 @@ def test_a_plain_line_an_epoch_without_a_terminal(capsys):
     ) as display:
         display.step(epoch=1, batch_number=1, loss=2.0, rate=10.0)
         display.epoch(epoch().line(3), epoch().accuracies())
-    said = (
+    text = (
         "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s · best"
     )
-    assert capsys.readouterr().out == said + "\n"
+    assert capsys.readouterr().out == text + "\n"
     assert epoch(best=False, clean=None, robust=None).line(3).endswith("2 s")
 
 
@@ -394,10 +394,10 @@ def test_tensorboard_when_asked(tmp_path, monkeypatch):
 
 
 def test_every_keyword_is_documented():
-    said = inspect.getdoc(Trainer)
+    text = inspect.getdoc(Trainer)
     for name in inspect.signature(Trainer).parameters:
         pattern = rf"^ +([a-z_, ]+, )?{name}(, [a-z_, ]+)?:"
-        assert re.search(pattern, said, re.MULTILINE), name
+        assert re.search(pattern, text, re.MULTILINE), name
 
 
 def test_a_row_is_plain():
