@@ -1,4 +1,4 @@
-"""The work of one of two processes: `python -m tests.ranks RANK STORE OUT`, for test_distributed."""
+"""The work of one of two processes of test_distributed: `python -m tests.ranks RANK STORE OUT`."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_ranks_cut_the_joint_batch(monkeypatch, world, n):
 @pytest.mark.parametrize(
     ("n", "world", "more", "said"),
     [
-        (5, 1, {"batch_size": 0}, "batch = 0"),
+        (5, 1, {"batch_size": 0}, "batch_size = 0"),
         (5, 2, {"batch_size": 3}, "a multiple of the 2 processes"),
         (5, 1, {"batch_size": 6, "drop_last": True}, "has 5 rows: a batch takes at least 6"),
         (0, 1, {"batch_size": 2}, "has 0 rows"),

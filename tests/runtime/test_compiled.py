@@ -1,5 +1,7 @@
 """A compiled model runs any batch in a few fixed sizes, and says what the model says."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -158,3 +160,11 @@ def test_only_modules_and_sizes():
 def test_sizes():
     assert compile_sizes(40, torch.device("cpu")) == [40]
     assert compile_sizes(4, torch.device("cuda")) == [4, 2, 1]
+
+
+@pytest.mark.parametrize("module", ["torch._dynamo.exc", "torch._dynamo"])
+def test_without_the_private_names_a_model_still_compiles(plain, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    model, x = nn.Linear(3, 2).eval(), torch.randn(8, 3)
+    torch.testing.assert_close(CompiledModel(model, [8])(x), model(x))
+    assert plain == [(8, 3)]
