@@ -2,7 +2,6 @@
 
 import gc
 import inspect
-import io
 import json
 import math
 import re
@@ -12,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from sparring.attacks import PGD, Free
@@ -21,7 +19,6 @@ from sparring.data import Split
 from sparring.methods import AT, MART, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
-from sparring.runtime.progress import TrainingProgress
 from sparring.threats import Linf
 from sparring.training import Epoch, NonFiniteLoss, Trainer, read_weights
 from sparring.training.checkpoint import load_last
@@ -351,38 +348,11 @@ def epoch(**change) -> Epoch:
     return Epoch(**{**facts, "samples_per_second": 32.0, "best": True, **change})
 
 
-def test_a_plain_line_an_epoch_without_a_terminal(capsys):
-    with TrainingProgress(
-        enabled=True, epochs=3, batches=4, console=Console(file=io.StringIO())
-    ) as display:
-        display.step(epoch=1, batch_number=1, loss=2.0, rate=10.0)
-        display.epoch(epoch().line(3), epoch().accuracies())
-    text = (
-        "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s · best"
-    )
-    assert capsys.readouterr().out == text + "\n"
-    assert epoch(best=False, clean=None, robust=None).line(3).endswith("2 s")
-
-
-def test_a_live_display_on_a_terminal():
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=160)
-    with TrainingProgress(
-        enabled=True, epochs=3, batches=4, epochs_done=1, console=console
-    ) as display:
-        display.epoch(epoch().line(3), epoch().accuracies())
-        display.step(epoch=2, batch_number=3, loss=0.75, rate=10.0)
-        display.bar.refresh()
-    text = file.getvalue()
-    assert "epoch 2/3 · loss 0.7500 · clean 90.00 · robust 50.00 · 10 samples/s" in text
-    assert "7/12" in text
-
-
-def test_silence(capsys):
-    with TrainingProgress(enabled=False, epochs=1, batches=1) as display:
-        display.step(epoch=1, batch_number=1, loss=1.0, rate=1.0)
-        display.epoch(epoch().line(3), epoch().accuracies())
-    assert capsys.readouterr().out == ""
+def test_an_epoch_is_a_line_of_text():
+    text = "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s"
+    assert epoch().line(3) == text + " · best"
+    assert epoch(best=False).line(3) == text
+    assert epoch(clean=None, robust=None).accuracies() == []
 
 
 def test_tensorboard_when_asked(tmp_path, monkeypatch):
