@@ -1,8 +1,8 @@
-"""Per-sample verdicts of our `autoattack` against the reference implementation's.
+"""Compare our `autoattack` with the reference implementation's, sample by sample.
 
-Both see the same model and samples; every returned point is judged by us in float32. The slow
-side's verdicts are kept in `--keep`, so that a run that is cut can go on; rows are added to those
-already saved. `--rounded` puts a rounding of the inputs in front of the model: its gradients are 0.
+Both attack the same model and samples; we judge every returned point in float32. The slow
+reference's results stay in `--keep`, so that an interrupted run can resume; rows are added to those
+already saved. `--rounded` rounds the inputs before the model: its gradients are 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sparring import data
 
 
 class Rounded(nn.Module):
-    """Another model behind inputs rounded to eighths: the same answers nearly, gradient 0."""
+    """A model behind inputs rounded to eighths: nearly the same predictions, gradient 0."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -31,50 +31,51 @@ class Rounded(nn.Module):
         return self.model((8 * x).round() / 8)
 
 
-def kept(path: Path, model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) -> Judged:
-    """The reference's verdicts, from the file if they are there; batch by batch, so that no more
-    than one is lost."""
+def load_or_run_reference(
+    path: Path, model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int
+) -> Judged:
+    """Return the reference's results, from files if they exist; one file per batch."""
     parts: list[Judged] = []
-    for k, rows in enumerate(torch.arange(len(x)).split(batch)):
-        file = path / f"{k}-{batch}.npz"
+    for k, rows in enumerate(torch.arange(len(x)).split(batch_size)):
+        file = path / f"{k}-{batch_size}.npz"
         if not file.exists():
-            made = reference(model, x[rows], y[rows], eps, batch)
+            result = reference(model, x[rows], y[rows], eps, batch_size)
             path.mkdir(parents=True, exist_ok=True)
             np.savez(
                 file,
-                stands=made.stands,
-                cost=[made.seconds, made.forwards, made.backwards],
+                stands=result.robust,
+                cost=[result.seconds, result.forwards, result.backwards],
             )
         with np.load(file) as f:
             parts.append(Judged(f["stands"], *f["cost"].tolist()))
-    weight = np.array([len(p.stands) for p in parts]) / len(x)
+    weight = np.array([len(p.robust) for p in parts]) / len(x)
     return Judged(
-        np.concatenate([p.stands for p in parts]),
+        np.concatenate([p.robust for p in parts]),
         sum(p.seconds for p in parts),
         float(weight @ [p.forwards for p in parts]),
         float(weight @ [p.backwards for p in parts]),
     )
 
 
-def row(name: str, precision: str, mine: Judged, theirs: Judged, verdict: str, batch: int) -> Row:
-    """One line of the table."""
-    made = Row(
-        f"{name} n {len(mine.stands)}",
+def row(name: str, precision: str, mine: Judged, theirs: Judged, verdict: str, size: int) -> Row:
+    """Return one line of the table."""
+    out = Row(
+        f"{name} n {len(mine.robust)}",
         precision,
         mine.seconds,
         "pyautoattack",
         theirs.seconds,
         mine.seconds / theirs.seconds,
-        float(mine.stands.mean()),
-        float(theirs.stands.mean()),
-        note=f"verdict {verdict}; batches of {batch}; times on a machine that was not idle",
+        float(mine.robust.mean()),
+        float(theirs.robust.mean()),
+        note=f"verdict {verdict}; batches of {size}; times on a machine that was not idle",
     )
-    made.ours_passes = [round(mine.forwards, 1), round(mine.backwards, 1)]
-    made.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
-    made.agreement = float((mine.stands == theirs.stands).mean())
-    made.only_ours_breaks = int((~mine.stands & theirs.stands).sum())
-    made.only_peer_breaks = int((mine.stands & ~theirs.stands).sum())
-    return made
+    out.ours_passes = [round(mine.forwards, 1), round(mine.backwards, 1)]
+    out.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
+    out.agreement = float((mine.robust == theirs.robust).mean())
+    out.only_ours_breaks = int((~mine.robust & theirs.robust).sum())
+    out.only_peer_breaks = int((mine.robust & ~theirs.robust).sum())
+    return out
 
 
 def main() -> None:
@@ -96,11 +97,13 @@ def main() -> None:
         model = sparring.load(run)
         name = f"{run.name}{' rounded' if args.rounded else ''} eps {args.eps:g}"
         model = Rounded(model).eval() if args.rounded else model
-        theirs = kept(args.keep / name.replace(" ", "-"), model, x, y, args.eps, args.batch)
+        theirs = load_or_run_reference(
+            args.keep / name.replace(" ", "-"), model, x, y, args.eps, args.batch
+        )
         for precision in args.precision:
             mine, result = ours(model, x, y, args.eps, 250, precision)
-            made = row(name, precision, mine, theirs, result.verdict, args.batch)
-            save("agreement", merged("agreement", [made]))
+            line = row(name, precision, mine, theirs, result.verdict, args.batch)
+            save("agreement", merged("agreement", [line]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""PGD-40 against torchattacks, Foolbox and ART: same model, points, radius, step and start, in the
-same run.
+"""Time PGD-40 against torchattacks, Foolbox and ART: same model, points, radius, step and start.
 
-Every returned point is judged by us, in float32, for success and for staying in the ball.
+We judge every returned point in float32: whether it succeeds, and whether it is in the ball.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ Attack = Callable[[Tensor, Tensor], Tensor]
 
 
 def torchattacks_pgd(model: nn.Module, eps: float, size: float) -> Attack:
-    """torchattacks.PGD."""
+    """Return torchattacks.PGD."""
     import torchattacks
 
     return torchattacks.PGD(model, eps=eps, alpha=size, steps=STEPS, random_start=True)
 
 
 def foolbox_pgd(model: nn.Module, eps: float, size: float) -> Attack:
-    """foolbox.attacks.LinfPGD."""
+    """Return foolbox.attacks.LinfPGD."""
     import foolbox
 
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
@@ -41,7 +40,7 @@ def foolbox_pgd(model: nn.Module, eps: float, size: float) -> Attack:
 
 
 def art_pgd(model: nn.Module, eps: float, size: float) -> Attack:
-    """art ProjectedGradientDescentPyTorch."""
+    """Return ART's ProjectedGradientDescentPyTorch."""
     import numpy as np
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
@@ -70,13 +69,13 @@ PEERS = {"torchattacks": torchattacks_pgd, "foolbox": foolbox_pgd, "art": art_pg
 
 
 def ours(model: nn.Module, eps: float, size: float, precision: str) -> Attack:
-    """Our PGD; channels-last in both precisions."""
+    """Return our PGD; channels-last in both precisions."""
     attack = PGD(Linf(eps), steps=STEPS, size=size, precision=precision, channels_last=True)
     return lambda x, y: attack(model, x, y)
 
 
 def robust(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, eps: float) -> float:
-    """Share of points still right after the attack; a point outside the ball counts as right."""
+    """Return the share of points still right; a point outside the ball counts as right."""
     z = attack(x, y)
     inside = (
         ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5)
@@ -89,7 +88,7 @@ def robust(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, eps: float) -
 
 
 def short_run() -> Path:
-    """Two epochs of adversarial training: robust enough that most points survive."""
+    """Train for two epochs and return the run: robust enough that most points survive."""
     folder = Path(tempfile.mkdtemp(), "mnist-pgd-at")
     return sparring.train("mnist-pgd-at", out=folder, set={"train.epochs": 2}, progress=True)
 
@@ -97,7 +96,7 @@ def short_run() -> Path:
 def main() -> None:
     """Compare on a trained run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", help="an mnist run folder; a short training makes one if omitted")
+    parser.add_argument("--run", help="an mnist run folder; default: one of a short training")
     parser.add_argument("--eps", type=float, default=0.3)
     parser.add_argument("--size", type=float, default=0.01)
     parser.add_argument("--n", type=int, default=250)

@@ -1,4 +1,4 @@
-"""What every benchmark shares: paired timing, the rows, and the file they go to."""
+"""Shared by every benchmark: paired timing, rows, and the file they are saved to."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RESULTS = Path(__file__).parent / "results"
 class Row:
     """One comparison: `ratio` is ours ÷ peer (or ÷ floor), the median over paired runs.
 
-    Passes are forward and backward samples for each sample; `agreement` is the share of equal
-    verdicts; `mib` the memory a step needs on top of what is there before it.
+    Passes are forward and backward samples per sample; `agreement` is the share of samples with
+    equal robustness; `mib` the memory that a step adds.
     """
 
     work: str
@@ -43,7 +43,7 @@ class Row:
 
 
 def seconds(f: Callable[[], object]) -> float:
-    """Wall time of one call; waits for a GPU."""
+    """Return the wall time of one call; waits for a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -56,8 +56,10 @@ def seconds(f: Callable[[], object]) -> float:
 def paired(
     ours: Callable[[], object], peer: Callable[[], object], *, runs: int
 ) -> tuple[float, float, float]:
-    """Medians of ours, peer, and of their ratio pair by pair, after one warm-up each; the order
-    alternates."""
+    """Return the medians of ours, of the peer's, and of their ratio pair by pair.
+
+    One warm-up each; the order alternates, so that a machine that slows down favours neither.
+    """
     ours()
     peer()
     times: list[tuple[float, float]] = []
@@ -75,21 +77,21 @@ def paired(
 
 
 def cpu_model() -> str:
-    """The processor's name, made fit for a file name."""
+    """Return the processor's name, in characters fit for a file name."""
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    name = found.group(1) if found else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    name = match.group(1) if match else platform.processor() or platform.machine()
     flags = info.read_text() if info.exists() else ""
     extra = "-amx" if "amx_bf16" in flags else "-avx512bf16" if "avx512_bf16" in flags else ""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + extra
 
 
-def _said(row: Row) -> dict[str, object]:
+def _plain(row: Row) -> dict[str, object]:
     return {key: value for key, value in asdict(row).items() if value not in (None, "")}
 
 
 def merged(benchmark: str, rows: list[Row]) -> list[Row]:
-    """The rows saved before on this processor, with these in place of what they repeat."""
+    """Return the rows saved before on this processor, updated by these."""
     path = RESULTS / f"{benchmark}-{cpu_model()}.json"
     before = [Row(**r) for r in json.loads(path.read_text())] if path.exists() else []
     return list({(r.work, r.precision, r.peer): r for r in (*before, *rows)}.values())
@@ -111,5 +113,5 @@ def save(benchmark: str, rows: list[Row]) -> None:
         )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{benchmark}-{cpu_model()}.json"
-    path.write_text(json.dumps([_said(r) for r in rows], indent=1) + "\n")
+    path.write_text(json.dumps([_plain(r) for r in rows], indent=1) + "\n")
     print(f"wrote {path.name}; torch {torch.__version__}, {torch.get_num_threads()} threads")

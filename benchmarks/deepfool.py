@@ -1,4 +1,4 @@
-"""Batched DeepFool, as the metric runs it, against Foolbox's: same model, samples and steps."""
+"""Time our batched DeepFool against Foolbox's: same model, samples and steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ STEPS, OVERSHOOT, CLASSES = 50, 0.02, 10
 
 
 def fitted(rows: int, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small network after one pass over 6,000 images of MNIST, and `rows` test images that it
-    gets right."""
+    """Return a network after one pass over 6,000 images of MNIST, and test images it gets right."""
     source = data.load("mnist", limit=6000, seed=seed)
     torch.manual_seed(seed)
     model = models.build("mnist-net", shape=source.shape, classes=10)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for at in torch.randperm(len(source.train)).split(64):
-        loss = nn.functional.cross_entropy(model(source.train.float(at)), source.train.y[at])
+    for indices in torch.randperm(len(source.train)).split(64):
+        loss = nn.functional.cross_entropy(
+            model(source.train.float(indices)), source.train.y[indices]
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -37,22 +38,24 @@ def fitted(rows: int, seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def processor(f: Callable[[], object]) -> float:
-    """Seconds of the one thread that works: what else the machine does is not counted."""
+    """Return the processor seconds of a call, not those of other processes."""
     start = time.process_time()
     f()
     return time.process_time() - start
 
 
-def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, runs: int) -> Row:
-    """One norm, both in the same batches."""
+def compare(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, runs: int
+) -> Row:
+    """Compare both for one norm, in the same batches."""
     import foolbox
 
     p = torch.inf if name == "Linf" else 2
     mine = Distance(norm=name, steps=STEPS, overshoot=OVERSHOOT, classes=CLASSES)
-    made = {"Linf": foolbox.attacks.LinfDeepFoolAttack, "L2": foolbox.attacks.L2DeepFoolAttack}
-    theirs = made[name](steps=STEPS, candidates=CLASSES, overshoot=OVERSHOOT)
+    attacks = {"Linf": foolbox.attacks.LinfDeepFoolAttack, "L2": foolbox.attacks.L2DeepFoolAttack}
+    theirs = attacks[name](steps=STEPS, candidates=CLASSES, overshoot=OVERSHOOT)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    parts = list(zip(x.split(batch), y.split(batch), strict=True))
+    parts = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
     far: dict[str, Tensor] = {}
     wrong: dict[str, Tensor] = {}
 
@@ -60,9 +63,9 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, ru
         far["ours"] = torch.cat([mine(model, *part) for part in parts])
 
     def peer() -> None:
-        found = [theirs(wrapped, *part, epsilons=None)[0] for part in parts]
-        far["peer"] = norm(torch.cat(found) - x, p)
-        wrong["peer"] = model(torch.cat(found)).argmax(1) != y
+        points = [theirs(wrapped, *part, epsilons=None)[0] for part in parts]
+        far["peer"] = norm(torch.cat(points) - x, p)
+        wrong["peer"] = model(torch.cat(points)).argmax(1) != y
 
     ours()
     peer()
@@ -72,7 +75,7 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, ru
     wrong["ours"] = ~far["ours"].isnan()
     middle = {who: d[wrong[who]].median().item() for who, d in far.items()}
     return Row(
-        f"deepfool {name} n {len(x)} batch {batch}",
+        f"deepfool {name} n {len(x)} batch {batch_size}",
         "float32",
         a,
         "foolbox",
@@ -87,7 +90,7 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch: int, ru
 
 
 def main() -> None:
-    """Both norms."""
+    """Compare in both norms."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--batch", type=int, default=128)
@@ -95,7 +98,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model, x, y = fitted(args.n)
-    rows = [compare(name, model, x, y, batch=args.batch, runs=args.runs) for name in ("L2", "Linf")]
+    rows = [
+        compare(name, model, x, y, batch_size=args.batch, runs=args.runs) for name in ("L2", "Linf")
+    ]
     save("deepfool", merged("deepfool", rows))
 
 

@@ -1,6 +1,6 @@
-"""Our `autoattack` against the reference implementation, and single attacks against bare passes.
+"""Time our `autoattack` against the authors' code, and single attacks against bare passes.
 
-Same model, samples and radius in the same run. Every returned point is judged by us in float32;
+Same model, samples and radius in the same run. We judge every returned point in float32;
 passes are counted outside the attacks.
 """
 
@@ -27,7 +27,7 @@ from sparring.functional.losses import cross_entropy
 from sparring.introspect import freeze
 from sparring.results.result import Result
 from sparring.runtime import allocator
-from sparring.runtime.compiled import Static, sizes
+from sparring.runtime.compiled import CompiledModel, compile_sizes
 from sparring.threats import L2, Linf
 
 PRECISIONS = ("float32", "bfloat16")
@@ -35,16 +35,16 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass
 class Judged:
-    """What one implementation left standing, how long it took, and its passes a sample."""
+    """Which samples withstand one implementation, its time, and its passes per sample."""
 
-    stands: np.ndarray
+    robust: np.ndarray
     seconds: float
     forwards: float
     backwards: float
 
 
-def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) -> Judged:
-    """AutoAttack's own code, version standard."""
+def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int) -> Judged:
+    """Run the authors' AutoAttack, version standard."""
     from pyautoattack import AutoAttack
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
@@ -52,13 +52,13 @@ def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) ->
     attack = AutoAttack(guard, norm="Linf", eps=eps, version="standard", seed=0)
     points: list[Tensor] = []
     took = seconds(
-        lambda: points.append(_first(attack.run_standard_evaluation(x, y, batch_size=batch)))
+        lambda: points.append(_points(attack.run_standard_evaluation(x, y, batch_size=batch_size)))
     )
     return judged(model, x, y, points[0], eps, took, guard)
 
 
-def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: int) -> Judged:
-    """torchattacks' AutoAttack; its points of all attacks, whole batches to the end."""
+def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int) -> Judged:
+    """Run torchattacks' AutoAttack, which attacks whole batches to the end."""
     import torchattacks
 
     guard = Guard(model, strict=False).eval()
@@ -66,7 +66,7 @@ def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: i
     parts: list[Tensor] = []
     took = seconds(
         lambda: parts.extend(
-            attack(a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)
+            attack(a, b) for a, b in zip(x.split(batch_size), y.split(batch_size), strict=True)
         )
     )
     return judged(model, x, y, torch.cat(parts), eps, took, guard)
@@ -75,21 +75,21 @@ def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch: i
 PEERS = {"pyautoattack": reference, "torchattacks": torchattacks_aa}
 
 
-def _first(found: object) -> Tensor:
-    if isinstance(found, dict):
-        return found["x_adv"] if "x_adv" in found else next(iter(found.values()))
-    return found[0] if isinstance(found, tuple | list) else found  # type: ignore[return-value]
+def _points(output: object) -> Tensor:
+    if isinstance(output, dict):
+        return output["x_adv"] if "x_adv" in output else next(iter(output.values()))
+    return output[0] if isinstance(output, tuple | list) else output  # type: ignore[return-value]
 
 
 def judged(
     model: nn.Module, x: Tensor, y: Tensor, z: Tensor, eps: float, took: float, guard: Guard
 ) -> Judged:
-    """Recount returned points `z (n, *d)`: what lies outside the ball counts as a failed attack."""
+    """Judge returned points `z (n, *d)`; one outside the ball counts as a failed attack."""
     inside = ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5) & (z >= 0).flatten(1).all(1)
     inside &= (z <= 1).flatten(1).all(1)
     with torch.no_grad():
-        stands = (model(x).argmax(1) == y) & ((model(z).argmax(1) == y) | ~inside)
-    return Judged(stands.numpy(), took, guard.forwards / len(x), guard.backwards / len(x))
+        robust = (model(x).argmax(1) == y) & ((model(z).argmax(1) == y) | ~inside)
+    return Judged(robust.numpy(), took, guard.forwards / len(x), guard.backwards / len(x))
 
 
 def ours(
@@ -97,32 +97,32 @@ def ours(
     x: Tensor,
     y: Tensor,
     eps: float,
-    batch: int,
+    batch_size: int,
     precision: str,
     compile: bool = False,
 ) -> tuple[Judged, Result]:
-    """`evaluate` with the suite `autoattack`, its checks and the compiler included in the time."""
-    found: list[Result] = []
+    """Run `evaluate` with suite `autoattack`; its checks and the compiler count in the time."""
+    results: list[Result] = []
     took = seconds(
-        lambda: found.append(
+        lambda: results.append(
             evaluate(
                 model,
                 (x, y),
                 "Linf",
                 "autoattack",
                 eps=eps,
-                batch=batch,
+                batch=batch_size,
                 precision=precision,
                 compile=compile,
                 progress=False,
             )
         )
     )
-    result = found[0]
+    result = results[0]
     forwards = sum(row.forwards * row.attacked for row in result.attacks) / len(x)
     backwards = sum(row.backwards * row.attacked for row in result.attacks) / len(x)
-    stands = result.arrays[f"correct_{eps:.12g}"]
-    return Judged(stands, took, forwards, backwards), result
+    robust = result.arrays[f"correct_{eps:.12g}"]
+    return Judged(robust, took, forwards, backwards), result
 
 
 def suites(
@@ -131,34 +131,34 @@ def suites(
     x: Tensor,
     y: Tensor,
     eps: float,
-    batch: int,
+    batch_size: int,
     peers: list[str],
     compile: bool,
 ) -> list[Row]:
-    """The whole suite, ours in both precisions, compiled or not, against each peer.
+    """Compare the whole suite, ours in both precisions, with each peer.
 
-    The peers run first, with memory as a fresh process has it; ours sets it for itself.
+    The peers run first, with the allocator of a fresh process; ours changes it for itself.
     """
-    found = {peer: PEERS[peer](model, x, y, eps, batch) for peer in peers}
-    mine = {p: ours(model, x, y, eps, batch, p, compile) for p in PRECISIONS}
+    peers_judged = {peer: PEERS[peer](model, x, y, eps, batch_size) for peer in peers}
+    mine = {p: ours(model, x, y, eps, batch_size, p, compile) for p in PRECISIONS}
     rows = []
-    for peer, theirs in found.items():
-        for precision, (own, result) in mine.items():
+    for peer, theirs in peers_judged.items():
+        for precision, (ours_judged, result) in mine.items():
             row = Row(
                 f"autoattack {name} eps {eps} n {len(x)}",
                 precision + " compiled" * compile,
-                own.seconds,
+                ours_judged.seconds,
                 peer,
                 theirs.seconds,
-                own.seconds / theirs.seconds,
-                float(own.stands.mean()),
-                float(theirs.stands.mean()),
+                ours_judged.seconds / theirs.seconds,
+                float(ours_judged.robust.mean()),
+                float(theirs.robust.mean()),
             )
-            row.ours_passes = [round(own.forwards, 1), round(own.backwards, 1)]
+            row.ours_passes = [round(ours_judged.forwards, 1), round(ours_judged.backwards, 1)]
             row.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
-            row.agreement = float((own.stands == theirs.stands).mean())
-            row.only_ours_breaks = int((~own.stands & theirs.stands).sum())
-            row.only_peer_breaks = int((own.stands & ~theirs.stands).sum())
+            row.agreement = float((ours_judged.robust == theirs.robust).mean())
+            row.only_ours_breaks = int((~ours_judged.robust & theirs.robust).sum())
+            row.only_peer_breaks = int((ours_judged.robust & ~theirs.robust).sum())
             row.note = f"verdict {result.verdict}; " + ", ".join(
                 f"{a.name} {a.accuracy:.4f} in {a.seconds:.1f} s" for a in result.attacks
             )
@@ -168,7 +168,7 @@ def suites(
 
 
 def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) -> Callable[[], None]:
-    """So many forward passes and backward passes to the input, and nothing else."""
+    """Return n forward passes and backward passes to the input, and nothing else."""
 
     def run() -> None:
         with freeze.frozen(model), freeze.channels_last(model, precision != "float32"):
@@ -180,8 +180,8 @@ def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) ->
     return run
 
 
-def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[[], None]:
-    """So many forward passes, and nothing else."""
+def forward_passes(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[[], None]:
+    """Return n forward passes, and nothing else."""
 
     def run() -> None:
         with (
@@ -197,12 +197,12 @@ def looks(model: nn.Module, x: Tensor, passes: int, precision: str) -> Callable[
 
 
 def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> list[Row]:
-    """APGD, FAB-T (a target) and Square against the passes they make, on samples that stay.
+    """Time APGD, FAB-T (one target) and Square against their passes, on samples that stay robust.
 
-    Compiled too; the compiler's own time is not counted.
+    Compiled too, without the time of compilation.
     """
     tiny, rows = 1e-7, []
-    static = Static(model, sizes(len(x), x.device))
+    static = CompiledModel(model, compile_sizes(len(x), x.device))
     for precision in PRECISIONS:
         low = {"precision": precision, "channels_last": precision != "float32"}
         pairs = {
@@ -213,12 +213,12 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
             ),
             "Square 500 queries": (
                 Square(Linf(tiny), queries=500, **low),
-                looks(model, x, 500, precision),
+                forward_passes(model, x, 500, precision),
             ),
         }
         for label, (attack, floor) in pairs.items():
             for how, run in (("", model), (" compiled", static)):
-                with allocator.kept():
+                with allocator.keep_freed_memory():
                     a, b, ratio = paired(lambda: attack(run, x, y), floor, runs=runs)  # noqa: B023
                 work = f"{label} {name} n {len(x)}"
                 rows.append(Row(work, precision + how, a, "bare passes", b, ratio))
@@ -227,7 +227,7 @@ def overheads(name: str, model: nn.Module, x: Tensor, y: Tensor, runs: int) -> l
 
 
 def single(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> list[Row]:
-    """Attacks that Foolbox and ART have: DeepFool L2, APGD."""
+    """Time attacks that Foolbox and ART have: DeepFool L2, APGD."""
     import foolbox
     from art.attacks.evasion import AutoProjectedGradientDescent
     from art.estimators.classification import PyTorchClassifier
@@ -240,9 +240,9 @@ def single(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> lis
         lambda: mine.distances(model, x, y), lambda: theirs(wrapped, x, y, epsilons=None), runs=1
     )
     row = Row(f"DeepFool L2 {name} n {len(x)}", "float32", a, "foolbox", b, ratio)
-    found, other = mine.distances(model, x, y)[1], theirs(wrapped, x, y, epsilons=None)[1]
+    distances, other = mine.distances(model, x, y)[1], theirs(wrapped, x, y, epsilons=None)[1]
     other = (other - x).flatten(1).norm(dim=1)
-    row.note = f"median distance {found.median():.4f} | {other.median():.4f}"
+    row.note = f"median distance {distances.median():.4f} | {other.median():.4f}"
     rows.append(row)
     estimator = PyTorchClassifier(
         model,
@@ -269,13 +269,13 @@ def single(name: str, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> lis
     row = Row(f"APGD-CE {name} eps {eps} n {len(x)}", "float32", a, "art", b, ratio)
     with torch.no_grad():
         row.ours_accuracy = (model(apgd(model, x, y)).argmax(1) == y).float().mean().item()
-        made = torch.from_numpy(art.generate(x.numpy(), y.numpy()))
-        row.peer_accuracy = (model(made).argmax(1) == y).float().mean().item()
+        points = torch.from_numpy(art.generate(x.numpy(), y.numpy()))
+        row.peer_accuracy = (model(points).argmax(1) == y).float().mean().item()
     return [*rows, row]
 
 
 def trained(recipe: str) -> Path:
-    """A run of this recipe in a folder that is gone with the machine's temporary files."""
+    """Train a recipe in a temporary folder, or resume that run, and return the folder."""
     run = Path(tempfile.gettempdir()) / f"bench-{recipe}"
     return sparring.train(recipe, out=run, resume=run.exists())
 
@@ -284,7 +284,7 @@ def main() -> None:
     """Compare on trained runs, and on the shape of a CIFAR ResNet-18."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "runs", nargs="*", type=Path, help="run folders; none: one of digits is made"
+        "runs", nargs="*", type=Path, help="run folders; default: train one on digits"
     )
     parser.add_argument("--data", default="mnist", help="what the runs were trained on")
     parser.add_argument("--eps", type=float, default=0.3)

@@ -1,5 +1,4 @@
-"""Data-sparsity training in batches against the authors' batches of one: seconds for each row, same
-run, loss and precision.
+"""Time data-sparsity training in batches against the authors' batches of one, in seconds per row.
 
 Both take whole steps (neighbours, loss, backward, optimizer) over the same rows, half of them
 unlabelled.
@@ -27,7 +26,7 @@ NETS = {
 
 
 def steps(view: nn.Module, batch: Batch, size: int) -> Callable[[], None]:
-    """A step for each `size` rows of the batch."""
+    """Return a pass over the batch in steps of `size` rows."""
     method = Sparsity(beta=1e4, sigma_n=0.0126, scale=0.3081)
     optimizer = torch.optim.Adam(view.parameters(), lr=1e-4)
 
@@ -42,7 +41,7 @@ def steps(view: nn.Module, batch: Batch, size: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Time every network and precision; the ratio is batched ÷ one by one, for each row."""
+    """Time every network and precision; the ratio is batched ÷ one by one, per row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=512, help="rows of a batch")

@@ -1,10 +1,9 @@
-"""Cost of a training step against its floor: units × (forward + backward to inputs)/2, same run and
-precision.
+"""Time a training step against its floor: units × (forward + backward to inputs)/2.
 
-A forward pass is one unit, the backward to inputs one, to weights one more (DESIGN's counting). The
-optimizer, losses, projections and the Python around them are what the ratio shows above 1; a weight
-backward cheaper than an input backward brings it below. A Jacobian norm counts three units: one
-vector-Jacobian product, and two to differentiate it.
+A forward pass is one unit, the backward to inputs one, to weights one more. Optimizer, losses,
+projections and Python raise the ratio above 1; a weight backward cheaper than an input backward
+lowers it. A Jacobian norm counts three units: one vector-Jacobian product, and two to differentiate
+it.
 """
 
 from __future__ import annotations
@@ -34,18 +33,17 @@ from sparring.weights import AWP, WeightPerturbation
 
 
 class Net(NamedTuple):
-    """A net as it is timed: the shape of a sample, the batch, the radius, the sites of UAD."""
+    """A net to time: the shape of a sample, the batch size, the radius, the sites of UAD."""
 
     shape: tuple[int, int, int]
-    batch: int
+    batch_size: int
     eps: float
     sites: list[str]
     kw: Mapping[str, Any] = MappingProxyType({})
 
 
 class Work(NamedTuple):
-    """A step: its method, given the sites of a net, and its units beside those of the attack, whose
-    steps count two each."""
+    """A step: its method for the sites of a net, and its units without those of the attack."""
 
     method: Callable[[list[str]], Method]
     rest: int
@@ -54,7 +52,7 @@ class Work(NamedTuple):
     risk: Callable[[], Risk] = Mean
 
     def units(self, steps: int) -> int:
-        """All of them, under an attack of so many steps."""
+        """Return the units with an attack of n steps, two for each."""
         return self.rest + 2 * steps * self.attacks
 
 
@@ -85,7 +83,7 @@ USUAL = ["mnist-net", "resnet18"]
 
 
 class Setting(NamedTuple):
-    """Where a step is timed."""
+    """The net, model and batch that a step is timed on."""
 
     net: Net
     model: nn.Module
@@ -94,11 +92,11 @@ class Setting(NamedTuple):
     steps: int
 
 
-def one_step(at: Setting, work: Work) -> Callable[[], None]:
-    """A whole training step, as a function to time."""
-    _, model, view, batch, steps = at
-    attack = PGD(Linf(at.net.eps), steps=steps, best=False) if work.attacks else None
-    objective = Objective(attack, work.method(at.net.sites), work.risk())
+def one_step(setting: Setting, work: Work) -> Callable[[], None]:
+    """Return a whole training step as a function to time."""
+    net, model, view, batch, steps = setting
+    attack = PGD(Linf(net.eps), steps=steps, best=False) if work.attacks else None
+    objective = Objective(attack, work.method(net.sites), work.risk())
     climb = work.climb and work.climb()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
@@ -118,10 +116,10 @@ def one_step(at: Setting, work: Work) -> Callable[[], None]:
     return step
 
 
-def made(name: str, size: int | None, precision: str, steps: int) -> Setting:
-    """A net, how it runs, and a batch of noise."""
+def make_setting(name: str, size: int | None, precision: str, steps: int) -> Setting:
+    """Return a net, its view in a precision, and a batch of noise."""
     net = NETS[name]
-    size = size or net.batch
+    size = size or net.batch_size
     batch = Batch(torch.rand(size, *net.shape), torch.randint(0, 10, (size,)))
     model = models.build(name, shape=net.shape, classes=10, **net.kw)
     model = model.to(memory_format=torch.channels_last)
@@ -130,39 +128,38 @@ def made(name: str, size: int | None, precision: str, steps: int) -> Setting:
 
 
 def peak(name: str, *where: Any) -> float:
-    """MiB that three steps add to the most this process has held: run it in one of its own."""
-    at = made(*where)
+    """Return the MiB that three steps add to this process's peak: run it in a fresh process."""
+    setting = make_setting(*where)
     with torch.no_grad():
-        at.view(at.batch.x[:1])
-    step = one_step(at, WORK[name])
-    before = most()
+        setting.view(setting.batch.x[:1])
+    step = one_step(setting, WORK[name])
+    before = peak_mib()
     for _ in range(3):
         step()
-    return most() - before
+    return peak_mib() - before
 
 
-def most() -> float:
-    """MiB that this process has held at most; Linux tells it (`ru_maxrss` counts the parent's)."""
+def peak_mib() -> float:
+    """Return this process's peak memory in MiB (`ru_maxrss` would count the parent's)."""
     (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     return int(line) / 1024
 
 
 def peaks(names: list[str], *where: Any) -> list[float]:
-    """The same for each name, in a fresh process each."""
+    """Return `peak` for each name, in a fresh process each."""
     fresh = multiprocessing.get_context("spawn")
     with fresh.Pool(1, maxtasksperchild=1) as pool:
         return [pool.apply(peak, (name, *where)) for name in names]
 
 
-def bare(at: Setting) -> Callable[[], None]:
-    """As often as the attack has steps, a forward and a backward to the inputs, weights frozen, and
-    nothing else."""
+def bare(setting: Setting) -> Callable[[], None]:
+    """Return the passes of the attack alone: per step a forward and a backward to the inputs."""
 
     def run() -> None:
-        with freeze.frozen(at.view, "eval"):
-            for _ in range(at.steps):
-                x = at.batch.x.detach().requires_grad_()
-                torch.autograd.grad(at.view(x).sum(), x)
+        with freeze.frozen(setting.view, "eval"):
+            for _ in range(setting.steps):
+                x = setting.batch.x.detach().requires_grad_()
+                torch.autograd.grad(setting.view(x).sum(), x)
 
     return run
 
@@ -172,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--nets", nargs="+", default=USUAL, choices=list(NETS))
-    parser.add_argument("--batch", type=int, help="instead of the net's own")
+    parser.add_argument("--batch", type=int, help="batch size; default: the net's")
     parser.add_argument("--steps", type=int, default=10, help="of the attack")
     parser.add_argument(
         "--precision", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"]
@@ -193,17 +190,17 @@ def main() -> None:
 
 
 def timed(name: str, where: tuple[str, int | None, str, int], beside: str | None, runs: int) -> Row:
-    """A method against another, or against its floor."""
+    """Time a method against another, or against its floor."""
     net, _, precision, steps = where
-    at = made(*where)
+    setting = make_setting(*where)
     units = WORK[name].units(steps)
-    peer, scale, what = bare(at), units / (2 * steps), f"floor {units} units"
+    peer, scale, peer_name = bare(setting), units / (2 * steps), f"floor {units} units"
     if beside:
-        peer, scale, what = one_step(at, WORK[beside]), 1, beside
-    ours, theirs, ratio = paired(one_step(at, WORK[name]), peer, runs=runs)
-    work = f"{net} b{len(at.batch.x)} {name}" + (f" beside {beside}" if beside else "")
+        peer, scale, peer_name = one_step(setting, WORK[beside]), 1, beside
+    ours, theirs, ratio = paired(one_step(setting, WORK[name]), peer, runs=runs)
+    work = f"{net} b{len(setting.batch.x)} {name}" + (f" beside {beside}" if beside else "")
     work += "" if steps == 10 else f", {steps} steps"
-    row = Row(work, precision, ours, what, theirs * scale, ratio / scale)
+    row = Row(work, precision, ours, peer_name, theirs * scale, ratio / scale)
     if beside:
         row.ours_mib, row.peer_mib = peaks([name, beside], *where)
     return row

@@ -1,4 +1,4 @@
-"""Several gloo processes of one test module, and what each of them found."""
+"""Several gloo processes of one test module, and the tensors that each of them saved."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What one of two processes does; run as `python -m tests.ranks RANK STORE OUT` and read by
-test_dist."""
+"""The work of one of two processes of test_distributed: `python -m tests.ranks RANK STORE OUT`."""
 
 from __future__ import annotations
 
@@ -42,24 +41,24 @@ def gradients(rows: slice) -> dict[str, Tensor]:
     """d risk/d w of a model w·x squared, averaged over processes as DistributedDataParallel
     does."""
     x, weight, w = joint()
-    found = {}
+    results = {}
     for name in ("logsumexp", "mean"):
         leaf = w.clone().requires_grad_()
         value = risk((x[rows] @ leaf).square(), weight[rows])[name]
         value.backward()
-        found |= {name: value.detach(), f"{name} gradient": distributed.mean(leaf.grad)}
-    return found
+        results |= {name: value.detach(), f"{name} gradient": distributed.mean(leaf.grad)}
+    return results
 
 
 def draws(rows: slice) -> dict[str, Tensor]:
     """Random numbers and random starts of these rows."""
     x = joint()[0][rows]
     batch = Batch(x, torch.zeros(len(x), dtype=torch.long))
-    found = {
+    results = {
         kind: distributed.draw(kind, x, torch.Generator().manual_seed(3))
         for kind in ("uniform", "normal", "exponential")
     }
-    return found | {
+    return results | {
         repr(t): t.random_start(batch, torch.Generator().manual_seed(4)) for t in THREATS
     }
 
@@ -71,7 +70,7 @@ def uad(rows: slice) -> dict[str, Tensor]:
     noise = torch.rand(x.shape, generator=draw, dtype=torch.float64)
     y, zeros = torch.tensor([0, 0, 1, 0, 0, 0])[rows], torch.zeros(len(x[rows]), dtype=x.dtype)
     batch = Batch(x[rows], y, x_adv=(x + 0.2 * noise)[rows], y_adv=y, cost=zeros)
-    found = {"seed": torch.tensor(distributed.generator().initial_seed())}
+    results = {"seed": torch.tensor(distributed.generator().initial_seed())}
     for name, more in UADS.items():
         torch.manual_seed(1)
         layers = nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(16, 2)
@@ -80,8 +79,11 @@ def uad(rows: slice) -> dict[str, Tensor]:
         method = UAD(**{"sites": ["0", "2"], "reference": "2", "p": 0.7, **more})
         value = Objective(None, method, Mean()).minimize(model, batch).total
         value.backward()
-        found |= {name: value.detach(), f"{name} gradient": distributed.mean(model[0].weight.grad)}
-    return found
+        results |= {
+            name: value.detach(),
+            f"{name} gradient": distributed.mean(model[0].weight.grad),
+        }
+    return results
 
 
 def everything(rows: slice) -> dict[str, Tensor]:
@@ -100,9 +102,12 @@ def main(number: int, store: str, out: str) -> None:
     """Join the other process, compute, write down."""
     torch.set_num_threads(1)
     td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
-    found = everything(slice(number * ROWS, (number + 1) * ROWS))
-    found |= {"rank": torch.tensor(distributed.rank()), "world": torch.tensor(distributed.world())}
-    torch.save(found, out)
+    results = everything(slice(number * ROWS, (number + 1) * ROWS))
+    results |= {
+        "rank": torch.tensor(distributed.rank()),
+        "world": torch.tensor(distributed.world()),
+    }
+    torch.save(results, out)
     td.destroy_process_group()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..runtime.fractions import number
+from ..runtime.fractions import parse_number
 
 Set = Annotated[
     list[str],
@@ -20,7 +20,9 @@ Set = Annotated[
 Radii = Annotated[
     list[float],
     typer.Option(
-        parser=number, metavar="FLOAT", help="Radius in input units, as 0.3 or 8/255. Repeatable."
+        parser=parse_number,
+        metavar="FLOAT",
+        help="Radius in input units, as 0.3 or 8/255. Repeatable.",
     ),
 ]
 Trust = Annotated[
@@ -64,7 +66,7 @@ def numbers(key: str, text: str | None) -> list[float] | None:
     [0.5, 0.25]
     """
     try:
-        return None if text is None else [number(part) for part in text.split(",")]
+        return None if text is None else [parse_number(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
             f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"

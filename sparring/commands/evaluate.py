@@ -11,7 +11,7 @@ from ..config.overrides import Overrides
 from ..config.recipe import Recipe
 from ..config.registry import pieces
 from ..results.result import Result
-from ..training import parallel
+from ..training.parallel import join_process_group
 from .subject import _is_program, history, other, stranger, trained
 
 
@@ -72,7 +72,7 @@ def evaluate(
 
     Under torchrun the processes share the batches.
     """
-    device = str(parallel.start(device))
+    device = str(join_process_group(device))
     how = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
     known = {"data": None, **dict.fromkeys(how), "outputs": "logits"}
     given = [key for key, value in {"data": data, **how}.items() if value != known[key]]

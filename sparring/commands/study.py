@@ -15,6 +15,7 @@ from ..config.recipe import Recipe, load_recipe
 from ..config.validation import Table, check, located
 from ..results.metric_report import MetricReport
 from ..results.result import Result
+from ..runtime.first_edition import upgrade
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
 
@@ -319,7 +320,8 @@ def _complete(file: Path, table: Table) -> bool:
 def _same(plan: Recipe, held: Table, file: Path) -> None:
     """Refuse what another version of the study left: its training is not this one."""
     for key in TRAINED:
-        if _matter(held.get(key)) != _matter(plan.tables.get(key)):
+        # A result of the first edition has the same training under other keys.
+        if _matter(upgrade(held).get(key)) != _matter(plan.tables.get(key)):
             raise ValueError(
                 f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
                 "folder, or give another --runs and --results"

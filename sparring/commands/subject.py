@@ -18,15 +18,13 @@ from ..data import Source, Split, load
 from ..introspect import freeze
 from ..models import load_weights
 from ..runtime.importing import import_object
-from ..training import run_folder as files
-
-BEST, MACHINE = "best.safetensors", "machine.json"
+from ..training.run_folder import BEST, MACHINE, RECIPE, read_log
 
 
 def folder(run: str | Path) -> Path:
     """`run` as a path, if it is a run folder."""
     path = Path(run)
-    if not (path / "recipe.toml").is_file():
+    if not (path / RECIPE).is_file():
         raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
     return path
 
@@ -178,7 +176,7 @@ def _fits(model: nn.Module, data: Any) -> None:
 
 def history(run: Path) -> dict[str, Any]:
     """What the folder says of the training: seconds, epochs, device and the log's rows."""
-    log = files.log(run)
+    log = read_log(run)
     machine = (
         json.loads((run / MACHINE).read_text(encoding="utf-8")) if (run / MACHINE).is_file() else {}
     )

@@ -12,8 +12,8 @@ from ..config.recipe import Recipe, load_recipe
 from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
-from ..training import run_folder as files
-from .subject import BEST, MACHINE, folder, weighted
+from ..training.run_folder import MACHINE, require_empty
+from .subject import BEST, folder, weighted
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
     run = Path("runs", plan.name) if out is None else Path(out)
     if not resume:
-        files.require_empty(run)
+        require_empty(run)
     source, model, objective, settings = plan.build()
     settings |= {} if device is None else {"device": device}
     trainer = Trainer(

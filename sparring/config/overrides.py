@@ -14,9 +14,9 @@ Overrides = Iterable[str] | Mapping[str, Any]
 def overlaid(tables: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `tables` over `base`; a table with another name replaces the whole table below.
 
-    >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch": 100}}
+    >>> base = {"attack": {"name": "PGD", "steps": 4}, "train": {"epochs": 3, "batch_size": 100}}
     >>> overlaid({"attack": {"name": "FGSM"}, "train": {"epochs": 1}}, base)
-    {'attack': {'name': 'FGSM'}, 'train': {'epochs': 1, 'batch': 100}}
+    {'attack': {'name': 'FGSM'}, 'train': {'epochs': 1, 'batch_size': 100}}
     """
     out = dict(base)
     for key, value in tables.items():

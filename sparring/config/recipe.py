@@ -16,6 +16,7 @@ from torch import nn
 from .. import data, models
 from ..component import did_you_mean, require
 from ..objective import Objective
+from ..runtime.first_edition import upgrade
 from .overrides import Overrides, innermost, overlaid, override, put
 from .registry import make, maker
 from .tables import resolve
@@ -177,6 +178,7 @@ def load_recipe(
         tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
         put(tables, path, value)
+        tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
     for build in (recipe.objective, recipe.trainer, recipe.threat):
         build()  # constructors refuse numbers that are out of range
@@ -222,6 +224,9 @@ def overlaid_on_base(
     Raises:
         ValueError: if a recipe is based on itself.
     """
+    # Before it is laid over its base: else an old key here and its new name there would both stay,
+    # and an override of the one could lose to the other.
+    tables = upgrade(tables)
     about = tables.get("recipe")
     if not isinstance(about, dict) or "base" not in about:
         return tables

@@ -15,7 +15,7 @@ from ..objective import Objective
 from ..runtime import first_edition
 from ..runtime.importing import import_object
 from ..training import Trainer
-from ..training import optimizer as optimizers
+from ..training.optimizer import optimizer_names
 from ..training.schedule import SCHEDULES
 from .registry import complete, pieces
 from .validation import Table, check, named
@@ -152,7 +152,7 @@ def _train(table: Table) -> Table:
 
 def _optimizer(table: str | Table) -> Table:
     table = {"name": table} if isinstance(table, str) else table
-    name, known = str(table.get("name")), optimizers.names()
+    name, known = str(table.get("name")), optimizer_names()
     if name not in known:
         raise ValueError(did_you_mean("train.optimizer.name", name, known))
     return named(getattr(torch.optim, name), table, "train.optimizer", without=("params",))

@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import component
 from ..component import did_you_mean
-from ..runtime.fractions import FRACTION, number
+from ..runtime.fractions import FRACTION, parse_number
 
 Maker = Callable[..., Any]
 Table = dict[str, Any]
@@ -143,7 +143,7 @@ def _with_fractions(kind: Any, value: Any) -> Any:
     if float not in leaves or str in leaves:
         return value
     if isinstance(value, str):
-        return number(value) if FRACTION.fullmatch(value) else value
+        return parse_number(value) if FRACTION.fullmatch(value) else value
     return [_with_fractions(kind, v) for v in value] if isinstance(value, list | tuple) else value
 
 

@@ -24,7 +24,7 @@ from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
 from ..runtime.allocator import retry_smaller_batch
-from ..runtime.progress import Display
+from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seeded
 from ..threats.base import Threat
 from . import checks, diagnose, level, scores, suites
@@ -80,7 +80,7 @@ def evaluate(
         batch: samples at once; the draws of the attacks depend on it.
         precision: inside the attacks; judgement is float32, and what a search in lower precision
             nearly broke is searched again in float32.
-        compile: the attacks search on the model compiled for fixed batch sizes, as `Static` says;
+        compile: the attacks search on the model compiled for fixed batch sizes (`CompiledModel`);
             judgement runs the model itself. It costs up to a minute at the start.
         cascade: an attack sees only what those before it left standing: cheaper, with the same
             worst case up to draws, but rows can't be compared with each other. The suite says so
@@ -122,15 +122,15 @@ def evaluate(
     given = select_samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
     levels = radii(threat, eps, given.bounds)
     reachable(levels, given.rows.x.shape[1:])
-    model, place = provenance.placed(model, device)
+    model, place = provenance.model_on_device(model, device)
     for _, one in levels:
         chosen.against(one)
         if given.class_names is not None:
             check_classes(one, len(given.class_names))
     cascade = chosen.cascade if cascade is None else cascade
     settings = {
-        "model": provenance.of_model(model),
-        "surrogate": None if surrogate is None else provenance.of_model(surrogate),
+        "model": provenance.model_hash(model),
+        "surrogate": None if surrogate is None else provenance.model_hash(surrogate),
         "data": fingerprint(given.rows.x, given.rows.y),
         "threat": [_described(one) for _, one in levels],
         "suite": [chosen.name, chosen.version, chosen.labels],
@@ -139,9 +139,9 @@ def evaluate(
     state = BatchCache(out, settings, resume=resume)
     budget = Budget(seconds=seconds, queries=queries)
     with (
-        allocator.kept(),
+        allocator.keep_freed_memory(),
         preserve_grads(model),
-        Display(progress and distributed.rank() == 0) as display,
+        EvaluationProgress(progress and distributed.rank() == 0) as display,
     ):
         session = AttackRunner(
             model,

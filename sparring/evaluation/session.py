@@ -18,8 +18,8 @@ from ..introspect import freeze
 from ..introspect.predict import logits, predict
 from ..runtime import distributed
 from ..runtime.allocator import out_of_memory
-from ..runtime.compiled import Static, sizes
-from ..runtime.progress import Display
+from ..runtime.compiled import CompiledModel, compile_sizes
+from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from ..threats.base import Threat
 from .budget import Budget, Spent
@@ -83,13 +83,13 @@ class AttackRunner:
         place: torch.device,
         batch: int,
         state: BatchCache,
-        display: Display,
+        display: EvaluationProgress,
         budget: Budget | None = None,
         compile: bool = False,
     ) -> None:
         self.budget = budget or Budget()
         self.model, self.rows, self.place, self.batch = model, rows, place, batch
-        self.searched = Static(model, sizes(batch, place)) if compile else model
+        self.searched = CompiledModel(model, compile_sizes(batch, place)) if compile else model
         self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
         self.state, self.display = state, display
         self.y = rows.y.cpu().numpy()
@@ -123,7 +123,7 @@ class AttackRunner:
             else:
                 found[number] = record
         if not alone:
-            for number, record in sorted(distributed.share(found).items()):
+            for number, record in sorted(distributed.gather_dict(found).items()):
                 yield parts[number], record
 
     def _one(

@@ -22,7 +22,7 @@ from ..introspect.predict import predict
 from ..results.intervals import mean95
 from ..results.metric_report import MetricReport, MetricRow, Softmax
 from ..runtime import distributed, provenance
-from ..runtime.progress import Display
+from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from .base import Metric
 from .flatness import as_shape, profile
@@ -81,12 +81,12 @@ def run(
     }
     table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
     built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
-    model, device = provenance.placed(model, device)
+    model, device = provenance.model_on_device(model, device)
     x, y = chosen.rows.float().to(device), chosen.rows.y.to(device)
     away = {k: as_shape(o.rows.float().to(device), tuple(x.shape[1:])) for k, o in others.items()}
     key = _digest(model, chosen, others, [split, seed, batch_size])
     earlier = _earlier_rows(out, key) if resume else []
-    with preserve_grads(model), seeded(device, seed), Display(progress) as display:
+    with preserve_grads(model), seeded(device, seed), EvaluationProgress(progress) as display:
         inputs = {chosen.dataset: x, **away}
         pred = {k: _finite_pred(model, k, v, batch_size) for k, v in inputs.items()}
         report = MetricReport(
@@ -140,7 +140,7 @@ def _average(
     x: Tensor,
     y: Tensor | None,
     batch_size: int,
-    display: Display,
+    display: EvaluationProgress,
 ) -> MetricRow:
     """Return the row of one metric over all samples, in batches."""
     start_time, chunks = time.perf_counter(), []
@@ -207,5 +207,5 @@ def _digest(
     model: Model, chosen: Samples, others: Mapping[str, Samples], settings: list[Any]
 ) -> str:
     tensors = [t for s in (chosen, *others.values()) for t in (s.rows.x, s.rows.y)]
-    parts = [provenance.of_model(model), fingerprint(*tensors), provenance.versions()]
+    parts = [provenance.model_hash(model), fingerprint(*tensors), provenance.versions()]
     return hashlib.sha256(json.dumps([*parts, *settings, list(others)]).encode()).hexdigest()

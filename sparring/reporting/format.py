@@ -10,7 +10,7 @@ from ..results import comparison
 from ..results.detection import Detection, Operating, Rates
 from ..results.intervals import Interval
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
-from ..runtime.fractions import shown
+from ..runtime.fractions import format_number
 
 MOST_PAIRS = 10  # with more pairs, each is compared with the best that is measured alike only
 SEVERITY = ("do not trust", "look")
@@ -102,7 +102,7 @@ def radius(row: EpsRow, name: str = "") -> str:
     >>> radius(EpsRow(0.1, Interval(1, 1, 1), 1, []), "Linf")
     'Linf eps 0.1'
     """
-    text = "" if row.eps is None else f"eps {shown(row.eps)}"
+    text = "" if row.eps is None else f"eps {format_number(row.eps)}"
     return " ".join(filter(None, (name, text))) or "threat"
 
 

@@ -14,7 +14,7 @@ from ..results.intervals import Interval
 from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.files import write
-from ..runtime.fractions import shown
+from ..runtime.fractions import format_number
 from . import figures, format, over_seeds, study_table
 from . import metric_tables as beside
 from .forest import forest
@@ -62,7 +62,7 @@ def page(
         mark=study_table.DOUBTED,
         few=len(results) <= FEW,
         words=format,
-        shown=shown,
+        shown=format_number,
         tone=TONES,
         pairs=format.compared(results),
         doubted=[r.name for r in results if not format.trusted(r)],
@@ -143,7 +143,10 @@ def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
 
 
 def _head(name: str, eps: float | None) -> str:
-    return " ".join(filter(None, (name, "" if eps is None else f"eps {shown(eps)}"))) or "robust"
+    return (
+        " ".join(filter(None, (name, "" if eps is None else f"eps {format_number(eps)}")))
+        or "robust"
+    )
 
 
 def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
@@ -221,7 +224,7 @@ def _section(r: Result, name: str) -> dict[str, Any]:
 
 def _commands(r: Result, name: str) -> list[str]:
     recipe = r.recipe.get("recipe", {}).get("name", "RECIPE.toml") if r.recipe else "RECIPE.toml"
-    rows = [(format.threat(r, row), shown(row.eps)) for row in r.by_eps if row.eps]
+    rows = [(format.threat(r, row), format_number(row.eps)) for row in r.by_eps if row.eps]
     several = len(format.tops(r)) > 1
     eps = [f"--at {name}={eps}" if several else f"--eps {eps}" for name, eps in rows]
     what = " ".join([f"--suite {r.suite}", *eps, f"--n {r.n} --split {r.split}"])

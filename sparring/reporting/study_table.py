@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..results.intervals import Interval
 from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
-from ..runtime.fractions import shown
+from ..runtime.fractions import format_number
 from . import format
 from .metric_tables import ARROWS
 
@@ -53,7 +53,9 @@ def columns(found: Found) -> list[Column]:
     keys = [(name, *key) for name, held in found.items() for key in format.radii(held)]
     several = {name for name, *_ in keys if sum(one[0] == name for one in keys) > 1}
     return [
-        Column(f"{name} {shown(eps)}" if name in several and eps else name, name, threat, eps)
+        Column(
+            f"{name} {format_number(eps)}" if name in several and eps else name, name, threat, eps
+        )
         for name, threat, eps in keys
     ]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..results import comparison
 from ..results.detection import Detection
 from ..results.result import EpsRow, Result
-from ..runtime.fractions import shown
+from ..runtime.fractions import format_number
 from . import format, over_seeds
 
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
@@ -52,7 +52,7 @@ def _summary(results: Sequence[Result]) -> Table:
     if len(format.threats(results)) > 1:
         return _by_norm(results)
     radii = format.radii(results)
-    heads = ["threat" if eps is None else f"eps {shown(eps)}" for _, eps in radii]
+    heads = ["threat" if eps is None else f"eps {format_number(eps)}" for _, eps in radii]
     out = _titled(
         "accuracy in % [95 % interval]",
         *("result", "verdict", "data", "n", "clean", *heads, "train min"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..runtime.fractions import shown
+from ..runtime.fractions import format_number
 from .intervals import wilson
 from .result import Result, correct_key
 
@@ -168,7 +168,7 @@ def compare(
     a, b = (correct(r, eps, threat) for r in (first, second))
     test, (low, high) = mcnemar(a, b), paired_interval(a, b)
     name = "clean accuracy" if eps == 0 else "robust accuracy"
-    at = " ".join(filter(None, (threat, f"eps {shown(eps)}"))) if eps else ""
+    at = " ".join(filter(None, (threat, f"eps {format_number(eps)}"))) if eps else ""
     where = f"{name} at {at}" if at else name
     return Comparison(
         first.name,
@@ -209,8 +209,10 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
         rows = [row for row in r.by_eps if row.eps == eps and threat in ("", row.threat)]
         if key in r.arrays and rows:
             return r.arrays[key].astype(bool)
-    known = ", ".join(f"{row.threat} {shown(row.eps)}".strip() for row in r.by_eps if row.eps)
-    asked = f"{threat} {shown(eps)}".strip()
+    known = ", ".join(
+        f"{row.threat} {format_number(row.eps)}".strip() for row in r.by_eps if row.eps
+    )
+    asked = f"{threat} {format_number(eps)}".strip()
     raise ValueError(f"eps = {asked} is not among the radii of {r.name}: {known or 'none'}")
 
 

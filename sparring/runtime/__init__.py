@@ -1,1 +1,1 @@
-"""What runs: processes, files, seeds, compiled graphs, provenance; nothing of the formula."""
+"""Run things: processes, files, seeds, compiled models, progress; nothing of the formula."""

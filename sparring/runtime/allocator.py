@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: on Linux, large tensors otherwise cost a page fault a page."""
+"""Keep freed memory in the process, and retry with smaller batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ T = TypeVar("T")
 
 TRIM, MMAP = -1, -3  # parameters of mallopt
 KEPT = 1 << 30
-USUAL = 1 << 25  # where glibc's own threshold ends after a few large tensors
+DEFAULT = 1 << 25  # the value that glibc's own, moving threshold reaches with large tensors
 _depth = 0
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Inside, memory of freed tensors up to 1 GiB each is used again instead of given back.
+def keep_freed_memory() -> Iterator[None]:
+    """Reuse the memory of freed tensors, up to 1 GiB each, inside; return it to the system after.
 
-    glibc maps large tensors freshly at each pass, and the kernel then clears every page of them: a
-    third of the time of a float32 pass over a small convolutional net. On the way out the memory
-    goes back. Nothing happens where there is no glibc.
+    By default glibc maps a large tensor anew at each pass, and the kernel clears each of its pages:
+    a third of the time of a float32 pass over a small convolutional net. Without glibc nothing
+    happens.
 
-    >>> with kept():
+    >>> with keep_freed_memory():
     ...     pass
     """
     global _depth
     libc = _glibc()
     _depth += 1
     try:
-        if libc is not None and _depth == 1:
+        if libc is not None and _depth == 1:  # nested: the outermost sets and resets
             libc.mallopt(MMAP, KEPT)
             libc.mallopt(TRIM, 2 * KEPT - 1)
         yield
     finally:
         _depth -= 1
         if libc is not None and _depth == 0:
-            libc.mallopt(MMAP, USUAL)
-            libc.mallopt(TRIM, 2 * USUAL)
+            libc.mallopt(MMAP, DEFAULT)
+            libc.mallopt(TRIM, 2 * DEFAULT)
             libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, if it is glibc."""
+    """Return the C library if it is glibc, else None."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -54,26 +54,29 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if known else None
 
 
-def retry_smaller_batch(run: Callable[[int], T], size: int) -> T:
-    """`run(size)`, with half the size as often as memory runs out.
+def retry_smaller_batch(run: Callable[[int], T], batch_size: int) -> T:
+    """Return `run(batch_size)`, halving the batch size as long as memory runs out.
 
-    >>> retry_smaller_batch(lambda size: size, 250)
+    >>> retry_smaller_batch(lambda batch_size: batch_size, 250)
     250
     """
     while True:
         try:
-            return run(size)
+            return run(batch_size)
         except (RuntimeError, MemoryError) as error:
-            if size == 1 or not out_of_memory(error):
+            if batch_size == 1 or not out_of_memory(error):
                 raise
-        size //= 2
+        # After the except block: until there the error's traceback keeps the tensors of the failed
+        # run alive.
+        batch_size //= 2
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or in PyTorch's allocator on the CPU.
+    """Return whether an error means that memory ran out, on a GPU or the CPU.
 
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"))
     True
     """
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    # PyTorch's CPU allocator raises a plain RuntimeError: recognised by its text.
     return isinstance(error, kinds) or "not enough memory" in str(error)

@@ -1,10 +1,13 @@
-"""A model compiled for a few batch sizes: attacks on it then run fixed shapes, on a GPU as CUDA
-graphs."""
+"""Compile a model for a few batch sizes, so that attacks run fixed shapes; on a GPU, CUDA graphs.
+
+The compiler's private names (`torch._dynamo`) are used only here, and only if they exist.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,19 +16,19 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..component import require
 
-PIECE = 64  # rows that the compiled passes over a small convolutional net fit the caches with
-LIMIT = 256  # programs that one process may hold: precisions × with and without gradient × sizes
+CPU_ROWS = 64  # with more, passes over a small convolutional net no longer fit a CPU's caches
+PROGRAM_LIMIT = 256  # per process: precisions × with and without gradient × sizes, with room
 
 
-class Static(nn.Module):
-    """A model whose batches are cut and padded to the sizes it was compiled for.
+class CompiledModel(nn.Module):
+    """Run a model compiled for fixed batch sizes; batches are cut and padded to those sizes.
 
-    A batch gives as many of the largest size as it holds; the rest is padded to the least size
-    that holds it, or, where that would be filled by less than half, runs as it is. A pass has
-    logits and input gradients as the model's own, up to rounding. On a GPU the programs are CUDA
-    graphs, one replay a pass; what comes out is copied, since the next replay writes over it.
+    A batch is cut into chunks of the largest size. The rest is padded to the smallest size that
+    holds it; where it fills less than half of that, it runs through the model itself. Logits and
+    input gradients are the model's own up to rounding. On a GPU the programs are CUDA graphs, one
+    replay per pass.
 
-    In train mode, where rows depend on each other through batch statistics, the model itself runs.
+    In train mode rows depend on each other through batch statistics, so the model itself runs.
     There is no second derivative.
 
     Arguments:
@@ -33,11 +36,11 @@ class Static(nn.Module):
         sizes: batch sizes, in any order.
 
     Raises:
-        ValueError: for a model that is no `nn.Module`, or no sizes ≥ 1.
-        RuntimeError: at the first pass, where nothing can be compiled: no C++ compiler, say.
+        ValueError: for a model that is not an `nn.Module`, or sizes below 1.
+        RuntimeError: at the first pass, if compilation fails, as without a C++ compiler.
 
     >>> net = nn.Linear(2, 3)
-    >>> Static(net, [8]).pieces(17), Static(net, [8, 2]).pieces(10)
+    >>> CompiledModel(net, [8]).chunks(17), CompiledModel(net, [8, 2]).chunks(10)
     ([8, 8], [8, 2])
     """
 
@@ -55,42 +58,46 @@ class Static(nn.Module):
         self.graphs = next((p.is_cuda for p in model.parameters()), False)
         object.__setattr__(self, "_run", _compiled(model, graphs=self.graphs))
 
-    def pieces(self, rows: int) -> list[int]:
-        """The sizes that a batch of so many rows runs in; rows beyond their sum run as they are."""
-        most = self.sizes[-1]
-        whole, rest = divmod(rows, most)
-        fits = next(size for size in self.sizes if size >= rest)
-        return [most] * whole + ([fits] if 2 * rest > fits else [])
+    def chunks(self, rows: int) -> list[int]:
+        """Return the sizes that a batch of n rows runs in; rows beyond their sum run uncompiled."""
+        largest = self.sizes[-1]
+        whole, rest = divmod(rows, largest)
+        padded = next(size for size in self.sizes if size >= rest)
+        return [largest] * whole + ([padded] if 2 * rest > padded else [])
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return self.model(x)
-        at, parts = 0, []
-        for size in self.pieces(len(x)):
-            part = x[at : at + size]
-            parts.append(self._static(part, size)[: len(part)])
-            at += size
-        if at < len(x) or not parts:
-            parts.append(self.model(x[at:]))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        start, logits = 0, []
+        for size in self.chunks(len(x)):
+            chunk = x[start : start + size]
+            logits.append(self._padded(chunk, size)[: len(chunk)])
+            start += size
+        if start < len(x) or not logits:
+            logits.append(self.model(x[start:]))
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _static(self, x: Tensor, size: int) -> Tensor:
-        """The compiled pass over `x (r, *d)`, r ≤ size, its last row repeated."""
+    def _padded(self, x: Tensor, size: int) -> Tensor:
+        """Return the logits of `x (r, *d)`, r ≤ size, padded by copies of its last row."""
         if len(x) < size:
             x = torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])
         if x.ndim == 4 and not x.is_contiguous():
+            # One layout: each set of strides would compile a program of its own.
             x = x.contiguous(memory_format=torch.channels_last)
         if self.graphs:
             torch.compiler.cudagraph_mark_step_begin()
-            x = _Copied.apply(x)
+            x = _CopyGradient.apply(x)
         out = self._run(x)
+        # The next replay of a CUDA graph writes over its outputs.
         return out.clone() if self.graphs else out
 
 
 def _compiled(model: nn.Module, *, graphs: bool) -> Callable[[Tensor], Tensor]:
-    """The model's program for each shape it meets; without warnings, which clean passes show."""
-    from torch._dynamo import config  # here, since it takes a second
-    from torch._dynamo.exc import TorchDynamoException
+    """Return the model as a function that compiles a program for each shape it meets.
+
+    Warnings of the compiler are dropped: uncompiled passes show those that concern the model.
+    """
+    errors, raised_limit = _dynamo()
 
     def call(x: Tensor) -> Tensor:  # its programs count against its own limit, no other model's
         return model(x)
@@ -100,21 +107,37 @@ def _compiled(model: nn.Module, *, graphs: bool) -> Callable[[Tensor], Tensor]:
         compiled = torch.compile(call, dynamic=False, mode="reduce-overhead" if graphs else None)
 
     def run(x: Tensor) -> Tensor:
-        with config.patch(recompile_limit=LIMIT), warnings.catch_warnings():
+        with raised_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return compiled(x)
-            except TorchDynamoException as error:
+            except errors as error:
                 raise RuntimeError(
-                    f"the model cannot be compiled here ({_first(error)}): evaluate with "
+                    f"the model cannot be compiled here ({_first_line(error)}): evaluate with "
                     "compile = false, or see that a C++ compiler is installed"
                 ) from error
 
     return run
 
 
-class _Copied(torch.autograd.Function):
-    """The identity, whose gradient is a copy: a graph's own is overwritten by its next replay."""
+def _dynamo() -> tuple[tuple[type[Exception], ...], Callable[[], AbstractContextManager[Any]]]:
+    """Return the compiler's errors, and a context that raises its limit of programs.
+
+    Without the private names, errors stay the compiler's own, and past PyTorch's limit (8 shapes)
+    models run uncompiled: slower, with equal results.
+    """
+    try:  # here, since importing it takes a second
+        from torch._dynamo import config
+        from torch._dynamo.exc import TorchDynamoException
+    except ImportError:
+        return (), nullcontext
+    if not hasattr(config, "recompile_limit"):
+        return (TorchDynamoException,), nullcontext
+    return (TorchDynamoException,), lambda: config.patch(recompile_limit=PROGRAM_LIMIT)
+
+
+class _CopyGradient(torch.autograd.Function):
+    """The identity with a copied gradient: a CUDA graph's next replay overwrites its own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -125,18 +148,21 @@ class _Copied(torch.autograd.Function):
         return grads[0].clone()
 
 
-def _first(error: Exception) -> str:
-    """The first line of a compiler's error that says something."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of a compiler's error that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
-def sizes(batch: int, place: torch.device) -> list[int]:
-    """What to compile for: on a GPU the batch and its halves, on a CPU what fits its caches.
+def compile_sizes(batch_size: int, device: torch.device) -> list[int]:
+    """Return the batch sizes to compile for.
 
-    >>> sizes(250, torch.device("cpu")), sizes(250, torch.device("cuda"))
+    On a GPU the batch, its half, quarter and eighth, since attacks run ever fewer samples; on a CPU
+    one size that fits its caches.
+
+    >>> compile_sizes(250, torch.device("cpu")), compile_sizes(250, torch.device("cuda"))
     ([64], [250, 125, 63, 32])
     """
-    if place.type != "cuda":
-        return [min(batch, PIECE)]
-    return sorted({-(-batch // part) for part in (1, 2, 4, 8)}, reverse=True)
+    if device.type != "cuda":
+        return [min(batch_size, CPU_ROWS)]
+    return sorted({-(-batch_size // part) for part in (1, 2, 4, 8)}, reverse=True)

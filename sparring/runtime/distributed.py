@@ -1,5 +1,7 @@
-"""The only file that knows about ranks: gather, mean, draw and a common generator, each the plain
-thing on one process."""
+"""Compute across processes: ranks, gather, mean and joint random draws.
+
+The rest of the library does not know about ranks. On one process each function is the plain one.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,19 @@ _ALONE = ContextVar("alone", default=False)
 
 
 def world() -> int:
-    """How many processes share the batch."""
-    together = td.is_available() and td.is_initialized() and not _ALONE.get()
-    return td.get_world_size() if together else 1
+    """Return the number of processes that share the batch."""
+    joined = td.is_available() and td.is_initialized() and not _ALONE.get()
+    return td.get_world_size() if joined else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """Return the number of this process, from 0."""
     return td.get_rank() if world() > 1 else 0
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this process works for itself, on a batch that the others do not share.
+    """Work for this process alone inside: on a batch that the others do not share.
 
     >>> with alone():
     ...     world()
@@ -42,8 +44,10 @@ def alone() -> Iterator[None]:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate over ranks. Every rank computes the same function of the result, so its gradient
-    is the same everywhere; the factor `world` undoes the averaging that DDP does afterwards."""
+    """Concatenate over ranks.
+
+    Every rank computes the same function of the result, so each knows its whole gradient.
+    """
 
     @staticmethod
     def forward(ctx, u: Tensor) -> Tensor:  # type: ignore[override]
@@ -55,11 +59,12 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[override]
         start = rank() * ctx.rows
+        # DDP averages gradients over the ranks afterwards, where the joint batch needs their sum.
         return grad[start : start + ctx.rows] * world()
 
 
 def gather(u: Tensor) -> Tensor:
-    """All ranks' rows `(w·b, ...)` in rank order, with gradient; needs the same b on every rank.
+    """Return all ranks' rows `(w·b, ...)` in rank order, with gradient; b must be equal on all.
 
     >>> gather(torch.ones(2))
     tensor([1., 1.])
@@ -68,7 +73,7 @@ def gather(u: Tensor) -> Tensor:
 
 
 def mean(t: Tensor) -> Tensor:
-    """Average of `t` over ranks, without gradient.
+    """Return the average of `t` over ranks, without gradient.
 
     >>> mean(torch.tensor(3.0))
     tensor(3.)
@@ -80,29 +85,29 @@ def mean(t: Tensor) -> Tensor:
     return t / world()
 
 
-def share(mine: dict[Any, Any]) -> dict[Any, Any]:
-    """The entries of all ranks together; keys are each on one rank only.
+def gather_dict(local: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the entries of all ranks' dicts; each key is on one rank only.
 
-    >>> share({"a": 1})
+    >>> gather_dict({"a": 1})
     {'a': 1}
     """
     if world() == 1:
-        return mine
+        return local
     parts: list[dict[Any, Any] | None] = [None] * world()
-    td.all_gather_object(parts, mine)
+    td.all_gather_object(parts, local)
     return {key: value for part in parts for key, value in (part or {}).items()}
 
 
 def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Random numbers of the shape, dtype and device of `like`, drawn so that ranks agree with one
-    process.
-
-    Every rank draws the joint batch `(w·b, ...)` from the same generator and keeps its own rows.
+    """Draw random numbers of the shape, dtype and device of `like`, equal on any number of ranks.
 
     Arguments:
         kind: `"uniform"` on [0, 1), `"normal"`, or `"exponential"` with rate 1.
-        generator: on the device of `like`; the global one when omitted.
+        generator: on the device of `like`, in the same state on every rank; default: the global
+            one.
     """
+    # Every rank draws the joint batch and keeps its rows: the draws, and the state afterwards, are
+    # those of one process.
     full = torch.empty((world() * len(like), *like.shape[1:]), dtype=like.dtype, device=like.device)
     match kind:
         case "uniform":
@@ -120,8 +125,7 @@ def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> T
 
 
 def generator(device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that stands alike on every process: seeded by the next number of the first one's
-    global generator.
+    """Return a generator in the same state on every rank, seeded from the first rank's global one.
 
     >>> torch.rand(2, generator=generator()).shape
     torch.Size([2])

@@ -1,4 +1,4 @@
-"""Write files that are the old ones or the new ones, whole."""
+"""Write files atomically: a reader finds the old file or the new one, whole."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ TEMPORARY = ".writing"
 def write(
     path: str | Path, content: bytes | Callable[[IO[bytes]], object], *, sync: bool = True
 ) -> None:
-    """Replace a file atomically: at any moment `path` is the old one or the new one, whole.
+    """Replace a file atomically: at any moment `path` is the old file or the new one, whole.
 
     Arguments:
         content: the bytes, or a function that writes them to an open file.
         sync: wait for the disk, so that the file survives a power cut too.
 
     Raises:
-        OSError: if it cannot be written, as on a full disk; the old file stays, and no temporary
-            file is left over.
+        OSError: if it cannot be written, as on a full disk; the old file stays, and the temporary
+            one is removed.
     """
     path = Path(path)
+    # In the same folder, since a rename is atomic only within one file system; with the process's
+    # id, since two processes may write the same result.
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
@@ -41,18 +43,18 @@ def write(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    if sync:
+    if sync:  # the rename is an entry of the folder: without this a power cut may undo it
         _sync(path.parent)
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the half-written files that a kill has left in a folder."""
+    """Remove the half-written files that a killed process has left in a folder."""
     for path in folder.glob(f"*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
 def _unsaved(path: Path, error: BaseException) -> OSError:
-    """Name the system's error, which PyTorch's writer hides behind its own."""
+    """Return an error that names the system's reason, which PyTorch's writer hides."""
     cause = error if isinstance(error, OSError) else error.__context__
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number) if number else str(error).splitlines()[0]
@@ -61,7 +63,7 @@ def _unsaved(path: Path, error: BaseException) -> OSError:
 
 
 def _sync(folder: Path) -> None:
-    """Flush the folder's own entries to the disk, where the system can."""
+    """Flush a folder's entries to the disk, if the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -22,6 +22,8 @@ ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument:
     "KL": {"floor": "min_multiplier", "initial": "initial_multiplier"},
     "Alpha": {"floor": "min_multiplier", "initial": "initial_multiplier"},
     "Renyi": {"floor": "min_multiplier", "initial": "initial_multiplier"},
+    "train": {"batch": "batch_size"},
+    "": {"batch": "batch_size"},  # of a training without a recipe: the trainer's arguments
 }
 FIXED: dict[str, dict[str, Any]] = {  # of a piece: an argument it lost: the value it always has
     "UAD": {

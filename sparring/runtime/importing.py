@@ -15,7 +15,7 @@ def import_object(name: str, *, key: str, trust: bool = False) -> Any:
     """Import "package.module:Class" and return the object; the current folder is searched too.
 
     Arguments:
-        key: where the name stands, for messages: a recipe's path or an argument.
+        key: a recipe's path or an argument, for messages.
         trust: required, since importing a module runs its code.
 
     Raises:
@@ -35,7 +35,7 @@ def import_object(name: str, *, key: str, trust: bool = False) -> Any:
     module, _, path = name.partition(":")
     require(module and path, key, name, '"module:Class"')
     here = os.getcwd()
-    sys.path.insert(0, here)
+    sys.path.insert(0, here)  # a console script, unlike `python -m`, does not search it
     try:
         return functools.reduce(getattr, path.split("."), importlib.import_module(module))
     except Exception as error:  # importing runs someone else's code, which may raise anything

@@ -1,8 +1,10 @@
-"""What a person sees while it runs: a bar per attack on a terminal, nothing elsewhere."""
+"""Show progress on a terminal: a bar per attack of an evaluation, one bar for a training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -15,24 +17,28 @@ from rich.progress import (
 )
 
 
-class Display:
-    """Context: `begin` starts a line, `step` moves it and says the accuracy so far."""
+class EvaluationProgress:
+    """Show a bar per attack with the accuracy so far; nothing without a terminal.
 
-    def __init__(self, on: bool, console: Console | None = None) -> None:
+    Use as a context: `begin` starts a bar, `step` moves it.
+    """
+
+    def __init__(self, enabled: bool, console: Console | None = None) -> None:
+        # On stderr, so that a command's result on stdout can be piped.
         console = console or Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[accuracy]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
-            disable=not (on and console.is_terminal),
+            disable=not (enabled and console.is_terminal),
         )
         self._task = TaskID(0)
-        self._right = self._seen = 0
+        self._correct = self._finished = 0
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -44,14 +50,84 @@ class Display:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, line: str, samples: int, *, wrong: int = 0) -> None:
-        """A new line over so many samples, besides `wrong` ones that count as wrong."""
-        self._right, self._seen = 0, 0
-        self._wrong_share = wrong / max(1, wrong + samples)
-        self._task = self._bars.add_task(line, total=samples, said="")
+    def begin(self, title: str, samples: int, *, wrong: int = 0) -> None:
+        """Start a bar over n samples.
 
-    def step(self, samples: int, right: int) -> None:
-        """So many samples are finished, and so many of them right."""
-        self._right, self._seen = self._right + right, self._seen + samples
-        share = (1 - self._wrong_share) * self._right / max(1, self._seen)
-        self._bars.update(self._task, advance=samples, said=f"{share:7.2%}")
+        Arguments:
+            wrong: further samples, not attacked, that count as wrong in the accuracy.
+        """
+        self._correct, self._finished = 0, 0
+        self._wrong_share = wrong / max(1, wrong + samples)
+        self._task = self._bars.add_task(title, total=samples, accuracy="")
+
+    def step(self, samples: int, correct: int) -> None:
+        """Count finished samples, and how many of them the model still gets right."""
+        self._correct, self._finished = self._correct + correct, self._finished + samples
+        accuracy = (1 - self._wrong_share) * self._correct / max(1, self._finished)
+        self._bars.update(self._task, advance=samples, accuracy=f"{accuracy:7.2%}")
+
+
+class TrainingProgress:
+    """Show a training: live on a terminal, one line per epoch elsewhere. Use as a context.
+
+    Arguments:
+        enabled: False is silent.
+        batches: per epoch.
+        epochs_done: epochs before this session.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool,
+        epochs: int,
+        batches: int,
+        epochs_done: int = 0,
+        console: Console | None = None,
+    ) -> None:
+        self.console = console or Console()
+        self.epochs, self.batches = epochs, batches
+        self.accuracies: Sequence[str] = ()
+        self.plain = enabled and not self.console.is_terminal
+        self.bar = self._bar() if enabled and self.console.is_terminal else None
+        if self.bar is not None:
+            total, completed = epochs * batches, epochs_done * batches
+            self.task = self.bar.add_task("", total=total, completed=completed, message="")
+
+    def _bar(self) -> Progress:
+        columns = (
+            TextColumn("{task.fields[message]}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=self.console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def step(self, *, epoch: int, batch_number: int, loss: float, rate: float) -> None:
+        """Move the bar after a batch; `rate` is in samples per second."""
+        if self.bar is not None:
+            message = [
+                f"epoch {epoch}/{self.epochs}",
+                f"loss {loss:.4f}",
+                *self.accuracies,
+                f"{rate:.0f} samples/s",
+            ]
+            completed = (epoch - 1) * self.batches + batch_number
+            self.bar.update(self.task, completed=completed, message=" · ".join(message))
+
+    def epoch(self, line: str, accuracies: Sequence[str]) -> None:
+        """Print an epoch's line, and keep its accuracies (if it was validated) beside the bar."""
+        self.accuracies = accuracies or self.accuracies
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False)
+        elif self.plain:
+            print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine, and fingerprints of model and data."""
+"""Record where a result comes from: versions, commit, machine and the model's hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers depend on.
+    """Return the versions of Python and of the packages that numbers depend on.
 
     >>> sorted(versions())
     ['numpy', 'python', 'sparring', 'torch']
@@ -34,10 +34,11 @@ def versions() -> dict[str, str]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit of this package's checkout, `-dirty` if tracked files differ; "" without one."""
+    """Return the commit of this package's checkout, `-dirty` if tracked files differ, or ""."""
     if not (root / ".git").exists():
         return ""
     call = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    # Inside a git hook GIT_DIR is set, and git would describe another repository than `root`.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -49,7 +50,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def machine(device: torch.device) -> str:
-    """The device in words: the GPU's name, or the processor's and how many threads work."""
+    """Return the device as text: the GPU's name, or the processor's and its number of threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -65,26 +66,27 @@ def _processor() -> str:
     return (names or [platform.processor() or platform.machine()])[0]
 
 
-def placed(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
-    """The model, or a copy of it where it lives elsewhere, and the device it is on."""
+def model_on_device(model: Model, device: str | torch.device | None) -> tuple[Model, torch.device]:
+    """Return the model, or a copy of it if it is on another device, and the device it is on."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     home = tensors[0].device if tensors else torch.device("cpu")
-    place = home if device is None else torch.device(device)
-    if place.type == "cuda" and place.index is None:
-        place = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
-    if place == home or not isinstance(model, nn.Module):
-        return model, place
-    return copy.deepcopy(model).to(place), place
+    target = home if device is None else torch.device(device)
+    if target.type == "cuda" and target.index is None:
+        target = home if home.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
+    if target == home or not isinstance(model, nn.Module):
+        return model, target
+    # A copy: `.to` moves a module in place, and the caller's must stay on its device.
+    return copy.deepcopy(model).to(target), target
 
 
-def of_model(model: Model) -> str:
-    """sha256 over a module's structure, parameters and buffers; of a function only its name."""
+def model_hash(model: Model) -> str:
+    """Return the sha256 of a module's structure, parameters and buffers; of a function's name."""
     digest = hashlib.sha256(
         repr(model).encode() if isinstance(model, nn.Module) else _name(model).encode()
     )
     if isinstance(model, nn.Module):
         for name, t in model.state_dict().items():
-            digest.update(f"{name}{_said(t)}".encode())
+            digest.update(f"{name}{_describe(t)}".encode())
             if isinstance(t, Tensor):
                 digest.update(_bytes(t))
     return digest.hexdigest()
@@ -95,7 +97,7 @@ def _name(model: Model) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _said(t: object) -> str:
+def _describe(t: object) -> str:
     return f"{tuple(t.shape)}{t.dtype}" if isinstance(t, Tensor) else repr(t)
 
 

@@ -10,11 +10,12 @@ import torch
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed below 2^63 derived from several numbers, unrelated to that of their neighbours.
+    """Return a seed below 2^63 derived from several numbers, unrelated to seeds of other numbers.
 
     >>> derive_seed(0, 1, 2) == derive_seed(0, 1, 2), derive_seed(0, 1, 2) == derive_seed(0, 2, 1)
     (True, False)
     """
+    # Hashed, not added or multiplied: sums of (seed, epoch, batch) collide, as (0, 1) and (1, 0).
     text = ",".join(map(str, numbers)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 

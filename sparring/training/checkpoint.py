@@ -1,4 +1,4 @@
-"""Files that are the old ones or the new ones, whole; read without running what is inside."""
+"""Save and load checkpoints: whole files, read without running code inside them."""
 
 from __future__ import annotations
 
@@ -15,53 +15,57 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from .. import __version__
 from ..runtime import files
 from ..runtime.first_edition import upgrade_settings, upgrade_state
-from .state import differences, fingerprint
+from .run_folder import BEST, LAST, written_by
+from .settings import describe_changes, settings_hash
 
-LAST, BEST = "last.pt", "best.safetensors"
 FORMAT = 1
 KEYS = {"format", "model", "objective", "climb", "ema", "optimizer", "position", "settings", "hash"}
 
 
 def save_last(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Everything needed to go on, as `last.pt`: tensors, numbers and strings only."""
-    about = {"format": FORMAT, "settings": json.dumps(settings), "hash": fingerprint(settings)}
-    files.write(folder / LAST, lambda file: torch.save({**about, **state}, file))
+    """Write everything needed to resume to `last.pt`: tensors, numbers and strings only."""
+    header = {"format": FORMAT, "settings": json.dumps(settings), "hash": settings_hash(settings)}
+    files.write(folder / LAST, lambda file: torch.save({**header, **state}, file))
 
 
 def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The state in `last.pt`, or None if there is none; code inside is refused, not run.
+    """Return the state in `last.pt`, or None without such a file; code inside is refused, not run.
 
     Raises:
-        ValueError: for a file that is damaged, holds more than tensors, or is of another kind.
+        ValueError: for a file that is damaged, holds more than tensors, or has another format.
     """
     path = folder / LAST
     if not path.exists():
         return None
-    with _told(path):
+    with _clear_errors(path):
+        # `torch.load` checks no checksums: without this, flipped bytes in a weight go unnoticed.
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise _damaged(path)
         state = torch.load(path, map_location=device, weights_only=True)
-    if not isinstance(state, dict) or not set(state) >= KEYS or state["format"] != FORMAT:
+    if isinstance(state, dict) and state.get("format", FORMAT) != FORMAT:
+        raise _other_format(path, state["format"])
+    if not isinstance(state, dict) or not set(state) >= KEYS:
         raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
     return state | {"objective": upgrade_state(state["objective"])}
 
 
-def same(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise unless the run was made with these settings."""
-    if state["hash"] != fingerprint(settings):
-        then = upgrade_settings(json.loads(state["settings"]))
-        if then == settings:
-            return
-        said = differences(then, settings)
-        raise ValueError(f"the run in {folder} can't go on with other settings: {said}")
+def check_settings(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless the run was made with these settings."""
+    if state["hash"] != settings_hash(settings):
+        # A run of the first edition has the same settings under other keys, so another hash.
+        before = upgrade_settings(json.loads(state["settings"]))
+        if before != settings:
+            changes = describe_changes(before, settings)
+            raise ValueError(f"the run in {folder} can't go on with other settings: {changes}")
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn the many errors of a bad file into two that say what it is."""
+def _clear_errors(path: Path) -> Iterator[None]:
+    """Turn the many errors of a bad file into two that say what is wrong with it."""
     try:
         yield
     except pickle.UnpicklingError as error:
@@ -79,8 +83,17 @@ def _damaged(path: Path) -> ValueError:
     return ValueError(f"{path} is damaged or cut short ({size} bytes): {other}or train again")
 
 
+def _other_format(path: Path, number: object) -> ValueError:
+    writer = written_by(path.parent)
+    return ValueError(
+        f"{path} has checkpoint format {number}, written by {writer}; sparring {__version__} reads "
+        f"format {FORMAT}: install {writer} to resume this run, or train again with another out; "
+        f"the weights in {BEST} do not depend on it"
+    )
+
+
 def save_best(folder: Path, weights: Mapping[str, Tensor], **about: object) -> None:
-    """The weights to use, as `best.safetensors`, with what is known about them as strings."""
+    """Write the best weights to `best.safetensors`, with `about` as its metadata strings."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
     data = to_bytes(tensors, metadata=metadata)
@@ -88,26 +101,14 @@ def save_best(folder: Path, weights: Mapping[str, Tensor], **about: object) -> N
 
 
 def read_weights(run: str | Path) -> dict[str, Tensor]:
-    """The best weights of a run folder (or of such a file), on the CPU; runs no code.
+    """Return the best weights of a run folder (or of such a file), on the CPU; runs no code.
 
     Raises:
-        FileNotFoundError: if there are none.
+        FileNotFoundError: if the folder has no such file, or the path does not exist.
         ValueError: for a damaged file.
     """
-    path = _best(run)
-    with _told(path), safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-def read_metadata(run: str | Path) -> dict[str, str]:
-    """What `best.safetensors` says of itself: epoch, `which` ("weights" or "ema"), accuracies."""
-    path = _best(run)
-    with _told(path), safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
-
-
-def _best(run: str | Path) -> Path:
     path = Path(run) / BEST if Path(run).is_dir() else Path(run)
     if not path.is_file():
         raise FileNotFoundError(f"there are no weights at {path}; has an epoch been finished?")
-    return path
+    with _clear_errors(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,4 +1,4 @@
-"""Any optimizer of PyTorch by its name."""
+"""Make any optimizer of PyTorch by its name."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from torch.optim import Optimizer
 
 from ..component import did_you_mean
 
-CLOSURE = {"LBFGS"}
+CLOSURE = {"LBFGS"}  # call the loss several times a step, which the trainer's step does not offer
 
 
-def names() -> list[str]:
-    """The optimizers there are."""
-    found = {
-        n: o
-        for n, o in vars(torch.optim).items()
-        if inspect.isclass(o) and issubclass(o, Optimizer)
+def optimizer_names() -> list[str]:
+    """Return the names of PyTorch's optimizers that the trainer can use."""
+    names = {
+        name
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, Optimizer)
     }
-    return sorted(set(found) - {"Optimizer"} - CLOSURE)
+    return sorted(names - {"Optimizer"} - CLOSURE)
 
 
-def make(
+def make_optimizer(
     config: str | Mapping[str, Any],
     model: nn.Module,
     objective: nn.Module | None = None,
     *,
     decay_norm: bool = True,
 ) -> Optimizer:
-    """The optimizer `{name, lr, …}` over the model's weights and the objective's own, as a group.
+    """Return the optimizer `{name, lr, …}` over the weights of the model and of the objective.
 
     Arguments:
+        objective: its parameters form the last group, without weight decay.
         decay_norm: let weight decay act on biases and normalisation too (tensors of one dimension).
 
     Raises:
         ValueError: for a name or keyword that does not exist.
 
-    >>> make({"name": "SGD", "lr": 0.1}, nn.Linear(1, 1)).param_groups[0]["lr"]
+    >>> make_optimizer({"name": "SGD", "lr": 0.1}, nn.Linear(1, 1)).param_groups[0]["lr"]
     0.1
     """
     table: dict[str, Any] = {"name": config} if isinstance(config, str) else dict(config)
     name = table.pop("name", None)
-    if name not in names():
-        raise ValueError(did_you_mean("optimizer.name", str(name), names()))
+    if name not in optimizer_names():
+        raise ValueError(did_you_mean("optimizer.name", str(name), optimizer_names()))
     kind = getattr(torch.optim, name)
     known = [k for k in inspect.signature(kind).parameters if k != "params"]
     for key, value in table.items():
@@ -65,10 +66,14 @@ def _groups(
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
         raise ValueError("the model has no weights to train: none has requires_grad")
-    own = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
-    groups: list[dict[str, Any]] = [{"params": [p for p in weights if decay_norm or p.ndim > 1]}]
-    groups.append(
-        {"params": [p for p in weights if not decay_norm and p.ndim <= 1], "weight_decay": 0.0}
-    )
-    groups.append({"params": own, "weight_decay": 0.0})
+    decayed = [p for p in weights if decay_norm or p.ndim > 1]
+    undecayed = [p for p in weights if not decay_norm and p.ndim <= 1]
+    # Weight decay would pull a multiplier (λ, a dual variable) to 0, which has nothing to do with
+    # the size of the network's weights.
+    duals = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
+    groups: list[dict[str, Any]] = [
+        {"params": decayed},
+        {"params": undecayed, "weight_decay": 0.0},
+        {"params": duals, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]

@@ -1,4 +1,7 @@
-"""The only place with the engine: join what torchrun started, wrap the loss, agree, leave."""
+"""Several processes of one training: join and leave the group, distribute the loss.
+
+`runtime.distributed` says who this process is; only this file starts the group and wraps in DDP.
+"""
 
 from __future__ import annotations
 
@@ -16,59 +19,62 @@ from ..objective import Objective
 from ..runtime import distributed
 
 
-def start(device: str | torch.device | None = None) -> torch.device:
-    """Join the processes that torchrun started, if it did; the device of this one.
+def join_process_group(device: str | torch.device | None = None) -> torch.device:
+    """Join the processes that torchrun started, if it did, and return this process's device.
 
     Arguments:
-        device: the best there is when omitted; `"cuda"` means this process's own under torchrun.
+        device: default: CUDA if available, else the CPU; `"cuda"` under torchrun is the GPU of this
+            process's local rank.
     """
     name = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name.type == "cuda" and not torch.cuda.is_available():
-        said = "this PyTorch finds no CUDA device, use device = 'cpu'"
-        raise ValueError(f"device = {device!r} is not allowed: {said}")
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if together and name.type == "cuda" and name.index is None:
+        message = "this PyTorch finds no CUDA device, use device = 'cpu'"
+        raise ValueError(f"device = {device!r} is not allowed: {message}")
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and name.type == "cuda" and name.index is None:
         name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if name.type == "cuda" and name.index is not None:
         torch.cuda.set_device(name)
-    if together and not td.is_initialized():
+    if several and not td.is_initialized():
         td.init_process_group("nccl" if name.type == "cuda" else "gloo")
-        atexit.register(stop)
+        atexit.register(leave_process_group)
     return name
 
 
-def stop() -> None:
-    """Leave the group, if in one; what still hangs on it, as a DDP wrapper, goes first."""
+def leave_process_group() -> None:
+    """Leave the process group, if this process is in one."""
     if td.is_available() and td.is_initialized():
+        # A DDP wrapper in a reference cycle still uses the group: collect it before the group goes.
         gc.collect()
         td.destroy_process_group()
 
 
-def first() -> bool:
-    """Whether this process is the one that writes.
+def is_main() -> bool:
+    """Return whether this is the process that writes files and shows progress.
 
-    >>> first()
+    >>> is_main()
     True
     """
     return distributed.rank() == 0
 
 
-def wait() -> None:
-    """Until every process is here."""
+def barrier() -> None:
+    """Wait until every process is here."""
     if distributed.world() > 1:
         td.barrier()
 
 
-def prepare(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model; with several processes on CUDA its batch norm sees the joint batch."""
-    return (
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        if distributed.world() > 1 and device.type == "cuda"
-        else model
-    )
+def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the model; with several processes on CUDA its batch norm sees the joint batch.
+
+    PyTorch's `SyncBatchNorm` runs on CUDA only. On CPUs each process normalises its own rows.
+    """
+    if distributed.world() > 1 and device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return model
 
 
-def agree(model: nn.Module | None) -> None:
+def sync_buffers(model: nn.Module | None) -> None:
     """Average a model's buffers (running statistics) over the processes, in place."""
     if model is not None and distributed.world() > 1:
         with torch.no_grad():
@@ -77,8 +83,8 @@ def agree(model: nn.Module | None) -> None:
                     buffer.copy_(distributed.mean(buffer))
 
 
-class Minimize(nn.Module):
-    """`objective.minimize` of one model as a module: its forward is all that the engine sees."""
+class LossModule(nn.Module):
+    """`objective.minimize` of one model as a module: its forward is all that DDP sees."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
         super().__init__()
@@ -88,13 +94,15 @@ class Minimize(nn.Module):
         return self.objective.minimize(self.model, batch)
 
 
-def wrap(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
-    """The loss as `batch -> Loss`; its gradients are averaged over the processes.
+def distribute_loss(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
+    """Return the loss as a module `batch -> Loss`; its gradients are averaged over the processes.
 
     The model inside stays bare: an attack, hooks and `autograd.grad` never meet the wrapper.
     """
-    loss = Minimize(model, objective)
+    loss = LossModule(model, objective)
     if distributed.world() == 1:
         return loss
     ids = [device] if device.type == "cuda" else None
+    # Broadcasting buffers before each forward would overwrite every rank's running statistics with
+    # the first one's; `sync_buffers` averages them once per epoch instead.
     return DistributedDataParallel(loss, device_ids=ids, broadcast_buffers=False)

@@ -1,7 +1,8 @@
-"""A run is a folder: recipe, log, checkpoints. It is never overwritten unasked."""
+"""Read and write a run folder: recipe, log, checkpoints. A run is overwritten only by resuming."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,9 @@ from typing import Any
 import tomli_w
 
 from ..runtime import files
-from . import checkpoint
 
-RECIPE, LOG = "recipe.toml", "log.jsonl"
-FILES = (RECIPE, LOG, checkpoint.LAST, checkpoint.BEST)
+RECIPE, LOG, LAST, BEST = "recipe.toml", "log.jsonl", "last.pt", "best.safetensors"
+MACHINE = "machine.json"  # device, versions and commit of the training
 
 
 class RunExistsError(FileExistsError, ValueError):
@@ -22,29 +22,29 @@ class RunExistsError(FileExistsError, ValueError):
 
 
 def require_empty(folder: Path) -> None:
-    """Raise unless no run stands in `folder`."""
+    """Raise `RunExistsError` if `folder` holds a run or is a file."""
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"out = {str(folder)!r} is a file: a run needs a folder")
-    if any((folder / name).exists() for name in FILES):
+    if any((folder / name).exists() for name in (RECIPE, LOG, LAST, BEST)):
         raise RunExistsError(
             f"there is a run in {folder} already: go on with it by resume (--resume), "
             "or give another folder (--out)"
         )
 
 
-def begin(folder: Path, recipe: Mapping[str, Any] | None) -> None:
-    """An empty run: the folder, its recipe, no log."""
+def create_run(folder: Path, recipe: Mapping[str, Any] | None) -> None:
+    """Create an empty run: the folder, its recipe, no log."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_temporary(folder)
+    # Without a checkpoint an earlier session got nowhere: its log and weights are not of this run.
     (folder / LOG).unlink(missing_ok=True)
-    (folder / checkpoint.BEST).unlink(missing_ok=True)
+    (folder / BEST).unlink(missing_ok=True)
     if recipe is not None:
-        text = tomli_w.dumps(recipe).encode()
-        files.write(folder / RECIPE, text)
+        files.write(folder / RECIPE, tomli_w.dumps(recipe).encode())
 
 
-def append(folder: Path, row: Mapping[str, Any]) -> None:
-    """One line more in the log, on the disk."""
+def append_log(folder: Path, row: Mapping[str, Any]) -> None:
+    """Append one line to the log, and wait until it is on the disk."""
     try:
         with (folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -57,8 +57,8 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
         ) from error
 
 
-def log(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log; a last one that a kill has cut short is left out."""
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, without a last line that a kill has cut short."""
     return list(_rows(Path(folder) / LOG))
 
 
@@ -71,8 +71,16 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def cut(folder: Path, epoch: int) -> None:
-    """Forget what the log says after `epoch`: those epochs are done again."""
-    rows = [row for row in log(folder) if row["epoch"] <= epoch]
+def truncate_log(folder: Path, epoch: int) -> None:
+    """Remove the log's lines after `epoch`: those epochs are trained again."""
+    rows = [row for row in read_log(folder) if row["epoch"] <= epoch]
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     files.write(folder / LOG, text)
+
+
+def written_by(folder: Path) -> str:
+    """Return which version wrote a run, as "sparring 0.1.0", or "another version of sparring"."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        versions = json.loads((folder / MACHINE).read_text(encoding="utf-8"))["versions"]
+        return f"sparring {versions['sparring']}"
+    return "another version of sparring"

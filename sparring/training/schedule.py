@@ -1,4 +1,4 @@
-"""Schedules: pure functions of progress in [0, 1], bound to a number by its path."""
+"""Schedules: functions of progress in [0, 1], each bound to a number by its path."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.optim import Optimizer
 
 from ..component import assign_at, did_you_mean, require
 
-PLACES = ("at", "until", "since", "warmup", "up")
+POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
 
 
 def constant(progress: float, *, base: float, value: float | None = None) -> float:
-    """`value`, or the number that stands there.
+    """Return `value`; default: the base, which is the number at the path before training.
 
     >>> constant(0.5, base=0.1)
     0.1
@@ -35,7 +35,7 @@ def ramp(
     since: float = 0.0,
     until: float = 1.0,
 ) -> float:
-    """A straight line from `start` at `since` to `end` (the base) at `until`; level outside.
+    """Return a line from `start` at `since` to `end` (default: the base) at `until`; level outside.
 
     >>> ramp(0.25, base=0.3, until=0.5)
     0.15
@@ -43,12 +43,12 @@ def ramp(
     end = base if end is None else end
     if progress >= until:
         return end
-    share = (progress - since) / (until - since) if progress > since else 0.0
-    return start + (end - start) * share
+    fraction = (progress - since) / (until - since) if progress > since else 0.0
+    return start + (end - start) * fraction
 
 
 def warmup(progress: float, *, base: float, until: float = 0.1, start: float = 0.0) -> float:
-    """A straight line from `start`·base to the base at `until`, then the base.
+    """Return a line from `start`·base to the base at `until`, then the base.
 
     >>> warmup(0.05, base=1.0), warmup(0.9, base=1.0)
     (0.5, 1.0)
@@ -59,8 +59,9 @@ def warmup(progress: float, *, base: float, until: float = 0.1, start: float = 0
 def cosine(
     progress: float, *, base: float, end: float = 0.0, warmup: float = 0.0, since: float = 0.0
 ) -> float:
-    """From the base at `since` to `end`·base by (1 + cos πp)/2; before it the base, after a linear
-    warm-up from 0.
+    """Return a cosine, (1 + cos πp)/2, from the base at `since` to `end`·base at the end.
+
+    Before `since` it is the base, after a linear warm-up from 0.
 
     Source: Loshchilov & Hutter 2017, eq. 5, without restarts; with `since`, the LinearCosineLR in
     the code of Paknezhad et al. 2022.
@@ -71,8 +72,8 @@ def cosine(
     if progress < warmup:
         return base * progress / warmup
     since = max(since, warmup)
-    share = (progress - since) / (1 - since) if since < 1 else 1.0
-    return _bend(base, end * base, max(share, 0.0))
+    fraction = (progress - since) / (1 - since) if since < 1 else 1.0
+    return _cosine_between(base, end * base, max(fraction, 0.0))
 
 
 def one_cycle(
@@ -84,7 +85,7 @@ def one_cycle(
     end: float = 4e-6,
     shape: str = "cosine",
 ) -> float:
-    """From `start`·base up to the base at the place `up`, then down to `end`·base.
+    """Return a cycle: from `start`·base up to the base at `up`, then down to `end`·base.
 
     Arguments:
         shape: `"cosine"` or `"linear"` on both sides.
@@ -95,7 +96,7 @@ def one_cycle(
     0.1
     """
     require(shape in ("cosine", "linear"), "shape", shape, "cosine or linear")
-    between = _bend if shape == "cosine" else _line
+    between = _cosine_between if shape == "cosine" else _linear_between
     if progress < up:
         return between(start * base, base, progress / up)
     return between(base, end * base, (progress - up) / (1 - up) if up < 1 else 1.0)
@@ -104,22 +105,24 @@ def one_cycle(
 def piecewise(
     progress: float, *, base: float, at: Sequence[float], factor: float = 0.1, warmup: float = 0.0
 ) -> float:
-    """base·factor^(how many places of `at` are reached); before it a linear warm-up from 0.
+    """Return base·factor^n, n the number of positions in `at` that are reached.
+
+    During `warmup` it rises linearly from 0 to the base.
 
     >>> round(piecewise(0.8, base=1.0, at=[0.5, 0.75]), 6)
     0.01
     """
     if progress < warmup:
         return base * progress / warmup
-    return base * factor ** sum(progress >= place for place in at)
+    return base * factor ** sum(progress >= position for position in at)
 
 
-def _line(a: float, b: float, share: float) -> float:
-    return a + (b - a) * share
+def _linear_between(a: float, b: float, fraction: float) -> float:
+    return a + (b - a) * fraction
 
 
-def _bend(a: float, b: float, share: float) -> float:
-    return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
+def _cosine_between(a: float, b: float, fraction: float) -> float:
+    return b + (a - b) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 SCHEDULES: dict[str, Callable[..., float]] = {
@@ -132,19 +135,19 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
-class Schedule:
-    """A schedule bound to a number: `schedule(progress)` sets it and returns it.
+class BoundSchedule:
+    """Bind a schedule to a number by its path: a call with the progress sets it and returns it.
 
     Arguments:
         table: `path`, `name`, and the keywords of that schedule. The path is `"lr"` or
             `"optimizer.momentum"`, of every parameter group; `"weights.climb.gamma"`; or a number
             of the objective, as `"attack.threat.eps"` (also `"threat.eps"`). The name is one of
-            `SCHEDULES`. Places on the way (`at`, `until`, `since`, `warmup`, `up`) are a share of
-            the training below 1, or epochs from 1 on.
-        epochs: how many the training has.
+            `SCHEDULES`. The positions `at`, `until`, `since`, `warmup` and `up` are fractions of
+            the training if below 1, else epochs.
+        epochs: of the whole training.
 
     Raises:
-        ValueError: for a path, name or keyword that does not exist; it lists what there is.
+        ValueError: for a path, name or keyword that does not exist; it lists those that do.
     """
 
     def __init__(
@@ -158,40 +161,41 @@ class Schedule:
         ema: nn.Module | None = None,
     ) -> None:
         keywords = dict(table)
-        self.path, name = (_said(keywords, key) for key in ("path", "name"))
+        self.path, name = (_required(keywords, key) for key in ("path", "name"))
         if name not in SCHEDULES:
             raise ValueError(did_you_mean("schedule.name", name, SCHEDULES))
-        rooms = SimpleNamespace(climb=climb, ema=ema)
-        self._put, base = _target(self.path, optimizer, objective, rooms)
+        weights = SimpleNamespace(climb=climb, ema=ema)
+        # The base is read once, here: later values would compound (a factor on a factor).
+        self._assign, base = _target(self.path, optimizer, objective, weights)
         parameters = inspect.signature(SCHEDULES[name]).parameters
         known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
             if key not in known:
                 raise ValueError(did_you_mean(f"schedule {name}: key", key, known))
-            if key in PLACES:
-                keywords[key] = _share(key, value, epochs)
+            if key in POSITIONS:
+                keywords[key] = _fraction(key, value, epochs)
             elif key != "shape":
                 _number(f"schedule.{key}", value)
         for key, parameter in known.items():
-            require(key in keywords or parameter.default is not parameter.empty, key, None, "said")
+            require(key in keywords or parameter.default is not parameter.empty, key, None, "set")
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
-        self._value(0.0)
+        self._value(0.0)  # raises for a wrong `shape` before the training starts
 
     def __call__(self, progress: float) -> float:
         value = self._value(progress)
-        self._put(value)
+        self._assign(value)
         return value
 
 
-def _said(table: dict[str, Any], key: str) -> str:
-    require(key in table, f"schedule.{key}", None, 'said, as {path = "lr", name = "cosine"}')
+def _required(table: dict[str, Any], key: str) -> str:
+    require(key in table, f"schedule.{key}", None, 'set, as {path = "lr", name = "cosine"}')
     return str(table.pop(key))
 
 
-def _share(key: str, value: Any, epochs: int) -> Any:
-    """A place, or a list of them, as a share of the training."""
+def _fraction(key: str, value: Any, epochs: int) -> Any:
+    """Return a position, or a list of them, as a fraction of the training."""
     if isinstance(value, list | tuple):
-        return [_share(key, v, epochs) for v in value]
+        return [_fraction(key, v, epochs) for v in value]
     number = isinstance(value, int | float) and not isinstance(value, bool)
     require(
         number and value >= 0,
@@ -205,7 +209,7 @@ def _share(key: str, value: Any, epochs: int) -> Any:
 def _target(
     path: str, optimizer: Optimizer, objective: nn.Module, weights: SimpleNamespace
 ) -> tuple[Callable[[float], None], float]:
-    """How to set the number at `path`, and what it is now."""
+    """Return a function that sets the number at `path`, and its value now."""
     head, _, tail = path.partition(".")
     if path == "lr" or head == "optimizer":
         return _in_optimizer(path, tail or path, optimizer)
@@ -233,20 +237,22 @@ def _in_optimizer(
     if key not in numbers:
         raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
-    places = [k for k, group in enumerate(optimizer.param_groups) if group[key] == base]
+    # Groups that differ from the default, as those without weight decay, keep their value. By
+    # index, since `load_state_dict` puts new dicts in place of the groups.
+    indices = [k for k, group in enumerate(optimizer.param_groups) if group[key] == base]
 
-    def put(value: float) -> None:
-        for k in places:
+    def set_groups(value: float) -> None:
+        for k in indices:
             optimizer.param_groups[k][key] = value
 
-    return put, base
+    return set_groups, base
 
 
 def _number(key: str, value: object) -> None:
     require(isinstance(value, int | float) and not isinstance(value, bool), key, value, "a number")
 
 
-def bind(
+def bind_schedules(
     tables: Sequence[Mapping[str, Any]],
     *,
     optimizer: Optimizer,
@@ -254,10 +260,18 @@ def bind(
     epochs: int,
     climb: nn.Module | None = None,
     ema: nn.Module | None = None,
-) -> list[Schedule]:
-    """The schedules of a recipe's list of `{path, name, …}`; no two on one path."""
-    given = {"optimizer": optimizer, "objective": objective, "climb": climb, "ema": ema}
-    bound = [Schedule(table, epochs=epochs, **given) for table in tables]  # type: ignore[arg-type]
+) -> list[BoundSchedule]:
+    """Return the schedules of a recipe's list of `{path, name, …}`.
+
+    Raises:
+        ValueError: if two have the same path.
+    """
+    bound = [
+        BoundSchedule(
+            table, optimizer=optimizer, objective=objective, epochs=epochs, climb=climb, ema=ema
+        )
+        for table in tables
+    ]
     paths = [schedule.path for schedule in bound]
     for path in paths:
         require(paths.count(path) == 1, "schedule.path", path, "scheduled once")

@@ -1,21 +1,16 @@
-"""Where a training stands, what an epoch gave, and where randomness comes from."""
+"""Where a training is, the summary of an epoch, and the checks that numbers are finite."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from ..batch import Loss
-from ..data import Source
 from ..runtime import distributed
-
-FREE = {"out", "device", "evaluation", "progress", "resume", "save_every", "tensorboard"}
 
 
 class NonFiniteLoss(ValueError, ArithmeticError):
@@ -24,7 +19,7 @@ class NonFiniteLoss(ValueError, ArithmeticError):
 
 @dataclass
 class Epoch:
-    """What one epoch gave: a line of `log.jsonl`.
+    """Summary of one epoch: a line of `log.jsonl`.
 
     Arguments:
         number: from 1.
@@ -53,119 +48,127 @@ class Epoch:
     best: bool
 
     def row(self) -> dict[str, Any]:
-        """The line, as plain values; the log keeps the keys `epoch` and `parts`."""
+        """Return the line as plain values; the log keeps the keys `epoch` and `parts`."""
         keys = {"number": "epoch", "terms": "parts"}
         return {keys.get(key, key): value for key, value in asdict(self).items()}
+
+    def line(self, epochs: int) -> str:
+        """Return the epoch as one line of text."""
+        facts = [
+            f"epoch {self.number}/{epochs}",
+            f"loss {self.loss:.4f}",
+            *self.accuracies(),
+            f"lr {self.lr:.2g}",
+            f"{self.samples_per_second:.0f} samples/s",
+            f"{self.seconds:.0f} s",
+        ]
+        return " · ".join(facts) + (" · best" if self.best else "")
+
+    def accuracies(self) -> list[str]:
+        """Return the accuracies that were measured, in percent, as text."""
+        names = ("clean", "robust", "ema_clean", "ema_robust")
+        return [
+            f"{name.replace('_', ' ')} {100 * getattr(self, name):.2f}"
+            for name in names
+            if getattr(self, name) is not None
+        ]
+
+
+SAVED_KEYS = {"batch_index": "batch", "terms": "parts"}  # of `Position` in checkpoints
 
 
 @dataclass
 class Position:
-    """Complete epochs, batches into the next one, and what has been added up there."""
+    """Where a training is, and the sums of the epoch it is in.
+
+    Arguments:
+        epoch: complete epochs.
+        batch_index: batches done in the epoch after them.
+        step: optimizer steps since the beginning.
+        samples, epoch_seconds, loss, terms: sums over this epoch's steps; `loss` and `terms` are
+            weighted by samples.
+        best: of the best weights so far: epoch, which ("weights" or "ema"), accuracies, score.
+    """
 
     epoch: int = 0
-    batch: int = 0
+    batch_index: int = 0
     step: int = 0
     seconds: float = 0.0
     val_seconds: float = 0.0
     samples: int = 0
     epoch_seconds: float = 0.0
     loss: float = 0.0
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        """Samples a second in this epoch."""
+        """Samples per second in this epoch."""
         return self.samples / max(self.epoch_seconds, 1e-9)
 
     def progress(self, epochs: int, batches: int) -> float:
-        """The share of the training that is done.
+        """Return the share of the training that is done, given batches per epoch.
 
-        >>> Position(epoch=1, batch=5).progress(4, 10)
+        >>> Position(epoch=1, batch_index=5).progress(4, 10)
         0.375
         """
-        return (self.epoch * batches + self.batch) / (epochs * batches)
+        return (self.epoch * batches + self.batch_index) / (epochs * batches)
 
-    def add(self, total: float, loss: Loss, n: int) -> None:
-        """One step's loss over n samples."""
+    def add(self, total: float, loss: Loss, samples: int) -> None:
+        """Add one step's loss over the joint batch."""
         self.step += 1
-        self.samples += n
-        self.loss += total * n
+        self.samples += samples
+        self.loss += total * samples
         for key, value in loss.terms.items():
-            share = torch.as_tensor(value).detach().double() * n
-            self.parts[key] = self.parts[key] + share if key in self.parts else share
+            # Kept on the device: `.item()` here would wait for the GPU once per term and step.
+            # In float64, since float32 loses digits over the thousands of samples of an epoch.
+            share = torch.as_tensor(value).detach().double() * samples
+            self.terms[key] = self.terms[key] + share if key in self.terms else share
 
-    def settle(self) -> None:
-        """Make every process's sums those of all."""
-        self.parts = {key: distributed.mean(value) for key, value in self.parts.items()}
+    def all_reduce(self) -> None:
+        """Average the sums over the processes; `loss` is averaged at each step already."""
+        self.terms = {key: distributed.mean(value) for key, value in self.terms.items()}
 
     def means(self) -> tuple[float, dict[str, float]]:
-        """Loss and parts, averaged over the samples so far."""
+        """Return the loss and its terms, averaged over the samples so far."""
         n = max(self.samples, 1)
-        return self.loss / n, {key: float(value) / n for key, value in self.parts.items()}
+        return self.loss / n, {key: float(value) / n for key, value in self.terms.items()}
 
-    def turn(self) -> None:
-        """Begin the next epoch."""
-        self.epoch, self.batch, self.samples, self.epoch_seconds = self.epoch + 1, 0, 0, 0.0
-        self.loss, self.parts = 0.0, {}
+    def next_epoch(self) -> None:
+        """Count the epoch as complete, and start the sums of the next."""
+        self.epoch, self.batch_index, self.samples = self.epoch + 1, 0, 0
+        self.epoch_seconds, self.loss, self.terms = 0.0, 0.0, {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as a checkpoint holds it."""
+        return {SAVED_KEYS.get(key, key): value for key, value in asdict(self).items()}
 
-def settings(
-    recipe: Mapping[str, Any] | None, given: Mapping[str, Any], source: Source
-) -> dict[str, Any]:
-    """What moves a training's numbers, flat: the recipe, or without one the trainer's arguments."""
-    found = moving(given if recipe is None else recipe) | {"data": source.sha256}
-    return json.loads(json.dumps(found, sort_keys=True, default=repr))
-
-
-def moving(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration by dotted path, without what does not move the numbers.
-
-    >>> moving({"train": {"epochs": 3, "device": "cpu"}})
-    {'train.epochs': 3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key not in FREE:
-            path, table = f"{prefix}{key}", isinstance(value, Mapping)
-            flat |= moving(value, f"{path}.") if table else {path: value}
-    return flat
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """sha256 of settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In words, where settings depart from earlier ones.
-
-    >>> differences({"epochs": 2}, {"epochs": 3})
-    'epochs was 2 and is 3 now'
-    """
-    keys = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
-    return "; ".join(f"{key} was {then.get(key)} and is {now.get(key)} now" for key in keys)
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Return the position that a checkpoint holds."""
+        names = {saved: name for name, saved in SAVED_KEYS.items()}
+        return cls(**{names.get(key, key): value for key, value in state.items()})
 
 
 def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:
-    """Raise `NonFiniteLoss` with the parts and what to try, unless the loss is finite."""
+    """Raise `NonFiniteLoss` with the loss's terms and what to try, unless the loss is finite."""
     if total - total == 0:
         return
-    parts = {
+    terms = {
         k: torch.as_tensor(v).detach().float().mean()
         for k, v in {**loss.terms, "penalty": loss.penalty}.items()
     }
-    said = ", ".join(f"{key} {float(value):.4g}" for key, value in parts.items())
+    terms_text = ", ".join(f"{key} {float(value):.4g}" for key, value in terms.items())
     bad = int((~torch.isfinite(loss.per_sample)).sum())
     raise NonFiniteLoss(
-        f"the loss is {total} at step {step}, in epoch {epoch} ({said}; of {len(loss.per_sample)} "
-        f"samples {bad} have no finite loss): try a lower lr, a warm-up, clip = 1.0 or "
-        "amp = 'float32'; the last good checkpoint stays"
+        f"the loss is {total} at step {step}, in epoch {epoch} ({terms_text}; of "
+        f"{len(loss.per_sample)} samples {bad} have no finite loss): try a lower lr, a warm-up, "
+        "clip = 1.0 or amp = 'float32'; the last good checkpoint stays"
     )
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity.
+    """Return whether no tensor holds NaN or infinity.
 
     >>> all_finite({"w": torch.tensor([1.0, float("nan")])})
     False

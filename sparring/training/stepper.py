@@ -1,4 +1,4 @@
-"""What happens to one batch: the adversary maximizes, the weights minimize, the duals follow."""
+"""One training step: the adversary maximizes, the weights minimize, the duals follow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from ..objective import Objective
 from ..runtime import distributed
 from ..runtime.seeding import derive_seed
 from ..weights import EMA, WeightPerturbation
-from . import optimizer, parallel, schedule
+from . import parallel
+from .optimizer import make_optimizer
+from .schedule import bind_schedules
 from .state import all_finite, check_finite
 
 
 class Stepper:
-    """Model, objective, optimizer and whatever moves with them; `step(batch, …)` moves them.
+    """Own everything that changes in a training: model, objective, optimizer and weight averages.
 
-    All randomness of a batch comes from (seed, epoch, batch), so that its place is all there is to
-    remember of it.
+    All randomness of a batch comes from (seed, epoch, batch index), so a checkpoint needs no
+    random state.
 
     Arguments:
-        look: keywords of `ModelView` for the loss and the attack; compile: for the attack only.
-        config, decay_norm: of the optimizer.
-        schedules: tables; epochs: what their places count in.
+        view_options: keywords of `ModelView` for the loss and the attack.
+        compile: the model for the attack; the loss stays eager.
+        optimizer, decay_norm: as in `make_optimizer`.
+        schedule, epochs: tables, and the number of epochs their positions refer to.
     """
 
     def __init__(
@@ -37,29 +40,31 @@ class Stepper:
         objective: Objective,
         *,
         device: torch.device,
-        look: Mapping[str, Any],
+        view_options: Mapping[str, Any],
         compile: bool,
-        config: str | Mapping[str, Any],
+        optimizer: str | Mapping[str, Any],
         decay_norm: bool,
-        schedules: Sequence[Mapping[str, Any]],
+        schedule: Sequence[Mapping[str, Any]],
         epochs: int,
         clip: float | None,
         climb: WeightPerturbation | None,
         ema: EMA | None,
         seed: int,
     ) -> None:
-        self.model = parallel.prepare(model, device).to(device)
-        if look["channels_last"]:
+        self.model = parallel.sync_batch_norm(model, device).to(device)
+        if view_options["channels_last"]:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(device)
-        self.seen = freeze.ModelView(self.model, **look)
-        self.attacked = freeze.ModelView(self.model, **look, compile=compile)
-        self.minimize = parallel.wrap(self.seen, self.objective, device)
-        self.optimizer = optimizer.make(config, self.model, self.objective, decay_norm=decay_norm)
+        self.loss_model = freeze.ModelView(self.model, **view_options)
+        self.attack_model = freeze.ModelView(self.model, **view_options, compile=compile)
+        self.minimize = parallel.distribute_loss(self.loss_model, self.objective, device)
+        self.optimizer = make_optimizer(
+            optimizer, self.model, self.objective, decay_norm=decay_norm
+        )
         self.climb, self.ema = climb, None if ema is None else ema.attach(self.model)
         self.clip, self.seed = clip, seed
-        self.schedules = schedule.bind(
-            schedules,
+        self.schedules = bind_schedules(
+            schedule,
             optimizer=self.optimizer,
             objective=self.objective,
             epochs=epochs,
@@ -77,69 +82,86 @@ class Stepper:
         """The radius trained against now, if the threat has one."""
         return getattr(getattr(self.objective.attack, "threat", None), "eps", None)
 
-    def begin(self, *, epoch: int, batch: int, progress: float) -> int:
-        """Draw and schedule for this batch; how often it is to be used."""
-        attack, seed = self.objective.attack, derive_seed(self.seed, epoch, batch)
+    def begin_batch(self, *, epoch: int, index: int, progress: float) -> int:
+        """Seed and schedule everything for a batch, and return how many steps to take on it."""
+        attack, seed = self.objective.attack, derive_seed(self.seed, epoch, index)
+        # Dropout must differ between ranks, or their rows would share masks; the attack draws for
+        # the joint batch, so its generator must be the same on all.
         torch.manual_seed(seed + distributed.rank())
         if attack is not None:
             attack.reseed(seed)
-        for bound in self.schedules:
-            bound(progress)
+        # Schedules are set from progress before the step instead of advanced after it: they have
+        # no state, so a run resumed inside an epoch gets the same values.
+        for schedule in self.schedules:
+            schedule(progress)
         return 1 if attack is None else attack.replays
 
     def step(self, batch: Batch, *, epoch: int, number: int) -> tuple[float, Loss]:
-        """One step; the loss, and its total averaged over the processes.
+        """Take one step, and return the total loss averaged over the processes, and the loss.
 
         Raises:
-            NonFiniteLoss: before the step, naming its number and epoch.
+            NonFiniteLoss: before the weights move, naming the step's number and epoch.
         """
-        full = self.objective.maximize(self.attacked, batch)
-        with self._climbing(full):
+        # The attack runs on the bare model: DDP expects one backward pass per forward pass, into
+        # the weights, while an attack takes many, into the inputs. Only the loss goes through DDP.
+        full = self.objective.maximize(self.attack_model, batch)
+        # The adversary's points are those of θ; only then does AWP or SAM move to θ + v.
+        with self._perturbed(full):
             loss: Loss = self.minimize(full)
             assert loss.total is not None
+            # Averaged before the check, so that all processes stop; one that raised alone would
+            # leave the others waiting in `backward`. Checked before any gradient, so that weights
+            # and optimizer are those of the last good step.
             total = distributed.mean(loss.total.detach()).item()
             check_finite(total, loss, epoch=epoch, step=number)
             self.optimizer.zero_grad()
             loss.total.backward()
             if self.clip is not None:
+                # Without the objective's own parameters: a large dual gradient must not shorten
+                # the step of the weights.
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            # Inside the perturbation: the gradient at θ + v is applied there, then v is removed.
             self.optimizer.step()
+        # Duals move after the weights, on the loss and cost of this step, so that a multiplier
+        # never changes between the two phases of a step; the next attack pays the new one.
         self.objective.update(self.model, full)
+        # The average comes last: it must include this step, and θ without v.
         if self.ema is not None:
             self.ema.update(self.model)
         return total, loss
 
-    def _climbing(self, batch: Batch) -> AbstractContextManager[None]:
+    def _perturbed(self, batch: Batch) -> AbstractContextManager[None]:
+        """Return the context in which AWP or SAM has moved the weights."""
         if self.climb is None:
             return nullcontext()
 
         def total() -> Tensor:
-            loss = self.objective.minimize(self.seen, batch).total
+            loss = self.objective.minimize(self.loss_model, batch).total
             assert loss is not None
             return loss
 
         return self.climb.perturbed(self.model, total)
 
-    def agree(self) -> None:
-        """Make the running statistics of every process those of all."""
+    def sync_buffers(self) -> None:
+        """Average the running statistics of model and averaged model over the processes."""
         for model in (self.model, self.averaged):
-            parallel.agree(model)
+            parallel.sync_buffers(model)
 
-    def finite(self) -> bool:
-        """Whether all weights and statistics are."""
+    def is_finite(self) -> bool:
+        """Return whether all weights and statistics are finite."""
         return all_finite(self.model.state_dict())
 
-    def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
-        return {**parts, "climb": self.climb, "ema": self.ema}
+    def _stateful(self) -> dict[str, Any]:
+        pieces = {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
+        return {**pieces, "climb": self.climb, "ema": self.ema}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that has moved."""
-        parts = self._parts().items()
-        return {key: None if part is None else part.state_dict() for key, part in parts}
+        """Return the state of every piece by its name, None for a piece this training has not."""
+        pieces = self._stateful().items()
+        return {key: None if piece is None else piece.state_dict() for key, piece in pieces}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where `state` stands."""
-        for key, part in self._parts().items():
-            if part is not None:
-                part.load_state_dict(state[key])
+        """Load what `state_dict` returned."""
+        for key, piece in self._stateful().items():
+            if piece is not None:
+                piece.load_state_dict(state[key])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,28 +18,32 @@ from ..component import check_classes, require
 from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
+from ..runtime.progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, parallel, run_folder
-from .display import Display, TensorBoardLog
-from .state import Epoch, NonFiniteLoss, Position, settings
+from .settings import run_settings
+from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
-from .validate import Score, check_output, measure
+from .tensorboard import TensorBoardLog
+from .validate import Score, check_output, score
+
+NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
 
 
 class Trainer:
-    """Trains `model` by `objective` on `source.train`; iterate over it: it yields an `Epoch` each.
+    """Train `model` by `objective` on `source.train`; iterate over it: it yields an `Epoch` each.
 
-    A kill at any moment leaves a run that goes on with `resume=True` as if nothing had been, bit
-    for bit on a CPU. Between epochs the model is in eval mode. Under torchrun the processes share
-    every batch, and the run folder.
+    A run that was killed at any moment resumes (`resume=True`) with the results of one that was
+    not, bit for bit on a CPU. Between epochs the model is in eval mode. Under torchrun the
+    processes share every batch, and the run folder.
 
     Arguments:
         model: inputs in the source's bounds to logits `(b, classes)`; it is moved to the device
             and trained in place.
-        objective: what is fought over; moved to the device too.
-        source: its test split is never looked at.
+        objective: attack, method and risk; moved to the device too.
+        source: its test split is never used.
         out: the run folder; one that holds a run is an error unless `resume`.
-        epochs, batch: how many epochs, and the rows of a (joint) batch.
+        epochs, batch_size: how many epochs, and the rows of a (joint) batch.
         optimizer: of `torch.optim`, by name or as `{name, lr, momentum, weight_decay, …}`.
         schedule: `{path, name, …}` each, see `sparring.training.schedule`.
         clip: largest norm of the gradient of all weights together; None is off.
@@ -48,25 +51,26 @@ class Trainer:
             float32.
         channels_last: run image models in that memory layout.
         compile: compile the model for the attack; the loss stays eager.
-        device: the best there is when omitted.
+        device: default: CUDA if available, else the CPU.
         decay_norm: let weight decay act on biases and normalisation too.
         augment: pieces of `sparring.data`, applied in turn to training batches.
-        mix: pieces of `sparring.data` that add rows to every batch; `batch` does not count them.
+        mix: pieces of `sparring.data` that add rows to every batch; `batch_size` does not count
+            them.
         climb: AWP or SAM.
-        ema: an average of the weights, measured beside them.
-        validation: the attack whose accuracy on `source.val` decides which weights are best;
-            clean accuracy does when None.
-        rows: only the first so many of `source.val`.
-        every: validate after so many epochs, and after the last.
-        save_every: also write `last.pt` after so many batches; None is once an epoch.
+        ema: an average of the weights, validated beside them.
+        validation: the attack whose accuracy on `source.val` selects the best weights; default:
+            clean accuracy selects them.
+        rows: use only the first n of `source.val`; default: all.
+        every: validate every n epochs, and after the last.
+        save_every: also write `last.pt` every n batches; default: once per epoch.
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder.
-        resume: go on with the run in `out`, or begin it; its settings must be the same.
+        resume: continue the run in `out`, or begin it; its settings must be the same.
         progress: show it.
         tensorboard: write scalars to `out/tensorboard`.
 
     Raises:
-        ValueError: for what is not allowed, or a damaged checkpoint.
+        ValueError: for an argument that is not allowed, or a damaged checkpoint.
         FileExistsError: for a folder with a run.
         NonFiniteLoss: while training, when the loss becomes infinite or NaN.
     """
@@ -79,7 +83,7 @@ class Trainer:
         *,
         out: str | Path,
         epochs: int = 10,
-        batch: int = 128,
+        batch_size: int = 128,
         optimizer: str | dict[str, Any] = "AdamW",
         schedule: Sequence[dict[str, Any]] = (),
         clip: float | None = None,
@@ -102,28 +106,30 @@ class Trainer:
         progress: bool = False,
         tensorboard: bool = False,
     ) -> None:
-        without = {"self", "model", "source", "recipe"} | (set() if mix else {"mix"})
-        given = {k: v for k, v in locals().items() if k not in {*without, "without"}}
-        counts = {"epochs": epochs, "batch": batch, "every": every}
-        for key, value in {**counts, "rows": rows, "save_every": save_every}.items():
+        arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
+        if not mix:  # runs from before `mix` existed have no such setting
+            del arguments["mix"]
+        for key in ("epochs", "batch_size", "every", "rows", "save_every"):
+            value = arguments[key]
             require(value is None or value >= 1, key, value, "an integer ≥ 1")
         require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
         self.out, self.epochs, self.every = Path(out), epochs, every
         self.save_every, self.progress = save_every, progress
-        self.settings = settings(recipe, given, source)
+        # Taken now: their text is of the arguments as given, before schedules and `attach` act.
+        self.settings = run_settings(recipe, arguments, source)
         if not resume:
             run_folder.require_empty(self.out)
-        self.device = parallel.start(device)
+        self.device = parallel.join_process_group(device)
         self.stepper = Stepper(
             model,
             objective,
             device=self.device,
-            look={"amp": amp, "channels_last": channels_last},
+            view_options={"amp": amp, "channels_last": channels_last},
             compile=compile,
-            config=optimizer,
+            optimizer=optimizer,
             decay_norm=decay_norm,
-            schedules=schedule,
+            schedule=schedule,
             epochs=epochs,
             clip=clip,
             climb=climb,
@@ -131,19 +137,32 @@ class Trainer:
             seed=seed,
         )
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
+        # A copy: where the caller shares one threat with the objective, a schedule of its eps must
+        # not move the radius that epochs are compared at.
         self.validation = copy.deepcopy(validation)
         check_output(self.model, self.val, source.classes, self.device)
-        for judged in filter(None, (objective, validation)):
-            check_classes(judged, source.classes)
+        for root in filter(None, (objective, validation)):
+            check_classes(root, source.classes)
         for piece in mix:
             piece.prepare(source, device=self.device)
-        more = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
-        self.loader = Loader(source.train, batch_size=batch, shuffle=True, **more)
-        self.batches = len(self.loader)
+        self.loader = Loader(
+            source.train,
+            batch_size=batch_size,
+            shuffle=True,
+            seed=seed,
+            augment=augment,
+            mix=mix,
+            device=self.device,
+        )
+        self.batches = len(self.loader)  # per epoch
         self.position = Position()
+        # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(recipe, resume)
-        wanted = tensorboard and parallel.first()
-        self.board = TensorBoardLog(self.out, done=self.position.epoch) if wanted else None
+        self.tensorboard = (
+            TensorBoardLog(self.out, epochs_done=self.position.epoch)
+            if tensorboard and parallel.is_main()
+            else None
+        )
 
     @property
     def model(self) -> nn.Module:
@@ -156,125 +175,161 @@ class Trainer:
         return self.stepper.averaged
 
     def _open(self, recipe: Mapping[str, Any] | None, resume: bool) -> None:
-        """Begin the run folder, or go on with what is in it."""
+        """Create the run folder, or continue the run in it."""
         state = checkpoint.load_last(self.out, self.device) if resume else None
-        parallel.wait()
+        # Every process must have looked for a checkpoint before the first one writes the folder.
+        parallel.barrier()
         if state is not None:
-            checkpoint.same(self.out, state, self.settings)
+            checkpoint.check_settings(self.out, state, self.settings)
             self.stepper.load_state_dict(state)
-            self.position = Position(**state["position"])
-        if parallel.first() and state is None:
-            run_folder.begin(self.out, recipe)
-        elif parallel.first():
+            self.position = Position.from_state_dict(state["position"])
+        if parallel.is_main() and state is None:
+            run_folder.create_run(self.out, recipe)
+        elif parallel.is_main():
             files.remove_temporary(self.out)
-            run_folder.cut(self.out, self.position.epoch)
-        parallel.wait()
+            run_folder.truncate_log(self.out, self.position.epoch)
+        parallel.barrier()
 
     def __iter__(self) -> Iterator[Epoch]:
-        shown, done = self.progress and parallel.first(), self.position.epoch
-        with Display(shown=shown, epochs=self.epochs, batches=self.batches, done=done) as display:
+        with TrainingProgress(
+            enabled=self.progress and parallel.is_main(),
+            epochs=self.epochs,
+            batches=self.batches,
+            epochs_done=self.position.epoch,
+        ) as progress:
             while self.position.epoch < self.epochs:
-                epoch = self._epoch(display)
-                display.epoch(epoch)
-                if self.board is not None:
-                    self.board.epoch(epoch)
+                epoch = self._epoch(progress)
+                progress.epoch(epoch.line(self.epochs), epoch.accuracies())
+                if self.tensorboard is not None:
+                    self.tensorboard.epoch(epoch)
                 yield epoch
-        if self.board is not None:
-            self.board.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
-    def _epoch(self, display: Display) -> Epoch:
-        """Train one epoch, validate, write: the best weights, the log, what to go on from."""
+    def _epoch(self, progress: TrainingProgress) -> Epoch:
+        """Train one epoch, validate, and write best weights, log and checkpoint."""
         self.model.train()
+        # `keep_freed_memory`: a step frees and allocates the same large tensors again and again,
+        # and clearing their pages takes up to a third of a small model's time. `fork_rng`: each
+        # batch seeds the global generator, which must not reach the caller.
         with (
-            allocator.kept(),
+            allocator.keep_freed_memory(),
             torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
         ):
-            self._train(display)
+            self._train(progress)
         self.model.eval()
-        self.stepper.agree()
+        # Before validation, since processes share its rows and must judge one and the same model,
+        # and before the weights are written, which are the first process's.
+        self.stepper.sync_buffers()
         self._check_weights()
-        place, lr = self.position, self.stepper.optimizer.param_groups[0]["lr"]
-        place.settle()
-        (loss, parts), rate, step = place.means(), place.rate, place.step
-        own, average = self._validate()
-        place.turn()
-        best = self._choose(own, average)
+        position, lr = self.position, self.stepper.optimizer.param_groups[0]["lr"]
+        position.all_reduce()
+        # Read before `next_epoch` clears the sums; `_validate` still counts as this epoch.
+        (loss, terms), rate, step = position.means(), position.rate, position.step
+        weights, average = self._validate()
+        position.next_epoch()
+        best = self._choose(weights, average)
         epoch = Epoch(
-            number=place.epoch,
+            number=position.epoch,
             step=step,
             loss=loss,
-            terms=parts,
-            clean=own and own.clean,
-            robust=own and own.robust,
+            terms=terms,
+            clean=weights and weights.clean,
+            robust=weights and weights.robust,
             ema_clean=average and average.clean,
             ema_robust=average and average.robust,
             lr=lr,
             eps=self.stepper.eps,
-            seconds=place.seconds,
-            val_seconds=place.val_seconds,
+            seconds=position.seconds,
+            val_seconds=position.val_seconds,
             samples_per_second=rate,
             best=best,
         )
-        if parallel.first():
-            run_folder.append(self.out, epoch.row())
+        # Best weights, log, checkpoint, in this order: a kill in between leaves an epoch that the
+        # checkpoint does not know, and resuming writes it again; none can be missing.
+        if parallel.is_main():
+            run_folder.append_log(self.out, epoch.row())
         self._save()
         return epoch
 
-    def _train(self, display: Display) -> None:
-        """The batches of this epoch that are still to come."""
-        place = self.position
-        began, clock = time.perf_counter(), place.epoch_seconds
-        earlier = place.seconds - clock
-        for batch in islice(self.loader.epoch(place.epoch + 1), place.batch, None):
+    def _train(self, progress: TrainingProgress) -> None:
+        """Train on the batches of this epoch that remain."""
+        position = self.position
+        began, earlier_in_epoch = time.perf_counter(), position.epoch_seconds
+        earlier = position.seconds - earlier_in_epoch
+        # Batches done before a resume are drawn and skipped, since later ones continue their draws.
+        for batch in islice(self.loader.epoch(position.epoch + 1), position.batch_index, None):
             loss = self._batch(batch)
-            place.epoch_seconds = clock + time.perf_counter() - began
-            place.seconds = earlier + place.epoch_seconds
-            display.step(epoch=place.epoch + 1, batch=place.batch, loss=loss, rate=place.rate)
-            due = self.save_every is not None and place.batch % self.save_every == 0
-            if due and place.batch != self.batches:
+            position.epoch_seconds = earlier_in_epoch + time.perf_counter() - began
+            position.seconds = earlier + position.epoch_seconds
+            progress.step(
+                epoch=position.epoch + 1,
+                batch_number=position.batch_index,
+                loss=loss,
+                rate=position.rate,
+            )
+            due = self.save_every is not None and position.batch_index % self.save_every == 0
+            if due and position.batch_index != self.batches:
                 self._check_weights()
                 self._save()
 
     def _batch(self, batch: Batch) -> float:
-        """One batch, as often as the attack replays it; the last loss."""
-        place, total = self.position, 0.0
-        progress = place.progress(self.epochs, self.batches)
-        replays = self.stepper.begin(epoch=place.epoch + 1, batch=place.batch, progress=progress)
+        """Take the steps of one batch, several for an attack that replays it; return the last loss.
+
+        Replays are Free adversarial training's: the perturbation goes on from step to step.
+        """
+        position, total = self.position, 0.0
+        replays = self.stepper.begin_batch(
+            epoch=position.epoch + 1,
+            index=position.batch_index,
+            progress=position.progress(self.epochs, self.batches),
+        )
         for _ in range(replays):
-            total, loss = self.stepper.step(batch, epoch=place.epoch + 1, number=place.step + 1)
-            place.add(total, loss, len(batch) * distributed.world())
-        place.batch += 1
+            total, loss = self.stepper.step(
+                batch, epoch=position.epoch + 1, number=position.step + 1
+            )
+            position.add(total, loss, len(batch) * distributed.world())
+        position.batch_index += 1
         return total
 
     def _validate(self) -> tuple[Score | None, Score | None]:
-        """The scores of the weights and of their average, where they are due."""
+        """Return the scores of the weights and of their average, None if not due."""
         number, began = self.position.epoch + 1, time.perf_counter()
         due = number % self.every == 0 or number == self.epochs
-        own, average = (
-            measure(model, self.val, self.validation, device=self.device)
+        weights, average = (
+            score(model, self.val, self.validation, device=self.device)
             if due and model is not None
             else None
             for model in (self.model, self.averaged)
         )
         self.position.val_seconds += time.perf_counter() - began
-        return own, average
+        return weights, average
 
-    def _choose(self, own: Score | None, average: Score | None) -> bool:
-        """Keep the weights, or their average, if they are the best so far; whether they are."""
-        found = {"weights": (own, self.model), "ema": (average, self.averaged)}
-        which = max(found, key=lambda name: found[name][0] or Score(-1.0, -1.0))
-        score, model = found[which]
+    def _choose(self, weights: Score | None, average: Score | None) -> bool:
+        """Keep the weights, or their average, if they are the best so far; return whether they are.
+
+        Robust accuracy selects, not clean accuracy or the loss: it falls again after the learning
+        rate has dropped while clean accuracy still rises (Rice et al. 2020, robust overfitting).
+        """
+        candidates = {"weights": (weights, self.model), "ema": (average, self.averaged)}
+        which = max(candidates, key=lambda name: candidates[name][0] or Score(-1.0, -1.0))
+        candidate, model = candidates[which]
         best = self.position.best
-        if score is None or model is None or (best and score <= tuple(best["score"])):
+        if candidate is None or model is None or (best and candidate <= tuple(best["score"])):
             return False
-        about = {"epoch": self.position.epoch, "which": which, **score.named()}
-        self.position.best = {**about, "score": list(score)}
-        if parallel.first():
+        about = {"epoch": self.position.epoch, "which": which, **candidate.accuracies()}
+        self.position.best = {**about, "score": list(candidate)}
+        if parallel.is_main():
             checkpoint.save_best(self.out, model.state_dict(), **about)
         return True
 
     def _check_weights(self) -> None:
-        if not self.stepper.finite():
+        """Raise `NonFiniteLoss` unless the weights are finite.
+
+        A finite loss may have an infinite gradient; the next loss would show it, but the last step
+        before a checkpoint has none.
+        """
+        if not self.stepper.is_finite():
             raise NonFiniteLoss(
                 f"the weights are not finite after step {self.position.step}, though the loss was: "
                 "try a lower lr, clip = 1.0 or amp = 'float32'; the last good checkpoint stays"
@@ -282,8 +337,8 @@ class Trainer:
 
     def _save(self) -> None:
         """Write `last.pt`, by the first process while the others wait."""
-        self.position.settle()
-        if parallel.first():
-            state = {**self.stepper.state_dict(), "position": asdict(self.position)}
+        self.position.all_reduce()
+        if parallel.is_main():
+            state = {**self.stepper.state_dict(), "position": self.position.state_dict()}
             checkpoint.save_last(self.out, state, self.settings)
-        parallel.wait()
+        parallel.barrier()

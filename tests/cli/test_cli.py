@@ -32,7 +32,7 @@ TINY = [
     "--set",
     "model={name='mlp', hidden=[8]}",
     "--set",
-    "train.batch=500",
+    "train.batch_size=500",
 ]
 
 

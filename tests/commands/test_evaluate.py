@@ -75,7 +75,7 @@ def test_a_run_on_bits_without_a_budget_is_measured(tmp_path):
         "threat": {"name": "Only", "of": {"name": "Bits"}, "classes": [1]},
         "attack": {"name": "RFGSM", "steps": 2},
         "method": {"name": "AT"},
-        "train": {"epochs": 1, "batch": 40},
+        "train": {"epochs": 1, "batch_size": 40},
         "evaluation": {"suite": "bits", "n": 10},
     }
     folder = sparring.train(recipe.load_recipe(tables), out=tmp_path / "run")

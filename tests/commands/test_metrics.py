@@ -17,7 +17,7 @@ from tests.command import call
 
 SMALL = {
     "train.epochs": 1,
-    "train.batch": 500,
+    "train.batch_size": 500,
     "validation.attack.steps": 1,
     "model": {"name": "mlp", "hidden": [8]},
 }

@@ -19,13 +19,13 @@ TEACHER = {
     "data": {"name": "digits", "labels": 200, "repeat": 5},
     "model": {"name": "mlp", "hidden": [32]},
     "method": {"name": "Standard"},
-    "train": {"epochs": 6, "batch": 100, "optimizer": {"name": "Adam", "lr": 1e-2}},
+    "train": {"epochs": 6, "batch_size": 100, "optimizer": {"name": "Adam", "lr": 1e-2}},
 }
 STUDENT = TEACHER | {
     "threat": {"name": "Linf", "eps": 0.05},
     "attack": {"name": "PGD", "steps": 1, "size": 0.05},
     "method": {"name": "MART"},
-    "train": {"epochs": 2, "batch": 100},
+    "train": {"epochs": 2, "batch_size": 100},
 }
 
 
@@ -102,7 +102,7 @@ def test_a_kill_inside_an_epoch_changes_nothing_either(labels, tmp_path, monkeyp
         list(cut)
     monkeypatch.undo()
     resumed = student(tmp_path / "cut", mix, resume=True, **{"train.save_every": 3})
-    assert resumed.position.batch == 6
+    assert resumed.position.batch_index == 6
     list(resumed)
     pairs = zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -51,7 +51,7 @@ size = 0.1
 name = "AT"
 [train]
 epochs = 3
-batch = 500
+batch_size = 500
 """
 
 
@@ -85,12 +85,12 @@ def test_an_evaluation_may_be_for_one_seed_of_a_run(file):
 
 
 def test_a_grid_makes_every_combination(file):
-    text = TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADES", C = "train.batch=100" }')
+    text = TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADES", C = "train.batch_size=100" }')
     file.write_text(text.replace('only = ["plain"]', 'only = ["wide-B-C"]'))
     plan = study.load(file)
     wide = [job for job in plan.jobs if job.seed == 1 and job.run != "plain"]
     assert [job.run for job in wide] == ["wide", "wide-C", "wide-B", "wide-B-C"]
-    assert wide[3].set[-3:] == ("method=TRADES", "train.batch=100", "recipe.seed=1")
+    assert wide[3].set[-3:] == ("method=TRADES", "train.batch_size=100", "recipe.seed=1")
     assert [n for n, _ in plan.of(wide[3], plan.evaluations)] == ["weak", "val"]
     file.write_text(TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADE" }'))
     with pytest.raises(ValueError, match="did you mean 'TRADES'"):

@@ -21,7 +21,7 @@ SMALL = {
     "threat": {"name": "Linf", "eps": 0.1},
     "attack": {"name": "PGD", "steps": 1, "size": 0.1},
     "method": {"name": "MART"},
-    "train": {"epochs": 1, "batch": 500},
+    "train": {"epochs": 1, "batch_size": 500},
 }
 
 
@@ -332,7 +332,7 @@ def made_up_labels(folder: Path) -> str:
 def test_shipped_recipes_run_three_steps(name, tmp_path, monkeypatch):
     made = lambda name, bounds=(0.0, 1.0), **_: made_up(name, bounds)  # noqa: E731
     monkeypatch.setattr("sparring.data.load", made)
-    changes = {"train.epochs": 1, "train.batch": 3, "train.device": "cpu"}
+    changes = {"train.epochs": 1, "train.batch_size": 3, "train.device": "cpu"}
     tables = recipe.load_recipe(name).tables
     if "attack" in tables["validation"]:
         changes["validation.attack.steps"] = 1

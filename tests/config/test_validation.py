@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
     "threat": {"name": "Only", "of": {"name": "Linf", "eps": 0.1}, "classes": [1]},
     "attack": {"name": "PGD", "steps": 1, "size": 0.1},
     "method": "AT",
-    "train": {"epochs": 1, "batch": 500},
+    "train": {"epochs": 1, "batch_size": 500},
 }
 TWICE = {
     "name": "Only",

@@ -302,7 +302,7 @@ SMALL = {
     "data": {"name": "digits", "mix": [{"name": "GaussianShell", "sigma_u": 0.1}]},
     "model": {"name": "mlp", "hidden": [8]},
     "method": {"name": "Sparsity"},
-    "train": {"epochs": 1, "batch": 500},
+    "train": {"epochs": 1, "batch_size": 500},
 }
 
 

@@ -35,7 +35,7 @@ def gradients(rows: slice) -> dict[str, Tensor]:
         batch = replace(batch, **mine, weight=batch.weight[rows], index=batch.index[rows])
         objective = Objective(None, method, Mean())
         torch.manual_seed(3 + distributed.rank())
-        engine = parallel.wrap(model, objective, torch.device("cpu"))
+        engine = parallel.distribute_loss(model, objective, torch.device("cpu"))
         loss = engine(batch)
         loss.total.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -52,7 +52,7 @@ def main(number: int, store: str, out: str) -> None:
     td.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=WORLD)
     result = gradients(slice(number * ROWS, (number + 1) * ROWS))
     torch.save(result | {"world": torch.tensor(distributed.world())}, out)
-    parallel.stop()
+    parallel.leave_process_group()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A change of numbers is a line in the changelog.
 
-To record anew: `python -m tests.regression.test_curves`.
+To record again: `python -m tests.regression.test_curves`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def curve(method: str, out: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_curve_is_the_recorded_one(method: str, tmp_path: Path) -> None:
     recorded = json.loads(CURVES.read_text(encoding="utf-8"))[method]
-    found = curve(method, tmp_path / "run")
-    assert len(found) == EPOCHS
-    for now, then in zip(found, recorded, strict=True):
+    results = curve(method, tmp_path / "run")
+    assert len(results) == EPOCHS
+    for now, then in zip(results, recorded, strict=True):
         assert now["loss"] == pytest.approx(then["loss"], rel=1e-4)
         assert now["clean"] == pytest.approx(then["clean"], abs=0.01)
         assert now["robust"] == pytest.approx(then["robust"], abs=0.01)

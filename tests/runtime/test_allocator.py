@@ -31,9 +31,9 @@ only_glibc = pytest.mark.skipif(
 @only_glibc
 def test_pages_are_mapped_once():
     outside = faults()
-    with allocator.kept():
+    with allocator.keep_freed_memory():
         faults(1)
-        with allocator.kept():
+        with allocator.keep_freed_memory():
             inside = faults()
         still = faults()
     assert max(inside, still) < outside / 4
@@ -41,7 +41,7 @@ def test_pages_are_mapped_once():
 
 @only_glibc
 def test_memory_goes_back_on_the_way_out():
-    with allocator.kept():
+    with allocator.keep_freed_memory():
         faults(1)
         inside = resident()
     assert inside - resident() > 50_000_000  # of the tensor's 64
@@ -50,6 +50,6 @@ def test_memory_goes_back_on_the_way_out():
 def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocator._glibc() is None
-    with allocator.kept():
+    with allocator.keep_freed_memory():
         torch.zeros(10)
     assert allocator._depth == 0

@@ -1,5 +1,7 @@
 """A compiled model runs any batch in a few fixed sizes, and says what the model says."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from sparring import models
 from sparring.evaluation import evaluate
 from sparring.introspect import freeze
-from sparring.runtime.compiled import Static, _Copied, sizes
+from sparring.runtime.compiled import CompiledModel, _CopyGradient, compile_sizes
 
 
 @pytest.fixture
@@ -34,22 +36,22 @@ def net(**kw):
 
 
 @pytest.mark.parametrize(
-    ("rows", "pieces", "bare"),
+    ("rows", "chunks", "bare"),
     [(1, [], 1), (4, [], 4), (5, [8], 0), (8, [8], 0), (9, [8], 1), (16, [8, 8], 0), (0, [], 0)],
 )
-def test_a_batch_is_cut_and_padded(plain, rows, pieces, bare):
+def test_a_batch_is_cut_and_padded(plain, rows, chunks, bare):
     model = nn.Linear(3, 2)
-    static, x = Static(model.eval(), [8]), torch.randn(rows, 3)
-    assert static.pieces(rows) == pieces
-    said = static(x)
-    assert plain == [(8, 3)] * len(pieces)
-    assert said.shape == (rows, 2)
-    torch.testing.assert_close(said, model(x))
+    static, x = CompiledModel(model.eval(), [8]), torch.randn(rows, 3)
+    assert static.chunks(rows) == chunks
+    logits = static(x)
+    assert plain == [(8, 3)] * len(chunks)
+    assert logits.shape == (rows, 2)
+    torch.testing.assert_close(logits, model(x))
 
 
 def test_the_least_size_that_holds_the_rest(plain):
-    static = Static(nn.Linear(1, 1), [32, 250, 125, 63])
-    assert [static.pieces(n) for n in (250, 130, 60, 33, 20, 10, 600)] == [
+    static = CompiledModel(nn.Linear(1, 1), [32, 250, 125, 63])
+    assert [static.chunks(n) for n in (250, 130, 60, 33, 20, 10, 600)] == [
         [250],
         [250],
         [63],
@@ -63,19 +65,19 @@ def test_the_least_size_that_holds_the_rest(plain):
 def test_gradients_are_the_models_own(plain):
     model = net().double()
     x = torch.rand(11, 1, 28, 28, dtype=torch.float64, requires_grad=True)
-    (ours,) = torch.autograd.grad(Static(model, [4])(x).square().sum(), x)
-    (own,) = torch.autograd.grad(model(x).square().sum(), x)
-    torch.testing.assert_close(ours, own)
+    (ours,) = torch.autograd.grad(CompiledModel(model, [4])(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(model(x).square().sum(), x)
+    torch.testing.assert_close(ours, expected)
     assert plain == [(4, 1, 28, 28)] * 3
 
 
 def test_padding_stays_out_of_batch_statistics(plain):
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).train()
-    static, x = Static(model, [8]), torch.randn(6, 3)
+    static, x = CompiledModel(model, [8]), torch.randn(6, 3)
     with freeze.frozen(static, "train"):
-        said = static(x)
+        logits = static(x)
     with freeze.frozen(model, "train"):
-        torch.testing.assert_close(said, model(x))
+        torch.testing.assert_close(logits, model(x))
     assert plain == []
 
 
@@ -92,7 +94,7 @@ def test_a_copied_gradient_survives_its_source():
             return source
 
     x = torch.zeros(3, requires_grad=True)
-    (grad,) = torch.autograd.grad(Reused.apply(_Copied.apply(x)).sum(), x)
+    (grad,) = torch.autograd.grad(Reused.apply(_CopyGradient.apply(x)).sum(), x)
     source.fill_(7)
     assert grad.tolist() == [1, 1, 1]
 
@@ -102,33 +104,33 @@ def test_an_evaluation_finds_the_same(plain):
     model, x = models.build("mlp", shape=(5,), classes=3, hidden=[8]).eval(), torch.rand(30, 5)
     y = model(x).argmax(1)
     how = {"suite": "pgd", "eps": [0.02, 0.1], "batch": 16, "progress": False}
-    own, ours = evaluate(model, (x, y), **how), evaluate(model, (x, y), compile=True, **how)
+    eager, ours = evaluate(model, (x, y), **how), evaluate(model, (x, y), compile=True, **how)
     assert {shape[0] for shape in plain} == {16}
-    assert (own.compiled, ours.compiled) == (False, True)
-    assert 0 < own.robust.accuracy < 1
-    assert [row.count for row in ours.by_eps] == [row.count for row in own.by_eps]
-    np.testing.assert_array_equal(ours.arrays["adv_pred"], own.arrays["adv_pred"])
+    assert (eager.compiled, ours.compiled) == (False, True)
+    assert 0 < eager.robust.accuracy < 1
+    assert [row.count for row in ours.by_eps] == [row.count for row in eager.by_eps]
+    np.testing.assert_array_equal(ours.arrays["adv_pred"], eager.arrays["adv_pred"])
     assert [(a.forwards, a.backwards) for a in ours.attacks] == [
-        (a.forwards, a.backwards) for a in own.attacks
+        (a.forwards, a.backwards) for a in eager.attacks
     ]
 
 
 @pytest.mark.parametrize("amp", ["float32", "bfloat16"])
 def test_compiled_in_earnest(amp):
     model = net().requires_grad_(False)
-    static, x = Static(model, [16]), torch.rand(27, 1, 28, 28)
+    static, x = CompiledModel(model, [16]), torch.rand(27, 1, 28, 28)
     for channels_last in (False, True):
         with freeze.channels_last(model, channels_last):
-            grads, said = [], []
+            grads, logits = [], []
             for one in (model, static):
                 view = freeze.ModelView(one, amp=amp, channels_last=channels_last)
                 z = x.clone().requires_grad_()
-                said.append(view(z))
-                grads += torch.autograd.grad(said[-1].square().sum(), z)
+                logits.append(view(z))
+                grads += torch.autograd.grad(logits[-1].square().sum(), z)
                 with torch.no_grad():
-                    torch.testing.assert_close(view(x), said[-1].detach())
+                    torch.testing.assert_close(view(x), logits[-1].detach())
         loose = {"rtol": 2e-2, "atol": 2e-3} if amp == "bfloat16" else {}
-        torch.testing.assert_close(said[1], said[0], **loose)
+        torch.testing.assert_close(logits[1], logits[0], **loose)
         error = (grads[1] - grads[0]).norm() / grads[0].norm()
         assert error < (2e-2 if amp == "bfloat16" else 1e-5)
 
@@ -142,19 +144,27 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     with pytest.raises(RuntimeError, match=r"cannot be compiled here .*compile = false"):
-        Static(nn.Linear(2, 2).eval(), [1])(torch.zeros(1, 2))
+        CompiledModel(nn.Linear(2, 2).eval(), [1])(torch.zeros(1, 2))
 
 
 def test_only_modules_and_sizes():
     with pytest.raises(ValueError, match="a function cannot be compiled: compile = true"):
-        Static(lambda x: x, [4])
+        CompiledModel(lambda x: x, [4])
     with pytest.raises(ValueError, match="sizes"):
-        Static(nn.Linear(1, 1), [])
+        CompiledModel(nn.Linear(1, 1), [])
     x, y = torch.rand(2, 3), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="a function cannot be compiled"):
         evaluate(lambda x: x, (x, y), eps=0.1, compile=True, progress=False)
 
 
 def test_sizes():
-    assert sizes(40, torch.device("cpu")) == [40]
-    assert sizes(4, torch.device("cuda")) == [4, 2, 1]
+    assert compile_sizes(40, torch.device("cpu")) == [40]
+    assert compile_sizes(4, torch.device("cuda")) == [4, 2, 1]
+
+
+@pytest.mark.parametrize("module", ["torch._dynamo.exc", "torch._dynamo"])
+def test_without_the_private_names_a_model_still_compiles(plain, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    model, x = nn.Linear(3, 2).eval(), torch.randn(8, 3)
+    torch.testing.assert_close(CompiledModel(model, [8])(x), model(x))
+    assert plain == [(8, 3)]

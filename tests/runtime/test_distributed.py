@@ -14,7 +14,7 @@ DRAWN = ["uniform", "normal", "exponential", *map(repr, ranks.THREATS)]
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> list[dict[str, Tensor]]:
-    """What each of two gloo processes found."""
+    """The tensors of each of two gloo processes."""
     return processes.run("tests.ranks", tmp_path_factory.mktemp("ranks"), ranks.WORLD)
 
 
@@ -30,37 +30,37 @@ def test_who_is_who(two):
 
 
 def test_gather_has_the_rows_of_all_in_order(one, two):
-    for found in two:
-        assert torch.equal(found["gather"], one["gather"])
+    for results in two:
+        assert torch.equal(results["gather"], one["gather"])
 
 
 @pytest.mark.parametrize("name", ["logsumexp", "mean"])
 def test_a_risk_of_the_joint_batch_and_its_gradient(name, one, two):
-    for found in two:
-        assert torch.allclose(found[name], one[name], rtol=1e-12)
-        assert torch.allclose(found[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-10)
+    for results in two:
+        assert torch.allclose(results[name], one[name], rtol=1e-12)
+        assert torch.allclose(results[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ranks.UADS)
 def test_statistics_of_features_are_those_of_the_joint_batch(name, one, two):
-    for found in two:
-        assert torch.allclose(found[name], one[name], rtol=1e-10)
-        assert torch.allclose(found[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-8)
+    for results in two:
+        assert torch.allclose(results[name], one[name], rtol=1e-10)
+        assert torch.allclose(results[f"{name} gradient"], one[f"{name} gradient"], rtol=1e-8)
 
 
 def test_the_seed_is_the_first_one_s(one, two):
-    assert [int(found["seed"]) for found in two] == [int(one["seed"])] * 2
+    assert [int(results["seed"]) for results in two] == [int(one["seed"])] * 2
 
 
 def test_mean_is_that_of_both(two):
     x = ranks.joint()[0]
-    for found in two:
-        assert torch.allclose(found["first"], (x[0] + x[ranks.ROWS]) / 2)
+    for results in two:
+        assert torch.allclose(results["first"], (x[0] + x[ranks.ROWS]) / 2)
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_each_has_its_rows_of_the_joint_draw(name, one, two):
-    assert torch.equal(torch.cat([found[name] for found in two]), one[name])
+    assert torch.equal(torch.cat([results[name] for results in two]), one[name])
 
 
 class TestOneProcess:
@@ -74,10 +74,10 @@ class TestOneProcess:
         generator = torch.Generator().manual_seed(0)
         means = {"uniform": 0.5, "normal": 0.0, "exponential": 1.0}
         for kind, mean in means.items():
-            found = distributed.draw(kind, like, generator)
-            assert found.shape == like.shape
-            assert found.dtype == like.dtype
-            assert found.mean().item() == pytest.approx(mean, abs=0.05)
+            drawn = distributed.draw(kind, like, generator)
+            assert drawn.shape == like.shape
+            assert drawn.dtype == like.dtype
+            assert drawn.mean().item() == pytest.approx(mean, abs=0.05)
 
     def test_without_a_generator_the_global_one_is_used(self):
         torch.manual_seed(1)

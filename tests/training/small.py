@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from sparring.attacks import PGD
@@ -46,9 +47,9 @@ def objective(*, eps: float = 0.1) -> Objective:
 
 def trainer(out: str | Path, *, noisy: bool = True, **more: Any) -> Trainer:
     """Everything on: augmentation, schedules, clipping, AWP, EMA, validation by PGD."""
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "epochs": 3,
-        "batch": 16,
+        "batch_size": 16,
         "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
         "schedule": [
             {"path": "lr", "name": "one-cycle"},
@@ -60,7 +61,7 @@ def trainer(out: str | Path, *, noisy: bool = True, **more: Any) -> Trainer:
         "ema": EMA(decay=0.9),
         "validation": PGD(Linf(0.1), steps=2),
     }
-    return Trainer(network(noisy=noisy), objective(), source(), out=out, **{**given, **more})
+    return Trainer(network(noisy=noisy), objective(), source(), out=out, **{**options, **more})
 
 
 def finish(run: Trainer) -> dict[str, torch.Tensor]:
@@ -86,3 +87,9 @@ def tensors(state: Any, path: str = "") -> dict[str, torch.Tensor]:
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def read_metadata(run: Path) -> dict[str, str]:
+    """What `best.safetensors` says of itself: epoch, `which` ("weights" or "ema"), accuracies."""
+    with safe_open(run / "best.safetensors", framework="pt") as file:
+        return file.metadata()

@@ -10,8 +10,8 @@ import torch
 
 from sparring.runtime import files
 from sparring.training import checkpoint, read_weights
-from sparring.training.checkpoint import load_last, read_metadata, save_best, save_last
-from tests.training.small import equal, finish, tensors, trainer
+from sparring.training.checkpoint import load_last, save_best, save_last
+from tests.training.small import equal, finish, read_metadata, tensors, trainer
 
 
 class Code:
@@ -50,10 +50,10 @@ def test_written_files_are_whole_or_the_old_ones(tmp_path):
         file.write(b"two")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match="No space left on device; the one before is kept") as told:
+    with pytest.raises(OSError, match="No space left on device; the one before is kept") as error:
         files.write(path, broken)
-    assert told.value.errno == errno.ENOSPC
-    assert str(path) in str(told.value)
+    assert error.value.errno == errno.ENOSPC
+    assert str(path) in str(error.value)
     assert path.read_bytes() == b"one"
     assert leftover(tmp_path) == []
 

@@ -11,13 +11,12 @@ from torch import nn
 
 from sparring.runtime import distributed
 from sparring.training import parallel
-from sparring.training.checkpoint import read_metadata
-from sparring.training.run_folder import log
-from tests.training.small import finish, objective, trainer
+from sparring.training.run_folder import read_log
+from tests.training.small import finish, objective, read_metadata, trainer
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> tuple[Path, dict]:
+def two_processes(tmp_path_factory) -> tuple[Path, dict]:
     """The trainings in `worker.py`, each by two processes."""
     out = tmp_path_factory.mktemp("runs")
     engine = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -25,45 +24,47 @@ def found(tmp_path_factory) -> tuple[Path, dict]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
-    return out, torch.load(out / "found.pt", weights_only=True)
+    return out, torch.load(out / "runs.pt", weights_only=True)
 
 
-def test_two_processes_give_the_weights_of_one(found, tmp_path):
-    out, two = found[0], found[1]["two"]
+def test_two_processes_give_the_weights_of_one(two_processes, tmp_path):
+    out, two = two_processes[0], two_processes[1]["two"]
     one = finish(trainer(tmp_path, noisy=False, resume=True))
     assert two["world"] == 2
     assert two["spread"] == 0
     assert two["state"].keys() == one.keys()
     for key, value in one.items():
         torch.testing.assert_close(two["state"][key], value.double(), rtol=0, atol=1e-6, msg=key)
-    for joint, alone in zip(log(out / "two"), log(tmp_path), strict=True):
+    for joint, alone in zip(read_log(out / "two"), read_log(tmp_path), strict=True):
         assert joint["loss"] == pytest.approx(alone["loss"], abs=1e-5)
         assert joint["parts"] == pytest.approx(alone["parts"], abs=1e-5)
         assert joint["clean"] == alone["clean"]
 
 
-def test_two_processes_agree_and_resume(found):
-    out, runs = found
+def test_two_processes_agree_and_resume(two_processes):
+    out, runs = two_processes
     resumed, whole = runs["resumed"], runs["whole"]
     assert (resumed["spread"], whole["spread"]) == (0, 0)
     for key, value in whole["state"].items():
         torch.testing.assert_close(resumed["state"][key], value, rtol=0, atol=1e-6, msg=key)
     assert read_metadata(out / "resumed") == read_metadata(out / "whole")
-    assert [row["epoch"] for row in log(out / "resumed")] == [1, 2, 3]
+    assert [row["epoch"] for row in read_log(out / "resumed")] == [1, 2, 3]
 
 
 def test_alone_there_is_no_engine():
-    assert parallel.start("cpu") == torch.device("cpu")
+    assert parallel.join_process_group("cpu") == torch.device("cpu")
     assert not torch.distributed.is_initialized()
     assert distributed.world() == 1
-    assert parallel.first()
-    parallel.wait()
+    assert parallel.is_main()
+    parallel.barrier()
     model = nn.BatchNorm1d(2)
-    assert parallel.prepare(model, torch.device("cpu")) is model
-    assert isinstance(parallel.wrap(model, objective(), torch.device("cpu")), parallel.Minimize)
+    assert parallel.sync_batch_norm(model, torch.device("cpu")) is model
+    assert isinstance(
+        parallel.distribute_loss(model, objective(), torch.device("cpu")), parallel.LossModule
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of machines without CUDA")
 def test_a_device_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="finds no CUDA device, use device = 'cpu'"):
-        parallel.start("cuda")
+        parallel.join_process_group("cuda")

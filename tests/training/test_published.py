@@ -10,13 +10,13 @@ from sparring.training import Trainer
 STEPS, BATCH = 20, 8
 SHORT = {
     "train.epochs": 1,
-    "train.batch": BATCH,
+    "train.batch_size": BATCH,
     "train.optimizer.lr": 0.1 * BATCH / 128,
 }
 
 
 def colours() -> Source:
-    """Images of ten classes, told by their colour under noise."""
+    """Images of ten classes, recognised by their colour under noise."""
     draw = torch.Generator().manual_seed(3)
     y = torch.arange(STEPS * BATCH + 2 * BATCH) % 10
     tint = torch.rand(10, 3, 1, 1, generator=draw)
@@ -28,14 +28,14 @@ def colours() -> Source:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "terms"),
     [
         ("cifar10-resnet18-pgd-at", ()),
         ("cifar10-resnet18-otjr-paper", ("sw", "jacobian")),
         ("cifar10-resnet18-uad", ("adversarial", "match", "misaligned")),
     ],
 )
-def test_twenty_steps(tmp_path, name, told):
+def test_twenty_steps(tmp_path, name, terms):
     data = colours()
     plan = recipe.load_recipe(name, set=SHORT).fitted(data)
     model = plan.network()
@@ -44,7 +44,7 @@ def test_twenty_steps(tmp_path, name, told):
     (epoch,) = trainer
     assert epoch.step == STEPS
     assert 0 < epoch.loss < 100
-    assert all(epoch.terms[part] > 0 for part in told)
+    assert all(epoch.terms[term] > 0 for term in terms)
     assert all(
         p.isfinite().all() and not p.equal(b)
         for p, b in zip(model.parameters(), before, strict=True)

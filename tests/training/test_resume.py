@@ -17,9 +17,18 @@ from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
 from sparring.training import Trainer
-from sparring.training.checkpoint import load_last, read_metadata, read_weights
-from sparring.training.run_folder import log
-from tests.training.small import equal, finish, network, objective, source, tensors, trainer
+from sparring.training.checkpoint import load_last, read_weights
+from sparring.training.run_folder import read_log
+from tests.training.small import (
+    equal,
+    finish,
+    network,
+    objective,
+    read_metadata,
+    source,
+    tensors,
+    trainer,
+)
 
 TIMES = {"seconds", "val_seconds", "samples_per_second"}
 KILLED = """
@@ -43,7 +52,7 @@ for _ in run:
 
 
 def rows(out: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in log(out)]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_log(out)]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +131,7 @@ def test_killed_between_the_log_and_the_checkpoint(tmp_path, whole, monkeypatch)
     monkeypatch.setattr(run, "_save", lambda: save() if run.position.epoch < 2 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         finish(run)
-    assert [row["epoch"] for row in log(out)] == [1, 2]
+    assert [row["epoch"] for row in read_log(out)] == [1, 2]
     check(out, finish(trainer(out, resume=True)), whole)
 
 
@@ -136,15 +145,15 @@ def image_trainer(out: Path, **more) -> Trainer:
         torch.manual_seed(0)
         head = [nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
         net = nn.Sequential(nn.Conv2d(1, 4, 3), *head)
-    given = {
+    options = {
         "epochs": 2,
-        "batch": 16,
+        "batch_size": 16,
         "amp": "bfloat16",
         "channels_last": True,
         "optimizer": "AdamW",
     }
     return Trainer(
-        net, objective(), Source("images", *shaped, data.class_names), out=out, **given, **more
+        net, objective(), Source("images", *shaped, data.class_names), out=out, **options, **more
     )
 
 
@@ -186,9 +195,9 @@ def test_how_it_is_shown_and_saved_may_change(whole):
 
 def test_the_log_has_a_line_an_epoch(whole):
     lines = (whole[0] / "log.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    assert [row["epoch"] for row in found] == [1, 2, 3]
-    assert [row["step"] for row in found] == [4, 8, 12]
+    rows_logged = [json.loads(line) for line in lines]
+    assert [row["epoch"] for row in rows_logged] == [1, 2, 3]
+    assert [row["step"] for row in rows_logged] == [4, 8, 12]
     keys = [
         "epoch",
         "step",
@@ -201,20 +210,22 @@ def test_the_log_has_a_line_an_epoch(whole):
         "lr",
         "eps",
     ]
-    assert list(found[0]) == [*keys, "seconds", "val_seconds", "samples_per_second", "best"]
-    assert [row["seconds"] for row in found] == sorted(row["seconds"] for row in found)
-    assert found[0]["best"]
+    assert list(rows_logged[0]) == [*keys, "seconds", "val_seconds", "samples_per_second", "best"]
+    assert [row["seconds"] for row in rows_logged] == sorted(row["seconds"] for row in rows_logged)
+    assert rows_logged[0]["best"]
 
 
 def test_free_goes_on_in_mid_epoch(tmp_path):
     def run(out, **more):
         goal = Objective(Free(Linf(0.1), replays=2), AT(), Mean())
-        return Trainer(network(), goal, source(), out=out, epochs=2, batch=16, save_every=1, **more)
+        return Trainer(
+            network(), goal, source(), out=out, epochs=2, batch_size=16, save_every=1, **more
+        )
 
     stopped = run(tmp_path / "a")
     for batch in stopped.loader.epoch(1):
         stopped._batch(batch)
-        if stopped.position.batch == 3:
+        if stopped.position.batch_index == 3:
             break
     stopped._save()
     assert equal(finish(run(tmp_path / "a", resume=True)), finish(run(tmp_path / "b")))

@@ -11,8 +11,8 @@ from sparring.methods import MART, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
-from sparring.training import optimizer
-from sparring.training.schedule import SCHEDULES, Schedule, bind
+from sparring.training.optimizer import make_optimizer
+from sparring.training.schedule import SCHEDULES, BoundSchedule, bind_schedules
 from sparring.weights import AWP, EMA
 
 GRID = [k / 20 for k in range(21)]
@@ -23,7 +23,7 @@ def pieces(config=None, **more):
     config = config or {"name": "SGD", "lr": 0.2, "momentum": 0.9, "weight_decay": 0.1}
     objective = Objective(PGD(Linf(0.3)), MART(beta=4.0), Mean())
     return {
-        "optimizer": optimizer.make(config, model, **more),
+        "optimizer": make_optimizer(config, model, **more),
         "objective": objective,
         "epochs": 10,
     }
@@ -37,12 +37,12 @@ def torch_values(make, n):
     weight = torch.nn.Parameter(torch.zeros(1))
     inside = torch.optim.SGD([weight], lr=2.0)
     scheduler = make(inside)
-    found = []
+    rates = []
     for _ in range(n):
-        found.append(inside.param_groups[0]["lr"])
+        rates.append(inside.param_groups[0]["lr"])
         inside.step()
         scheduler.step()
-    return found
+    return rates
 
 
 def test_constant():
@@ -51,8 +51,8 @@ def test_constant():
 
 
 def test_ramp_is_a_line_between_two_levels():
-    found = values("ramp", start=1.0, since=0.25, until=0.75)
-    assert found == pytest.approx([1 + min(1, max(0, (p - 0.25) / 0.5)) for p in GRID])
+    result = values("ramp", start=1.0, since=0.25, until=0.75)
+    assert result == pytest.approx([1 + min(1, max(0, (p - 0.25) / 0.5)) for p in GRID])
     assert values("ramp", end=0.4)[-1] == 0.4
     assert values("ramp", until=0.0) == [2.0] * 21
 
@@ -70,10 +70,10 @@ def test_cosine_is_pytorchs():
     assert warm[-1] == pytest.approx(0, abs=1e-12)
     halfway = 0.2 + 0.8 / 2
     assert SCHEDULES["cosine"](halfway, base=2.0, warmup=0.2) == pytest.approx(1.0)
-    held = values("cosine", warmup=0.2, since=0.5)
-    assert held[:11] == pytest.approx([0, 0.5, 1, 1.5] + [2.0] * 7)
-    assert held[15] == pytest.approx(1.0)
-    assert held[20] == pytest.approx(0.0)
+    late = values("cosine", warmup=0.2, since=0.5)
+    assert late[:11] == pytest.approx([0, 0.5, 1, 1.5] + [2.0] * 7)
+    assert late[15] == pytest.approx(1.0)
+    assert late[20] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("shape", ["cosine", "linear"])
@@ -91,8 +91,8 @@ def test_one_cycle_is_pytorchs(shape):
 
 
 def test_piecewise_counts_places():
-    found = values("piecewise", at=[0.5, 0.75], factor=0.1)
-    assert found == pytest.approx([2 * 0.1 ** ((p >= 0.5) + (p >= 0.75)) for p in GRID])
+    result = values("piecewise", at=[0.5, 0.75], factor=0.1)
+    assert result == pytest.approx([2 * 0.1 ** ((p >= 0.5) + (p >= 0.75)) for p in GRID])
     assert values("piecewise", at=[0.5], warmup=0.1)[1] == pytest.approx(1.0)
 
 
@@ -103,15 +103,15 @@ def test_every_schedule_is_finite_and_not_negative(name):
 
 
 def test_epochs_and_shares_name_the_same_places():
-    given = pieces()
-    shares = Schedule({"path": "lr", "name": "piecewise", "at": [0.5, 0.75]}, **given)
-    epochs = Schedule({"path": "lr", "name": "piecewise", "at": [5, 7.5]}, **given)
+    options = pieces()
+    shares = BoundSchedule({"path": "lr", "name": "piecewise", "at": [0.5, 0.75]}, **options)
+    epochs = BoundSchedule({"path": "lr", "name": "piecewise", "at": [5, 7.5]}, **options)
     assert [shares(p) for p in GRID] == [epochs(p) for p in GRID]
     assert epochs(5 / 10) == pytest.approx(0.02)
 
 
 def test_paths_reach_every_room():
-    climb, ema, given = AWP(gamma=0.01), EMA(decay=0.9), pieces(decay_norm=False)
+    climb, ema, options = AWP(gamma=0.01), EMA(decay=0.9), pieces(decay_norm=False)
     paths = {
         "lr": 0.2,
         "optimizer.momentum": 0.9,
@@ -123,33 +123,33 @@ def test_paths_reach_every_room():
         "weights.ema.decay": 0.9,
     }
     tables = [{"path": path, "name": "ramp"} for path in paths]
-    bound = bind(tables, climb=climb, ema=ema, **given)
+    bound = bind_schedules(tables, climb=climb, ema=ema, **options)
     assert [schedule(0.5) for schedule in bound] == [base / 2 for base in paths.values()]
-    decayed, kept = given["optimizer"].param_groups
+    decayed, kept = options["optimizer"].param_groups
     assert (decayed["lr"], decayed["momentum"], decayed["weight_decay"]) == (0.1, 0.45, 0.05)
     assert (kept["lr"], kept["momentum"], kept["weight_decay"]) == (0.1, 0.45, 0.0)
-    objective = given["objective"]
+    objective = options["objective"]
     assert (objective.attack.threat.eps, objective.method.beta) == (0.15, 2.0)
     assert (climb.gamma, ema.decay) == (0.005, 0.45)
 
 
 def test_a_schedule_goes_on_with_a_loaded_optimizer():
-    given = pieces()
-    bound = Schedule({"path": "lr", "name": "ramp"}, **given)
-    given["optimizer"].load_state_dict(given["optimizer"].state_dict())
+    options = pieces()
+    bound = BoundSchedule({"path": "lr", "name": "ramp"}, **options)
+    options["optimizer"].load_state_dict(options["optimizer"].state_dict())
     bound(0.5)
-    assert given["optimizer"].param_groups[0]["lr"] == 0.1
+    assert options["optimizer"].param_groups[0]["lr"] == 0.1
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ({"path": "lr", "name": "cosin"}, "did you mean 'cosine'"),
         ({"path": "lr", "name": "cosine", "ends": 0}, "did you mean 'end'"),
         ({"path": "lr", "name": "cosine", "epochs": 3}, "schedule cosine: key = 'epochs'"),
         ({"path": "lr", "name": "cosine", "end": "low"}, "schedule.end = 'low' is not allowed"),
         ({"path": "lr", "name": "warmup", "until": -1}, "schedule.until = -1 is not allowed"),
-        ({"path": "lr", "name": "piecewise"}, "at = None is not allowed: at must be said"),
+        ({"path": "lr", "name": "piecewise"}, "at = None is not allowed: at must be set"),
         ({"path": "lr", "name": "one-cycle", "shape": "round"}, "shape = 'round'"),
         ({"path": "lr"}, "schedule.name = None"),
         ({"name": "cosine"}, "schedule.path = None"),
@@ -161,15 +161,17 @@ def test_a_schedule_goes_on_with_a_loaded_optimizer():
         ({"path": "weights.climb.gamma", "name": "cosine"}, "has nothing before 'gamma'"),
     ],
 )
-def test_mistakes_are_told(table, said):
-    with pytest.raises(ValueError, match=said.replace(".", r"\.").replace("(", r"\(")):
-        Schedule(table, **pieces())
+def test_mistakes_are_told(table, message):
+    with pytest.raises(ValueError, match=message.replace(".", r"\.").replace("(", r"\(")):
+        BoundSchedule(table, **pieces())
 
 
 def test_no_attack_and_two_on_one_path():
-    given = pieces()
-    without = {**given, "objective": Objective(None, Standard(), Mean())}
+    options = pieces()
+    without = {**options, "objective": Objective(None, Standard(), Mean())}
     with pytest.raises(ValueError, match="has nothing before 'threat'"):
-        Schedule({"path": "attack.threat.eps", "name": "ramp"}, **without)
+        BoundSchedule({"path": "attack.threat.eps", "name": "ramp"}, **without)
     with pytest.raises(ValueError, match="scheduled once"):
-        bind([{"path": "lr", "name": "ramp"}, {"path": "lr", "name": "cosine"}], **given)
+        bind_schedules(
+            [{"path": "lr", "name": "ramp"}, {"path": "lr", "name": "cosine"}], **options
+        )

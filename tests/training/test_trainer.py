@@ -1,8 +1,7 @@
-"""The trainer: what it selects, tells, refuses and leaves behind."""
+"""The trainer: what it selects, reports, refuses and leaves behind."""
 
 import gc
 import inspect
-import io
 import json
 import math
 import re
@@ -12,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 
 from sparring.attacks import PGD, Free
@@ -22,11 +20,20 @@ from sparring.methods import AT, MART, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import Linf
-from sparring.training import Epoch, NonFiniteLoss, Trainer, optimizer, read_weights
-from sparring.training.checkpoint import load_last, read_metadata
-from sparring.training.display import Display, TensorBoardLog, line
-from sparring.training.validate import Score, measure
-from tests.training.small import equal, finish, network, objective, source, trainer
+from sparring.training import Epoch, NonFiniteLoss, Trainer, read_weights
+from sparring.training.checkpoint import load_last
+from sparring.training.optimizer import make_optimizer, optimizer_names
+from sparring.training.tensorboard import TensorBoardLog
+from sparring.training.validate import Score, score
+from tests.training.small import (
+    equal,
+    finish,
+    network,
+    objective,
+    read_metadata,
+    source,
+    trainer,
+)
 
 CPU = torch.device("cpu")
 
@@ -49,12 +56,12 @@ def test_one_step_is_the_formulas_step(tmp_path):
         climb=None,
         clip=None,
         schedule=[],
-        batch=64,
+        batch_size=64,
     )
     batch = next(run.loader.epoch(1))
     net, goal = network(noisy=False), objective()
     inner = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    run.stepper.begin(epoch=1, batch=0, progress=0.0)
+    run.stepper.begin_batch(epoch=1, index=0, progress=0.0)
     goal.attack.reseed(run.stepper.objective.attack._now)
     goal.minimize(net, goal.maximize(net, batch)).total.backward()
     inner.step()
@@ -67,7 +74,7 @@ def test_clipping_bounds_the_step(tmp_path):
     run = trainer(
         tmp_path / "run",
         epochs=1,
-        batch=64,
+        batch_size=64,
         clip=1e-3,
         optimizer={"name": "SGD", "lr": 1.0},
         schedule=[],
@@ -85,15 +92,15 @@ def test_a_stepped_average_is_measured_beside_the_weights(tmp_path):
     assert run.averaged is run.stepper.ema.module
     assert (
         last.ema_robust
-        == measure(run.averaged, source().val, PGD(Linf(0.1), steps=2), device=CPU).robust
+        == score(run.averaged, source().val, PGD(Linf(0.1), steps=2), device=CPU).robust
     )
-    assert last.clean == measure(run.model, source().val, None, device=CPU).clean
+    assert last.clean == score(run.model, source().val, None, device=CPU).clean
     without = next(iter(trainer(tmp_path / "other", epochs=1, ema=None)))
     assert (without.ema_clean, without.ema_robust) == (None, None)
 
 
-class Told:
-    """Stands for `measure`: gives scores out of a list."""
+class Listed:
+    """In place of `score`: scores from a list."""
 
     def __init__(self, scores):
         self.scores = iter(scores)
@@ -114,7 +121,7 @@ def test_the_best_of_weights_and_average_is_kept(tmp_path, monkeypatch):
         (0.6, 0.71),
         (0.1, 1.0),
     ]
-    monkeypatch.setattr("sparring.training.trainer.measure", Told(scores))
+    monkeypatch.setattr("sparring.training.trainer.score", Listed(scores))
     run, best, kept = trainer(tmp_path / "run", epochs=4), [], []
     for epoch in run:
         best.append(epoch.best)
@@ -129,7 +136,7 @@ def test_the_best_of_weights_and_average_is_kept(tmp_path, monkeypatch):
 
 def test_without_an_attack_clean_accuracy_decides(tmp_path):
     goal = Objective(None, Standard(), Mean())
-    run = Trainer(network(), goal, source(), out=tmp_path / "run", epochs=2, batch=16)
+    run = Trainer(network(), goal, source(), out=tmp_path / "run", epochs=2, batch_size=16)
     epochs = list(run)
     assert [epoch.robust for epoch in epochs] == [None, None]
     assert epochs[0].eps is None
@@ -141,9 +148,9 @@ def test_validation_by_rows_and_epochs(tmp_path, monkeypatch):
 
     def spy(model, split, attack, *, device):
         seen.append(len(split))
-        return measure(model, split, attack, device=device)
+        return score(model, split, attack, device=device)
 
-    monkeypatch.setattr("sparring.training.trainer.measure", spy)
+    monkeypatch.setattr("sparring.training.trainer.score", spy)
     epochs = list(trainer(tmp_path / "run", rows=5, every=2, ema=None))
     assert seen == [5, 5]
     assert [epoch.clean is None for epoch in epochs] == [True, False, False]
@@ -157,18 +164,18 @@ def test_measuring_counts_and_leaves_the_model_alone():
         model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
         model.bias.copy_(torch.tensor([0.5, -0.5]))
     model.train()
-    score = measure(model, split, PGD(Linf(0.1), steps=3), device=CPU)
-    assert (score.clean, score.robust) == (1.0, 0.5)
+    result = score(model, split, PGD(Linf(0.1), steps=3), device=CPU)
+    assert (result.clean, result.robust) == (1.0, 0.5)
     weighted = replace(split, weight=torch.tensor([3.0, 1.0, 1.0, 1.0]))
-    score = measure(model, weighted, PGD(Linf(0.1), steps=3), device=CPU)
-    assert score.robust == pytest.approx(4 / 6)
+    result = score(model, weighted, PGD(Linf(0.1), steps=3), device=CPU)
+    assert result.robust == pytest.approx(4 / 6)
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
 def test_free_replays_every_batch(tmp_path):
     goal = Objective(Free(Linf(0.1), replays=3), AT(), Mean())
-    epochs = list(Trainer(network(), goal, source(), out=tmp_path / "run", epochs=1, batch=16))
+    epochs = list(Trainer(network(), goal, source(), out=tmp_path / "run", epochs=1, batch_size=16))
     assert epochs[0].step == 12
 
 
@@ -192,7 +199,7 @@ class Fragile(Method):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_with_reasons(tmp_path, value):
     goal = Objective(PGD(Linf(0.1), steps=1), Fragile(at=6, value=value), Mean())
-    run = Trainer(network(), goal, source(), out=tmp_path / "run", epochs=3, batch=16)
+    run = Trainer(network(), goal, source(), out=tmp_path / "run", epochs=3, batch_size=16)
     with pytest.raises(
         NonFiniteLoss,
         match=rf"the loss is {value} at step 6, in epoch 2 \(strange {value}.*lower lr",
@@ -224,7 +231,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
 def test_between_epochs_the_model_is_in_eval_mode_and_bare(tmp_path):
     net = network()
     run = Trainer(
-        net, objective(), source(), out=tmp_path / "run", epochs=1, batch=16, device="cpu"
+        net, objective(), source(), out=tmp_path / "run", epochs=1, batch_size=16, device="cpu"
     )
     for _ in run:
         assert run.model is net
@@ -252,7 +259,7 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
         return Score(0.5, 0.5)
 
     monkeypatch.setattr("sparring.training.trainer.time", Clock())
-    monkeypatch.setattr("sparring.training.trainer.measure", slow)
+    monkeypatch.setattr("sparring.training.trainer.score", slow)
     last = list(trainer(tmp_path / "run", ema=None))[-1]
     assert last.seconds < 50
     assert last.val_seconds > 3000
@@ -260,10 +267,10 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"epochs": 0}, "epochs = 0"),
-        ({"batch": 0}, "batch = 0"),
+        ({"batch_size": 0}, "batch_size = 0"),
         ({"rows": 0}, "rows = 0"),
         ({"every": 0}, "every = 0"),
         ({"save_every": 0}, "save_every = 0"),
@@ -277,10 +284,10 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
         ({"device": "cuda:99"}, "device"),
     ],
 )
-def test_mistakes_are_told_and_leave_no_folder(tmp_path, change, said):
+def test_mistakes_are_told_and_leave_no_folder(tmp_path, change, message):
     if change.get("device") and torch.cuda.is_available():
         pytest.skip("speaks of machines without CUDA")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "run", **change)
     assert not (tmp_path / "run").exists()
 
@@ -298,11 +305,11 @@ def test_a_model_of_other_classes_and_a_frozen_one_are_told(tmp_path):
 
 
 def test_optimizers_of_pytorch_by_name():
-    assert {"SGD", "AdamW", "Adam", "RMSprop"} <= set(optimizer.names())
-    assert not {"Optimizer", "LBFGS"} & set(optimizer.names())
-    made = optimizer.make({"name": "AdamW", "betas": [0.9, 0.95]}, network())
-    assert made.param_groups[0]["betas"] == (0.9, 0.95)
-    plain, norms = optimizer.make(
+    assert {"SGD", "AdamW", "Adam", "RMSprop"} <= set(optimizer_names())
+    assert not {"Optimizer", "LBFGS"} & set(optimizer_names())
+    optimizer = make_optimizer({"name": "AdamW", "betas": [0.9, 0.95]}, network())
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    plain, norms = make_optimizer(
         {"name": "SGD", "weight_decay": 0.1}, network(), decay_norm=False
     ).param_groups
     assert all(p.ndim > 1 for p in plain["params"])
@@ -310,7 +317,7 @@ def test_optimizers_of_pytorch_by_name():
     assert (plain["weight_decay"], norms["weight_decay"]) == (0.1, 0.0)
     with_dual = Objective(None, MART(), Mean())
     with_dual.risk.register_parameter("dual", nn.Parameter(torch.ones(())))
-    groups = optimizer.make({"name": "SGD", "weight_decay": 0.1}, network(), with_dual).param_groups
+    groups = make_optimizer({"name": "SGD", "weight_decay": 0.1}, network(), with_dual).param_groups
     assert groups[-1]["params"] == [with_dual.risk.dual]
     assert groups[-1]["weight_decay"] == 0.0
 
@@ -322,7 +329,7 @@ def test_the_recipe_is_kept(tmp_path):
 
 
 def epoch(**change) -> Epoch:
-    given = {
+    facts = {
         "number": 1,
         "step": 4,
         "loss": 1.5,
@@ -330,7 +337,7 @@ def epoch(**change) -> Epoch:
         "clean": 0.9,
         "robust": 0.5,
     }
-    given |= {
+    facts |= {
         "ema_clean": None,
         "ema_robust": None,
         "lr": 0.1,
@@ -338,37 +345,14 @@ def epoch(**change) -> Epoch:
         "seconds": 2.0,
         "val_seconds": 1.0,
     }
-    return Epoch(**{**given, "samples_per_second": 32.0, "best": True, **change})
+    return Epoch(**{**facts, "samples_per_second": 32.0, "best": True, **change})
 
 
-def test_a_plain_line_an_epoch_without_a_terminal(capsys):
-    with Display(shown=True, epochs=3, batches=4, console=Console(file=io.StringIO())) as display:
-        display.step(epoch=1, batch=1, loss=2.0, rate=10.0)
-        display.epoch(epoch())
-    said = (
-        "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s · best"
-    )
-    assert capsys.readouterr().out == said + "\n"
-    assert line(epoch(best=False, clean=None, robust=None), 3).endswith("2 s")
-
-
-def test_a_live_display_on_a_terminal():
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=160)
-    with Display(shown=True, epochs=3, batches=4, done=1, console=console) as display:
-        display.epoch(epoch())
-        display.step(epoch=2, batch=3, loss=0.75, rate=10.0)
-        display.bar.refresh()
-    text = file.getvalue()
-    assert "epoch 2/3 · loss 0.7500 · clean 90.00 · robust 50.00 · 10 samples/s" in text
-    assert "7/12" in text
-
-
-def test_silence(capsys):
-    with Display(shown=False, epochs=1, batches=1) as display:
-        display.step(epoch=1, batch=1, loss=1.0, rate=1.0)
-        display.epoch(epoch())
-    assert capsys.readouterr().out == ""
+def test_an_epoch_is_a_line_of_text():
+    text = "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s"
+    assert epoch().line(3) == text + " · best"
+    assert epoch(best=False).line(3) == text
+    assert epoch(clean=None, robust=None).accuracies() == []
 
 
 def test_tensorboard_when_asked(tmp_path, monkeypatch):
@@ -380,10 +364,10 @@ def test_tensorboard_when_asked(tmp_path, monkeypatch):
 
 
 def test_every_keyword_is_documented():
-    said = inspect.getdoc(Trainer)
+    text = inspect.getdoc(Trainer)
     for name in inspect.signature(Trainer).parameters:
         pattern = rf"^ +([a-z_, ]+, )?{name}(, [a-z_, ]+)?:"
-        assert re.search(pattern, said, re.MULTILINE), name
+        assert re.search(pattern, text, re.MULTILINE), name
 
 
 def test_a_row_is_plain():

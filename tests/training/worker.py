@@ -24,11 +24,11 @@ def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    found = {"two": train(folder / "two", noisy=False)}
+    runs = {"two": train(folder / "two", noisy=False)}
     train(folder / "resumed", noisy=True, stop=1)
-    found["resumed"] = train(folder / "resumed", noisy=True)
-    found["whole"] = train(folder / "whole", noisy=True)
-    if parallel.first():
-        torch.save(found, folder / "found.pt")
-    parallel.wait()
-    parallel.stop()
+    runs["resumed"] = train(folder / "resumed", noisy=True)
+    runs["whole"] = train(folder / "whole", noisy=True)
+    if parallel.is_main():
+        torch.save(runs, folder / "runs.pt")
+    parallel.barrier()
+    parallel.leave_process_group()
