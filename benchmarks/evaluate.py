@@ -111,7 +111,7 @@ def ours(
                 "Linf",
                 "autoattack",
                 eps=eps,
-                batch=batch,
+                batch_size=batch,
                 precision=precision,
                 compile=compile,
                 progress=False,

@@ -31,12 +31,6 @@ Trust = Annotated[
         "Loading them runs their code.",
     ),
 ]
-Compile = Annotated[
-    bool,
-    typer.Option(
-        "--compile", help="Search on the compiled model: pays in long evaluations, not in short."
-    ),
-]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
 ]

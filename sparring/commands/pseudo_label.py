@@ -14,7 +14,7 @@ from ..data.dataset_rows import read_rows
 from ..data.pseudo_labels import PseudoLabels
 from ..data.split import fingerprint
 from ..introspect import freeze
-from .subject import BEST, folder, weighted
+from .subject import BEST, existing_run, network_with_weights
 
 FILE = "pseudo-labels.npz"
 ALL = ("augment", "mix", "labels", "repeat", "limit", "balance")  # leave out, to see every row
@@ -60,7 +60,7 @@ def label(
     Raises:
         ValueError: for rows of another shape than the run's data.
     """
-    plan = load_recipe(folder(run), trust=trust)
+    plan = load_recipe(existing_run(run), trust=trust)
     table = plan.tables["data"]
     source = load(**{k: v for k, v in table.items() if k not in ALL})
     if data is None:
@@ -76,7 +76,9 @@ def label(
                 f"{source.name} of {source.shape}"
             )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    y, confidence = predict(weighted(plan, Path(run, BEST)).to(place), rows, batch=batch)
+    y, confidence = predict(
+        network_with_weights(plan, Path(run, BEST)).to(place), rows, batch=batch
+    )
     labels = PseudoLabels(
         y, rows.index, confidence, source.sha256, digest, run=Path(run).resolve().name
     )

@@ -13,7 +13,7 @@ from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
 from ..training import run_folder as files
-from .subject import BEST, MACHINE, folder, weighted
+from .subject import BEST, MACHINE, existing_run, network_with_weights
 
 
 def train(
@@ -58,4 +58,4 @@ def load(run: str | Path, *, trust: bool = False) -> nn.Module:
         ValueError: if its recipe names pieces from outside, unless `trust`.
         FileNotFoundError: if this is no run folder, or one without weights yet.
     """
-    return weighted(load_recipe(folder(run), trust=trust), Path(run, BEST))
+    return network_with_weights(load_recipe(existing_run(run), trust=trust), Path(run, BEST))

@@ -98,7 +98,7 @@ class TestSuite:
         model, x, y, margin = detector()
         radii = [0, 1, 2, 5, 50]
         result = evaluate(
-            model, (x, y), Bits(), "bits", eps=radii, cascade=cascade, batch=25, progress=False
+            model, (x, y), Bits(), "bits", eps=radii, cascade=cascade, batch_size=25, progress=False
         )
         assert [row.eps for row in result.by_eps] == radii
         for row in result.by_eps:
@@ -156,8 +156,8 @@ class TestSuite:
         with pytest.raises(
             ValueError, match=r"suite = 'bits' has no attack for Linf: take one of quick"
         ):
-            suites.SUITES["bits"].against(Linf(0.1))
-        assert [e.label for e in suites.SUITES["all"].against(Bits(2))] == [*FIVE, "BitSearch"]
+            suites.SUITES["bits"].entries_for(Linf(0.1))
+        assert [e.label for e in suites.SUITES["all"].entries_for(Bits(2))] == [*FIVE, "BitSearch"]
 
     def test_points_of_a_surrogate(self):
         model, x, y, _ = detector()

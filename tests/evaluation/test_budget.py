@@ -17,7 +17,7 @@ TWO = Suite("two", 1, (("FGSM", FGSM), ("PGD", lambda t: PGD(t, steps=5, loss="m
 
 
 def run(problem, model=None, **kw):
-    given = {"threat": "Linf", "eps": 0.1, "batch": 20, "progress": False, "suite": TWO, **kw}
+    given = {"threat": "Linf", "eps": 0.1, "batch_size": 20, "progress": False, "suite": TWO, **kw}
     return evaluate(model or problem.model, (problem.x, problem.y), **given)
 
 

@@ -19,8 +19,8 @@ def test_passes_are_counted_by_sample():
     torch.autograd.grad(logits[:, 0].sum(), x, retain_graph=True)
     torch.autograd.grad(logits[:, 1].sum(), x)
     assert (guard.forwards, guard.backwards, guard.classes) == (12, 10, 3)
-    guard.restart()
-    assert (guard.forwards, guard.backwards, guard.strays) == (0, 0, 0)
+    guard.reset()
+    assert (guard.forwards, guard.backwards, guard.outside) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -69,7 +69,7 @@ def test_bounds_forgive_rounding_and_may_be_others():
 def test_a_lenient_guard_only_counts():
     guard = Guard(nn.Linear(2, 2), strict=False)
     guard(torch.tensor([[0.0, 2.0], [0.5, 0.5], [torch.nan, 0.5]]))
-    assert (guard.strays, guard.forwards) == (2, 3)
+    assert (guard.outside, guard.forwards) == (2, 3)
 
 
 @pytest.mark.parametrize(
