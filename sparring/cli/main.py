@@ -254,7 +254,7 @@ def metrics(
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """Measure distances, slopes and flatness of a model: metrics beside robust accuracy."""
+    """ProbeValue how far, how steep and how flat: metrics beside accuracy under attack."""
     from .. import reporting
     from ..commands import metrics as room
 

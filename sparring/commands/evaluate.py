@@ -98,17 +98,17 @@ def evaluate(
     # Another threat does not take the recipe's radii: they are in another norm's units.
     default = target.protocol if threat is None else replace(target.protocol, eps=None)
     options = {name: value for name, value in options.items() if value is not None}
-    asked = resolve_protocol(protocol, options, default)
-    if asked.probes is None:
-        asked = replace(asked, probes=default_probes(target.recipe))
+    protocol = resolve_protocol(protocol, options, default)
+    if protocol.probes is None:
+        protocol = replace(protocol, probes=default_probes(target.recipe))
     if target.run is not None and out is None:
-        suite = asked.suite.name if isinstance(asked.suite, Suite) else asked.suite
-        out = target.run / "results" / f"{suite}-{asked.split}.json"
+        suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
+        out = target.run / "results" / f"{suite}-{protocol.split}.json"
     return evaluation.evaluate(
         target.model,
         target.data,
         target.threat if threat is None else threat,
-        asked,
+        protocol,
         surrogate=surrogate_model(surrogate, trust=trust),
         seed=target.seed,
         out=out,

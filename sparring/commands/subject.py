@@ -44,7 +44,7 @@ def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
 
 
 class EvaluationTarget(NamedTuple):
-    """Hold a model, the data and threat to evaluate it on, and what its recipe asks for."""
+    """Hold a model with the data, threat and protocol of its evaluation."""
 
     model: nn.Module
     data: Any
@@ -72,8 +72,8 @@ def recipe_target(
     origin = run if recipe is None else recipe
     assert origin is not None
     plan = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
-    asked = {k: v for k, v in plan.tables["evaluation"].items() if k != "threat"}
-    asked["eps"] = asked.get("eps") or None  # [] in a recipe whose threat has no radius
+    options = {k: v for k, v in plan.tables["evaluation"].items() if k != "threat"}
+    options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
     source = plan.source()
     plan = plan.fitted(source, "evaluation")
     if path is not None:
@@ -85,7 +85,7 @@ def recipe_target(
         source,
         plan.threat() or "Linf",
         run.resolve().name if run else plan.name,
-        protocol=EvaluationProtocol(**asked),
+        protocol=EvaluationProtocol(**options),
         seed=plan.seed,
         recipe=plan.tables,
         run=run,

@@ -1,4 +1,4 @@
-"""Symptoms of an accuracy that can't be trusted: what is measured, the thresholds, the advice."""
+"""Symptoms of an accuracy that can't be trusted: measured quantity, thresholds and advice."""
 
 from __future__ import annotations
 

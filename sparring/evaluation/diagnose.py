@@ -69,7 +69,7 @@ def gradient_symptoms(
     }
     if loss_and_grad(model, x[:1], y[:1], losses.cross_entropy)[1] is None:
         return symptoms
-    # Before the early return: saturated logits have no gradient anywhere, and are what this finds.
+    # Before the early return: this symptom is about saturated logits, without any gradient.
     symptoms |= _logit_scale(model, threat, chunks, seed)
     if no_gradient.all():
         return symptoms

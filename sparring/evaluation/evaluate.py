@@ -202,7 +202,7 @@ def plain(model: Model) -> Model:
 def _check_certifiable(
     runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str]
 ) -> None:
-    """Raise what certification would refuse, before the attacks rather than after them."""
+    """Raise the errors of certification before the attacks rather than after them."""
     if methods:
         x, _ = runner.samples(np.arange(min(2, len(runner.y))))
         certification.ready(plain(runner.model), x, radii, methods=methods)

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: one value that Python, recipes, studies and the shell fill."""
+"""The options of an evaluation: one value that Python, recipes, studies and the shell fill."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("seeds = [0, 1]", "seed = [0, 1]", "'study.seed' does not exist"),
         ("seeds = [1]", 'seeds = ["a"]', r"runs\.wide\.seeds\.0"),
@@ -178,9 +178,9 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
         ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
     ],
 )
-def test_mistakes_are_told_with_their_path(file, old, new, said):
+def test_mistakes_are_told_with_their_path(file, old, new, message):
     file.write_text(TEXT.replace(old, new))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         study.load(file)
 
 
@@ -197,13 +197,13 @@ def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys
     places = ["--runs", tmp_path / "r", "--results", tmp_path / "out"]
     page = tmp_path / "pages" / "both.html"
     chosen = ["--only", "plain-seed0", "--report", page]
-    said = call("study", file, *places, *chosen, capsys=capsys)
-    assert "| run | clean | weak | val | minutes |" in said
-    assert str(page) in said.splitlines()
+    message = call("study", file, *places, *chosen, capsys=capsys)
+    assert "| run | clean | weak | val | minutes |" in message
+    assert str(page) in message.splitlines()
     html = page.read_text(encoding="utf-8")
     for shown in ("<h1>Study both", "plain-seed0 · weak", "plain-seed0 · val", "loss-sensitivity"):
         assert shown in html
-    (line,) = [line for line in said.splitlines() if line.startswith("| `plain` | ")][:1]
+    (line,) = [line for line in message.splitlines() if line.startswith("| `plain` | ")][:1]
     cells = [cell.strip("` ").replace(" [", "[") for cell in line.split("|")[1:-1]]
     bare = re.sub(r"<small>|</small>|</t[dr]>\n?", "", html)
     assert '<td class="wide">' + "<td>".join(cells) in bare
@@ -273,7 +273,7 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
     (tmp_path / "out" / "weak" / "student-seed3.json").unlink()
     study.run(plan, only=["student"], **places)  # it is trained: its teacher is not missed
     assert not labels.exists()
-    for old, new, said in (
+    for old, new, message in (
         ("0.labels", "0.label", r"runs\.student\.key = 'data\.mix\.0\.label' does not exist"),
         (
             '= "teacher" }',
@@ -283,5 +283,5 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
         ('= "teacher" }', '= "student" }', "'student-seed3' does not exist"),  # not its own
     ):
         file.write_text(PSEUDO.replace(old, new))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             study.load(file)

@@ -65,9 +65,9 @@ def test_a_healthy_model_fires_nothing(problem, threat):
     measured |= diagnose.input_range(0.02, 0.97, low=0, high=1)
     measured |= diagnose.label_leaking(problem.model, threat, problem.x, problem.y)
     x, y = problem.x[problem.signed > 0], problem.y[problem.signed > 0]
-    stands = problem.model(PGD(threat)(problem.model, x, y)).argmax(1) == y
+    robust = problem.model(PGD(threat)(problem.model, x, y)).argmax(1) == y
     measured |= diagnose.adaptive_attack_symptom(
-        problem.model, threat, x[stands], y[stands], n=len(x), seed=0
+        problem.model, threat, x[robust], y[robust], n=len(x), seed=0
     )
     counted = {
         *("outputs not finite", "queries outside the box", "infeasible points"),
@@ -250,18 +250,18 @@ def test_attacks_without_gradients_must_not_win(problem, kind, cascade):
 
 class TestVerdict:
     def test_severe_symptoms_decide(self):
-        said, reasons = checks.verdict(
+        verdict, reasons = checks.verdict(
             checks.check({"infeasible points": 1, "input range": 0.9}), gradient_free=True
         )
-        assert said == "do not trust"
+        assert verdict == "do not trust"
         assert [r.split(":")[0] for r in reasons] == ["input range", "infeasible points"]
 
     @pytest.mark.parametrize(
-        ("share", "said"), [(0.0, "trust"), (0.01, "look"), (0.1, "do not trust")]
+        ("share", "verdict"), [(0.0, "trust"), (0.01, "look"), (0.1, "do not trust")]
     )
-    def test_how_far_a_symptom_goes(self, share, said):
+    def test_how_far_a_symptom_goes(self, share, verdict):
         found = checks.check({"black-box beats white-box": share})
-        assert checks.verdict(found, gradient_free=True)[0] == said
+        assert checks.verdict(found, gradient_free=True)[0] == verdict
 
     def test_a_suite_of_gradients_alone_is_to_be_looked_at(self, problem):
         result = evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.1, progress=False)
@@ -289,21 +289,21 @@ def test_no_samples_no_measure(problem):
 
 
 @pytest.mark.parametrize(
-    ("suite", "said"),
+    ("suite", "fires"),
     [
         (Suite("one step", 1, (Entry("FGSM", lambda t: FGSM(t)),)), True),
         ("quick", False),
         ("autoattack", False),
     ],
 )
-def test_a_suite_is_doubted_where_half_stands(suite, said):
+def test_a_suite_is_doubted_where_half_is_robust(suite, fires):
     """One step jumps over the window at 0.4; at 0.001 all attacks are alike."""
     x = torch.cat([torch.full((30, 1), 0.95), 0.5 + 0.02 * torch.rand(30, 1)])
     y = torch.zeros(60, dtype=torch.long)
     result = evaluate(Funnel(20), (x, y), "Linf", suite, eps=[0.001, 0.4], progress=False)
     (found,) = [c for c in result.checks if c.name == "adaptive steps break more"]
-    assert found.fired == said, found.detail
-    assert result.verdict == ("do not trust" if said else result.verdict)
+    assert found.fired == fires, found.detail
+    assert result.verdict == ("do not trust" if fires else result.verdict)
 
 
 def test_what_stands_is_not_doubted_without_a_ball_or_a_sample(problem):

@@ -30,7 +30,7 @@ def test_robust_accuracy_of_a_linear_model_is_exact(problem, norm):
     assert result.clean.accuracy == (problem.signed > 0).double().mean().item()
     assert [row.eps for row in result.by_eps] == [0.02, 0.05, 0.1]
     for row in result.by_eps:
-        exact = problem.stands(norm, row.eps)
+        exact = problem.robust(norm, row.eps)
         np.testing.assert_array_equal(result.arrays[correct_key(row.eps)], exact.numpy())
         assert row.count == int(exact.sum())
         assert row.robust.low < row.robust.accuracy < row.robust.high
@@ -48,7 +48,7 @@ def test_rows_say_what_each_attack_did_alone(problem):
         assert row.infeasible == 0
         assert row.accuracy >= result.robust.accuracy
     fgsm, pgd = result.attacks
-    assert fgsm.accuracy == problem.stands("Linf", 0.05).double().mean().item()
+    assert fgsm.accuracy == problem.robust("Linf", 0.05).double().mean().item()
     assert (fgsm.forwards, fgsm.backwards) == (2.0, 1.0)
     assert 1 < pgd.backwards <= 20
     assert pgd.forwards <= 21
@@ -56,12 +56,12 @@ def test_rows_say_what_each_attack_did_alone(problem):
 
 def test_arrays_hold_predictions_and_shown_points(problem):
     arrays = run(problem, "Linf", eps=[0.02, 0.1]).arrays
-    stands = problem.stands("Linf", 0.1).numpy()
+    robust = problem.robust("Linf", 0.1).numpy()
     y = problem.y.numpy()
     right = (problem.signed > 0).numpy()
     np.testing.assert_array_equal(arrays["y"], y)
     np.testing.assert_array_equal(arrays["clean_pred"] == y, right)
-    np.testing.assert_array_equal(arrays["adv_pred"] == y, stands)
+    np.testing.assert_array_equal(arrays["adv_pred"] == y, robust)
     shown = np.flatnonzero(right)[:16]
     np.testing.assert_array_equal(arrays["show_x"], problem.x[shown].numpy())
     assert arrays["show_x_adv"].shape == arrays["show_x"].shape
@@ -140,7 +140,7 @@ def test_radius_zero_is_clean_accuracy(problem):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         (lambda x: x[:, :3], "shape"),
         (lambda x: x.long(), "int64"),
@@ -148,8 +148,8 @@ def test_radius_zero_is_clean_accuracy(problem):
         (lambda x: None, "NoneType"),
     ],
 )
-def test_an_attack_that_returns_something_else_is_named(problem, suite_of, found, said):
-    with pytest.raises(ValueError, match=rf"attack 'odd' returned .*{said}"):
+def test_an_attack_that_returns_something_else_is_named(problem, suite_of, found, message):
+    with pytest.raises(ValueError, match=rf"attack 'odd' returned .*{message}"):
         run(problem, "Linf", suite_of(lambda m, x, y, t: found(x), label="odd"), eps=0.1)
 
 
@@ -295,7 +295,7 @@ def test_the_bounds_of_a_source_are_the_box(problem):
 
     result = evaluate(Back(), data, "Linf", eps=0.1, progress=False)
     assert (result.threat["low"], result.threat["high"]) == (-1.0, 1.0)
-    assert result.robust.accuracy == problem.stands("Linf", 0.05).double().mean().item()
+    assert result.robust.accuracy == problem.robust("Linf", 0.05).double().mean().item()
 
 
 def test_the_attacks_run_in_the_precision_asked_for(problem):
@@ -353,7 +353,7 @@ def test_every_row_misclassified(problem):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"suite": "quik"}, "did you mean 'quick'.*pgd, quick"),
         ({"threat": "Linv"}, "did you mean 'Linf'"),
@@ -385,7 +385,7 @@ def test_every_row_misclassified(problem):
         ({"model": lambda x: x[:2]}, "for 25 samples"),
     ],
 )
-def test_bad_input_is_said_clearly(problem, change, said):
+def test_bad_input_is_said_clearly(problem, change, message):
     given = {
         "model": problem.model,
         "data": (problem.x, problem.y),
@@ -394,5 +394,5 @@ def test_bad_input_is_said_clearly(problem, change, said):
         "eps": 0.1,
         "batch_size": 25,
     }
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         evaluate(**{**given, **change}, progress=False)

@@ -43,7 +43,7 @@ def test_the_modes_inside_stay():
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
+    ("x", "message"),
     [
         (
             torch.full((2, 4), 1.5),
@@ -56,8 +56,8 @@ def test_the_modes_inside_stay():
         (torch.zeros(2, 4, dtype=torch.long), "int64"),
     ],
 )
-def test_inputs_no_model_can_answer(x, said):
-    with pytest.raises(ValueError, match=said):
+def test_inputs_no_model_can_answer(x, message):
+    with pytest.raises(ValueError, match=message):
         Guard(nn.Linear(4, 3), shape=(4,))(x)
 
 
@@ -73,7 +73,7 @@ def test_a_lenient_guard_only_counts():
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (lambda x: x.sum(1), r"shape \(3,\)"),
         (lambda x: x[:, :1], r"shape \(3, 1\)"),
@@ -82,8 +82,8 @@ def test_a_lenient_guard_only_counts():
         (lambda x: {"logits": x}, "returned a dict"),
     ],
 )
-def test_outputs_that_are_no_logits(model, said):
-    with pytest.raises(ValueError, match=said):
+def test_outputs_that_are_no_logits(model, message):
+    with pytest.raises(ValueError, match=message):
         Guard(model)(torch.rand(3, 4))
 
 

@@ -166,8 +166,8 @@ class TestMasking:
     def test_a_linear_model_has_no_symptom(self, linear):
         found = probes.run_probes(linear, "masking")
         assert found.symptoms == {"scaled logits break more": 0, "margin breaks more": 0}
-        stands = {m.adversarial for m in found.rows}
-        assert len(stands) == 1, "one step is as good as a hundred"
+        robust = {m.adversarial for m in found.rows}
+        assert len(robust) == 1, "one step is as good as a hundred"
 
     def test_saturated_logits_are_told(self, linear):
         model = Saturated(linear.model, 1000.0)
