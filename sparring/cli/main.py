@@ -17,7 +17,21 @@ import typer
 
 from .. import __version__
 from .console import console, explain, plain
-from .options import Device, Radii, Set, Trust, norms, numbers
+from .options import (
+    At,
+    Data,
+    Device,
+    Mean,
+    Outputs,
+    Radii,
+    RobustBench,
+    Scale,
+    Set,
+    Std,
+    Trust,
+    norms,
+    numbers,
+)
 
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -94,13 +108,7 @@ def evaluate(
     threat: Annotated[
         str | None, typer.Option(help="Norm, as Linf (default: the recipe's threat, else Linf).")
     ] = None,
-    at: Annotated[
-        list[str],
-        typer.Option(
-            help="Norm and radius, in place of --threat and --eps, as --at Linf=0.1 --at L2=1.5. "
-            "Repeatable."
-        ),
-    ] = [],
+    at: At = [],
     surrogate: Annotated[
         Path | None,
         typer.Option(help="Another run: points computed on its model are tried too."),
@@ -131,7 +139,10 @@ def evaluate(
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option(help="Number of samples, drawn with the recipe's seed (default: all)."),
+        typer.Option(
+            help="Number of samples, drawn with the recipe's seed (default: the recipe's, "
+            "else all)."
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data: test, val or train (default: test).")
@@ -159,40 +170,16 @@ def evaluate(
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data for a model without recipe: a name (see: sparring list data) or a file."
-        ),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean that normalizes inputs of a model without recipe: one number, or one per "
-            "channel, as 0.49,0.48,0.45."
-        ),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Standard deviation that normalizes inputs, as --mean.")
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(help="Largest input of a model without recipe: 255 for inputs in 0..255."),
-    ] = None,
-    outputs: Annotated[
-        str,
-        typer.Option(help="Outputs of a model without recipe: logits or probabilities."),
-    ] = "logits",
+    data: Data = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    outputs: Outputs = "logits",
     out: Annotated[
         Path | None,
         typer.Option(help="Result file (default: RUN/results/SUITE-SPLIT.json)."),
     ] = None,
-    robustbench: Annotated[
-        Path | None,
-        typer.Option(
-            help="File for a RobustBench leaderboard entry; the suite is then autoattack."
-        ),
-    ] = None,
+    robustbench: RobustBench = None,
     set: Set = [],
     trust: Trust = False,
     device: Device = None,

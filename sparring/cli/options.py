@@ -1,7 +1,8 @@
-"""What the command line is given: options that commands share, and numbers in words."""
+"""Options of the command line, and parsers of their values."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,7 +21,9 @@ Set = Annotated[
 Radii = Annotated[
     list[float],
     typer.Option(
-        parser=number, metavar="FLOAT", help="Radius in input units, as 0.3 or 8/255. Repeatable."
+        parser=number,
+        metavar="FLOAT",
+        help="Radius in input units, as 0.3 or 8/255 (default: the recipe's). Repeatable.",
     ),
 ]
 Trust = Annotated[
@@ -31,28 +34,62 @@ Trust = Annotated[
         "Loading them runs their code.",
     ),
 ]
+At = Annotated[
+    list[str],
+    typer.Option(
+        help="Norm and radius, in place of --threat and --eps, as --at Linf=0.1 --at L2=1.5. "
+        "Repeatable."
+    ),
+]
+RobustBench = Annotated[
+    Path | None,
+    typer.Option(help="File for a RobustBench leaderboard entry; the suite is then autoattack."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data for a model without recipe: a name (see: sparring list data) or a file."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean that normalizes inputs of a model without recipe: one number, or one per "
+        "channel, as 0.49,0.48,0.45."
+    ),
+]
+Std = Annotated[
+    str | None, typer.Option(help="Standard deviation that normalizes inputs, as --mean.")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Largest input of a model without recipe: 255 for inputs in 0..255."),
+]
+Outputs = Annotated[
+    str, typer.Option(help="Outputs of a model without recipe: logits or probabilities.")
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 … By default the best there is.")
 ]
 
 
 def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:
-    """Radii by norm, from "NORM=EPS" as often as there are.
+    """Return the radii of each norm from a list of "NORM=EPS".
 
     >>> norms(["Linf=0.1", "L2=1", "Linf=0.2"], None, [])
     {'Linf': [0.1, 0.2], 'L2': [1.0]}
     """
     if threat is not None or eps:
         raise ValueError("at takes the place of threat and eps: give --at NORM=EPS alone")
-    found: dict[str, list[float]] = {}
+    radii: dict[str, list[float]] = {}
     for text in at:
         name, _, radius = text.partition("=")
-        found.setdefault(name, []).extend(numbers("at", radius or text) or [])
-    return found
+        radii.setdefault(name, []).extend(numbers("at", radius or text) or [])
+    return radii
 
 
 def numbers(key: str, text: str | None) -> list[float] | None:
-    """One number, or several with commas between them.
+    """Return the numbers of a text, separated by commas; None for None.
 
     >>> numbers("mean", "0.5,0.25")
     [0.5, 0.25]
