@@ -111,7 +111,7 @@ def ours(
                 "Linf",
                 "autoattack",
                 eps=eps,
-                batch=batch_size,
+                batch_size=batch_size,
                 precision=precision,
                 compile=compile,
                 progress=False,

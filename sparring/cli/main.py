@@ -13,7 +13,21 @@ import typer
 
 from .. import __version__
 from .console import console, explain, format_warning
-from .options import Compile, Device, Radii, Set, Trust, norms, numbers
+from .options import (
+    At,
+    Data,
+    Device,
+    Mean,
+    Outputs,
+    Radii,
+    RobustBench,
+    Scale,
+    Set,
+    Std,
+    Trust,
+    norms,
+    numbers,
+)
 
 MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
@@ -83,113 +97,113 @@ def evaluate(
         ),
     ],
     suite: Annotated[
-        str | None, typer.Option(help="See: sparring list suites. By default the recipe's.")
+        str | None,
+        typer.Option(help="Suite of attacks (see: sparring list suites; default: the recipe's)."),
     ] = None,
     eps: Radii = [],
     threat: Annotated[
-        str | None, typer.Option(help="The norm, as Linf. By default the recipe's, or Linf.")
+        str | None, typer.Option(help="Norm, as Linf (default: the recipe's threat, else Linf).")
     ] = None,
-    at: Annotated[
-        list[str],
-        typer.Option(help="Several norms: --at Linf=0.1 --at L2=1.5, in place of --threat, --eps."),
-    ] = [],
+    at: At = [],
     surrogate: Annotated[
-        Path | None, typer.Option(help="Another run; points made on its model are tried too.")
+        Path | None,
+        typer.Option(help="Another run: points computed on its model are tried too."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Budget of time; the accuracy is then an upper bound.")
+        float | None,
+        typer.Option(
+            help="Time budget of the attacks in seconds; the robust accuracy is then an upper "
+            "bound (default: none)."
+        ),
     ] = None,
     queries: Annotated[
-        int | None, typer.Option(help="Budget of forward passes, over all samples.")
+        int | None,
+        typer.Option(help="Budget of forward passes, counted in samples (default: none)."),
     ] = None,
     certify: Annotated[
-        list[str],
-        typer.Option(help="Lower bounds: ibp, crown-ibp, crown or smoothing. Repeatable."),
-    ] = [],
+        list[str] | None,
+        typer.Option(
+            help="Lower bounds on robust accuracy: ibp, crown-ibp, crown or smoothing. Repeatable."
+        ),
+    ] = None,
     probes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Look inside the model too: jacobian, trajectory, gradient, introspection, drift, "
-            "statistics, references, transport, surface, masking, or all. Repeatable."
+            help="Measurements inside the model: jacobian, trajectory, gradient, introspection, "
+            "drift, statistics, references, transport, surface, masking, or all. Repeatable."
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option(help="Only so many samples, drawn with the recipe's seed.")
+        int | None,
+        typer.Option(
+            help="Number of samples, drawn with the recipe's seed (default: the recipe's, "
+            "else all)."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    batch: Annotated[int, typer.Option(help="Samples at once.")] = 250,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data: test, val or train (default: test).")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", "--batch", help="Samples per batch (default: 250)."),
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="float32 or bfloat16 inside the attacks.")
-    ] = "float32",
-    compile: Compile = False,
+        str | None,
+        typer.Option(
+            help="Precision inside the attacks: float32, bfloat16 or float16 (default: float32)."
+        ),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            help="Attack the compiled model: faster in long evaluations, slower in short ones.",
+        ),
+    ] = None,
+    cascade: Annotated[
+        bool | None,
+        typer.Option(
+            help="Attack only samples that all attacks before left robust (default: the suite's)."
+        ),
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="For a model without recipe: a name (sparring list data) or a file."),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="What a model without recipe subtracts first: 0.5, or one a channel."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="What it then divides by, as 0.25 or 0.247,0.243,0.261.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="255 for a model that takes 0..255.")] = None,
-    outputs: Annotated[
-        str, typer.Option(help="What a model without recipe gives: logits or probabilities.")
-    ] = "logits",
+    data: Data = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    outputs: Outputs = "logits",
     out: Annotated[
         Path | None,
-        typer.Option(help="The result's file. By default RUN/results/SUITE-SPLIT.json."),
+        typer.Option(help="Result file (default: RUN/results/SUITE-SPLIT.json)."),
     ] = None,
-    robustbench: Annotated[
-        Path | None,
-        typer.Option(help="Write an entry of RobustBench too; the suite is then autoattack."),
-    ] = None,
+    robustbench: RobustBench = None,
     set: Set = [],
     trust: Trust = False,
     device: Device = None,
 ) -> None:
-    """Attack a model with a suite, and recount what is left."""
+    """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks."""
+    # The library has the same names for all options but these three. A list of the others here
+    # would be one more place to change for a new option.
+    options = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("model", "at", "robustbench") and value != []
+    }
     from .. import reporting
     from ..commands import evaluate
-    from ..results import leaderboard as entries
+    from ..results import leaderboard
 
     if robustbench is not None:
-        suite = suite or entries.SUITE
-        entries.asked(path=robustbench, suite=suite, split=split, eps=eps)
-    result = evaluate.evaluate(
-        model,
-        suite=suite,
-        eps=eps or None,
-        threat=norms(at, threat, eps) if at else threat,
-        surrogate=surrogate,
-        seconds=seconds,
-        queries=queries,
-        certify=certify,
-        probes=probes or None,
-        n=n,
-        split=split,
-        batch=batch,
-        precision=precision,
-        compile=compile,
-        recipe=recipe,
-        data=data,
-        mean=numbers("mean", mean),
-        std=numbers("std", std),
-        scale=scale,
-        outputs=outputs,
-        out=out,
-        set=set,
-        trust=trust,
-        device=device,
-        progress=True,
-    )
+        options["suite"] = suite = suite or leaderboard.SUITE
+        leaderboard.asked(path=robustbench, suite=suite, split=split or "test", eps=eps)
+    if at:
+        options["threat"] = norms(at, threat, eps)
+    options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
+    result = evaluate.evaluate(model, **options, progress=True)
     if os.environ.get("RANK", "0") != "0":
         return
     console().print(reporting.table([result]))
     if robustbench is not None:
-        print(entries.write(result, robustbench))
+        print(leaderboard.write(result, robustbench))
 
 
 @app.command()
@@ -324,10 +338,10 @@ def study_(
     from ..commands import study
 
     plan = study.load(file)
-    outcome = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.studied(outcome.results, outcome.measures))
+    done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    print(reporting.studied(done.results, done.measures))
     if report is not None:
-        print(study.page(plan, outcome, report))
+        print(study.page(plan, done, report))
 
 
 @app.command("pseudo-label")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ Radii = Annotated[
     typer.Option(
         parser=parse_number,
         metavar="FLOAT",
-        help="Radius in input units, as 0.3 or 8/255. Repeatable.",
+        help="Radius in input units, as 0.3 or 8/255 (default: the recipe's). Repeatable.",
     ),
 ]
 Trust = Annotated[
@@ -33,11 +34,39 @@ Trust = Annotated[
         "Loading them runs their code.",
     ),
 ]
-Compile = Annotated[
-    bool,
+At = Annotated[
+    list[str],
     typer.Option(
-        "--compile", help="Search on the compiled model: pays in long evaluations, not in short."
+        help="Norm and radius, in place of --threat and --eps, as --at Linf=0.1 --at L2=1.5. "
+        "Repeatable."
     ),
+]
+RobustBench = Annotated[
+    Path | None,
+    typer.Option(help="File for a RobustBench leaderboard entry; the suite is then autoattack."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data for a model without recipe: a name (see: sparring list data) or a file."
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean that normalizes inputs of a model without recipe: one number, or one per "
+        "channel, as 0.49,0.48,0.45."
+    ),
+]
+Std = Annotated[
+    str | None, typer.Option(help="Standard deviation that normalizes inputs, as --mean.")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Largest input of a model without recipe: 255 for inputs in 0..255."),
+]
+Outputs = Annotated[
+    str, typer.Option(help="Outputs of a model without recipe: logits or probabilities.")
 ]
 Device = Annotated[
     str | None, typer.Option(help="Device: cpu, cuda, cuda:1 … (default: the best available).")

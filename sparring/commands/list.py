@@ -68,7 +68,7 @@ def listing(kind: str | None = None) -> str:
 def _line(thing: object) -> str:
     """Return the line about a piece: its own, or the first sentence of its docstring."""
     if isinstance(thing, evaluation.Suite):
-        return thing.line
+        return thing.description
     text = thing if isinstance(thing, str) else inspect.getdoc(getattr(thing, "func", thing)) or ""
     return re.split(r"\. |\n", text)[0].rstrip(".") if not isinstance(thing, str) else text
 

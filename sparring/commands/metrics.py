@@ -13,7 +13,7 @@ from ..data import load
 from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
 from .report import METRICS as FOLDER
-from .subject import trained
+from .subject import recipe_target
 
 
 def metrics(
@@ -50,7 +50,7 @@ def metrics(
         ValueError: for a name or an argument that does not exist, or is not allowed.
     """
     table = chosen(names, arguments)
-    subject = trained(model, recipe, set=set, trust=trust)
+    subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / FOLDER / f"{split}.json"
     return run(

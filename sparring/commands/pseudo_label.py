@@ -14,7 +14,7 @@ from ..data.dataset_rows import read_rows
 from ..data.pseudo_labels import PseudoLabels
 from ..data.split import fingerprint
 from ..introspect import freeze
-from .subject import BEST, folder, weighted
+from .subject import BEST, existing_run, network_with_weights
 
 FILE = "pseudo-labels.npz"
 IGNORED = ("augment", "mix", "labels", "repeat", "limit", "balance")  # they hide or repeat rows
@@ -65,7 +65,7 @@ def label(
     Raises:
         ValueError: for rows of another shape than the run's data.
     """
-    plan = load_recipe(folder(run), trust=trust)
+    plan = load_recipe(existing_run(run), trust=trust)
     table = plan.tables["data"]
     source = load(**{k: v for k, v in table.items() if k not in IGNORED})
     if data is None:
@@ -81,7 +81,9 @@ def label(
                 f"{source.name} of {source.shape}"
             )
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    y, confidence = predict(weighted(plan, Path(run, BEST)).to(where), rows, batch_size=batch_size)
+    y, confidence = predict(
+        network_with_weights(plan, Path(run, BEST)).to(where), rows, batch_size=batch_size
+    )
     labels = PseudoLabels(
         y, rows.index, confidence, source.sha256, digest, run=Path(run).resolve().name
     )

@@ -1,4 +1,4 @@
-"""A study: several recipes, at several seeds, trained and measured alike; one table at the end."""
+"""A study: train and evaluate several recipes at several seeds alike; one table at the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .. import reporting
 from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
 from ..config.validation import Table, check, located
+from ..evaluation import EvaluationProtocol
 from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
@@ -21,14 +22,14 @@ from .pseudo_label import FILE, label
 
 T = TypeVar("T", Result, MetricReport)
 TABLES = ("runs", "evaluations", "metrics")
-TRAINED = ("method", "objective", "weights", "train")  # what no evaluation changes
+TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
-def _study(*, seeds: list[int] = [0], set: list[str] = []) -> None:
-    """The keys of a study itself: for all its runs."""
+def _study_keys(*, seeds: list[int] = [0], set: list[str] = []) -> None:
+    """The keys of a study itself, for all its runs."""
 
 
-def _runs(
+def _run_keys(
     *,
     recipe: str,
     set: list[str] = [],
@@ -36,26 +37,28 @@ def _runs(
     grid: dict[str, str] = {},
     pseudo: dict[str, str] = {},
 ) -> None:
-    """The keys of a run: how it differs from its recipe; `grid` names changes, and the run is made
-    with every combination of them; `pseudo` says which keys, as `data.mix.0.labels`, are the file
-    of pseudo-labels that another run of the study makes at the same seed."""
+    """The keys of a run.
+
+    Arguments:
+        set: changes to the recipe.
+        grid: named changes; the study has a run for every combination of them.
+        pseudo: keys of the recipe, as `data.mix.0.labels`, and the run of the study that writes
+            this file of pseudo-labels at the same seed.
+    """
 
 
-def _evaluations(
-    *,
-    suite: str | None = None,
-    eps: list[float] | None = None,
-    n: int | None = None,
-    split: str = "test",
-    precision: str = "float32",
-    compile: bool = False,
-    set: list[str] = [],
-    only: list[str] | None = None,
+def _evaluation_keys(
+    *, suite: str | None = None, set: list[str] = [], only: list[str] | None = None
 ) -> None:
-    """The keys of an evaluation; `only` names the runs it is for, with or without seed."""
+    """The keys of an evaluation beside the fields of `EvaluationProtocol`; default of suite: the
+    recipe's.
+
+    Arguments:
+        only: runs to evaluate, with or without seed; default: all.
+    """
 
 
-def _metrics(
+def _metric_keys(
     *,
     names: list[str] = [],
     set: list[str] = [],
@@ -64,16 +67,21 @@ def _metrics(
     split: str = "test",
     only: list[str] | None = None,
 ) -> None:
-    """The keys of metrics: `names` of them, all when omitted, and their arguments in `set`."""
+    """The keys of metrics.
+
+    Arguments:
+        names: of metrics; default: all.
+        set: their arguments, as `ebd.directions=50`.
+    """
 
 
 class Job(NamedTuple):
-    """One training of a study.
+    """Describe one training of a study.
 
     Arguments:
-        name: of the run, its seed included: that of its folder and its results.
-        run: its key in `[runs]`.
-        pseudo: keys of the recipe, and the names of the jobs whose pseudo-labels go there.
+        name: of the run with its seed; its folder and its results have this name.
+        run: its key in `[runs]`, with the changes of its grid.
+        pseudo: keys of the recipe, and the jobs whose pseudo-labels go there.
     """
 
     name: str
@@ -83,42 +91,42 @@ class Job(NamedTuple):
     set: tuple[str, ...]
     pseudo: dict[str, str]
 
-    def named(self, only: Sequence[str]) -> bool:
-        """Whether its name, or that of its run at any seed, is among these."""
+    def is_in(self, only: Sequence[str]) -> bool:
+        """Return whether `only` holds the job's name, or that of its run at any seed."""
         return self.run in only or self.name in only
 
 
 class Study(NamedTuple):
-    """A checked study: its jobs in order, a seed after the other, and what is measured, by name."""
+    """Hold a checked study: jobs ordered by seed; evaluations and metrics by name."""
 
     name: str
     jobs: list[Job]
     evaluations: dict[str, Table]
     metrics: dict[str, Table]
 
-    def of(self, job: Job, tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:
-        """The evaluations, or the metrics, that are made of a job."""
+    def tables_for(self, job: Job, tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:
+        """Yield name and table of the evaluations, or of the metrics, that a job gets."""
         for name, table in tables.items():
-            if job.named(table.get("only", [job.run])):
+            if job.is_in(table.get("only", [job.run])):
                 yield name, {k: v for k, v in table.items() if k != "only"}
 
 
-class Found(NamedTuple):
-    """What there is of a study, by the names of its evaluations and metrics, in order of jobs."""
+class StudyResults(NamedTuple):
+    """Hold the results of a study by evaluation or metrics table, in order of jobs."""
 
     results: dict[str, list[Result]]
     measures: dict[str, list[MetricReport]]
 
 
 def load(path: str | Path) -> Study:
-    """The study of a `.toml` file; all its recipes are checked at once.
+    """Read and check the study of a `.toml` file, with all its recipes.
 
         seeds = [0, 1]
         set = ["train.epochs=5"]             # of every run
         [runs.pgd-at]
         recipe = "mnist-pgd-at"              # a name, or a file beside the study
         set = ["threat.eps=0.2"]
-        grid = { mart = "method=MART" }      # with and without: runs pgd-at and pgd-at-mart
+        grid = { mart = "method=MART" }      # off and on: runs pgd-at and pgd-at-mart
         [evaluations.strong]
         suite = "autoattack"
         n = 1000
@@ -136,40 +144,50 @@ def load(path: str | Path) -> Study:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-    every = check(_study, {k: v for k, v in tables.items() if k not in TABLES}, "study", without=())
-    runs = {n: check(_runs, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
-    evaluations = {
-        n: check(_evaluations, t, f"evaluations.{n}", without=())
-        for n, t in _tables(tables, "evaluations")
-    }
-    more = tables.get("metrics") and _tables(tables, "metrics")
-    measures = {n: _chosen(n, t, evaluations) for n, t in more or ()}
-    jobs = [job for name, table in runs.items() for job in _jobs(name, table, every, path.parent)]
+    own_keys = {k: v for k, v in tables.items() if k not in TABLES}
+    shared = check(_study_keys, own_keys, "study", without=())
+    runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
+    evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
+    metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []
+    measures = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
+    jobs = [job for name, table in runs.items() for job in _jobs(name, table, shared, path.parent)]
     known = _names(jobs)
-    for kind, chosen in (("evaluations", evaluations), ("metrics", measures)):
-        for name, table in chosen.items():
+    for kind, checked in (("evaluations", evaluations), ("metrics", measures)):
+        for name, table in checked.items():
             for one in table.get("only", []):
                 if one not in known:
                     raise ValueError(did_you_mean(f"{kind}.{name}.only", one, known))
+    # Seed by seed, so that a study cut short has every run at its first seeds.
     order = [*dict.fromkeys(job.seed for job in jobs)]
     jobs.sort(key=lambda job: order.index(job.seed))
-    _teachers(jobs)
+    _check_order(jobs)
     return Study(path.stem, jobs, evaluations, measures)
 
 
-def _chosen(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table:
-    """A checked table of metrics, whose results have a folder of their own."""
-    where = f"metrics.{name}"
-    if name in evaluations:
-        raise ValueError(f"{where}: there are evaluations of this name, take another")
-    found = check(_metrics, table, where, without=())
-    with located(where):
-        metrics.chosen(found["names"], found["set"])
-    return found
+def _evaluation(name: str, table: object) -> Table:
+    """Return a checked table of an evaluation: the options it sets, all others the recipe's."""
+    path = f"evaluations.{name}"
+    checked = check(EvaluationProtocol, table, path, also=(_evaluation_keys,), without=())
+    assert isinstance(table, Mapping)
+    options = {key: value for key, value in checked.items() if key in table}
+    with located(path):
+        EvaluationProtocol(**{k: v for k, v in options.items() if k not in ("set", "only")})
+    return options
 
 
-def _teachers(jobs: Sequence[Job]) -> None:
-    """Raise unless all whose pseudo-labels are asked for come before those who ask."""
+def _metrics(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table:
+    """Return a checked table of metrics."""
+    path = f"metrics.{name}"
+    if name in evaluations:  # their results would share a folder
+        raise ValueError(f"{path}: there are evaluations of this name, take another")
+    checked = check(_metric_keys, table, path, without=())
+    with located(path):
+        metrics.chosen(checked["names"], checked["set"])
+    return checked
+
+
+def _check_order(jobs: Sequence[Job]) -> None:
+    """Raise a `ValueError` unless every job comes after those whose pseudo-labels it trains on."""
     before: list[str] = []
     for job in jobs:
         for key, name in job.pseudo.items():
@@ -178,31 +196,31 @@ def _teachers(jobs: Sequence[Job]) -> None:
         before.append(job.name)
 
 
-def _jobs(name: str, table: Table, every: Table, place: Path) -> Iterator[Job]:
-    """A run with every combination of its grid, at each of its seeds."""
-    beside = place / table["recipe"]
+def _jobs(name: str, table: Table, shared: Table, folder: Path) -> Iterator[Job]:
+    """Yield a run with every combination of its grid, at each of its seeds."""
+    beside = folder / table["recipe"]
     origin = str(beside) if beside.is_file() else table["recipe"]
     grid = table["grid"]
-    for made in product((False, True), repeat=len(grid)):
-        chosen = [label for label, on in zip(grid, made, strict=True) if on]
-        run = "-".join([name, *chosen])
-        changes = (*every["set"], *table["set"], *(grid[label] for label in chosen))
+    for switches in product((False, True), repeat=len(grid)):
+        labels_on = [label for label, on in zip(grid, switches, strict=True) if on]
+        run = "-".join([name, *labels_on])
+        changes = (*shared["set"], *table["set"], *(grid[label] for label in labels_on))
         with located(f"runs.{run}"):
             load_recipe(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
-        for seed in table.get("seeds", every["seeds"]):
+        for seed in table.get("seeds", shared["seeds"]):
             labels = {key: f"{teacher}-seed{seed}" for key, teacher in table["pseudo"].items()}
-            own = (*changes, f"recipe.seed={seed}")
-            yield Job(f"{run}-seed{seed}", run, seed, origin, own, labels)
+            seeded = (*changes, f"recipe.seed={seed}")
+            yield Job(f"{run}-seed{seed}", run, seed, origin, seeded, labels)
 
 
 def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:
-    found = tables.get(key, {})
-    if not isinstance(found, dict) or not found:
+    named = tables.get(key, {})
+    if not isinstance(named, dict) or not named:
         raise ValueError(f"{key} is missing: a study needs one table [{key}.NAME] or more")
-    return list(found.items())
+    return list(named.items())
 
 
-def work(
+def run(
     study: Study,
     *,
     runs: str | Path | None = None,
@@ -210,66 +228,72 @@ def work(
     only: Sequence[str] = (),
     device: str | None = None,
     progress: bool = False,
-) -> Found:
-    """Train and measure what is not there yet, and give all there is.
+) -> StudyResults:
+    """Train and evaluate all jobs that have no results yet; return all results.
 
-    What is done is kept, what was cut goes on, so that the same call ends the work after a kill.
+    Finished work is kept and interrupted work continues: after a kill, the same call completes it.
 
     Arguments:
-        runs: where the run folders stand; `runs/STUDY` when omitted.
-        results: where `EVALUATION/RUN.json` are written; `results/STUDY` when omitted.
-        only: names of runs, with or without seed; all when empty.
+        runs: folder of the run folders; default: `runs/STUDY`.
+        results: folder of `EVALUATION/RUN.json`; default: `results/STUDY`.
+        only: names of runs, with or without seed; default: all.
 
     Raises:
         ValueError: for a name in `only` that does not exist, or a result whose training is another.
     """
-    collect(study, results=results, only=only)  # before any work: what is there must be the study's
-    place = Path("runs", study.name) if runs is None else Path(runs)
-    how: Table = {"device": device, "progress": progress}
-    out = _place(study, results)
-    for job in _asked(study, only):
-        for name, table in study.of(job, study.evaluations):
+    collect(study, results=results, only=only)  # raises for results of another study, before work
+    runs = Path("runs", study.name) if runs is None else Path(runs)
+    settings: Table = {"device": device, "progress": progress}
+    out = _results_folder(study, results)
+    for job in _selected(study, only):
+        for name, table in study.tables_for(job, study.evaluations):
             file = out / name / f"{job.name}.json"
             if not file.is_file():
-                folder = _trained(study, job, place, how)
-                evaluate.evaluate(folder, **table, out=file, **how)
-        for name, table in study.of(job, study.metrics):
+                folder = _train(study, job, runs, settings)
+                evaluate.evaluate(folder, **table, out=file, **settings)
+        for name, table in study.tables_for(job, study.metrics):
             file = out / name / f"{job.name}.json"
             if not _complete(file, table):
-                folder = _trained(study, job, place, how)
-                names, given = table["names"], table["set"]
-                rest = {k: table[k] for k in ("off", "n", "split")}
-                metrics.metrics(folder, names, arguments=given, **rest, out=file, **how)
+                folder = _train(study, job, runs, settings)
+                arguments = {k: table[k] for k in ("off", "n", "split")}
+                arguments["arguments"] = table["set"]
+                metrics.metrics(folder, table["names"], **arguments, out=file, **settings)
     return collect(study, results=results, only=only)
 
 
-def page(study: Study, found: Found, path: str | Path) -> Path:
-    """Write what was found as one page: the study's table, then what `sparring report` says, each
-    result under the name of its run and evaluation; its path."""
-    results = [
-        replace(r, name=f"{r.name} · {kind}") if len(found.results) > 1 else r
-        for kind, held in found.results.items()
-        for r in held
+def page(study: Study, results: StudyResults, path: str | Path) -> Path:
+    """Write one page with the study's table and a report of every result; return its path."""
+    several = len(results.results) > 1
+    named = [
+        replace(r, name=f"{r.name} · {kind}") if several else r
+        for kind, of_kind in results.results.items()
+        for r in of_kind
     ]
-    measures = [m for held in found.measures.values() for m in held]
-    return reporting.page(
-        results,
-        path,
-        title=f"Study {study.name}",
-        measures=measures,
-        study=found.results,
-    )
+    measures = [report for reports in results.measures.values() for report in reports]
+    title = f"Study {study.name}"
+    return reporting.page(named, path, title=title, measures=measures, study=results.results)
 
 
-def collect(study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()) -> Found:
-    """What there is already; trains and measures nothing. Arguments and errors are `work`'s."""
-    out = _place(study, results)
-    found = Found({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
-    for job in _asked(study, only):
+def collect(
+    study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()
+) -> StudyResults:
+    """Return the results on disk, without any work; arguments and errors as in `run`."""
+    out = _results_folder(study, results)
+    collected = StudyResults({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
+    for job in _selected(study, only):
         plan = load_recipe(job.recipe, set=job.set)
-        _add(found.results, Result.load, plan, out, job, study.of(job, study.evaluations))
-        _add(found.measures, MetricReport.load, plan, out, job, study.of(job, study.metrics))
-    return found
+        _add(
+            collected.results, Result.load, plan, out, job, study.tables_for(job, study.evaluations)
+        )
+        _add(
+            collected.measures,
+            MetricReport.load,
+            plan,
+            out,
+            job,
+            study.tables_for(job, study.metrics),
+        )
+    return collected
 
 
 def _add(
@@ -280,71 +304,71 @@ def _add(
     job: Job,
     tables: Iterator[tuple[str, Table]],
 ) -> None:
-    """Append what was measured of a job, where it was."""
+    """Append a job's results that are on disk."""
     for name, _ in tables:
         file = out / name / f"{job.name}.json"
         if file.is_file():
-            held = read(file)
-            _same(plan, held.recipe, file)
-            into[name].append(held)
+            result = read(file)
+            _check_same_training(plan, result.recipe, file)
+            into[name].append(result)
 
 
-def _asked(study: Study, only: Sequence[str]) -> list[Job]:
-    """The jobs that `only` names; all when it is empty."""
+def _selected(study: Study, only: Sequence[str]) -> list[Job]:
+    """Return the jobs that `only` names; all if it is empty."""
     known = _names(study.jobs)
     for name in only:
         if name not in known:
             raise ValueError(did_you_mean("only", name, known))
-    return [job for job in study.jobs if not only or job.named(only)]
+    return [job for job in study.jobs if not only or job.is_in(only)]
 
 
 def _names(jobs: Sequence[Job]) -> set[str]:
-    """What jobs can be called: by run, or by run and seed."""
+    """Return the names of jobs: of the run, and of run and seed."""
     return {name for job in jobs for name in (job.run, job.name)}
 
 
-def _place(study: Study, results: str | Path | None) -> Path:
+def _results_folder(study: Study, results: str | Path | None) -> Path:
     return Path("results", study.name) if results is None else Path(results)
 
 
 def _complete(file: Path, table: Table) -> bool:
-    """Whether a file holds all metrics that a table asks for, on all its data."""
+    """Return whether a file holds all metrics of a table, on all its data sets."""
     if not file.is_file():
         return False
-    held = MetricReport.load(file)
-    data = {held.dataset, *(profile.data for profile in held.profiles)}
-    names = {row.name for row in held.rows}
+    report = MetricReport.load(file)
+    data = {report.dataset, *(profile.data for profile in report.profiles)}
+    names = {row.name for row in report.rows}
     return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
 
 
-def _same(plan: Recipe, held: Table, file: Path) -> None:
-    """Refuse what another version of the study left: its training is not this one."""
-    for key in TRAINED:
+def _check_same_training(plan: Recipe, recipe: Table, file: Path) -> None:
+    """Raise a `ValueError` for a result whose run was trained by another version of the study."""
+    for key in TRAINING_TABLES:
         # A result of the first edition has the same training under other keys.
-        if _matter(upgrade(held).get(key)) != _matter(plan.tables.get(key)):
+        if _without_compile(upgrade(recipe).get(key)) != _without_compile(plan.tables.get(key)):
             raise ValueError(
                 f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
                 "folder, or give another --runs and --results"
             )
 
 
-def _matter(table: Table | None) -> Table:
-    """What of a table makes the training what it is: not whether it was compiled."""
+def _without_compile(table: Table | None) -> Table:
+    """Return a table without `compile`, which does not change what is trained."""
     return {k: v for k, v in (table or {}).items() if k != "compile"}
 
 
-def _trained(study: Study, job: Job, place: Path, how: Table) -> Path:
-    """The folder of a job's run, trained to its last epoch."""
-    folder = place / job.name
+def _train(study: Study, job: Job, runs: Path, settings: Table) -> Path:
+    """Train a job's run to its last epoch, if it is not yet; return its folder."""
+    folder = runs / job.name
     log = folder / "log.jsonl"
-    done = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
-    if done >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
+    epochs = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
+    if epochs >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
         return folder
     changes = list(job.set)
     for key, name in job.pseudo.items():
-        labels = place / name / FILE
+        labels = runs / name / FILE
         if not labels.is_file():
             teacher = next(one for one in study.jobs if one.name == name)
-            label(_trained(study, teacher, place, how), device=how["device"])
+            label(_train(study, teacher, runs, settings), device=settings["device"])
         changes.append(f"{key}={labels}")
-    return train.train(load_recipe(job.recipe, set=changes), out=folder, resume=True, **how)
+    return train.train(load_recipe(job.recipe, set=changes), out=folder, resume=True, **settings)

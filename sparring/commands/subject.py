@@ -1,4 +1,4 @@
-"""From a recipe to a run, from a run to its model."""
+"""From a run folder, a recipe or a foreign model to a model with its data and threat."""
 
 from __future__ import annotations
 
@@ -15,94 +15,92 @@ from .. import models
 from ..config.overrides import Overrides
 from ..config.recipe import Recipe, load_recipe
 from ..data import Source, Split, load
+from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
 from ..models import load_weights
 from ..runtime.importing import import_object
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log
 
 
-def folder(run: str | Path) -> Path:
-    """`run` as a path, if it is a run folder."""
+def existing_run(run: str | Path) -> Path:
+    """Return `run` as a path, or raise `FileNotFoundError` if it is not a run folder."""
     path = Path(run)
     if not (path / RECIPE).is_file():
-        raise FileNotFoundError(f"{path} is no run folder: it has no recipe.toml")
+        raise FileNotFoundError(f"{path} is not a run folder: it has no recipe.toml")
     return path
 
 
-def weighted(plan: Recipe, weights: Path) -> nn.Module:
-    """The network of a recipe with the weights of a file, in eval mode."""
+def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
+    """Return the network of a recipe with the weights of a file, in eval mode."""
     if not weights.is_file():
         raise FileNotFoundError(
             f"there are no weights at {weights}: the run may not have ended its first epoch"
         )
-    model = plan.network()
+    model = recipe.network()
     load_weights(model, weights)
     return model.eval()
 
 
-class Subject(NamedTuple):
-    """What is evaluated, on what, and what its recipe says of how; None where nobody does."""
+class EvaluationTarget(NamedTuple):
+    """Hold a model with the data, threat and protocol of its evaluation."""
 
     model: nn.Module
     data: Any
     threat: Any
     name: str
-    suite: str = "quick"
-    eps: Any = None
-    n: int | None = None
+    protocol: EvaluationProtocol = EvaluationProtocol()
     seed: int = 0
     recipe: Mapping[str, Any] = {}
     run: Path | None = None
 
 
-def other(surrogate: Any, *, trust: bool = False) -> Any:
-    """The model that a run folder holds, or the model itself."""
+def surrogate_model(surrogate: Any, *, trust: bool = False) -> Any:
+    """Return the model of a run folder; a model as it is."""
     if not isinstance(surrogate, str | Path):
         return surrogate
-    return trained(surrogate, None, trust=trust).model
+    return recipe_target(surrogate, None, trust=trust).model
 
 
-def trained(
+def recipe_target(
     model: Any, recipe: str | Path | Recipe | None, *, set: Overrides = (), trust: bool = False
-) -> Subject:
-    """A run; or a file of weights, or a model trained elsewhere, with its recipe."""
+) -> EvaluationTarget:
+    """Return the target of a run; or, with a recipe, of a weights file or an external model."""
     path = Path(model) if isinstance(model, str | Path) else None
-    run = None if path is None or path.is_file() else folder(path)
+    run = None if path is None or path.is_file() else existing_run(path)
     origin = run if recipe is None else recipe
     assert origin is not None
     plan = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
-    asked = plan.tables["evaluation"]
+    options = {k: v for k, v in plan.tables["evaluation"].items() if k != "threat"}
+    options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
     source = plan.source()
     plan = plan.fitted(source, "evaluation")
     if path is not None:
-        network = weighted(plan, run / BEST if run else path)
+        network = network_with_weights(plan, run / BEST if run else path)
     else:
         network = model if isinstance(model, nn.Module) else models.wrap_model(model)
-    return Subject(
+    return EvaluationTarget(
         network,
         source,
         plan.threat() or "Linf",
         run.resolve().name if run else plan.name,
-        suite=asked["suite"],
-        eps=asked.get("eps") or None,
-        n=asked.get("n"),
+        protocol=EvaluationProtocol(**options),
         seed=plan.seed,
         recipe=plan.tables,
         run=run,
     )
 
 
-def stranger(
+def external_target(
     model: Any,
     data: Any,
-    how: Mapping[str, Any],
+    preprocessing: Mapping[str, Any],
     *,
     eps: Any = None,
     threat: Any = None,
     trust: bool = False,
     device: str = "cpu",
-) -> Subject:
-    """A model that came without recipe, with its preprocessing inside, tried on a sample.
+) -> EvaluationTarget:
+    """Return the target of a model without recipe, with its preprocessing inside.
 
     Raises:
         ValueError: if data or eps are missing, or the model does not take the data's samples.
@@ -120,69 +118,67 @@ def stranger(
     if isinstance(model, str | Path) and Path(model).is_file():
         loaded, name = models.load_program(model, trust=trust, device=device), Path(model).stem
     elif isinstance(model, str):
-        loaded, name = made(import_object(model, key="model", trust=trust)), model.partition(":")[2]
+        loaded = instantiate(import_object(model, key="model", trust=trust))
+        name = model.partition(":")[2]
     else:
         loaded, name = model, type(model).__name__
     source = load(data) if isinstance(data, str | Path) else data
     if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
-        words = all(isinstance(label, str) for label in labels)
-        how = {**how, "classes": source.class_names if words else source.classes}
-    adapted = models.wrap_model(loaded, **how)
-    adapted = adapted if loaded is model else adapted.to(device)
-    _fits(adapted, source)
-    return Subject(adapted, source, "Linf", name)
+        # scikit-learn orders its outputs by label: by name if it was trained on names.
+        by_name = all(isinstance(label, str) for label in labels)
+        classes = source.class_names if by_name else source.classes
+        preprocessing = {**preprocessing, "classes": classes}
+    wrapped = models.wrap_model(loaded, **preprocessing)
+    wrapped = wrapped if loaded is model else wrapped.to(device)
+    _check_forward(wrapped, source)
+    return EvaluationTarget(wrapped, source, "Linf", name)
 
 
-def made(found: Any) -> Any:
-    """The model that "module:Class" names: what a class or a function without arguments makes, or
-    the object itself."""
-    if isinstance(found, nn.Module) or not callable(found):
-        return found
+def instantiate(thing: Any) -> Any:
+    """Return the model that "module:Class" names: call a class, or a function without arguments,
+    and return any other object as it is."""
+    if isinstance(thing, nn.Module) or not callable(thing):
+        return thing
     try:
-        inspect.signature(found).bind()
+        inspect.signature(thing).bind()
     except TypeError:
-        if isinstance(found, type):
+        if isinstance(thing, type):
             raise ValueError(
-                f"model = {found.__name__} takes arguments: name a function without, which makes "
+                f"model = {thing.__name__} takes arguments: name a function without, which makes "
                 "and loads it"
             ) from None
-        return found
-    except ValueError:  # a builtin that does not say what it takes
-        return found
-    return found()
+        return thing
+    except ValueError:  # a builtin without a signature
+        return thing
+    return thing()
 
 
-def _is_program(path: Path) -> bool:
-    """Whether a path is no run but a file, or "module:Class"."""
+def is_program(path: Path) -> bool:
+    """Return whether a path is a file or "module:Class", not a run folder."""
     return path.is_file() or (":" in str(path) and not path.exists())
 
 
-def _fits(model: nn.Module, data: Any) -> None:
-    """Ask the model about two samples at the lower bound, where `wrap_model` put its numbers."""
+def _check_forward(model: nn.Module, data: Any) -> None:
+    """Raise a `ValueError` unless the model takes two samples of the data's shape."""
     rows = data.test if isinstance(data, Source) else data
     x = rows.x if isinstance(rows, Split) else torch.as_tensor(rows[0])
     low = data.bounds[0] if isinstance(data, Source) else 0.0
+    # `wrap_model` put its numbers, as `mean`, on the device where the model runs.
+    samples = torch.full((2, *x.shape[1:]), low, device=model.get_buffer("mean").device)
     try:
         with torch.no_grad(), freeze.frozen(model):
-            model(torch.full((2, *x.shape[1:]), low, device=model.get_buffer("mean").device))
-    except Exception as error:  # it is someone else's code
-        said = [line for line in str(error).splitlines() if line.strip()][-1:]
+            model(samples)
+    except Exception as error:  # foreign code may raise anything
+        last = [line for line in str(error).splitlines() if line.strip()][-1:]
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(
             f"the model does not take the data's samples of shape {tuple(x.shape[1:])}: "
-            f"{kind}{' '.join(said).strip()}"
+            f"{kind}{' '.join(last).strip()}"
         ) from error
 
 
-def history(run: Path) -> dict[str, Any]:
-    """What the folder says of the training: seconds, epochs, device and the log's rows."""
-    log = read_log(run)
-    machine = (
-        json.loads((run / MACHINE).read_text(encoding="utf-8")) if (run / MACHINE).is_file() else {}
-    )
-    return {
-        "seconds": log[-1]["seconds"] if log else 0.0,
-        "epochs": len(log),
-        **machine,
-        "log": log,
-    }
+def training_history(run: Path) -> dict[str, Any]:
+    """Return what a run folder records of its training: seconds, epochs, device and log rows."""
+    log, machine = read_log(run), run / MACHINE
+    about = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
+    return {"seconds": log[-1]["seconds"] if log else 0.0, "epochs": len(log), **about, "log": log}

@@ -13,7 +13,7 @@ from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
 from ..training.run_folder import MACHINE, require_empty
-from .subject import BEST, folder, weighted
+from .subject import BEST, existing_run, network_with_weights
 
 
 def train(
@@ -62,4 +62,4 @@ def load(run: str | Path, *, trust: bool = False) -> nn.Module:
         ValueError: if its recipe names pieces from outside, unless `trust`.
         FileNotFoundError: if this is not a run folder, or has no weights yet.
     """
-    return weighted(load_recipe(folder(run), trust=trust), Path(run, BEST))
+    return network_with_weights(load_recipe(existing_run(run), trust=trust), Path(run, BEST))

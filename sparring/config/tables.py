@@ -10,7 +10,7 @@ import torch
 
 from .. import data, models
 from ..component import did_you_mean, require
-from ..evaluation import SUITES
+from ..evaluation import EvaluationProtocol
 from ..objective import Objective
 from ..runtime import first_edition
 from ..runtime.importing import import_object
@@ -18,7 +18,7 @@ from ..training import Trainer
 from ..training.optimizer import optimizer_names
 from ..training.schedule import SCHEDULES
 from .registry import complete, pieces
-from .validation import Table, check, named
+from .validation import Table, check, located, named
 
 DEFAULTS = {"risk": "Mean"}
 PIECES = ("threat", "attack", "method", "risk")
@@ -109,14 +109,9 @@ def _validated(
     """The keys of `[validation]`: what chooses the best epoch, on how many rows, how often."""
 
 
-def _measured(
-    *,
-    suite: str = "pgd",
-    threat: Any = None,
-    eps: list[float] | float | None = None,
-    n: int | None = None,
-) -> None:
-    """The keys of `[evaluation]`."""
+def _evaluation_keys(*, suite: str = "pgd", threat: Any = None) -> None:
+    """The keys of `[evaluation]` beside the fields of `EvaluationProtocol`; suite has another
+    default there."""
 
 
 def _data(table: Table, trust: bool) -> Table:
@@ -166,9 +161,9 @@ def _schedule(table: Table, path: str) -> Table:
 
 
 def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
-    """`[validation]`; its threat is the one trained against when omitted."""
+    """Check `[validation]`; default of its threat: the training threat."""
     found = check(_validated, table, "validation", without=())
-    threat = found.pop("threat", _afresh(trained))
+    threat = found.pop("threat", _without_start(trained))
     if "attack" not in found:
         return found
     if threat is None:
@@ -180,44 +175,50 @@ def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
     }
 
 
-def _evaluation(table: Table, trained: Table | None, trust: bool) -> Table:
-    """`[evaluation]`; threat (at its largest eps) and eps are those trained against if omitted;
-    no eps without a radius, or with an endless one."""
-    found = check(_measured, table, "evaluation", without=())
-    threat = found.pop("threat", _afresh(trained))
-    radii = found.pop("eps", [])
-    radii = radii if isinstance(radii, list) else [radii]
-    require(all(eps >= 0 for eps in radii), "evaluation.eps", radii, "radii ≥ 0 in input units")
-    if found["suite"] not in SUITES:
-        raise ValueError(did_you_mean("evaluation.suite", found["suite"], SUITES))
+def _evaluation(table: Table, training_threat: Table | None, trust: bool) -> Table:
+    """Check `[evaluation]`; defaults: the training threat and its eps.
+
+    The threat stands at the largest eps; there is no eps without a radius, or with an infinite one.
+    """
+    checked = check(EvaluationProtocol, table, "evaluation", also=(_evaluation_keys,), without=())
+    # Only the options that the recipe sets: the defaults of the others are the protocol's, and a
+    # new option must not change resolved recipes.
+    options = {key: value for key, value in checked.items() if key in table or key == "suite"}
+    threat = options.pop("threat", _without_start(training_threat))
+    eps = options.pop("eps", [])
+    eps = eps if isinstance(eps, list) else [eps]
+    require(all(e >= 0 for e in eps), "evaluation.eps", eps, "radii ≥ 0 in input units")
+    with located("evaluation"):
+        EvaluationProtocol(**options)
     if threat is None:
-        return found
+        return options
     threat = {"name": threat} if isinstance(threat, str) else threat
-    threat = _at(threat, max(radii)) if radii else threat
+    threat = _at_eps(threat, max(eps)) if eps else threat
     threat = complete("threat", threat, "evaluation.threat", trust=trust)
-    return {**found, "threat": threat, "eps": radii or _radii(threat)}
+    return {**options, "threat": threat, "eps": eps or _finite_eps(threat)}
 
 
-def _at(threat: Mapping[str, Any], eps: float) -> Table:
-    """The threat at a radius; of a threat around another, the inner one."""
+def _at_eps(threat: Mapping[str, Any], eps: float) -> Table:
+    """Return a threat's table with this eps; of a threat around another, the inner one's."""
     inner = threat.get("of")
     if inner is None:
         return {**threat, "eps": eps}
     inner = {"name": inner} if isinstance(inner, str) else inner
-    return {**threat, "of": _at(inner, eps) if isinstance(inner, Mapping) else inner}
+    return {**threat, "of": _at_eps(inner, eps) if isinstance(inner, Mapping) else inner}
 
 
-def _radii(threat: Table) -> list[float]:
-    """The radius of a complete threat, where it has one."""
+def _finite_eps(threat: Table) -> list[float]:
+    """Return the eps of a complete threat as a list, empty if it has none or an infinite one."""
     if isinstance(threat.get("of"), Mapping):
-        return _radii(threat["of"])
+        return _finite_eps(threat["of"])
     return [threat["eps"]] if math.isfinite(threat.get("eps", math.inf)) else []
 
 
-def _afresh(threat: Table | None) -> Table | None:
-    """The threat trained against, but searched from its usual start, and to inputs only."""
+def _without_start(threat: Table | None) -> Table | None:
+    """Return the training threat for evaluation: without its `init` and without label
+    perturbation."""
     if not isinstance(threat, Mapping):
         return threat
     if getattr(pieces("threat").get(threat["name"]), "labels", False):
-        return _afresh(threat["of"])
-    return {k: _afresh(v) if k == "of" else v for k, v in threat.items() if k != "init"}
+        return _without_start(threat["of"])
+    return {k: _without_start(v) if k == "of" else v for k, v in threat.items() if k != "init"}

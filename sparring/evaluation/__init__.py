@@ -1,8 +1,18 @@
-"""Evaluation: what training bought, measured by attacks that are judged from outside."""
+"""Evaluate models under attack: suites of attacks, an outside judge, symptoms and a verdict."""
 
 from . import checks, diagnose, suites
 from .evaluate import evaluate
 from .guard import Guard
+from .protocol import EvaluationProtocol
 from .suites import SUITES, Suite
 
-__all__ = ["SUITES", "Guard", "Suite", "checks", "diagnose", "evaluate", "suites"]
+__all__ = [
+    "SUITES",
+    "EvaluationProtocol",
+    "Guard",
+    "Suite",
+    "checks",
+    "diagnose",
+    "evaluate",
+    "suites",
+]

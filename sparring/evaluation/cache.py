@@ -1,4 +1,4 @@
-"""The state of an evaluation under way: a file a finished batch, so that a killed one goes on."""
+"""Records of finished batches on disk, so that a killed evaluation can resume."""
 
 from __future__ import annotations
 
@@ -19,36 +19,33 @@ Record = dict[str, np.ndarray]
 
 
 class BatchCache:
-    """Records by key in `<out>.partial/<fingerprint>/`; kept nowhere if there is no `out`.
+    """Keep records by key in `<out>.partial/<fingerprint>/`; nowhere if `out` is None.
 
-    The fingerprint is that of the settings, so the state of another model or of other settings is
+    The fingerprint is a hash of the settings, so records of another model or of other settings are
     never read.
 
     Arguments:
         out: the result's file, or None.
         settings: everything the records depend on.
-        resume: False forgets what these settings left.
+        resume: if False, delete the records that these settings left.
     """
 
     def __init__(
         self, out: Path | None, settings: Mapping[str, Any], *, resume: bool = True
     ) -> None:
-        text = json.dumps(settings, sort_keys=True, indent=1, default=str)
-        self.root = None if out is None else out.with_name(out.name + ".partial")
-        self.folder = (
-            None
-            if self.root is None
-            else self.root / hashlib.sha256(text.encode()).hexdigest()[:16]
-        )
-        if self.folder is None:
+        self.root = self.folder = None
+        if out is None:
             return
+        text = json.dumps(settings, sort_keys=True, indent=1, default=str)
+        self.root = out.with_name(out.name + ".partial")
+        self.folder = self.root / hashlib.sha256(text.encode()).hexdigest()[:16]
         if not resume:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         write(self.folder / "settings.json", text.encode())
 
     def get(self, key: str) -> Record | None:
-        """The record of a finished batch; None where there is none, or it is damaged."""
+        """Return the record of a finished batch; None if it is missing or damaged."""
         path = None if self.folder is None else self.folder / f"{key}.npz"
         if path is None or not path.exists():
             return None
@@ -58,15 +55,15 @@ class BatchCache:
         except (ValueError, EOFError, OSError, zipfile.BadZipFile):
             return None
 
-    def put(self, key: str, record: Record) -> Record:
-        """Keep a record, whole or not at all; returns it."""
+    def put(self, key: str, record: Record) -> None:
+        """Write a record, whole or not at all."""
         if self.folder is not None:
             file = io.BytesIO()
             np.savez(file, **record)  # type: ignore[arg-type]
+            # No fsync: a record lost in a power cut is computed again, and a damaged one not read.
             write(self.folder / f"{key}.npz", file.getvalue(), sync=False)
-        return record
 
-    def done(self) -> None:
-        """Remove the state, and what other settings left for the same file."""
+    def clear(self) -> None:
+        """Delete all records for this result, those of other settings too."""
         if self.root is not None:
             shutil.rmtree(self.root, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""ProbeValue a model under attack: one call, a whole split, every point judged from outside."""
+"""Evaluate a model under attack: a whole split, with every adversarial point judged outside."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from ..component import check_classes, require
 from ..data import Source, Split
 from ..data.samples import select_samples
 from ..data.split import fingerprint
-from ..introspect import freeze
 from ..introspect.freeze import preserve_grads
-from ..results import detection
+from ..results.detection import Detection, detection
 from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
@@ -27,32 +26,23 @@ from ..runtime.allocator import retry_smaller_batch
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seeded
 from ..threats.base import Threat
-from . import checks, diagnose, level, scores, suites
-from . import probes as inside
+from . import checks, level, probes, symptoms
 from .budget import Budget
 from .cache import BatchCache
-from .radii import Level, Radii, Threats, radii, reachable
+from .protocol import EvaluationProtocol, resolve_protocol
+from .radii import Radius, Threats, check_reachable, threats_at_radii
+from .scores import added_features, score_arrays
 from .session import AttackRunner
+from .suites import Suite, find_suite
 
 
 def evaluate(
     model: Model,
     data: Source | Split | Sequence[Any],
     threat: Threats = "Linf",
-    suite: str | suites.Suite = "quick",
+    protocol: EvaluationProtocol | Suite | str | None = None,
     *,
-    eps: Radii = None,
-    split: str = "test",
-    n: int | None = None,
-    batch: int = 250,
-    precision: str = "float32",
-    compile: bool = False,
-    cascade: bool | None = None,
     surrogate: Model | None = None,
-    seconds: float | None = None,
-    queries: int | None = None,
-    certify: str | Sequence[str] = (),
-    probes: str | Sequence[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = True,
@@ -61,44 +51,29 @@ def evaluate(
     train: Mapping[str, Any] | None = None,
     progress: bool = True,
     device: str | torch.device | None = None,
+    **options: Any,
 ) -> Result:
-    """Clean accuracy, then the worst case over a suite at each radius, judged outside the attacks.
+    """Compute clean accuracy, and robust accuracy as the worst case over a suite at each radius.
 
     A sample counts as robust if the model is right on it and on every allowed point the attacks
-    return for it. The model comes back as it was: weights, modes, `.grad`; the global random state
-    too.
+    return for it. The model comes back unchanged: weights, modes and `.grad`, and so does the
+    global random state. Under torchrun the processes divide the batches; each returns the whole
+    result, and the first writes it.
 
     Arguments:
         model: inputs `(b, *d)` in the data's bounds to logits `(b, k)`.
         data: a source, a split, or `(x (n, *d), y (n,))`; inputs in [0, 1] unless the source or
-            threat says otherwise.
+            the threat has other bounds.
         threat: a norm's name (`"Linf"`, `"L2"`, `"L1"`, `"L0"`) or a threat; several of them; or
             a table of names with their radii, `{"Linf": [0.1, 0.3], "L2": 2}`.
-        suite: its name, or a `Suite`.
-        eps: radii in input units, of each norm; the threat's own where omitted.
-        n: only so many samples, drawn by the seed.
-        batch: samples at once; the draws of the attacks depend on it.
-        precision: inside the attacks; judgement is float32, and what a search in lower precision
-            nearly broke is searched again in float32.
-        compile: the attacks search on the model compiled for fixed batch sizes (`CompiledModel`);
-            judgement runs the model itself. It costs up to a minute at the start.
-        cascade: an attack sees only what those before it left standing: cheaper, with the same
-            worst case up to draws, but rows can't be compared with each other. The suite says so
-            by default.
-        surrogate: another model; points made on it are tried on this one too.
-        seconds, queries: a budget for the attacks, in wall time and in samples passed forward. Once
-            it is spent the evaluation ends: what is not attacked counts as robust, so the accuracy
-            is an upper bound, and the result says so. With `out`, a larger budget goes on later.
-        certify: one or more lower bounds beside the attacks, as `certified.METHODS` names them.
-        probes: names of `probes.PROBES`, or `"all"`: what to measure inside the model too, on 64
-            samples at the largest radius.
-        out: the result's `.json`; beside it the state of a killed evaluation, which `resume` goes
-            on from.
+        protocol: an `EvaluationProtocol`, or only its suite; default: the suite `"quick"`.
+        surrogate: another model; points computed on it are tried on this one too.
+        seed: of the samples and of all draws.
+        out: the result's `.json`; beside it, the finished batches of a killed evaluation, from
+            which `resume` continues.
         recipe, train: written into the result as they are.
-        device: where to run; the model's own where omitted.
-
-    Under torchrun the processes share the batches; each returns the whole result, and the first
-    writes it.
+        device: where to run; default: the model's own.
+        options: fields of the protocol, as `suite="pgd", eps=0.1, n=1000`.
 
     Raises:
         ValueError: for data, labels, outputs, names or numbers that do not fit.
@@ -108,214 +83,186 @@ def evaluate(
     >>> result.clean.accuracy, [row.count for row in result.by_eps]
     (1.0, [2, 1])
     """
-    begun = time.perf_counter()
-    require(batch >= 1, "batch", batch, "an integer ≥ 1")
-    require(
-        precision in freeze.PRECISIONS,
-        "precision",
-        precision,
-        "one of " + ", ".join(freeze.PRECISIONS),
-    )
-    out, chosen = None if out is None else Path(out), suites.named(suite, surrogate)
+    started = time.perf_counter()
+    protocol = resolve_protocol(protocol, options)
+    out = None if out is None else Path(out)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
-    probes = inside.chosen(probes)
-    given = select_samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
-    levels = radii(threat, eps, given.bounds)
-    reachable(levels, given.rows.x.shape[1:])
-    model, place = provenance.model_on_device(model, device)
-    for _, one in levels:
-        chosen.against(one)
-        if given.class_names is not None:
-            check_classes(one, len(given.class_names))
-    cascade = chosen.cascade if cascade is None else cascade
+    suite = find_suite(protocol.suite, surrogate)
+    if protocol.cascade is None:
+        protocol = replace(protocol, cascade=suite.cascade)
+    sampled = select_samples(
+        data, protocol.split, n=protocol.n, seed=seed, dataset=_dataset_name(recipe)
+    )
+    radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
+    check_reachable(radii, sampled.rows.x.shape[1:])
+    for _, one in radii:
+        suite.entries_for(one)  # raises before the clean pass if there are none
+        if sampled.class_names is not None:
+            check_classes(one, len(sampled.class_names))
+    model, device = provenance.model_on_device(model, device)
+    run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
     settings = {
         "model": provenance.model_hash(model),
         "surrogate": None if surrogate is None else provenance.model_hash(surrogate),
-        "data": fingerprint(given.rows.x, given.rows.y),
-        "threat": [_described(one) for _, one in levels],
-        "suite": [chosen.name, chosen.version, chosen.labels],
-        "run": [batch, precision, compile, cascade, seed, str(place), provenance.versions()],
+        "data": fingerprint(sampled.rows.x, sampled.rows.y),
+        "threat": [one.table() for _, one in radii],
+        "suite": [suite.name, suite.version, suite.labels],
+        "run": [*run, seed, str(device), provenance.versions()],
     }
-    state = BatchCache(out, settings, resume=resume)
-    budget = Budget(seconds=seconds, queries=queries)
+    cache = BatchCache(out, settings, resume=resume)
+    budget = Budget(seconds=protocol.seconds, queries=protocol.queries)
+    largest = radii[-1][1]
     with (
         allocator.keep_freed_memory(),
         preserve_grads(model),
         EvaluationProgress(progress and distributed.rank() == 0) as display,
     ):
-        session = AttackRunner(
+        runner = AttackRunner(
             model,
-            given.rows,
-            levels[-1][1],
-            place=place,
-            batch=batch,
-            state=state,
+            sampled.rows,
+            largest,
+            device=device,
+            batch_size=protocol.batch_size,
+            cache=cache,
             display=display,
             budget=budget,
-            compile=compile,
+            compile=protocol.compile,
         )
-        session.begin()
-        certify = [certify] if isinstance(certify, str) else certify
-        if certify:
-            some, _ = session.pick(np.arange(min(2, len(session.y))))
-            certification.require_certifiable(plain(model), some, levels, methods=certify)
-        measured = _looked(session, levels[-1][1], seed)
-        tables = [
-            level.attack(
-                session, chosen, t, key=str(i), precision=precision, cascade=cascade, seed=seed
-            )
-            for i, (_, t) in enumerate(levels)
+        runner.clean_pass()
+        methods = [protocol.certify] if isinstance(protocol.certify, str) else protocol.certify
+        _check_certifiable(runner, radii, methods)
+        measured = symptoms.model_symptoms(runner, largest, seed)
+        levels = [
+            level.attack_level(runner, suite, one, protocol, key=str(i), seed=seed)
+            for i, (_, one) in enumerate(radii)
         ]
-        proven = _certified(session, levels, certify, seed)
-        probed = _probed(session, levels[-1][1], probes, seed)
-        early = _early(tables, budget)
-        doubted = {} if early else _doubted(session, levels, tables, seed)
-    rows = [replace(t.row(), certified=c) for t, c in zip(tables, proven, strict=True)]
-    symptoms = measured | probed.symptoms | doubted | level.counted(session, tables)
-    found = checks.check(symptoms)
-    verdict, reasons = checks.verdict(found, gradient_free=chosen.gradient_free, early=early)
-    count = int(level.worst(tables).sum())
-    class_names = given.class_names or [str(k) for k in range(session.classes)]
-    source = data if isinstance(data, Source) else None
-    arrays = level.arrays(session, tables) | scores.arrays(session, tables) | probed.arrays
-    rates = detection.detection(
-        session.y,
-        session.clean,
-        arrays["adv_pred"],
-        class_names=class_names,
-        clean_score=arrays.get("clean_score"),
-        adv_score=arrays.get("adv_score"),
-        flips=arrays.get("flips"),
-        added=scores.added(
-            session, tables, arrays["adv_pred"], source.feature_names if source else None
-        ),
-    )
+        certificates = _certify(runner, radii, methods, seed)
+        probed = _probe(runner, largest, probes.probe_names(protocol.probes or ()), seed)
+        early = _early(levels, budget)
+        if not early:
+            # Only after all attacks: a sample that a spent budget left out is not robust to them.
+            measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
+    measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
+    results = checks.check(measured)
+    verdict, reasons = checks.verdict(results, gradient_free=suite.gradient_free, early=early)
+    rows = [replace(v.row(), certified=c) for v, c in zip(levels, certificates, strict=True)]
+    class_names = sampled.class_names or [str(k) for k in range(runner.classes)]
+    arrays = level.result_arrays(runner, levels) | score_arrays(runner, levels) | probed.arrays
     result = Result(
         name=name,
         recipe=dict(recipe or {}),
-        dataset=given.dataset,
-        split=split,
-        n=len(session.y),
-        threat=_described(levels[-1][1]),
+        dataset=sampled.dataset,
+        split=protocol.split,
+        n=len(runner.y),
+        threat=largest.table(),
         seed=seed,
-        clean=wilson(int(session.right.sum()), len(session.y)),
-        robust=wilson(count, len(session.y)),
+        clean=wilson(int(runner.correct_clean.sum()), len(runner.y)),
+        robust=wilson(int(level.worst_case(levels).sum()), len(runner.y)),
         by_eps=rows,
         attacks=rows[-1].attacks,
-        checks=found,
+        checks=results,
         train=dict(train or {}),
         versions=provenance.versions(),
         commit=provenance.commit(),
-        data_sha256=given.sha256,
-        suite=chosen.name,
-        suite_version=chosen.version,
-        precision=precision,
-        compiled=compile,
-        device=provenance.machine(place),
-        seconds=time.perf_counter() - begun + session.earlier,
+        data_sha256=sampled.sha256,
+        suite=suite.name,
+        suite_version=suite.version,
+        precision=protocol.precision,
+        compiled=protocol.compile,
+        device=provenance.machine(device),
+        seconds=time.perf_counter() - started + runner.cached_seconds,
         class_names=class_names,
         verdict=verdict,
         reasons=reasons,
         early=early,
-        detection=rates,
-        notes=list(source.notes) if source else [],
+        detection=_detection(runner, levels, arrays, class_names, data),
+        notes=list(data.notes) if isinstance(data, Source) else [],
         probes=probed.rows,
         arrays=arrays,
     )
     if out is not None and distributed.rank() == 0:
         result.save(out)
         if not early:
-            state.done()
+            cache.clear()  # after the result is on disk; a larger budget goes on from the cache
     return result
 
 
-def _early(tables: Sequence[level.Level], budget: Budget) -> str:
-    """Why the evaluation ended before its suite, and how much it left out; "" if it did not."""
-    left = sum(done.skipped for table in tables for done in table.attacks)
-    if not left:
+def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
+    """Return why the evaluation ended before its suite, and how much it left out; else ""."""
+    skipped = sum(outcome.skipped for one in levels for outcome in one.attacks)
+    if not skipped:
         return ""
-    why = budget.over or "the budget of another process was spent"
-    return f"{why}: {left} of the samples to attack were not, and count as robust"
+    reason = budget.exhausted or "the budget of another process was spent"
+    return f"{reason}: {skipped} of the samples to attack were not, and count as robust"
 
 
 def plain(model: Model) -> Model:
-    """The model as plain layers, if it says what these are; else itself."""
+    """Return the model as plain layers, as certificates need it, if it has an attribute `plain`."""
     return getattr(model, "unwrapped", model)
 
 
-def _certified(
-    session: AttackRunner, levels: Sequence[Level], methods: Sequence[str], seed: int
+def _check_certifiable(
+    runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str]
+) -> None:
+    """Raise the errors of certification before the attacks rather than after them."""
+    if methods:
+        x, _ = runner.samples(np.arange(min(2, len(runner.y))))
+        certification.require_certifiable(plain(runner.model), x, radii, methods=methods)
+
+
+def _certify(
+    runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str], seed: int
 ) -> list[list[Certificate]]:
-    """Lower bounds at each radius, by the methods asked for."""
+    """Return the lower bounds at each radius."""
     if not methods:
-        return [[] for _ in levels]
-    x, y = session.pick(np.arange(len(session.y)))
+        return [[] for _ in radii]
+    x, y = runner.samples(np.arange(len(runner.y)))
     with distributed.alone():
         return certification.certificates(
-            plain(session.model), x, y, levels, methods=methods, seed=seed
+            plain(runner.model), x, y, radii, methods=methods, seed=seed
         )
 
 
-def _looked(session: AttackRunner, threat: Threat, seed: int) -> dict[str, float]:
-    """The symptoms of the model, and of its gradients on samples it gets right."""
-    few = _spread(np.flatnonzero(session.right), diagnose.ROWS)
-
-    def found(batch: int) -> dict[str, float]:
-        some, labels = session.pick(np.arange(min(diagnose.ROWS, batch, len(session.y))))
-        with seeded(session.place, seed), distributed.alone():
-            return {
-                **diagnose.of_model(session.model, some),
-                **diagnose.of_leaking(session.model, threat, some, labels),
-                **diagnose.of_gradients(
-                    session.model, threat, *session.pick(few), batch=batch, seed=seed
-                ),
-            }
-
-    span = diagnose.of_range(session.least, session.most, low=session.low, high=session.high)
-    return span | retry_smaller_batch(found, session.batch)
-
-
-def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, from all over them."""
-    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-
-
-def _doubted(
-    session: AttackRunner, levels: Sequence[Level], tables: Sequence[level.Level], seed: int
-) -> dict[str, float]:
-    """What another attack breaks of what stands, where most could be near the edge."""
-    right = np.flatnonzero(session.right)
-    at = min(range(len(tables)), key=lambda i: abs(2 * tables[i].stands.sum() - len(right)))
-    few = _spread(right, diagnose.FEW)
-    x, y = session.pick(few[tables[at].stands[few]])
-
-    def found(batch: int) -> dict[str, float]:
-        with seeded(session.place, seed), distributed.alone():
-            return diagnose.of_standing(
-                session.model, levels[at][1], x, y, asked=len(few), batch=batch, seed=seed
-            )
-
-    return retry_smaller_batch(found, session.batch)
-
-
-def _probed(session: AttackRunner, threat: Threat, names: Sequence[str], seed: int) -> inside.Found:
-    """What probes find inside the model, on samples from all over the split."""
+def _probe(
+    runner: AttackRunner, threat: Threat, names: Sequence[str], seed: int
+) -> probes.ProbeResult:
+    """Run probes on evenly spaced samples."""
     if not names:
-        return inside.Found()
-    x, y = session.pick(_spread(np.arange(len(session.y)), inside.ROWS))
+        return probes.ProbeResult()
+    x, y = runner.samples(symptoms.spread(np.arange(len(runner.y)), probes.ROWS))
 
-    def found(batch: int) -> inside.Found:
-        with seeded(session.place, seed), distributed.alone():
-            scene = inside.Scene(session.model, threat, x, y, batch=batch, seed=seed)
-            return inside.look(scene, names)
+    def run(batch_size: int) -> probes.ProbeResult:
+        with seeded(runner.device, seed), distributed.alone():
+            context = probes.ProbeContext(
+                runner.model, threat, x, y, batch_size=batch_size, seed=seed
+            )
+            return probes.run_probes(context, names)
 
-    return retry_smaller_batch(found, min(inside.ROWS, session.batch))
-
-
-def _described(threat: Threat) -> dict[str, Any]:
-    return threat.table()
+    return retry_smaller_batch(run, min(probes.ROWS, runner.batch_size))
 
 
-def _dataset(recipe: Mapping[str, Any] | None) -> str:
+def _detection(
+    runner: AttackRunner,
+    levels: Sequence[level.LevelOutcome],
+    arrays: Mapping[str, np.ndarray],
+    class_names: list[str],
+    data: Any,
+) -> Detection | None:
+    """Compute detection rates, clean and under attack; None if all samples have one class."""
+    adv_pred = arrays["adv_pred"]
+    feature_names = data.feature_names if isinstance(data, Source) else None
+    return detection(
+        runner.y,
+        runner.clean_pred,
+        adv_pred,
+        class_names=class_names,
+        clean_score=arrays.get("clean_score"),
+        adv_score=arrays.get("adv_score"),
+        flips=arrays.get("flips"),
+        added=added_features(runner, levels, adv_pred, feature_names),
+    )
+
+
+def _dataset_name(recipe: Mapping[str, Any] | None) -> str:
     data = (recipe or {}).get("data")
     return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"

@@ -1,4 +1,4 @@
-"""The guard between an attack and the model counts passes and refuses what no model can answer."""
+"""A guard between attack and model: it counts passes, and refuses inputs no model can take."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .budget import Budget
 
 
 class Guard(nn.Module):
-    """A model that counts the samples passed forward and backward, and checks inputs and outputs.
+    """Wrap a model: count the samples passed forward and backward, check inputs and outputs.
 
     Arguments:
-        low, high: the valid inputs.
-        shape: of one sample; the first batch decides when omitted.
-        strict: a query outside the bounds or with NaN raises, and so does a model that changes its
-            own mode; else such queries are only counted, on the device, since what an attack
-            returns is judged anyway.
-        budget: told of every pass; once it is spent, a pass raises `Spent`.
+        low, high: bounds of valid inputs.
+        shape: of one sample; default: that of the first batch.
+        strict: raise for a query outside the bounds or with NaN, and for a model that changes its
+            own mode. If False, count such queries only: attacks may try any point, and what they
+            return is judged anyway.
+        budget: counts every pass; once it is spent, a pass raises `BudgetSpent`.
 
     Attributes:
-        forwards, backwards: samples that went through, by any caller.
+        forwards, backwards: samples passed, by any caller.
         classes: k of the logits `(b, k)`, None before the first pass.
 
     Raises:
@@ -52,17 +52,19 @@ class Guard(nn.Module):
         self.budget = budget
         self.classes: int | None = None
         self.training = getattr(model, "training", False)
-        self.restart()
+        self.reset()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(b, k)` of the model."""
+        """Return the model's logits `(b, k)`."""
         self.shape = self.shape or tuple(x.shape[1:])
-        inputs(x, self.low, self.high, self.shape, strict=self.strict)
+        check_inputs(x, self.low, self.high, self.shape, strict=self.strict)
         if not self.strict:
-            self._strays = self._strays + strays(x, self.low, self.high)
+            # Summed on the device: `int` here would wait for the GPU at every pass.
+            self._outside = self._outside + count_outside(x, self.low, self.high)
         if self.budget is not None:
+            # Check before counting: the pass that spends the budget is still made.
             self.budget.check()
-            self.budget.note(len(x))
+            self.budget.count(len(x))
         before = self._modes() if self.strict else []
         logits = self.model(x)
         if self.strict and self._modes() != before:
@@ -70,41 +72,42 @@ class Guard(nn.Module):
                 "the model changes its own mode when it is called: in evaluation every module must "
                 "stay in the mode it is put in"
             )
-        self.classes = outputs(logits, len(x), self.classes)
+        self.classes = check_outputs(logits, len(x), self.classes)
         self.forwards += len(x)
         if logits.requires_grad:
-            logits.register_hook(self._backward)
+            logits.register_hook(self._count_backward)
         return logits
 
     def _modes(self) -> list[bool]:
         return [m.training for m in self.modules()]
 
-    def _backward(self, grad: Tensor) -> None:
+    def _count_backward(self, grad: Tensor) -> None:
         self.backwards += len(grad)
 
-    def restart(self) -> None:
-        """Count from zero again."""
+    def reset(self) -> None:
+        """Set all counts to zero."""
         self.forwards = self.backwards = 0
-        self._strays: Tensor | int = 0
+        self._outside: Tensor | int = 0
 
     @property
-    def strays(self) -> int:
-        """Samples asked about outside the bounds, or with NaN."""
-        return int(self._strays)
+    def outside(self) -> int:
+        """Return the number of samples passed outside the bounds, or with NaN."""
+        return int(self._outside)
 
 
-def strays(x: Tensor, low: float, high: float) -> Tensor:
-    """How many rows of `x (b, *d)` are NaN or not in [low, high]: `()`, on its device."""
+def count_outside(x: Tensor, low: float, high: float) -> Tensor:
+    """Count the rows of `x (b, *d)` with NaN or values outside [low, high]: `()`, on its device."""
     if x.numel() == 0:
         return torch.zeros((), dtype=torch.long, device=x.device)
-    least, most = torch.aminmax(x.detach().flatten(1), dim=1)
-    return (~((least >= low - SLACK) & (most <= high + SLACK))).sum()
+    x_min, x_max = torch.aminmax(x.detach().flatten(1), dim=1)
+    return (~((x_min >= low - SLACK) & (x_max <= high + SLACK))).sum()
 
 
-def inputs(
+def check_inputs(
     x: Tensor, low: float, high: float, shape: tuple[int, ...], *, strict: bool = True
 ) -> None:
-    """Raise a `ValueError` for inputs that are no floats of the shape; if `strict`, for strays."""
+    """Raise a `ValueError` for inputs that are not floats of the shape; if `strict`, also for those
+    outside the bounds."""
     if tuple(x.shape[1:]) != tuple(shape):
         raise ValueError(
             f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}"
@@ -113,24 +116,23 @@ def inputs(
         raise ValueError(
             f"x has dtype {x.dtype}: a model is evaluated on floats in [{low:g}, {high:g}]"
         )
-    if not strict or x.numel() == 0 or not strays(x, low, high):
+    if not strict or x.numel() == 0 or not count_outside(x, low, high):
         return
-    least, most = (t.item() for t in torch.aminmax(x.detach()))
-    if least != least:
+    x_min, x_max = (t.item() for t in torch.aminmax(x.detach()))
+    if x_min != x_min:
         raise ValueError(f"x has NaN values: the model takes finite floats in [{low:g}, {high:g}]")
     raise ValueError(
-        f"x reaches from {least:.4g} to {most:.4g}, its bounds are [{low:g}, {high:g}]: "
+        f"x reaches from {x_min:.4g} to {x_max:.4g}, its bounds are [{low:g}, {high:g}]: "
         "hand over unnormalised inputs and put normalisation into the model"
     )
 
 
-def outputs(logits: object, rows: int, classes: int | None) -> int:
-    """The number of classes k of logits `(rows, k)`, or a `ValueError`."""
+def check_outputs(logits: object, rows: int, classes: int | None) -> int:
+    """Return the number of classes k of logits `(rows, k)`, or raise a `ValueError`."""
     if not isinstance(logits, Tensor):
         raise ValueError(
             f"the model returned a {type(logits).__name__}: it must return logits (b, k), a tensor"
         )
-    said = tuple(logits.shape)
     if (
         logits.ndim != 2
         or len(logits) != rows
@@ -138,7 +140,7 @@ def outputs(logits: object, rows: int, classes: int | None) -> int:
         or not logits.is_floating_point()
     ):
         raise ValueError(
-            f"the model returned {logits.dtype} of shape {said} for {rows} samples: "
+            f"the model returned {logits.dtype} of shape {tuple(logits.shape)} for {rows} samples: "
             "it must return logits (b, k)"
         )
     if classes not in (None, logits.shape[1]):
@@ -146,10 +148,10 @@ def outputs(logits: object, rows: int, classes: int | None) -> int:
     return logits.shape[1]
 
 
-def labels(y: Tensor, classes: int) -> None:
+def check_labels(y: Tensor, classes: int) -> None:
     """Raise a `ValueError` unless every label is an integer in 0..classes−1.
 
-    >>> labels(torch.tensor([0, 3]), 3)
+    >>> check_labels(torch.tensor([0, 3]), 3)
     Traceback (most recent call last):
     ValueError: y has labels from 0 to 3: a model of 3 classes has 0 to 2 (outside: 1 rows)
     """

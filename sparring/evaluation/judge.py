@@ -1,4 +1,4 @@
-"""Judging from outside: what the model says in float32, and whether a point was allowed."""
+"""Judge points outside the attack: does the threat allow them, and what is the prediction."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..functional.geometry import SLACK, broadcast_rows
+from ..functional import losses
+from ..functional.geometry import RELATIVE_SLACK, SLACK, broadcast_rows
 from ..introspect.predict import logits, predicted_class
 from ..threats.base import Threat
 
-OUTSIDE = 1e-5  # rounding of eps, relative; and how far projecting may move an allowed point
 
+def finite_margin(z: Tensor, y: Tensor) -> Tensor:
+    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where the model is wrong; NaN where logits are
+    not finite.
 
-def lead(z: Tensor, y: Tensor) -> Tensor:
-    """By how much the logit of y is above all others `(b,)`; NaN where logits are not finite.
-
-    >>> lead(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
-    tensor([2.])
+    >>> finite_margin(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
+    tensor([-2.])
     """
-    own, rest = z.gather(1, y[:, None])[:, 0], z.scatter(1, y[:, None], -torch.inf)
-    return torch.where(torch.isfinite(z).all(1), own - rest.amax(1), torch.nan)
+    return torch.where(torch.isfinite(z).all(1), losses.margin(z, y), torch.nan)
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Which points the threat allows `(b,)`: finite, in the box, within eps, kept by projecting and
-    by snapping.
+    """Return which points the threat allows `(b,)`: finite, in the box, within eps, and unmoved by
+    projecting and discretizing.
 
     d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low),
-    discretize(x') = x': bits have no rounding to forgive.
+    discretize(x') = x'.
 
     >>> from sparring.threats import Linf
     >>> x = torch.full((3, 1), 0.5)
@@ -40,55 +39,59 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     if len(x) == 0:
         return torch.ones(0, dtype=torch.bool, device=x.device)
     ok = torch.isfinite(x_adv).flatten(1).all(1)
+    # Distances and projections of NaN would spoil the batch: such rows are judged at x.
     point = torch.where(broadcast_rows(ok, x), x_adv, x)
     ok = ok & ((point >= threat.low - SLACK) & (point <= threat.high + SLACK)).flatten(1).all(1)
     eps = threat.eps
     if eps is not None:
-        ok = ok & (threat.distance(point, x) <= eps * (1 + OUTSIDE) + SLACK)
+        ok = ok & (threat.distance(point, x) <= eps * (1 + RELATIVE_SLACK) + SLACK)
     batch = Batch(x, y)
     moved = (threat.project(point, batch) - point).abs().flatten(1).amax(1)
-    snapped = (threat.discretize(point, batch) == point).flatten(1).all(1)
-    return ok & snapped & (moved <= OUTSIDE * (threat.high - threat.low))
+    # Exactly equal: bits are 0 or 1, with no rounding to forgive.
+    discrete = (threat.discretize(point, batch) == point).flatten(1).all(1)
+    return ok & discrete & (moved <= RELATIVE_SLACK * (threat.high - threat.low))
 
 
 class Judgement(NamedTuple):
-    """The judged `point (b, *d)`, the `prediction (b,)` and the `lead (b,)` of y there, and what
-    was `allowed (b,)`."""
+    """Hold the judged `point (b, *d)`, the `pred (b,)` and `margin (b,)` there, and whether the
+    attack's point was `allowed (b,)`."""
 
     point: Tensor
-    prediction: Tensor
-    lead: Tensor
+    pred: Tensor
+    margin: Tensor
     allowed: Tensor
 
-    def broken(self, y: Tensor) -> Tensor:
-        """Which points are allowed, and of another class `(b,)`."""
-        return self.allowed & (self.prediction != y)
+    def is_adversarial(self, y: Tensor) -> Tensor:
+        """Return which points are allowed and misclassified `(b,)`."""
+        return self.allowed & (self.pred != y)
 
     def with_rows(self, rows: Tensor, other: Judgement) -> Judgement:
-        """The verdict with `other` in the place of these rows, numbers `(r,)`."""
+        """Return the judgement with row numbers `rows (r,)` replaced by those of `other`."""
         return Judgement(*(t.index_copy(0, rows, u) for t, u in zip(self, other, strict=True)))
 
 
 def judge(
-    model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, who: str
+    model: Model, threat: Threat, x_adv: object, x: Tensor, y: Tensor, *, name: str
 ) -> Judgement:
-    """Recount what an attack returned for `x (b, *d)`; x takes the place of what is not allowed.
+    """Recount the points an attack returned for `x (b, *d)`; x replaces points not allowed.
 
     Raises:
-        ValueError: naming the attack `who`, if it did not return one float point a sample.
+        ValueError: naming the attack `name`, if it did not return one float point per sample.
     """
     if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape or not x_adv.is_floating_point():
-        said = (
+        kind = (
             f"{x_adv.dtype} of shape {tuple(x_adv.shape)}"
             if isinstance(x_adv, Tensor)
             else type(x_adv).__name__
         )
         raise ValueError(
-            f"attack {who!r} returned {said} for inputs of shape {tuple(x.shape)}: "
+            f"attack {name!r} returned {kind} for inputs of shape {tuple(x.shape)}: "
             "it must return x_adv like x"
         )
+    # Float32 and eval mode whatever the attack used: a point that breaks the model only by the
+    # rounding of bfloat16 is no error of the model.
     x_adv = x_adv.detach().to(x.device, torch.float32)
     allowed = feasible(threat, x_adv, x, y)
     point = torch.where(broadcast_rows(allowed, x), x_adv.clamp(threat.low, threat.high), x)
     z = logits(model, point)
-    return Judgement(point, predicted_class(z), lead(z, y), allowed)
+    return Judgement(point, predicted_class(z), finite_margin(z, y), allowed)

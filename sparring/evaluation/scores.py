@@ -1,4 +1,4 @@
-"""What detection needs to know of an evaluation: scores, and which bits the attacks changed."""
+"""Arrays for detection: scores, and the features that attacks changed."""
 
 from __future__ import annotations
 
@@ -7,61 +7,63 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..results.detection import Used, evasions, worst
-from .level import Level, by_norm
+from .level import LevelOutcome, largest
 from .session import AttackOutcome, AttackRunner
 
-MOST = 20  # features that are listed
-ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.int64)
+MAX_FEATURES = 20
+POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.int64)
 
 
-def top(levels: Sequence[Level]) -> list[AttackOutcome]:
-    """Every attack at the largest radius of every norm."""
-    return [done for group in by_norm(levels).values() for done in group[-1].attacks]
+def largest_outcomes(levels: Sequence[LevelOutcome]) -> list[AttackOutcome]:
+    """Return every attack's outcome at the largest radius of every norm."""
+    return [outcome for level in largest(levels) for outcome in level.attacks]
 
 
-def arrays(session: AttackRunner, levels: Sequence[Level]) -> dict[str, np.ndarray]:
-    """Scores clean and at the worst judged point, and the fewest flips that broke a sample."""
-    found: dict[str, np.ndarray] = {}
-    if session.classes == 2:
-        own = [done.score for done in top(levels)]
-        found["clean_score"] = worst(session.y, session.score)
-        found["adv_score"] = worst(session.y, session.score, *own)
-    if any(done.changed is not None for done in top(levels)):
-        found["flips"] = fewest(levels)[0]
-    return found
+def score_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[str, np.ndarray]:
+    """Return scores, clean and at the worst judged point, and the fewest flips that break a
+    sample."""
+    arrays: dict[str, np.ndarray] = {}
+    outcomes = largest_outcomes(levels)
+    if runner.classes == 2:
+        scores = [outcome.score for outcome in outcomes]
+        arrays["clean_score"] = worst(runner.y, runner.clean_score)
+        arrays["adv_score"] = worst(runner.y, runner.clean_score, *scores)
+    if any(outcome.changed is not None for outcome in outcomes):
+        arrays["flips"] = fewest_flips(levels)[0]
+    return arrays
 
 
-def fewest(levels: Sequence[Level]) -> tuple[np.ndarray, np.ndarray]:
-    """Of the points that broke each sample the one with the fewest flips: how many `(n,)`, -1 for
-    none, and which, as packed bits `(n, ⌈d/8⌉)`."""
-    runs = [(done, done.changed) for done in top(levels) if done.changed is not None]
+def fewest_flips(levels: Sequence[LevelOutcome]) -> tuple[np.ndarray, np.ndarray]:
+    """Return, of the adversarial points of each sample, the smallest number of flips `(n,)`, -1 for
+    none, and those flips as packed bits `(n, ⌈d/8⌉)`."""
+    runs = [(o, o.changed) for o in largest_outcomes(levels) if o.changed is not None]
     flips, bits = np.full(len(runs[0][1]), -1), np.zeros_like(runs[0][1])
-    for done, changed in runs:
-        own = ONES[changed].sum(1)
-        better = done.broken & ((flips < 0) | (own < flips))
-        flips[better], bits[better] = own[better], changed[better]
+    for outcome, changed in runs:
+        counts = POPCOUNT[changed].sum(1)
+        better = outcome.is_adversarial & ((flips < 0) | (counts < flips))
+        flips[better], bits[better] = counts[better], changed[better]
     return flips, bits
 
 
-def added(
-    session: AttackRunner,
-    levels: Sequence[Level],
+def added_features(
+    runner: AttackRunner,
+    levels: Sequence[LevelOutcome],
     adv_pred: np.ndarray,
     names: Sequence[str] | None,
 ) -> list[Used]:
-    """The features that evasions add most often, the most first."""
-    if session.classes != 2 or all(done.changed is None for done in top(levels)):
+    """Return the features that evasions add most often, in falling order, at most 20."""
+    outcomes = largest_outcomes(levels)
+    if runner.classes != 2 or all(outcome.changed is None for outcome in outcomes):
         return []
-    rows = np.flatnonzero(evasions(session.y, session.clean, adv_pred))
-    _, bits = fewest(levels)
-    d = int(np.prod(session.shape))
+    rows = np.flatnonzero(evasions(runner.y, runner.clean_pred, adv_pred))
+    _, bits = fewest_flips(levels)
+    d = int(np.prod(runner.shape))
     counts = np.zeros(d, dtype=np.int64)
-    for part in np.split(rows, range(session.batch, len(rows), session.batch)):
+    for part in np.split(rows, range(runner.batch_size, len(rows), runner.batch_size)):
         if len(part):
-            x = session.pick(part)[0].flatten(1).cpu().numpy()
-            counts += (np.unpackbits(bits[part], axis=1, count=d) & (x <= session.low)).sum(
-                0, dtype=np.int64
-            )
-    order = np.argsort(-counts, kind="stable")[:MOST]
-    said = [f"feature {j}" for j in range(d)] if names is None else list(names)
-    return [Used(said[j], int(counts[j])) for j in order if counts[j]]
+            x = runner.samples(part)[0].flatten(1).cpu().numpy()
+            flipped = np.unpackbits(bits[part], axis=1, count=d)
+            counts += (flipped & (x <= runner.low)).sum(0, dtype=np.int64)
+    order = np.argsort(-counts, kind="stable")[:MAX_FEATURES]
+    labels = [f"feature {j}" for j in range(d)] if names is None else list(names)
+    return [Used(labels[j], int(counts[j])) for j in order if counts[j]]

@@ -1,4 +1,4 @@
-"""Suites: named, versioned lists of attacks as declared data; a new one is an entry more."""
+"""Suites: named, versioned lists of attacks; to add one, add an entry to `SUITES`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,57 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .. import attacks as a
+from ..attacks import (
+    APGD,
+    BCA,
+    BGA,
+    CW,
+    DFGSM,
+    EAD,
+    FAB,
+    FGSM,
+    JSMA,
+    MIFGSM,
+    PGD,
+    RFGSM,
+    SPSA,
+    BitSearch,
+    DeepFool,
+    Grosse,
+    HopSkipJump,
+    SparseRS,
+    Square,
+    Transfer,
+)
 from ..attacks.base import Attack
 from ..batch import Model
 from ..component import did_you_mean, require
 from ..threats.base import Threat
 
-Make = Callable[[Threat], Attack]
+MakeAttack = Callable[[Threat], Attack]
 LP = (math.inf, 2, 1)
 BINARY = ("bits",)
 ANY: tuple[float | str, ...] = ()
 
 
 class Entry(NamedTuple):
-    """One attack of a suite.
+    """Describe one attack of a suite.
 
     Arguments:
-        make: builds it for a threat.
+        make: builds the attack for a threat.
         kind: what it needs: `"white"` gradients, `"black"` outputs only, `"transfer"` another
             model.
-        norms: the balls it knows, by their p, and `"bits"` if its points can be bits; where empty,
-            all threats but those of bits.
+        norms: the balls it supports, by their p, and `"bits"` if it supports bits; default: all
+            threats but those of bits.
     """
 
     label: str
-    make: Make
+    make: MakeAttack
     kind: str = "white"
     norms: tuple[float | str, ...] = ANY
 
-    def knows(self, threat: Threat) -> bool:
-        """Whether it can be made for this threat."""
+    def supports(self, threat: Threat) -> bool:
+        """Return whether the attack can be built for this threat."""
         if threat.binary:
             return "bits" in self.norms
         return not self.norms or getattr(threat, "p", None) in self.norms
@@ -44,20 +65,20 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Suite:
-    """Attacks in the order they run, each a label and what makes it for a threat.
+    """List attacks in the order they run, each a label and a function that builds it for a threat.
 
     Arguments:
-        version: raised when the numbers it gives move.
-        cascade: by default an attack sees only what those before it left standing.
-        line: what it is for, as a catalogue shows it.
+        version: raised when results of the suite change.
+        cascade: by default, an attack sees only samples that all attacks before it left robust.
+        about: the purpose, for `sparring list`; default: the attacks' labels.
 
-    >>> Suite("one", 1, (("FGSM", a.FGSM),)).labels
+    >>> Suite("one", 1, (("FGSM", FGSM),)).labels
     ['FGSM']
     """
 
     name: str
     version: int
-    attacks: Sequence[Entry | tuple[str, Make]]
+    attacks: Sequence[Entry | tuple[str, MakeAttack]]
     cascade: bool = False
     about: str = ""
 
@@ -71,93 +92,93 @@ class Suite:
 
     @property
     def entries(self) -> list[Entry]:
-        """The attacks in order."""
+        """Return the attacks in order."""
         return [entry if isinstance(entry, Entry) else Entry(*entry) for entry in self.attacks]
 
     @property
     def labels(self) -> list[str]:
-        """The attacks' names in order."""
+        """Return the attacks' labels in order."""
         return [entry.label for entry in self.entries]
 
     @property
-    def line(self) -> str:
-        """The attacks' labels, as a catalogue shows them."""
+    def description(self) -> str:
+        """Return the line of the suite in `sparring list`."""
         return self.about or " · ".join(self.labels)
 
     @property
     def gradient_free(self) -> bool:
-        """Whether some attack needs no gradients of the model, so that masked ones would show."""
+        """Return whether some attack needs no gradients of the model: it can reveal masked ones."""
         return any(entry.kind != "white" for entry in self.entries)
 
-    def against(self, threat: Threat) -> list[Entry]:
-        """The attacks that know this threat.
+    def entries_for(self, threat: Threat) -> list[Entry]:
+        """Return the attacks that support this threat.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if there are none, naming the suites that have some.
         """
-        known = [entry for entry in self.entries if entry.knows(threat)]
-        if not known:
-            fit = [s.name for s in SUITES.values() if any(e.knows(threat) for e in s.entries)]
+        supported = [entry for entry in self.entries if entry.supports(threat)]
+        if not supported:
+            others = [s.name for s in SUITES.values() if any(e.supports(threat) for e in s.entries)]
             raise ValueError(
                 f"suite = {self.name!r} has no attack for {type(threat).__name__}: "
-                f"take one of {', '.join(fit)}; see: sparring list suites"
+                f"take one of {', '.join(others)}; see: sparring list suites"
             )
-        return known
+        return supported
 
 
 def _tenth(threat: Threat) -> float | None:
-    """A step of eps/10, as MART evaluates; the attack's own default where there is no radius."""
+    """Return a step length of eps/10, as MART evaluates; None (the default) without eps."""
     return (threat.eps or 0.0) / 10 or None
 
 
 QUICK = (
-    Entry("FGSM", lambda t: a.FGSM(t)),
-    Entry("PGD-20", lambda t: a.PGD(t, steps=20, size=_tenth(t))),
+    Entry("FGSM", lambda t: FGSM(t)),
+    Entry("PGD-20", lambda t: PGD(t, steps=20, size=_tenth(t))),
 )
 LONG = (
-    Entry("PGD-100", lambda t: a.PGD(t, steps=100)),
-    Entry("PGD-50×10 margin", lambda t: a.PGD(t, steps=50, restarts=10, loss="margin")),
+    Entry("PGD-100", lambda t: PGD(t, steps=100)),
+    Entry("PGD-50×10 margin", lambda t: PGD(t, steps=50, restarts=10, loss="margin")),
 )
 FROM_X = (
-    Entry("FGSM", lambda t: a.FGSM(t)),
-    Entry("PGD-40 from x", lambda t: a.PGD(t, steps=40, size=_tenth(t), random_start=False)),
+    Entry("FGSM", lambda t: FGSM(t)),
+    Entry("PGD-40 from x", lambda t: PGD(t, steps=40, size=_tenth(t), random_start=False)),
 )
-SQUARE = Entry("Square", lambda t: a.Square(t, queries=5000, plan=10_000), "black", LP)
-APGD_T = Entry("APGD-T", lambda t: a.APGD(t, loss="dlr-targeted", targets=9), norms=LP)
-FAB_T = Entry("FAB-T", lambda t: a.FAB(t, targets=9), norms=LP)
-STANDARD = (Entry("APGD-CE", lambda t: a.APGD(t), norms=LP), APGD_T, FAB_T, SQUARE)
+SQUARE = Entry("Square", lambda t: Square(t, queries=5000, plan=10_000), "black", LP)
+APGD_T = Entry("APGD-T", lambda t: APGD(t, loss="dlr-targeted", targets=9), norms=LP)
+FAB_T = Entry("FAB-T", lambda t: FAB(t, targets=9), norms=LP)
+STANDARD = (Entry("APGD-CE", lambda t: APGD(t), norms=LP), APGD_T, FAB_T, SQUARE)
 PLUS = (
-    Entry("APGD-CE×5", lambda t: a.APGD(t, restarts=5), norms=LP),
-    Entry("APGD-DLR×5", lambda t: a.APGD(t, loss="dlr", restarts=5), norms=LP),
-    Entry("FAB×5", lambda t: a.FAB(t, restarts=5), norms=LP),
+    Entry("APGD-CE×5", lambda t: APGD(t, restarts=5), norms=LP),
+    Entry("APGD-DLR×5", lambda t: APGD(t, loss="dlr", restarts=5), norms=LP),
+    Entry("FAB×5", lambda t: FAB(t, restarts=5), norms=LP),
     SQUARE,
     APGD_T,
     FAB_T,
 )
 RAND = (
-    Entry("APGD-CE EOT-20", lambda t: a.APGD(t, eot=20), norms=LP),
-    Entry("APGD-DLR EOT-20", lambda t: a.APGD(t, loss="dlr", eot=20), norms=LP),
+    Entry("APGD-CE EOT-20", lambda t: APGD(t, eot=20), norms=LP),
+    Entry("APGD-DLR EOT-20", lambda t: APGD(t, loss="dlr", eot=20), norms=LP),
 )
 BLACK = (
     SQUARE,
-    Entry("Sparse-RS", lambda t: a.SparseRS(t, queries=5000), "black", (0,)),
-    Entry("SPSA", lambda t: a.SPSA(t), "black"),
-    Entry("HopSkipJump", lambda t: a.HopSkipJump(t), "black", (math.inf, 2)),
+    Entry("Sparse-RS", lambda t: SparseRS(t, queries=5000), "black", (0,)),
+    Entry("SPSA", lambda t: SPSA(t), "black"),
+    Entry("HopSkipJump", lambda t: HopSkipJump(t), "black", (math.inf, 2)),
 )
 MINIMAL = (
-    Entry("MI-FGSM", lambda t: a.MIFGSM(t), norms=LP),
-    Entry("DeepFool", lambda t: a.DeepFool(t), norms=(math.inf, 2)),
-    Entry("CW", lambda t: a.CW(t), norms=(math.inf, 2)),
-    Entry("EAD", lambda t: a.EAD(t), norms=(1,)),
-    Entry("JSMA", lambda t: a.JSMA(t), norms=(0,)),
+    Entry("MI-FGSM", lambda t: MIFGSM(t), norms=LP),
+    Entry("DeepFool", lambda t: DeepFool(t), norms=(math.inf, 2)),
+    Entry("CW", lambda t: CW(t), norms=(math.inf, 2)),
+    Entry("EAD", lambda t: EAD(t), norms=(1,)),
+    Entry("JSMA", lambda t: JSMA(t), norms=(0,)),
 )
 BITS = (
-    Entry("dFGSM-50", lambda t: a.DFGSM(t), norms=BINARY),
-    Entry("rFGSM-50", lambda t: a.RFGSM(t), norms=BINARY),
-    Entry("BGA-50", lambda t: a.BGA(t), norms=BINARY),
-    Entry("BCA-50", lambda t: a.BCA(t), norms=BINARY),
-    Entry("Grosse-50", lambda t: a.Grosse(t), norms=BINARY),
-    Entry("BitSearch", lambda t: a.BitSearch(t), norms=BINARY),
+    Entry("dFGSM-50", lambda t: DFGSM(t), norms=BINARY),
+    Entry("rFGSM-50", lambda t: RFGSM(t), norms=BINARY),
+    Entry("BGA-50", lambda t: BGA(t), norms=BINARY),
+    Entry("BCA-50", lambda t: BCA(t), norms=BINARY),
+    Entry("Grosse-50", lambda t: Grosse(t), norms=BINARY),
+    Entry("BitSearch", lambda t: BitSearch(t), norms=BINARY),
 )
 
 SUITES = {
@@ -179,52 +200,52 @@ TRANSFER = "transfer"
 
 
 def transfer(surrogate: Model) -> Suite:
-    """Points made on another model, the surrogate, tried on this one: it needs no gradients of it.
+    """Return the suite that attacks the surrogate and tries those points on the evaluated model.
 
     Arguments:
-        surrogate: inputs `(b, *d)` to logits `(b, k)`; best one trained on the same data.
+        surrogate: inputs `(b, *d)` to logits `(b, k)`; preferably trained on the same data.
     """
-    made = (
-        Entry("PGD-40", lambda t: a.PGD(t, steps=40, size=_tenth(t))),
-        Entry("MI-FGSM", lambda t: a.MIFGSM(t, steps=20)),
-        Entry("PGD-40 margin", lambda t: a.PGD(t, steps=40, size=_tenth(t), loss="margin")),
-        Entry("BitSearch", lambda t: a.BitSearch(t), norms=BINARY),
+    on_surrogate = (
+        Entry("PGD-40", lambda t: PGD(t, steps=40, size=_tenth(t))),
+        Entry("MI-FGSM", lambda t: MIFGSM(t, steps=20)),
+        Entry("PGD-40 margin", lambda t: PGD(t, steps=40, size=_tenth(t), loss="margin")),
+        Entry("BitSearch", lambda t: BitSearch(t), norms=BINARY),
     )
     entries = tuple(
         Entry(
             f"{one.label} of the surrogate",
-            lambda t, make=one.make: a.Transfer(t, surrogate=surrogate, attack=make(t)),
+            lambda t, make=one.make: Transfer(t, surrogate=surrogate, attack=make(t)),
             "transfer",
             one.norms,
         )
-        for one in made
+        for one in on_surrogate
     )
     return Suite(TRANSFER, 1, entries)
 
 
-def named(name: str | Suite, surrogate: Model | None = None) -> Suite:
-    """The suite of that name, or the suite itself; with a surrogate, its points are tried too.
+def check_suite_name(name: str) -> None:
+    """Raise a `ValueError` for a suite that does not exist, with the nearest name and all names."""
+    if name not in (*SUITES, TRANSFER):
+        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER]))
+
+
+def find_suite(suite: str | Suite, surrogate: Model | None = None) -> Suite:
+    """Return the suite of this name, or the suite itself; with a surrogate, plus its transfer
+    attacks.
 
     Raises:
-        ValueError: for a name that does not exist; it says the nearest and lists them.
+        ValueError: for a name that does not exist, or `"transfer"` without a surrogate.
 
-    >>> named("quick").line
+    >>> find_suite("quick").description
     'FGSM · PGD-20'
     """
-    if isinstance(name, Suite):
-        found = name
-    elif name == TRANSFER:
+    if suite == TRANSFER:
         require(surrogate is not None, "surrogate", surrogate, "a model for suite = 'transfer'")
-        found = None
-    elif name not in SUITES:
-        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER]))
-    else:
-        found = SUITES[name]
+        return transfer(surrogate)  # type: ignore[arg-type]
+    if isinstance(suite, str):
+        check_suite_name(suite)
+        suite = SUITES[suite]
     if surrogate is None:
-        assert found is not None
-        return found
-    points = transfer(surrogate)
-    if found is None:
-        return points
-    both = (*found.entries, *points.entries)
-    return Suite(f"{found.name}+transfer", found.version, both, cascade=found.cascade)
+        return suite
+    both = (*suite.entries, *transfer(surrogate).entries)
+    return Suite(f"{suite.name}+transfer", suite.version, both, cascade=suite.cascade)

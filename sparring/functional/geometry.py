@@ -17,7 +17,7 @@ from ..component import require
 from ..runtime import distributed
 
 SLACK = 1e-6  # rounding that a bound forgives, in input units
-RELATIVE_SLACK = 1e-5  # the same of eps, relative
+RELATIVE_SLACK = 1e-5  # the same relative to eps, and to the box when a point is projected
 MIN_NORM = 1e-12  # shorter vectors have no direction
 
 

@@ -19,3 +19,8 @@ def batched_tensor_check() -> Callable[[Tensor], bool] | None:
         return torch._C._functorch.is_legacy_batchedtensor  # type: ignore[attr-defined]
     except AttributeError:
         return None
+
+
+def tensor_version(t: Tensor) -> int:
+    """Return how often a tensor was written to in place; 0 where torch does not count it."""
+    return getattr(t, "_version", 0)

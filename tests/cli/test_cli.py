@@ -68,7 +68,7 @@ def test_public_names():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "digits-mrt"], "did you mean 'digits-mart'"),
         (["train", "digits-mart", "--set", "method.bta=3"], "did you mean 'method.beta'"),
@@ -95,9 +95,9 @@ def test_public_names():
         (["evaluate", "x", "--recipe", "digits-mart", "--data", "mnist"], "--set data.name"),
     ],
 )
-def test_a_mistake_exits_with_2_and_one_message(arguments, said, capsys):
+def test_a_mistake_exits_with_2_and_one_message(arguments, message, capsys):
     text = call(*arguments, capsys=capsys, code=2)
-    assert said in " ".join(text.split())
+    assert message in " ".join(text.split())
     assert "Traceback" not in text
 
 
@@ -304,16 +304,16 @@ def test_a_program_is_evaluated_without_recipe(stranger, capsys, tmp_path):
     one, two, three = (Result.load(f"{f}.json") for f in ("file", "name", "l2"))
     assert (one.name, two.name) == ("net", "make")
     assert one.by_eps[0].count == two.by_eps[0].count
-    said = [result.arrays["clean_pred"] for result in (one, two, three)]
-    assert (said[0] == said[1]).all()
-    assert (said[0] != said[2]).any()
+    pred = [result.arrays["clean_pred"] for result in (one, two, three)]
+    assert (pred[0] == pred[1]).all()
+    assert (pred[0] != pred[2]).any()
     assert (one.dataset, one.n, one.threat["name"]) == ("digits", 30, "Linf")
     assert three.threat["name"] == "L2"
     call("report", "file.json", "l2.json", "--out", "page.html", capsys=capsys)
 
 
 @pytest.mark.parametrize(
-    ("model", "ways", "said"),
+    ("model", "ways", "message"),
     [
         ("net.pt", ["--data", "odd.npz"], "does not take the data's samples of shape (1, 9, 9)"),
         ("net.pt", ["--mean", "0.1,0.2"], "mean has 2 numbers for inputs of 1 channels"),
@@ -324,12 +324,12 @@ def test_a_program_is_evaluated_without_recipe(stranger, capsys, tmp_path):
     ],
     ids=range(6),
 )
-def test_a_model_that_does_not_fit_is_one_clear_line(stranger, model, ways, said, capsys):
+def test_a_model_that_does_not_fit_is_one_clear_line(stranger, model, ways, message, capsys):
     x = np.zeros((40, 9, 9), dtype=np.uint8)
     np.savez("odd.npz", x=x, y=np.arange(40) % 10)
     model = model.format(stranger)
     text = call("evaluate", model, *WAYS, *ways, "--trust", capsys=capsys, code=2)
-    assert said in " ".join(text.split())
+    assert message in " ".join(text.split())
     assert "Traceback" not in text
 
 

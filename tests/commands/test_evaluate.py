@@ -51,7 +51,7 @@ def test_the_transfer_suite_alone():
 
 
 def test_a_surrogate_must_be_a_run_or_a_model():
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
         run(eps=0.1, surrogate="nowhere")
 
 

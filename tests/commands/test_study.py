@@ -67,7 +67,7 @@ def test_jobs_are_checked_and_go_seed_by_seed(file):
     plan = study.load(file)
     assert plan.name == "both"
     assert [job.name for job in plan.jobs] == ["plain-seed0", "plain-seed1", "wide-seed1"]
-    assert [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs] == [
+    assert [[n for n, _ in plan.tables_for(job, plan.evaluations)] for job in plan.jobs] == [
         ["weak", "val"],
         ["weak", "val"],
         ["weak"],
@@ -77,7 +77,7 @@ def test_jobs_are_checked_and_go_seed_by_seed(file):
 def test_an_evaluation_may_be_for_one_seed_of_a_run(file):
     file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed1", "wide"]'))
     plan = study.load(file)
-    made = [[n for n, _ in plan.of(job, plan.evaluations)] for job in plan.jobs]
+    made = [[n for n, _ in plan.tables_for(job, plan.evaluations)] for job in plan.jobs]
     assert made == [["weak"], ["weak", "val"], ["weak", "val"]]
     file.write_text(TEXT.replace('only = ["plain"]', 'only = ["plain-seed2"]'))
     with pytest.raises(ValueError, match=r"evaluations\.val\.only = 'plain-seed2' .* 'plain-seed"):
@@ -91,7 +91,7 @@ def test_a_grid_makes_every_combination(file):
     wide = [job for job in plan.jobs if job.seed == 1 and job.run != "plain"]
     assert [job.run for job in wide] == ["wide", "wide-C", "wide-B", "wide-B-C"]
     assert wide[3].set[-3:] == ("method=TRADES", "train.batch_size=100", "recipe.seed=1")
-    assert [n for n, _ in plan.of(wide[3], plan.evaluations)] == ["weak", "val"]
+    assert [n for n, _ in plan.tables_for(wide[3], plan.evaluations)] == ["weak", "val"]
     file.write_text(TEXT.replace("seeds = [1]", 'grid = { B = "method=TRADE" }'))
     with pytest.raises(ValueError, match="did you mean 'TRADES'"):
         study.load(file)
@@ -99,7 +99,7 @@ def test_a_grid_makes_every_combination(file):
 
 def test_work_is_done_once_and_goes_on(file, tmp_path):
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
-    first = study.work(plan, only=["plain-seed0"], **places)
+    first = study.run(plan, only=["plain-seed0"], **places)
     assert {name: [r.name for r in rs] for name, rs in first.results.items()} == {
         "weak": ["plain-seed0"],
         "val": ["plain-seed0"],
@@ -107,21 +107,21 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
     weights = tmp_path / "r" / "plain-seed0" / "best.safetensors"
     result = tmp_path / "out" / "weak" / "plain-seed0.json"
     before = weights.stat().st_mtime_ns, result.stat().st_mtime_ns
-    found = study.work(plan, **places).results
+    found = study.run(plan, **places).results
     assert (weights.stat().st_mtime_ns, result.stat().st_mtime_ns) == before
     assert [r.name for r in found["weak"]] == ["plain-seed0", "plain-seed1", "wide-seed1"]
     assert [r.n for r in found["val"]] == [10, 10]
     assert json.loads(result.read_text())["recipe"]["recipe"]["seed"] == 0
     file.write_text(TEXT.replace('"train.epochs=1"', '"train.epochs=1", "train.compile=true"'))
-    again = study.work(study.load(file), only=["plain-seed0"], **places)
+    again = study.run(study.load(file), only=["plain-seed0"], **places)
     assert again.results["weak"] == found["weak"][:1]
     file.write_text(TEXT.replace("train.epochs=1", "train.epochs=2"))
     with pytest.raises(ValueError, match=r"plain-seed0\.json is of a run whose \[train\] is not"):
-        study.work(study.load(file), only=["plain-seed0"], **places)
+        study.run(study.load(file), only=["plain-seed0"], **places)
     weights.unlink()
     result.unlink()
     with pytest.raises(FileNotFoundError):
-        study.work(plan, only=["plain-seed0"], **places)
+        study.run(plan, only=["plain-seed0"], **places)
 
 
 def picture(found):
@@ -144,7 +144,7 @@ def picture(found):
 def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     file.write_text(TEXT.replace("[evaluations.val]", "[evaluations.val]\neps = [0.05, 0.1]"))
     plan = study.load(file)
-    found = study.work(plan, runs=tmp_path / "r", results=tmp_path / "out").results
+    found = study.run(plan, runs=tmp_path / "r", results=tmp_path / "out").results
     head, _, plain, wide = reporting.studied(found, {}).splitlines()
     assert head == "| run | clean | weak | val 0.05 | val 0.1 | minutes |"
     assert plain.startswith("| `plain` | ")
@@ -164,7 +164,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("seeds = [0, 1]", "seed = [0, 1]", "'study.seed' does not exist"),
         ("seeds = [1]", 'seeds = ["a"]', r"runs\.wide\.seeds\.0"),
@@ -178,15 +178,15 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
         ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
     ],
 )
-def test_mistakes_are_told_with_their_path(file, old, new, said):
+def test_mistakes_are_told_with_their_path(file, old, new, message):
     file.write_text(TEXT.replace(old, new))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         study.load(file)
 
 
 def test_a_study_without_runs_or_of_unknown_ones_is_told(file):
     with pytest.raises(ValueError, match="did you mean 'wide'"):
-        study.work(study.load(file), only=["wid"])
+        study.run(study.load(file), only=["wid"])
     file.write_text("seeds = [0]\n")
     with pytest.raises(ValueError, match="runs is missing"):
         study.load(file)
@@ -197,13 +197,13 @@ def test_the_command_prints_the_table_and_writes_the_page(file, tmp_path, capsys
     places = ["--runs", tmp_path / "r", "--results", tmp_path / "out"]
     page = tmp_path / "pages" / "both.html"
     chosen = ["--only", "plain-seed0", "--report", page]
-    said = call("study", file, *places, *chosen, capsys=capsys)
-    assert "| run | clean | weak | val | minutes |" in said
-    assert str(page) in said.splitlines()
+    message = call("study", file, *places, *chosen, capsys=capsys)
+    assert "| run | clean | weak | val | minutes |" in message
+    assert str(page) in message.splitlines()
     html = page.read_text(encoding="utf-8")
     for shown in ("<h1>Study both", "plain-seed0 · weak", "plain-seed0 · val", "loss-sensitivity"):
         assert shown in html
-    (line,) = [line for line in said.splitlines() if line.startswith("| `plain` | ")][:1]
+    (line,) = [line for line in message.splitlines() if line.startswith("| `plain` | ")][:1]
     cells = [cell.strip("` ").replace(" [", "[") for cell in line.split("|")[1:-1]]
     bare = re.sub(r"<small>|</small>|</t[dr]>\n?", "", html)
     assert '<td class="wide">' + "<td>".join(cells) in bare
@@ -222,12 +222,12 @@ only = ["plain"]
 def test_metrics_are_measured_once_and_shown(file, tmp_path):
     file.write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]", 1) + FAR)
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
-    found = study.work(plan, only=["plain"], **places)
+    found = study.run(plan, only=["plain"], **places)
     (measured,) = found.measures["far"]
     assert measured.n == 20
     assert {row.name for row in measured.rows} == {"loss-sensitivity", "entropy"}
     (tmp_path / "r").rename(tmp_path / "gone")
-    assert study.work(plan, only=["plain"], **places) == found
+    assert study.run(plan, only=["plain"], **places) == found
     _, metrics = reporting.studied(found.results, found.measures).split("\n\n")
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
@@ -235,7 +235,7 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     assert line.startswith(f"| `plain` | {format.measured(value)} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
-    more = study.work(study.load(file), only=["plain"], **places).measures["far"][0]
+    more = study.run(study.load(file), only=["plain"], **places).measures["far"][0]
     assert more.rows[: len(measured.rows)] == measured.rows
     assert {row.name for row in more.rows} == {"loss-sensitivity", "entropy", "max-softmax"}
     there = tmp_path / "out" / "far" / "plain-seed0.json"
@@ -263,7 +263,7 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
     own = OWN.replace('name = "digits"', 'name = "digits"\nmix = [{ name = "Unlabelled" }]')
     (tmp_path / "own.toml").write_text(own)
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
-    found = study.work(plan, only=["student"], **places)
+    found = study.run(plan, only=["student"], **places)
     assert [r.name for r in found.results["weak"]] == ["student-seed3"]
     labels = tmp_path / "r" / "teacher-seed3" / "pseudo-labels.npz"
     mix = found.results["weak"][0].recipe["data"]["mix"]
@@ -271,9 +271,9 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
     assert mix[0]["labels"] == str(labels)
     (tmp_path / "r" / "teacher-seed3").rename(tmp_path / "gone")
     (tmp_path / "out" / "weak" / "student-seed3.json").unlink()
-    study.work(plan, only=["student"], **places)  # it is trained: its teacher is not missed
+    study.run(plan, only=["student"], **places)  # it is trained: its teacher is not missed
     assert not labels.exists()
-    for old, new, said in (
+    for old, new, message in (
         ("0.labels", "0.label", r"runs\.student\.key = 'data\.mix\.0\.label' does not exist"),
         (
             '= "teacher" }',
@@ -283,5 +283,5 @@ def test_a_run_is_taught_by_another_of_its_seed(file, tmp_path):
         ('= "teacher" }', '= "student" }', "'student-seed3' does not exist"),  # not its own
     ):
         file.write_text(PSEUDO.replace(old, new))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             study.load(file)

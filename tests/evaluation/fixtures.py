@@ -51,7 +51,7 @@ class Problem:
                 keep &= (score.abs() - eps * self.model.w.detach().norm(p)).abs() > 5e-3
         return keep
 
-    def stands(self, norm: str, eps: float) -> Tensor:
+    def robust(self, norm: str, eps: float) -> Tensor:
         """Which samples are right for every point of the ball."""
         return self.signed > eps * self.model.w.detach().norm(DUAL[norm])
 

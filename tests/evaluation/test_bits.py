@@ -98,12 +98,12 @@ class TestSuite:
         model, x, y, margin = detector()
         radii = [0, 1, 2, 5, 50]
         result = evaluate(
-            model, (x, y), Bits(), "bits", eps=radii, cascade=cascade, batch=25, progress=False
+            model, (x, y), Bits(), "bits", eps=radii, cascade=cascade, batch_size=25, progress=False
         )
         assert [row.eps for row in result.by_eps] == radii
         for row in result.by_eps:
-            stands = (margin > 0) & (margin > lost(model, x, y, row.eps))
-            assert row.count == stands.sum()
+            robust = (margin > 0) & (margin > lost(model, x, y, row.eps))
+            assert row.count == robust.sum()
         assert result.by_eps[0].count == result.clean.accuracy * len(x)
         assert [a.name for a in result.attacks] == [*FIVE, "BitSearch"]
         assert all(a.infeasible == 0 for row in result.by_eps for a in row.attacks)
@@ -126,8 +126,8 @@ class TestSuite:
         model, x, y, margin = detector()
         threat = Only(Bits(3), classes=[1])
         result = evaluate(model, (x, y), threat, "bits", progress=False)
-        stands = (margin > 0) & (margin > lost(model, x, y, 3, classes=[1]))
-        assert result.by_eps[0].count == stands.sum()
+        robust = (margin > 0) & (margin > lost(model, x, y, 3, classes=[1]))
+        assert result.by_eps[0].count == robust.sum()
 
     def test_without_a_budget_the_json_is_valid(self, tmp_path):
         model, x, y, margin = detector()
@@ -156,8 +156,8 @@ class TestSuite:
         with pytest.raises(
             ValueError, match=r"suite = 'bits' has no attack for Linf: take one of quick"
         ):
-            suites.SUITES["bits"].against(Linf(0.1))
-        assert [e.label for e in suites.SUITES["all"].against(Bits(2))] == [*FIVE, "BitSearch"]
+            suites.SUITES["bits"].entries_for(Linf(0.1))
+        assert [e.label for e in suites.SUITES["all"].entries_for(Bits(2))] == [*FIVE, "BitSearch"]
 
     def test_points_of_a_surrogate(self):
         model, x, y, _ = detector()
@@ -187,6 +187,6 @@ def test_features_that_are_no_bits():
 def test_the_search_is_in_full_precision_on_demand():
     model, x, y, margin = detector()
     result = evaluate(model, (x, y), Bits(2), "bits", precision="bfloat16", progress=False)
-    stands = (margin > 0) & (margin > lost(model, x, y, 2))
-    assert result.by_eps[0].count == stands.sum()
+    robust = (margin > 0) & (margin > lost(model, x, y, 2))
+    assert result.by_eps[0].count == robust.sum()
     assert BitSearch(Bits(2), precision="bfloat16").precision == "bfloat16"

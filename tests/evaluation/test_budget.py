@@ -17,7 +17,7 @@ TWO = Suite("two", 1, (("FGSM", FGSM), ("PGD", lambda t: PGD(t, steps=5, loss="m
 
 
 def run(problem, model=None, **kw):
-    given = {"threat": "Linf", "eps": 0.1, "batch": 20, "progress": False, "suite": TWO, **kw}
+    given = {"threat": "Linf", "eps": 0.1, "batch_size": 20, "progress": False, "suite": TWO, **kw}
     return evaluate(model or problem.model, (problem.x, problem.y), **given)
 
 
@@ -111,11 +111,11 @@ class TestNorms:
             ("Linf", 0.05),
             ("L2", 0.1),
         ]
-        stands = {(n, e): problem.stands(n, e) for n, e in (("Linf", 0.05), ("L2", 0.1))}
+        robust = {(n, e): problem.robust(n, e) for n, e in (("Linf", 0.05), ("L2", 0.1))}
         each = [both.arrays["correct_Linf_0.05"], both.arrays["correct_L2_0.1"]]
-        np.testing.assert_array_equal(each[0], stands["Linf", 0.05].numpy())
-        np.testing.assert_array_equal(each[1], stands["L2", 0.1].numpy())
-        union = torch.stack(list(stands.values())).all(0)
+        np.testing.assert_array_equal(each[0], robust["Linf", 0.05].numpy())
+        np.testing.assert_array_equal(each[1], robust["L2", 0.1].numpy())
+        union = torch.stack(list(robust.values())).all(0)
         assert both.robust.accuracy == pytest.approx(union.float().mean().item())
         assert not any(c.fired for c in both.checks)
 
@@ -124,7 +124,7 @@ class TestNorms:
         assert [(r.threat, r.eps) for r in rows] == [("Linf", 0.05), ("L2", 0.1)]
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"threat": ["Linf", "Linf"]}, "each another norm"),
             ({"threat": []}, "one or more threats"),
@@ -134,8 +134,8 @@ class TestNorms:
             ({"threat": "L2", "eps": 3}, r"at most 2.449, the width of the box in L2"),
         ],
     )
-    def test_what_makes_no_sense_is_said(self, problem, change, said):
-        with pytest.raises(ValueError, match=said):
+    def test_what_makes_no_sense_is_said(self, problem, change, message):
+        with pytest.raises(ValueError, match=message):
             run(problem, **change)
 
 

@@ -49,7 +49,7 @@ class Then(nn.Module):
 
 def gradients(model, problem, threat, x=None, y=None):
     right = problem.signed > 0
-    return diagnose.of_gradients(
+    return diagnose.gradient_symptoms(
         model, threat, problem.x[right] if x is None else x, problem.y[right] if y is None else y
     )
 
@@ -61,13 +61,13 @@ def fired(measured):
 @pytest.mark.parametrize("threat", [Linf(0.05), Linf(0.0), L2(0.1), L1(0.1)])
 def test_a_healthy_model_fires_nothing(problem, threat):
     measured = gradients(problem.model, problem, threat)
-    measured |= diagnose.of_model(problem.model, problem.x)
-    measured |= diagnose.of_range(0.02, 0.97, low=0, high=1)
-    measured |= diagnose.of_leaking(problem.model, threat, problem.x, problem.y)
+    measured |= diagnose.model_symptoms(problem.model, problem.x)
+    measured |= diagnose.input_range(0.02, 0.97, low=0, high=1)
+    measured |= diagnose.label_leaking(problem.model, threat, problem.x, problem.y)
     x, y = problem.x[problem.signed > 0], problem.y[problem.signed > 0]
-    stands = problem.model(PGD(threat)(problem.model, x, y)).argmax(1) == y
-    measured |= diagnose.of_standing(
-        problem.model, threat, x[stands], y[stands], asked=len(x), seed=0
+    robust = problem.model(PGD(threat)(problem.model, x, y)).argmax(1) == y
+    measured |= diagnose.adaptive_attack_symptom(
+        problem.model, threat, x[robust], y[robust], n=len(x), seed=0
     )
     counted = {
         *("outputs not finite", "queries outside the box", "infeasible points"),
@@ -103,7 +103,9 @@ def test_more_steps_get_weaker_where_only_the_first_gradient_is_right(problem):
 )
 def test_zero_gradients(problem, function):
     right = problem.signed > 0.05
-    flat = diagnose._flat(Then(problem.model, function), problem.x[right], problem.y[right])
+    flat = diagnose._has_no_gradient(
+        Then(problem.model, function), problem.x[right], problem.y[right]
+    )
     assert flat.float().mean() > 0.9
     assert fired({"zero gradients": flat.float().mean().item()}) == {"zero gradients"}
 
@@ -122,21 +124,27 @@ def test_a_model_without_gradients_is_evaluated_by_attacks_that_need_none(proble
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(6)])
 def test_train_mode_fires_only_where_it_matters(problem, layer):
     model = nn.Sequential(layer, problem.model)
-    assert fired(diagnose.of_model(model.train(), problem.x)) == {"train-mode model"}
-    assert fired(diagnose.of_model(model.eval(), problem.x)) == set()
-    assert fired(diagnose.of_model(problem.model.train(), problem.x)) == set()
+    assert fired(diagnose.model_symptoms(model.train(), problem.x)) == {"train-mode model"}
+    assert fired(diagnose.model_symptoms(model.eval(), problem.x)) == set()
+    assert fired(diagnose.model_symptoms(problem.model.train(), problem.x)) == set()
 
 
 def test_a_model_that_draws_random_numbers(problem):
     model = Then(problem.model, lambda z: z + 0.1 * torch.randn_like(z)).eval()
-    assert fired(diagnose.of_model(model, problem.x)) == {"randomized model"}
+    assert fired(diagnose.model_symptoms(model, problem.x)) == {"randomized model"}
 
 
 def test_probabilities(problem):
-    measured = diagnose.of_model(Then(problem.model, lambda z: z.softmax(1)).eval(), problem.x)
+    measured = diagnose.model_symptoms(
+        Then(problem.model, lambda z: z.softmax(1)).eval(), problem.x
+    )
     assert fired(measured) == {"probabilities instead of logits"}
     assert (
-        fired(diagnose.of_model(Then(problem.model, lambda z: z.log_softmax(1)).eval(), problem.x))
+        fired(
+            diagnose.model_symptoms(
+                Then(problem.model, lambda z: z.log_softmax(1)).eval(), problem.x
+            )
+        )
         == set()
     )
 
@@ -188,9 +196,9 @@ def test_steps_that_still_gain(problem):
 
 
 def test_labels_leak_where_the_step_of_training_is_recognised(problem):
-    leaky = diagnose.of_leaking(Lying(problem.model, False), Linf(0.1), problem.x, problem.y)
+    leaky = diagnose.label_leaking(Lying(problem.model, False), Linf(0.1), problem.x, problem.y)
     assert fired(leaky) == {"label leaking"}
-    honest = diagnose.of_leaking(problem.model, Linf(0.1), problem.x, problem.y)
+    honest = diagnose.label_leaking(problem.model, Linf(0.1), problem.x, problem.y)
     assert fired(honest) == set()
 
 
@@ -206,7 +214,7 @@ def test_quantised_and_clipped_inputs(problem, function):
 
     x = torch.where(problem.x > 0.5, 0.9, 0.1)
     y = Before()(x).argmax(1)
-    measured = diagnose.of_gradients(Before(), Linf(0.1), x, y)
+    measured = diagnose.gradient_symptoms(Before(), Linf(0.1), x, y)
     assert "quantised or clipped inputs" in fired(measured)
 
 
@@ -242,18 +250,18 @@ def test_attacks_without_gradients_must_not_win(problem, kind, cascade):
 
 class TestVerdict:
     def test_severe_symptoms_decide(self):
-        said, reasons = checks.verdict(
+        verdict, reasons = checks.verdict(
             checks.check({"infeasible points": 1, "input range": 0.9}), gradient_free=True
         )
-        assert said == "do not trust"
+        assert verdict == "do not trust"
         assert [r.split(":")[0] for r in reasons] == ["input range", "infeasible points"]
 
     @pytest.mark.parametrize(
-        ("share", "said"), [(0.0, "trust"), (0.01, "look"), (0.1, "do not trust")]
+        ("share", "verdict"), [(0.0, "trust"), (0.01, "look"), (0.1, "do not trust")]
     )
-    def test_how_far_a_symptom_goes(self, share, said):
+    def test_how_far_a_symptom_goes(self, share, verdict):
         found = checks.check({"black-box beats white-box": share})
-        assert checks.verdict(found, gradient_free=True)[0] == said
+        assert checks.verdict(found, gradient_free=True)[0] == verdict
 
     def test_a_suite_of_gradients_alone_is_to_be_looked_at(self, problem):
         result = evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.1, progress=False)
@@ -277,33 +285,33 @@ def test_a_measure_that_is_not_a_number_fires():
 
 
 def test_no_samples_no_measure(problem):
-    assert diagnose.of_gradients(problem.model, Linf(0.1), problem.x[:0], problem.y[:0]) == {}
+    assert diagnose.gradient_symptoms(problem.model, Linf(0.1), problem.x[:0], problem.y[:0]) == {}
 
 
 @pytest.mark.parametrize(
-    ("suite", "said"),
+    ("suite", "fires"),
     [
         (Suite("one step", 1, (Entry("FGSM", lambda t: FGSM(t)),)), True),
         ("quick", False),
         ("autoattack", False),
     ],
 )
-def test_a_suite_is_doubted_where_half_stands(suite, said):
+def test_a_suite_is_doubted_where_half_is_robust(suite, fires):
     """One step jumps over the window at 0.4; at 0.001 all attacks are alike."""
     x = torch.cat([torch.full((30, 1), 0.95), 0.5 + 0.02 * torch.rand(30, 1)])
     y = torch.zeros(60, dtype=torch.long)
     result = evaluate(Funnel(20), (x, y), "Linf", suite, eps=[0.001, 0.4], progress=False)
     (found,) = [c for c in result.checks if c.name == "adaptive steps break more"]
-    assert found.fired == said, found.detail
-    assert result.verdict == ("do not trust" if said else result.verdict)
+    assert found.fired == fires, found.detail
+    assert result.verdict == ("do not trust" if fires else result.verdict)
 
 
 def test_what_stands_is_not_doubted_without_a_ball_or_a_sample(problem):
     none = problem.x[:0], problem.y[:0]
-    assert diagnose.of_standing(problem.model, Linf(0.1), *none, asked=0, seed=0) == {}
-    every = diagnose.of_standing(problem.model, Linf(0.1), *none, asked=9, seed=0)
+    assert diagnose.adaptive_attack_symptom(problem.model, Linf(0.1), *none, n=0, seed=0) == {}
+    every = diagnose.adaptive_attack_symptom(problem.model, Linf(0.1), *none, n=9, seed=0)
     assert every == {"adaptive steps break more": 0}
     some = problem.x[:4], problem.y[:4]
-    assert diagnose.of_standing(problem.model, L0(1), *some, asked=4, seed=0) == {}
+    assert diagnose.adaptive_attack_symptom(problem.model, L0(1), *some, n=4, seed=0) == {}
     flat = lambda x: problem.model(x).detach()  # noqa: E731
-    assert diagnose.of_standing(flat, Linf(0.1), *some, asked=4, seed=0) == {}
+    assert diagnose.adaptive_attack_symptom(flat, Linf(0.1), *some, n=4, seed=0) == {}

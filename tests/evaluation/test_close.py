@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sparring.evaluation import Suite, evaluate
-from sparring.evaluation.judge import lead
+from sparring.evaluation.judge import finite_margin
 
 
 class Coarse:
@@ -39,7 +39,7 @@ def test_what_low_precision_nearly_broke_is_searched_again(near, runs):
     assert result.robust.accuracy == (0.0 if runs == 2 else 1.0)
 
 
-def test_the_lead_of_the_label():
+def test_the_margin_is_positive_where_the_model_is_wrong():
     z = torch.tensor([[1.0, 3.0, 0.5], [2.0, 1.0, 2.5], [torch.nan, 0.0, 1.0]])
-    assert lead(z, torch.tensor([1, 0, 1]))[:2].tolist() == [2.0, -0.5]
-    assert lead(z, torch.tensor([1, 0, 1]))[2].isnan()
+    assert finite_margin(z, torch.tensor([1, 0, 1]))[:2].tolist() == [-2.0, 0.5]
+    assert finite_margin(z, torch.tensor([1, 0, 1]))[2].isnan()

@@ -157,7 +157,7 @@ def test_a_killed_evaluation_goes_on_with_its_scores(bits: Source, tmp_path, sam
         return run
 
     chosen = suite(lambda t: greedy(t, 2), mortal)
-    out, how = tmp_path / "r.json", {"batch": 7, "progress": False}
+    out, how = tmp_path / "r.json", {"batch_size": 7, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         evaluate(Adder(), bits, Bits(2), chosen, out=out, **how)
     left[0] = 10**6

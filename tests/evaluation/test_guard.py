@@ -19,8 +19,8 @@ def test_passes_are_counted_by_sample():
     torch.autograd.grad(logits[:, 0].sum(), x, retain_graph=True)
     torch.autograd.grad(logits[:, 1].sum(), x)
     assert (guard.forwards, guard.backwards, guard.classes) == (12, 10, 3)
-    guard.restart()
-    assert (guard.forwards, guard.backwards, guard.strays) == (0, 0, 0)
+    guard.reset()
+    assert (guard.forwards, guard.backwards, guard.outside) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -43,7 +43,7 @@ def test_the_modes_inside_stay():
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
+    ("x", "message"),
     [
         (
             torch.full((2, 4), 1.5),
@@ -56,8 +56,8 @@ def test_the_modes_inside_stay():
         (torch.zeros(2, 4, dtype=torch.long), "int64"),
     ],
 )
-def test_inputs_no_model_can_answer(x, said):
-    with pytest.raises(ValueError, match=said):
+def test_inputs_no_model_can_answer(x, message):
+    with pytest.raises(ValueError, match=message):
         Guard(nn.Linear(4, 3), shape=(4,))(x)
 
 
@@ -69,11 +69,11 @@ def test_bounds_forgive_rounding_and_may_be_others():
 def test_a_lenient_guard_only_counts():
     guard = Guard(nn.Linear(2, 2), strict=False)
     guard(torch.tensor([[0.0, 2.0], [0.5, 0.5], [torch.nan, 0.5]]))
-    assert (guard.strays, guard.forwards) == (2, 3)
+    assert (guard.outside, guard.forwards) == (2, 3)
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (lambda x: x.sum(1), r"shape \(3,\)"),
         (lambda x: x[:, :1], r"shape \(3, 1\)"),
@@ -82,8 +82,8 @@ def test_a_lenient_guard_only_counts():
         (lambda x: {"logits": x}, "returned a dict"),
     ],
 )
-def test_outputs_that_are_no_logits(model, said):
-    with pytest.raises(ValueError, match=said):
+def test_outputs_that_are_no_logits(model, message):
+    with pytest.raises(ValueError, match=message):
         Guard(model)(torch.rand(3, 4))
 
 

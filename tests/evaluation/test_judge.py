@@ -37,10 +37,10 @@ def test_a_point_that_is_not_allowed_gains_nothing():
     x = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
     y = torch.zeros(3, dtype=torch.long)
     found = judge(
-        lambda x: x, Linf(0.2), torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), x, y, who="A"
+        lambda x: x, Linf(0.2), torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.4, 0.6]]), x, y, name="A"
     )
     assert found.allowed.tolist() == [False, True, True]
-    assert found.prediction.tolist() == [0, 0, 1]
+    assert found.pred.tolist() == [0, 0, 1]
     assert torch.equal(found.point[0], x[0])
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from sparring import methods, models
 from sparring.attacks import FGSM
-from sparring.commands.evaluate import _looked_for
+from sparring.commands.evaluate import default_probes
 from sparring.config import registry
 from sparring.evaluation import Suite, evaluate, probes
 from sparring.functional.losses import cross_entropy
@@ -38,18 +38,20 @@ class Net(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def scene() -> probes.Scene:
+def context() -> probes.ProbeContext:
     x = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return probes.Scene(Net().eval(), Linf(EPS), x, torch.arange(9) % 3, batch=4)
+    return probes.ProbeContext(Net().eval(), Linf(EPS), x, torch.arange(9) % 3, batch_size=4)
 
 
-def rows(scene: probes.Scene, name: str) -> dict[str, tuple[float | None, float | None]]:
-    return {m.name: (m.clean, m.adversarial) for m in probes.look(scene, name).rows}
+def rows(context: probes.ProbeContext, name: str) -> dict[str, tuple[float | None, float | None]]:
+    return {m.name: (m.clean, m.adversarial) for m in probes.run_probes(context, name).rows}
 
 
 @pytest.fixture
-def linear(problem) -> probes.Scene:
-    return probes.Scene(problem.model, Linf(EPS), problem.x[:20], problem.y[:20], batch=7)
+def linear(problem) -> probes.ProbeContext:
+    return probes.ProbeContext(
+        problem.model, Linf(EPS), problem.x[:20], problem.y[:20], batch_size=7
+    )
 
 
 class TestClosedForms:
@@ -81,13 +83,13 @@ class TestClosedForms:
         """Where every sample moves alike, the optimal matching is the paired one."""
         right = problem.y == problem.model(problem.x).argmax(1)
         x, y = problem.x[right & (problem.y == 0)], problem.y[right & (problem.y == 0)]
-        found = rows(probes.Scene(problem.model, Linf(0.01), x, y), "transport")
+        found = rows(probes.ProbeContext(problem.model, Linf(0.01), x, y), "transport")
         shift = (0.01 * problem.model.w.abs().sum().item()) ** 2
         assert found["paired MSE"][1] == pytest.approx(shift, rel=1e-3)
         assert found["SW₂² of logits"][1] == pytest.approx(shift, rel=0.1)
 
     def test_the_surface_is_the_loss_at_its_places(self, linear):
-        found = probes.look(linear, "surface").arrays
+        found = probes.run_probes(linear, "surface").arrays
         at, height = found["surface_at"], found["surface"]
         x, y = linear.x[: probes.FEW], linear.y[: probes.FEW]
         assert height.shape == (len(at), len(at))
@@ -100,51 +102,53 @@ class TestClosedForms:
 
 
 class TestNetwork:
-    def test_the_adversary_stays_in_the_ball_and_the_model_as_it_was(self, scene):
-        model = scene.model.train()
+    def test_the_adversary_stays_in_the_ball_and_the_model_as_it_was(self, context):
+        model = context.model.train()
         before = {k: v.clone() for k, v in model.state_dict().items()}
-        probes.look(scene, "all")
+        probes.run_probes(context, "all")
         assert model.training
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
         assert not any(m._forward_hooks for m in model.modules())
         model.eval()
-        assert (scene.x_adv - scene.x).abs().max() <= EPS + 1e-6
+        assert (context.x_adv - context.x).abs().max() <= EPS + 1e-6
 
-    def test_stages_are_the_outermost_with_weights(self, scene):
+    def test_stages_are_the_outermost_with_weights(self, context):
         layers = [f"body.layer{k}" for k in (1, 2, 3, 4)]
-        assert scene.stages == ["body.conv1", "body.bn1", *layers, "body.linear"]
+        assert context.stages == ["body.conv1", "body.bn1", *layers, "body.linear"]
 
-    def test_drift_of_a_stage(self, scene):
-        body = scene.model.body
-        h, moved = (body[:4](x).flatten(1) for x in scene.both())
+    def test_drift_of_a_stage(self, context):
+        body = context.model.body
+        h, moved = (body[:4](x).flatten(1) for x in context.both())
         exact = ((moved - h).norm(dim=1) / h.norm(dim=1)).mean().item()
-        assert rows(scene, "drift")["body.layer1"][1] == pytest.approx(exact, rel=1e-4)
+        assert rows(context, "drift")["body.layer1"][1] == pytest.approx(exact, rel=1e-4)
 
-    def test_drift_of_its_statistics(self, scene):
-        h, moved = (scene.model.body[:4](x).mean((2, 3)) for x in scene.both())
+    def test_drift_of_its_statistics(self, context):
+        h, moved = (context.model.body[:4](x).mean((2, 3)) for x in context.both())
         exact = (moved - h).abs() / (h.var(0, unbiased=False) + 1e-6).sqrt()
-        found = rows(scene, "statistics")
+        found = rows(context, "statistics")
         assert found["body.layer1, μ"][1] == pytest.approx(exact.mean().item(), rel=1e-4)
         assert "body.linear, μ" not in found
 
-    def test_the_exact_jacobian_and_the_sampled_one_agree(self, scene, monkeypatch):
-        exact = rows(scene, "jacobian")["‖J‖_F"]
+    def test_the_exact_jacobian_and_the_sampled_one_agree(self, context, monkeypatch):
+        exact = rows(context, "jacobian")["‖J‖_F"]
         monkeypatch.setattr(probes, "EXACT", 1)
         monkeypatch.setattr(probes, "DIRECTIONS", 60)
-        assert rows(scene, "jacobian")["‖J‖_F"] == pytest.approx(exact, rel=0.15)
+        assert rows(context, "jacobian")["‖J‖_F"] == pytest.approx(exact, rel=0.15)
 
-    def test_refined_references_are_wrong_no_more_often(self, scene):
-        found = rows(scene, "references")
+    def test_refined_references_are_wrong_no_more_often(self, context):
+        found = rows(context, "references")
         with torch.no_grad():
-            wrong = (scene.model(scene.x).argmax(1) != scene.y).float().mean().item()
+            wrong = (context.model(context.x).argmax(1) != context.y).float().mean().item()
         assert found["as predicted"][0] == pytest.approx(wrong)
         assert found["refined at body.layer2"][0] <= wrong
         assert wrong > 0
 
-    def test_the_same_seed_finds_the_same(self, scene):
-        again = probes.Scene(scene.model, scene.threat, scene.x, scene.y, batch=4)
+    def test_the_same_seed_finds_the_same(self, context):
+        again = probes.ProbeContext(
+            context.model, context.threat, context.x, context.y, batch_size=4
+        )
         names = ["trajectory", "introspection"]
-        assert probes.look(scene, names).rows == probes.look(again, names).rows
+        assert probes.run_probes(context, names).rows == probes.run_probes(again, names).rows
 
 
 class Saturated(nn.Module):
@@ -160,27 +164,27 @@ class Saturated(nn.Module):
 
 class TestMasking:
     def test_a_linear_model_has_no_symptom(self, linear):
-        found = probes.look(linear, "masking")
+        found = probes.run_probes(linear, "masking")
         assert found.symptoms == {"scaled logits break more": 0, "margin breaks more": 0}
-        stands = {m.adversarial for m in found.rows}
-        assert len(stands) == 1, "one step is as good as a hundred"
+        robust = {m.adversarial for m in found.rows}
+        assert len(robust) == 1, "one step is as good as a hundred"
 
     def test_saturated_logits_are_told(self, linear):
         model = Saturated(linear.model, 1000.0)
-        scene = probes.Scene(model, Linf(0.2), linear.x, linear.y)
-        assert probes.look(scene, "masking").symptoms["margin breaks more"] > 0.3
+        context = probes.ProbeContext(model, Linf(0.2), linear.x, linear.y)
+        assert probes.run_probes(context, "masking").symptoms["margin breaks more"] > 0.3
 
     def test_methods_that_work_on_gradients_are_looked_at_unasked(self):
         shaping = {n for n, m in registry.pieces("method").items() if m.shapes_gradients}
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
         assert issubclass(methods.UAD, methods.Method)
         asked = {
-            n: _looked_for({"method": {"name": n}, "threat": {"name": "Linf"}})
+            n: default_probes({"method": {"name": n}, "threat": {"name": "Linf"}})
             for n in ("UAD", "AT")
         }
         assert asked == {"UAD": ["masking"], "AT": []}
-        assert _looked_for({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
-        assert _looked_for({}) == []
+        assert default_probes({"method": {"name": "UAD"}, "threat": {"name": "Bits"}}) == []
+        assert default_probes({}) == []
 
 
 class TestReport:
@@ -209,25 +213,27 @@ class TestReport:
 
 
 class TestRefusals:
-    def test_an_unknown_probe(self, scene):
+    def test_an_unknown_probe(self, context):
         with pytest.raises(
             ValueError, match=r"probe = 'drft' does not exist; did you mean 'drift'"
         ):
-            evaluate(scene.model, (scene.x, scene.y), eps=EPS, probes="drft")
+            evaluate(context.model, (context.x, context.y), eps=EPS, probes="drft")
 
     def test_a_function_has_no_stages(self, linear):
-        scene = probes.Scene(lambda x: linear.model(x), linear.threat, linear.x, linear.y)
+        context = probes.ProbeContext(lambda x: linear.model(x), linear.threat, linear.x, linear.y)
         with pytest.raises(ValueError, match=r"model = 'function' is not allowed.*a module"):
-            probes.look(scene, "drift")
+            probes.run_probes(context, "drift")
 
     def test_bits_and_single_samples(self, linear):
         with pytest.raises(ValueError, match=r"threat = 'Bits' is not allowed"):
-            probes.Scene(linear.model, Bits(2), linear.x, linear.y)
+            probes.ProbeContext(linear.model, Bits(2), linear.x, linear.y)
         with pytest.raises(ValueError, match=r"n = 1 is not allowed"):
-            probes.Scene(linear.model, linear.threat, linear.x[:1], linear.y[:1])
+            probes.ProbeContext(linear.model, linear.threat, linear.x[:1], linear.y[:1])
 
     def test_a_model_without_gradients(self, linear):
-        scene = probes.Scene(lambda x: linear.model(x).detach(), linear.threat, linear.x, linear.y)
-        scene.__dict__["x_adv"] = linear.x
+        context = probes.ProbeContext(
+            lambda x: linear.model(x).detach(), linear.threat, linear.x, linear.y
+        )
+        context.__dict__["x_adv"] = linear.x
         with pytest.raises(ValueError, match=r"one that has gradients"):
-            probes.look(scene, "gradient")
+            probes.run_probes(context, "gradient")

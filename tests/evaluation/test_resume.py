@@ -36,7 +36,7 @@ def suite(calls, stop=-1):
 
 
 def run(problem, calls, stop=-1, **kw):
-    kw = {"eps": [0.02, 0.05], "batch": 20, **kw}
+    kw = {"eps": [0.02, 0.05], "batch_size": 20, **kw}
     data = (problem.x, problem.y)
     return evaluate(problem.model, data, "Linf", suite(calls, stop), progress=False, **kw)
 
@@ -65,7 +65,7 @@ def interrupted(problem, out, **kw):
 def test_the_state_of_another_model_or_of_other_settings_is_not_used(problem, tmp_path, same):
     out = tmp_path / "r.json"
     interrupted(problem, out)
-    for change in ({"seed": 1}, {"batch": 19}, {"eps": 0.02}, {"cascade": True}):
+    for change in ({"seed": 1}, {"batch_size": 19}, {"eps": 0.02}, {"cascade": True}):
         whole = run(problem, every := [], **change)
         kept = out.with_name("r.json.partial")
         with pytest.raises(KeyboardInterrupt):
@@ -125,8 +125,8 @@ class Attack:
 
 x = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
 suite = Suite("own", 1, (("A", Attack),))
-result = evaluate(lambda x: x, (x, x.argmax(1)), "Linf", suite, eps=[0.05, 0.1], batch=10, out=OUT,
-                  progress=False)
+result = evaluate(lambda x: x, (x, x.argmax(1)), "Linf", suite, eps=[0.05, 0.1], batch_size=10,
+                  out=OUT, progress=False)
 """
 
 

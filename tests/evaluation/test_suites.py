@@ -12,8 +12,8 @@ def entries(name):
 
 
 def test_suites_are_declared_data():
-    assert suites.named("quick").line == "FGSM · PGD-20"
-    assert suites.named("pgd").line == "FGSM · PGD-20 · PGD-100 · PGD-50×10 margin"
+    assert suites.find_suite("quick").description == "FGSM · PGD-20"
+    assert suites.find_suite("pgd").description == "FGSM · PGD-20 · PGD-100 · PGD-50×10 margin"
     margin = entries("pgd")["PGD-50×10 margin"].make(Linf(0.3))
     assert (margin.steps, margin.restarts, margin.loss, margin.threat.eps) == (
         50,
@@ -30,24 +30,24 @@ class TestAutoAttack:
     """The published order and budgets (Croce and Hein 2020, sec. 5)."""
 
     def test_standard(self):
-        suite = suites.named("autoattack")
+        suite = suites.find_suite("autoattack")
         assert suite.labels == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
         assert (suite.version, suite.cascade, suite.gradient_free) == (1, True, True)
-        ce, targeted, fab, square = (e.make(Linf(0.3)) for e in suite.against(Linf(0.3)))
+        ce, targeted, fab, square = (e.make(Linf(0.3)) for e in suite.entries_for(Linf(0.3)))
         assert (ce.loss, ce.steps, ce.restarts) == ("ce", 100, 1)
         assert (targeted.loss, targeted.steps, targeted.targets) == ("dlr-targeted", 100, 9)
         assert (fab.steps, fab.targets, fab.restarts) == (100, 9, 1)
         assert (square.queries, square.restarts) == (5000, 1)
 
     def test_plus(self):
-        made = {e.label: e.make(L2(0.5)) for e in suites.named("autoattack-plus").entries}
+        made = {e.label: e.make(L2(0.5)) for e in suites.find_suite("autoattack-plus").entries}
         labels = ["APGD-CE×5", "APGD-DLR×5", "FAB×5", "Square", "APGD-T", "FAB-T"]
         assert list(made) == labels
         assert [made[label].restarts for label in labels[:3]] == [5, 5, 5]
         assert made["APGD-DLR×5"].loss == "dlr"
 
     def test_rand(self):
-        made = [e.make(Linf(0.1)) for e in suites.named("autoattack-rand").entries]
+        made = [e.make(Linf(0.1)) for e in suites.find_suite("autoattack-rand").entries]
         assert [(m.loss, m.eot, m.steps) for m in made] == [("ce", 20, 100), ("dlr", 20, 100)]
 
 
@@ -57,15 +57,15 @@ class TestAutoAttack:
 @pytest.mark.parametrize("name", suites.SUITES)
 def test_every_attack_of_a_suite_can_be_made(name, threat):
     """For each norm it says it knows; a suite that knows none says so."""
-    suite = suites.named(name)
-    if not any(entry.knows(threat) for entry in suite.entries):
+    suite = suites.find_suite(name)
+    if not any(entry.supports(threat) for entry in suite.entries):
         none = (type(threat) is L0 and name.startswith("autoattack")) or name.startswith("bits")
         assert none
         kind = type(threat).__name__
         with pytest.raises(ValueError, match=f"suite = '{name}' has no attack for {kind}"):
-            suite.against(threat)
+            suite.entries_for(threat)
         return
-    known = suite.against(threat)
+    known = suite.entries_for(threat)
     assert known
     assert all(entry.make(threat).threat is threat for entry in known)
 
@@ -74,13 +74,13 @@ def test_a_surrogate_adds_its_points():
     def surrogate(x):
         return x
 
-    both = suites.named("quick", surrogate)
+    both = suites.find_suite("quick", surrogate)
     assert both.name == "quick+transfer"
     assert both.labels[:2] == ["FGSM", "PGD-20"]
-    points = both.against(Linf(0.1))[2:]
+    points = both.entries_for(Linf(0.1))[2:]
     assert len(points) == 3
     assert all(e.make(Linf(0.1)).surrogate is surrogate for e in points)
     assert {e.kind for e in both.entries[2:]} == {"transfer"}
-    assert suites.named("transfer", surrogate).labels == both.labels[2:]
+    assert suites.find_suite("transfer", surrogate).labels == both.labels[2:]
     with pytest.raises(ValueError, match="surrogate = None is not allowed"):
-        suites.named("transfer")
+        suites.find_suite("transfer")

@@ -27,7 +27,7 @@ def measured(out: str | None = None) -> Result:
     x = torch.rand(90, 5, generator=torch.Generator().manual_seed(0))
     rows = (x, x.argmax(1))
     threats = {"Linf": [0.05, 0.1], "L2": 0.2}
-    return evaluate(lambda v: v, rows, threats, SUITE, batch=13, out=out, progress=False)
+    return evaluate(lambda v: v, rows, threats, SUITE, batch_size=13, out=out, progress=False)
 
 
 if __name__ == "__main__":

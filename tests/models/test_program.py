@@ -86,7 +86,7 @@ def test_programs_are_refused_without_trust(files, name, monkeypatch):
 def test_programs_are_evaluated_like_the_network(files, name):
     x = torch.rand(40, 4)
     data = (x, net()(x).argmax(1))
-    ways = {"eps": 0.1, "batch": 16, "progress": False}
+    ways = {"eps": 0.1, "batch_size": 16, "progress": False}
     want = evaluation.evaluate(net(), data, **ways)
     model = wrap_model(load_program(files / name, trust=True))
     found = evaluation.evaluate(model, data, **ways)

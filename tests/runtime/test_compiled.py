@@ -103,7 +103,7 @@ def test_an_evaluation_finds_the_same(plain):
     torch.manual_seed(0)
     model, x = models.build("mlp", shape=(5,), classes=3, hidden=[8]).eval(), torch.rand(30, 5)
     y = model(x).argmax(1)
-    how = {"suite": "pgd", "eps": [0.02, 0.1], "batch": 16, "progress": False}
+    how = {"suite": "pgd", "eps": [0.02, 0.1], "batch_size": 16, "progress": False}
     eager, ours = evaluate(model, (x, y), **how), evaluate(model, (x, y), compile=True, **how)
     assert {shape[0] for shape in plain} == {16}
     assert (eager.compiled, ours.compiled) == (False, True)

@@ -1,0 +1,106 @@
+"""The options of an evaluation: one value that Python, recipes, studies and the shell fill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..component import did_you_mean, require
+from ..introspect import freeze
+from .probes import probe_names
+from .radii import Eps
+from .suites import Suite, check_suite_name
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """Hold the options of an evaluation, in plain values.
+
+    The keywords of `evaluate`, `[evaluation]` of a recipe, `[evaluations]` of a study and the
+    options of `sparring evaluate` are these fields. To add an option: a field here, its use, and
+    an option in `cli/main.py`.
+
+    Arguments:
+        suite: name of a suite (`sparring list suites`), or a `Suite`.
+        eps: radii in input units, for each norm; default: the threat's own.
+        n: number of samples, drawn by the seed; default: all.
+        split: `"test"`, `"val"` or `"train"`.
+        batch_size: samples per batch. The attacks draw per batch, so results depend on it.
+        precision: of the model inside the attacks. The judge always uses float32, and attacks
+            repeat near misses in float32.
+        compile: attack the compiled model (see `Static`); the judge runs the model itself. It
+            costs up to a minute at the start.
+        cascade: an attack sees only samples that all attacks before it left robust. Cheaper, with
+            the same worst case up to draws, but rows can't be compared. Default: the suite's.
+        seconds: budget of wall time for the attacks; default: no limit. When a budget is spent the
+            evaluation ends. Samples not attacked then count as robust, so the accuracy is an upper
+            bound, and the result reports it. With `out`, a larger budget continues later.
+        queries: budget of forward passes, counted in samples; default: no limit.
+        certify: lower bounds beside the attacks, as in `certification.METHODS`; default: none.
+        probes: names of `probes.PROBES`, or `"all"`, run on 64 samples at the largest radius.
+            Default: none; `sparring.evaluate` runs `"masking"` for methods that shape gradients.
+
+    Raises:
+        ValueError: for an unknown name or a number out of range.
+    """
+
+    suite: str | Suite = "quick"
+    eps: Eps = None
+    n: int | None = None
+    split: str = "test"
+    batch_size: int = 250
+    precision: str = "float32"
+    compile: bool = False
+    cascade: bool | None = None
+    seconds: float | None = None
+    queries: int | None = None
+    certify: str | Sequence[str] = ()
+    probes: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        # `samples` checks n and split, `threats_at_radii` eps and `certification.ready` certify:
+        # they know the data, the threat and the model.
+        if isinstance(self.suite, str):
+            check_suite_name(self.suite)
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer ≥ 1")
+        precisions = "one of " + ", ".join(freeze.PRECISIONS)
+        require(self.precision in freeze.PRECISIONS, "precision", self.precision, precisions)
+        seconds, queries = self.seconds, self.queries
+        require(seconds is None or seconds > 0, "seconds", seconds, "a time > 0 in seconds")
+        require(queries is None or queries > 0, "queries", queries, "a number of passes > 0")
+        probe_names(self.probes or ())
+
+
+OPTIONS = tuple(field.name for field in fields(EvaluationProtocol))
+DEFAULT = EvaluationProtocol()
+
+
+def resolve_protocol(
+    protocol: EvaluationProtocol | Suite | str | None,
+    options: Mapping[str, Any],
+    default: EvaluationProtocol = DEFAULT,
+) -> EvaluationProtocol:
+    """Return a protocol with `options` changed.
+
+    Arguments:
+        protocol: a whole protocol; or a suite, or None, that changes `default`.
+
+    Raises:
+        ValueError: for an option that does not exist; or a suite in both arguments.
+
+    >>> resolve_protocol("pgd", {"n": 100}).n
+    100
+    >>> resolve_protocol(None, {"batch": 100})
+    Traceback (most recent call last):
+    ValueError: option = 'batch' does not exist; did you mean 'batch_size'? ...
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise ValueError(did_you_mean("option", name, OPTIONS))
+    if isinstance(protocol, EvaluationProtocol):
+        return replace(protocol, **options)
+    if protocol is None:
+        return replace(default, **options)
+    require("suite" not in options, "suite", options.get("suite"), "given once")
+    return replace(default, suite=protocol, **options)

@@ -1,0 +1,102 @@
+"""Measure an evaluation's symptoms: `diagnose` has the measurements, `checks` the thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..runtime import distributed
+from ..runtime.allocator import retry_smaller_batch
+from ..runtime.seeding import seeded
+from ..threats.base import Threat
+from . import diagnose
+from .level import LevelOutcome, by_norm
+from .session import AttackRunner
+
+WITHOUT_GRADIENTS = {"black": "black-box beats white-box", "transfer": "transfer beats white-box"}
+
+
+def spread(rows: np.ndarray, n: int) -> np.ndarray:
+    """Return at most n of the rows, evenly spaced."""
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
+
+
+def model_symptoms(runner: AttackRunner, threat: Threat, seed: int) -> dict[str, float]:
+    """Measure the symptoms of the model, and of its gradients on samples it gets right."""
+    checked = spread(np.flatnonzero(runner.correct_clean), diagnose.ROWS)
+
+    def measure(batch_size: int) -> dict[str, float]:
+        first = np.arange(min(diagnose.ROWS, batch_size, len(runner.y)))
+        x, y = runner.samples(first)
+        x_correct, y_correct = runner.samples(checked)
+        with seeded(runner.device, seed), distributed.alone():
+            return {
+                **diagnose.model_symptoms(runner.model, x),
+                **diagnose.label_leaking(runner.model, threat, x, y),
+                **diagnose.gradient_symptoms(
+                    runner.model, threat, x_correct, y_correct, batch_size=batch_size, seed=seed
+                ),
+            }
+
+    unused = diagnose.input_range(runner.x_min, runner.x_max, low=runner.low, high=runner.high)
+    return unused | retry_smaller_batch(measure, runner.batch_size)
+
+
+def adaptive_attack_symptom(
+    runner: AttackRunner, levels: Sequence[LevelOutcome], seed: int
+) -> dict[str, float]:
+    """Measure the share of checked samples that APGD breaks and the suite does not."""
+    correct = np.flatnonzero(runner.correct_clean)
+    # The radius where nearest to half is robust: there most samples are near the boundary, and a
+    # weak suite shows most.
+    level = min(levels, key=lambda level: abs(2 * level.robust.sum() - len(correct)))
+    checked = spread(correct, diagnose.FEW)
+    x, y = runner.samples(checked[level.robust[checked]])
+
+    def measure(batch_size: int) -> dict[str, float]:
+        with seeded(runner.device, seed), distributed.alone():
+            return diagnose.adaptive_attack_symptom(
+                runner.model, level.threat, x, y, n=len(checked), batch_size=batch_size, seed=seed
+            )
+
+    return retry_smaller_batch(measure, runner.batch_size)
+
+
+def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[str, float]:
+    """Measure the symptoms that the outcomes of all attacks show."""
+    outcomes = [outcome for level in levels for outcome in level.attacks]
+    not_finite = np.any([runner.clean_pred < 0, *(o.pred < 0 for o in outcomes)], axis=0)
+    symptoms = {
+        "outputs not finite": float(not_finite.mean()),
+        "queries outside the box": float(sum(outcome.counts[2] for outcome in outcomes)),
+        "infeasible points": float(sum(outcome.infeasible for outcome in outcomes)),
+    }
+    groups = by_norm(levels).values()
+    if len(levels) > len(groups):
+        symptoms["larger eps gets weaker"] = max(_robust_again(runner, group) for group in groups)
+    for kind, name in WITHOUT_GRADIENTS.items():
+        if kind in {outcome.kind for outcome in outcomes}:
+            counts = [float(_broken_only_by(kind, level).sum()) for level in levels]
+            symptoms[name] = max(counts) / max(1, runner.correct_clean.sum())
+    return symptoms
+
+
+def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float:
+    """Return the share of correct samples that break at one radius and are robust at a larger."""
+    correct = runner.correct_clean
+    broken, share = ~correct, 0.0
+    for level in levels:
+        share = max(share, float((broken & level.robust).sum() / max(1, correct.sum())))
+        broken = broken | ~level.robust
+    return share
+
+
+def _broken_only_by(kind: str, level: LevelOutcome) -> np.ndarray:
+    """Return which samples attacks of a kind break and gradient attacks do not `(n,)`; none if the
+    suite lacks either."""
+    white = [outcome.is_adversarial for outcome in level.attacks if outcome.kind == "white"]
+    other = [outcome.is_adversarial for outcome in level.attacks if outcome.kind == kind]
+    if not white or not other:
+        return np.zeros(len(level.robust), dtype=bool)
+    return np.any(other, axis=0) & ~np.any(white, axis=0)
