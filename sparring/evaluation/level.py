@@ -61,9 +61,7 @@ def attack(
         done = session.attack(f"{key}-{place}", label, tuned, threat, rows, seed=own, kind=kind)
         level.stands &= ~done.broken
         level.attacks.append(done)
-        level.rows.append(
-            _row(done, level.stands if cascade else session.right & ~done.broken, cascade)
-        )
+        level.rows.append(_row(done, level.stands if cascade else session.right & ~done.broken))
     return level
 
 
@@ -76,7 +74,7 @@ def tune(attack: Any, precision: str) -> Any:
     return attack
 
 
-def _row(done: AttackOutcome, right: np.ndarray, cascade: bool) -> AttackRow:
+def _row(done: AttackOutcome, right: np.ndarray) -> AttackRow:
     share = wilson(int(right.sum()), len(right))
     many = max(1, done.attacked)
     return AttackRow(
@@ -89,7 +87,6 @@ def _row(done: AttackOutcome, right: np.ndarray, cascade: bool) -> AttackRow:
         backwards=float(done.counts[1] / many),
         attacked=done.attacked,
         infeasible=done.infeasible,
-        survivors=cascade,
         skipped=done.skipped,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..results.detection import Used, evasions, worst
+from ..results.detection import FeatureCount, evasions, worst_scores
 from .level import Level, by_norm
 from .session import AttackOutcome, AttackRunner
 
@@ -24,8 +24,8 @@ def arrays(session: AttackRunner, levels: Sequence[Level]) -> dict[str, np.ndarr
     found: dict[str, np.ndarray] = {}
     if session.classes == 2:
         own = [done.score for done in top(levels)]
-        found["clean_score"] = worst(session.y, session.score)
-        found["adv_score"] = worst(session.y, session.score, *own)
+        found["clean_score"] = worst_scores(session.y, session.score)
+        found["adv_score"] = worst_scores(session.y, session.score, *own)
     if any(done.changed is not None for done in top(levels)):
         found["flips"] = fewest(levels)[0]
     return found
@@ -48,7 +48,7 @@ def added(
     levels: Sequence[Level],
     adv_pred: np.ndarray,
     names: Sequence[str] | None,
-) -> list[Used]:
+) -> list[FeatureCount]:
     """The features that evasions add most often, the most first."""
     if session.classes != 2 or all(done.changed is None for done in top(levels)):
         return []
@@ -64,4 +64,4 @@ def added(
             )
     order = np.argsort(-counts, kind="stable")[:MOST]
     said = [f"feature {j}" for j in range(d)] if names is None else list(names)
-    return [Used(said[j], int(counts[j])) for j in order if counts[j]]
+    return [FeatureCount(said[j], int(counts[j])) for j in order if counts[j]]

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..results.detection import Roc, roc
+from ..results import packing
 from ..results.result import EpsRow, Result
 from . import format
 
@@ -225,22 +225,20 @@ def confusion(r: Result) -> Figure | None:
 def detection(r: Result) -> Figure | None:
     """ROC curves clean and under attack, the same with FPR in logarithm, and the FPRs at which
     detectors are compared; None without scores of two classes."""
-    need, d = ("y", "clean_score", "adv_score"), r.detection
-    if d is None or not d.positive or not set(need) <= set(r.arrays):
+    d, curves = r.detection, packing.roc_curves(r.arrays)
+    if d is None or not d.positive or not curves:
         return None
-    y, clean, attacked = (r.arrays[key] for key in need)
-    scores = (clean, np.where(y == 1, attacked, clean), attacked)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, 2)
-        for k, (row, score) in enumerate(zip(d.rates, scores, strict=False)):
-            curve = _corners(roc(score, y))
+        for k, (row, curve) in enumerate(zip(d.rates, curves, strict=False)):
             area = "" if row.auc is None else f", AUC {100 * row.auc.accuracy:.1f}"
             label = format.detection_name(d, row) + area
             for axes in panels:
                 line = 100 * curve.fpr, 100 * curve.tpr
                 axes.plot(*line, ("-", "--", ":")[k], color=colour(k), lw=1.4, label=label)
-        least = min(50 / max(1, int((y == 0).sum())), *(50 * o.at for o in d.rates[0].tpr))
+        negatives = max(1, int((r.arrays["y"] == 0).sum()))
+        least = min(50 / negatives, *(50 * o.at for o in d.rates[0].tpr))
         panels[1].set_xscale("log")
         for axes, edge in zip(panels, (-1, least), strict=True):
             axes.set(xlim=(edge, 101), ylim=(-1, 101))
@@ -254,13 +252,6 @@ def detection(r: Result) -> Figure | None:
             frameon=False,
         )
     return figure
-
-
-def _corners(curve: Roc) -> Roc:
-    """The curve without the points on a straight run along either axis."""
-    flat = [(v[1:-1] == v[:-2]) & (v[1:-1] == v[2:]) for v in (curve.fpr, curve.tpr)]
-    keep = np.concatenate([[True], ~(flat[0] | flat[1]), [True]])
-    return Roc(*(v[keep] for v in curve))
 
 
 def added(r: Result) -> Figure | None:

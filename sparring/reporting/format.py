@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from ..results import comparison
-from ..results.detection import Detection, Operating, Rates
+from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..runtime.fractions import shown
@@ -203,19 +203,19 @@ def detection_heads(d: Detection) -> list[str]:
     return heads
 
 
-def detection_cells(row: Rates) -> list[str]:
+def detection_cells(row: DetectionRates) -> list[str]:
     """The rates of a detector, each with its interval, in per cent, the AUC too."""
     cells = [interval(i) for i in (row.accuracy, row.fnr, row.fpr)]
     return cells + ([] if row.auc is None else [interval(row.auc), *map(_found, row.tpr)])
 
 
-def _found(o: Operating) -> str:
+def _found(o: OperatingPoint) -> str:
     """A TPR, and the FPR that its threshold gives where that is another than on clean samples."""
     more = f" (FPR {100 * o.fpr:.1f})" if o.fpr > o.at else ""
     return interval(o.tpr) + more
 
 
-def detection_name(d: Detection, row: Rates) -> str:
+def detection_name(d: Detection, row: DetectionRates) -> str:
     """A row's name, with the class that is detected in the place of "positives"."""
     return row.name.replace("positives", d.positive) if d.positive else row.name
 

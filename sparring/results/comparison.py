@@ -40,17 +40,18 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
     >>> mcnemar(np.array([True] * 9 + [False] * 3), np.array([True] * 2 + [False] * 9 + [True]))
     McNemar(first=7, second=1, p=0.0703125, mid=0.0390625)
     """
+    from scipy.stats import binom, binomtest  # takes half a second to import
+
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"a has shape {a.shape}, b {b.shape}: there must be one answer a sample")
     first, second = int((a & ~b).sum()), int((b & ~a).sum())
-    n, less = first + second, min(first, second)
-    ways = [1]
-    for i in range(less):
-        ways.append(ways[-1] * (n - i) // (i + 1))
-    tail, last = sum(ways), ways[-1]
-    p = min(1.0, 2 * tail / 2**n)
-    mid = 1.0 if first == second else (2 * tail - last) / 2**n
+    less, n = min(first, second), first + second
+    if first == second:
+        return McNemar(first, second, 1.0, 1.0)
+    p = float(binomtest(less, n).pvalue)
+    # Half of P(X = less) on either side; exact p values are too large, as X is discrete.
+    mid = p - float(binom.pmf(less, n, 0.5))
     return McNemar(first, second, p, mid)
 
 

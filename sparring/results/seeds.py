@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import t_quantile
+from .intervals import mean95, t_quantile
 from .result import Result
 
 
@@ -37,9 +37,11 @@ def spread(results: Sequence[Result], *, clean: bool = False) -> Spread:
     if len(results) < 2:
         raise ValueError(f"{len(results)} results have no spread: give two seeds or more")
     values = np.array([(r.clean if clean else r.robust).accuracy for r in results])
-    n, mean, std = len(values), float(values.mean()), float(values.std(ddof=1))
-    half = t_quantile(n - 1) * std / math.sqrt(n)
-    return Spread(n, mean, std, mean - half, mean + half)
+    mean, low, high = mean95(values)
+    assert mean is not None
+    assert low is not None
+    assert high is not None
+    return Spread(len(values), mean, float(values.std(ddof=1)), low, high)
 
 
 class Difference(NamedTuple):

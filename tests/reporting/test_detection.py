@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparring.reporting import figures, format, page
-from sparring.results.detection import Detection, Roc, Used, detection, roc
+from sparring.results.detection import Detection, FeatureCount, detection, roc
 from sparring.results.result import Result
 from tests.reporting.made import Page, make, norms, text
 
@@ -31,7 +31,7 @@ def detector(name: str = "run", *, all_attacked: bool = False) -> Result:
         clean_score=clean,
         adv_score=adv,
         flips=np.where((y == 1) & (said[0] == 1) & (said[1] == 0), 3, -1),
-        added=[Used("SEND_SMS", 7), Used(STRANGE, 2)],
+        added=[FeatureCount("SEND_SMS", 7), FeatureCount(STRANGE, 2)],
     )
     arrays = {"y": y, "clean_pred": said[0], "adv_pred": said[1]}
     arrays |= {"clean_score": clean, "adv_score": adv}
@@ -130,14 +130,10 @@ def test_the_curves_drawn_are_those_of_the_scores() -> None:
 
 def test_corners_leave_the_area_as_it_was() -> None:
     rng = np.random.default_rng(0)
-    score, y = np.round(rng.random(80), 1), np.arange(80) % 2
-    curve = roc(score, y)
-    few = figures._corners(curve)
+    score, y = np.round(rng.random(80), 2), np.arange(80) % 2
+    curve, few = roc(score, y), roc(score, y, corners=True)
+    assert len(few.fpr) < len(curve.fpr)
     assert np.trapezoid(few.tpr, few.fpr) == pytest.approx(np.trapezoid(curve.tpr, curve.fpr))
-    straight = Roc(
-        *(np.array(v, dtype=float) for v in ([0, 0, 0, 1], [0, 0.5, 1, 1], [9, 3, 2, 1]))
-    )
-    assert len(figures._corners(straight).fpr) == 3
 
 
 def test_features_are_bars_whatever_their_names_hold() -> None:
