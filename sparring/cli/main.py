@@ -159,11 +159,11 @@ def evaluate(
     """Attack a model with a suite, and recount what is left."""
     from .. import reporting
     from ..commands import evaluate
-    from ..results import leaderboard as entries
+    from ..results import leaderboard
 
     if robustbench is not None:
-        suite = suite or entries.SUITE
-        entries.asked(path=robustbench, suite=suite, split=split, eps=eps)
+        suite = suite or leaderboard.SUITE
+        leaderboard.check_request(path=robustbench, suite=suite, split=split, eps=eps)
     result = evaluate.evaluate(
         model,
         suite=suite,
@@ -195,7 +195,7 @@ def evaluate(
         return
     console().print(reporting.table([result]))
     if robustbench is not None:
-        print(entries.write(result, robustbench))
+        print(leaderboard.write_entry(result, robustbench))
 
 
 @app.command()
@@ -250,7 +250,7 @@ def metrics(
         progress=True,
     )
     if os.environ.get("RANK", "0") == "0":
-        console().print(reporting.measures([found]))
+        console().print(reporting.metrics_table([found]))
 
 
 @app.command()
@@ -323,7 +323,7 @@ def study_(
 
     plan = study.load(file)
     found = study.work(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.studied(found.results, found.measures))
+    print(reporting.study_markdown(found.results, found.measures))
     if report is not None:
         print(study.page(plan, found, report))
 

@@ -255,7 +255,7 @@ def page(study: Study, found: Found, path: str | Path) -> Path:
         results,
         path,
         title=f"Study {study.name}",
-        measures=measures,
+        metrics=measures,
         study=found.results,
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require
 from ..introspect import freeze
-from ..results.field import Field
+from ..results.field import BoundaryField
 
 PAIRS = 2**22  # distances of points to segments that are held at once
 
@@ -139,12 +139,12 @@ def field_of(
     low: float = 0.0,
     high: float = 1.0,
     m: int = 200,
-    said: str = "",
-) -> Field:
+    caption: str = "",
+) -> BoundaryField:
     """Everything a picture of a model needs, on an m × m grid."""
     grid, segments = lattice(low, high, m), boundary(model, low=low, high=high, m=m)
     drawn = torch.zeros(0, 2) if generated is None else generated
-    return Field(
+    return BoundaryField(
         name,
         low,
         high,
@@ -156,5 +156,5 @@ def field_of(
         labels=labels.numpy(),
         generated=drawn.numpy(),
         generator=generator,
-        said=said,
+        caption=caption,
     )

@@ -259,7 +259,7 @@ def strip_results(path: str | Path) -> int:
 def _json(path: str | Path) -> Path:
     if Path(path).suffix != ".json":
         raise ValueError(
-            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand "
+            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays are "
             "beside it"
         )
     return Path(path)

@@ -71,7 +71,7 @@ def test_the_terminal_says_every_rate() -> None:
 def test_the_page_shows_table_curves_and_features(tmp_path: Path) -> None:
     html = page([detector()], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h3>Detection of malware</h3>" in html
-    fnr = format.interval(of(detector()).rates[1].fnr).split(" ", 1)
+    fnr = format.percent(of(detector()).rates[1].fnr).split(" ", 1)
     assert f"{fnr[0]}<small>{fnr[1]}</small>" in html
     for about in ("ROC curves, clean and under attack", "features added most often"):
         assert f'alt="{about}"' in html
@@ -138,7 +138,7 @@ def test_corners_leave_the_area_as_it_was() -> None:
 
 def test_features_are_bars_whatever_their_names_hold() -> None:
     result = detector()
-    figure = figures.added(result)
+    figure = figures.added_features(result)
     assert figure is not None
     bars = [p.get_width() for p in figure.axes[0].patches]
     n = of(result).evasions
@@ -148,7 +148,7 @@ def test_features_are_bars_whatever_their_names_hold() -> None:
     assert labels[1] == "SEND_SMS"
     assert len(labels[0]) <= 60
     result.detection = dataclasses.replace(of(result), added=[])
-    assert figures.added(result) is None
+    assert figures.added_features(result) is None
 
 
 def test_a_strange_class_cannot_inject(tmp_path: Path) -> None:
@@ -158,3 +158,12 @@ def test_a_strange_class_cannot_inject(tmp_path: Path) -> None:
     html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script" not in html
     assert "<b>x" not in html
+
+
+def test_a_stripped_result_has_its_curves_and_no_samples(tmp_path: Path) -> None:
+    stripped = detector(all_attacked=True).strip()
+    assert text([stripped]) == text([detector(all_attacked=True)])
+    html = page([stripped], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "ROC curves" in html
+    assert "Pictures are not part of this file" in html
+    assert "not beside it" not in html
