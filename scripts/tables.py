@@ -1,5 +1,7 @@
-"""Bring the tables of studies in the docs up to date: what stands between `<!-- NAME -->` and
-`<!-- /NAME -->`, where studies/NAME.toml exists, is made of results/NAME.
+"""Bring the tables of studies in the docs up to date.
+
+Text between `<!-- NAME -->` and `<!-- /NAME -->` is made from results/NAME, if there is a
+studies/NAME.toml.
 
     .venv/bin/python scripts/tables.py
 """
@@ -10,24 +12,24 @@ import re
 from pathlib import Path
 
 from sparring.commands import study
-from sparring.reporting import studied
+from sparring.reporting import study_markdown
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?<=<!-- )([\w-]+)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
-    """A page with the tables of what is measured now."""
+    """Return a page with the tables of the present results."""
     return BLOCK.sub(_block, text)
 
 
-def _block(found: re.Match[str]) -> str:
-    name = found[1]
+def _block(match: re.Match[str]) -> str:
+    name = match[1]
     file = ROOT / "studies" / f"{name}.toml"
     if not file.is_file():
-        return found[0]
-    held = study.collect(study.load(file), results=ROOT / "results" / name)
-    return f"{name}{found[2]}{studied(held.results, held.measures)}\n"
+        return match[0]
+    record = study.collect(study.load(file), results=ROOT / "results" / name)
+    return f"{name}{match[2]}{study_markdown(record.results, record.measures)}\n"
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def evaluate(
 
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
-        leaderboard.asked(path=robustbench, suite=suite, split=split or "test", eps=eps)
+        leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
@@ -203,7 +203,7 @@ def evaluate(
         return
     console().print(reporting.table([result]))
     if robustbench is not None:
-        print(leaderboard.write(result, robustbench))
+        print(leaderboard.write_entry(result, robustbench))
 
 
 @app.command()
@@ -260,7 +260,7 @@ def metrics(
         progress=True,
     )
     if os.environ.get("RANK", "0") == "0":
-        console().print(reporting.measures([metric_report]))
+        console().print(reporting.metrics_table([metric_report]))
 
 
 @app.command()
@@ -339,7 +339,7 @@ def study_(
 
     plan = study.load(file)
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.studied(done.results, done.measures))
+    print(reporting.study_markdown(done.results, done.measures))
     if report is not None:
         print(study.page(plan, done, report))
 

@@ -21,7 +21,7 @@ from ..config.recipe import Recipe, load_recipe, read
 from ..data import Source, Split
 from ..data.toy_2d import SCALE, SHAPES
 from ..metrics import boundary_2d
-from ..results.field import Field
+from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from ..runtime import provenance
 from ..runtime.files import write
@@ -228,7 +228,7 @@ def _accuracy(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
     return (boundary_2d.classes(model, x) == y).double().mean().item()
 
 
-def boundary_field(row: PlaneRow, trainer: Trainer, source: Source, *, grid: int) -> Field:
+def boundary_field(row: PlaneRow, trainer: Trainer, source: Source, *, grid: int) -> BoundaryField:
     """Evaluate a model on a grid, with the points that its training generated from one batch."""
     batch = trainer.stepper.objective.maximize(trainer.model, next(trainer.loader.epoch(1)))
     generated, generator = batch.x[batch.y < 0], "unlabelled"
@@ -245,5 +245,5 @@ def boundary_field(row: PlaneRow, trainer: Trainer, source: Source, *, grid: int
         low=WINDOW[0],
         high=WINDOW[1],
         m=grid,
-        said=f"{row.distance[0]:.2f} sd away, {100 * row.clean[0]:.1f} % clean",
+        caption=f"{row.distance[0]:.2f} sd away, {100 * row.clean[0]:.1f} % clean",
     )

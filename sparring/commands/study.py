@@ -271,7 +271,7 @@ def page(study: Study, results: StudyResults, path: str | Path) -> Path:
     ]
     measures = [report for reports in results.measures.values() for report in reports]
     title = f"Study {study.name}"
-    return reporting.page(named, path, title=title, measures=measures, study=results.results)
+    return reporting.page(named, path, title=title, metrics=measures, study=results.results)
 
 
 def collect(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..results.detection import Used, evasions, worst
+from ..results.detection import FeatureCount, evasions, worst_scores
 from .level import LevelOutcome, largest
 from .session import AttackOutcome, AttackRunner
 
@@ -26,8 +26,8 @@ def score_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[s
     outcomes = largest_outcomes(levels)
     if runner.classes == 2:
         scores = [outcome.score for outcome in outcomes]
-        arrays["clean_score"] = worst(runner.y, runner.clean_score)
-        arrays["adv_score"] = worst(runner.y, runner.clean_score, *scores)
+        arrays["clean_score"] = worst_scores(runner.y, runner.clean_score)
+        arrays["adv_score"] = worst_scores(runner.y, runner.clean_score, *scores)
     if any(outcome.changed is not None for outcome in outcomes):
         arrays["flips"] = fewest_flips(levels)[0]
     return arrays
@@ -50,7 +50,7 @@ def added_features(
     levels: Sequence[LevelOutcome],
     adv_pred: np.ndarray,
     names: Sequence[str] | None,
-) -> list[Used]:
+) -> list[FeatureCount]:
     """Return the features that evasions add most often, in falling order, at most 20."""
     outcomes = largest_outcomes(levels)
     if runner.classes != 2 or all(outcome.changed is None for outcome in outcomes):
@@ -66,4 +66,4 @@ def added_features(
             counts += (flipped & (x <= runner.low)).sum(0, dtype=np.int64)
     order = np.argsort(-counts, kind="stable")[:MAX_FEATURES]
     labels = [f"feature {j}" for j in range(d)] if names is None else list(names)
-    return [Used(labels[j], int(counts[j])) for j in order if counts[j]]
+    return [FeatureCount(labels[j], int(counts[j])) for j in order if counts[j]]

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require
 from ..introspect import freeze
-from ..results.field import Field
+from ..results.field import BoundaryField
 
 MAX_PAIRS = 2**22  # of points and segments in memory at once
 
@@ -138,12 +138,12 @@ def field_of(
     low: float = 0.0,
     high: float = 1.0,
     m: int = 200,
-    said: str = "",
-) -> Field:
+    caption: str = "",
+) -> BoundaryField:
     """Evaluate everything that a picture of a model shows, on an m × m grid."""
     grid, segments = lattice(low, high, m), boundary(model, low=low, high=high, m=m)
     drawn = torch.zeros(0, 2) if generated is None else generated
-    return Field(
+    return BoundaryField(
         name,
         low,
         high,
@@ -155,5 +155,5 @@ def field_of(
         labels=labels.numpy(),
         generated=drawn.numpy(),
         generator=generator,
-        said=said,
+        caption=caption,
     )

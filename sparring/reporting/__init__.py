@@ -1,8 +1,8 @@
-"""Reporting: a terminal table and an HTML page, from results alone."""
+"""Show results as a terminal table and an HTML page."""
 
-from .metric_tables import measures
+from .metric_tables import metrics_table
 from .page import page
-from .study_table import studied
+from .study_table import study_markdown
 from .table import table
 
-__all__ = ["measures", "page", "studied", "table"]
+__all__ = ["metrics_table", "page", "study_markdown", "table"]

@@ -1,4 +1,4 @@
-"""Pictures of models of two inputs, side by side."""
+"""Draw models of two inputs side by side."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from ..results.field import Field
+from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from .figures import STYLE, colour
 
 HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distance, sd")
 
 
-def plane(fields: Sequence[Field], unit: float) -> Figure:
-    """A row a model: classes with the training points, what its training generated, the slope of
-    its softmax, and the distance to its boundary.
+def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
+    """Draw a row per model: classes, generated points, softmax slope, distance to the boundary.
 
     Arguments:
         unit: a standard deviation in input units, in which slope and distance are given.
@@ -31,6 +30,7 @@ def plane(fields: Sequence[Field], unit: float) -> Figure:
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 8}):
         figure = Figure(figsize=(9.6, 2.35 * len(fields) + 0.75), layout="constrained")
         grid = figure.subplots(len(fields), 4, squeeze=False)
+        # A quantile, because single cells on the boundary would take up the whole colour scale.
         steep = max(float(np.quantile(f.slope, 0.995)) for f in fields) * unit or 1.0
         finite = [f.distance[np.isfinite(f.distance)] for f in fields]
         far = max((float(d.max()) for d in finite if d.size), default=unit) / unit
@@ -46,7 +46,7 @@ def plane(fields: Sequence[Field], unit: float) -> Figure:
             shown[0] = _shade(axes[2], f, f.slope * unit, "magma", steep)
             shown[1] = _shade(axes[3], f, f.distance / unit, "viridis", far)
             axes[0].set_ylabel(f.name, wrap=True)
-            axes[0].set_xlabel(f.said)
+            axes[0].set_xlabel(f.caption)
         for axes, head in zip(grid[0], HEADS, strict=True):
             axes.set_title(head, fontsize=9)
         for k, image in enumerate(shown):
@@ -54,8 +54,8 @@ def plane(fields: Sequence[Field], unit: float) -> Figure:
     return figure
 
 
-def picture(fields: Sequence[Field], unit: float, path: str | Path) -> Path:
-    """Write the figure; the ending of the file says as what."""
+def picture(fields: Sequence[BoundaryField], unit: float, path: str | Path) -> Path:
+    """Write the figure, in the format of the file's suffix; return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
@@ -63,34 +63,34 @@ def picture(fields: Sequence[Field], unit: float, path: str | Path) -> Path:
     return path
 
 
-def _classes(axes: Any, f: Field, *, faint: bool = False) -> None:
-    """Regions, the boundary, and the training points in their colours."""
+def _classes(axes: Any, f: BoundaryField, *, faint: bool = False) -> None:
+    """Draw regions, the boundary, and the training points in their colours."""
     k = int(max(f.prediction.max(), f.labels.max())) + 1
     tones = ListedColormap([colour(i) for i in range(k)])
     span = (f.low, f.high, f.low, f.high)
-    how = {"origin": "lower", "extent": span, "interpolation": "nearest"}
-    axes.imshow(f.prediction, cmap=tones, vmin=-0.5, vmax=k - 0.5, alpha=0.25, **how)
+    options = {"origin": "lower", "extent": span, "interpolation": "nearest"}
+    axes.imshow(f.prediction, cmap=tones, vmin=-0.5, vmax=k - 0.5, alpha=0.25, **options)
     axes.add_collection(LineCollection(list(f.segments), colors="black", linewidths=0.8))
     for i in range(k):
-        own = f.points[f.labels == i]
-        axes.plot(*own.T, ".", ms=3, color=colour(i), alpha=0.3 if faint else 1.0)
+        points = f.points[f.labels == i]
+        axes.plot(*points.T, ".", ms=3, color=colour(i), alpha=0.3 if faint else 1.0)
 
 
-def _shade(axes: Any, f: Field, values: np.ndarray, cmap: str, most: float) -> Any:
+def _shade(axes: Any, f: BoundaryField, values: np.ndarray, cmap: str, most: float) -> Any:
     span = (f.low, f.high, f.low, f.high)
     axes.add_collection(LineCollection(list(f.segments), colors="white", linewidths=0.6))
     return axes.imshow(values, cmap=cmap, vmin=0, vmax=most, origin="lower", extent=span)
 
 
-def rows(found: Any) -> Table:
-    """The table of distances and accuracies, mean ± half the 95 % t interval over seeds."""
-    eps = list(found.rows[0].robust)
-    title = f"{found.data}: {found.points} points, {found.steps} steps, {len(found.seeds)} seeds"
+def rows(table: Any) -> Table:
+    """Return distances and accuracies as mean ± half the 95 % t interval over seeds."""
+    eps = list(table.rows[0].robust)
+    title = f"{table.data}: {table.points} points, {table.steps} steps, {len(table.seeds)} seeds"
     out = Table(title=Text(title), title_justify="left")
     out.add_column("recipe", min_width=26, overflow="fold")
     for head in ("distance, sd", "clean, %", *(f"PGD {e} sd, %" for e in eps), "s"):
         out.add_column(head, justify="right")
-    for row in found.rows:
+    for row in table.rows:
         shares = [row.clean, *(row.robust[e] for e in eps)]
         cells = [_mean(row.distance, 1, 3), *(_mean(v, 100, 1) for v in shares)]
         out.add_row(Text(row.label), *cells, f"{row.seconds:.0f}")

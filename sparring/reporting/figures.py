@@ -1,4 +1,4 @@
-"""Pictures of results: pure functions to Matplotlib figures, and those to HTML."""
+"""Draw results as Matplotlib figures, and embed figures in HTML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..results.detection import Roc, roc
+from ..results import packing
 from ..results.result import EpsRow, Result
 from . import format
 
@@ -42,35 +42,34 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sparring",
 }
-SHOWN = 8
-NAMED = 8  # as many names fit into a panel
+MAX_SAMPLES = 8
+MAX_NAMES = 8  # more do not fit into a panel
 
 
 def colour(k: int) -> str:
-    """The k-th colour, told apart by colour-blind readers."""
+    """Return the k-th colour of a palette for colour-blind readers."""
     return COLOURS[k % len(COLOURS)]
 
 
 def legend(figure: Figure, panels: Sequence[Any]) -> None:
-    """Name the lines: in their panels where they are few, else below, in a figure that grows."""
+    """Add a legend: in the panels if names are few, else below, in a figure that grows."""
     names = {
         name: handle
         for axes in panels
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    if len(names) <= NAMED:
+    if len(names) <= MAX_NAMES:
         for axes in panels:
             axes.legend(frameon=False, fontsize=8)
         return
     columns = int(figure.get_figwidth() / 2.1)
     figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(names) / columns))
-    where: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
-    figure.legend(names.values(), names.keys(), frameon=False, fontsize=7, **where)
+    position: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+    figure.legend(names.values(), names.keys(), frameon=False, fontsize=7, **position)
 
 
 def svg(figure: Figure, about: str) -> str:
-    """The figure as an `<img>` with its content inside; `about` is read to those who don't see
-    it."""
+    """Return the figure as an `<img>` with its SVG inside; `about` is its text for the blind."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
@@ -78,7 +77,7 @@ def svg(figure: Figure, about: str) -> str:
 
 
 def png(figure: Figure, about: str) -> str:
-    """The same in pixels, for pictures of samples."""
+    """Return the same in pixels, for pictures of samples."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
     return _embedded("image/png", buffer.getvalue(), about)
@@ -93,46 +92,46 @@ def _embedded(kind: str, content: bytes, about: str) -> str:
 
 
 def radii(results: Sequence[Result]) -> Figure:
-    """Accuracy against eps, clean at 0, worst case over the suite, with 95 % bands; a panel a norm.
+    """Draw robust accuracy against eps, clean at 0, with 95 % bands; a panel per norm.
 
-    Where lower bounds are known: shaded down to the best of them, dashed. What a suite that ended
-    early did not attack counts as standing, so its accuracy is drawn as a triangle, an upper bound.
-    A result of one radius beside others of several is a point, not a line.
+    A dashed line is the best lower bound, with the gap shaded. Samples that a suite skipped count
+    as robust, so that accuracy is an upper bound, drawn as a triangle. A result of one radius
+    beside others of several is a point, not a line.
     """
-    names = format.threats(results) or [""]
+    names = format.threat_names(results) or [""]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(names) == 1 else 4.2 * len(names), 3.4))
         figure.set_layout_engine("constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for name, axes in zip(names, panels, strict=True):
             shown = [
-                [row for row in r.by_eps if row.eps and format.threat(r, row) == name]
+                [row for row in r.by_eps if row.eps and format.threat_name(r, row) == name]
                 for r in results
             ]
             for k, (r, rows) in enumerate(zip(results, shown, strict=True)):
                 if rows or len(names) == 1:
                     joined = len(rows) != 1 or max(map(len, shown)) == 1
                     _accuracies(axes, r, rows, colour(k), joined=joined)
-            flips = any(format.threats([r]) == [name] and "flips" in r.arrays for r in results)
+            flips = any(format.threat_names([r]) == [name] and "flips" in r.arrays for r in results)
             unit = "flips" if flips else "input units"
             axes.set(xlabel=f"eps ({name}, {unit})", ylabel="accuracy, %", ylim=(0, 102))
             axes.set_xlim(left=0)
-            if any(format.bound(row) for r in results for row in r.by_eps):
+            if any(format.best_certificate(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "--", color="#666666", label="certified, at least")
-            if any(format.skipped(row) for r in results for row in r.by_eps):
+            if any(format.num_skipped(row) for r in results for row in r.by_eps):
                 axes.plot([], [], "v", ms=6, color="#666666", label="ended early, at most")
         legend(figure, panels)
     return figure
 
 
 def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, joined: bool) -> None:
-    """One result's curve, its 95 % band, and what is certified below it."""
+    """Draw a result's curve, its 95 % band, and its certified accuracy."""
     shares = [(0.0, r.clean), *((row.eps or 0.0, row.robust) for row in rows)]
     eps = [e for e, _ in shares]
     values = [100 * i.accuracy for _, i in shares]
     axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=r.name)
     for e, i, early in zip(
-        eps, [i for _, i in shares], [0, *map(format.skipped, rows)], strict=True
+        eps, [i for _, i in shares], [0, *map(format.num_skipped, rows)], strict=True
     ):
         axes.plot([e], [100 * i.accuracy], "v" if early else "o", ms=6 if early else 4, color=tone)
     low, high = ([100 * getattr(i, side) for _, i in shares] for side in ("low", "high"))
@@ -140,18 +139,17 @@ def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, join
         axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
     else:
         axes.vlines(eps, low, high, color=tone, lw=1)
-    known = [(row, found) for row in rows if (found := format.bound(row)) is not None]
-    if known:
-        at = [0.0, *(row.eps or 0.0 for row, _ in known)]
-        least = [100 * r.clean.accuracy, *(100 * found.accuracy for _, found in known)]
-        top = [100 * r.clean.accuracy, *(100 * row.robust.accuracy for row, _ in known)]
+    bounds = [(row, c) for row in rows if (c := format.best_certificate(row)) is not None]
+    if bounds:
+        at = [0.0, *(row.eps or 0.0 for row, _ in bounds)]
+        least = [100 * r.clean.accuracy, *(100 * c.accuracy for _, c in bounds)]
+        top = [100 * r.clean.accuracy, *(100 * row.robust.accuracy for row, _ in bounds)]
         axes.fill_between(at, least, top, color=tone, alpha=0.1, lw=0)
         axes.plot(at, least, "--", marker="o", ms=3, lw=1.2, color=tone)
 
 
 def training(results: Sequence[Result]) -> Figure | None:
-    """Loss, and validation accuracy clean (dashed) and robust (solid), by epoch; None if no log is
-    known."""
+    """Draw loss and validation accuracy, clean (dashed) and robust, by epoch; None without logs."""
     logged = _logs(results)
     if not logged:
         return None
@@ -162,9 +160,9 @@ def training(results: Sequence[Result]) -> Figure | None:
             epochs = [row["epoch"] for row in log]
             left.plot(epochs, [row["loss"] for row in log], color=colour(k), label=name)
             for key, dash in (("clean", "--"), ("robust", "-"), ("ema_robust", ":")):
-                found = [(row["epoch"], 100 * row[key]) for row in log if row.get(key) is not None]
-                if found:
-                    right.plot(*zip(*found, strict=True), dash, color=colour(k), lw=1.3)
+                points = [(row["epoch"], 100 * row[key]) for row in log if row.get(key) is not None]
+                if points:
+                    right.plot(*zip(*points, strict=True), dash, color=colour(k), lw=1.3)
         left.set(xlabel="epoch", ylabel="training loss, nats")
         right.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 102))
         for dash, label in (("--", "clean"), ("-", "robust"), (":", "robust, averaged weights")):
@@ -175,22 +173,21 @@ def training(results: Sequence[Result]) -> Figure | None:
 
 
 def _logs(results: Sequence[Result]) -> list[tuple[int, str, list[Any]]]:
-    """The place, name and log of each training, once where several results are of its model."""
-    found: list[tuple[int, str, list[Any]]] = []
+    """Return position, name and log of each training, once if several results are of its model."""
+    logs: list[tuple[int, str, list[Any]]] = []
     for k, r in enumerate(results):
         log = r.train.get("log")
-        same = [i for i, (_, _, other) in enumerate(found) if other == log]
+        same = [i for i, (_, _, other) in enumerate(logs) if other == log]
         if log and not same:
-            found.append((k, r.name, log))
+            logs.append((k, r.name, log))
         elif log:
-            first, name, _ = found[same[0]]
-            found[same[0]] = (first, name.partition(" · ")[0], log)
-    return found
+            first, name, _ = logs[same[0]]
+            logs[same[0]] = (first, name.partition(" · ")[0], log)
+    return logs
 
 
 def confusion(r: Result) -> Figure | None:
-    """Row-normalised confusion matrices, clean and on each sample's worst point; None without
-    arrays."""
+    """Draw row-normalised confusion matrices, clean and on worst points; None without arrays."""
     if not {"y", "clean_pred", "adv_pred"} <= set(r.arrays):
         return None
     k = len(r.class_names)
@@ -215,6 +212,7 @@ def confusion(r: Result) -> Figure | None:
                 axes.set_yticks(range(k), r.class_names)
             if k <= 12:
                 for i, j in np.argwhere(share >= 0.5):
+                    # White on the dark half of the colour map.
                     tone = "white" if share[i, j] > 55 else "#333333"
                     axes.text(
                         j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone
@@ -223,24 +221,25 @@ def confusion(r: Result) -> Figure | None:
 
 
 def detection(r: Result) -> Figure | None:
-    """ROC curves clean and under attack, the same with FPR in logarithm, and the FPRs at which
-    detectors are compared; None without scores of two classes."""
-    need, d = ("y", "clean_score", "adv_score"), r.detection
-    if d is None or not d.positive or not set(need) <= set(r.arrays):
+    """Draw ROC curves clean and under attack, on linear and logarithmic FPR; None without scores.
+
+    Vertical lines are the FPRs at which detectors are compared.
+    """
+    d, curves = r.detection, packing.roc_curves(r.arrays)
+    if d is None or not d.positive or not curves:
         return None
-    y, clean, attacked = (r.arrays[key] for key in need)
-    scores = (clean, np.where(y == 1, attacked, clean), attacked)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, 2)
-        for k, (row, score) in enumerate(zip(d.rates, scores, strict=False)):
-            curve = _corners(roc(score, y))
+        for k, (row, curve) in enumerate(zip(d.rates, curves, strict=False)):
             area = "" if row.auc is None else f", AUC {100 * row.auc.accuracy:.1f}"
-            label = format.detection_name(d, row) + area
+            label = format.detection_row_name(d, row) + area
             for axes in panels:
                 line = 100 * curve.fpr, 100 * curve.tpr
                 axes.plot(*line, ("-", "--", ":")[k], color=colour(k), lw=1.4, label=label)
-        least = min(50 / max(1, int((y == 0).sum())), *(50 * o.at for o in d.rates[0].tpr))
+        negatives = max(1, int((r.arrays["y"] == 0).sum()))
+        least = min(50 / negatives, *(50 * o.at for o in d.rates[0].tpr))
+        # In logarithm too, because detectors work at rates that the linear axis hides.
         panels[1].set_xscale("log")
         for axes, edge in zip(panels, (-1, least), strict=True):
             axes.set(xlim=(edge, 101), ylim=(-1, 101))
@@ -256,24 +255,19 @@ def detection(r: Result) -> Figure | None:
     return figure
 
 
-def _corners(curve: Roc) -> Roc:
-    """The curve without the points on a straight run along either axis."""
-    flat = [(v[1:-1] == v[:-2]) & (v[1:-1] == v[2:]) for v in (curve.fpr, curve.tpr)]
-    keep = np.concatenate([[True], ~(flat[0] | flat[1]), [True]])
-    return Roc(*(v[keep] for v in curve))
-
-
-def added(r: Result) -> Figure | None:
-    """The features that evasions add most often, as bars; None where none are known."""
+def added_features(r: Result) -> Figure | None:
+    """Draw the features that evasions add most often, as bars; None if none are known."""
     if r.detection is None or not r.detection.added:
         return None
-    used = r.detection.added[:15][::-1]
+    features = r.detection.added[:15][::-1]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.26 * len(used) + 0.8), layout="constrained")
+        figure = Figure(figsize=(9, 0.26 * len(features) + 0.8), layout="constrained")
         axes = figure.subplots()
-        share = [100 * u.count / max(1, r.detection.evasions) for u in used]
-        axes.barh(range(len(used)), share, color=colour(1), height=0.7)
-        axes.set_yticks(range(len(used)), [format.short(u.name, 60) for u in used], fontsize=7)
+        share = [100 * u.count / max(1, r.detection.evasions) for u in features]
+        axes.barh(range(len(features)), share, color=colour(1), height=0.7)
+        axes.set_yticks(
+            range(len(features)), [format.shorten(u.name, 60) for u in features], fontsize=7
+        )
         for text in axes.get_yticklabels():
             text.set_parse_math(False)  # a name may hold dollars
         axes.set(xlabel="share of the evasions that add it, %", xlim=(0, 101))
@@ -282,8 +276,7 @@ def added(r: Result) -> Figure | None:
 
 
 def surface(r: Result) -> Figure | None:
-    """Mean cross-entropy over the plane of the gradient's step and a random one; None if it was not
-    probed."""
+    """Draw mean cross-entropy over the plane of a gradient step and a random one, or None."""
     if not {"surface", "surface_at"} <= set(r.arrays):
         return None
     at, height = r.arrays["surface_at"], r.arrays["surface"]
@@ -305,12 +298,11 @@ def surface(r: Result) -> Figure | None:
 
 
 def samples(r: Result) -> Figure | None:
-    """Clean, adversarial and magnified difference of the first samples, with predictions; None
-    without arrays."""
+    """Draw the first samples clean, adversarial, and their difference; None without pictures."""
     need = ("show_x", "show_x_adv", "show_y", "show_clean", "show_adv")
     if not set(need) <= set(r.arrays) or not len(r.arrays["show_x"]):
         return None
-    x, z, y, clean, adv = (r.arrays[n][:SHOWN] for n in need)
+    x, z, y, clean, adv = (r.arrays[n][:MAX_SAMPLES] for n in need)
     gain = 0.5 / max(float(np.abs(z - x).max()), 1e-6)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(1.15 * len(x) + 0.6, 4.1), layout="constrained")
@@ -336,7 +328,7 @@ def _name(r: Result, k: int) -> str:
 
 
 def _picture(axes, picture: np.ndarray) -> None:
-    """An image `(1 or 3, h, w)`; anything else as a strip."""
+    """Show an image `(1 or 3, h, w)`; anything else as a strip."""
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():

@@ -1,4 +1,4 @@
-"""Metrics and accuracy curves: a terminal table, figures, and what the page's section holds."""
+"""Show metrics and accuracy curves: terminal table, figures, and a section of the page."""
 
 from __future__ import annotations
 
@@ -12,76 +12,84 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ..results.curves import Curve
+from ..results.curves import AccuracyCurve
 from ..results.metric_report import MetricReport, MetricRow
 from .figures import STYLE, colour, legend
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 
-def measures(found: Sequence[MetricReport]) -> Group:
-    """A table a data set: a row a metric, a column a model."""
-    where = list(dict.fromkeys(row.data for m in found for row in m.rows))
-    return Group(*(_table(found, data) for data in where))
+def metrics_table(reports: Sequence[MetricReport]) -> Group:
+    """Return a terminal table per data set: a row per metric, a column per model."""
+    return Group(*(_table(reports, data) for data in _datasets(reports)))
 
 
-def _table(found: Sequence[MetricReport], data: str) -> Table:
-    own = {m.dataset for m in found}
-    title = f"metrics on {data}" + ("" if data in own else ", off the support")
+def _datasets(reports: Sequence[MetricReport]) -> list[str]:
+    return list(dict.fromkeys(row.data for m in reports for row in m.rows))
+
+
+def _table(reports: Sequence[MetricReport], data: str) -> Table:
+    trained = {m.dataset for m in reports}
+    title = f"metrics on {data}" + ("" if data in trained else ", off the support")
     out = Table(title=Text(f"{title}: mean [95 % interval]"), title_justify="left")
     out.add_column("metric")
-    for m in found:
+    for m in reports:
         out.add_column(Text(f"{m.name} (n = {m.n})"), justify="right")
     out.add_column("unit")
-    for head, cells, unit in grid(found, data):
-        out.add_row(Text(head), *(Text(said(c)) for c in cells), Text(unit))
+    for head, cells, unit in grid(reports, data):
+        out.add_row(Text(head), *(Text(metric_text(c)) for c in cells), Text(unit))
     return out
 
 
-def grid(found: Sequence[MetricReport], data: str) -> list[tuple[str, list[MetricRow | None], str]]:
-    """Rows of a comparison on one data set: the metric with its arrow, a cell a model, the unit.
+def grid(
+    reports: Sequence[MetricReport], data: str
+) -> list[tuple[str, list[MetricRow | None], str]]:
+    """Return rows on one data set: the metric with its arrow, a cell per model, the unit.
 
-    Metrics with other arguments stand in rows of their own.
+    A metric at other arguments gets another row.
     """
     known: dict[str, tuple[MetricRow, dict[int, MetricRow]]] = {}
-    for k, m in enumerate(found):
+    for k, m in enumerate(reports):
         for row in m.rows:
             if row.data == data:
                 key = f"{row.name}{sorted(row.config.items())}"
                 known.setdefault(key, (row, {}))[1][k] = row
     return [
-        (f"{row.name} {ARROWS[row.better]}", [cells.get(k) for k in range(len(found))], row.unit)
+        (f"{row.name} {ARROWS[row.better]}", [cells.get(k) for k in range(len(reports))], row.unit)
         for row, cells in known.values()
     ]
 
 
-def said(row: MetricRow | None) -> str:
-    """The mean, its interval, and how many samples have no value.
+def metric_text(row: MetricRow | None) -> str:
+    """Return the mean, its interval, and the number of samples without a value.
 
-    >>> said(MetricRow("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
+    >>> metric_text(MetricRow("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
     '0.25 [0.2, 0.3], 3 undefined'
     """
     if row is None:
         return "–"
-    lost = f", {row.undefined} undefined" if row.undefined else ""
+    undefined = f", {row.undefined} undefined" if row.undefined else ""
     if row.value is None:
-        return f"none{lost}"
+        return f"none{undefined}"
     span = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.value:.3g}{span}{lost}"
+    return f"{row.value:.3g}{span}{undefined}"
 
 
-def curves(found: Sequence[Curve]) -> Figure | None:
-    """Robust accuracy against eps, a line a recipe; bands are 95 %, over seeds where there are
-    several, else over samples. A panel for the protocol of common samples where it is known."""
-    if not found:
+def curve_figure(curves: Sequence[AccuracyCurve]) -> Figure | None:
+    """Draw robust accuracy against eps, a line per recipe; None without curves.
+
+    Bands are 95 %, over several seeds or over the samples of one. Curves on common samples have a
+    panel of theirs.
+    """
+    if not curves:
         return None
-    panels = [[c for c in found if c.common == common] for common in (False, True)]
+    panels = [[c for c in curves if c.common == common] for common in (False, True)]
     panels = [p for p in panels if p]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(panels) == 1 else 9.2, 3.4), layout="constrained")
-        names = list(dict.fromkeys(c.name for c in found))
-        drawn = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, panel in zip(drawn, panels, strict=True):
+        names = list(dict.fromkeys(c.name for c in curves))
+        grid_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, panel in zip(grid_axes, panels, strict=True):
             for c in panel:
                 tone = colour(names.index(c.name))
                 label = c.name + (f" ({len(c.seeds)} seeds)" if len(c.seeds) > 1 else "")
@@ -95,52 +103,55 @@ def curves(found: Sequence[Curve]) -> Figure | None:
             if panel[0].common:
                 title = f"samples that all get right: {_share(panel[0])}"
             axes.set_title(title, fontsize=9)
-        legend(figure, drawn)
+        legend(figure, grid_axes)
     return figure
 
 
-def _share(c: Curve) -> str:
+def _share(c: AccuracyCurve) -> str:
     return f"{100 * c.share:.1f} %" + ("" if c.sem is None else f" ± {100 * c.sem:.1f} (s.e.m.)")
 
 
-def softmax(found: Sequence[MetricReport]) -> Figure | None:
-    """Mean probability a class ± one standard deviation over samples, a panel a data set, a model
-    a colour; dashed is flat, 1/K. None where only the model's own data were looked at."""
-    where = list(dict.fromkeys(p.data for m in found for p in m.profiles))
-    if len(where) < 2:
+def softmax_figure(reports: Sequence[MetricReport]) -> Figure | None:
+    """Draw the mean probability per class ± one standard deviation over samples.
+
+    A panel per data set, a colour per model; dashed is flat, 1/K. None if no data off the support
+    were measured.
+    """
+    datasets = list(dict.fromkeys(p.data for m in reports for p in m.profiles))
+    if len(datasets) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        width = min(4.2 * len(where), 12.6)
+        width = min(4.2 * len(datasets), 12.6)
         figure = Figure(figsize=(width, 3.1), layout="constrained")
-        own = {m.dataset for m in found}
-        for axes, data in zip(figure.subplots(1, len(where), squeeze=False)[0], where, strict=True):
-            shown = [(k, p) for k, m in enumerate(found) for p in m.profiles if p.data == data]
+        trained = {m.dataset for m in reports}
+        panels = figure.subplots(1, len(datasets), squeeze=False)[0]
+        for axes, data in zip(panels, datasets, strict=True):
+            shown = [(k, p) for k, m in enumerate(reports) for p in m.profiles if p.data == data]
             for i, (k, p) in enumerate(shown):
-                at = np.arange(len(p.mean)) + (i - (len(shown) - 1) / 2) * 0.8 / len(shown)
-                axes.bar(at, p.mean, 0.8 / len(shown), color=colour(k), label=found[k].name)
-                axes.errorbar(at, p.mean, p.std, fmt="none", ecolor="#666666", lw=0.7)
+                x = np.arange(len(p.mean)) + (i - (len(shown) - 1) / 2) * 0.8 / len(shown)
+                axes.bar(x, p.mean, 0.8 / len(shown), color=colour(k), label=reports[k].name)
+                axes.errorbar(x, p.mean, p.std, fmt="none", ecolor="#666666", lw=0.7)
             classes = max(len(p.mean) for _, p in shown)
             axes.axhline(1 / classes, ls="--", lw=1, color="#444444")
-            axes.set_title(data + ("" if data in own else ", off the support"), fontsize=9)
+            axes.set_title(data + ("" if data in trained else ", off the support"), fontsize=9)
             axes.set(xlabel="class", ylabel="mean probability", ylim=(0, 1))
             axes.set_xticks(range(classes))
         legend(figure, [axes])
     return figure
 
 
-def section(found: Sequence[MetricReport], lines: Sequence[Curve]) -> dict[str, Any]:
-    """What the page shows: tables, and the figures as they are."""
-    where = list(dict.fromkeys(row.data for m in found for row in m.rows))
+def section(reports: Sequence[MetricReport], curves: Sequence[AccuracyCurve]) -> dict[str, Any]:
+    """Return the page's section: tables as text, and Matplotlib figures."""
     return {
-        "heads": [(m.name, m.n, f"{100 * m.clean:.1f}") for m in found],
+        "heads": [(m.name, m.n, f"{100 * m.clean:.1f}") for m in reports],
         "tables": [
-            (data, [(head, [said(c) for c in cells], unit) for head, cells, unit in rows])
-            for data in where
-            if (rows := grid(found, data))
+            (data, [(head, [metric_text(c) for c in cells], unit) for head, cells, unit in rows])
+            for data in _datasets(reports)
+            if (rows := grid(reports, data))
         ],
-        "own": {m.dataset for m in found},
-        "seeds": sorted({m.seed for m in found}),
-        "commits": sorted({m.commit for m in found if m.commit}),
-        "curves": curves(lines),
-        "softmax": softmax(found),
+        "trained_on": {m.dataset for m in reports},
+        "seeds": sorted({m.seed for m in reports}),
+        "commits": sorted({m.commit for m in reports if m.commit}),
+        "curves": curve_figure(curves),
+        "softmax": softmax_figure(reports),
     }

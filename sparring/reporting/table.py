@@ -1,4 +1,4 @@
-"""Results as a terminal table."""
+"""Show results as a terminal table."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold re
 
 
 def table(results: Sequence[Result]) -> Group:
-    """Accuracies clean and per radius, a row a result; verdicts with their reasons; pairs and
-    seeds; then each attack of the largest radii."""
+    """Return accuracies, verdicts, pairs, seeds and the attacks at the largest radii as tables."""
     format.require_results(results)
-    results = format.labelled(results)
-    parts: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
-    if pairs := format.compared(results):
-        parts.append(_pairs(pairs))
-    if recipes := over_seeds.recipes(results):
-        parts.append(_seeds(recipes))
-        parts += [_versus(found)] if (found := over_seeds.versus(recipes)) else []
-    if found := format.detectors(results):
-        parts.append(_detection(found))
-        parts += [_used(r, d) for r, d in found]
-    several = len(format.threats(results)) > 1
-    parts += [
-        _attacks(r, row, name, several) for r in results for name, row in format.tops(r).items()
+    results = format.unique_names(results)
+    blocks: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
+    if pairs := format.compared_pairs(results):
+        blocks.append(_pairs(pairs))
+    if recipes := over_seeds.recipe_rows(results):
+        blocks.append(_seeds(recipes))
+        blocks += [_recipe_pairs(rows)] if (rows := over_seeds.recipe_pairs(recipes)) else []
+    if detectors := format.detectors(results):
+        blocks.append(_detection(detectors))
+        blocks += [_evasions(r, d) for r, d in detectors]
+    several = len(format.threat_names(results)) > 1
+    blocks += [
+        _attacks(r, row, name, several)
+        for r in results
+        for name, row in format.largest_radii(r).items()
     ]
-    return Group(*parts)
+    return Group(*blocks)
 
 
 def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
-    """An empty table. What does not fit is folded, never cut: names stay whole."""
+    """Return an empty table; long cells are folded, never cut, so that names stay whole."""
     out = Table(title=Text(title), title_justify="left")
     for head in heads:
         out.add_column(head, justify="left" if head in left else "right", overflow="fold")
@@ -48,10 +49,10 @@ def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
 
 
 def _summary(results: Sequence[Result]) -> Table:
-    """A row a result; a row a norm and radius where there are several norms."""
-    if len(format.threats(results)) > 1:
+    """Return a row per result, or per norm and radius if there are several norms."""
+    if len(format.threat_names(results)) > 1:
         return _by_norm(results)
-    radii = format.radii(results)
+    radii = format.all_radii(results)
     heads = ["threat" if eps is None else f"eps {format_number(eps)}" for _, eps in radii]
     out = _titled(
         "accuracy in % [95 % interval]",
@@ -59,10 +60,10 @@ def _summary(results: Sequence[Result]) -> Table:
         left=("result", "verdict", "data"),
     )
     for r in results:
-        own = {row.eps: _cell(r, row) for row in r.by_eps}
-        cells = [own.get(eps, "–") for _, eps in radii]
-        clean = format.interval(r.clean)
-        out.add_row(*_named(r), str(r.n), clean, *cells, format.minutes(r))
+        by_radius = {row.eps: _cell(r, row) for row in r.by_eps}
+        cells = [by_radius.get(eps, "–") for _, eps in radii]
+        clean = format.percent(r.clean)
+        out.add_row(*_first_cells(r), str(r.n), clean, *cells, format.train_minutes(r))
     return out
 
 
@@ -73,41 +74,56 @@ def _by_norm(results: Sequence[Result]) -> Table:
         left=("result", "verdict", "data", "threat"),
     )
     for r in results:
-        out.add_row(*_named(r), str(r.n), "none (clean)", format.interval(r.clean))
+        out.add_row(*_first_cells(r), str(r.n), "none (clean)", format.percent(r.clean))
         for row in r.by_eps:
-            out.add_row("", "", "", "", format.radius(row, format.threat(r, row)), _cell(r, row))
-        out.add_row("", "", "", "", "worst of all", format.worst(r), style="bold", end_section=True)
+            out.add_row(
+                "", "", "", "", format.radius_text(row, format.threat_name(r, row)), _cell(r, row)
+            )
+        out.add_row(
+            "",
+            "",
+            "",
+            "",
+            "worst of all",
+            format.worst_case_text(r),
+            style="bold",
+            end_section=True,
+        )
     return out
 
 
-def _named(r: Result) -> tuple[Text, Text, Text]:
+def _first_cells(r: Result) -> tuple[Text, Text, Text]:
     verdict = Text(r.verdict or "–", style=STYLES.get(r.verdict, ""))
     return Text(r.name), verdict, Text(f"{r.dataset} {r.split}")
 
 
 def _cell(r: Result, row: EpsRow) -> str:
-    least = format.least(row, r.n)
-    return format.standing(row) + (f"\n{least}" if least else "")
+    bound = format.certified_text(row, r.n)
+    return format.robust_text(row) + (f"\n{bound}" if bound else "")
 
 
 def _attacks(r: Result, row: EpsRow, name: str, several: bool) -> Table:
     out = _titled(
-        f"{r.name}: suite {r.suite} v{r.suite_version}, {format.radius(row, name)}",
-        *("attack", "accuracy", "stand", "skipped", "seconds", "forwards", "backwards"),
+        f"{r.name}: suite {r.suite} v{r.suite_version}, {format.radius_text(row, name)}",
+        *("attack", "accuracy", "robust", "skipped", "seconds", "forwards", "backwards"),
         left=("attack",),
     )
     for a in row.attacks:
         numbers = (f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
-        out.add_row(Text(a.name), format.attacked(a), "", str(a.skipped or ""), *numbers)
+        out.add_row(Text(a.name), format.attack_text(a), "", str(a.skipped or ""), *numbers)
     total = f"{sum(a.seconds for a in row.attacks):.1f}"
-    skipped = str(format.skipped(row) or "")
+    skipped = str(format.num_skipped(row) or "")
     label = f"worst case in {name}" if several and name else "worst case"
-    out.add_row(label, format.standing(row), str(row.count), skipped, total, "", "", style="bold")
+    out.add_row(
+        label, format.robust_text(row), str(row.count), skipped, total, "", "", style="bold"
+    )
     for c in row.certified:
-        of = "smoothed model" if format.smoothed(c) else "certified"
+        of = "smoothed model" if format.is_smoothed(c) else "certified"
         first = f", first {c.n}" if c.n < r.n else ""
         label = Text(f"{c.name} ({of}{first})")
-        out.add_row(label, format.proven(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan")
+        out.add_row(
+            label, format.certificate_text(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan"
+        )
     return out
 
 
@@ -119,12 +135,12 @@ def _pairs(pairs: Sequence[comparison.Comparison]) -> Table:
     )
     for c in pairs:
         alone = f"{c.first_only} : {c.second_only}"
-        marked = format.difference(c) + (" (early end)" if c.upper else "")
+        marked = format.difference_text(c) + (" (early end)" if c.upper else "")
         out.add_row(Text(c.first), Text(c.second), marked, alone, f"{c.p:.2g}")
     return out
 
 
-def _seeds(recipes: Sequence[over_seeds.Recipe]) -> Table:
+def _seeds(recipes: Sequence[over_seeds.RecipeRow]) -> Table:
     out = _titled(
         "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
         *("recipe", "seeds", "clean", "robust"),
@@ -135,44 +151,44 @@ def _seeds(recipes: Sequence[over_seeds.Recipe]) -> Table:
     return out
 
 
-def _versus(found: Sequence[over_seeds.Versus]) -> Table:
+def _recipe_pairs(pairs: Sequence[over_seeds.RecipePair]) -> Table:
     out = _titled(
         "recipes over their seeds: mean robust accuracy, first − second, in points",
         *("first", "second", "difference [95 %]"),
         left=("first", "second"),
     )
-    for v in found:
+    for v in pairs:
         out.add_row(Text(v.first), Text(v.second), v.difference)
     return out
 
 
-def _detection(found: Sequence[tuple[Result, Detection]]) -> Table:
-    """Error rates of detectors, clean and under attack."""
+def _detection(detectors: Sequence[tuple[Result, Detection]]) -> Table:
+    """Return error rates of detectors, clean and under attack."""
     out = _titled(
         "detection in % [95 % interval], at the largest radius",
-        *("result", "samples", *format.detection_heads(found[0][1])),
+        *("result", "samples", *format.detection_heads(detectors[0][1])),
         left=("result", "samples"),
     )
-    for r, d in found:
+    for r, d in detectors:
         for k, row in enumerate(d.rates):
             name = Text("" if k else r.name)
-            out.add_row(name, Text(format.detection_name(d, row)), *format.detection_cells(row))
+            out.add_row(name, Text(format.detection_row_name(d, row)), *format.detection_cells(row))
         out.add_section()
     return out
 
 
-def _used(r: Result, d: Detection) -> Text:
-    """Flips an evasion, and the features that were added most."""
-    line = Text(f"{r.name}: {format.flips(d)}")
+def _evasions(r: Result, d: Detection) -> Text:
+    """Return flips per evasion, and the features that evasions added most."""
+    line = Text(f"{r.name}: {format.flips_text(d)}")
     if d.added:
-        most = ", ".join(f"{format.short(u.name)} ({u.count})" for u in d.added[:5])
+        most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
         line.append(f"; added most often: {most}")
     return line
 
 
 def _verdict(r: Result) -> Group:
-    """The verdict in its colour, then a line a reason; checks with their severity and advice."""
-    fired = format.fired(r)
+    """Return the verdict in its colour, its reasons, and fired checks with their advice."""
+    fired = format.fired_checks(r)
     head = Text(f"{r.name}: ")
     if r.verdict or fired:
         word = r.verdict.upper() or "checks fired"

@@ -1,6 +1,15 @@
-"""Records of what an evaluation found, and their statistics."""
+"""Records of an evaluation, and their statistics."""
 
 from .intervals import Interval, wilson
-from .result import AttackRow, Certificate, Check, EpsRow, Result
+from .result import AttackRow, Certificate, Check, EpsRow, Result, strip_results
 
-__all__ = ["AttackRow", "Certificate", "Check", "EpsRow", "Interval", "Result", "wilson"]
+__all__ = [
+    "AttackRow",
+    "Certificate",
+    "Check",
+    "EpsRow",
+    "Interval",
+    "Result",
+    "strip_results",
+    "wilson",
+]

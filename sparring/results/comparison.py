@@ -1,4 +1,4 @@
-"""Whether results differ by more than chance: on the same samples, and how many it takes."""
+"""Test whether results on the same samples differ, and how many samples a claim needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVEL = 0.05
 
 
 class McNemar(NamedTuple):
-    """Discordant pairs, `first` and `second` right alone; two-sided p, exact and mid-p."""
+    """Count samples that `first` or `second` alone gets right; p is two-sided, exact and mid-p."""
 
     first: int
     second: int
@@ -27,38 +27,39 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
-    """Whether two classifiers are right equally often, from who is right on the same samples.
+    """Test whether two classifiers are right equally often on the same samples.
 
-    Of the n pairs in which one is right alone, the first is right in Binomial(n, 1/2) if they are
-    equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts half of P(X = min): less cautious.
+    Of the n samples that one alone gets right, the first gets X ~ Binomial(n, 1/2) if they are
+    equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts half of P(X = min) and is less cautious.
 
     Arguments:
-        a, b: `(n,)` bool.
+        a, b: `(n,)` bool, whether each is right.
 
     Source: McNemar 1947, with the exact binomial in place of χ².
 
     >>> mcnemar(np.array([True] * 9 + [False] * 3), np.array([True] * 2 + [False] * 9 + [True]))
-    McNemar(first=7, second=1, p=0.0703125, mid=0.0390625)
+    McNemar(first=7, second=1, p=0.0703125, mid=0.039...)
     """
+    from scipy.stats import binom, binomtest  # takes half a second to import
+
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"a has shape {a.shape}, b {b.shape}: there must be one answer a sample")
     first, second = int((a & ~b).sum()), int((b & ~a).sum())
-    n, less = first + second, min(first, second)
-    ways = [1]
-    for i in range(less):
-        ways.append(ways[-1] * (n - i) // (i + 1))
-    tail, last = sum(ways), ways[-1]
-    p = min(1.0, 2 * tail / 2**n)
-    mid = 1.0 if first == second else (2 * tail - last) / 2**n
+    fewer, n = min(first, second), first + second
+    if first == second:
+        return McNemar(first, second, 1.0, 1.0)
+    p = float(binomtest(fewer, n).pvalue)
+    # X is discrete, so the exact p is too large; mid-p takes off half of P(X = min) on either side.
+    mid = p - float(binom.pmf(fewer, n, 0.5))
     return McNemar(first, second, p, mid)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of accuracy(a) − accuracy(b) on the same samples.
+    """Return the 95 % interval of accuracy(a) − accuracy(b) on the same samples.
 
-    d ± √(u² − 2·φ·u·v + v²), u and v how far each Wilson limit is from its accuracy, φ their
-    correlation.
+    d ± √(u² − 2·φ·u·v + v²), u and v the distances of Wilson's limits from the accuracies, φ the
+    correlation of a and b.
 
     Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial
     proportions based on paired data", method 10 (φ corrected for continuity).
@@ -71,26 +72,27 @@ def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     one, two = wilson(int(a.sum()), n), wilson(int(b.sum()), n)
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
     product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
+    # Paired, as two models mostly fail on the same samples: φ > 0 makes the interval narrower.
     if product > 0:
         product = max(product - n / 2, 0.0)
-    sides = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
-    phi = product / math.sqrt(sides) if sides else 0.0
+    margins = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
+    phi = product / math.sqrt(margins) if margins else 0.0
     d = one.accuracy - two.accuracy
 
-    def reach(u: float, v: float) -> float:
+    def half_width(u: float, v: float) -> float:
         return math.sqrt(max(0.0, u * u - 2 * phi * u * v + v * v))
 
-    down = reach(one.accuracy - one.low, two.high - two.accuracy)
-    up = reach(one.high - one.accuracy, two.accuracy - two.low)
+    down = half_width(one.accuracy - one.low, two.high - two.accuracy)
+    up = half_width(one.high - one.accuracy, two.accuracy - two.low)
     return max(-1.0, d - down), min(1.0, d + up)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results on the same samples.
+    """Compare two results on the same samples.
 
     Arguments:
-        where: the accuracy that was compared.
+        where: the compared accuracy.
         first_only, second_only: samples that one alone gets right.
         difference, low, high: of the accuracies, first − second, with its 95 % interval.
         p, mid: of McNemar's exact test, two-sided, and its mid-p.
@@ -111,7 +113,7 @@ class Comparison:
     upper: bool = False
 
     def sentence(self) -> str:
-        """What may be said."""
+        """Return the conclusion in words."""
         size = f"{100 * abs(self.difference):.2f} points"
         ends = sorted(100 * v for v in (self.low, self.high))
         test = f"McNemar p = {self.p:.2g}, {self.first_only} against {self.second_only} samples"
@@ -139,20 +141,19 @@ class Comparison:
 def compare(
     first: Result, second: Result, *, eps: float | None = None, threat: str = ""
 ) -> Comparison:
-    """Two results on the same samples, pair by pair.
+    """Compare two results sample by sample.
 
     Arguments:
-        eps: the radius, 0 for clean accuracy; the worst case of each result where omitted.
+        eps: the radius, 0 for clean accuracy; default: the worst case of each result.
         threat: the norm, where several were attacked.
 
     Raises:
-        ValueError: if the samples are not the same, the arrays are not there, or a radius was not
-            attacked.
+        ValueError: if samples differ, arrays are missing, or a radius was not attacked.
     """
     for r in (first, second):
         if not {"index", "clean_pred", "adv_pred", "y"} <= set(r.arrays):
             raise ValueError(
-                f"{r.name} has no arrays: they stand in the .npz beside its .json; without them "
+                f"{r.name} has no arrays: they are in the .npz beside its .json; without them "
                 "samples can't be paired"
             )
     if not same_samples(first, second):
@@ -160,10 +161,10 @@ def compare(
             f"{first.name} and {second.name} were not evaluated on the same samples: "
             "evaluate both on one data set and split, with the same n and seed"
         )
-    if eps is None and _tops(first) != _tops(second):
+    if eps is None and _largest_radii(first) != _largest_radii(second):
         raise ValueError(
             f"{first.name} and {second.name} were attacked at different largest radii "
-            f"({_tops(first)}, {_tops(second)}): name one that both have as eps"
+            f"({_largest_radii(first)}, {_largest_radii(second)}): name one that both have as eps"
         )
     a, b = (correct(r, eps, threat) for r in (first, second))
     test, (low, high) = mcnemar(a, b), paired_interval(a, b)
@@ -187,7 +188,7 @@ def compare(
 
 
 def same_samples(first: Result, second: Result) -> bool:
-    """Whether two results are of the same rows of the same data, in the same order."""
+    """Return whether two results are of the same rows of the same data, in the same order."""
     one, two = (r.arrays.get("index") for r in (first, second))
     if one is None or two is None or not np.array_equal(one, two):
         return False
@@ -196,10 +197,10 @@ def same_samples(first: Result, second: Result) -> bool:
 
 
 def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray:
-    """Which samples `(n,)` stand: at a radius, clean at 0, in the worst case where none is given.
+    """Return which samples `(n,)` are robust: at a radius, 0 for clean; default: worst case.
 
     Raises:
-        ValueError: if the radius was not attacked; it says which were.
+        ValueError: if the radius was not attacked; it names those that were.
     """
     if eps == 0:
         return r.arrays["clean_pred"] == r.arrays["y"]
@@ -212,11 +213,11 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
     known = ", ".join(
         f"{row.threat} {format_number(row.eps)}".strip() for row in r.by_eps if row.eps
     )
-    asked = f"{threat} {format_number(eps)}".strip()
-    raise ValueError(f"eps = {asked} is not among the radii of {r.name}: {known or 'none'}")
+    requested = f"{threat} {format_number(eps)}".strip()
+    raise ValueError(f"eps = {requested} is not among the radii of {r.name}: {known or 'none'}")
 
 
-def _tops(r: Result) -> dict[str, float | None]:
+def _largest_radii(r: Result) -> dict[str, float | None]:
     return {row.threat or str(r.threat.get("name", "")): row.eps for row in r.by_eps}
 
 
@@ -228,16 +229,16 @@ def samples_needed(
     discordant: float | None = None,
     power: float = 0.8,
 ) -> int:
-    """How many samples a claim needs, all as shares in [0, 1].
+    """Return the number of samples that a claim needs; all arguments are shares in [0, 1].
 
-    For an accuracy to within ± `width`: the least n whose 95 % Wilson interval is so narrow. For a
-    `difference` d of two models on the same samples, found at level 0.05 with this power:
+    For an accuracy to within ± `width`: the least n whose 95 % Wilson interval is that narrow. For
+    a `difference` d of two models on the same samples, detected at level 0.05 with this power:
     n = (1.96·√ψ + z·√(ψ − d²))² / d², ψ the share of discordant samples.
 
     Arguments:
-        accuracy: that is expected; of the better model for a difference.
-        discordant: ψ, which is small for models alike; as if the models were independent where
-            omitted, which is cautious.
+        accuracy: the expected one; of the better model for a difference.
+        discordant: ψ, small for similar models; default: that of independent models, which is
+            cautious.
 
     Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample
     design".
@@ -254,13 +255,14 @@ def samples_needed(
     if width is not None:
         if not 0 < width < 0.5:
             raise ValueError(f"width = {width} is not allowed: it must be between 0 and 0.5")
-        return _narrow(width, accuracy)
+        return _samples_for_width(width, accuracy)
     d = abs(difference or 0.0)
     other = accuracy - d
     if not d or other < 0:
         raise ValueError(
             f"difference = {difference} is not allowed: it must be above 0 and at most accuracy"
         )
+    # Independent models disagree most, so this ψ asks for too many samples rather than too few.
     psi = accuracy * (1 - other) + other * (1 - accuracy) if discordant is None else discordant
     if not d <= psi <= 1:
         raise ValueError(
@@ -270,31 +272,31 @@ def samples_needed(
     return math.ceil((one * math.sqrt(psi) + z * math.sqrt(psi - d * d)) ** 2 / (d * d))
 
 
-def _narrow(width: float, accuracy: float) -> int:
-    def half(n: int) -> float:
+def _samples_for_width(width: float, accuracy: float) -> int:
+    def half_width(n: int) -> float:
         z2 = NormalDist().inv_cdf(1 - LEVEL / 2) ** 2
         return math.sqrt(z2 * (accuracy * (1 - accuracy) / n + z2 / (4 * n * n))) / (1 + z2 / n)
 
     low, high = 0, 1
-    while half(high) > width:
+    while half_width(high) > width:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if half(middle) > width else (low, middle)
+        low, high = (middle, high) if half_width(middle) > width else (low, middle)
     return high
 
 
 def pairs(results: Sequence[Result]) -> list[Comparison]:
-    """Every pair that can be compared in the worst case: same samples, suite and largest radii."""
+    """Compare every pair of the same samples, suite and largest radii, in the worst case."""
 
-    def alike(first: Result, second: Result) -> bool:
+    def is_comparable(first: Result, second: Result) -> bool:
         suites = {(r.suite, r.suite_version) for r in (first, second)}
-        same = len(suites) == 1 and _tops(first) == _tops(second)
+        same = len(suites) == 1 and _largest_radii(first) == _largest_radii(second)
         return same and "adv_pred" in first.arrays and same_samples(first, second)
 
     return [
         compare(first, second)
         for i, first in enumerate(results)
         for second in results[i + 1 :]
-        if alike(first, second)
+        if is_comparable(first, second)
     ]

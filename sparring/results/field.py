@@ -1,4 +1,4 @@
-"""The decision boundary of a model of two inputs: where it runs, how far it is, how steep."""
+"""Record of the decision boundary of a model of two inputs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import numpy as np
 
 
 @dataclass
-class Field:
-    """What a model does on a grid over [low, high]²; row i is the second input, column j the first.
+class BoundaryField:
+    """Hold classes, slope and distance to the boundary on a grid over [low, high]².
+
+    Row i is the second input, column j the first.
 
     Arguments:
         prediction: `(m, m)` classes.
         slope: `(m, m)` ‖∂softmax/∂x‖_F, per input unit.
-        distance: `(m, m)` to the boundary in L2, in input units; inf where there is none.
+        distance: `(m, m)` to the boundary in L2, in input units; inf without a boundary.
         segments: `(s, 2, 2)` the boundary: from, to.
         points, labels: training points `(n, 2)`, `(n,)`.
-        generated: points the training made: unlabelled ones, or adversarial ones.
-        generator: what made them.
+        generated: unlabelled or adversarial points that training generated.
+        generator: the name of their source.
+        caption: the accuracy, in words.
     """
 
     name: str
@@ -32,4 +35,4 @@ class Field:
     labels: np.ndarray
     generated: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     generator: str = ""
-    said: str = ""
+    caption: str = ""

@@ -1,4 +1,4 @@
-"""A result as RobustBench's leaderboards hold it: one JSON a model, under their field names."""
+"""Convert a result to an entry of RobustBench's leaderboards: one JSON file per model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .result import EpsRow, Result
 
 SUITE = "autoattack"
 NORMS = ("Linf", "L2")
-WHOLE = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}  # samples of their test sets
-ABOUT = {  # their fields that no evaluation knows
+TEST_SIZES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}  # samples of the test sets
+EXTRA_FIELDS = {  # their fields that no evaluation knows
     "link": "https://arxiv.org/abs/…",
     "name": "the paper's title",
     "authors": "first and last names, with commas",
@@ -27,41 +27,41 @@ ABOUT = {  # their fields that no evaluation knows
 }
 
 
-def entry(
+def robustbench_entry(
     result: Result,
     *,
     eps: float | None = None,
     threat: str | None = None,
     external: bool = False,
-    **about: Any,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """The entry of a result, accuracies in % as text; null where nobody said.
+    """Return the entry of a result, accuracies in % as text; unknown fields are null.
 
-    A footnote says who measured, by what, and on how many samples.
+    A footnote names who measured, with which suite, and on how many samples.
 
     Arguments:
-        eps, threat: which row, where the result has several.
+        eps, threat: the row, if the result has several.
         external: the suite is not AutoAttack: its accuracy goes to `external`, which the
             leaderboards show in place of `autoattack_acc`, and the footnote names the suite.
-        about: the fields of `ABOUT`, as `name="…"`, `venue="…"`, `additional_data=False`.
+        fields: those of `EXTRA_FIELDS`, as `name="…"`, `venue="…"`, `additional_data=False`.
 
     Raises:
-        ValueError: where the entry would say more than was measured: another suite, a split other
+        ValueError: if the entry would claim more than was measured: another suite, a split other
             than test, an evaluation that ended early or is not to be trusted, another norm.
 
     Source: github.com/RobustBench/robustbench, `ModelInfo` and the README's "Claim".
     """
-    for key in about:
-        require(key in ABOUT, "field", key, "one of " + ", ".join(ABOUT))
+    for key in fields:
+        require(key in EXTRA_FIELDS, "field", key, "one of " + ", ".join(EXTRA_FIELDS))
     row = _row(result, eps, threat)
     norm = row.threat or str(result.threat.get("name"))
-    asked(suite=None if external else result.suite, split=result.split, threats=[norm])
-    _whole(result, row)
+    check_request(suite=None if external else result.suite, split=result.split, threats=[norm])
+    _check_complete(result, row)
     robust = {"external" if external else "autoattack_acc": _percent(row.robust.accuracy)}
-    said = {key: about.get(key) for key in ABOUT}
-    note = " ".join(filter(None, (said.pop("footnote"), _note(result))))
+    extra = {key: fields.get(key) for key in EXTRA_FIELDS}
+    note = " ".join(filter(None, (extra.pop("footnote"), _note(result))))
     return {
-        **said,
+        **extra,
         "dataset": result.dataset,
         "threat_model": norm,
         "eps": _eps(row.eps or 0.0, norm),
@@ -71,17 +71,17 @@ def entry(
     }
 
 
-def write(result: Result, path: str | Path, **how: Any) -> Path:
-    """Write `entry(result, **how)` to a `.json` file, whole or not at all."""
+def write_entry(result: Result, path: str | Path, **options: Any) -> Path:
+    """Write `robustbench_entry(result, **options)` to a `.json` file, whole or not at all."""
     path = Path(path)
-    asked(path=path)
-    text = json.dumps(entry(result, **how), indent=2, ensure_ascii=False)
+    check_request(path=path)
+    text = json.dumps(robustbench_entry(result, **options), indent=2, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, text.encode() + b"\n")
     return path
 
 
-def asked(
+def check_request(
     *,
     path: Path | None = None,
     suite: str | None = None,
@@ -89,10 +89,11 @@ def asked(
     threats: Sequence[str] = (),
     eps: Sequence[float] = (),
 ) -> None:
-    """Refuse what can't become an entry, before hours are spent on it; what is omitted is not
-    looked at.
+    """Refuse requests that cannot become an entry, before hours are spent on them.
 
-    >>> asked(suite="quick")
+    Arguments that are left out are not checked.
+
+    >>> check_request(suite="quick")
     Traceback (most recent call last):
     ValueError: suite = 'quick' is not allowed: suite must be 'autoattack' for RobustBench's ...
     """
@@ -112,19 +113,19 @@ def asked(
 
 
 def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
-    found = [
+    rows = [
         row
         for row in result.by_eps
         if (eps is None or row.eps == eps) and (threat is None or row.threat in ("", threat))
     ]
-    there = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
-    if len(found) != 1:
-        raise ValueError(f"the result has {there}: say with eps and threat which one")
-    return found[0]
+    known = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
+    if len(rows) != 1:
+        raise ValueError(f"the result has {known}: choose one with eps and threat")
+    return rows[0]
 
 
-def _whole(result: Result, row: EpsRow) -> None:
-    """Refuse numbers that are no worst case over the whole suite."""
+def _check_complete(result: Result, row: EpsRow) -> None:
+    """Refuse numbers that are not a worst case over the whole suite."""
     skipped = sum(attack.skipped for attack in row.attacks)
     if result.early or skipped:
         why = result.early or f"{skipped} samples were skipped"
@@ -135,16 +136,16 @@ def _whole(result: Result, row: EpsRow) -> None:
     if result.verdict == "do not trust":
         why = ", ".join(result.reasons) or "see its checks"
         raise ValueError(f"the result's verdict is 'do not trust' ({why}): it makes no entry")
-    box = [result.threat.get(key, bound) for key, bound in (("low", 0), ("high", 1))]
-    require(box == [0, 1], "bounds", box, "[0, 1]: RobustBench's eps is in their units")
+    bounds = [result.threat.get(key, default) for key, default in (("low", 0), ("high", 1))]
+    require(bounds == [0, 1], "bounds", bounds, "[0, 1]: RobustBench's eps is in their units")
 
 
 def _note(result: Result) -> str:
-    whole = WHOLE.get(result.dataset)
-    of = "" if whole in (None, result.n) else f" of {whole}"
+    size = TEST_SIZES.get(result.dataset)
+    of = "" if size in (None, result.n) else f" of {size}"
     suite = "AutoAttack" if result.suite == SUITE else f"suite {result.suite!r}, not AutoAttack,"
     return (
-        f"MetricRow on {result.n}{of} test samples by sparring "
+        f"Measured on {result.n}{of} test samples by sparring "
         f"{result.versions.get('sparring', '?')}: its own {suite} version {result.suite_version}, "
         f"{result.precision}, seed {result.seed}."
     )
@@ -155,7 +156,7 @@ def _percent(share: float) -> str:
 
 
 def _eps(eps: float, norm: str) -> str:
-    """As they write it: in 255ths for Linf where it is a whole number of them.
+    """Return a radius as RobustBench writes it: for Linf in 255ths if it is a whole number of them.
 
     >>> _eps(8 / 255, "Linf"), _eps(0.3, "Linf"), _eps(0.5, "L2")
     ('8/255', '0.3', '0.5')

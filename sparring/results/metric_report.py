@@ -1,29 +1,28 @@
-"""What metrics found: means with intervals, saved as one JSON."""
+"""Records of metrics: means with intervals, saved as one JSON."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from ..runtime.files import write
-
-SCHEMA = 1
+from .records import SCHEMA, from_json, to_json
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric over the samples of one data set.
+    """Report one metric over the samples of one data set.
 
     Arguments:
         name, unit, better, config: of the metric; better is `"higher"` or `"lower"`.
-        data: what was measured on.
-        value, low, high: the mean over samples that have a value, with its 95 % t interval; it
-            covers the luck of the samples, not that of training. None where none has one.
+        data: the data set that was measured on.
+        value, low, high: the mean over samples that have a value, with its 95 % t interval, or
+            None. The interval covers the draw of samples, not that of training.
         median: of the same.
-        n, undefined: samples, and those of them without a value.
+        n, undefined: number of samples, and number of those without a value.
     """
 
     name: str
@@ -42,7 +41,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Mean and standard deviation of each class's probability over n samples of a data set."""
+    """Report mean and standard deviation of each class's probability over n samples."""
 
     data: str
     n: int
@@ -52,12 +51,12 @@ class Softmax:
 
 @dataclass
 class MetricReport:
-    """All that was measured of one model, and how to do it again.
+    """Hold the metrics of one model, and how to compute them again.
 
     Arguments:
         clean: accuracy on these samples, as a share.
         recipe: the resolved recipe the model was trained by, {} if unknown.
-        key: digest of model, samples and settings: what was measured under another is not reused.
+        key: digest of model, samples and settings; metrics under another are not reused.
     """
 
     name: str
@@ -78,11 +77,13 @@ class MetricReport:
     key: str = ""
     schema: int = SCHEMA
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
     def save(self, path: str | Path) -> Path:
         """Write the file whole or not at all."""
         path = Path(path)
+        text = to_json(self)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
         write(path, text.encode() + b"\n")
         return path
 
@@ -91,19 +92,7 @@ class MetricReport:
         """Read such a file; runs no code of it.
 
         Raises:
-            ValueError: for a file that is truncated, of another schema, or something else.
+            ValueError: if it is truncated, of another schema, or something else.
         """
-        try:
-            held = json.loads(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is no complete JSON: {error}") from None
-        if not isinstance(held, dict) or held.get("schema") != SCHEMA or "profiles" not in held:
-            raise ValueError(
-                f"{path} holds no metrics of schema {SCHEMA}: measure again, sparring metrics RUN"
-            )
-        try:
-            held["rows"] = [MetricRow(**row) for row in held["rows"]]
-            held["profiles"] = [Softmax(**row) for row in held["profiles"]]
-            return cls(**held)
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{path} holds no metrics: {error}") from None
+        redo = "Measure again (sparring metrics RUN)"
+        return from_json(cls, Path(path), noun="file of metrics", redo=redo)

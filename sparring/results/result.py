@@ -1,41 +1,36 @@
-"""What an evaluation found: records saved as JSON, with an `.npz` of arrays beside it."""
+"""Records of an evaluation, saved as JSON with an `.npz` of arrays beside it."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
-import math
-import types
-import typing
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict
 
 from ..runtime.files import write
+from . import packing
 from .detection import Detection
 from .intervals import Interval
-from .intervals import wilson as wilson
+from .records import SCHEMA, from_json, to_json
 
-SCHEMA = 1
+# Columns of a training log that a report draws; a stripped result keeps no others.
+DRAWN = ("epoch", "loss", "clean", "robust", "ema_robust")
 
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One attack at one radius: accuracy on all n samples under it, recounted outside the attack.
+    """Report one attack at one radius: accuracy on all n samples, recounted outside the attack.
 
     Arguments:
         seconds: of the attack and its recount.
         forwards, backwards: model passes per attacked sample, on average, counted by the guard.
         attacked: samples it was run on: those the model gets right unattacked.
         infeasible: returned points outside the threat's set; they count as failed attacks.
-        survivors: it saw only what the attacks before it left standing; its accuracy is then the
-            cascade's so far.
-        skipped: samples it was not run on because a budget was spent; they count as standing, so
+        skipped: samples it was not run on because a budget was spent; they count as robust, so
             the accuracy is an upper bound.
     """
 
@@ -48,32 +43,31 @@ class AttackRow:
     backwards: float
     attacked: int = 0
     infeasible: int = 0
-    survivors: bool = False
     skipped: int = 0
 
 
 @dataclass(frozen=True)
 class Check:
-    """A symptom that was looked for: `advice` for when it fired, `detail` of what was measured.
+    """Report a symptom of masked gradients: its measured `detail`, and `advice` if it fired.
 
     Arguments:
-        severity: what it means when it fired: `"look"` or `"do not trust"`.
+        severity: the verdict that it forces when it fires: `"look"` or `"do not trust"`.
     """
 
     name: str
     fired: bool
-    advice: str
+    advice: str = ""
     detail: str = ""
     severity: str = "look"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A lower bound on robust accuracy at one radius: right, and proven right in the whole set.
+    """Bound robust accuracy at one radius from below: right, and proven right in the whole set.
 
     Arguments:
         n: samples it was computed on: the first of the evaluated ones.
-        detail: what was proven, and how sure it is (smoothing proves another, smoothed, model).
+        detail: the claim and its confidence (smoothing certifies another, smoothed, model).
     """
 
     name: str
@@ -87,10 +81,10 @@ class Certificate:
 
 @dataclass(frozen=True)
 class ProbeValue:
-    """What a probe measured, averaged over samples; None where it has no such side.
+    """Report a number of a probe, averaged over samples; None where it has no such side.
 
     Arguments:
-        probe: its name, as in `probes.PROBES`; about: what it looks at, in words.
+        probe: its name, as in `probes.PROBES`; about: its subject, in words.
     """
 
     name: str
@@ -102,13 +96,15 @@ class ProbeValue:
 
 @dataclass(frozen=True)
 class EpsRow:
-    """One radius: the worst case over the suite, per sample, which `count` samples stand.
+    """Report one radius: the worst case over the suite, in which `count` samples are robust.
 
-    `eps` is None where the threat has no radius.
+    The worst case is per sample: a sample is robust if no attack of the suite breaks it, since an
+    attacker may pick another attack for each sample.
 
     Arguments:
+        eps: the radius, None where the threat has none.
         threat: the name of the set, where several norms were attacked.
-        certified: lower bounds at this radius, if any were asked for.
+        certified: lower bounds at this radius, if any were computed.
     """
 
     eps: float | None
@@ -121,7 +117,7 @@ class EpsRow:
 
 @dataclass
 class Result:
-    """The outcome of one evaluation: everything a report needs, and how to reproduce it.
+    """Hold the outcome of one evaluation: everything a report needs, and how to reproduce it.
 
     Arguments:
         recipe: the resolved recipe the model was trained by, {} if unknown.
@@ -140,9 +136,10 @@ class Result:
             adv_score`, the logit of class 1 minus that of class 0, clean and at the worst of the
             judged points; with bits `flips`, the fewest that broke a sample, else -1.
         detection: error rates of a detector, None where it was not computed.
-        notes: what the data set says of itself.
-        probes: what was measured inside the model, at the largest radius; the probe `surface` puts
+        notes: remarks of the data set on itself.
+        probes: measurements inside the model, at the largest radius; the probe `surface` puts
             `surface (m, m)` and `surface_at (m,)` among the arrays.
+        stripped: whether `strip` has removed the pictures.
     """
 
     name: str
@@ -174,20 +171,26 @@ class Result:
     detection: Detection | None = None
     notes: list[str] = field(default_factory=list)
     probes: list[ProbeValue] = field(default_factory=list)
+    stripped: bool = False
     schema: int = SCHEMA
     arrays_sha256: str = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        strict=True, extra="forbid", arbitrary_types_allowed=True
+    )
+
     def save(self, path: str | Path) -> Path:
-        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all."""
+        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all.
+
+        A stripped result is written without spaces, default values and wide integers.
+        """
         path = _json(path)
-        packed = _pack(self.arrays) if self.arrays else b""
+        arrays = packing.shrink(self.arrays) if self.stripped else self.arrays
+        packed = packing.pack(arrays) if arrays else b""
         self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
-        held = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"
-        }
-        text = json.dumps(
-            _plain({"schema": self.schema, **held}), indent=1, ensure_ascii=False, allow_nan=False
+        text = to_json(
+            self, indent=None if self.stripped else 1, defaults=not self.stripped, first="schema"
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         if packed:
@@ -197,121 +200,66 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
-        """Read a result and, where they are there, its arrays; runs no code of the file's.
+        """Read a result and its arrays, if they are beside it; runs no code of the file's.
 
         Raises:
-            ValueError: for a file that is truncated, of another schema, or no result; or arrays of
-            another one.
+            ValueError: if the file is truncated, of another schema or not a result, or the arrays
+                are another result's; it says which version wrote the file.
         """
         path = _json(path)
-        try:
-            data = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is no complete JSON: {error}. Evaluate again to replace it"
-            ) from None
-        if not isinstance(data, dict) or "schema" not in data:
-            raise ValueError(f"{path} is not a result: it has no schema number")
-        if data["schema"] != SCHEMA:
-            raise ValueError(
-                f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}: "
-                "evaluate again"
-            )
-        result = _read(cls, data, str(path))
+        result = from_json(cls, path, noun="result", redo="Evaluate again")
         arrays = path.with_suffix(".npz")
         if arrays.exists():
-            result.arrays = _unpack(arrays, result.arrays_sha256)
+            result.arrays = packing.unpack(arrays, result.arrays_sha256)
+            if result.stripped:
+                result.arrays = packing.grow(result.arrays)
         return result
+
+    def strip(self) -> Result:
+        """Return a result of verdicts, predictions and counts, without pictures.
+
+        Sample pictures and the loss surface go; scores become the corners of their ROC curves. The
+        log keeps the columns that a report draws, and checks that did not fire lose their advice.
+        Accuracies, tables and comparisons stay as they are.
+        """
+        log = self.train.get("log")
+        rows = [{k: row[k] for k in DRAWN if k in row} for row in log or ()]
+        return dataclasses.replace(
+            self,
+            train=self.train | {"log": rows} if log else self.train,
+            checks=[c if c.fired else dataclasses.replace(c, advice="") for c in self.checks],
+            arrays=packing.without_pictures(self.arrays),
+            stripped=True,
+        )
 
 
 def correct_key(eps: float | None, threat: str = "") -> str:
-    """The name of the per-sample array of a radius; with the norm where there are several.
+    """Return the name of the per-sample array of a radius; with the norm where there are several.
 
     >>> correct_key(0.3), correct_key(None), correct_key(2.0, "L2")
     ('correct_0.3', 'correct', 'correct_L2_2')
     """
-    parts = ["correct", threat, "" if eps is None else f"{eps:.12g}"]
-    return "_".join(part for part in parts if part)
+    words = ["correct", threat, "" if eps is None else f"{eps:.12g}"]
+    return "_".join(word for word in words if word)
+
+
+def strip_results(path: str | Path) -> int:
+    """Strip a result file, or all in a folder and below, in place; return how many there were.
+
+    Files of metrics and other JSON stay as they are.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    results = [file for file in files if b'"arrays_sha256"' in file.read_bytes()]
+    for file in results:
+        Result.load(file).strip().save(file)
+    return len(results)
 
 
 def _json(path: str | Path) -> Path:
     if Path(path).suffix != ".json":
         raise ValueError(
-            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays stand "
+            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays are "
             "beside it"
         )
     return Path(path)
-
-
-def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
-
-
-def _unpack(path: Path, digest: str) -> dict[str, np.ndarray]:
-    packed = path.read_bytes()
-    if hashlib.sha256(packed).hexdigest() != digest:
-        raise ValueError(
-            f"{path} does not belong to the result beside it, or is damaged: evaluate again"
-        )
-    try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can't be read: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it: records are tables, numpy scalars numbers, NaN and inf null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-class _Field(NamedTuple):
-    kind: Any
-    needed: bool
-
-
-def _fields(cls: type) -> dict[str, _Field]:
-    hints = typing.get_type_hints(cls)
-    none = dataclasses.MISSING
-    return {
-        f.name: _Field(hints[f.name], f.default is none and f.default_factory is none)
-        for f in dataclasses.fields(cls)
-        if f.name != "arrays"
-    }
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value` from JSON as the annotated kind, or a `ValueError` that says where it is not."""
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        known = _fields(typing.cast(type, kind))
-        if lacks := [k for k, f in known.items() if f.needed and k not in value]:
-            raise ValueError(f"{where} is not a result: it lacks {', '.join(lacks)}")
-        for k in value:
-            if k not in known:
-                raise ValueError(f"{where} is not a result: {k!r} is unknown")
-        return typing.cast(Any, kind)(
-            **{k: _read(known[k].kind, v, f"{where}: {k}") for k, v in value.items()}
-        )
-    if typing.get_origin(kind) is list and isinstance(value, list):
-        (inner,) = typing.get_args(kind)
-        return [_read(inner, v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if isinstance(kind, types.UnionType):
-        return None if value is None else _read(typing.get_args(kind)[0], value, where)
-    basic: Any = typing.get_origin(kind) or kind
-    if basic is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, basic) or (isinstance(value, bool) and basic is not bool):
-        raise ValueError(f"{where} = {value!r} is not allowed: it must be a {basic.__name__}")
-    return value

@@ -1,5 +1,4 @@
-"""Recipes over their training seeds: their spread, and whether two differ by more than the luck of
-training."""
+"""Compare recipes over their training seeds: spread, and differences beyond chance."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import t_quantile
+from .intervals import mean95, t_quantile
 from .result import Result
 
 
-class Spread(NamedTuple):
-    """Over training seeds: mean, standard deviation (n − 1) and the t interval of the mean."""
+class SeedSpread(NamedTuple):
+    """Summarize an accuracy over seeds: mean, standard deviation (n − 1), interval of the mean."""
 
     count: int
     mean: float
@@ -25,11 +24,11 @@ class Spread(NamedTuple):
     high: float
 
 
-def spread(results: Sequence[Result], *, clean: bool = False) -> Spread:
-    """Robust accuracy (or clean) over runs that differ in their seed, with a 95 % t interval.
+def spread(results: Sequence[Result], *, clean: bool = False) -> SeedSpread:
+    """Return robust accuracy (or clean) over runs that differ in their seed, with its interval.
 
-    mean ± t·std/√n. It covers the luck of training; that of the samples only as far as each seed
-    drew its own, as an evaluation of fewer than all of them does.
+    mean ± t·std/√n at 95 %. It covers the randomness of training. The draw of samples it covers
+    only as far as each seed drew its own, as an evaluation of fewer than all of them does.
 
     Raises:
         ValueError: for fewer than two results.
@@ -37,13 +36,15 @@ def spread(results: Sequence[Result], *, clean: bool = False) -> Spread:
     if len(results) < 2:
         raise ValueError(f"{len(results)} results have no spread: give two seeds or more")
     values = np.array([(r.clean if clean else r.robust).accuracy for r in results])
-    n, mean, std = len(values), float(values.mean()), float(values.std(ddof=1))
-    half = t_quantile(n - 1) * std / math.sqrt(n)
-    return Spread(n, mean, std, mean - half, mean + half)
+    mean, low, high = mean95(values)
+    assert mean is not None
+    assert low is not None
+    assert high is not None
+    return SeedSpread(len(values), mean, float(values.std(ddof=1)), low, high)
 
 
-class Difference(NamedTuple):
-    """Of two recipes' mean accuracies, first − second, with its 95 % interval over seeds."""
+class SeedDifference(NamedTuple):
+    """Compare two recipes' mean accuracies, first − second, with the 95 % interval over seeds."""
 
     difference: float
     low: float
@@ -52,68 +53,71 @@ class Difference(NamedTuple):
 
 def difference(
     first: Sequence[Result], second: Sequence[Result], *, clean: bool = False
-) -> Difference:
-    """Robust accuracy (or clean) of one recipe less that of another, over their seeds.
+) -> SeedDifference:
+    """Return robust accuracy (or clean) of one recipe less that of another, over their seeds.
 
-    d ± t·√(s₁²/n₁ + s₂²/n₂), t with Welch's degrees of freedom, rounded down. Seeds are not paired:
-    what they draw (initial weights, order, noise) means something else to another recipe. It covers
-    what `spread` covers.
+    d ± t·√(s₁²/n₁ + s₂²/n₂), t with Welch's degrees of freedom, rounded down. It covers what
+    `spread` covers.
 
     Source: Welch 1947.
 
     Raises:
         ValueError: for fewer than two results of either.
     """
+    # Welch's, since recipes differ in their spread by far. Not paired by seed: what a seed draws
+    # (initial weights, order, noise) means something else to another recipe.
     one, two = spread(first, clean=clean), spread(second, clean=clean)
-    parts = [s.std**2 / s.count for s in (one, two)]
-    error = sum(parts)
-    weights = sum(v**2 / (s.count - 1) for v, s in zip(parts, (one, two), strict=True))
-    freedom = math.floor(error**2 / weights + 1e-9) if weights else one.count + two.count - 2
-    half = t_quantile(freedom) * math.sqrt(error)
+    variances = [s.std**2 / s.count for s in (one, two)]
+    variance = sum(variances)
+    weights = sum(v**2 / (s.count - 1) for v, s in zip(variances, (one, two), strict=True))
+    # Rounded down as in tables of t, which widens the interval; the slack is for exact integers.
+    df = math.floor(variance**2 / weights + 1e-9) if weights else one.count + two.count - 2
+    half = t_quantile(df) * math.sqrt(variance)
     d = one.mean - two.mean
-    return Difference(d, d - half, d + half)
+    return SeedDifference(d, d - half, d + half)
 
 
-def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
-    """Groups of two or more runs of one recipe that differ in their training seed alone."""
-    return [g for g in grouped(results) if len(g) >= 2]
+def repeated_recipes(results: Sequence[Result]) -> list[list[Result]]:
+    """Return groups of two or more runs of one recipe that differ in their seed alone."""
+    return [group for group in group_by_recipe(results) if len(group) >= 2]
 
 
-def grouped(results: Sequence[Result]) -> list[list[Result]]:
-    """All results, those together that differ in their training seed alone, compiled or not."""
+def group_by_recipe(results: Sequence[Result]) -> list[list[Result]]:
+    """Return all results in groups that differ in their training seed alone, compiled or not."""
     groups: dict[str, list[Result]] = {}
     for k, r in enumerate(results):
         levels = [(row.threat, row.eps) for row in r.by_eps]
-        what: Any = (_seedless(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
-        what = what if "recipe" in r.recipe else k
-        groups.setdefault(json.dumps(what, sort_keys=True, default=str), []).append(r)
-    found = []
-    for g in groups.values():
-        alike = len({seed_of(r) for r in g}) == len(g)
-        found += [g] if alike else [[r] for r in g]
-    return found
+        key: Any = (_without_seeds(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
+        key = key if "recipe" in r.recipe else k
+        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(r)
+    split = []
+    for group in groups.values():
+        # Two results of one seed are a run measured twice, not two draws of training.
+        distinct = len({training_seed(r) for r in group}) == len(group)
+        split += [group] if distinct else [[r] for r in group]
+    return split
 
 
-def _seedless(tables: Any) -> Any:
+def _without_seeds(tables: Any) -> Any:
     if isinstance(tables, dict):
-        return {k: _seedless(v) for k, v in tables.items() if k not in ("seed", "compile")}
-    return [_seedless(v) for v in tables] if isinstance(tables, list) else tables
+        return {k: _without_seeds(v) for k, v in tables.items() if k not in ("seed", "compile")}
+    return [_without_seeds(v) for v in tables] if isinstance(tables, list) else tables
 
 
-def seed_of(r: Result) -> Any:
-    """The training seed of its recipe, None where it is not known."""
+def training_seed(r: Result) -> Any:
+    """Return the training seed of a result's recipe, None if it is not known."""
     table = r.recipe.get("recipe")
     return table.get("seed") if isinstance(table, dict) else None
 
 
-def names(groups: Sequence[Sequence[Result]]) -> list[str]:
-    """What groups are called: by recipe, or by run without its seed where recipes are the same."""
-    recipes = [name_of(g[0]) for g in groups]
-    runs = [re.sub(rf"-seed{seed_of(g[0])}\b", "", g[0].name) for g in groups]
-    return [r if recipes.count(r) == 1 else own for r, own in zip(recipes, runs, strict=True)]
+def group_names(groups: Sequence[Sequence[Result]]) -> list[str]:
+    """Return a name for each group: of its recipe, or of its run where recipes repeat."""
+    recipes = [recipe_name(g[0]) for g in groups]
+    runs = [re.sub(rf"-seed{training_seed(g[0])}\b", "", g[0].name) for g in groups]
+    return [r if recipes.count(r) == 1 else run for r, run in zip(recipes, runs, strict=True)]
 
 
-def name_of(r: Result) -> str:
-    """What its recipe is called, else the result."""
+def recipe_name(r: Result) -> str:
+    """Return the name of a result's recipe; default: that of the result."""
     table = r.recipe.get("recipe")
     return str(table.get("name", r.name)) if isinstance(table, dict) else r.name

@@ -145,7 +145,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     file.write_text(TEXT.replace("[evaluations.val]", "[evaluations.val]\neps = [0.05, 0.1]"))
     plan = study.load(file)
     found = study.run(plan, runs=tmp_path / "r", results=tmp_path / "out").results
-    head, _, plain, wide = reporting.studied(found, {}).splitlines()
+    head, _, plain, wide = reporting.study_markdown(found, {}).splitlines()
     assert head == "| run | clean | weak | val 0.05 | val 0.1 | minutes |"
     assert plain.startswith("| `plain` | ")
     assert plain.count("± ") == 4
@@ -158,9 +158,9 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
     picture(found)
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
-    assert "†" not in reporting.studied({"weak": plain}, {})
+    assert "†" not in reporting.study_markdown({"weak": plain}, {})
     plain[1] = replace(plain[1], verdict="do not trust")
-    assert reporting.studied({"weak": plain}, {}).count("(2) † |") == 1
+    assert reporting.study_markdown({"weak": plain}, {}).count("(2) † |") == 1
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     assert {row.name for row in measured.rows} == {"loss-sensitivity", "entropy"}
     (tmp_path / "r").rename(tmp_path / "gone")
     assert study.run(plan, only=["plain"], **places) == found
-    _, metrics = reporting.studied(found.results, found.measures).split("\n\n")
+    _, metrics = reporting.study_markdown(found.results, found.measures).split("\n\n")
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value
-    assert line.startswith(f"| `plain` | {format.measured(value)} [")
+    assert line.startswith(f"| `plain` | {format.number(value)} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
     more = study.run(study.load(file), only=["plain"], **places).measures["far"][0]

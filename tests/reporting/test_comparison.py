@@ -47,7 +47,7 @@ def test_pairs_and_seeds_are_compared(tmp_path: Path) -> None:
     assert "Over training seeds" not in html_of(results[:1], tmp_path)
     other = paired("d", 60)
     other.data_sha256 = "11"
-    assert format.compared([results[0], other]) == []
+    assert format.compared_pairs([results[0], other]) == []
 
 
 def seeded(run: str, *standing: int, steps: int = 10) -> list[Result]:
@@ -82,7 +82,9 @@ def test_recipes_are_compared_over_their_seeds(tmp_path: Path) -> None:
 def test_many_recipes_are_compared_with_the_best_of_those_measured_alike() -> None:
     def compared(runs: int) -> set[tuple[str, str]]:
         results = [r for k in range(runs) for r in seeded(f"r{k}", 100 + k, 102 + k, steps=k)]
-        return {(v.first, v.second) for v in over_seeds.versus(over_seeds.recipes(results))}
+        return {
+            (v.first, v.second) for v in over_seeds.recipe_pairs(over_seeds.recipe_rows(results))
+        }
 
     assert len(compared(5)) == 10
     assert compared(6) == {(f"r{k}", "r5") for k in range(5)}
@@ -114,12 +116,12 @@ def test_the_best_is_marked_among_those_measured_alike(tmp_path: Path) -> None:
 
 def test_many_results_are_compared_with_the_best_measured_alike() -> None:
     results = [paired(str(k), 100 + k, seed=k) for k in range(6)]
-    assert len(format.compared(results[:5])) == 10
-    assert {"5"} <= set.intersection(*({c.first, c.second} for c in format.compared(results)))
+    assert len(format.compared_pairs(results[:5])) == 10
+    assert {"5"} <= set.intersection(*({c.first, c.second} for c in format.compared_pairs(results)))
     for r in results[:3]:
         r.suite = "pgd"
     results += [paired(f"{k}'", 10 + k, seed=k) for k in range(3)]
-    pairs = {(c.first, c.second) for c in format.compared(results)}
+    pairs = {(c.first, c.second) for c in format.compared_pairs(results)}
     assert {("0", "2"), ("1", "2"), ("3", "5"), ("5", "0'")} <= pairs
     assert not {("0", "1"), ("3", "4"), ("2", "5")} & pairs
 
@@ -127,7 +129,7 @@ def test_many_results_are_compared_with_the_best_measured_alike() -> None:
 def test_repeated_names_are_told_apart() -> None:
     results = [make("a"), make("a"), make("a"), make("b"), make("a")]
     results[1].suite, results[2].split = "pgd", "val"
-    names = [r.name for r in format.labelled(results)]
+    names = [r.name for r in format.unique_names(results)]
     assert names == [
         "a · quick · test · 1",
         "a · pgd",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparring.reporting import figures, format, page
-from sparring.results.detection import Detection, Roc, Used, detection, roc
+from sparring.results.detection import Detection, FeatureCount, detection, roc
 from sparring.results.result import Result
 from tests.reporting.made import Page, make, norms, text
 
@@ -31,7 +31,7 @@ def detector(name: str = "run", *, all_attacked: bool = False) -> Result:
         clean_score=clean,
         adv_score=adv,
         flips=np.where((y == 1) & (said[0] == 1) & (said[1] == 0), 3, -1),
-        added=[Used("SEND_SMS", 7), Used(STRANGE, 2)],
+        added=[FeatureCount("SEND_SMS", 7), FeatureCount(STRANGE, 2)],
     )
     arrays = {"y": y, "clean_pred": said[0], "adv_pred": said[1]}
     arrays |= {"clean_score": clean, "adv_score": adv}
@@ -71,7 +71,7 @@ def test_the_terminal_says_every_rate() -> None:
 def test_the_page_shows_table_curves_and_features(tmp_path: Path) -> None:
     html = page([detector()], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h3>Detection of malware</h3>" in html
-    fnr = format.interval(of(detector()).rates[1].fnr).split(" ", 1)
+    fnr = format.percent(of(detector()).rates[1].fnr).split(" ", 1)
     assert f"{fnr[0]}<small>{fnr[1]}</small>" in html
     for about in ("ROC curves, clean and under attack", "features added most often"):
         assert f'alt="{about}"' in html
@@ -130,19 +130,15 @@ def test_the_curves_drawn_are_those_of_the_scores() -> None:
 
 def test_corners_leave_the_area_as_it_was() -> None:
     rng = np.random.default_rng(0)
-    score, y = np.round(rng.random(80), 1), np.arange(80) % 2
-    curve = roc(score, y)
-    few = figures._corners(curve)
+    score, y = np.round(rng.random(80), 2), np.arange(80) % 2
+    curve, few = roc(score, y), roc(score, y, corners=True)
+    assert len(few.fpr) < len(curve.fpr)
     assert np.trapezoid(few.tpr, few.fpr) == pytest.approx(np.trapezoid(curve.tpr, curve.fpr))
-    straight = Roc(
-        *(np.array(v, dtype=float) for v in ([0, 0, 0, 1], [0, 0.5, 1, 1], [9, 3, 2, 1]))
-    )
-    assert len(figures._corners(straight).fpr) == 3
 
 
 def test_features_are_bars_whatever_their_names_hold() -> None:
     result = detector()
-    figure = figures.added(result)
+    figure = figures.added_features(result)
     assert figure is not None
     bars = [p.get_width() for p in figure.axes[0].patches]
     n = of(result).evasions
@@ -152,7 +148,7 @@ def test_features_are_bars_whatever_their_names_hold() -> None:
     assert labels[1] == "SEND_SMS"
     assert len(labels[0]) <= 60
     result.detection = dataclasses.replace(of(result), added=[])
-    assert figures.added(result) is None
+    assert figures.added_features(result) is None
 
 
 def test_a_strange_class_cannot_inject(tmp_path: Path) -> None:
@@ -162,3 +158,12 @@ def test_a_strange_class_cannot_inject(tmp_path: Path) -> None:
     html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script" not in html
     assert "<b>x" not in html
+
+
+def test_a_stripped_result_has_its_curves_and_no_samples(tmp_path: Path) -> None:
+    stripped = detector(all_attacked=True).strip()
+    assert text([stripped]) == text([detector(all_attacked=True)])
+    html = page([stripped], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "ROC curves" in html
+    assert "Pictures are not part of this file" in html
+    assert "not beside it" not in html

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from sparring.reporting import boundary_2d, measures, metric_tables, page
-from sparring.results.curves import Curve
-from sparring.results.field import Field
+from sparring.reporting import boundary_2d, metric_tables, metrics_table, page
+from sparring.results.curves import AccuracyCurve
+from sparring.results.field import BoundaryField
 from sparring.results.metric_report import MetricReport, MetricRow, Softmax
 from tests.reporting.made import make
 
@@ -35,19 +35,19 @@ def measured(name: str, value: float = 0.25, *, off: bool = False) -> MetricRepo
     )
 
 
-def curve(name: str, **more) -> Curve:
+def curve(name: str, **more) -> AccuracyCurve:
     line = {"mean": [0.9, 0.6, 0.1], "low": [0.8, 0.5, -0.1], "high": [1.0, 0.7, 0.3]}
-    return Curve(name, "Linf", [0, 1], [0.0, 0.1, 0.2], **line, **more)
+    return AccuracyCurve(name, "Linf", [0, 1], [0.0, 0.1, 0.2], **line, **more)
 
 
 def test_the_terminal_table_has_a_column_a_model():
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(measures([measured("a"), measured("b", 0.5, off=True)]))
-    said = console.export_text()
-    assert "0.25 [0.2, 0.3]" in said
-    assert "0.5 [0.45, 0.55]" in said
-    assert "none, 90 undefined" in said
-    assert "metrics on else, off the support" in said
+    console.print(metrics_table([measured("a"), measured("b", 0.5, off=True)]))
+    output = console.export_text()
+    assert "0.25 [0.2, 0.3]" in output
+    assert "0.5 [0.45, 0.55]" in output
+    assert "none, 90 undefined" in output
+    assert "metrics on else, off the support" in output
 
 
 def test_other_arguments_stand_in_rows_of_their_own():
@@ -61,7 +61,7 @@ def test_other_arguments_stand_in_rows_of_their_own():
 
 
 def test_the_page_shows_the_section(tmp_path: Path):
-    out = page([make("a"), make("b")], tmp_path / "r.html", measures=[measured("a", off=True)])
+    out = page([make("a"), make("b")], tmp_path / "r.html", metrics=[measured("a", off=True)])
     html = out.read_text(encoding="utf-8")
     assert "Metrics on toy" in html
     assert "Metrics on else, off the support" in html
@@ -78,13 +78,13 @@ def test_a_page_without_metrics_says_nothing_of_them(tmp_path: Path):
 
 def test_a_stranger_s_names_are_no_markup(tmp_path: Path):
     bad = measured("<script>alert(1)</script>", off=True)
-    out = page([make("a")], tmp_path / "r.html", measures=[bad])
+    out = page([make("a")], tmp_path / "r.html", metrics=[bad])
     assert "<script>" not in out.read_text(encoding="utf-8")
 
 
 def test_curves_have_bands_within_0_and_100():
     lines = [curve("one"), curve("one", common=True, share=0.8, sem=0.02)]
-    figure = metric_tables.curves(lines)
+    figure = metric_tables.curve_figure(lines)
     left, right = figure.axes
     (band,) = left.collections
     heights = band.get_paths()[0].vertices[:, 1]
@@ -92,12 +92,12 @@ def test_curves_have_bands_within_0_and_100():
     assert heights.max() <= 100
     assert "80.0 % ± 2.0 (s.e.m.)" in right.get_title()
     assert "(2 seeds)" in left.get_legend().get_texts()[0].get_text()
-    assert metric_tables.curves([]) is None
+    assert metric_tables.curve_figure([]) is None
 
 
 def test_the_softmax_picture_needs_other_data():
-    assert metric_tables.softmax([measured("a")]) is None
-    figure = metric_tables.softmax([measured("a", off=True), measured("b", off=True)])
+    assert metric_tables.softmax_figure([measured("a")]) is None
+    figure = metric_tables.softmax_figure([measured("a", off=True), measured("b", off=True)])
     assert [axes.get_title() for axes in figure.axes] == ["toy", "else, off the support"]
 
 
@@ -106,7 +106,7 @@ def test_the_plane_has_a_row_a_model():
     side = np.linspace(0, 1, m)
     dist = np.abs(side[None] - 0.5).repeat(m, 0)
     fields = [
-        Field(
+        BoundaryField(
             name,
             0.0,
             1.0,

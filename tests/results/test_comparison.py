@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparring.results import comparison as c
-from sparring.results.intervals import t_quantile, wilson
+from sparring.results.intervals import wilson
 from tests.results.made import result
 
 
@@ -113,16 +113,6 @@ def test_what_can_not_be_paired_is_refused() -> None:
         c.compare(a, other)
     assert c.pairs([a, other, moved]) == []
     assert len(c.pairs([a, result("b", [11]), result("c", [12])])) == 3
-
-
-def test_t_quantiles() -> None:
-    table = {1: 12.70620, 2: 4.302653, 3: 3.182446, 5: 2.570582, 6: 2.446912, 29: 2.045230}
-    for df, want in table.items():
-        assert t_quantile(df) == pytest.approx(want, rel=1e-6)
-    assert t_quantile(4, 0.95) == pytest.approx(2.131847, rel=1e-6)
-    assert t_quantile(100_001) == pytest.approx(1.959964, rel=1e-4)
-    with pytest.raises(ValueError, match="df = 0"):
-        t_quantile(0)
 
 
 @pytest.mark.parametrize(("width", "accuracy"), [(0.01, 0.5), (0.02, 0.9), (0.05, 0.0)])

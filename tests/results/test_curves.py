@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparring.evaluation import evaluate
-from sparring.results.curves import comparable, curves
+from sparring.results.curves import accuracy_curves, comparable_curves
 from sparring.results.intervals import wilson
 from tests.oracles import Net
 
@@ -36,7 +36,7 @@ def two():
 
 
 def test_a_curve_is_the_mean_over_seeds(two):
-    first, second = curves(two)
+    first, second = accuracy_curves(two)
     assert (first.name, second.name) == ("one", "two")
     assert first.eps == [0.0, *EPS]
     assert first.seeds == [0, 1, 2]
@@ -53,10 +53,10 @@ def test_whether_a_seed_was_trained_compiled_makes_no_curve_of_its_own(two):
         dataclasses.replace(r, recipe={**r.recipe, "train": {"epochs": 2, "compile": k == 1}})
         for k, r in enumerate(two[:3])
     ]
-    (curve,) = curves(changed)
+    (curve,) = accuracy_curves(changed)
     assert curve.seeds == [0, 1, 2]
     longer = dataclasses.replace(changed[2], recipe={**two[2].recipe, "train": {"epochs": 3}})
-    assert len(curves([*changed[:2], longer])) == 2
+    assert len(accuracy_curves([*changed[:2], longer])) == 2
 
 
 def test_variants_of_one_recipe_go_by_their_runs_names(two):
@@ -69,13 +69,13 @@ def test_variants_of_one_recipe_go_by_their_runs_names(two):
         )
         for k, r in enumerate(two)
     ]
-    assert [c.name for c in curves(changed)] == ["plain · quick", "wide · quick"]
-    assert [c.seeds for c in curves(changed)] == [[0, 1, 2], [0, 1, 2]]
-    assert [c.name for c in curves(changed[:3])] == ["one"]
+    assert [c.name for c in accuracy_curves(changed)] == ["plain · quick", "wide · quick"]
+    assert [c.seeds for c in accuracy_curves(changed)] == [[0, 1, 2], [0, 1, 2]]
+    assert [c.name for c in accuracy_curves(changed[:3])] == ["one"]
 
 
 def test_common_samples_are_those_all_models_of_a_seed_get_right(two):
-    first, second = curves(two, common=True)
+    first, second = accuracy_curves(two, common=True)
     shares, kept = [], []
     for a, b in zip(two[:3], two[3:], strict=True):
         y = a.arrays["y"]
@@ -90,24 +90,24 @@ def test_common_samples_are_those_all_models_of_a_seed_get_right(two):
 
 
 def test_one_run_has_the_interval_of_its_samples(two):
-    (curve,) = curves(two[:1])
+    (curve,) = accuracy_curves(two[:1])
     i = wilson(two[0].by_eps[1].count, 60)
     assert (curve.low[2], curve.high[2]) == (i.low, i.high)
 
 
 def test_what_can_t_be_compared(two):
     with pytest.raises(ValueError, match="other numbers of seeds: one 3, two 2"):
-        curves(two[:5], common=True)
+        accuracy_curves(two[:5], common=True)
     bare = [dataclasses.replace(r, arrays={}) for r in two]
     with pytest.raises(ValueError, match="not of the same samples"):
-        curves(bare, common=True)
+        accuracy_curves(bare, common=True)
     elsewhere = dataclasses.replace(two[0], by_eps=[])
     with pytest.raises(ValueError, match="no radius in common"):
-        curves([two[1], elsewhere])
-    assert curves([]) == []
+        accuracy_curves([two[1], elsewhere])
+    assert accuracy_curves([]) == []
 
 
 def test_what_a_report_draws(two):
-    assert comparable(two[:1]) == []
-    assert [c.common for c in comparable(two)] == [False, False, True, True]
-    assert [c.common for c in comparable(two[:5])] == [False, False]
+    assert comparable_curves(two[:1]) == []
+    assert [c.common for c in comparable_curves(two)] == [False, False, True, True]
+    assert [c.common for c in comparable_curves(two[:5])] == [False, False]

@@ -8,8 +8,16 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from sparring.results.detection import auc, detection, macro, operating, rates, roc, worst
-from sparring.results.intervals import effective, wilson
+from sparring.results.detection import (
+    auc,
+    detection,
+    detection_rates,
+    macro_rates,
+    operating_point,
+    roc,
+    worst_scores,
+)
+from sparring.results.intervals import effective_wilson, wilson
 from tests.reference.detection import by_pairs, macro_by_hand
 
 
@@ -95,7 +103,7 @@ def test_a_perfect_detector_has_an_interval_all_the_same() -> None:
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (3, 7), (7, 7), (99, 100)])
 def test_effective_trials_are_trials(k: int, n: int) -> None:
     share = k / n
-    found = effective(share, share * (1 - share) / n, least=n)
+    found = effective_wilson(share, share * (1 - share) / n, min_trials=n)
     expected = wilson(k, n)
     for end in ("accuracy", "low", "high"):
         assert getattr(found, end) == pytest.approx(getattr(expected, end), abs=1e-12)
@@ -109,7 +117,7 @@ def test_the_operating_point_is_the_best_of_all_thresholds(at: float, seed: int)
     for threshold in set(score):
         if (score[y == 0] >= threshold).mean() <= at + 1e-12:
             best = max(best, float((score[y == 1] >= threshold).mean()))
-    found = operating(at, score, y)
+    found = operating_point(at, score, y)
     assert found.tpr.accuracy == best
     assert found.fpr <= at
     k = round(best * int((y == 1).sum()))
@@ -120,13 +128,13 @@ def test_the_threshold_is_set_before_the_attack() -> None:
     y = np.array([0, 0, 0, 0, 1, 1, 1])
     clean = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9])
     attacked = np.array([0.1, 0.2, 0.7, 0.8, 0.45, 0.55, 0.1])
-    found = operating(0.01, clean, y, attacked)
+    found = operating_point(0.01, clean, y, attacked)
     assert found.threshold == 0.5
     assert (found.fpr, found.tpr.accuracy) == (0.5, pytest.approx(1 / 3))
 
 
 def test_where_nothing_may_be_flagged_nothing_is() -> None:
-    found = operating(0.1, np.array([1.0, 0.0, 1.0]), np.array([0, 0, 1]))
+    found = operating_point(0.1, np.array([1.0, 0.0, 1.0]), np.array([0, 0, 1]))
     assert (found.threshold, found.fpr, found.tpr.accuracy) == (None, 0.0, 0.0)
 
 
@@ -136,7 +144,7 @@ def test_macro_rates_are_the_mean_of_one_against_the_rest(seed: int) -> None:
     y = rng.choice(5, 80, p=[0.4, 0.3, 0.2, 0.1, 0.0])
     said = np.where(rng.random(80) < 0.6, y, rng.integers(0, 4, 80))
     said[::17] = -1
-    found = macro(said, y, 5)
+    found = macro_rates(said, y, 5)
     assert [i.accuracy for i in found] == pytest.approx(macro_by_hand(said, y, 5))
 
 
@@ -148,15 +156,15 @@ def test_macro_intervals_are_the_bootstraps() -> None:
     drawn_rates = []
     for _ in range(600):
         rows = np.concatenate([rng.choice(g, len(g)) for g in groups])
-        drawn_rates.append([i.accuracy for i in macro(said[rows], y[rows], 3)])
-    for found, column in zip(macro(said, y, 3), np.array(drawn_rates).T, strict=True):
+        drawn_rates.append([i.accuracy for i in macro_rates(said[rows], y[rows], 3)])
+    for found, column in zip(macro_rates(said, y, 3), np.array(drawn_rates).T, strict=True):
         low, high = np.quantile(column, [0.025, 0.975])
         assert found.high - found.low == pytest.approx(high - low, rel=0.15)
 
 
 def test_macro_without_errors_is_as_sure_as_its_classes() -> None:
     y = np.arange(30) % 3
-    fnr, fpr = macro(y, y, 3)
+    fnr, fpr = macro_rates(y, y, 3)
     assert (fnr.accuracy, fpr.accuracy) == (0, 0)
     assert fnr.high == pytest.approx(wilson(0, 30).high)
     assert fpr.high == pytest.approx(wilson(0, 60).high)
@@ -166,7 +174,7 @@ def test_two_classes_have_the_plain_rates() -> None:
     y = np.array([1] * 6 + [0] * 10)
     score = np.where(np.arange(16) % 4 == 0, -1.0, 1.0) * np.where(y == 1, 1, -1)
     said = (score > 0).astype(int)
-    found = rates("clean", said, y, score, score)
+    found = detection_rates("clean", said, y, score, score)
     fn, fp = int((said[:6] == 0).sum()), int((said[6:] == 1).sum())
     assert found.fnr == wilson(fn, 6)
     assert found.fpr == wilson(fp, 10)
@@ -177,7 +185,7 @@ def test_two_classes_have_the_plain_rates() -> None:
 def test_the_worst_score_is_the_least_of_a_positive() -> None:
     y = np.array([1, 1, 0, 0])
     nan = math.nan
-    found = worst(
+    found = worst_scores(
         y, np.array([3.0, 1.0, -3.0, nan]), np.array([1.0, 2.0, 1.0, 0]), np.array([2, nan, 0, 0])
     )
     assert found.tolist() == [1.0, -math.inf, 1.0, math.inf]
@@ -195,7 +203,7 @@ def test_the_worst_score_is_the_least_of_a_positive() -> None:
     ],
 )
 def test_scores_that_say_nothing_are_refused(score: list, y: list, said: str) -> None:
-    for measure in (roc, auc, lambda s, t: operating(0.1, s, t)):
+    for measure in (roc, auc, lambda s, t: operating_point(0.1, s, t)):
         with pytest.raises(ValueError, match=said):
             measure(np.array(score, dtype=float), np.array(y, dtype=np.int64))
 
@@ -203,12 +211,12 @@ def test_scores_that_say_nothing_are_refused(score: list, y: list, said: str) ->
 @pytest.mark.parametrize("at", [0.0, 1.0, -0.1, math.nan])
 def test_a_rate_that_is_none_is_refused(at: float) -> None:
     with pytest.raises(ValueError, match="at = "):
-        operating(at, *drawn())
+        operating_point(at, *drawn())
 
 
 def test_macro_of_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="one class"):
-        macro(np.zeros(4, dtype=int), np.zeros(4, dtype=int), 3)
+        macro_rates(np.zeros(4, dtype=int), np.zeros(4, dtype=int), 3)
 
 
 def test_one_class_alone_has_no_detection() -> None:

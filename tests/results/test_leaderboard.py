@@ -53,38 +53,40 @@ def result(*rows, **changes) -> Result:
 
 
 def test_fields_and_numbers_are_as_theirs():
-    said = leaderboard.entry(
+    entry = leaderboard.robustbench_entry(
         result(), name="Overfitting", venue="ICML 2020", additional_data=False, footnote="Early."
     )
-    assert set(said) == THEIRS | {"threat_model"}
-    assert said["clean_acc"] == "85.34"
-    assert said["autoattack_acc"] == "53.42"
-    assert (said["dataset"], said["threat_model"], said["eps"]) == ("cifar10", "Linf", "8/255")
-    assert said["additional_data"] is False
-    assert said["link"] is None
-    assert said["footnote"].startswith("Early. MetricRow on 10000 test samples by sparring 0.1.0: ")
-    assert "AutoAttack version 1, float32, seed 3" in said["footnote"]
+    assert set(entry) == THEIRS | {"threat_model"}
+    assert entry["clean_acc"] == "85.34"
+    assert entry["autoattack_acc"] == "53.42"
+    assert (entry["dataset"], entry["threat_model"], entry["eps"]) == ("cifar10", "Linf", "8/255")
+    assert entry["additional_data"] is False
+    assert entry["link"] is None
+    assert entry["footnote"].startswith("Early. Measured on 10000 test samples by sparring 0.1.0: ")
+    assert "AutoAttack version 1, float32, seed 3" in entry["footnote"]
 
 
 def test_a_part_of_the_test_set_is_noted():
     part = result(row(8 / 255, 534, n=1000), n=1000)
-    assert "MetricRow on 1000 of 10000 test samples" in leaderboard.entry(part)["footnote"]
+    assert (
+        "Measured on 1000 of 10000 test samples" in leaderboard.robustbench_entry(part)["footnote"]
+    )
     other = replace(part, dataset="mine")
-    assert "MetricRow on 1000 test samples" in leaderboard.entry(other)["footnote"]
+    assert "Measured on 1000 test samples" in leaderboard.robustbench_entry(other)["footnote"]
 
 
 def test_another_suite_is_refused_or_marked():
     other = result(suite="pgd")
     with pytest.raises(ValueError, match=r"suite = 'pgd' is not allowed.*external=True"):
-        leaderboard.entry(other)
-    said = leaderboard.entry(other, external=True)
-    assert "autoattack_acc" not in said
-    assert said["external"] == "53.42"
-    assert "'pgd', not AutoAttack, version 1" in said["footnote"]
+        leaderboard.robustbench_entry(other)
+    entry = leaderboard.robustbench_entry(other, external=True)
+    assert "autoattack_acc" not in entry
+    assert entry["external"] == "53.42"
+    assert "'pgd', not AutoAttack, version 1" in entry["footnote"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "changes", "said"),
+    ("rows", "changes", "entry"),
     [
         ((), {"early": "budget of 60 s"}, "ended before its suite did .budget of 60 s"),
         ((row(0.1, 5, skipped=7),), {}, "7 samples were skipped"),
@@ -92,38 +94,40 @@ def test_another_suite_is_refused_or_marked():
         ((), {"split": "val"}, "split = 'val'"),
         ((), {"threat": {"name": "L1", "eps": 12.0}}, "threat = 'L1'"),
         ((), {"threat": {"name": "Linf", "low": -1.0, "high": 1.0}}, r"\[0, 1\]"),
-        ((row(0.1, 6), row(0.2, 5)), {}, "0.1, 0.2: say with eps"),
+        ((row(0.1, 6), row(0.2, 5)), {}, "0.1, 0.2: choose one with eps"),
     ],
     ids=["early", "skipped", "verdict", "split", "norm", "bounds", "radii"],
 )
-def test_what_would_lie_is_refused(rows, changes, said):
-    with pytest.raises(ValueError, match=said):
-        leaderboard.entry(result(*rows, **changes))
+def test_what_would_lie_is_refused(rows, changes, entry):
+    with pytest.raises(ValueError, match=entry):
+        leaderboard.robustbench_entry(result(*rows, **changes))
 
 
 def test_one_of_several_rows():
     both = result(row(0.1, 600, 1000, "Linf"), row(0.5, 500, 1000, "L2"), n=1000)
-    with pytest.raises(ValueError, match=r"Linf 0.1, L2 0.5: say with eps and threat"):
-        leaderboard.entry(both)
-    said = leaderboard.entry(both, threat="L2")
-    assert (said["threat_model"], said["eps"], said["autoattack_acc"]) == ("L2", "0.5", "50.00")
-    assert leaderboard.entry(both, eps=0.1)["autoattack_acc"] == "60.00"
-    with pytest.raises(ValueError, match="say with eps"):
-        leaderboard.entry(both, eps=0.3)
+    with pytest.raises(ValueError, match=r"Linf 0.1, L2 0.5: choose one with eps and threat"):
+        leaderboard.robustbench_entry(both)
+    entry = leaderboard.robustbench_entry(both, threat="L2")
+    assert (entry["threat_model"], entry["eps"], entry["autoattack_acc"]) == ("L2", "0.5", "50.00")
+    assert leaderboard.robustbench_entry(both, eps=0.1)["autoattack_acc"] == "60.00"
+    with pytest.raises(ValueError, match="choose one with eps"):
+        leaderboard.robustbench_entry(both, eps=0.3)
 
 
 def test_unknown_fields_are_refused():
     with pytest.raises(ValueError, match="field = 'autoattack_acc' is not allowed"):
-        leaderboard.entry(result(), autoattack_acc="99.99")
+        leaderboard.robustbench_entry(result(), autoattack_acc="99.99")
 
 
 def test_the_file(tmp_path):
-    path = leaderboard.write(result(), tmp_path / "new" / "Rice2020Overfitting.json", venue="ICML")
-    assert json.loads(path.read_text()) == leaderboard.entry(result(), venue="ICML")
+    path = leaderboard.write_entry(
+        result(), tmp_path / "new" / "Rice2020Overfitting.json", venue="ICML"
+    )
+    assert json.loads(path.read_text()) == leaderboard.robustbench_entry(result(), venue="ICML")
     with pytest.raises(ValueError, match=r"a \.json file"):
-        leaderboard.write(result(), tmp_path / "entry.txt")
+        leaderboard.write_entry(result(), tmp_path / "entry.txt")
     with pytest.raises(ValueError, match="early"):
-        leaderboard.write(result(early="early"), tmp_path / "no.json")
+        leaderboard.write_entry(result(early="early"), tmp_path / "no.json")
     assert not (tmp_path / "no.json").exists()
 
 
@@ -134,5 +138,5 @@ def test_the_file(tmp_path):
 )
 def test_wishes_are_refused_beforehand(wish):
     with pytest.raises(ValueError, match="is not allowed"):
-        leaderboard.asked(**wish)
-    leaderboard.asked()
+        leaderboard.check_request(**wish)
+    leaderboard.check_request()

@@ -1,12 +1,16 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sparring.results.comparison import compare
 from sparring.results.intervals import Interval, wilson
-from sparring.results.result import AttackRow, Check, EpsRow, Result
+from sparring.results.metric_report import MetricReport
+from sparring.results.packing import roc_curves
+from sparring.results.result import AttackRow, Check, EpsRow, Result, strip_results
 from sparring.runtime import files
 
 
@@ -28,7 +32,7 @@ def result():
         attacks=[row],
         checks=[Check("zero gradients", False, "do this", "0")],
         train={"seconds": 3.0, "log": [{"epoch": 1, "loss": 0.5}]},
-        versions={"torch": "2"},
+        versions={"torch": "2", "sparring": "9.9"},
         commit="abc",
         data_sha256="def",
         suite="quick",
@@ -91,13 +95,14 @@ def edited(result, tmp_path, **change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"schema": 2}, "has schema 2, this version reads schema 1"),
+        ({"schema": 2}, "schema 2, this version reads schema 1; sparring 9.9 wrote it"),
         ({"schema": "gone"}, "no schema number"),
         ({"clean": "gone"}, "lacks clean"),
         ({"colour": 1}, "'colour' is unknown"),
-        ({"n": "ten"}, "n = 'ten' is not allowed: it must be a int"),
+        ({"n": "ten"}, "n = 'ten' is not allowed: it should be a valid integer"),
+        ({"n": None}, r"n = None .*; sparring 9.9 wrote it\. Evaluate again to replace it"),
         ({"n": True}, "n = True"),
         ({"n": 1.5}, "n = 1.5"),
         ({"clean": 0.9}, "clean = 0.9"),
@@ -105,8 +110,8 @@ def edited(result, tmp_path, **change):
         ({"attacks": [{"name": "x"}]}, r"attacks\[0\] is not a result: it lacks accuracy"),
     ],
 )
-def test_a_file_that_is_no_result_says_why(result, tmp_path, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_file_that_is_no_result_says_why(result, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
         Result.load(edited(result, tmp_path, **change))
 
 
@@ -175,3 +180,63 @@ def test_wilson_solves_its_equation(k, n):
 def test_wilson_refuses_impossible_counts(k, n):
     with pytest.raises(ValueError, match="is not allowed"):
         wilson(k, n)
+
+
+FIRST = Path(__file__).parent / "first_edition"
+
+
+@pytest.mark.parametrize("name", ["bits", "probes"])
+def test_a_result_of_the_first_edition_is_read(name, tmp_path):
+    """Rows of its attacks have a field, `survivors`, which is gone."""
+    assert '"survivors"' in (FIRST / f"{name}.json").read_text()
+    result = Result.load(FIRST / f"{name}.json")
+    assert result.versions["sparring"] == "0.1.0"
+    assert result.robust.accuracy == (result.arrays["adv_pred"] == result.arrays["y"]).mean()
+    assert bool(result.detection and result.detection.added) == (name == "bits")
+    assert bool(result.probes) == (name == "probes")
+    again = Result.load(result.save(tmp_path / "r.json"))
+    assert again == result
+    assert "survivors" not in (tmp_path / "r.json").read_text()
+
+
+def test_metrics_of_the_first_edition_are_read(tmp_path):
+    report = MetricReport.load(FIRST / "metrics.json")
+    assert len(report.rows) == 11
+    assert MetricReport.load(report.save(tmp_path / "m.json")) == report
+
+
+@pytest.mark.parametrize("name", ["bits", "probes"])
+def test_a_stripped_result_keeps_all_but_pictures(name, tmp_path):
+    whole = Result.load(FIRST / f"{name}.json")
+    stripped = Result.load(whole.strip().save(tmp_path / "r.json"))
+    assert stripped == Result.load(stripped.strip().save(tmp_path / "again.json"))
+    assert stripped.stripped
+    assert not whole.stripped
+    gone = {k for k in whole.arrays if k.startswith("show_")} | {"clean_score", "adv_score"}
+    for key in whole.arrays.keys() - gone:
+        assert np.array_equal(stripped.arrays[key], whole.arrays[key])
+        assert stripped.arrays[key].dtype == whole.arrays[key].dtype
+    assert not gone & stripped.arrays.keys()
+    same = {f.name for f in dataclasses.fields(Result)} - {"train", "checks", "stripped", "arrays"}
+    for key in same - {"arrays_sha256"}:
+        assert getattr(stripped, key) == getattr(whole, key)
+    assert [dataclasses.replace(c, advice="") for c in stripped.checks] == [
+        dataclasses.replace(c, advice="") for c in whole.checks
+    ]
+    assert compare(whole, dataclasses.replace(stripped, name="b")).difference == 0
+    for one, two in zip(roc_curves(whole.arrays), roc_curves(stripped.arrays), strict=True):
+        assert np.allclose(one.fpr, two.fpr)
+        assert np.allclose(one.tpr, two.tpr)
+
+
+def test_files_are_stripped_in_place_and_metrics_are_left(tmp_path):
+    for name in ("bits", "probes", "metrics"):
+        for path in FIRST.glob(f"{name}.*"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = sum(path.stat().st_size for path in tmp_path.iterdir())
+    metrics = (tmp_path / "metrics.json").read_bytes()
+    assert strip_results(tmp_path) == 2
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < before / 2
+    assert Result.load(tmp_path / "bits.json").stripped
+    assert (tmp_path / "metrics.json").read_bytes() == metrics
+    assert strip_results(tmp_path / "bits.json") == 1

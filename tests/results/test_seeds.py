@@ -30,9 +30,9 @@ def test_runs_of_one_recipe_are_found() -> None:
         recipe = {"recipe": {"name": "toy", "seed": seed}, "attack": {"seed": seed, "eps": eps}}
         return result(name, [10], recipe=recipe)
 
-    groups = s.by_recipe([run("a", 0), run("b", 1), run("c", 0, 0.1), result("d", [10])])
+    groups = s.repeated_recipes([run("a", 0), run("b", 1), run("c", 0, 0.1), result("d", [10])])
     assert [[r.name for r in g] for g in groups] == [["a", "b"]]
-    assert s.by_recipe([run("a", 0), run("b", 0)]) == []
+    assert s.repeated_recipes([run("a", 0), run("b", 0)]) == []
 
 
 def of(*broken: int) -> list[Result]:
