@@ -51,7 +51,7 @@ RUNS = {  # a run's folder: its recipe, what is changed in it, its evaluations
 }
 VARYING = {
     *("seconds", "minutes", "time", "commit", "versions", "device", "machine", "version"),
-    *("rows_per_second", "samples_per_second", "val_seconds", "created", "memory"),
+    *("key", "rows_per_second", "samples_per_second", "val_seconds", "created", "memory"),
 }
 
 

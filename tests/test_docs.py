@@ -65,7 +65,7 @@ def test_toml_blocks_are_recipes_or_studies(page: str, code: str, tmp_path: Path
 def test_studies_are_ready_to_run(path: Path) -> None:
     plan = study.load(path)
     assert plan.jobs
-    assert all(list(plan.of(job, plan.evaluations)) for job in plan.jobs)
+    assert all(list(plan.tables_for(job, plan.evaluations)) for job in plan.jobs)
 
 
 @pytest.mark.parametrize("room", ["threat", "attack", "method", "risk", "climb", "ema"])

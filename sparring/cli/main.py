@@ -15,10 +15,12 @@ from .. import __version__
 from .console import console, explain, format_warning
 from .options import (
     At,
+    Certify,
     Data,
     Device,
     Mean,
     Outputs,
+    Probes,
     Radii,
     RobustBench,
     Scale,
@@ -120,19 +122,8 @@ def evaluate(
         int | None,
         typer.Option(help="Budget of forward passes, counted in samples (default: none)."),
     ] = None,
-    certify: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Lower bounds on robust accuracy: ibp, crown-ibp, crown or smoothing. Repeatable."
-        ),
-    ] = None,
-    probes: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Measurements inside the model: jacobian, trajectory, gradient, introspection, "
-            "drift, statistics, references, transport, surface, masking, or all. Repeatable."
-        ),
-    ] = None,
+    certify: Certify = None,
+    probes: Probes = None,
     n: Annotated[
         int | None,
         typer.Option(

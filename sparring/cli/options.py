@@ -26,6 +26,19 @@ Radii = Annotated[
         help="Radius in input units, as 0.3 or 8/255 (default: the recipe's). Repeatable.",
     ),
 ]
+Certify = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Lower bounds on robust accuracy: ibp, crown-ibp, crown or smoothing. Repeatable."
+    ),
+]
+Probes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Measurements inside the model: jacobian, trajectory, gradient, introspection, "
+        "drift, statistics, references, transport, surface, masking, or all. Repeatable."
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -12,7 +12,7 @@ from ..config.validation import check
 from ..data import load
 from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
-from .report import METRICS as FOLDER
+from . import report
 from .subject import recipe_target
 
 
@@ -52,7 +52,7 @@ def metrics(
     table = chosen(names, arguments)
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
-        out = subject.run / FOLDER / f"{split}.json"
+        out = subject.run / report.METRICS / f"{split}.json"
     return run(
         subject.model,
         subject.data,

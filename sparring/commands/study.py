@@ -144,8 +144,8 @@ def load(path: str | Path) -> Study:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-    own_keys = {k: v for k, v in tables.items() if k not in TABLES}
-    shared = check(_study_keys, own_keys, "study", without=())
+    study_keys = {k: v for k, v in tables.items() if k not in TABLES}
+    shared = check(_study_keys, study_keys, "study", without=())
     runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
     evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
     metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []

@@ -51,10 +51,10 @@ FROM_SCHEDULES = ("progress", "base")
 
 
 def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Table]:
-    """The tables in order and complete, in plain values; `resolve` leaves its own result as it is.
+    """Complete the tables of a recipe, in order and in plain values; the result resolves to itself.
 
     Raises:
-        ValueError: for a wrong name, key or type; with the path, the nearest and what there is.
+        ValueError: for a wrong name, key or type: its path, the nearest, what is allowed.
     """
     tables = first_edition.upgrade(tables)
     for name, table in tables.items():
@@ -62,9 +62,9 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
             raise ValueError(did_you_mean("table", name, TABLES))
         if not isinstance(table, Mapping) and name not in PIECES:
             raise ValueError(f"{name} = {table!r} is not allowed: {name} must be a table")
-    given = {name: tables.get(name, {}) for name in TABLES}
-    out = {"recipe": check(_recipe, given["recipe"], "recipe")}
-    out["data"], out["model"] = _data(given["data"], trust), _model(given["model"], trust)
+    every = {name: tables.get(name, {}) for name in TABLES}
+    out = {"recipe": check(_recipe_keys, every["recipe"], "recipe")}
+    out["data"], out["model"] = _data(every["data"], trust), _model(every["model"], trust)
     for room in PIECES:
         if room in tables or room in ("method", "risk"):
             kind = "maximizer" if room == "attack" else room
@@ -72,77 +72,78 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     if "attack" in out and "threat" not in out:
         raise ValueError("threat is missing: [attack] needs to know where it may go")
     out["objective"] = check(
-        Objective, given["objective"], "objective", without=("attack", "method", "risk")
+        Objective, every["objective"], "objective", without=("attack", "method", "risk")
     )
-    out["weights"] = check(_weights, given["weights"], "weights")
+    out["weights"] = check(_weights_keys, every["weights"], "weights")
     for room, table in out["weights"].items():
         out["weights"][room] = complete(room, table, f"weights.{room}", trust=trust)
-    out["train"] = _train(given["train"])
-    out["validation"] = _validation(given["validation"], out.get("threat"), trust)
-    out["evaluation"] = _evaluation(given["evaluation"], out.get("threat"), trust)
+    out["train"] = _train(every["train"])
+    out["validation"] = _validation(every["validation"], out.get("threat"), trust)
+    out["evaluation"] = _evaluation(every["evaluation"], out.get("threat"), trust)
     return out
 
 
-def _recipe(*, name: str, paper: str = "", seed: int = 0) -> None:
-    """The keys of `[recipe]`."""
+def _recipe_keys(*, name: str, paper: str = "", seed: int = 0) -> None:
+    """Declare the keys of `[recipe]`."""
 
 
-def _trained(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:
-    """The keys of `[data]` that are the training's."""
+def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:
+    """Declare the keys of `[data]` that only a training reads."""
 
 
-def _fitted(*, shape: list[int] | None = None, classes: int | None = None) -> None:
-    """The keys of `[model]` that the data decide."""
+def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None:
+    """Declare the keys of `[model]` that the data fill."""
 
 
-def _weights(*, climb: Any = None, ema: Any = None) -> None:
-    """The keys of `[weights]`."""
+def _weights_keys(*, climb: Any = None, ema: Any = None) -> None:
+    """Declare the keys of `[weights]`."""
 
 
-def _scheduled(*, path: str) -> None:
-    """The key of a schedule that is not its function's."""
+def _schedule_keys(*, path: str) -> None:
+    """Declare the key of a schedule beside its function's arguments."""
 
 
-def _validated(
+def _validation_keys(
     *, attack: Any = None, threat: Any = None, rows: int | None = None, every: int = 1
 ) -> None:
-    """The keys of `[validation]`: what chooses the best epoch, on how many rows, how often."""
+    """Declare the keys of `[validation]`: the attack that chooses the best epoch, rows,
+    frequency."""
 
 
 def _evaluation_keys(*, suite: str = "pgd", threat: Any = None) -> None:
-    """The keys of `[evaluation]` beside the fields of `EvaluationProtocol`; suite has another
-    default there."""
+    """Declare the keys of `[evaluation]` beside `EvaluationProtocol`, whose default suite
+    differs."""
 
 
 def _data(table: Table, trust: bool) -> Table:
-    """`[data]`: a source by name or path, its arguments, training's augmentations and its mix."""
-    found = named(data.load, table, "data", also=(_trained,))
+    """Check `[data]`: a source by name or path, its arguments, augmentations and mix."""
+    checked = named(data.load, table, "data", also=(_training_data_keys,))
     for room in ("augment", "mix"):
-        if room in found:
-            tables = enumerate(found[room])
-            found[room] = [complete(room, t, f"data.{room}.{k}", trust=trust) for k, t in tables]
-    return found
+        if room in checked:
+            tables = enumerate(checked[room])
+            checked[room] = [complete(room, t, f"data.{room}.{k}", trust=trust) for k, t in tables]
+    return checked
 
 
 def _model(table: Table, trust: bool) -> Table:
-    """`[model]`: a network by name, its normalisation, own arguments, and shapes once known."""
+    """Check `[model]`: a network by name, its normalisation, arguments, and shapes once known."""
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif name not in models.NETWORKS:
         raise ValueError(did_you_mean("model.name", str(name), models.NETWORKS))
     make = models.NETWORKS.get(str(name), models.build)
-    return named(make, table, "model", also=(models.build, _fitted), without=("trust",))
+    return named(make, table, "model", also=(models.build, _shape_keys), without=("trust",))
 
 
 def _train(table: Table) -> Table:
-    """`[train]`, with the optimizer's and the schedules' own arguments."""
-    found = check(Trainer, table, "train", without=(*FROM_TABLES, *FROM_RUN))
-    found["optimizer"] = _optimizer(found["optimizer"])
-    found["schedule"] = [
-        _schedule(t, f"train.schedule.{k}") for k, t in enumerate(found["schedule"])
+    """Check `[train]`, with the arguments of the optimizer and of the schedules."""
+    checked = check(Trainer, table, "train", without=(*FROM_TABLES, *FROM_RUN))
+    checked["optimizer"] = _optimizer(checked["optimizer"])
+    checked["schedule"] = [
+        _schedule(t, f"train.schedule.{k}") for k, t in enumerate(checked["schedule"])
     ]
-    return found
+    return checked
 
 
 def _optimizer(table: str | Table) -> Table:
@@ -157,19 +158,19 @@ def _schedule(table: Table, path: str) -> Table:
     name = str(table.get("name"))
     if name not in SCHEDULES:
         raise ValueError(did_you_mean(f"{path}.name", name, SCHEDULES))
-    return named(SCHEDULES[name], table, path, also=(_scheduled,), without=FROM_SCHEDULES)
+    return named(SCHEDULES[name], table, path, also=(_schedule_keys,), without=FROM_SCHEDULES)
 
 
-def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
+def _validation(table: Table, training_threat: Table | None, trust: bool) -> Table:
     """Check `[validation]`; default of its threat: the training threat."""
-    found = check(_validated, table, "validation", without=())
-    threat = found.pop("threat", _without_start(trained))
-    if "attack" not in found:
-        return found
+    checked = check(_validation_keys, table, "validation", without=())
+    threat = checked.pop("threat", _without_start(training_threat))
+    if "attack" not in checked:
+        return checked
     if threat is None:
         raise ValueError("validation.threat is missing: its attack needs to know where it may go")
-    attack = complete("attack", found["attack"], "validation.attack", trust=trust)
-    return found | {
+    attack = complete("attack", checked["attack"], "validation.attack", trust=trust)
+    return checked | {
         "attack": attack,
         "threat": complete("threat", threat, "validation.threat", trust=trust),
     }
@@ -178,7 +179,8 @@ def _validation(table: Table, trained: Table | None, trust: bool) -> Table:
 def _evaluation(table: Table, training_threat: Table | None, trust: bool) -> Table:
     """Check `[evaluation]`; defaults: the training threat and its eps.
 
-    The threat stands at the largest eps; there is no eps without a radius, or with an infinite one.
+    The threat gets the largest eps. There is no eps for a threat without radius, or an infinite
+    one.
     """
     checked = check(EvaluationProtocol, table, "evaluation", also=(_evaluation_keys,), without=())
     # Only the options that the recipe sets: the defaults of the others are the protocol's, and a

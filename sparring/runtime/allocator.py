@@ -22,9 +22,9 @@ _depth = 0
 def keep_freed_memory() -> Iterator[None]:
     """Reuse the memory of freed tensors, up to 1 GiB each, inside; return it to the system after.
 
-    By default glibc maps a large tensor anew at each pass, and the kernel clears each of its pages:
-    a third of the time of a float32 pass over a small convolutional net. Without glibc nothing
-    happens.
+    By default glibc maps a large tensor again at each pass, and the kernel clears each of its
+    pages: a third of the time of a float32 pass over a small convolutional net. Without glibc
+    nothing happens.
 
     >>> with keep_freed_memory():
     ...     pass

@@ -139,7 +139,7 @@ def test_unlabelled_points_push_the_boundary_away_and_labels_alone_do_not():
 
 
 def test_a_figure_s_ending_is_checked_before_the_training(monkeypatch):
-    monkeypatch.setattr(plane, "trained", None)
+    monkeypatch.setattr(plane, "train", None)
     with pytest.raises(ValueError, match="a file that ends in"):
         plane.plane("moons", ["plane-standard"], out="a.txt")
 

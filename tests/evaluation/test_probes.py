@@ -199,7 +199,12 @@ class TestReport:
         assert np.array_equal(again.arrays["surface"], result.arrays["surface"])
         assert "margin breaks more" in {c.name for c in again.checks}
         html = page([again], tmp_path / "r.html").read_text()
-        for said in ("Inside the model", "‖J‖_F", "logits × 100", "No surrogate was given"):
+        for said in (
+            "Inside the model",
+            "‖J‖_F",
+            "logits × 100",
+            "Points of another model were not tried",
+        ):
             assert said in html
         assert figures.surface(again) is not None
 

@@ -81,7 +81,7 @@ def test_the_seed_draws_samples_and_noise():
 def test_a_file_of_something_else(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json (is no complete JSON|holds no metrics)"):
+    with pytest.raises(ValueError, match=r"a\.json (is no complete JSON|is not a file of metrics)"):
         MetricReport.load(path)
 
 

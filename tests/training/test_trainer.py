@@ -62,7 +62,7 @@ def test_one_step_is_the_formulas_step(tmp_path):
     net, goal = network(noisy=False), objective()
     inner = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     run.stepper.begin_batch(epoch=1, index=0, progress=0.0)
-    goal.attack.reseed(run.stepper.objective.attack._now)
+    goal.attack.reseed(run.stepper.objective.attack._current_seed)
     goal.minimize(net, goal.maximize(net, batch)).total.backward()
     inner.step()
     finish(run)
