@@ -297,7 +297,8 @@ def unfinished(cls: type) -> set[str]:
     names = set()
     for name, member in inspect.getmembers(cls, inspect.isfunction):
         source = inspect.unwrap(member)
-        generated = source.__code__.co_filename.startswith("<")  # as a dataclass's methods are
+        code = getattr(source, "__code__", None)  # None in C
+        generated = code is None or code.co_filename.startswith("<")  # as of a dataclass
         if generated or not member.__module__.startswith("sparring"):
             continue
         (function,) = ast.parse(textwrap.dedent(inspect.getsource(source))).body
