@@ -75,10 +75,8 @@ def main(old: str, new: str) -> int:
             print(f"moved: {key}: {values[0]} -> {values[1]}")
     names = ", ".join(sorted({key.rpartition("/")[2] for key in last_bits}))
     print(
-        f"{len(both)} numbers and texts compared: {len(both) - len(moved) - len(last_bits)} equal or"
-    )
-    print(
-        f"reworded ({len(reworded)} texts), {len(last_bits)} within 1e-14 ({names}), {len(moved)} moved"
+        f"{len(both)} numbers and texts compared: {len(moved)} moved, {len(last_bits)} within 1e-14 "
+        f"({names}), {len(reworded)} texts reworded, all others equal"
     )
     return int(bool(moved))
 

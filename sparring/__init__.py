@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .commands.train import load, train
     from .config.recipe import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Recipe", "__version__", "evaluate", "load", "report", "train"]
 
 HOMES = {
