@@ -75,8 +75,8 @@ def main(old: str, new: str) -> int:
             print(f"moved: {key}: {values[0]} -> {values[1]}")
     names = ", ".join(sorted({key.rpartition("/")[2] for key in last_bits}))
     print(
-        f"{len(both)} numbers and texts compared: {len(moved)} moved, {len(last_bits)} within 1e-14 "
-        f"({names}), {len(reworded)} texts reworded, all others equal"
+        f"{len(both)} numbers and texts: {len(moved)} moved, {len(last_bits)} within 1e-14 ({names}),"
+        f" {len(reworded)} texts reworded, all others equal"
     )
     return int(bool(moved))
 

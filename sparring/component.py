@@ -102,6 +102,12 @@ def require(ok: object, key: str, value: object, allowed: str) -> None:
         raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
 
 
+def require_at_least(least: int, **values: float) -> None:
+    """Raise `ValueError` for a count below `least`, as `require_at_least(1, steps=steps)`."""
+    for key, value in values.items():
+        require(value >= least, key, value, f"an integer ≥ {least}")
+
+
 def check_classes(root: nn.Module, classes: int) -> None:
     """Raise `ValueError` if `root`, or a piece in it, does not fit data of `classes` classes."""
     for module in root.modules():
