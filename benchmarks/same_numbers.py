@@ -74,10 +74,8 @@ def main(old: str, new: str) -> int:
             moved.append(key)
             print(f"moved: {key}: {values[0]} -> {values[1]}")
     names = ", ".join(sorted({key.rpartition("/")[2] for key in last_bits}))
-    print(
-        f"{len(both)} numbers and texts: {len(moved)} moved, {len(last_bits)} within 1e-14 ({names}),"
-    )
-    print(f"{len(reworded)} texts reworded, all others equal")
+    print(f"{len(both)} numbers and texts: {len(moved)} moved, {len(reworded)} texts reworded,")
+    print(f"{len(last_bits)} within 1e-14 ({names}), all others equal")
     return int(bool(moved))
 
 
