@@ -29,7 +29,7 @@ def _block(match: re.Match[str]) -> str:
     if not file.is_file():
         return match[0]
     record = study.collect(study.load(file), results=ROOT / "results" / name)
-    return f"{name}{match[2]}{study_markdown(record.results, record.measures)}\n"
+    return f"{name}{match[2]}{study_markdown(record.results, record.metric_reports)}\n"
 
 
 if __name__ == "__main__":

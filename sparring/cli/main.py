@@ -330,7 +330,7 @@ def study_(
 
     plan = study.load(file)
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.study_markdown(done.results, done.measures))
+    print(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:
         print(study.page(plan, done, report))
 
@@ -356,7 +356,9 @@ def pseudo_label(
 
 @app.command("list")
 def list_(
-    what: Annotated[str | None, typer.Argument(help="One kind: prints one name per line.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="Kind to list, such as attacks (default: all kinds).")
+    ] = None,
 ) -> None:
     """List recipes, models, data, mix, attacks, threats, methods, risks, weights, suites,
     metrics."""

@@ -60,17 +60,17 @@ def listing(kind: str | None = None) -> str:
         return "\n\n".join(f"{k}\n{_indent(listing(k))}" for k in KINDS)
     if kind not in KINDS:
         raise ValueError(did_you_mean("list", kind, KINDS))
-    lines = {name: _line(thing) for name, thing in KINDS[kind]().items()}
+    lines = {name: _line(entry) for name, entry in KINDS[kind]().items()}
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {line}".rstrip() for name, line in lines.items())
 
 
-def _line(thing: object) -> str:
+def _line(entry: object) -> str:
     """Return the line about a piece: its own, or the first sentence of its docstring."""
-    if isinstance(thing, evaluation.Suite):
-        return thing.description
-    text = thing if isinstance(thing, str) else inspect.getdoc(getattr(thing, "func", thing)) or ""
-    return re.split(r"\. |\n", text)[0].rstrip(".") if not isinstance(thing, str) else text
+    if isinstance(entry, evaluation.Suite):
+        return entry.description
+    text = entry if isinstance(entry, str) else inspect.getdoc(getattr(entry, "func", entry)) or ""
+    return re.split(r"\. |\n", text)[0].rstrip(".") if not isinstance(entry, str) else text
 
 
 def _indent(text: str) -> str:

@@ -129,7 +129,7 @@ def plane(
             trainer, source = train(
                 plane_recipe(data, name, changes, points=points, seed=seed), steps
             )
-            measure(row, trainer.model, source, eps, grid=grid, seed=seed)
+            append_numbers(row, trainer.model, source, eps, grid=grid, seed=seed)
             if out is not None and seed == 0:
                 fields.append(boundary_field(row, trainer, source, grid=grid))
         row.seconds = time.perf_counter() - row_start
@@ -204,7 +204,7 @@ def train(plan: Recipe, steps: int) -> tuple[Trainer, Source]:
     return trainer, source
 
 
-def measure(
+def append_numbers(
     row: PlaneRow,
     model: torch.nn.Module,
     source: Source,

@@ -80,9 +80,9 @@ def label(
                 f"data = {data!r} has samples of shape {tuple(rows.x.shape[1:])}, the run's data "
                 f"{source.name} of {source.shape}"
             )
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     y, confidence = predict(
-        network_with_weights(plan, Path(run, BEST)).to(where), rows, batch_size=batch_size
+        network_with_weights(plan, Path(run, BEST)).to(target), rows, batch_size=batch_size
     )
     labels = PseudoLabels(
         y, rows.index, confidence, source.sha256, digest, run=Path(run).resolve().name

@@ -17,6 +17,7 @@ from ..evaluation import EvaluationProtocol
 from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
+from ..training.run_folder import LOG
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
 
@@ -115,7 +116,7 @@ class StudyResults(NamedTuple):
     """Hold the results of a study by evaluation or metrics table, in order of jobs."""
 
     results: dict[str, list[Result]]
-    measures: dict[str, list[MetricReport]]
+    metric_reports: dict[str, list[MetricReport]]
 
 
 def load(path: str | Path) -> Study:
@@ -149,10 +150,10 @@ def load(path: str | Path) -> Study:
     runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
     evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
     metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []
-    measures = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
+    metric_reports = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
     jobs = [job for name, table in runs.items() for job in _jobs(name, table, shared, path.parent)]
     known = _names(jobs)
-    for kind, checked in (("evaluations", evaluations), ("metrics", measures)):
+    for kind, checked in (("evaluations", evaluations), ("metrics", metric_reports)):
         for name, table in checked.items():
             for one in table.get("only", []):
                 if one not in known:
@@ -161,7 +162,7 @@ def load(path: str | Path) -> Study:
     order = [*dict.fromkeys(job.seed for job in jobs)]
     jobs.sort(key=lambda job: order.index(job.seed))
     _check_order(jobs)
-    return Study(path.stem, jobs, evaluations, measures)
+    return Study(path.stem, jobs, evaluations, metric_reports)
 
 
 def _evaluation(name: str, table: object) -> Table:
@@ -269,9 +270,9 @@ def page(study: Study, results: StudyResults, path: str | Path) -> Path:
         for kind, of_kind in results.results.items()
         for r in of_kind
     ]
-    measures = [report for reports in results.measures.values() for report in reports]
+    metric_reports = [report for reports in results.metric_reports.values() for report in reports]
     title = f"Study {study.name}"
-    return reporting.page(named, path, title=title, metrics=measures, study=results.results)
+    return reporting.page(named, path, title=title, metrics=metric_reports, study=results.results)
 
 
 def collect(
@@ -286,7 +287,7 @@ def collect(
             collected.results, Result.load, plan, out, job, study.tables_for(job, study.evaluations)
         )
         _add(
-            collected.measures,
+            collected.metric_reports,
             MetricReport.load,
             plan,
             out,
@@ -360,7 +361,7 @@ def _without_compile(table: Table | None) -> Table:
 def _train(study: Study, job: Job, runs: Path, settings: Table) -> Path:
     """Train a job's run to its last epoch, if it is not yet; return its folder."""
     folder = runs / job.name
-    log = folder / "log.jsonl"
+    log = folder / LOG
     epochs = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
     if epochs >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
         return folder

@@ -1,4 +1,4 @@
-"""From a run folder, a recipe or a foreign model to a model with its data and threat."""
+"""Resolve a run folder, a recipe or a model from elsewhere to a model with its data and threat."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def recipe_target(
     options = {k: v for k, v in plan.tables["evaluation"].items() if k != "threat"}
     options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
     source = plan.source()
-    plan = plan.fitted(source, "evaluation")
+    plan = plan.with_data(source, "evaluation")
     if path is not None:
         network = network_with_weights(plan, run / BEST if run else path)
     else:

@@ -17,6 +17,7 @@ from .. import data, models
 from ..component import did_you_mean, require
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
+from ..training.run_folder import RECIPE
 from .overrides import Overrides, innermost, overlaid, override, put
 from .registry import make, maker
 from .tables import resolve
@@ -73,7 +74,7 @@ class Recipe:
             torch.manual_seed(self.seed)
             return models.build(**self.tables["model"], trust=self.trust)
 
-    def fitted(self, source: data.Source, used: str = "") -> Recipe:
+    def with_data(self, source: data.Source, used: str = "") -> Recipe:
         """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
         from the data, so that a run loads without them.
 
@@ -117,8 +118,8 @@ class Recipe:
     def build(self) -> BuiltRecipe:
         """Build everything for `Trainer(model, objective, source, **trainer, out=…)`."""
         source = self.source()
-        fitted = self.fitted(source)
-        return BuiltRecipe(source, fitted.network(), fitted.objective(), fitted.trainer())
+        with_data = self.with_data(source)
+        return BuiltRecipe(source, with_data.network(), with_data.objective(), with_data.trainer())
 
     def trainer(self) -> Table:
         """Build the arguments of `Trainer` beside model, objective and source."""
@@ -197,7 +198,7 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
         above: the files whose base this is, to refuse a circle.
     """
     path = Path(source)
-    path = path / "recipe.toml" if path.is_dir() else path
+    path = path / RECIPE if path.is_dir() else path
     if str(source) in names():
         path = SHIPPED / f"{source}.toml"
     elif not path.is_file():

@@ -12,6 +12,7 @@ from ..component import did_you_mean
 from ..runtime.importing import import_object
 from .validation import Maker, Table, annotated_classes, arguments, located, named, names_function
 
+# The keys of recipes, as `climb` and `mix`, are those of the first edition: recipes keep loading.
 ROOMS = {
     "threat": (threats, threats.Threat),
     "attack": (attacks, attacks.Attack),

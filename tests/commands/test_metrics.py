@@ -108,7 +108,7 @@ def test_a_picture_shows_what_was_generated():
         plan = plane.plane_recipe("moons", name, [], points=60, seed=0)
         trainer, source = plane.train(plan, 10)
         row = plane.PlaneRow(name, [])
-        plane.measure(row, trainer.model, source, [0.2], grid=30, seed=0)
+        plane.append_numbers(row, trainer.model, source, [0.2], grid=30, seed=0)
         field = plane.boundary_field(row, trainer, source, grid=30)
         assert field.generator == what
         assert bool(len(field.generated)) == bool(what)

@@ -223,12 +223,12 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     file.write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]", 1) + FAR)
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
     found = study.run(plan, only=["plain"], **places)
-    (measured,) = found.measures["far"]
+    (measured,) = found.metric_reports["far"]
     assert measured.n == 20
     assert {row.name for row in measured.rows} == {"loss-sensitivity", "entropy"}
     (tmp_path / "r").rename(tmp_path / "gone")
     assert study.run(plan, only=["plain"], **places) == found
-    _, metrics = reporting.study_markdown(found.results, found.measures).split("\n\n")
+    _, metrics = reporting.study_markdown(found.results, found.metric_reports).split("\n\n")
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value

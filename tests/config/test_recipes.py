@@ -305,7 +305,7 @@ def test_the_data_s_mutable_features_reach_every_threat(monkeypatch):
     bits = {"name": "Only", "of": {"name": "Bits"}, "classes": [1]}
     tables = SMALL | {"threat": bits, "attack": {"name": "RFGSM"}, "data": {"name": "drebin215"}}
     other = bits | {"of": {"name": "Bits", "mutable": [1, 0, 0, 0]}}
-    plan = recipe.load_recipe(tables, set={"evaluation.threat": other}).fitted(source)
+    plan = recipe.load_recipe(tables, set={"evaluation.threat": other}).with_data(source)
     assert plan.tables["threat"]["of"]["mutable"] == [1, 1, 0, 0]
     assert plan.tables["evaluation"]["threat"]["of"]["mutable"] == [1, 0, 0, 0]
     assert "mutable" not in recipe.load_recipe(tables).tables["threat"]["of"]
@@ -314,12 +314,12 @@ def test_the_data_s_mutable_features_reach_every_threat(monkeypatch):
 def test_bounds_are_asked_of_the_threat_that_meets_the_data():
     source, threat = made_up("digits"), {"name": "Linf", "eps": 0.1, "low": -0.1, "high": 1.1}
     wide = {"evaluation.threat": threat}
-    assert recipe.load_recipe(SMALL, set=wide).fitted(source)
+    assert recipe.load_recipe(SMALL, set=wide).with_data(source)
     with pytest.raises(ValueError, match=r"evaluation\.threat\.low = -0\.1 is not allowed"):
-        recipe.load_recipe(SMALL, set=wide).fitted(source, "evaluation")
+        recipe.load_recipe(SMALL, set=wide).with_data(source, "evaluation")
     around = {"name": "Only", "of": {"name": "Linf", "eps": 0.1, "low": -1.0}, "classes": [1]}
     with pytest.raises(ValueError, match=r"threat\.of\.low = -1\.0 is not allowed"):
-        recipe.load_recipe(SMALL | {"threat": around}).fitted(source)
+        recipe.load_recipe(SMALL | {"threat": around}).with_data(source)
 
 
 def made_up_labels(folder: Path) -> str:

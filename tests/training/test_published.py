@@ -37,7 +37,7 @@ def colours() -> Source:
 )
 def test_twenty_steps(tmp_path, name, terms):
     data = colours()
-    plan = recipe.load_recipe(name, set=SHORT).fitted(data)
+    plan = recipe.load_recipe(name, set=SHORT).with_data(data)
     model = plan.network()
     before = [p.detach().clone() for p in model.parameters()]
     trainer = Trainer(model, plan.objective(), data, out=tmp_path / "run", **plan.trainer())
