@@ -47,6 +47,7 @@ FROM_TABLES = (
     "seed",
 )
 FROM_RUN = ("out", "recipe", "resume", "progress")
+EXAMPLE = '{name = "Linf", eps = 0.3}'
 FROM_SCHEDULES = ("progress", "base")
 
 
@@ -70,7 +71,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
             kind = "maximizer" if room == "attack" else room
             out[room] = complete(kind, tables.get(room, DEFAULTS.get(room, {})), room, trust=trust)
     if "attack" in out and "threat" not in out:
-        raise ValueError("threat is missing: a recipe with [attack] needs [threat], as {name = "Linf", eps = 0.3}")
+        raise ValueError(f"threat is missing: a recipe with [attack] needs [threat], as {EXAMPLE}")
     out["objective"] = check(
         Objective, every["objective"], "objective", without=("attack", "method", "risk")
     )
@@ -168,7 +169,7 @@ def _validation(table: Table, training_threat: Table | None, trust: bool) -> Tab
     if "attack" not in checked:
         return checked
     if threat is None:
-        raise ValueError("validation.threat is missing: [validation] with an attack needs one, as {name = "Linf", eps = 0.3}")
+        raise ValueError(f"validation.threat is missing: its attack needs one, as {EXAMPLE}")
     attack = complete("attack", checked["attack"], "validation.attack", trust=trust)
     return checked | {
         "attack": attack,

@@ -235,7 +235,7 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     assert line.startswith(f"| `plain` | {format.number(value)} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
-    more = study.run(study.load(file), only=["plain"], **places).measures["far"][0]
+    more = study.run(study.load(file), only=["plain"], **places).metric_reports["far"][0]
     assert more.rows[: len(measured.rows)] == measured.rows
     assert {row.name for row in more.rows} == {"loss-sensitivity", "entropy", "max-softmax"}
     there = tmp_path / "out" / "far" / "plain-seed0.json"

@@ -1,4 +1,4 @@
-"""UAD, our reading: identities with AT and TRADES, the literal twin, resampled statistics."""
+"""UAD, our reading: the identity with AT, the literal twin, resampled statistics."""
 
 from __future__ import annotations
 
