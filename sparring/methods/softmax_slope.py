@@ -104,8 +104,4 @@ def _split(logits: Tensor, x: Tensor, step: Tensor) -> tuple[Tensor, list[Tensor
     return logits[:b], list(groups)
 
 
-DIFFERENCES = {
-    "forward": forward_difference,
-    "central": central_difference,
-    "limit": infinitesimal,
-}
+DIFFERENCES = {"forward": forward_difference, "central": central_difference, "limit": infinitesimal}
