@@ -2,7 +2,7 @@
 
 from .apgd import APGD, APGDT
 from .base import Attack, Maximizer
-from .bits import BCA, BGA, Grosse
+from .bits import BCA, BGA, DFGSM, RFGSM, Grosse
 from .cw import CW
 from .deepfool import DeepFool
 from .ead import EAD
@@ -14,7 +14,6 @@ from .jsma import JSMA
 from .momentum import MIFGSM
 from .noise import Noise
 from .pgd import BIM, FGSM, FGSM_RS, PGD
-from .rounding import DFGSM, RFGSM
 from .sparse import SparseRS
 from .spsa import NES, SPSA
 from .square import Square

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
 from ..functional.geometry import broadcast_rows, topk_mask
 from ..threats.base import Threat
@@ -83,13 +83,6 @@ def flip_within_budget(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) 
     return torch.where(flips, flipped(x, threat), x)
 
 
-def maximize_gain(search: Callable[[SearchState, int], None], f: Gain, batch: Batch) -> Tensor:
-    """Return the point of highest gain `(b, *d)` that a search visits in training."""
-    active = TrainingBatch(f, batch)
-    search(active, 0)
-    return active.best.detach()
-
-
 def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce") -> LossFunction:
     """Check the arguments of an attack on bits, and return the loss of that name.
 
@@ -98,7 +91,7 @@ def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce
     """
     allowed = f"a ball of Bits for {type(attack).__name__}"
     require(threat.binary and not threat.labels, "threat", threat, allowed)
-    require(steps >= 1, "steps", steps, "an integer ≥ 1")
+    require_at_least(1, steps=steps)
     if loss not in losses.BY_NAME:
         raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
     return losses.BY_NAME[loss]

@@ -1,49 +1,90 @@
-"""BGA, BCA and Grosse: attacks that flip bits by their gradients, many at a time or one."""
+"""BGA, BCA, Grosse, dFGSM and rFGSM: attacks that climb gradients to bits that flip."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
+from ..component import require_at_least
 from ..functional.geometry import broadcast_rows, norm
+from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer, run_restarts
 from .bit_flips import (
-    LossFunction,
     SearchState,
+    TrainingBatch,
     check_bit_attack,
     flip_within_budget,
     flippable_bits,
     flipped,
     max_flips,
-    maximize_gain,
 )
 
-Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of z, gradient, flippable and x
+
+def maximize_gain(self: FlipAttack | RoundAttack, f: Gain, batch: Batch) -> Tensor:
+    """Return the point of highest gain `(b, *d)` that a search visits in training."""
+    active = TrainingBatch(f, batch)
+    self.search(active, 0)
+    return active.best.detach()
 
 
-def climb_by_flips(
-    active: SearchState, loss: LossFunction, threat: Threat, steps: int, move: Move
-) -> None:
-    """Take `steps` gradients from x on with a `move(z, gradient, flippable, x)` between them, and
+def run_search(self: FlipAttack | RoundAttack, model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return the adversarial inputs `(b, *d)` of one search, with no pass at x alone."""
+    return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+
+
+def climb_by_flips(self: FlipAttack, active: SearchState, turn: int) -> None:
+    """Take all gradients from x on with a `move(z, gradient, flippable, x)` between them, and
     record every point."""
-    z, flippable = active.x, flippable_bits(threat, active.batch)
-    for step in range(steps):
-        _, grad, logits = active.value_and_grad(lambda out, y=active.y: loss(out, y), z)
+    z, flippable = active.x, flippable_bits(self.threat, active.batch)
+    for step in range(self.steps):
+        _, grad, logits = active.value_and_grad(lambda out: self.rank(out, active.y), z)
         keep = active.record(z, logits)
-        if len(active) == 0 or step + 1 == steps:
+        if len(active) == 0 or step + 1 == self.steps:
             return
         if keep is not None:
             z, grad, flippable = z[keep], grad[keep], flippable[keep]
-        before, z = z, move(z, grad, flippable, active.x)
+        before, z = z, self.move(z, grad, flippable, active.x)
         # no move now means no move later; not checked on a GPU, where it would stall the queue
         if not z.is_cuda and torch.equal(before, z):
             return
+
+
+def climb_and_round(self: RoundAttack, active: SearchState, turn: int) -> None:
+    """Climb z ← clip(z + sign(g)/steps), round z at ½, or by `draws` at random thresholds
+    u ~ U(0, 1), and record x and the rounded points."""
+    threat, generator = self.threat, self.generator(active.x.device)
+    if self.random_start:
+        active.record(active.x, active.logits_no_grad(active.x))
+    if len(active) == 0:
+        return
+    z, flippable = active.x, flippable_bits(threat, active.batch)
+    width = threat.high - threat.low
+    z = threat.random_start(active.batch, generator) if self.random_start else z
+    grad = torch.zeros_like(z)
+    for step in range(self.steps):
+        _, grad, logits = active.value_and_grad(lambda out: self.rank(out, active.y), z)
+        # of the points of a climb only x is made of bits
+        keep = active.record(z, logits) if step == 0 and not self.random_start else None
+        if len(active) == 0:
+            return
+        if keep is not None:
+            z, grad, flippable = z[keep], grad[keep], flippable[keep]
+        # bits that may not flip move as well, as published: the gradient sees them moved
+        z = (z + width / self.steps * grad.sign()).clamp(threat.low, threat.high)
+    for _ in range(self.draws or 1):
+        x, u = active.x, distributed.draw("uniform", z, generator) if self.draws else 0.5
+        flips = flippable & ((z > threat.low + width * u) != (x == threat.high))
+        point = flip_within_budget(x, flips, (flipped(x, threat) - x) * grad, threat)
+        keep = active.record(point, active.logits_no_grad(point))
+        if len(active) == 0:
+            return
+        if keep is not None:
+            z, grad, flippable = z[keep], grad[keep], flippable[keep]
 
 
 def flip_one(
@@ -106,15 +147,9 @@ class BGA(Maximizer):
         flips = (flippable & (gain >= broadcast_rows(enough, z)) & (gain > 0)) != (z != x)
         return flip_within_budget(x, flips, (flipped(x, self.threat) - x) * grad, self.threat)
 
-    def search(self, active: SearchState, turn: int) -> None:
-        """Climb once from x."""
-        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
-
-    def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return maximize_gain(self.search, f, batch)
-
-    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+    search = climb_by_flips
+    maximize = maximize_gain
+    __call__ = run_search
 
 
 class BCA(Maximizer):
@@ -158,15 +193,9 @@ class BCA(Maximizer):
         gain = (flipped(z, self.threat) - z) * grad
         return flip_one(z, gain, flippable | self.any_bit, flippable, x, self.threat)
 
-    def search(self, active: SearchState, turn: int) -> None:
-        """Climb once from x."""
-        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
-
-    def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return maximize_gain(self.search, f, batch)
-
-    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+    search = climb_by_flips
+    maximize = maximize_gain
+    __call__ = run_search
 
 
 class Grosse(Maximizer):
@@ -208,12 +237,92 @@ class Grosse(Maximizer):
         """Return log p of the likeliest class other than y `(b,)`."""
         return logits.log_softmax(1).scatter(1, y.clamp_min(0)[:, None], -torch.inf).amax(1)
 
-    def search(self, active: SearchState, turn: int) -> None:
-        """Climb once from x."""
-        climb_by_flips(active, self.rank, self.threat, self.steps, self.move)
+    search = climb_by_flips
+    maximize = maximize_gain
+    __call__ = run_search
 
-    def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        return maximize_gain(self.search, f, batch)
 
-    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+class DFGSM(Maximizer):
+    """dFGSM^k: climb z ← clip(z + sign(∇ℓ)/k) k times from x, round at ½; return x if that lost.
+
+    Bits that may not flip move too during the climb, and return to x in the end. If more flips
+    result than the budget allows, those of steepest last gradient stay.
+
+    Arguments:
+        steps: gradients k; published: 50.
+        loss: climbed outside of training: `"ce"`, `"margin"` or `"dlr"`; a trainer hands its gain.
+        random_start: climb from a random point of the threat instead of x; for a gain such as that
+            of TRADES, whose gradient is 0 at x. Published: from x.
+
+    Source: Al-Dujaili et al. 2018, alg. 1.
+
+    >>> from sparring.threats import Bits
+    >>> model = lambda x: torch.stack([x[:, 0] - x[:, 1], 0 * x[:, 0]], 1)
+    >>> DFGSM(Bits())(model, torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    tensor([[1., 1.]])
+    """
+
+    paper = "aldujaili2018adversarial"
+    norms = ("bits",)
+    draws = 0  # of thresholds: it rounds at ½
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 50,
+        loss: str = "ce",
+        random_start: bool = False,
+        **execution: Unpack[Float32Execution],
+    ) -> None:
+        super().__init__(**execution)
+        self.rank = check_bit_attack(self, threat, steps, loss)
+        self.threat, self.steps, self.loss = threat, steps, loss
+        self.random_start = random_start
+
+    search = climb_and_round
+    maximize = maximize_gain
+    __call__ = run_search
+
+
+class RFGSM(Maximizer):
+    """rFGSM^k: climb as `DFGSM`, and round each coordinate at a random threshold u ~ U(0, 1).
+
+    Arguments:
+        draws: of the thresholds, ≥ 1; published: 1.
+        others: as for `DFGSM`.
+
+    Source: Al-Dujaili et al. 2018, alg. 1. Differs: it keeps the best of several draws.
+
+    >>> from sparring.threats import Bits
+    >>> model = lambda x: torch.stack([x[:, 0] - x[:, 1], 0 * x[:, 0]], 1)
+    >>> RFGSM(Bits())(model, torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    tensor([[1., 1.]])
+    """
+
+    paper = "aldujaili2018adversarial"
+    norms = ("bits",)
+
+    def __init__(
+        self,
+        threat: Threat,
+        *,
+        steps: int = 50,
+        draws: int = 1,
+        loss: str = "ce",
+        random_start: bool = False,
+        **execution: Unpack[Float32Execution],
+    ) -> None:
+        super().__init__(**execution)
+        require_at_least(1, draws=draws)
+        self.rank = check_bit_attack(self, threat, steps, loss)
+        self.threat, self.steps, self.draws, self.loss = threat, steps, draws, loss
+        self.random_start = random_start
+
+    search = climb_and_round
+    maximize = maximize_gain
+    __call__ = run_search
+
+
+FlipAttack = BGA | BCA | Grosse
+RoundAttack = DFGSM | RFGSM

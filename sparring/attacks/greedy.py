@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import require
+from ..component import require_at_least
 from ..functional.geometry import topk_mask
 from ..functional.losses import cross_entropy, margin
 from ..runtime import distributed
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
-from .bit_flips import flippable_bits, flipped, max_flips
+from .bit_flips import check_bit_attack, flippable_bits, flipped, max_flips
 
 GAIN_THRESHOLDS = (0.0, 0.03, 0.15, 0.5, 1.0)  # τ of a step, as shares of the largest s_j
 ROUNDING_THRESHOLDS = (0.5, 0.2, 0.05)  # a relaxed bit above it is flipped
@@ -43,13 +43,11 @@ class BitSearch(Search):
     flips.
 
     Arguments:
-        threat: Bits.
         steps: gradients of each climb and each local search, ≥ 1.
         restarts: rounds, ≥ 1, beside those of the other losses.
         targets: number of likeliest other classes to aim at, if there are several, ≥ 0.
         tries: single flips, and swaps, tried once gradients fail, ≥ 0.
         roundings: random roundings of each relaxed climb, ≥ 0.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Source: our own; the relaxed climb follows the continuous greedy of Calinescu et al. 2011.
 
@@ -73,18 +71,13 @@ class BitSearch(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        allowed = f"a ball of Bits for {type(self).__name__}"
-        require(threat.binary and not threat.labels, "threat", threat, allowed)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
-        require(targets >= 0, "targets", targets, "an integer ≥ 0")
-        require(tries >= 0, "tries", tries, "an integer ≥ 0")
-        require(roundings >= 0, "roundings", roundings, "an integer ≥ 0")
+        check_bit_attack(self, threat, steps)
+        require_at_least(1, restarts=restarts)
+        require_at_least(0, targets=targets, tries=tries, roundings=roundings)
         self.threat, self.steps, self.restarts = threat, steps, restarts
         self.targets, self.tries, self.roundings = targets, tries, roundings
 
     def num_rounds(self, active: ActiveSet) -> int:
-        """Return the rounds of the margin and of the other losses."""
         if not len(active):
             return self.restarts
         return self.restarts + self._num_other_losses(active.logits_no_grad(active.x))
@@ -98,13 +91,11 @@ class BitSearch(Search):
         flips, num_losses = torch.zeros_like(sets.flippable), 0
         if turn:
             logits = active.logits_no_grad(active.x).nan_to_num()
-            num_losses = self._num_other_losses(logits)
-            if num_losses:
+            if num_losses := self._num_other_losses(logits):
                 others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
                 likeliest = others.topk(num_losses - 1, dim=1).indices
-                cross_entropy_first = torch.full_like(active.y[:, None], ANY_CLASS)
-                targets = torch.cat([cross_entropy_first, likeliest], 1)
-                sets.target = targets[:, (turn - 1) % num_losses]
+                k = (turn - 1) % num_losses
+                sets.target = likeliest[:, k - 1] if k else torch.full_like(active.y, ANY_CLASS)
         if turn > num_losses:
             sets, flips = self.climb_relaxation(active, sets, turn - num_losses)
         if len(active):
@@ -115,9 +106,8 @@ class BitSearch(Search):
     ) -> tuple[_FlipSets, Tensor]:
         """Return the sets of the rows still active, and the best rounding `(a, d)` of a climb.
 
-        Arguments:
-            kind: 1 climbs within the budget from x, 2 without a budget, 3 and more within the
-                budget from random flips.
+        Of kind 1 it climbs within the budget from x; 2: without a budget; 3 and more: within the
+        budget from random flips.
         """
         generator = self.generator(sets.x.device)
         f = slope = torch.zeros_like(sets.x)
@@ -136,9 +126,8 @@ class BitSearch(Search):
         score = f if kind != 2 else slope
         flips, value = torch.zeros_like(sets.flippable), f.new_full((len(f),), -torch.inf)
         for threshold in (*ROUNDING_THRESHOLDS, *[None] * self.roundings):
-            if threshold is None:
-                threshold = distributed.draw("uniform", f, generator)
-            tried = sets.top_flips(torch.where(f > threshold, score, -torch.inf), f > threshold)
+            u = distributed.draw("uniform", f, generator) if threshold is None else threshold
+            tried = sets.top_flips(torch.where(f > u, score, -torch.inf), f > u)
             point = sets.point(tried)
             logits = active.logits_no_grad(point)
             gain = sets.gain(logits)
@@ -160,9 +149,8 @@ class BitSearch(Search):
         logits = value[:, None]
         for _ in range(self.steps):
             live_sets = sets.take(live)
-            gain, grad, live_logits = active.value_and_grad(
-                live_sets.gain, live_sets.point(flips[live])
-            )
+            point = live_sets.point(flips[live])
+            gain, grad, live_logits = active.value_and_grad(live_sets.gain, point)
             if logits.shape != (len(value), live_logits.shape[1]):
                 logits = live_logits.new_zeros(len(value), live_logits.shape[1])
             logits = logits.index_copy(0, live, live_logits)
@@ -256,9 +244,8 @@ class _FlipSets:
 
     def take(self, rows: Tensor) -> _FlipSets:
         """Return the sets of some rows."""
-        names = ("x", "other", "flippable", "delta", "y")
-        target = None if self.target is None else self.target[rows]
-        return replace(self, target=target, **{name: getattr(self, name)[rows] for name in names})
+        kept = {n: value[rows] for n, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **kept)
 
     def gain(self, logits: Tensor) -> Tensor:
         """Return the margin; with a target t, z_t − z_y, or cross-entropy `(a,)`."""
@@ -288,14 +275,11 @@ class _FlipSets:
         """Return the first-order gain `(a, d)` of adding or removing each flip, −inf where that is
         not allowed."""
         gain = torch.where(flips, -slope, slope).masked_fill(~self.flippable, -torch.inf)
-        if self.eps == flips.shape[1]:
-            return gain
         full = flips.sum(1, keepdim=True) >= self.eps
         return gain.masked_fill(full & ~flips, -torch.inf)
 
     def single_changes(self, flips: Tensor, slope: Tensor, tries: int) -> Iterator[Tensor]:
-        """Yield flips that differ in one; within a budget also swaps, which add one and remove
-        one."""
+        """Yield flips that differ in one; within a budget also swaps: add one, remove one."""
         top = self.toggle_gain(flips, slope).topk(min(tries, flips.shape[1]), dim=1)
         for gain, j in zip(top.values.unbind(1), top.indices.unbind(1), strict=True):
             yield _toggle(flips, j, gain > -torch.inf)

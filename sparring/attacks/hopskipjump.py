@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require_at_least
 from ..functional.geometry import broadcast_rows, broadcast_scale, norm, normalize
 from ..introspect import freeze
 from ..threats.base import Threat
@@ -41,13 +41,11 @@ class HopSkipJump(Search):
     eps; `distances` ignores eps.
 
     Arguments:
-        threat: an Linf or L2 ball.
         queries: points per sample, at most. Published: 1000 to 25 000.
         samples: B₀ directions in the first iteration, then B₀·√t. Published: 100.
         tries: draws of uniform noise for a start; without one a sample is given up. Published:
             10 000.
         chunk: points per call of the model, at least one per sample.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Source: Chen et al. 2020, alg. 2. Differs: the bisection ends at a share θ = min(d^(−3/2),
     0.001) of the distance (Linf: d^(−2)), also if d is small.
@@ -75,10 +73,7 @@ class HopSkipJump(Search):
     ) -> None:
         super().__init__(**execution)
         self.threat = self.require_ball(threat)
-        require(queries >= 1, "queries", queries, "an integer ≥ 1")
-        require(samples >= 1, "samples", samples, "an integer ≥ 1")
-        require(tries >= 1, "tries", tries, "an integer ≥ 1")
-        require(chunk >= 1, "chunk", chunk, "an integer ≥ 1")
+        require_at_least(1, queries=queries, samples=samples, tries=tries, chunk=chunk)
         self.queries, self.samples, self.tries, self.chunk = queries, samples, tries, chunk
 
     @property
@@ -169,13 +164,11 @@ class HopSkipJump(Search):
             spent += START_HALVINGS
         return z, rows, spent
 
-    def _bisect(
-        self, active: ActiveSet, z: Tensor, rows: Tensor, halvings: int, p: float
-    ) -> Tensor:
+    def _bisect(self, active: ActiveSet, z: Tensor, rows: Tensor, times: int, p: float) -> Tensor:
         """Return the adversarial point nearest to x on the path from z to x, by bisection."""
         x, nearest = active.x, z
         low, high = torch.zeros_like(rows, dtype=x.dtype), torch.ones_like(rows, dtype=x.dtype)
-        for _ in range(halvings):
+        for _ in range(times):
             half = (low + high) / 2
             middle = interpolate(x, z, half, p).clamp(self.threat.low, self.threat.high)
             wrong = self._is_adversarial(active, middle, rows)
@@ -188,18 +181,12 @@ class HopSkipJump(Search):
     ) -> Tensor:
         """Return the boundary's normal at z `(a, *d)`, 0 outside a mask of rows.
 
-        Arguments:
-            delta: distance of the sampled points from z `(a,)`.
-            directions: number of sampled points per row.
+        It samples this number of directions per row, at a distance delta `(a,)` from z.
         """
         x, y, r = z[rows], active.y[rows], delta[rows].clamp_min(torch.finfo(z.dtype).tiny)
         b, left = len(x), directions
-        sum_u, sum_signed_u, sum_sign = (
-            torch.zeros_like(x),
-            torch.zeros_like(x),
-            torch.zeros_like(r),
-        )
-        wide = broadcast_rows(r, x)
+        sum_u, wide = torch.zeros_like(x), broadcast_rows(r, x)
+        sum_signed_u, sum_sign = sum_u, torch.zeros_like(r)
         while left:
             n = min(left, max(self.chunk // b, 1))
             u = self._draw_directions((n, *x.shape), x)
@@ -209,8 +196,7 @@ class HopSkipJump(Search):
             wrong = active.is_adversarial(logits, y.repeat(n)).reshape(n, b)
             sign = 2 * wrong.to(x.dtype) - 1
             sum_u, sum_sign = sum_u + u.sum(0), sum_sign + sign.sum(0)
-            signed_u = sign.reshape(n, b, *[1] * (x.ndim - 1)) * u
-            sum_signed_u = sum_signed_u + signed_u.sum(0)
+            sum_signed_u = sum_signed_u + (sign.reshape(n, b, *[1] * (x.ndim - 1)) * u).sum(0)
             left -= n
         mean = sum_sign / directions
         centred = sum_signed_u - broadcast_scale(mean, x) * sum_u
@@ -227,18 +213,16 @@ class HopSkipJump(Search):
         u = u.normal_(generator=draw) if self.p == 2 else u.uniform_(-1, 1, generator=draw)
         return normalize(u.flatten(0, 1), 2).reshape(shape)
 
-    def _jump(
-        self, active: ActiveSet, z: Tensor, v: Tensor, length: Tensor, rows: Tensor
-    ) -> Tensor:
-        """Return z + length·v, the length halved until the model is wrong there; else z."""
+    def _jump(self, active: ActiveSet, z: Tensor, v: Tensor, size: Tensor, rows: Tensor) -> Tensor:
+        """Return z + size·v, the size halved until the model is wrong there; else z."""
         waiting = rows
         for _ in range(MAX_JUMP_HALVINGS):
             if not waiting.any():
                 break
-            moved = (z + broadcast_scale(length, z) * v).clamp(self.threat.low, self.threat.high)
+            moved = (z + broadcast_scale(size, z) * v).clamp(self.threat.low, self.threat.high)
             wrong = self._is_adversarial(active, moved, waiting)
             z = torch.where(broadcast_rows(wrong, z), moved, z)
-            waiting, length = waiting & ~wrong, length / 2
+            waiting, size = waiting & ~wrong, size / 2
         return z
 
 

@@ -6,7 +6,7 @@ from typing import Unpack
 
 import torch
 
-from ..component import require
+from ..component import require_at_least
 from ..functional.geometry import flatten_pixels, topk_mask
 from ..functional.losses import margin
 from ..threats.base import Threat
@@ -22,10 +22,8 @@ class JSMA(Search):
     `(b, c, h, w)`, else one coordinate.
 
     Arguments:
-        threat: an L0 ball.
         at_once: locations changed per gradient, ≥ 1; eps/at_once gradients in all.
         targeted: y is the class to reach.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
         ValueError: for a value that its entry above does not allow.
@@ -53,7 +51,7 @@ class JSMA(Search):
     ) -> None:
         super().__init__(**execution)
         self.threat = self.require_ball(threat)
-        require(at_once >= 1, "at_once", at_once, "an integer ≥ 1")
+        require_at_least(1, at_once=at_once)
         self.at_once, self.targeted = at_once, targeted
 
     def search(self, active: ActiveSet, turn: int) -> None:
@@ -75,9 +73,8 @@ class JSMA(Search):
             changed = (flatten_pixels(z) != flatten_pixels(active.x)).any(1)
             gain = gain.masked_fill(changed, 0.0)
             chosen = topk_mask(gain, min(self.at_once, left)) & (gain > 0)
-            z = torch.where(chosen.unsqueeze(1), flatten_pixels(edge), flatten_pixels(z)).reshape(
-                z.shape
-            )
+            points = torch.where(chosen[:, None], flatten_pixels(edge), flatten_pixels(z))
+            z = points.reshape_as(z)
             left -= min(self.at_once, left)
         logits = active.logits_no_grad(z)
         active.record(z, logits, sign * margin(logits, active.y))

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
 from ..functional.geometry import broadcast_rows
 from ..runtime import distributed
@@ -45,8 +45,7 @@ class Proposer:
     def draw(self, *shape: int) -> Tensor:
         """Draw uniform numbers `(a, *shape)`."""
         # float32 whatever x is, so that both precisions search the same points
-        size = (len(self.x), *shape)
-        empty = torch.empty(size, dtype=torch.float32, device=self.x.device)
+        empty = torch.empty(len(self.x), *shape, dtype=torch.float32, device=self.x.device)
         return distributed.draw("uniform", empty, self.generator)
 
 
@@ -68,17 +67,17 @@ class RandomSearch(Protocol):
 
 def check_arguments(attack: RandomSearch) -> None:
     """Raise `ValueError` for a number that is too small, or a loss that does not exist."""
-    require(attack.queries >= 1, "queries", attack.queries, "an integer ≥ 1")
+    require_at_least(1, queries=attack.queries, restarts=attack.restarts)
     allowed = "an integer ≥ 1, or None for queries"
     require(attack.plan is None or attack.plan >= 1, "plan", attack.plan, allowed)
-    require(attack.restarts >= 1, "restarts", attack.restarts, "an integer ≥ 1")
     if attack.loss not in losses.BY_NAME:
         raise ValueError(did_you_mean("loss", attack.loss, losses.BY_NAME))
 
 
-def published_query(attack: RandomSearch, query: int) -> int:
-    """Return the query of a published schedule that corresponds to a query of an attack."""
-    return int(query / (attack.plan or attack.queries) * PUBLISHED_QUERIES)
+def count_passed(attack: RandomSearch, query: int, limits: tuple[int, ...]) -> int:
+    """Return how many limits of a published schedule the query of an attack has passed."""
+    published = int(query / (attack.plan or attack.queries) * PUBLISHED_QUERIES)
+    return sum(published > limit for limit in limits)
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ class SparseRS(Search):
     with all its channels in images `(b, c, h, w)`, else one coordinate.
 
     Arguments:
-        threat: an L0 ball.
         queries: points per restart, the first one included; the clean x costs one more.
             Published: 10000.
         alpha_init: twice the share of the locations that the first proposals exchange.
@@ -34,7 +33,6 @@ class SparseRS(Search):
         loss: climbed: `"margin"`, `"ce"` or `"dlr"`.
         restarts: independent searches; later ones get only samples not yet broken.
         targeted: y is the class to reach.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
         ValueError: for a value that its entry above does not allow.
@@ -72,8 +70,7 @@ class SparseRS(Search):
 
     def share(self, query: int) -> float:
         """Return alpha at a query; the first proposal is query 1."""
-        published = random_search.published_query(self, query)
-        falls = sum(published > limit for limit in ALPHA_FALLS_AFTER)
+        falls = random_search.count_passed(self, query, ALPHA_FALLS_AFTER)
         return self.alpha_init / ALPHA_DIVISORS[falls]
 
     def size(self, query: int) -> int:

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
@@ -35,8 +35,7 @@ def estimate(
     Arguments:
         f: maps points `(m, *d)` and their rows of z `(m,)` to values `(m,)`.
         draw: returns directions of a shape `(n, b, *d)`.
-        samples: n; each row costs 2n points.
-        delta: δ, in input units.
+        samples, delta: n, and δ in input units; each row costs 2n points.
         low, high: the box that points are clipped to before f.
         chunk: points per call of f, rounded up to two per row.
     """
@@ -60,7 +59,6 @@ class SPSA(Search):
     steepest step along g, a signed one in an Linf ball. The threat projects after each step.
 
     Arguments:
-        threat: any; its projection bounds the search.
         steps: of each restart, ≥ 1. Published: 100.
         samples: directions per step, ≥ 1; a step costs 2·samples + 1 points. Published: 128 to
             8192.
@@ -70,7 +68,6 @@ class SPSA(Search):
         loss: climbed: `"margin"`, `"ce"` or `"dlr"`.
         restarts: the first from x, the others from `threat.random_start`.
         chunk: points per call of the model, at least two per sample.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Source: Uesato et al. 2018, alg. 1; Spall 1992. Differs: points are clipped to the box; a broken
     sample leaves at once.
@@ -99,15 +96,12 @@ class SPSA(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
-        require(samples >= 1, "samples", samples, "an integer ≥ 1")
+        require_at_least(1, steps=steps, samples=samples, restarts=restarts, chunk=chunk)
         require(size > 0, "size", size, "a length > 0 in input units")
         require(delta > 0, "delta", delta, "a length > 0 in input units")
         require(estimator in ESTIMATORS, "estimator", estimator, "one of " + ", ".join(ESTIMATORS))
         if loss not in losses.BY_NAME:
             raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
-        require(chunk >= 1, "chunk", chunk, "an integer ≥ 1")
         self.threat, self.steps, self.samples, self.size = threat, steps, samples, size
         self.delta, self.estimator, self.loss = delta, estimator, loss
         self.restarts, self.chunk = restarts, chunk

@@ -31,7 +31,6 @@ class Square(Search):
     block of consecutive coordinates.
 
     Arguments:
-        threat: an Linf, L2 or L1 ball.
         queries: points per restart, the first one included; the clean x costs one more.
         p_init: share of the image that the first windows cover; halved on the way.
         plan: queries that the schedule of p is laid over; default: `queries`. AutoAttack takes 5000
@@ -39,7 +38,6 @@ class Square(Search):
         loss: climbed: `"ce"`, `"margin"` or `"dlr"`.
         restarts: independent searches; later ones get only samples not yet broken.
         targeted: y is the class to reach.
-        execution: mode, precision, channels_last and seed, as `Execution` describes.
 
     Raises:
         ValueError: for a value that its entry above does not allow.
@@ -77,8 +75,7 @@ class Square(Search):
 
     def share(self, query: int) -> float:
         """Return p at a proposal, counted from 0: p_init, halved after 10, 50, 200, … of 10 000."""
-        published = random_search.published_query(self, query)
-        return self.p_init / 2 ** sum(published > limit for limit in P_HALVES_AFTER)
+        return self.p_init / 2 ** random_search.count_passed(self, query, P_HALVES_AFTER)
 
     def size(self, query: int) -> float:
         """Return the share of the image that the window of a query covers."""
@@ -89,12 +86,6 @@ class Square(Search):
         kind = _SignProposer if linf else _BumpProposer
         proposer = kind(active.x, self.threat, self.generator(active.x.device))
         random_search.keep_better(self, active, proposer)
-
-
-def image_shape(x: Tensor) -> tuple[int, int, int]:
-    """Return channels, height and width of an image; a vector of n numbers is 1 by 1 by n."""
-    c, h, w = x.shape[1:] if x.ndim == 4 else (1, 1, x[0].numel())
-    return c, h, w
 
 
 def window_sides(share: float, h: int, w: int, *, least: int = 1) -> tuple[int, int]:
@@ -119,9 +110,8 @@ def bump(h: int, w: int, p: float) -> Tensor:
     >>> bump(1, 3, 1)
     tensor([[0.1429, 0.7143, 0.1429]], dtype=torch.float64)
     """
-    distance = torch.maximum(
-        (torch.arange(h) - h // 2).abs()[:, None], (torch.arange(w) - w // 2).abs()
-    )
+    rows, columns = ((torch.arange(n) - n // 2).abs() for n in (h, w))
+    distance = torch.maximum(rows[:, None], columns)
     rings = torch.arange(1, int(distance.max()) + 2, dtype=torch.float64) ** -2
     hill = rings.flip(0).cumsum(0).flip(0)[distance]
     return hill / torch.linalg.vector_norm(hill, ord=p)
@@ -147,7 +137,8 @@ class _WindowProposer(Proposer):
     """Propose points that differ from the best in windows of the image."""
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
-        self.c, self.h, self.w = image_shape(x)
+        # a vector of n numbers is an image of 1 by 1 by n
+        self.c, self.h, self.w = x.shape[1:] if x.ndim == 4 else (1, 1, x[0].numel())
         super().__init__(x.reshape(-1, self.c, self.h, self.w), generator)
         self.shape, self.threat = x.shape[1:], threat
         self.eps: float = threat.eps  # type: ignore[attr-defined]
@@ -170,15 +161,13 @@ class _SignProposer(_WindowProposer):
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
         super().__init__(x, threat, generator)
-        low, high = threat.low, threat.high
-        self.lower = (self.x - self.eps).clamp(low, high)
-        self.upper = (self.x + self.eps).clamp(low, high)
+        self.lower = (self.x - self.eps).clamp(threat.low, threat.high)
+        self.upper = (self.x + self.eps).clamp(threat.low, threat.high)
 
     def first(self) -> Tensor:
         """Return vertical stripes, one column wide; for a vector, blocks of √w coordinates."""
         stripe = round(self.w**0.5) if self.h == 1 else 1
-        up = self.draw(self.c, 1, -(-self.w // stripe)) < 0.5
-        up = up[..., self.columns // stripe]
+        up = self.draw(self.c, 1, -(-self.w // stripe))[..., self.columns // stripe] < 0.5
         return torch.where(up, self.upper, self.lower).reshape(-1, *self.shape)
 
     def propose(self, best: Tensor, size: float) -> Tensor:
@@ -186,8 +175,7 @@ class _SignProposer(_WindowProposer):
         height, width = window_sides(size, self.h, self.w)
         u = self.draw(2 + self.c)
         inside, _, _ = self.window(u, height, width)
-        up = (u[:, 2:] < 0.5)[:, :, None, None]
-        ends = torch.where(up, self.upper, self.lower)
+        ends = torch.where(u[:, 2:, None, None] < 0.5, self.upper, self.lower)
         return torch.where(inside, ends, best.view_as(ends)).reshape(-1, *self.shape)
 
     def keep(self, rows: Tensor) -> None:
@@ -229,9 +217,8 @@ class _BumpProposer(_WindowProposer):
         first, rows, columns = self.window(u[:, :2], height, width)
         second, _, _ = self.window(u[:, 2:4], height, width)
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-        pairs = self._bump_pairs(height, width)
         flip = (u[:, 4] < 0.5).long()[:, None, None]
-        form = pairs[flip, rows[:, :, None], columns[:, None]][:, None]
+        form = self._bump_pairs(height, width)[flip, rows[:, :, None], columns[:, None]][:, None]
         form = self._signs(u[:, 5:])[:, :, None, None] * form + self._unit(delta * first)
         freed = self._channel_norm(delta * (first | second)) ** p
         spent = broadcast_scale(norm(delta, p), delta) ** p
@@ -240,13 +227,11 @@ class _BumpProposer(_WindowProposer):
         return self._spend_budget(torch.where(first, form, delta * ~second))
 
     def _bump_pairs(self, height: int, width: int) -> Tensor:
-        """Return `bump_pairs` of that size, computed once."""
         if (height, width) not in self.cached_bumps:
             self.cached_bumps[height, width] = bump_pairs(height, width, self.p).to(self.x)
         return self.cached_bumps[height, width]
 
     def _signs(self, u: Tensor) -> Tensor:
-        """Return 1 where u < ½, else −1."""
         return (u < 0.5).to(self.x.dtype) * 2 - 1
 
     def _channel_norm(self, delta: Tensor) -> Tensor:
@@ -262,7 +247,5 @@ class _BumpProposer(_WindowProposer):
         """Return x + δ with δ scaled to ‖δ‖_p = eps, clipped to the box."""
         size = norm(delta, self.p)
         scale = self.eps / torch.where(size > 0, size, 1.0)
-        point = (self.x + delta * broadcast_scale(scale, delta)).clamp(
-            self.threat.low, self.threat.high
-        )
-        return point.reshape(-1, *self.shape)
+        point = self.x + delta * broadcast_scale(scale, delta)
+        return point.clamp(self.threat.low, self.threat.high).reshape(-1, *self.shape)

@@ -29,12 +29,7 @@ class Method(Component):
 
         Labels y' are `(b,)` integers or `(b, k)` probabilities.
         """
-
-        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
-            logits = model(x_adv)
-            return cross_entropy(logits, y_adv)
-
-        return f
+        return lambda x_adv, y_adv: cross_entropy(model(x_adv), y_adv)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the model's loss on a batch that has its `x_adv`."""

@@ -36,7 +36,9 @@ class SemiSupervised(Method):
         for method, rows in self._halves(batch):
             half = batch.take(rows)
             halves.append((rows, method.gain(model, half)))
-            _copy_notes(batch, half, rows)
+            for key, note in half.extra.items():  # what the method noted, where `loss` reads it
+                whole = batch.extra.get(key, note.new_zeros(len(batch), *note.shape[1:]))
+                batch.extra[key] = whole.index_put((rows,), note)
 
         def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
             value = x_adv.new_zeros(len(batch))
@@ -62,15 +64,6 @@ class SemiSupervised(Method):
 
     def _halves(self, batch: Batch) -> list[tuple[Method, Tensor]]:
         """Return each method with its row numbers, if it has any."""
-        labelled = batch.y >= 0
-        halves = [(self.of, labelled), (self.unlabelled, ~labelled)]
-        numbered = [(method, mask.nonzero()[:, 0]) for method, mask in halves]
-        return [(method, rows) for method, rows in numbered if len(rows)]
-
-
-def _copy_notes(batch: Batch, half: Batch, rows: Tensor) -> None:
-    """Copy a method's notes on its rows into the whole batch, where `loss` reads them."""
-    for key, note in half.extra.items():
-        whole = batch.extra.get(key)
-        whole = note.new_zeros(len(batch), *note.shape[1:]) if whole is None else whole
-        batch.extra[key] = whole.index_put((rows,), note)
+        numbers = [mask.nonzero()[:, 0] for mask in (batch.y >= 0, batch.y < 0)]
+        halves = zip((self.of, self.unlabelled), numbers, strict=True)
+        return [(method, rows) for method, rows in halves if len(rows)]

@@ -9,9 +9,8 @@ from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy
 from ..introspect import hooks
-from ..runtime import distributed
 from .base import Method
-from .softmax_slope import mean_squared_slope, scaled_length
+from .softmax_slope import mean_squared_slope, neighbour_noise, scaled_length
 
 
 class FeatureSparsity(Method):
@@ -68,13 +67,13 @@ class FeatureSparsity(Method):
         def add_points(h: Tensor) -> Tensor:
             """Return anchors, then neighbours, in place of the features h `(b, …)`."""
             nonlocal distance
-            xi = self._noise(batch, "xi", h, self.unlabelled)
+            xi = neighbour_noise(batch, "xi", h, self.unlabelled)
             anchors = torch.cat([h[:, None], h[:, None] + self.sigma_u * xi], 1)
-            zeta = self._noise(batch, "zeta", h, 1 + self.unlabelled, self.neighbours)
+            zeta = neighbour_noise(batch, "zeta", h, 1 + self.unlabelled, self.neighbours)
             near = anchors[:, :, None] + self.sigma_n * zeta
-            unit = torch.ones((), dtype=h.dtype, device=h.device)
             step = (near - anchors[:, :, None]).detach().flatten(0, 1)
-            distance = scaled_length(step.float() if h.dtype != torch.float64 else step, unit)
+            step = step.float() if h.dtype != torch.float64 else step
+            distance = scaled_length(step, h.new_ones(()))
             return torch.cat([anchors.flatten(0, 1), near.flatten(0, 2)])
 
         logits = hooks.replace_outputs(model, batch.x, {self.site: add_points})
@@ -85,10 +84,3 @@ class FeatureSparsity(Method):
         ce = cross_entropy(anchors[::a], batch.y)
         terms = {"natural": ce.mean().detach(), "slope": gr.mean().detach() / a}
         return Loss((ce + self.beta * gr) / a, terms=terms)
-
-    def _noise(self, batch: Batch, note: str, h: Tensor, *counts: int) -> Tensor:
-        """Return normal noise `(b, *counts, …)` for features h: the batch's note, or a draw."""
-        if note in batch.extra:
-            return batch.extra[note].to(h)
-        like = torch.empty(len(h), *counts, *h.shape[1:], dtype=h.dtype, device=h.device)
-        return distributed.draw("normal", like)

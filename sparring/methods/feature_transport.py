@@ -39,9 +39,8 @@ def sliced_transport(
     """
     generator = distributed.generator(clean.device)
     theta = optimal_transport.random_slices(clean, count, law=law, generator=generator)
-    delta = optimal_transport.slice_gaps(
-        distributed.gather(adversarial), distributed.gather(clean), theta
-    )
+    clouds = distributed.gather(adversarial), distributed.gather(clean)
+    delta = optimal_transport.slice_gaps(*clouds, theta)
     rows = delta.detach().narrow(0, distributed.rank() * len(clean), len(clean))
     # A sample that does not move has no direction, and takes this random one.
     noise = distributed.draw("normal", clean, generator)
@@ -55,8 +54,7 @@ def mean_squared_jacobian(outputs: Tensor, x: Tensor, directions: Tensor) -> Ten
     For random unit directions it is an unbiased estimate of the mean ‖J‖²_F.
 
     Arguments:
-        outputs: `(b, d)`.
-        x: `(b, *)`, which required gradients before the forward pass.
+        outputs, x: `(b, d)` and `(b, *)`; x required gradients before the forward pass.
         directions: v `(b, d)`, or n of them as `(n, b, d)`.
 
     >>> import torch

@@ -90,12 +90,7 @@ class TransportJR(Method):
     shapes_gradients = True
 
     def __init__(
-        self,
-        *,
-        jac: float = 0.005,
-        slices: int = 32,
-        law: str = "sphere",
-        layer: str | None = None,
+        self, *, jac: float = 0.005, slices: int = 32, law: str = "sphere", layer: str | None = None
     ) -> None:
         super().__init__()
         require(jac >= 0, "jac", jac, "a weight ≥ 0")

@@ -28,9 +28,8 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
     >>> mart(clean, adversarial, torch.tensor([0]), 5.0)
     tensor([2.2763])
     """
-    return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * misclassification_weight(
-        clean, y
-    )
+    weight = misclassification_weight(clean, y)
+    return boosted_ce(adversarial, y) + beta * kl(clean, adversarial) * weight
 
 
 def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
@@ -47,9 +46,8 @@ def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> T
     far = -torch.log(1.0001 - q.gather(1, other[:, None])[:, 0] + 1e-12)
     p_y = p.gather(1, y.clamp_min(0)[:, None])[:, 0]
     moved = (p * (p.clamp_min(1e-38).log() - torch.log(q + 1e-12))).sum(1)
-    return torch.where(
-        y >= 0, cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y), 0.0
-    )
+    loss = cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y)
+    return torch.where(y >= 0, loss, 0.0)
 
 
 class MART(Method):
@@ -82,12 +80,7 @@ class MART(Method):
             return super().gain(model, batch)
         with torch.no_grad():
             clean = model(batch.x)
-
-        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
-            logits = model(x_adv)
-            return self._per_sample(clean, logits, batch.y)
-
-        return f
+        return lambda x_adv, y_adv: self._per_sample(clean, model(x_adv), batch.y)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         assert batch.x_adv is not None

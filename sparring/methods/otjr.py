@@ -23,10 +23,8 @@ class OTJR(Method):
     unlabeled ones too.
 
     Arguments:
-        sw: λ_SW ≥ 0, per squared logit.
-        jac: λ_J ≥ 0, per squared logit and input unit.
-        slices: number of slices.
-        law: distribution of the slices, as in `optimal_transport.random_slices`.
+        sw, jac: λ_SW ≥ 0, per squared logit; λ_J ≥ 0, per squared logit and input unit.
+        slices, law: number and distribution, as in `optimal_transport.random_slices`.
         layer: dotted name of the submodule whose flattened output `(b, d)` replaces the logits in
             both terms; default: the logits.
         jac_every: apply the Jacobian term every m-th step only, m times as strong.

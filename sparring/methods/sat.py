@@ -65,16 +65,9 @@ class SAT(Method):
             return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
         _, clean = logits_and_features(model, batch.x, self.layer)
         logits, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+        clouds = distributed.gather(clean), distributed.gather(adversarial)
         divergence = sinkhorn_divergence(
-            distributed.gather(clean),
-            distributed.gather(adversarial),
-            eps=self.entropy,
-            cost=self.cost,
-            steps=self.steps,
-            tol=self.tol,
+            *clouds, eps=self.entropy, cost=self.cost, steps=self.steps, tol=self.tol
         )
-        return Loss(
-            cross_entropy(logits, batch.y_adv),
-            penalty=self.weight * divergence,
-            terms={"sinkhorn": divergence.detach()},
-        )
+        penalty, terms = self.weight * divergence, {"sinkhorn": divergence.detach()}
+        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..batch import Model
+from ..batch import Batch, Model
+from ..runtime import distributed
 
 MIN_DISTANCE = 1e-12
+LogitsAndSlope = tuple[Tensor, Tensor]  # logits (b, k) and GR (b,)
 
 
 def mean_squared_slope(p: Tensor, near: Tensor, distance: Tensor) -> Tensor:
@@ -40,21 +42,22 @@ def mean_squared_slope(p: Tensor, near: Tensor, distance: Tensor) -> Tensor:
     return slope.square().mean((1, 2))
 
 
+def neighbour_noise(batch: Batch, note: str, like: Tensor, *counts: int) -> Tensor:
+    """Return normal noise `(b, *counts, *d)` for `like (b, *d)`: the batch's note, or a draw."""
+    if note in batch.extra:
+        return batch.extra[note].to(like)
+    return distributed.draw("normal", like.new_empty(len(like), *counts, *like.shape[1:]))
+
+
 def scaled_length(step: Tensor, scale: Tensor) -> Tensor:
     """Return ‖step / scale‖₂ over all entries of an input: `(b, n)` for `step (b, n, *d)`."""
     return (step / scale).flatten(2).norm(dim=2)
 
 
-def forward_difference(
-    model: Model, x: Tensor, step: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the logits at `x (b, *d)`, and GR `(b,)` from x to x + step.
+def forward_difference(model: Model, x: Tensor, step: Tensor, scale: Tensor) -> LogitsAndSlope:
+    """Return the logits at `x (b, *d)`, and GR from x to x + `step (b, n, *d)`.
 
-    It takes one pass over (1 + n)·b points.
-
-    Arguments:
-        step: `(b, n, *d)`.
-        scale: unit of distances, broadcast over inputs.
+    It takes one pass over (1 + n)·b points. The unit `scale` is broadcast over inputs.
     """
     near = x[:, None] + step
     logits, others = _split(model(torch.cat([x, near.flatten(0, 1)])), x, step)
@@ -63,9 +66,7 @@ def forward_difference(
     return logits, mean_squared_slope(logits.softmax(1), others[0].softmax(2), distance)
 
 
-def central_difference(
-    model: Model, x: Tensor, step: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
+def central_difference(model: Model, x: Tensor, step: Tensor, scale: Tensor) -> LogitsAndSlope:
     """Return the logits at x, and GR from x − step to x + step, exact to second order.
 
     It takes one pass over (1 + 2n)·b points; arguments as in `forward_difference`.
@@ -77,7 +78,7 @@ def central_difference(
     return logits, mean_squared_slope(high.softmax(2), low.softmax(2), distance)
 
 
-def infinitesimal(model: Model, x: Tensor, step: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def infinitesimal(model: Model, x: Tensor, step: Tensor, scale: Tensor) -> LogitsAndSlope:
     """Return the logits at x, and the limit of GR as the steps shrink to 0.
 
     The limit is 1/(n·k) Σ_j ‖J u_j‖², u_j the unit vector along step j. One forward-mode pass over
@@ -104,8 +105,4 @@ def _split(logits: Tensor, x: Tensor, step: Tensor) -> tuple[Tensor, list[Tensor
     return logits[:b], list(groups)
 
 
-DIFFERENCES = {
-    "forward": forward_difference,
-    "central": central_difference,
-    "limit": infinitesimal,
-}
+DIFFERENCES = {"forward": forward_difference, "central": central_difference, "limit": infinitesimal}

@@ -13,7 +13,7 @@ from ..functional.geometry import channel_scale
 from ..functional.losses import cross_entropy
 from ..runtime import distributed
 from .base import Method, SampleGain
-from .softmax_slope import DIFFERENCES
+from .softmax_slope import DIFFERENCES, neighbour_noise
 
 NORMS = ("anchors", "labelled")
 
@@ -77,14 +77,13 @@ class Sparsity(Method):
         ok = bool(numbers) and all(number > 0 for number in numbers)
         require(ok, "scale", scale, "a number > 0, or one per channel")
         require(ratio >= 0, "ratio", ratio, "a weight ≥ 0")
-        known = ", ".join(DIFFERENCES)
-        require(difference in DIFFERENCES, "difference", difference, f"one of {known}")
+        allowed = "one of " + ", ".join(DIFFERENCES)
+        require(difference in DIFFERENCES, "difference", difference, allowed)
         require(ce_norm in NORMS, "ce_norm", ce_norm, "one of " + ", ".join(NORMS))
         self.beta, self.neighbours, self.sigma_n, self.scale = beta, neighbours, sigma_n, scale
         self.ratio, self.difference, self.ce_norm = ratio, difference, ce_norm
 
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
-        """Return the cross-entropy of labelled rows; unlabelled rows do not run and gain 0."""
         rows = (batch.y >= 0).nonzero()[:, 0]
         if len(rows) == len(batch):
             return super().gain(model, batch)
@@ -98,16 +97,17 @@ class Sparsity(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         x, y, b = batch.x, batch.y, len(batch)
         moved, x_adv, y_adv = self._moved(batch)
-        zeta = self._noise(batch, "zeta")
+        zeta = neighbour_noise(batch, "zeta", x, self.neighbours)
         if len(moved):
             # Drawn for all rows, then chosen: the draws do not depend on which rows moved.
-            zeta = torch.cat([zeta, self._noise(batch, "zeta_adv")[moved]])
+            zeta_adv = neighbour_noise(batch, "zeta_adv", x, self.neighbours)
+            zeta = torch.cat([zeta, zeta_adv[moved]])
         scale = channel_scale(self.scale, x)
         points = torch.cat([x, x_adv]) if len(moved) else x
-        difference = DIFFERENCES[self.difference]
-        logits, slopes = difference(model, points, self.sigma_n * scale * zeta, scale)
-        natural, gr = cross_entropy(logits[:b], y), slopes[:b]
-        ce = natural
+        step = self.sigma_n * scale * zeta
+        logits, slopes = DIFFERENCES[self.difference](model, points, step, scale)
+        ce = natural = cross_entropy(logits[:b], y)
+        gr = slopes[:b]
         if len(moved):
             mixed = natural[moved] + self.ratio * cross_entropy(logits[b:], y_adv)
             ce = ce.index_put((moved,), mixed / (1 + self.ratio))
@@ -126,22 +126,13 @@ class Sparsity(Method):
         y_adv = batch.y if batch.y_adv is None else batch.y_adv
         if x_adv is batch.x:
             return batch.y.new_zeros(0), x_adv[:0], y_adv[:0]
-        has_moved = (x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)
-        rows = has_moved.nonzero()[:, 0]
+        rows = ((x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)).nonzero()[:, 0]
         return rows, x_adv[rows], y_adv[rows]
-
-    def _noise(self, batch: Batch, note: str) -> Tensor:
-        """Return standard normal noise `(b, N_n, *d)`: the batch's note, or a draw."""
-        if note in batch.extra:
-            return batch.extra[note]
-        x = batch.x[:, None]
-        return distributed.draw("normal", x.expand(-1, self.neighbours, *x.shape[2:]))
 
     def _normalised(self, ce: Tensor, labelled: Tensor, batch: Batch) -> Tensor:
         """Scale the cross-entropies so that their mean over the joint batch follows `ce_norm`."""
         if self.ce_norm == "anchors":
             return ce
-        weight = distributed.gather(batch.weight)
-        labelled_weight = distributed.gather(batch.weight * labelled)
-        share = labelled_weight.sum() / weight.sum()
+        weight = distributed.gather(batch.weight).sum()
+        share = distributed.gather(batch.weight * labelled).sum() / weight
         return ce / torch.where(share > 0, share, 1.0)

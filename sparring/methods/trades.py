@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..batch import Batch, Loss
 from ..component import require
@@ -16,9 +16,6 @@ class TRADES(Method):
 
     The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a
     constant in x'.
-
-    Arguments:
-        beta: weight of the KL term, ≥ 0.
 
     Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once per attack, not
     once per step.
@@ -39,12 +36,7 @@ class TRADES(Method):
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         with torch.no_grad():
             clean = model(batch.x).softmax(1)
-
-        def f(x_adv: Tensor, y_adv: Tensor) -> Tensor:
-            logits = model(x_adv)
-            return cross_entropy(logits, clean)
-
-        return f
+        return lambda x_adv, y_adv: cross_entropy(model(x_adv), clean)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         assert batch.x_adv is not None

@@ -19,7 +19,6 @@ from ..functional import batch_norm
 from ..functional.geometry import alignment
 from ..functional.losses import cross_entropy, kl
 from ..introspect import feature_statistics, freeze, hooks, jacobian
-from ..introspect.feature_statistics import SiteFeatures
 from ..runtime import distributed
 from ..runtime.torch_private import BATCH_NORM
 from .base import Method
@@ -119,7 +118,9 @@ class UAD(Method):
         if self.matching:
             q = z
             if refines:
-                q = self._refined_logits(model, x, y, z, sites[self.reference], shift_gradients)
+                site = sites[self.reference]
+                shift = feature_statistics.descent_step(site, shift_gradients, length=self.kappa)
+                q = self._refined_logits(model, x, y, z, site.shifted(*shift))
             right = q.argmax(1) == y
             match = torch.where(right, kl(q, z_adv), 0.0)
             loss.per_sample = loss.per_sample + self.matching * match
@@ -127,7 +128,7 @@ class UAD(Method):
             loss.terms |= {"match": match, **{k: v.to(z.dtype) for k, v in wrong.items()}}
         if aligns:
             jacobian.require_double_backward(adversarial)
-            (gradient,) = _gradients(adversarial, (x_adv,), create_graph=True)
+            (gradient,) = _gradients(adversarial, (x_adv,), graph=True)
             # The mean is over all processes' samples with a direction, not each process's own.
             pair = alignment(clean_gradient, gradient, kind=self.align)
             gaps, valid = map(distributed.gather, pair)
@@ -151,34 +152,23 @@ class UAD(Method):
             mean, std = feature_statistics.channel_statistics(features)
             # Both spreads before the first draw, so that a batch of one is refused at once.
             spreads = [feature_statistics.batch_spread(s.detach()) for s in (mean, std)]
-            by_mean, by_std = (
-                spread * distributed.draw("normal", mean, generator) for spread in spreads
-            )
+            by_mean, by_std = (s * distributed.draw("normal", mean, generator) for s in spreads)
             by_std = torch.maximum(by_std, -std)  # a deviation below 0 would flip the features
             return feature_statistics.shift_statistics(features, mean, std, by_mean, by_std)
 
         # Inactive sites too, so that an unknown name is refused in the first step.
-        transforms = {
-            name: randomize if on else nn.Identity()
-            for name, on in zip(self.sites, active.tolist(), strict=True)
-        }
+        states = zip(self.sites, active.tolist(), strict=True)
+        transforms = {name: randomize if on else nn.Identity() for name, on in states}
         return hooks.replace_outputs(model, x, transforms)
 
     def _refined_logits(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        z: Tensor,
-        site: SiteFeatures,
-        gradients: Sequence[Tensor],
+        self, model: nn.Module, x: Tensor, y: Tensor, z: Tensor, features: Tensor
     ) -> Tensor:
         """Return the reference logits (B), never of a higher loss than the logits z on x."""
         with freeze.frozen_bn(model):
-            shift = feature_statistics.descent_step(site, gradients, length=self.kappa)
-            refined = hooks.forward_from(model, self.reference, site.shifted(*shift), x=x)
-            lower = cross_entropy(refined, y) <= cross_entropy(z, y)
-            return torch.where(lower[:, None], refined, z)
+            refined = hooks.forward_from(model, self.reference, features, x=x)
+        lower = cross_entropy(refined, y) <= cross_entropy(z, y)
+        return torch.where(lower[:, None], refined, z)
 
     def _refreshes(self, model: nn.Module) -> bool:
         """Return whether running statistics come from passes without A."""
@@ -186,7 +176,6 @@ class UAD(Method):
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch: Batch) -> None:
-        """After every fourth step, update batch norm's running statistics on x and x' without A."""
         if self._refreshes(model) and model.training:
             assert batch.x_adv is not None
             if self._steps % REFRESH_EVERY == 0:
@@ -195,22 +184,15 @@ class UAD(Method):
             self._steps += 1
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the number of steps, for the checkpoint."""
         return {"steps": self._steps}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint's number of steps."""
         self._steps = state["steps"]
 
 
-def _gradients(
-    loss: Tensor, inputs: Sequence[Tensor], *, create_graph: bool = False
-) -> list[Tensor]:
+def _gradients(loss: Tensor, inputs: Sequence[Tensor], *, graph: bool = False) -> list[Tensor]:
     """Return the gradients of each sample's loss `(b,)`: of the sum, so b does not scale them."""
-    gradients = torch.autograd.grad(
-        loss.sum(), inputs, create_graph=create_graph, retain_graph=True
-    )
-    return list(gradients)
+    return list(torch.autograd.grad(loss.sum(), inputs, create_graph=graph, retain_graph=True))
 
 
 def _with_logged_terms(loss: Loss) -> Loss:

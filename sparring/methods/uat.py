@@ -19,8 +19,7 @@ class UAT(Method):
     UAT++.
 
     Arguments:
-        online: weight of the term with online targets, ≥ 0.
-        fixed: weight of the term with fixed targets, labels or pseudo-labels, ≥ 0.
+        online, fixed: weights, ≥ 0; the fixed targets are labels or pseudo-labels.
 
     Source: Alayrac et al. 2019. Differs: one adversary maximizes both terms together.
 
