@@ -37,6 +37,7 @@ class PGD(Maximizer):
 
     Source: Madry et al. 2018, sec. 2.1. Differs: returns the best iterate, not the last.
 
+    >>> import torch
     >>> from sparring.threats import Linf
     >>> atk = PGD(Linf(0.1), steps=3, size=0.1)
     >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
