@@ -9,7 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
 from ..functional.geometry import normalize, project_l1, project_l2, project_linf
 from ..runtime import distributed
@@ -46,8 +46,7 @@ class APGD(Search):
         rho: share of a window's steps that must rise, in [0, 1].
         largereps: in L1, search the balls of 3·eps, 2·eps and eps one after another, for 0.3, 0.3
             and 0.4 of the steps; as AutoAttack does there.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator.
+        precision, channels_last, seed: as in `Execution`.
 
     Raises:
         ValueError: for a value that these arguments do not allow.
@@ -81,29 +80,25 @@ class APGD(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        counts = {"steps": steps, "targets": targets, "restarts": restarts, "eot": eot}
-        for key, count in counts.items():
-            require(count >= 1, key, count, "an integer ≥ 1")
+        require_at_least(1, steps=steps, targets=targets, restarts=restarts, eot=eot)
         require(0 <= rho <= 1, "rho", rho, "a share in [0, 1]")
         if loss not in (*losses.BY_NAME, TARGETED):
             raise ValueError(did_you_mean("loss", loss, (*losses.BY_NAME, TARGETED)))
         self.threat, self.steps, self.loss = self.require_ball(threat), steps, loss
         self.p: float = getattr(threat, "p", torch.inf)
         require(not largereps or self.p == 1, "largereps", largereps, "False but for an L1 ball")
-        self.targets, self.restarts, self.eot, self.rho = targets, restarts, eot, rho
-        self.largereps = largereps
+        self.targets, self.restarts, self.eot = targets, restarts, eot
+        self.rho, self.largereps = rho, largereps
 
     def num_rounds(self, active: ActiveSet) -> int:
-        """Return one round per restart and target; there are at most k − 1 targets."""
         if self.loss != TARGETED or not len(active):
             return self.restarts
-        return self.restarts * self._num_targets(active.logits_no_grad(active.x))
+        classes = active.logits_no_grad(active.x).shape[1]
+        return self.restarts * min(self.targets, classes - 1)
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
         # targets differ between rounds: values of their losses could not be compared
-        if self.loss == TARGETED:
-            return losses.margin(logits, y)
-        return self._loss(logits, y, y)
+        return losses.margin(logits, y) if self.loss == TARGETED else self._loss(logits, y, y)
 
     def search(self, active: ActiveSet, turn: int) -> None:
         """Climb from a random point; with `largereps`, in three balls that shrink to the threat's.
@@ -179,15 +174,12 @@ class APGD(Search):
         few = self.loss == "dlr" and logits.shape[1] < 3
         return losses.BY_NAME["margin" if few else self.loss](logits, y)
 
-    def _num_targets(self, logits: Tensor) -> int:
-        return min(self.targets, logits.shape[1] - 1)
-
     def _target(self, active: ActiveSet, turn: int) -> Tensor:
         """Return the class each row aims at `(a,)`; its label if the loss has no target."""
         if self.loss != TARGETED:
             return active.y
-        logits = active.logits_no_grad(active.x)
-        return wrong_classes(logits, active.y)[:, turn % self._num_targets(logits)]
+        order = wrong_classes(active.logits_no_grad(active.x), active.y)
+        return order[:, turn % min(self.targets, order.shape[1])]
 
     def _project(self, eps: float) -> Project:
         return partial(PROJECT[self.p], eps=eps, low=self.threat.low, high=self.threat.high)

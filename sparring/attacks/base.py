@@ -51,15 +51,12 @@ class Attack(Component):
 
     An attack leaves the model as it was: weights, `.grad`, every module's own mode, batch-norm
     statistics. It draws from its own generator and never touches the global random state.
-
-    Arguments:
-        threat: where it may go; each attack stores its own.
-        execution: how it runs: the keywords of `Execution`.
     """
 
-    threat: Threat
+    threat: Threat  # where it may go; each attack stores its own
     mode: str = "eval"
     seed: int = 0
+    restarts: int = 1
     replays: int = 1  # how often a trainer uses each batch; more for `Free` only
 
     def __init__(self, **execution: Unpack[Execution]) -> None:
@@ -70,8 +67,8 @@ class Attack(Component):
             ValueError: for a mode or precision that does not exist.
         """
         super().__init__()
-        known = arguments(type(self))
-        values = {k: p.default for k, p in known.items() if k in Execution.__annotations__}
+        known = arguments(type(self)).items()
+        values = {k: p.default for k, p in known if k in Execution.__annotations__}
         for key in execution:
             if key not in values:
                 raise TypeError(f"{type(self).__name__} has no argument {key!r}")
@@ -86,6 +83,10 @@ class Attack(Component):
         """Return adversarial inputs `(b, *d)`, detached, for `x (b, *d)` in the threat's box and
         labels `y (b,)`."""
         raise NotImplementedError
+
+    def num_rounds(self, active: ActiveSet) -> int:
+        """Return how many rounds a search has; default: `restarts`."""
+        return self.restarts
 
     def reseed(self, seed: int) -> None:
         """Restart the attack's generators at `seed`."""
@@ -106,13 +107,13 @@ class Maximizer(Attack):
     """Maximize any gain over the threat's set: the attack that a trainer needs."""
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """Return a point z of the threat's set with a high `f(z)`, detached. The caller freezes the
-        model."""
+        """Return a z of the threat's set with a high `f(z)`, detached; the model comes frozen."""
         raise NotImplementedError
 
 
 def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the gain at z, detached, and its gradient with respect to z only.
+    """Compute the gain at z, detached, and its gradient with respect to z only; each row of the
+    gain depends on its own row of z.
 
     Raises:
         ValueError: if the gain does not depend on z: a model that detaches, rounds or leaves torch.
@@ -120,19 +121,13 @@ def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     z = z.detach().requires_grad_()
     with torch.enable_grad():
         value = f(z)
-        grad = _grad(value, z)
-    return value.detach(), grad
-
-
-def _grad(value: Tensor, z: Tensor) -> Tensor:
-    """Compute the gradient of `value (b,)` in z; each row of value depends on its own row of z."""
-    if not value.requires_grad:
-        raise ValueError(
-            "the model's output has no gradient with respect to its input: "
-            "it detaches or leaves torch"
-        )
-    # autograd.grad, not backward: it leaves no .grad on the model's parameters
-    return torch.autograd.grad(value.sum(), z)[0]
+        if not value.requires_grad:
+            raise ValueError(
+                "the model's output has no gradient with respect to its input: "
+                "it detaches or leaves torch"
+            )
+        # autograd.grad, not backward: it leaves no .grad on the model's parameters
+        return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
 
 def value_no_grad(f: Gain, z: Tensor) -> Tensor:
@@ -141,14 +136,23 @@ def value_no_grad(f: Gain, z: Tensor) -> Tensor:
         return f(z)
 
 
+def higher(
+    best: Tensor | None, best_value: Tensor | None, z: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return per sample the point of higher value, and that value; z where none is best yet."""
+    if best is None or best_value is None:
+        return z, value
+    better = value > best_value
+    return torch.where(broadcast_rows(better, z), z, best), torch.where(better, value, best_value)
+
+
 def check_inputs(x: Tensor, y: Tensor, threat: Threat) -> None:
     """Raise `ValueError` for inputs that an attack cannot start from."""
     if len(x) != len(y):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be the same samples")
     if not x.is_floating_point():
-        raise ValueError(
-            f"x has dtype {x.dtype}: an attack needs floats in [{threat.low}, {threat.high}]"
-        )
+        floats = f"floats in [{threat.low}, {threat.high}]"
+        raise ValueError(f"x has dtype {x.dtype}: an attack needs {floats}")
     if len(x) == 0:
         return
     least, most = x.amin().item(), x.amax().item()
@@ -176,7 +180,7 @@ class ActiveSet:
     it. On a GPU the rows leave at every tenth `record` only, so that no step waits for the host.
 
     Attributes:
-        batch: the `a` active rows, compact.
+        batch, x, y: the `a` active rows, compact; their inputs `(a, *d)` and labels `(a,)`.
         rows: `(a,)` their row numbers in the whole batch.
         best: `(b, *d)` the confirmed point of a broken sample, else the point of highest value.
         best_value: `(b,)` that value.
@@ -194,8 +198,7 @@ class ActiveSet:
         targeted: bool = False,
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
-        self.rank = rank
-        self.model, self.targeted = model, targeted
+        self.model, self.targeted, self.rank = model, targeted, rank
         self.lower_precision = precision != "float32"
         self.logits = freeze.ModelView(model, amp=precision, channels_last=channels_last)
         self.confirm_period = GPU_CONFIRM_PERIOD if x.is_cuda else 1
@@ -207,20 +210,11 @@ class ActiveSet:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def x(self) -> Tensor:
-        """Inputs `(a, *d)` of the active rows."""
-        return self.batch.x
-
-    @property
-    def y(self) -> Tensor:
-        """Labels `(a,)` of the active rows."""
-        return self.batch.y
-
     def restart(self) -> int:
         """Begin a round on all samples that are not broken; return their number."""
         self.rows = (~self.broken).nonzero()[:, 0]
         self.batch = Batch(self._x[self.rows], self._y[self.rows])
+        self.x, self.y = self.batch.x, self.batch.y
         # each row's first point since the last confirmation that is adversarial, unconfirmed
         self._num_records, self._candidate = 0, self.batch.x
         self._has_candidate = torch.zeros_like(self.rows, dtype=torch.bool)
@@ -233,13 +227,19 @@ class ActiveSet:
 
     def logits_float32(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the model's own precision, without gradient."""
-        with torch.no_grad():
-            return self.model(z)
+        return value_no_grad(self.model, z)
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the precision of the search, without gradient."""
-        with torch.no_grad():
-            return self.logits(z)
+        return value_no_grad(self.logits, z)
+
+    def confirmed(self, rows: Tensor, z: Tensor) -> Tensor:
+        """Return which rows of a mask `(a,)`, seen adversarial at z, are so in float32 too."""
+        if not self.lower_precision or not rows.any():
+            return rows
+        out = rows.clone()
+        out[rows] = self.is_adversarial(self.logits_float32(z[rows]), self.y[rows])
+        return out
 
     def value_and_grad(
         self, f: Callable[[Tensor], Tensor], z: Tensor
@@ -251,33 +251,32 @@ class ActiveSet:
         Raises:
             ValueError: if the model's output has no gradient.
         """
-        z = z.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = self.logits(z)
-            value = f(logits)
-            grad = _grad(value, z)
+        logits: list[Tensor] = []
+
+        def gain(z: Tensor) -> Tensor:
+            logits.append(self.logits(z))
+            return f(logits[0])
+
+        value, grad = value_and_grad(gain, z)
         # one NaN would spread to every later point of its row, and by a norm to all coordinates
-        return value.detach(), grad.nan_to_num(0.0, 0.0, 0.0), logits.detach()
+        return value, grad.nan_to_num(0.0, 0.0, 0.0), logits[0].detach()
 
     def record(self, z: Tensor, logits: Tensor, value: Tensor | None = None) -> Tensor | None:
-        """Record feasible points `z (a, *d)` of the active rows; return which rows stay.
+        """Record feasible points `z (a, *d)` of the active rows, with their logits `(a, k)`.
 
         Arguments:
-            logits: `(a, k)` there, from `logits`.
             value: `(a,)` ranks points that are not adversarial; default: `rank(logits, y)`, its
                 negative if targeted.
 
         Returns:
-            The mask `(a,)` of rows that stay, or None if all do. The caller indexes its own
-            per-row tensors with it.
+            The mask `(a,)` of rows that stay, or None if all do: for the caller's own tensors.
         """
         logits = logits.detach()
         if value is None:
             value = self.rank(logits, self.y) * (-1 if self.targeted else 1)
         value = value.detach()
-        better = value > self.best_value[self.rows]
-        self.best[self.rows] = torch.where(broadcast_rows(better, z), z, self.best[self.rows])
-        self.best_value[self.rows] = torch.where(better, value, self.best_value[self.rows])
+        best = higher(self.best[self.rows], self.best_value[self.rows], z, value)
+        self.best[self.rows], self.best_value[self.rows] = best
         adversarial = self.is_adversarial(logits, self.y)
         self._num_records += 1
         if self.confirm_period == 1 and not adversarial.any():
@@ -289,19 +288,16 @@ class ActiveSet:
 
     def confirm(self) -> Tensor | None:
         """Remove the rows whose candidate is adversarial in float32; return as `record`."""
-        confirmed = self._has_candidate.clone()
-        if not confirmed.any():
+        if not self._has_candidate.any():
             return None
-        if self.lower_precision:
-            # bfloat16 keeps 8 bits of a logit, so its arg max of two near ties is often wrong.
-            # Without this check such rounding would count as a success of the attack.
-            unconfirmed = self._has_candidate
-            logits = self.logits_float32(self._candidate[unconfirmed])
-            confirmed[unconfirmed] = self.is_adversarial(logits, self.y[unconfirmed])
+        # bfloat16 keeps 8 bits of a logit, so its arg max of two near ties is often wrong.
+        # Without this check such rounding would count as a success of the attack.
+        confirmed = self.confirmed(self._has_candidate, self._candidate)
         self.best[self.rows[confirmed]] = self._candidate[confirmed]
         self.broken[self.rows[confirmed]] = True
         keep = ~confirmed
         self.rows, self.batch = self.rows[keep], self.batch.take(keep)
+        self.x, self.y = self.batch.x, self.batch.y
         self._candidate = self._candidate[keep]
         self._has_candidate = torch.zeros_like(self._has_candidate[keep])
         return None if bool(keep.all()) else keep
@@ -324,12 +320,9 @@ def run_restarts(
     *,
     skip_misclassified: bool = True,
 ) -> Tensor:
-    """Run all rounds of `search(active, turn)`, or until every sample is broken; return the best
-    points `(b, *d)`.
-
-    Arguments:
-        search: one round on the active rows; `turn` counts the rounds from 0.
-        skip_misclassified: record x first, so that a search sees only samples that are right there.
+    """Run all rounds of `search(active, turn)`, turn 0, 1, …, or until every sample is broken;
+    return the best points `(b, *d)`. `skip_misclassified` records x first, so that a search sees
+    only samples that are right there.
     """
     check_inputs(x, y, attack.threat)
     if len(x) == 0:
@@ -337,19 +330,13 @@ def run_restarts(
     rank = getattr(attack, "rank", margin)
     names = ("precision", "channels_last", "targeted")  # not every attack has all of them
     execution = {k: getattr(attack, k) for k in names if hasattr(attack, k)}
-    with (
-        freeze.frozen(model, attack.mode),
-        freeze.channels_last(model, bool(execution.get("channels_last"))),
-    ):
+    memory = freeze.channels_last(model, bool(execution.get("channels_last")))
+    with freeze.frozen(model, attack.mode), memory:
         active = ActiveSet(model, x, y, rank=rank, **execution)
         if skip_misclassified:
             active.record(x, active.logits_float32(x))
             active.finish()
-        if isinstance(attack, Search):
-            num_rounds = attack.num_rounds(active)
-        else:
-            num_rounds = getattr(attack, "restarts", 1)
-        for turn in range(num_rounds):
+        for turn in range(attack.num_rounds(active)):
             if not active.restart():
                 break
             search(active, turn)
@@ -366,7 +353,6 @@ class Search(Attack):
 
     precision: str
     channels_last: bool
-    restarts: int = 1
     norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
 
     def search(self, active: ActiveSet, turn: int) -> None:
@@ -377,24 +363,13 @@ class Search(Attack):
         """Rank points that are not adversarial `(a,)`; default: by the margin."""
         return margin(logits, y)
 
-    def num_rounds(self, active: ActiveSet) -> int:
-        """Return how many rounds there are; default: `restarts`."""
-        return self.restarts
-
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search)
 
     def require_ball(self, threat: Threat) -> Threat:
-        """Return the threat if it is a ball in one of this attack's norms.
-
-        Raises:
-            ValueError: if not.
-        """
+        """Return the threat; raise `ValueError` unless it is a ball of one of `norms`."""
         known = {torch.inf: "Linf", 2: "L2", 1: "L1", 0: "L0"}
-        require(
-            getattr(threat, "p", None) in self.norms,
-            "threat",
-            threat,
-            f"a ball of {' or '.join(known[p] for p in self.norms)} for {type(self).__name__}",
-        )
+        balls = " or ".join(known[p] for p in self.norms)
+        ok = getattr(threat, "p", None) in self.norms
+        require(ok, "threat", threat, f"a ball of {balls} for {type(self).__name__}")
         return threat

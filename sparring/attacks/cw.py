@@ -47,8 +47,7 @@ class CW(Search):
         c: weight of the hinge in the first round. Published: 0.001 (L2), 0.00001 (Linf).
         confidence: κ, the margin that an adversarial point must have, ≥ 0, in logits.
         abort: end a sample's round when its loss falls by less than 0.01 % in a tenth of the steps.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator; this attack draws nothing.
+        precision, channels_last, seed: as in `Execution`; this attack draws nothing.
 
     Source: Carlini and Wagner 2017, sec. V.B, V.C and VI. Differs: Linf runs all samples in rounds,
     each with its own τ and c, where the authors' code takes one sample through all c for every τ;
@@ -78,9 +77,9 @@ class CW(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.require_ball(threat)
-        self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
-        self.confidence, self.abort = confidence, abort
+        self.threat, self.steps, self.size = self.require_ball(threat), steps, size
+        self.p: float = getattr(threat, "p", math.inf)
+        self.search_steps, self.c, self.confidence, self.abort = search_steps, c, confidence, abort
         minimal_norm.check_keywords(self)
 
     def search(self, active: ActiveSet, turn: int) -> None:
@@ -91,56 +90,41 @@ class CW(Search):
         return minimal_norm.distances(self, model, x, y)
 
     def start(self, active: ActiveSet, eps: float | None) -> SearchState:
-        """Return the state before the first round: x, in tanh space."""
         x, low, high = active.x, self.threat.low, self.threat.high
         w = (TANH_LIMIT * (2 * (x - low) / (high - low) - 1)).clamp(-TANH_LIMIT, TANH_LIMIT).atanh()
         tau = x.new_full((len(x),), TAU_DECAY * (high - low if eps is None else eps))
-        return minimal_norm.initial_state(
-            x, self.c, start=w, w=w, mean=0 * w, mean_square=0 * w, tau=tau
-        )
+        return SearchState(self, active, eps, start=w, w=w, tau=tau)
 
-    def update_weight(self, state: SearchState, eps: float | None) -> None:
-        """Set c, and in Linf τ, of the next round."""
-        if self.threat.p == 2:  # type: ignore[attr-defined]
-            minimal_norm.bisect_weight(state)
+    def update_weight(self, state: SearchState) -> None:
+        if self.p == 2:
+            state.bisect_weight()
             return
         state.c = torch.where(state.improved, state.c, 10 * state.c)
-        if eps is None:
+        if state.eps is None:
             # inside a ball τ stays just below eps: any point within eps is as good as a closer one
             tau = torch.minimum(state.extra["tau"] / TAU_DECAY, state.distance)
             state.extra["tau"] = TAU_DECAY * tau
 
-    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
-        """Run one round of Adam; a row whose loss no longer falls stays where it is."""
-        penalty = square if self.threat.p == 2 else excess  # type: ignore[attr-defined]
-        low, high = self.threat.low, self.threat.high
-        check_period = max(self.steps // 10, 1)
+    def descend(self, state: SearchState) -> None:
+        penalty = square if self.p == 2 else excess
+        low, high, extra = self.threat.low, self.threat.high, state.extra
         # Adam begins afresh: its moments belong to the loss of the last c and τ
-        w = state.extra["w"]
-        state.extra["mean"], state.extra["mean_square"] = 0 * w, 0 * w
-        if self.threat.p == 2:  # type: ignore[attr-defined]
-            state.extra["w"] = state.extra["start"]
+        extra["mean"] = extra["mean_square"] = 0 * extra["w"]
+        if self.p == 2:
+            extra["w"] = extra["start"]
         for step in range(1, self.steps + 1):
-            t = state.extra["w"].tanh()
+            t = extra["w"].tanh()
             z = (low + (high - low) * (t + 1) / 2).clamp(low, high)
-            hinge, hinge_grad, logits = minimal_norm.hinge(self, active, z)
-            length, length_grad = penalty(z - active.x, state.extra["tau"])
-            loss = length + state.c * hinge
+            hinge, hinge_grad, logits = state.hinge(z)
+            length, length_grad = penalty(z - state.active.x, extra["tau"])
             grad = length_grad + broadcast_scale(state.c, z) * hinge_grad
-            grad = grad * (high - low) / 2 * (1 - t.square())  # the chain rule through z(w)
-            keep = minimal_norm.record(self, active, state, z, logits, eps)
-            if len(active) == 0:
-                return state
-            if keep is not None:
-                state, grad, loss = state.take(keep), grad[keep], loss[keep]
-            if self.abort and step % check_period == 0:
-                state.check_progress(loss)
-                if not state.falling.any():
-                    return state
-            extra = state.extra
+            # the chain rule through z(w)
+            extra["grad"] = grad * (high - low) / 2 * (1 - t.square())
+            if state.ends_round(step, z, logits, length + state.c * hinge):
+                return
+            grad = extra["grad"]
             extra["mean"] = 0.9 * extra["mean"] + 0.1 * grad
             extra["mean_square"] = 0.999 * extra["mean_square"] + 0.001 * grad.square()
             scale = (extra["mean_square"] / (1 - 0.999**step)).sqrt() + 1e-8
             moved = extra["w"] - self.size * extra["mean"] / (1 - 0.9**step) / scale
             extra["w"] = torch.where(broadcast_rows(state.falling, moved), moved, extra["w"])
-        return state

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows, nearest_hyperplane, step_to_hyperplane
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search, run_restarts
@@ -26,8 +26,7 @@ class DeepFool(Search):
         overshoot: share by which each step goes beyond its plane, ≥ 0.
         classes: number of classes that compete, y and the highest other logits at x, ≥ 2; each
             costs one backward pass per step.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator; this attack draws nothing.
+        precision, channels_last, seed: as in `Execution`; this attack draws nothing.
 
     Source: Moosavi-Dezfooli et al. 2016, alg. 2, eq. 11. Differs: the paper has no box, and
     merely clipped steps stall before the plane; the overshoot is part of each step, as in the
@@ -52,9 +51,9 @@ class DeepFool(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require_at_least(1, steps=steps)
+        require_at_least(2, classes=classes)
         require(overshoot >= 0, "overshoot", overshoot, "a share ≥ 0")
-        require(classes >= 2, "classes", classes, "an integer ≥ 2")
         self.threat, self.steps = self.require_ball(threat), steps
         self.p: float = getattr(threat, "p", torch.inf)
         self.overshoot, self.classes = overshoot, classes
@@ -71,10 +70,7 @@ class DeepFool(Search):
         is wrong there `(b,)`."""
         x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
-
-        def search(active: ActiveSet, turn: int) -> None:
-            walks.append(self._walk(active))
-
+        search = lambda active, turn: walks.append(self._walk(active))  # noqa: E731
         run_restarts(self, model, x, y, search, skip_misclassified=False)
         return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
@@ -85,8 +81,6 @@ class DeepFool(Search):
         active.record(z, active.logits_no_grad(z))
 
     def _walk(self, active: ActiveSet) -> tuple[Tensor, Tensor]:
-        """Return the first wrong points `(a, *d)`, or the last ones, and where one is wrong
-        `(a,)`."""
         # Rows are tracked here, not by `active.record`: points beyond eps count in a walk.
         point, wrong = active.x.clone(), torch.zeros_like(active.y, dtype=torch.bool)
         rows = torch.arange(len(point), device=point.device)
@@ -107,11 +101,8 @@ class DeepFool(Search):
             keep = ~is_wrong
             rows, rivals = rows[keep], rivals[keep]
             z = self._step(z[keep].detach(), value[keep], normal[keep])
-        if active.lower_precision and wrong.any():
-            # points just beyond a boundary are where lower precision errs most
-            logits = active.logits_float32(point[wrong])
-            wrong[wrong.clone()] = active.is_adversarial(logits, active.y[wrong])
-        return point, wrong
+        # points just beyond a boundary are where lower precision errs most
+        return point, active.confirmed(wrong, point)
 
     def _step(self, z: Tensor, value: Tensor, normal: Tensor) -> Tensor:
         """Move a little beyond the plane value + normal·(· − z) = 0."""

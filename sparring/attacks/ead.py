@@ -46,8 +46,7 @@ class EAD(Search):
         c: weight of the hinge in the first round. Published: 0.001.
         confidence: κ, the margin that an adversarial point must have, ≥ 0, in logits.
         abort: end a sample's round when its loss falls by less than 0.01 % in a tenth of the steps.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator; this attack draws nothing.
+        precision, channels_last, seed: as in `Execution`; this attack draws nothing.
 
     Source: Chen et al. 2018, eq. 4-6 and alg. 1, the L1 decision rule. Differs: s is clipped to the
     box before a pass.
@@ -76,12 +75,11 @@ class EAD(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        self.threat = self.require_ball(threat)
-        self.steps, self.search_steps, self.size, self.c = steps, search_steps, size, c
-        self.confidence, self.abort = confidence, abort
-        minimal_norm.check_keywords(self)
         require(beta >= 0, "beta", beta, "a length ≥ 0 in input units")
+        self.threat, self.steps, self.size = self.require_ball(threat), steps, size
+        self.search_steps, self.c, self.confidence, self.abort = search_steps, c, confidence, abort
         self.beta = beta
+        minimal_norm.check_keywords(self)
 
     def search(self, active: ActiveSet, turn: int) -> None:
         minimal_norm.search_ball(self, active)
@@ -91,21 +89,17 @@ class EAD(Search):
         return minimal_norm.distances(self, model, x, y)
 
     def start(self, active: ActiveSet, eps: float | None) -> SearchState:
-        """Return the state before the first round: both sequences at x."""
-        return minimal_norm.initial_state(active.x, self.c, z=active.x, slack=active.x)
+        return SearchState(self, active, eps)
 
-    def update_weight(self, state: SearchState, eps: float | None) -> None:
-        """Set c of the next round by bisection."""
-        minimal_norm.bisect_weight(state)
+    def update_weight(self, state: SearchState) -> None:
+        state.bisect_weight()
 
-    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
-        """Run one round of FISTA; a row whose loss no longer falls stays where it is."""
-        low, high = self.threat.low, self.threat.high
-        check_period = max(self.steps // 10, 1)
-        state.extra["z"] = state.extra["slack"] = active.x
+    def descend(self, state: SearchState) -> None:
+        low, high, active, extra = self.threat.low, self.threat.high, state.active, state.extra
+        extra["z"] = extra["slack"] = active.x
         for k in range(self.steps):
-            previous, slack = state.extra["z"], state.extra["slack"]
-            hinge, hinge_grad, _ = minimal_norm.hinge(self, active, slack)
+            previous, slack = extra["z"], extra["slack"]
+            hinge, hinge_grad, _ = state.hinge(slack)
             delta = slack - active.x
             grad = 2 * delta + broadcast_scale(state.c, delta) * hinge_grad
             loss = state.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
@@ -113,17 +107,8 @@ class EAD(Search):
             z = shrink(slack - rate * grad, active.x, self.beta, low, high)
             ahead = (z + k / (k + 3) * (z - previous)).clamp(low, high)
             falling = broadcast_rows(state.falling, z)
-            z = state.extra["z"] = torch.where(falling, z, previous)
-            state.extra["slack"] = torch.where(falling, ahead, slack)
+            z = extra["z"] = torch.where(falling, z, previous)
+            extra["slack"] = torch.where(falling, ahead, slack)
             # A second pass, at z: only z is sparse, s is an extrapolation of it.
-            logits = active.logits_no_grad(z)
-            keep = minimal_norm.record(self, active, state, z, logits, eps)
-            if len(active) == 0:
-                return state
-            if keep is not None:
-                state, loss = state.take(keep), loss[keep]
-            if self.abort and (k + 1) % check_period == 0:
-                state.check_progress(loss)
-                if not state.falling.any():
-                    return state
-        return state
+            if state.ends_round(k + 1, z, active.logits_no_grad(z), loss):
+                return

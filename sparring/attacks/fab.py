@@ -9,14 +9,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
-from ..functional.geometry import (
-    broadcast_rows,
-    broadcast_scale,
-    nearest_hyperplane,
-    normalize,
-    step_to_hyperplane,
-)
+from ..component import require, require_at_least
+from ..functional import geometry
+from ..functional.geometry import broadcast_rows, broadcast_scale, nearest_hyperplane
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
@@ -42,8 +37,7 @@ class FAB(Search):
         eta: extrapolation η beyond the plane, ≥ 1.
         beta: share β of its perturbation that a wrong point keeps, in (0, 1).
         final: steps of interpolation between x and the nearest wrong point that end a round, ≥ 0.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator; only restarts draw.
+        precision, channels_last, seed: as in `Execution`; only restarts draw.
 
     Source: Croce and Hein 2020, alg. 1; the budgets are AutoAttack's FAB-T. Differs: a sample
     leaves once broken within eps; each restart runs over all targets, not the other way round; a
@@ -72,17 +66,16 @@ class FAB(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        require_at_least(1, steps=steps, restarts=restarts)
+        require_at_least(0, final=final)
         require(targets >= 0, "targets", targets, "a number of classes, or 0 for all at once")
         require(0 <= alpha_max <= 1, "alpha_max", alpha_max, "a weight in [0, 1]")
         require(eta >= 1, "eta", eta, "a factor ≥ 1")
         require(0 < beta < 1, "beta", beta, "a share in (0, 1)")
-        require(final >= 0, "final", final, "an integer ≥ 0")
         self.threat, self.steps, self.restarts = self.require_ball(threat), steps, restarts
         self.p: float = getattr(threat, "p", torch.inf)
-        self.targets, self.final = targets, final
-        self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
+        self.targets, self.final, self.alpha_max = targets, final, alpha_max
+        self.eta, self.beta = eta, beta
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest wrong points `(b, *d)`, at any distance, and that distance `(b,)` in
@@ -90,22 +83,18 @@ class FAB(Search):
         check_inputs(x, y, self.threat)
         x = x.detach()
         closest = ClosestPoint(x, self.threat, 0.0)
-        search = partial(self._round, closest)
-        run_restarts(self, model, x, y, search, skip_misclassified=False)
+        run_restarts(self, model, x, y, partial(self._round, closest), skip_misclassified=False)
         return closest.point, closest.distance
 
     def num_rounds(self, active: ActiveSet) -> int:
-        """Return one round per restart and target; there are at most k − 1 targets."""
         if not self.targets or not len(active):
             return self.restarts
-        return self.restarts * self._num_targets(active.logits_no_grad(active.x))
+        classes = active.logits_no_grad(active.x).shape[1]
+        return self.restarts * min(self.targets, classes - 1)
 
     def search(self, active: ActiveSet, turn: int) -> None:
-        eps = self.threat.eps or 0.0
-        self._round(ClosestPoint(active.best, self.threat, eps), active, turn)
-
-    def _num_targets(self, logits: Tensor) -> int:
-        return min(self.targets, logits.shape[1] - 1)
+        closest = ClosestPoint(active.best, self.threat, self.threat.eps or 0.0)
+        self._round(closest, active, turn)
 
     def _round(self, closest: ClosestPoint, active: ActiveSet, turn: int) -> None:
         """Search towards one target, or, untargeted, from one start."""
@@ -134,11 +123,10 @@ class FAB(Search):
     def _rivals(self, active: ActiveSet, turn: int) -> tuple[Tensor, int]:
         """Return the classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`, and the number
         of the restart."""
-        logits = active.logits_no_grad(active.x)
-        order = wrong_classes(logits, active.y)
+        order = wrong_classes(active.logits_no_grad(active.x), active.y)
         if not self.targets:
             return order, turn
-        restart, target = divmod(turn, self._num_targets(logits))
+        restart, target = divmod(turn, min(self.targets, order.shape[1]))
         return order[:, target : target + 1], restart
 
     def _start(self, closest: ClosestPoint, active: ActiveSet) -> Tensor:
@@ -146,7 +134,7 @@ class FAB(Search):
         x, p = active.x, self.p
         kind = "uniform" if p == torch.inf else "normal"
         noise = distributed.draw(kind, x, self.generator(x.device))
-        noise = normalize(2 * noise - 1 if p == torch.inf else noise, p)
+        noise = geometry.normalize(2 * noise - 1 if p == torch.inf else noise, p)
         radius = closest.distance[active.rows].clamp_max(self.threat.reach) / 2
         return (x + broadcast_scale(radius, x) * noise).clamp(self.threat.low, self.threat.high)
 
@@ -155,7 +143,7 @@ class FAB(Search):
         low, high, p = self.threat.low, self.threat.high, self.p
         ends, w = torch.stack([z, x]).flatten(2), normal.flatten(1)
         gap = torch.stack([value, value + (w * (ends[1] - ends[0])).sum(1)])
-        ways = step_to_hyperplane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
+        ways = geometry.step_to_hyperplane(ends, w, gap.nan_to_num(0.0, 0.0, 0.0), p, low, high)
         length = torch.linalg.vector_norm(ways, ord=p, dim=2, keepdim=True)
         length = length.clamp_min(1e-8)  # not 0/0: where both ways are 0, back towards x
         # the bias towards x keeps the iterates near; capped, so that they still reach the plane
@@ -166,10 +154,8 @@ class FAB(Search):
 
     def _interpolate(self, closest: ClosestPoint, active: ActiveSet) -> None:
         """Run the final search between x and the nearest wrong point: go where their two classes
-        would tie if the logits were linear.
-
-        It costs `final` forward passes and no gradient, and takes back what eta and beta overshoot:
-        the boundary lies between a right and a wrong point.
+        would tie if the logits were linear. It costs `final` forward passes and no gradient, and
+        takes back what eta and beta overshoot: the boundary lies between a right and a wrong point.
         """
         if not self.final:
             return
@@ -193,9 +179,8 @@ class FAB(Search):
             logits_right = torch.where(is_wrong[:, None], logits_right, logits)
             logits_wrong = torch.where(is_wrong[:, None], logits, logits_wrong)
             if keep is not None:
-                right, logits_right, wrong, logits_wrong = (
-                    v[keep] for v in (right, logits_right, wrong, logits_wrong)
-                )
+                right, logits_right = right[keep], logits_right[keep]
+                wrong, logits_wrong = wrong[keep], logits_wrong[keep]
 
 
 class ClosestPoint:
@@ -211,19 +196,13 @@ class ClosestPoint:
         self.threat, self.radius = threat, radius
 
     def update(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Update with points z `(a, *d)` of the box and their logits; record those within the
-        radius.
-
-        Returns:
-            Which points are wrong `(a,)`, and which rows stay, as from `ActiveSet.record`.
-        """
+        """Update with points z `(a, *d)` of the box and their logits, and record those within the
+        radius; return which are wrong `(a,)`, and which rows stay, as `ActiveSet.record`."""
         rows, y = active.rows, active.y
         wrong, distance = active.is_adversarial(logits, y), self.threat.distance(z, active.x)
         nearer = wrong & (distance < self.distance[rows])
-        if active.lower_precision and nearer.any():
-            # nearest points lie at the boundary, where lower precision errs most
-            logits_float32 = active.logits_float32(z[nearer])
-            nearer[nearer.clone()] = active.is_adversarial(logits_float32, y[nearer])
+        # nearest points lie at the boundary, where lower precision errs most
+        nearer = active.confirmed(nearer, z)
         self.point[rows] = torch.where(broadcast_rows(nearer, z), z, self.point[rows])
         self.distance[rows] = torch.where(nearer, distance, self.distance[rows])
         # Infeasible points must not count: record them as right, and at the lowest value.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import require
+from ..component import require, require_at_least
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer
 
@@ -42,31 +42,27 @@ class Free(Maximizer):
         **execution: Unpack[Float32Execution],
     ) -> None:
         super().__init__(**execution)
-        require(replays >= 1, "replays", replays, "an integer ≥ 1")
-        require(
-            size is None or size > 0, "size", size, "a length > 0 in input units, or None for eps"
-        )
+        require_at_least(1, replays=replays)
+        lengths = "a length > 0 in input units, or None for eps"
+        require(size is None or size > 0, "size", size, lengths)
         self.threat, self.replays, self.size = threat, replays, size
         self._delta: Tensor | None = None
 
     def get_extra_state(self) -> Tensor | None:
-        """Return δ, so that a resumed run goes on with it."""
+        # so that a resumed run goes on with it
         return self._delta
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        """Restore δ."""
         self._delta = state
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """Return x + δ as a leaf whose gradient moves δ."""
         start = self.threat.pack(batch)
-        delta = self._delta
-        if delta is not None and delta.shape == start.shape:
-            start = self.threat.project(start + delta, batch)
+        if self._delta is not None and self._delta.shape == start.shape:
+            start = self.threat.project(start + self._delta, batch)
         z = start.detach().clone().requires_grad_()
 
         def step_delta(grad: Tensor) -> None:
-            size = self.size if self.size is not None else self.threat.reach
+            size = self.threat.reach if self.size is None else self.size
             with torch.no_grad():
                 z_next = self.threat.project(self.threat.step(z, grad, size, batch), batch)
                 self._delta = z_next - self.threat.pack(batch)

@@ -4,14 +4,13 @@ the margin: the loop that CW and EAD share."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..introspect import freeze
@@ -19,11 +18,11 @@ from ..threats.base import Threat
 from .base import ActiveSet, check_inputs
 
 
-@dataclass
 class SearchState:
     """Hold the state of a search, one row per active sample.
 
     Attributes:
+        eps: radius of the ball that the search stays in; None where any distance counts.
         c, lower, upper: `(a,)` weight of the hinge and its bounds.
         distance, point: the closest adversarial point so far: its distance `(a,)` and itself.
         succeeded, improved: of this round `(a,)`: a point was adversarial; one was the closest yet.
@@ -31,45 +30,79 @@ class SearchState:
         extra: tensors of one kind of search, by name, one row per sample.
     """
 
-    c: Tensor
-    lower: Tensor
-    upper: Tensor
-    distance: Tensor
-    point: Tensor
-    succeeded: Tensor
-    improved: Tensor
-    falling: Tensor
-    last_loss: Tensor
-    extra: dict[str, Tensor]
+    def __init__(
+        self, attack: MinimalNorm, active: ActiveSet, eps: float | None, **extra: Tensor
+    ) -> None:
+        self.attack, self.active, self.eps, self.extra = attack, active, eps, extra
+        self.point, far = active.x, active.x.new_full((len(active),), math.inf)
+        self.distance = self.upper = self.last_loss = far
+        self.c, self.lower = torch.full_like(far, attack.c), torch.zeros_like(far)
+        self.succeeded = self.improved = torch.zeros_like(far, dtype=torch.bool)
+        self.falling = ~self.succeeded
 
-    def take(self, rows: Tensor) -> SearchState:
-        """Return the state with only these rows."""
-        kept = {name: value[rows] for name, value in vars(self).items() if name != "extra"}
-        extra = {name: value[rows] for name, value in self.extra.items()}
-        return SearchState(**kept, extra=extra)
+    def run(self) -> None:
+        """Run all rounds; rows that are wrong at x itself are not searched."""
+        for _ in range(self.attack.search_steps):
+            self.succeeded = self.improved = torch.zeros_like(self.succeeded)
+            self.falling = self.distance > 0
+            self.last_loss = torch.full_like(self.last_loss, math.inf)
+            self.attack.descend(self)
+            if len(self.active) == 0:
+                return
+            self.attack.update_weight(self)
 
-    def restart(self) -> None:
-        """Begin a round; rows that are wrong at x itself are not searched."""
-        self.succeeded = torch.zeros_like(self.succeeded)
-        self.improved = torch.zeros_like(self.improved)
-        self.falling = self.distance > 0
-        self.last_loss = torch.full_like(self.last_loss, math.inf)
+    def bisect_weight(self) -> None:
+        """Set c half way between weights that failed and succeeded, ×10 until one has succeeded."""
+        c, succeeded = self.c, self.succeeded
+        self.upper = torch.where(succeeded, torch.minimum(self.upper, c), self.upper)
+        self.lower = torch.where(succeeded, self.lower, torch.maximum(self.lower, c))
+        self.c = torch.where(self.upper.isfinite(), (self.lower + self.upper) / 2, 10 * c)
 
-    def check_progress(self, loss: Tensor) -> None:
-        """Stop rows whose loss `(a,)` fell by less than 0.01 % since the last check."""
+    def hinge(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute max(κ − margin, 0) at z `(a,)`, its gradient in z and the logits."""
+        y, confidence = self.active.y, self.attack.confidence
+        f = lambda logits: -(confidence - margin(logits, y)).clamp_min(0)  # noqa: E731
+        value, grad, logits = self.active.value_and_grad(f, z)
+        return -value, -grad, logits
+
+    def ends_round(self, step: int, z: Tensor, logits: Tensor, loss: Tensor) -> bool:
+        """Record the points of step number `step`, from 1; return whether the round ends with it.
+
+        With eps, rows leave once they are broken inside. If the attack aborts, rows whose loss
+        `(a,)` fell by less than 0.01 % since the last check stop.
+        """
+        keep = self._record(z, logits)
+        if len(self.active) == 0:
+            return True
+        if keep is not None:
+            loss = loss[keep]
+            for tensors in (vars(self), self.extra):
+                tensors |= {k: v[keep] for k, v in tensors.items() if isinstance(v, Tensor)}
+        if not self.attack.abort or step % max(self.attack.steps // 10, 1):
+            return False
         # ~(≥), not <: a row whose loss is NaN goes on
         self.falling, self.last_loss = self.falling & ~(loss >= 0.9999 * self.last_loss), loss
+        return not self.falling.any()
+
+    def _record(self, z: Tensor, logits: Tensor) -> Tensor | None:
+        """Keep points that are closer; with eps, record those inside, as `ActiveSet.record`."""
+        active, attack = self.active, self.attack
+        distance, value = attack.threat.distance(z, active.x), margin(logits, active.y)
+        good = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
+        closer = good & (distance < self.distance)
+        self.point = torch.where(broadcast_rows(closer, z), z, self.point)
+        self.distance = torch.where(closer, distance, self.distance)
+        self.succeeded, self.improved = self.succeeded | good, self.improved | closer
+        if self.eps is None:
+            return None
+        # Infeasible points must not count: record them as right, and at the lowest value.
+        inside = distance <= self.eps
+        right = torch.nn.functional.one_hot(active.y, logits.shape[1]).to(logits.dtype)
+        logits = torch.where((good & inside)[:, None], logits, right)
+        return active.record(z, logits, torch.where(inside, value, -math.inf))
 
 
-def initial_state(x: Tensor, c: float, **extra: Tensor) -> SearchState:
-    """Return the state before the first round, at inputs `x (a, *d)`."""
-    no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    far = x.new_full((len(x),), math.inf)
-    weight = torch.full_like(far, c)
-    return SearchState(weight, 0 * weight, far, far, x, no, no, ~no, far, extra)
-
-
-@runtime_checkable
+@runtime_checkable  # the tests check annotations while they run
 class MinimalNorm(Protocol):
     """Minimize the norm of δ in rounds, with one weight c per round."""
 
@@ -80,48 +113,32 @@ class MinimalNorm(Protocol):
     size: float
     c: float
     confidence: float
+    abort: bool
 
     def start(self, active: ActiveSet, eps: float | None) -> SearchState:
-        """Return the state before the first round; eps is None where any distance counts."""
+        """Return the state before the first round."""
         ...
 
-    def descend(self, active: ActiveSet, state: SearchState, eps: float | None) -> SearchState:
-        """Run one round; with eps, a row leaves once it is broken inside."""
-        ...
+    def descend(self, state: SearchState) -> None:
+        """Run one round; a row whose loss no longer falls stays where it is."""
 
-    def update_weight(self, state: SearchState, eps: float | None) -> None:
+    def update_weight(self, state: SearchState) -> None:
         """Set c of the next round."""
-        ...
 
 
 def check_keywords(attack: MinimalNorm) -> None:
     """Raise `ValueError` for a keyword of the search outside its range."""
-    require(attack.steps >= 1, "steps", attack.steps, "an integer ≥ 1")
-    require(attack.search_steps >= 1, "search_steps", attack.search_steps, "an integer ≥ 1")
+    require_at_least(1, steps=attack.steps, search_steps=attack.search_steps)
     require(attack.size > 0, "size", attack.size, "a rate > 0")
     require(attack.c > 0, "c", attack.c, "a weight > 0")
-    confidence = attack.confidence
-    require(confidence >= 0, "confidence", confidence, "a margin ≥ 0 in logits")
-
-
-def run_rounds(
-    attack: MinimalNorm, active: ActiveSet, state: SearchState, eps: float | None
-) -> SearchState:
-    """Run all rounds; return the last state."""
-    for _ in range(attack.search_steps):
-        state.restart()
-        state = attack.descend(active, state, eps)
-        if len(active) == 0:
-            break
-        attack.update_weight(state, eps)
-    return state
+    require(attack.confidence >= 0, "confidence", attack.confidence, "a margin ≥ 0 in logits")
 
 
 def search_ball(attack: MinimalNorm, active: ActiveSet) -> None:
     """Run all rounds inside the ball of the attack's threat."""
     eps: float = attack.threat.eps  # type: ignore[assignment]
     if eps > 0:
-        run_rounds(attack, active, attack.start(active, eps), eps)
+        attack.start(active, eps).run()
 
 
 def distances(attack: MinimalNorm, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,50 +156,5 @@ def distances(attack: MinimalNorm, model: Model, x: Tensor, y: Tensor) -> tuple[
         wrong = active.is_adversarial(active.logits_float32(x), y)
         state = attack.start(active, None)
         state.distance = torch.where(wrong, 0.0, state.distance)
-        state = run_rounds(attack, active, state, None)
+        state.run()
     return state.point.detach(), state.distance
-
-
-def bisect_weight(state: SearchState) -> None:
-    """Set c half way between weights that failed and succeeded, ×10 until one has succeeded."""
-    c, succeeded = state.c, state.succeeded
-    state.upper = torch.where(succeeded, torch.minimum(state.upper, c), state.upper)
-    state.lower = torch.where(succeeded, state.lower, torch.maximum(state.lower, c))
-    state.c = torch.where(state.upper.isfinite(), (state.lower + state.upper) / 2, 10 * c)
-
-
-def hinge(attack: MinimalNorm, active: ActiveSet, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute max(κ − margin, 0) at z `(a,)`, its gradient in z and the logits."""
-    y = active.y
-    value, grad, logits = active.value_and_grad(
-        lambda logits: -(attack.confidence - margin(logits, y)).clamp_min(0), z
-    )
-    return -value, -grad, logits
-
-
-def record(
-    attack: MinimalNorm,
-    active: ActiveSet,
-    state: SearchState,
-    z: Tensor,
-    logits: Tensor,
-    eps: float | None,
-) -> Tensor | None:
-    """Store points that are closer in the state; with eps, record those inside the ball.
-
-    Returns:
-        Which rows stay, as from `ActiveSet.record`: the caller takes them of its state.
-    """
-    distance, value = attack.threat.distance(z, active.x), margin(logits, active.y)
-    good = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
-    closer = good & (distance < state.distance)
-    state.point = torch.where(broadcast_rows(closer, z), z, state.point)
-    state.distance = torch.where(closer, distance, state.distance)
-    state.succeeded, state.improved = state.succeeded | good, state.improved | closer
-    if eps is None:
-        return None
-    # Infeasible points must not count: record them as right, and at the lowest value.
-    inside = distance <= eps
-    right = torch.nn.functional.one_hot(active.y, logits.shape[1]).to(logits.dtype)
-    logits = torch.where((good & inside)[:, None], logits, right)
-    return active.record(z, logits, torch.where(inside, value, -math.inf))

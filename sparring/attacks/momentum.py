@@ -6,7 +6,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
 from ..functional.geometry import broadcast_scale, norm
 from ..threats.base import Threat
@@ -19,13 +19,10 @@ class MIFGSM(Search):
     The momentum carries a search past poor maxima; its points transfer better between models.
 
     Arguments:
-        threat: where it may go.
-        steps: gradient steps, ≥ 1.
+        steps, loss: gradient steps, ≥ 1, and what they climb: `"ce"`, `"margin"` or `"dlr"`.
         size: length of a step in input units; default: None, eps/steps.
         decay: of the momentum, ≥ 0; 0 is BIM.
-        loss: to climb: `"ce"`, `"margin"` or `"dlr"`.
-        precision, channels_last: how the model runs while searching.
-        seed: of the attack's generator; this attack draws nothing.
+        precision, channels_last, seed: as in `Execution`; this attack draws nothing.
 
     Source: Dong et al. 2018, alg. 1. Differs: a broken sample leaves at once, and any other
     is returned at its highest loss, not at the last step.
@@ -50,7 +47,7 @@ class MIFGSM(Search):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
+        require_at_least(1, steps=steps)
         require(size is None or size > 0, "size", size, "a length > 0, or None for eps/steps")
         require(decay >= 0, "decay", decay, "a factor ≥ 0")
         if loss not in losses.BY_NAME:
@@ -73,8 +70,8 @@ class MIFGSM(Search):
                 z, grad, momentum = z[keep], grad[keep], momentum[keep]
             # unit length in L1: gradients of cross-entropy shrink or grow by orders of magnitude
             # on the way, and the mean is to be one of directions
-            scale = norm(grad, 1).clamp_min(1e-30)
-            momentum = self.decay * momentum + grad / broadcast_scale(scale, grad)
+            unit = grad / broadcast_scale(norm(grad, 1).clamp_min(1e-30), grad)
+            momentum = self.decay * momentum + unit
             z = self.threat.step(z, momentum, step_size, active.batch)
             z = self.threat.project(z, active.batch)
         active.record(z, active.logits_no_grad(z))

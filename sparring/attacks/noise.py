@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..component import require
+from ..component import require_at_least
 from ..introspect import freeze
 from ..threats.base import Threat
 from .base import Attack, Float32Execution, check_inputs
 
 
 class Noise(Attack):
-    """Draw random feasible points; return the first that the model gets wrong, else the last.
-
-    Arguments:
-        draws: points per sample, ≥ 1.
+    """Draw at most `draws` random feasible points per sample; return the first that the model gets
+    wrong, else the last.
 
     >>> from sparring.threats import Linf
     >>> Noise(Linf(0.1))(lambda x: x, torch.zeros(2, 3), torch.zeros(2, dtype=int)).shape
@@ -29,7 +27,7 @@ class Noise(Attack):
         self, threat: Threat, *, draws: int = 10, **execution: Unpack[Float32Execution]
     ) -> None:
         super().__init__(**execution)
-        require(draws >= 1, "draws", draws, "an integer ≥ 1")
+        require_at_least(1, draws=draws)
         self.threat, self.draws = threat, draws
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..functional import losses
-from ..functional.geometry import broadcast_rows
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Gain, Maximizer, run_restarts, value_and_grad, value_no_grad
+from . import base
+from .base import ActiveSet, Execution, Gain, Maximizer
 
 
 class PGD(Maximizer):
@@ -26,24 +25,19 @@ class PGD(Maximizer):
         threat: where it may go.
         steps: gradient steps of each restart, ≥ 1.
         size: length of a step in input units; default: None, 2.5·eps/steps (Madry et al.).
-        loss: climbed by a call: `"ce"`, `"margin"` or `"dlr"`. A trainer brings its own gain
-            instead.
+        loss: climbed by a call: `"ce"`, `"margin"` or `"dlr"`; a trainer brings its own gain.
         random_start: begin at `threat.random_start`, else at x.
         restarts: independent searches; later ones see only the samples that are not broken yet.
         targeted: y is the class to reach.
-        best: in training, return the best iterate (one more forward pass) instead of the last, as
-            published.
-        mode: of the model meanwhile: `"eval"`, `"train"` or `"keep"`.
-        precision: inside the model while searching: `"float32"`, `"bfloat16"` or `"float16"`;
-            float32 confirms every success.
-        channels_last: run image models in that memory layout while searching.
-        seed: of the attack's generator.
+        best: in training, return the best iterate (one more forward pass), not the published last.
+        mode, precision, channels_last, seed: as in `Execution`.
 
     Raises:
         ValueError: for a value that these arguments do not allow.
 
     Source: Madry et al. 2018, sec. 2.1. Differs: returns the best iterate, not the last.
 
+    >>> import torch
     >>> from sparring.threats import Linf
     >>> atk = PGD(Linf(0.1), steps=3, size=0.1)
     >>> model = lambda x: torch.stack([x.sum(1), -x.sum(1)], 1)
@@ -67,14 +61,9 @@ class PGD(Maximizer):
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
-        require(steps >= 1, "steps", steps, "an integer ≥ 1")
-        require(
-            size is None or size > 0,
-            "size",
-            size,
-            "a length > 0 in input units, or None for 2.5·eps/steps",
-        )
-        require(restarts >= 1, "restarts", restarts, "an integer ≥ 1")
+        require_at_least(1, steps=steps, restarts=restarts)
+        lengths = "a length > 0 in input units, or None for 2.5·eps/steps"
+        require(size is None or size > 0, "size", size, lengths)
         if loss not in losses.BY_NAME:
             raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         self.threat, self.steps, self.size, self.loss = threat, steps, size, loss
@@ -84,27 +73,23 @@ class PGD(Maximizer):
     @property
     def step_size(self) -> float:
         """The step length in use, in input units."""
-        if self.size is not None:
-            return self.size
         # 2.5 times the radius in all: the iterates can cross from any start to any point of the
         # ball, and still have steps left to move along its edge. A property, for schedules of eps.
-        eps = self.threat.reach
-        return 2.5 * eps / self.steps
+        return 2.5 * self.threat.reach / self.steps if self.size is None else self.size
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
-        """Return the last iterate; with `best` or restarts, the iterate of highest value, no lower
-        than the start."""
+        """Return the last iterate; with `best` or restarts, the highest, start included."""
         best = best_value = None
         for _ in range(self.restarts):
             z = self._start(batch)
             for _ in range(self.steps):
-                value, grad = value_and_grad(f, z)
+                value, grad = base.value_and_grad(f, z)
                 if self.best:
-                    best, best_value = _higher(best, best_value, z, value)
+                    best, best_value = base.higher(best, best_value, z, value)
                 z = self._step(z, grad, batch)
             # the last point has no value yet: one more pass, where somebody compares it
             if self.best or self.restarts > 1:
-                best, best_value = _higher(best, best_value, z, value_no_grad(f, z))
+                best, best_value = base.higher(best, best_value, z, base.value_no_grad(f, z))
         return self.threat.discretize(z if best is None else best, batch).detach()
 
     def search(self, active: ActiveSet, turn: int) -> None:
@@ -125,7 +110,7 @@ class PGD(Maximizer):
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         # No pass at x alone: the first step's own pass shows which samples are broken already.
-        return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
+        return base.run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
     def _start(self, batch: Batch) -> Tensor:
         if self.random_start:
@@ -134,16 +119,6 @@ class PGD(Maximizer):
 
     def _step(self, z: Tensor, grad: Tensor, batch: Batch) -> Tensor:
         return self.threat.project(self.threat.step(z, grad, self.step_size, batch), batch)
-
-
-def _higher(
-    best: Tensor | None, best_value: Tensor | None, z: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return per sample the point of higher value, and that value."""
-    if best is None or best_value is None:
-        return z, value
-    better = value > best_value
-    return torch.where(broadcast_rows(better, z), z, best), torch.where(better, value, best_value)
 
 
 def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:
