@@ -21,8 +21,10 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def _conv_relu(i: int, first: int, out: int, **options: int) -> dict[str, nn.Module]:
-    return {f"conv{i}": nn.Conv2d(first, out, 3, **options), f"relu{i}": nn.ReLU()}
+def _conv_relu(
+    i: int, first: int, out: int, *, padding: int = 0, stride: int = 1
+) -> dict[str, nn.Module]:
+    return {f"conv{i}": nn.Conv2d(first, out, 3, stride, padding), f"relu{i}": nn.ReLU()}
 
 
 def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Sequential:
