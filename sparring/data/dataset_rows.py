@@ -63,8 +63,8 @@ class Unlabelled(StoredRows):
             raise ValueError(f"{source.name} has no rows without labels to add: {how}")
         if self.labels is None:
             return rows
-        found = pseudo_labels.read(self.labels, data=source.sha256, rows=source.sha256)
-        return Split(rows.x, found.labels_of(rows.index), rows.index)
+        pseudo = pseudo_labels.read(self.labels, data=source.sha256, rows=source.sha256)
+        return Split(rows.x, pseudo.labels_of(rows.index), rows.index)
 
 
 class DatasetRows(StoredRows):
@@ -99,9 +99,8 @@ class DatasetRows(StoredRows):
         if self.labels is None:
             rows = Split(rows.x, torch.full_like(rows.y, -1))
         elif self.labels != "own":
-            digest = fingerprint(rows.x)
-            found = pseudo_labels.read(self.labels, data=source.sha256, rows=digest)
-            rows = Split(rows.x, found.labels_of(rows.index))
+            pseudo = pseudo_labels.read(self.labels, data=source.sha256, rows=fingerprint(rows.x))
+            rows = Split(rows.x, pseudo.labels_of(rows.index))
         check_samples(self.of, rows.x, rows.y, source.classes, source.bounds)
         return rows
 

@@ -31,7 +31,7 @@ class ShellSpread(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """The authors' noise and λ for a data set, in units standardised by `mean, std` per channel."""
+    """The authors' noise and λ for a data set, standardised by its `mean` and `std` per channel."""
 
     sigma_n: float
     sigma_u: float

@@ -76,14 +76,14 @@ def read(path: str | Path, *, data: str | None = None, rows: str | None = None) 
         raise ValueError(f"{path.name} holds {', '.join(arrays)}; labels need {', '.join(KEYS)}")
     y, index = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("y", "index"))
     confidence = torch.from_numpy(arrays["confidence"].astype(np.float32))
-    found = PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))
-    if data is not None and found.data != data:
+    predicted = PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))
+    if data is not None and predicted.data != data:
         raise ValueError(
-            f"labels are those of {found.run or 'a run'} on another data set (sha256 "
-            f"{found.data[:12]}…, here {data[:12]}…): its classes are not this recipe's"
+            f"labels are those of {predicted.run or 'a run'} on another data set (sha256 "
+            f"{predicted.data[:12]}…, here {data[:12]}…): its classes are not this recipe's"
         )
-    if rows is not None and found.rows != rows:
-        digests = f"sha256 {found.rows[:12]}…, here {rows[:12]}…"
+    if rows is not None and predicted.rows != rows:
+        digests = f"sha256 {predicted.rows[:12]}…, here {rows[:12]}…"
         how = "label these with sparring pseudo-label"
         raise ValueError(f"labels are for other rows ({digests}): {how}")
-    return found
+    return predicted

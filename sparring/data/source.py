@@ -126,9 +126,9 @@ def load(
         raw = files.read(path, label)
     if unique is not None:
         raw = raw._replace(unique=unique)
-    held_out = {"val": val, "test": test, "seed": seed, "bounds": bounds}
+    options = {"val": val, "test": test, "seed": seed, "bounds": bounds}
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
-    return assemble(Path(name).name, raw, **held_out, **rest, labels=labels, repeat=repeat)
+    return assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
 
 
 def assemble(
@@ -172,8 +172,8 @@ def assemble(
     for s, (x, y) in parts.items():
         check_samples(f"{name} {s}", x, y, len(class_names), bounds)
         if x.shape[1:] != shape:
-            own = tuple(x.shape[1:])
-            raise ValueError(f"{name} {s} has samples of shape {own}, train of {tuple(shape)}")
+            shapes = f"{tuple(x.shape[1:])}, train of {tuple(shape)}"
+            raise ValueError(f"{name} {s} has samples of shape {shapes}")
         if isinstance(x, Tensor) and x.is_floating_point():
             x.clamp_(low, high)  # check_samples lets rounding through: 1e-6 of the range
     counts = _class_counts(name, parts["train"][1], class_names)

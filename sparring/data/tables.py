@@ -136,7 +136,7 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
         odd = next(m for m in entries if m not in ("0", "1"))
         why = "since these data name no features"
         raise ValueError(f"{key} has {odd!r}: it must be {d} zeros and ones, {why}")
-    for unknown in (m for m in entries if m not in names):
+    if (unknown := next((m for m in entries if m not in names), None)) is not None:
         raise ValueError(did_you_mean(key, unknown, names))
     wanted = set(entries)
     return [int(name in wanted) for name in names]

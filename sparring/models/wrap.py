@@ -154,9 +154,9 @@ def read_logits(output: Any) -> Tensor:
     if isinstance(output, Mapping) and "logits" in output:
         return read_logits(output["logits"])
     first = output[0] if isinstance(output, tuple | list) and len(output) else None
-    for found in (output, getattr(output, "logits", None), first):
-        if isinstance(found, Tensor):
-            return found
+    for value in (output, getattr(output, "logits", None), first):
+        if isinstance(value, Tensor):
+            return value
     if hasattr(output, "__array__"):
         return torch.as_tensor(output)
     raise ValueError(
