@@ -22,8 +22,7 @@ class AddedRows(Component):
 
     Arguments:
         per: added rows per row of the batch, ≥ 0; per = f/(1 − f) makes them a fraction f of all.
-        weight: base measure of each added row in `Batch.weight`, > 0 (γ of semi-supervised
-            training).
+        weight: of each added row in `Batch.weight`, > 0 (γ of semi-supervised training).
     """
 
     augmented = False  # whether the loader augments the added rows like the batch's
@@ -75,6 +74,5 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     shapes = [tuple(batch.x.shape[1:]) for batch in batches]
     if len(set(shapes)) > 1:
         raise ValueError(f"added rows have shape {shapes[-1]}, the data's have {shapes[0]}")
-    fields = ("x", "y", "weight", "index")
-    columns = {f: torch.cat([getattr(batch, f) for batch in batches]) for f in fields}
-    return replace(batches[0], **columns)
+    columns = {f: [getattr(batch, f) for batch in batches] for f in ("x", "y", "weight", "index")}
+    return replace(batches[0], **{f: torch.cat(parts) for f, parts in columns.items()})

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..component import Component, require
+from ..component import Component, require, require_at_least
 from ..runtime import distributed
-
-__all__ = ["Augment", "Crop", "Cutout", "Flip", "GaussianNoise", "Shift"]
 
 
 class Augment(Component):
@@ -24,7 +22,6 @@ class Augment(Component):
 
 
 def _uniform(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw one number per sample `(b,)` on [0, 1)."""
     return distributed.draw("uniform", torch.empty(len(x), device=x.device), generator)
 
 
@@ -38,8 +35,9 @@ def _require_images(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} changes images (b, c, h, w); this batch is {tuple(x.shape)}")
 
 
-def _shift(x: Tensor, by: int, generator: torch.Generator | None) -> Tensor:
+def _shift(x: Tensor, by: int, generator: torch.Generator | None, name: str) -> Tensor:
     """Move each image by -by..by pixels down and right."""
+    _require_images(x, name)
     h, w = x.shape[2:]
     # unfold makes views of all windows of the padded images: only the chosen ones are copied
     windows = functional.pad(x, (by, by, by, by)).unfold(2, h, 1).unfold(3, w, 1)
@@ -73,12 +71,11 @@ class Shift(Augment):
 
     def __init__(self, *, pixels: int = 2) -> None:
         super().__init__()
-        require(pixels >= 0, "pixels", pixels, "an integer ≥ 0")
+        require_at_least(0, pixels=pixels)
         self.pixels = pixels
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _require_images(x, "Shift")
-        return _shift(x, self.pixels, generator)
+        return _shift(x, self.pixels, generator, "Shift")
 
 
 class Crop(Augment):
@@ -90,12 +87,11 @@ class Crop(Augment):
 
     def __init__(self, *, pad: int = 4) -> None:
         super().__init__()
-        require(pad >= 0, "pad", pad, "an integer ≥ 0")
+        require_at_least(0, pad=pad)
         self.pad = pad
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        _require_images(x, "Crop")
-        return _shift(x, self.pad, generator)
+        return _shift(x, self.pad, generator, "Crop")
 
 
 class Cutout(Augment):
@@ -109,13 +105,13 @@ class Cutout(Augment):
 
     def __init__(self, *, size: int = 8) -> None:
         super().__init__()
-        require(size >= 1, "size", size, "an integer ≥ 1")
+        require_at_least(1, size=size)
         self.size = size
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _require_images(x, "Cutout")
-        inside = [self._inside(x, length, generator) for length in x.shape[2:]]
-        return x.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
+        rows, columns = (self._inside(x, length, generator) for length in x.shape[2:])
+        return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
     def _inside(self, x: Tensor, length: int, generator: torch.Generator | None) -> Tensor:
         first = _integers(x, length, generator)[:, None] - self.size // 2

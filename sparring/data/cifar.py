@@ -51,12 +51,10 @@ def unpickle(path: Path, checksum: str | None = None) -> dict[str, Any]:
     """Read a pickled dictionary of plain data, its keys as text; nothing in it can run code.
 
     Raises:
-        ValueError: for a truncated file, another format, names other than arrays, or another
-            checksum.
+        ValueError: if it is truncated, of another format or checksum, or names more than arrays.
     """
     content = path.read_bytes()
-    if checksum:
-        verify(path, content, checksum)
+    verify(path, content, checksum)
     try:
         batch = _OnlyArrays(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle may raise anything
@@ -72,7 +70,7 @@ def python(path: Path, labels: str = "labels", checksum: str | None = None) -> A
     if not {"data", labels} <= set(content):
         keys = ", ".join(content)
         raise ValueError(f"{path} is not a CIFAR batch: it has {keys}, not data and {labels}")
-    x, y = np.asarray(content["data"]), np.asarray(content[labels])
+    x, y = (np.asarray(content[key]) for key in ("data", labels))
     if x.dtype != np.uint8 or x.shape != (len(y), ROW):
         raise ValueError(f"{path} is not a CIFAR batch: its data are {x.dtype} {x.shape}")
     return x.reshape(-1, 3, 32, 32), y.astype(np.int64)
@@ -81,11 +79,10 @@ def python(path: Path, labels: str = "labels", checksum: str | None = None) -> A
 def binary(path: Path, labels: int = 1) -> Arrays:
     """Read a binary batch: per row `labels` bytes (the last one counts), then 3,072 pixels."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    if not len(content) or len(content) % (labels + ROW):
-        raise ValueError(
-            f"{path} is truncated: {len(content):,} bytes are not whole rows of {labels + ROW:,}"
-        )
-    rows = content.reshape(-1, labels + ROW)
+    n, row = len(content), labels + ROW
+    if not n or n % row:
+        raise ValueError(f"{path} is truncated: {n:,} bytes are not whole rows of {row:,}")
+    rows = content.reshape(-1, row)
     return rows[:, labels:].reshape(-1, 3, 32, 32).copy(), rows[:, labels - 1].astype(np.int64)
 
 

@@ -14,8 +14,7 @@ from ..component import require
 from ..runtime import distributed
 from . import files, named, pseudo_labels, readers
 from .added_rows import AddedRows
-from .fetch import normalized
-from .source import Source
+from .source import Source, stored_tensor
 from .split import Split, check_samples, fingerprint
 
 Generate = Callable[[Batch, int, torch.Generator | None], Any]
@@ -47,7 +46,6 @@ class Unlabelled(StoredRows):
     """Rows of the training split whose label `[data] labels` removed.
 
     Arguments:
-        per, weight: see `AddedRows`.
         labels: a file of `sparring pseudo-label` with their labels; default: unlabelled.
 
     Raises:
@@ -61,15 +59,11 @@ class Unlabelled(StoredRows):
     def select(self, source: Source) -> Split:
         rows = source.unlabelled
         if rows is None or not len(rows):
-            raise ValueError(
-                f"{source.name} has no rows without labels to add: labels = 1000 in [data] keeps "
-                "1000 labels and removes the others"
-            )
+            how = "labels = 1000 in [data] keeps 1000 labels and removes the others"
+            raise ValueError(f"{source.name} has no rows without labels to add: {how}")
         if self.labels is None:
             return rows
-        pseudo = pseudo_labels.read(self.labels).check_matches(
-            data=source.sha256, rows=source.sha256
-        )
+        pseudo = pseudo_labels.read(self.labels, data=source.sha256, rows=source.sha256)
         return Split(rows.x, pseudo.labels_of(rows.index), rows.index)
 
 
@@ -78,14 +72,11 @@ class DatasetRows(StoredRows):
 
     Arguments:
         of: a known name, or a path as for `data.load`; an npz may hold `x` alone.
-        per, weight: see `AddedRows`.
-        labels: a file of `sparring pseudo-label`; `"own"` keeps the set's own labels; default:
-            unlabelled.
+        labels: a file of `sparring pseudo-label`, or `"own"`, the set's; default: unlabelled.
         root: folder to search first for a named set.
 
     Raises:
-        ValueError: for rows of another shape, values outside the source's bounds, or labels of
-            another data set.
+        ValueError: for another shape, values outside the source's bounds, or labels of another set.
     """
 
     def __init__(
@@ -102,17 +93,13 @@ class DatasetRows(StoredRows):
 
     def select(self, source: Source) -> Split:
         rows = read_rows(self.of, self.root)
-        if tuple(rows.x.shape[1:]) != source.shape:
-            raise ValueError(
-                f"of = {self.of!r} has samples of shape {tuple(rows.x.shape[1:])}, {source.name} "
-                f"of {source.shape}: added rows must have the same"
-            )
+        if (shape := tuple(rows.x.shape[1:])) != source.shape:
+            shapes = f"{shape}, {source.name} of {source.shape}: added rows must have the same"
+            raise ValueError(f"of = {self.of!r} has samples of shape {shapes}")
         if self.labels is None:
             rows = Split(rows.x, torch.full_like(rows.y, -1))
         elif self.labels != "own":
-            pseudo = pseudo_labels.read(self.labels).check_matches(
-                data=source.sha256, rows=fingerprint(rows.x)
-            )
+            pseudo = pseudo_labels.read(self.labels, data=source.sha256, rows=fingerprint(rows.x))
             rows = Split(rows.x, pseudo.labels_of(rows.index))
         check_samples(self.of, rows.x, rows.y, source.classes, source.bounds)
         return rows
@@ -126,7 +113,6 @@ class Generated(AddedRows):
 
     Arguments:
         call: returns x `(count, *d)`, unlabelled, or (x, y) with labels y `(count,)`, −1 for none.
-        per, weight: see `AddedRows`.
 
     Raises:
         ValueError: for rows of another count or shape, NaN, or labels outside the classes.
@@ -161,15 +147,11 @@ def read_rows(of: str, root: str | Path | None = None) -> Split:
     Raises:
         ValueError, FileNotFoundError: as `data.load`.
     """
-    known = {normalized(name): name for name in named.names()}
-    if of and normalized(of) in known:
-        x, y = named.read(known[normalized(of)], root).train
+    if known := named.find(of):
+        x, y = named.read(known, root).train
     elif Path(of).suffix == ".npz" and Path(of).is_file() and set(readers.npz(Path(of))) == {"x"}:
         x = files.channels(readers.npz(Path(of))["x"])
         y = np.full(len(x), -1)
     else:
         x, y = files.read(Path(of).expanduser()).train
-    # uint8 is read as value/255, except zeros and ones: those are flags, not almost black pixels
-    flags = x.dtype == np.uint8 and int(x.max(initial=0)) <= 1
-    x = x if x.dtype == np.uint8 and not flags else x.astype(np.float32)
-    return Split(torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(y.astype(np.int64)))
+    return Split(stored_tensor(x, x), torch.from_numpy(y.astype(np.int64)))

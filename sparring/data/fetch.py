@@ -46,12 +46,13 @@ def candidate_folders(name: str, root: str | Path | None, inner: Sequence[str] =
     Raises:
         FileNotFoundError: if `root` or `$SPARRING_DATA` is not a folder.
     """
-    first = root or os.environ.get("SPARRING_DATA")
-    if first and not Path(first).expanduser().is_dir():
+    given = root or os.environ.get("SPARRING_DATA")
+    first = [Path(given).expanduser()] if given else []
+    if first and not first[0].is_dir():
         key = "root" if root else "SPARRING_DATA"
-        raise FileNotFoundError(f"{key} = {str(first)!r} is not a folder")
+        raise FileNotFoundError(f"{key} = {str(given)!r} is not a folder")
     folders = []
-    for top in ([Path(first).expanduser()] if first else []) + [cache_folder()]:
+    for top in [*first, cache_folder()]:
         within = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
         named = [p for p in within if normalized(p.name) == normalized(name)]
         # a root passed by hand may be the set's folder; elsewhere loose files may be another set's
@@ -104,16 +105,14 @@ class _DownloadBar:
     def __init__(self, file: str) -> None:
         self.file, self.total = file, 0
         self.shown: Any = None
-        self.task: Any = None
 
     def update(self, amount: int) -> None:
         if self.shown is None:
             rich = require_package("rich.progress", "rich")
-            columns = ("{task.description}", rich.BarColumn(), rich.DownloadColumn())
             console = require_package("rich.console", "rich").Console(stderr=True)
-            self.shown = rich.Progress(
-                *columns, rich.TransferSpeedColumn(), rich.TimeRemainingColumn(), console=console
-            )
+            columns = ("{task.description}", rich.BarColumn(), rich.DownloadColumn())
+            speed = (rich.TransferSpeedColumn(), rich.TimeRemainingColumn())
+            self.shown = rich.Progress(*columns, *speed, console=console)
             self.task = self.shown.add_task(self.file, total=self.total or None)
             self.shown.start()
         self.shown.update(self.task, advance=amount)
@@ -127,8 +126,8 @@ class _DownloadBar:
             self.shown.stop()
 
 
-def unpack(archive: Path, checksum: str, members: Sequence[str], folder: Path) -> Path:
-    """Extract members of a verified tar, by their file name, into a folder; return the folder."""
+def unpack(archive: Path, checksum: str, members: Sequence[str], folder: Path) -> None:
+    """Extract members of a verified tar, by their file name, into a folder."""
     verify(archive, archive.read_bytes(), checksum)
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
@@ -138,4 +137,3 @@ def unpack(archive: Path, checksum: str, members: Sequence[str], folder: Path) -
             opened = tar.extractfile(entries[name])
             assert opened is not None
             write(folder / name, opened.read())
-    return folder

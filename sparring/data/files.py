@@ -36,8 +36,7 @@ def read(path: Path, label: str | None = None) -> RawDataset:
     if kind in SVMLIGHT:
         x, y, names = readers.svmlight(path)
         return RawDataset((x, y), classes=names)
-    ends = ", ".join((".npz", ".csv", *SVMLIGHT))
-    kind = kind or "no ending"
+    ends, kind = ", ".join((".npz", ".csv", *SVMLIGHT)), kind or "no ending"
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
 
 

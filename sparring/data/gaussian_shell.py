@@ -1,5 +1,4 @@
-"""Unlabelled points outside the support: Gaussian noise around the data, a thin shell in high
-dimension."""
+"""Unlabelled points outside the support: Gaussian noise around the data, in high d a thin shell."""
 
 from __future__ import annotations
 
@@ -32,11 +31,7 @@ class ShellSpread(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """The authors' settings for a data set: noise and λ in standardised units.
-
-    Arguments:
-        mean, std: of the data, per channel: what the authors standardise by.
-    """
+    """The authors' noise and λ for a data set, standardised by its `mean` and `std` per channel."""
 
     sigma_n: float
     sigma_u: float
@@ -130,7 +125,6 @@ class GaussianShell(AddedRows):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         assert self._sigma_u is not None, "call prepare(source) first"
         x = batch.x[anchor_rows(batch, self.count(batch), generator)]
-        x = x + self._sigma_u * channel_scale(self.scale, x) * distributed.draw(
-            "normal", x, generator
-        )
+        noise = distributed.draw("normal", x, generator)
+        x = x + self._sigma_u * channel_scale(self.scale, x) * noise
         return self.rows(batch, x.clamp(*self._bounds) if self.clip else x)

@@ -16,8 +16,7 @@ class RawDataset(NamedTuple):
     """A data set as read from files: train arrays, and what else the files have.
 
     Arguments:
-        features: one name per feature.
-        mutable: one 0 or 1 per feature: whether an attacker can change it.
+        features, mutable: of each its name, and 0 or 1: whether an attacker can change it.
         unique: drop repeated rows before the set is split.
         shares: of all labeled rows for test and validation, if the files have no such splits.
         notes: sentences on the rows that the reader dropped.
@@ -37,33 +36,26 @@ class RawDataset(NamedTuple):
 Checks = Mapping[str, str]
 Layout = Callable[[Path, Checks], RawDataset | None]
 
-IDX = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+IDX = tuple(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1"))
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
-SVHN = ("train_32x32.mat", "test_32x32.mat")
-ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
-CIFAR10 = ["airplane", "automobile", *ANIMALS, "ship", "truck"]
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def _existing(folder: Path, names: Sequence[str]) -> list[Path] | None:
+def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the paths of these files, or none if one is missing."""
     paths = [folder / name for name in names]
-    return paths if all(p.is_file() for p in paths) else None
+    return paths if all(p.is_file() for p in paths) else []
 
 
-def _find_idx(folder: Path, stem: str) -> Path | None:
-    """Find `train-images-idx3-ubyte`, `.gz` or not, also with a dot before `idx3`."""
-    stems = (stem, stem.replace("-idx", ".idx"))
-    spellings = [s + end for s in stems for end in (".gz", "")]
-    return next((folder / s for s in spellings if (folder / s).is_file()), None)
+def find_gzipped(folder: Path, *names: str) -> Path | None:
+    """Return the first file of one of these names, `.gz` or not, or None."""
+    spellings = [folder / (name + end) for name in names for end in (".gz", "")]
+    return next((path for path in spellings if path.is_file()), None)
 
 
 def idx(folder: Path, checks: Checks) -> RawDataset | None:
-    """Read MNIST's four files, each gzipped or plain."""
-    paths = [_find_idx(folder, stem) for stem in IDX]
+    """Read MNIST's four files, each gzipped or plain, also with a dot before `idx`."""
+    paths = [find_gzipped(folder, stem, stem.replace("-idx", ".idx")) for stem in IDX]
     arrays = [readers.idx(p, checks.get(s)) for p, s in zip(paths, IDX, strict=True) if p]
     if len(arrays) < len(IDX):
         return None
@@ -73,8 +65,7 @@ def idx(folder: Path, checks: Checks) -> RawDataset | None:
 
 def cifar10_mosaics(folder: Path, checks: Checks) -> RawDataset | None:
     """Read CIFAR-10 as lossless mosaics in the official order, and `labels.npz`."""
-    paths = _existing(folder, ["labels.npz", *(f"{b}.webp" for b in BATCHES)])
-    if paths is None:
+    if not (paths := _existing(folder, ["labels.npz", *(f"{b}.webp" for b in BATCHES)])):
         return None
     labels = readers.npz(paths[0])
     if not {"train", "test"} <= set(labels):
@@ -92,34 +83,29 @@ def _cifar10(parts: list[Arrays]) -> RawDataset:
 
 def cifar10_python(folder: Path, checks: Checks) -> RawDataset | None:
     """Read CIFAR-10's six pickled batches."""
-    paths = _existing(folder, BATCHES)
-    if paths is None:
-        return None
-    return _cifar10([cifar.python(p, checksum=checks.get(p.name)) for p in paths])
+    parts = [cifar.python(p, "labels", checks.get(p.name)) for p in _existing(folder, BATCHES)]
+    return _cifar10(parts) if parts else None
 
 
 def cifar10_binary(folder: Path, checks: Checks) -> RawDataset | None:
     """Read CIFAR-10's six binary batches."""
-    paths = _existing(folder, [f"{b}.bin" for b in BATCHES])
-    return None if paths is None else _cifar10([cifar.binary(p) for p in paths])
+    parts = [cifar.binary(p) for p in _existing(folder, [f"{b}.bin" for b in BATCHES])]
+    return _cifar10(parts) if parts else None
 
 
 def cifar100_python(folder: Path, checks: Checks) -> RawDataset | None:
     """Read CIFAR-100's pickles `train`, `test`, `meta`, with the fine labels."""
-    paths = _existing(folder, ("train", "test", "meta"))
-    if paths is None:
+    if not (paths := _existing(folder, ("train", "test", "meta"))):
         return None
     train, test = (cifar.python(p, "fine_labels", checks.get(p.name)) for p in paths[:2])
     names = cifar.unpickle(paths[2], checks.get("meta")).get("fine_label_names", [])
-    return RawDataset(
-        train, test, classes=[n.decode() if isinstance(n, bytes) else str(n) for n in names]
-    )
+    classes = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+    return RawDataset(train, test, classes=classes)
 
 
 def cifar100_binary(folder: Path, checks: Checks) -> RawDataset | None:
     """Read CIFAR-100's `train.bin`, `test.bin`: fine labels, names of `fine_label_names.txt`."""
-    paths = _existing(folder, ("train.bin", "test.bin"))
-    if paths is None:
+    if not (paths := _existing(folder, ("train.bin", "test.bin"))):
         return None
     names = folder / "fine_label_names.txt"
     classes = names.read_text().split() if names.is_file() else [str(k) for k in range(100)]
@@ -129,19 +115,13 @@ def cifar100_binary(folder: Path, checks: Checks) -> RawDataset | None:
 
 def svhn(folder: Path, checks: Checks) -> RawDataset | None:
     """Read SVHN's cropped digits, two MATLAB files."""
-    paths = _existing(folder, SVHN)
-    if paths is None:
+    if not (paths := _existing(folder, ("train_32x32.mat", "test_32x32.mat"))):
         return None
     train, test = (readers.mat(p, checks.get(p.name)) for p in paths)
     return RawDataset(train, test, classes=[str(k) for k in range(10)])
 
 
 LAYOUTS: tuple[Layout, ...] = (  # tried in this order on a folder of the user
-    idx,
-    cifar10_mosaics,
-    cifar10_python,
-    cifar10_binary,
-    cifar100_python,
-    cifar100_binary,
-    svhn,
+    *(idx, cifar10_mosaics, cifar10_python, cifar10_binary),
+    *(cifar100_python, cifar100_binary, svhn),
 )

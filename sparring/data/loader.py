@@ -79,7 +79,6 @@ class Loader:
         return x
 
     def _added(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the rows of each piece of `mix`."""
         for piece in self.mix:
             rows = piece(batch, generator)
             yield replace(rows, x=self._augmented(rows.x, generator)) if piece.augmented else rows

@@ -31,7 +31,6 @@ class DatasetFiles:
 
     Arguments:
         layouts: readers of a folder, tried in this order.
-        remotes: files to download.
         checks: checksums of the files as read (unpacked), by name.
         members: files to unpack, if `remotes` is one archive.
         inner: folders that the archives unpack to.
@@ -65,16 +64,23 @@ class DatasetFiles:
         return None
 
 
-def _idx_remotes(md5: list[str], *bases: str) -> tuple[Remote, ...]:
-    files = [f"{stem}.gz" for stem in IDX]
-    return tuple(
-        Remote(file, f"md5:{sum_}", tuple(base + file for base in bases))
-        for file, sum_ in zip(files, md5, strict=True)
+def _idx(classes: tuple[str, ...], *bases: str, md5: str, sha256: list[str]) -> DatasetFiles:
+    """Return a set of four IDX files: addresses, md5 of the `.gz`, sha256 of what is in them."""
+    return DatasetFiles(
+        (layouts.idx,),
+        tuple(
+            Remote(f"{stem}.gz", f"md5:{checksum}", tuple(f"{base}{stem}.gz" for base in bases))
+            for stem, checksum in zip(IDX, md5.split(), strict=True)
+        ),
+        {stem: f"sha256:{checksum}" for stem, checksum in zip(IDX, sha256, strict=True)},
+        inner=("raw",),
+        classes=classes,
     )
 
 
-def _idx_checksums(*sha256: str) -> dict[str, str]:
-    return {stem: f"sha256:{sum_}" for stem, sum_ in zip(IDX, sha256, strict=True)}
+def _cifar(name: str, md5: str) -> tuple[Remote, ...]:
+    file = f"{name}-python.tar.gz"
+    return (Remote(file, f"md5:{md5}", (f"https://www.cs.toronto.edu/~kriz/{file}",)),)
 
 
 def digits() -> RawDataset:
@@ -84,58 +90,35 @@ def digits() -> RawDataset:
     return RawDataset((x, sklearn_digits.target.astype(np.int64)), classes=list(DIGITS))
 
 
-MNIST = DatasetFiles(
-    (layouts.idx,),
-    _idx_remotes(
-        [
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ],
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    ),
-    _idx_checksums(
+MNIST = _idx(
+    DIGITS,
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    md5="f68b3c2dcbeaaa9fbdd348bbdeb94873 d53e105ee54ea40749a09fcbcd1e9432 "
+    "9fb629c4189551a2d022fa330f9573f3 ec29112dd5afa0611ce80d1b7f02629c",
+    sha256=[
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-    inner=("raw",),
-    classes=DIGITS,
+    ],
 )
-FASHION = DatasetFiles(
-    (layouts.idx,),
-    _idx_remotes(
-        [
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ],
-        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    ),
-    _idx_checksums(
+FASHION = _idx(
+    CLOTHES,
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    md5="8d4fb7e6c68d591d4c3dfef9ec88bf0d 25c81989df183df01b3e8a0aad5dffbe "
+    "bef4ecab320f06d8554ea6380940ec79 bb300cfdad3c16e7a12a480ee83cd310",
+    sha256=[
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-    inner=("raw",),
-    classes=CLOTHES,
+    ],
 )
-_CIFAR = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10 = DatasetFiles(
     (layouts.cifar10_mosaics, layouts.cifar10_python, layouts.cifar10_binary),
-    (
-        Remote(
-            "cifar-10-python.tar.gz",
-            "md5:c58f30108f718f92721af3b95e74349a",
-            (_CIFAR + "cifar-10-python.tar.gz",),
-        ),
-    ),
+    _cifar("cifar-10", "c58f30108f718f92721af3b95e74349a"),
     {
         "data_batch_1": "md5:c99cafc152244af753f735de768cd75f",
         "data_batch_2": "md5:d4bba439e000b95fd0a9bffe97cbabec",
@@ -149,13 +132,7 @@ CIFAR10 = DatasetFiles(
 )
 CIFAR100 = DatasetFiles(
     (layouts.cifar100_python, layouts.cifar100_binary),
-    (
-        Remote(
-            "cifar-100-python.tar.gz",
-            "md5:eb9058c3a382ffc7106e4002c42a8d85",
-            (_CIFAR + "cifar-100-python.tar.gz",),
-        ),
-    ),
+    _cifar("cifar-100", "eb9058c3a382ffc7106e4002c42a8d85"),
     {
         "train": "md5:16019d7e3df5f24257cddd939b257f8d",
         "test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
@@ -173,22 +150,14 @@ SVHN = DatasetFiles(
     tuple(Remote(f, s, (f"http://ufldl.stanford.edu/housenumbers/{f}",)) for f, s in _SVHN.items()),
     _SVHN,
 )
-BENIGN = ("benign", "malware")
 
 
-def _malware(file: str, gz: str, csv: str, **labels: int) -> DatasetFiles:
-    """Return the files of a malware set: a csv of bits, not for download in this form.
-
-    Arguments:
-        gz, csv: sha256 of the `.gz`, and of the csv in it.
-    """
-    return DatasetFiles(
-        (BitTable(file, labels or {"0": 0, "1": 1}),),
-        (Remote(f"{file}.gz", f"sha256:{gz}", ()),),
-        {file: f"sha256:{csv}"},
-        inner=("malware", "."),
-        classes=BENIGN,
-    )
+def _malware(file: str, gz: str, csv: str, *labels: str) -> DatasetFiles:
+    """Return a csv of bits, not for download in this form, by sha256 of its `.gz` and its own."""
+    table = BitTable(file, {label: k for k, label in enumerate(labels or ("0", "1"))})
+    remote, classes = Remote(f"{file}.gz", f"sha256:{gz}", ()), ("benign", "malware")
+    checks = {file: f"sha256:{csv}"}
+    return DatasetFiles((table,), (remote,), checks, inner=("malware", "."), classes=classes)
 
 
 MALWARE = {
@@ -196,8 +165,7 @@ MALWARE = {
         "drebin215.csv",
         "d4078b948f9393990990fa2852ef2ead6cdc99c7db42268b39242fd318b4028f",
         "710f2c11b0cad04c36f56dd16398127feb697fd99e8efa7f75890b792fba3ad5",
-        B=0,
-        S=1,
+        *("B", "S"),
     ),
     "defensedroid-prs": _malware(
         "defensedroid_prs.csv",
@@ -213,8 +181,7 @@ MALWARE = {
         "tuandromd.csv",
         "b83db4f4876cbbeb561d077d8e15018836aa03a1dd262bdb81c03a5a7b3d09d9",
         "bdffbfcbf8ac4bf00262c09962b5c4ad3ed6ae7c50fb29fb348cc1e8c38861a2",
-        goodware=0,
-        malware=1,
+        *("goodware", "malware"),
     ),
 }
 # To add a data set that is read from files: write a `DatasetFiles` (as `SVHN` above: a reader in
@@ -240,6 +207,12 @@ def names() -> list[str]:
     ['blobs', 'checkers', 'cifar10', 'cifar100', 'circles']
     """
     return sorted([*FROM_FILES, *BUILT_IN])
+
+
+def find(name: str) -> str | None:
+    """Return the name among `names()` that is `name` but for case and punctuation, or None."""
+    key = fetch.normalized(name)
+    return next((known for known in names() if key == fetch.normalized(known)), None)
 
 
 def read(name: str, root: str | Path | None) -> RawDataset:

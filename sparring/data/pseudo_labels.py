@@ -20,10 +20,8 @@ class PseudoLabels:
     """Predicted labels of some rows of a data set.
 
     Arguments:
-        y: `(n,)` int64, classes of the data set that the model was trained on.
-        index: `(n,)`, the row of each label.
-        confidence: `(n,)`, the model's probability of each label.
-        data: sha256 of the data set that the model was trained on.
+        y, index, confidence: `(n,)`, each label (int64), its row, the model's probability of it.
+        data: sha256 of the data set that the model was trained on, whose classes the labels are.
         rows: sha256 of the data set whose rows were labelled.
         run: the model's name.
     """
@@ -44,25 +42,6 @@ class PseudoLabels:
         write(path, lambda file: np.savez_compressed(file, **arrays, **texts))  # type: ignore[arg-type]
         return path
 
-    def check_matches(self, *, data: str, rows: str) -> PseudoLabels:
-        """Return these labels; raise `ValueError` unless they fit the data set and its rows.
-
-        Arguments:
-            data: sha256 of the data set whose classes the labels must be.
-            rows: sha256 of the data set whose rows they must label.
-        """
-        if self.data != data:
-            raise ValueError(
-                f"labels are those of {self.run or 'a run'} on another data set (sha256 "
-                f"{self.data[:12]}…, here {data[:12]}…): its classes are not this recipe's"
-            )
-        if self.rows != rows:
-            raise ValueError(
-                f"labels are for other rows (sha256 {self.rows[:12]}…, here {rows[:12]}…): label "
-                "these with sparring pseudo-label"
-            )
-        return self
-
     def labels_of(self, index: Tensor) -> Tensor:
         """Return the labels `(m,)` of these rows.
 
@@ -73,27 +52,38 @@ class PseudoLabels:
         table = torch.full((size,), -1)
         table[self.index] = self.y
         y = table[index.cpu()]
-        missing = int((y < 0).sum())
-        if missing:
+        if missing := int((y < 0).sum()):
             raise ValueError(f"labels are missing for {missing} of {len(index)} rows")
         return y
 
 
-def read(path: str | Path) -> PseudoLabels:
+def read(path: str | Path, *, data: str | None = None, rows: str | None = None) -> PseudoLabels:
     """Read the labels that `PseudoLabels.save` wrote.
+
+    Arguments:
+        data, rows: sha256 of the data sets whose classes they must be, whose rows they must label.
 
     Raises:
         FileNotFoundError: for a missing file; the message says how to make it.
-        ValueError: for a file of another kind.
+        ValueError: for a file of another kind, or labels of other data or rows.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no labels at {path}: sparring pseudo-label RUN --out {path} makes them"
-        )
+        how = f"sparring pseudo-label RUN --out {path} makes them"
+        raise FileNotFoundError(f"there are no labels at {path}: {how}")
     arrays = readers.npz(path)
     if not set(KEYS) <= set(arrays):
         raise ValueError(f"{path.name} holds {', '.join(arrays)}; labels need {', '.join(KEYS)}")
     y, index = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("y", "index"))
     confidence = torch.from_numpy(arrays["confidence"].astype(np.float32))
-    return PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))
+    predicted = PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))
+    if data is not None and predicted.data != data:
+        raise ValueError(
+            f"labels are those of {predicted.run or 'a run'} on another data set (sha256 "
+            f"{predicted.data[:12]}…, here {data[:12]}…): its classes are not this recipe's"
+        )
+    if rows is not None and predicted.rows != rows:
+        digests = f"sha256 {predicted.rows[:12]}…, here {rows[:12]}…"
+        how = "label these with sparring pseudo-label"
+        raise ValueError(f"labels are for other rows ({digests}): {how}")
+    return predicted

@@ -27,20 +27,18 @@ def require_package(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"this kind of data needs {package}: pip install {package} ({error})"
-        ) from None
+        message = f"this kind of data needs {package}: pip install {package} ({error})"
+        raise ImportError(message) from None
 
 
-def verify(path: Path, content: bytes, checksum: str) -> None:
-    """Raise `ValueError` unless the content has the checksum, `"md5:…"` or `"sha256:…"`."""
+def verify(path: Path, content: bytes, checksum: str | None) -> None:
+    """Raise `ValueError` unless the content has the checksum, `"md5:…"`, `"sha256:…"` or None."""
+    if checksum is None:
+        return
     kind, expected = checksum.split(":")
-    actual = hashlib.new(kind, content).hexdigest()
-    if actual != expected:
-        raise ValueError(
-            f"{path} is damaged or another file: its {kind} is {actual}, expected {expected}; "
-            "delete it and get it again"
-        )
+    if (actual := hashlib.new(kind, content).hexdigest()) != expected:
+        what = f"its {kind} is {actual}, expected {expected}"
+        raise ValueError(f"{path} is damaged or another file: {what}; delete it and get it again")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -74,12 +72,9 @@ def idx(path: Path, checksum: str | None = None) -> np.ndarray:
     shape = tuple(np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4").tolist())
     size = int(np.prod(shape, dtype=np.float64))  # a damaged header would overflow int64
     if len(content) != start + size:
-        raise ValueError(
-            f"{path} is truncated or damaged: {len(content):,} bytes, its header "
-            f"says {start + size:,}"
-        )
-    if checksum:
-        verify(path, content, checksum)
+        what = f"{len(content):,} bytes, its header says {start + size:,}"
+        raise ValueError(f"{path} is truncated or damaged: {what}")
+    verify(path, content, checksum)
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 
@@ -125,17 +120,14 @@ def csv(
             numbers only is data, not a header.
 
     Raises:
-        ValueError: for a cell that is not a number, a row of another length, no rows, or an unknown
-            column.
+        ValueError: for no rows, a row of another length, an unknown column, a cell of no number.
     """
     lines = [s for s in read_bytes(path).decode("utf-8-sig", "replace").splitlines() if s.strip()]
     first = next(text_csv.reader(lines[:1]), [])
     header = [] if all(map(_numeric, first)) else [name.strip() for name in first]
     if label is not None and label not in header:
-        columns = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
-        raise ValueError(
-            f"label = {label!r} is not a column of {path.name}; it has {columns or 'no header'}"
-        )
+        has = ", ".join(header[:12]) + (", …" if len(header) > 12 else "") or "no header"
+        raise ValueError(f"label = {label!r} is not a column of {path.name}; it has {has}")
     rows = lines[bool(header) :]
     if not rows or len(first) < 2:
         raise ValueError(f"{path.name} has no rows of features and a label")
@@ -151,9 +143,8 @@ def csv(
             rows, np.float32, delimiter=",", usecols=features, quotechar='"', comments=None, ndmin=2
         )
     except ValueError as error:
-        raise ValueError(
-            f"{path.name}, below its header: a feature is not a number: {error}"
-        ) from None
+        message = f"{path.name}, below its header: a feature is not a number: {error}"
+        raise ValueError(message) from None
     return x, *encode(labels), [header[k] for k in features] if header else []
 
 
@@ -170,8 +161,7 @@ def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 def mat(path: Path, checksum: str | None = None) -> Arrays:
     """Read SVHN's cropped digits: `X (32, 32, 3, n)` and `y (n, 1)`, where 10 is the digit 0."""
     content = path.read_bytes()
-    if checksum:
-        verify(path, content, checksum)
+    verify(path, content, checksum)
     try:
         arrays = require_package("scipy.io", "scipy").loadmat(io.BytesIO(content))
         x, y = arrays["X"].transpose(3, 2, 0, 1), arrays["y"][:, 0].astype(np.int64) % 10
@@ -201,9 +191,8 @@ def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] not in "._")
     if not names:
-        raise ValueError(
-            f"{path} has no folder of pictures per class, nor another format that can be read"
-        )
+        wanted = "folder of pictures per class, nor another format that can be read"
+        raise ValueError(f"{path} has no {wanted}")
     pictures, labels = [], []
     for k, name in enumerate(names):
         files = sorted(f for f in (path / name).iterdir() if f.suffix.lower() in PICTURES)
@@ -215,8 +204,6 @@ def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
             if pictures[-1].shape[1:] != pictures[0].shape[1:]:
                 size, others = ("{1} × {2}".format(*p.shape) for p in (pictures[-1], pictures[0]))
                 raise ValueError(f"{file} is {size}, the pictures before it {others}")
-    colours = max(len(p) for p in pictures)
-    x = np.empty((len(pictures), colours, *pictures[0].shape[1:]), np.uint8)
-    for k, p in enumerate(pictures):
-        x[k] = p  # a grey picture is broadcast over the colours
+    shape = (max(len(p) for p in pictures), *pictures[0].shape[1:])
+    x = np.stack([np.broadcast_to(p, shape) for p in pictures])  # a grey one over the colours
     return x, np.array(labels, dtype=np.int64), names

@@ -41,28 +41,25 @@ def select_samples(
     if split not in SPLITS:
         raise ValueError(did_you_mean("split", split, SPLITS))
     require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
-    source = data if isinstance(data, Source) else None
-    rows = getattr(data, split) if isinstance(data, Source) else _split(data)
+    if isinstance(data, Source):
+        rows, digest = getattr(data, split), data.sha256
+        facts = (data.name, data.bounds, data.class_names)
+    else:
+        rows, digest, facts = _split(data), "", (dataset, None, None)
     if len(rows) == 0 or len(rows) != len(rows.y):
-        raise ValueError(
-            f"the {split} split has {len(rows)} samples and {len(rows.y)} labels: "
-            "there must be as many, ≥ 1"
-        )
-    digest = source.sha256 if source is not None and source.sha256 else fingerprint(rows.x, rows.y)
-    if n is not None and n < len(rows):
-        rows = rows.subset(n, seed)
-    if source is None:
-        return Samples(rows, dataset, None, None, digest)
-    return Samples(rows, source.name, source.bounds, source.class_names, digest)
+        counts = f"{len(rows)} samples and {len(rows.y)} labels"
+        raise ValueError(f"the {split} split has {counts}: there must be as many, ≥ 1")
+    digest = digest or fingerprint(rows.x, rows.y)
+    rows = rows.subset(n, seed) if n is not None and n < len(rows) else rows
+    return Samples(rows, *facts, digest)
 
 
 def _split(data: Split | Sequence[Any]) -> Split:
     if isinstance(data, Split):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(
-            f"data is a {type(data).__name__}: it must be a Source, a Split, or tensors (x, y)"
-        )
+        allowed = "a Source, a Split, or tensors (x, y)"
+        raise ValueError(f"data is a {type(data).__name__}: it must be {allowed}")
     x, y = (torch.as_tensor(t) for t in data)
     if y.ndim != 1 or y.is_floating_point():
         raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")

@@ -11,16 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from . import files, named, tables
-from .fetch import normalized
 from .layouts import RawDataset
 from .named import names
 from .packed import PackedBits, is_binary
 from .split import Bounds, Inputs, Split, check_samples, fingerprint, hold_out, withhold_labels
 
 TEST_SHARE, VAL_SHARE, VAL_MAX = 0.15, 0.1, 5000
-RowCount = int | float | None
+Rows = int | float | None  # how many, or their share
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class Source:
         train: a `Split`, or a `Stream` for data that do not fit in memory.
         val: held out of train; choose settings and epochs by it.
         test: measure on it, and never choose by it.
-        bounds: lowest and highest value of the inputs.
         sha256: over everything that was read, before splitting.
-        feature_names: one name per feature, or None.
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
@@ -63,16 +60,15 @@ class Source:
 
     def to(self, device: str | torch.device) -> Source:
         """Return the source with every split on a device."""
-        moved = {s: getattr(self, s).to(device) for s in ("train", "val", "test")}
-        rest = None if self.unlabelled is None else self.unlabelled.to(device)
-        return replace(self, **moved, unlabelled=rest)
+        splits = {s: getattr(self, s) for s in ("train", "val", "test", "unlabelled")}
+        return replace(self, **{s: v if v is None else v.to(device) for s, v in splits.items()})
 
 
 def load(
     name: str | Path,
     *,
-    val: RowCount = None,
-    test: RowCount = None,
+    val: Rows = None,
+    test: Rows = None,
     seed: int = 0,
     root: str | Path | None = None,
     label: str | None = None,
@@ -120,32 +116,27 @@ def load(
     >>> digits.shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
     ((1, 8, 8), 10, 1375, 152, 270)
     """
-    known = {normalized(n): n for n in names()}
-    if str(name) and normalized(str(name)) in known:
-        name = known[normalized(str(name))]
+    path = Path(name).expanduser()
+    if known := named.find(str(name)):
         require(label is None, "label", label, "omitted: only a csv has a label column to name")
-        raw = named.read(name, root)
+        name, raw = known, named.read(known, root)
+    elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
+        raise ValueError(did_you_mean("data.name", str(name), names()) + ", or the path of a file")
     else:
-        path = Path(name).expanduser()
-        if not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
-            raise ValueError(
-                did_you_mean("data.name", str(name), names()) + ", or the path of a file"
-            )
         raw = files.read(path, label)
     if unique is not None:
         raw = raw._replace(unique=unique)
-    options: dict[str, Any] = {"val": val, "test": test, "seed": seed, "bounds": bounds}
-    options |= {"limit": limit, "balance": balance, "mutable": mutable}
-    options |= {"labels": labels, "repeat": repeat}
-    return assemble(Path(name).name, raw, **options)
+    options = {"val": val, "test": test, "seed": seed, "bounds": bounds}
+    rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
+    return assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
 
 
 def assemble(
     name: str,
     raw: RawDataset,
     *,
-    val: RowCount = None,
-    test: RowCount = None,
+    val: Rows = None,
+    test: Rows = None,
     seed: int = 0,
     bounds: Bounds = (0.0, 1.0),
     limit: int | None = None,
@@ -169,13 +160,20 @@ def assemble(
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
         arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
         notes += dropped
-    parts = _stored_tensors(arrays)
-    class_names = raw.classes or [str(k) for k in range(_num_classes(parts["train"][1]))]
+    # one decision for all splits: they must be read alike
+    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
+    like = arrays["train"][0]
+    parts: Parts = {
+        s: (PackedBits.from_array(x) if bits else stored_tensor(x, like), torch.from_numpy(y))
+        for s, (x, y) in arrays.items()
+    }
+    shape, y = like.shape[1:], parts["train"][1]
+    class_names = raw.classes or [str(k) for k in range(int(y.max()) + 1 if len(y) else 0)]
     for s, (x, y) in parts.items():
         check_samples(f"{name} {s}", x, y, len(class_names), bounds)
-        if x.shape[1:] != parts["train"][0].shape[1:]:
-            shapes = tuple(x.shape[1:]), tuple(parts["train"][0].shape[1:])
-            raise ValueError(f"{name} {s} has samples of shape {shapes[0]}, train of {shapes[1]}")
+        if x.shape[1:] != shape:
+            shapes = f"{tuple(x.shape[1:])}, train of {tuple(shape)}"
+            raise ValueError(f"{name} {s} has samples of shape {shapes}")
         if isinstance(x, Tensor) and x.is_floating_point():
             x.clamp_(low, high)  # check_samples lets rounding through: 1e-6 of the range
     counts = _class_counts(name, parts["train"][1], class_names)
@@ -183,7 +181,7 @@ def assemble(
         kept = ", ".join(f"{n} {c}" for c, n in zip(class_names, counts, strict=True))
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
-    splits = _divide(name, parts, val=val, test=test, seed=seed, limit=limit, shares=raw.shares)
+    splits = _divide(name, parts, raw, val=val, test=test, seed=seed, limit=limit)
     train, unlabelled = splits["train"], None
     if labels is not None:
         # a generator of its own: val and test stay the same for any number of labels
@@ -194,31 +192,18 @@ def assemble(
         replace(split, weight=tables.class_weights(balance, split.y, len(class_names)))
         for split in (train, splits["val"])
     )
-    return Source(
-        name,
-        _repeated(train, repeat),
-        validation,
-        splits["test"],
-        class_names=class_names,
-        bounds=bounds,
-        sha256=digest,
-        feature_names=raw.features,
-        mutable=_mutable(name, raw, mutable, parts),
-        notes=notes,
-        unlabelled=unlabelled,
-    )
-
-
-def _repeated(split: Split, times: int | None) -> Split:
-    require(times is None or times >= 1, "repeat", times, "an integer ≥ 1")
-    return split if times in (None, 1) else split.take(torch.arange(len(split)).repeat(times))
+    repeat = 1 if repeat is None else repeat
+    require_at_least(1, repeat=repeat)
+    train = train if repeat == 1 else train.take(torch.arange(len(train)).repeat(repeat))
+    mask = _mutable(name, raw, mutable, parts)
+    facts = (class_names, bounds, digest, raw.features, mask, notes, unlabelled)
+    return Source(name, train, validation, splits["test"], *facts)
 
 
 Parts = dict[str, tuple[Inputs, Tensor]]
 
 
 def _class_counts(name: str, y: Tensor, class_names: Sequence[str]) -> list[int]:
-    """Return the number of rows per class; raise if a class has none."""
     if len(class_names) < 2:
         raise ValueError(f"{name} has {len(class_names)} class: there is nothing to tell apart")
     counts = torch.bincount(y[y >= 0], minlength=len(class_names)).tolist()
@@ -231,30 +216,19 @@ def _mutable(
     name: str, raw: RawDataset, mutable: tables.MutableMask, parts: Parts
 ) -> list[int] | None:
     """Return the user's mask, or else the file's; raise unless the features are binary."""
-    x = parts["train"][0]
-    d = int(np.prod(x.shape[1:]))
+    d = int(np.prod(parts["train"][0].shape[1:]))
     if raw.features is not None and len(raw.features) != d:
         raise ValueError(f"{name} has {len(raw.features)} feature names and {d} features")
     mask = tables.mutable_mask(raw.mutable if mutable is None else mutable, d, raw.features)
     for s, (x, _) in parts.items() if mask is not None else ():
-        odd = None if isinstance(x, PackedBits) else x[(x != 0) & (x != 1)]
-        if odd is not None and len(odd):
-            raise ValueError(
-                f"{name} {s} has the value {odd[0].item():g}: a mask of mutable features is for "
-                "binary data, all 0 and 1"
-            )
+        if not isinstance(x, PackedBits) and len(odd := x[(x != 0) & (x != 1)]):
+            why = "a mask of mutable features is for binary data, all 0 and 1"
+            raise ValueError(f"{name} {s} has the value {odd[0].item():g}: {why}")
     return mask
 
 
 def _divide(
-    name: str,
-    parts: Parts,
-    *,
-    val: RowCount,
-    test: RowCount,
-    seed: int,
-    limit: int | None,
-    shares: tuple[float, float] | None,
+    name: str, parts: Parts, raw: RawDataset, *, val: Rows, test: Rows, seed: int, limit: int | None
 ) -> dict[str, Split]:
     """Return the three splits: those of the data as they are, missing ones held out of train."""
     # one generator for test, then val, then limit: this order of draws defines every named split
@@ -265,7 +239,7 @@ def _divide(
     if "test" in whole:
         require(test is None, "test", test, f"omitted: {name} brings its own test split")
     else:
-        default = max(1, round((shares[0] if shares else TEST_SHARE) * every))
+        default = max(1, round((raw.shares[0] if raw.shares else TEST_SHARE) * every))
         n = _row_count("test", test, every, default)
         require(n < every, "test", test, f"below the {every} labeled rows of {name}")
         kept, out = hold_out(y, n, generator)
@@ -274,21 +248,22 @@ def _divide(
         require(val is None, "val", val, f"omitted: {name} brings its own validation split")
     else:
         labeled = int((y[rows] >= 0).sum())
-        default = min(VAL_MAX, max(1, int(VAL_SHARE * labeled)))
-        n = _row_count("val", val, labeled, round(shares[1] * every) if shares else default)
+        usual = min(VAL_MAX, max(1, int(VAL_SHARE * labeled)))
+        default = round(raw.shares[1] * every) if raw.shares else usual
+        n = _row_count("val", val, labeled, default)
         require(n < labeled, "val", val, f"below the {labeled} labeled rows of {name}'s train")
         kept, out = hold_out(y[rows], n, generator)
         rows, whole["val"] = rows[kept], train.take(rows[out])
     require(len(rows) > 0, "val", val, f"smaller: {name} has too few rows to leave any in train")
     if limit is not None:
-        require(limit >= 1, "limit", limit, "an integer ≥ 1")
+        require_at_least(1, limit=limit)
         rows = rows[torch.randperm(len(rows), generator=generator)[:limit].sort().values]
     # taking all rows would copy a large set; use the tensors themselves
     whole["train"] = train.take(rows) if len(rows) < len(train) else train
     return whole
 
 
-def _row_count(key: str, value: RowCount, n: int, default: int) -> int:
+def _row_count(key: str, value: Rows, n: int, default: int) -> int:
     if value is None:
         return default
     # 1.0 is refused: it may mean one row, or all of them
@@ -296,10 +271,6 @@ def _row_count(key: str, value: RowCount, n: int, default: int) -> int:
     allowed = "a number of rows ≥ 1 (an integer), or a share of train between 0 and 1"
     require(0 < value < 1 or (whole and value >= 1), key, value, allowed)
     return int(value) if value >= 1 else max(1, round(value * n))
-
-
-def _num_classes(y: Tensor) -> int:
-    return int(y.max()) + 1 if len(y) else 0
 
 
 def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -314,17 +285,9 @@ def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray
     return x, np.ascontiguousarray(y.astype(np.int64))
 
 
-def _stored_tensors(arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> Parts:
-    """Return arrays as a `Split` stores them: bits packed, uint8 as it is, all else float32."""
-    train = arrays["train"][0]
-    # one decision for all splits: they must be read alike
-    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
-    flags = train.dtype == np.uint8 and bool(train.max(initial=0) <= 1)
-
-    def stored(x: np.ndarray) -> Inputs:
-        if bits:
-            return PackedBits.from_array(x)
-        kept = x if x.dtype == np.uint8 and not flags else x.astype(np.float32)
-        return torch.from_numpy(np.ascontiguousarray(kept))
-
-    return {s: (stored(x), torch.from_numpy(y)) for s, (x, y) in arrays.items()}
+def stored_tensor(x: np.ndarray, like: np.ndarray) -> Tensor:
+    """Return an array as a `Split` stores it: uint8, unless `like` is all 0 and 1; else float32."""
+    # uint8 is read as value/255, except zeros and ones: those are flags, not almost black pixels
+    flags = like.dtype == np.uint8 and int(like.max(initial=0)) <= 1
+    kept = x if x.dtype == np.uint8 and not flags else x.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(kept))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..component import require
+from ..component import require, require_at_least
 from .packed import PackedBits
 
 Bounds = tuple[float, float]
@@ -56,7 +56,7 @@ class Split:
 
     def subset(self, n: int, seed: int = 0) -> Split:
         """Draw `n` rows by the seed (all, if there are fewer), and return them in their order."""
-        require(n >= 1, "n", n, "an integer ≥ 1")
+        require_at_least(1, n=n)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self.take(order[:n].sort().values.to(self.x.device))
 
@@ -80,32 +80,26 @@ def check_samples(
         raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
     if math.prod(x.shape) == 0:
         raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
-    if int(y.min()) < -1 or int(y.max()) >= classes:
-        raise ValueError(
-            f"{what} has labels from {int(y.min())} to {int(y.max())}: with {classes} classes they "
-            f"must be 0 to {classes - 1}, or -1 for unlabeled"
-        )
+    first, last = int(y.min()), int(y.max())
+    if first < -1 or last >= classes:
+        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
+        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
     low, high = bounds
-    if isinstance(x, PackedBits):
-        require(low <= 0 and high >= 1, "bounds", bounds, "around 0 and 1: these features are bits")
-        return
-    if x.dtype == torch.uint8:
-        wide = low <= 0 and high >= 1
-        require(wide, "bounds", bounds, "around 0 and 1: uint8 inputs are read as value/255")
+    if isinstance(x, PackedBits) or x.dtype == torch.uint8:
+        packed = isinstance(x, PackedBits)
+        why = "these features are bits" if packed else "uint8 inputs are read as value/255"
+        require(low <= 0 and high >= 1, "bounds", bounds, f"around 0 and 1: {why}")
         return
     least, greatest = (float(v) for v in torch.aminmax(x))  # NaN if any value is
     if not (least > -torch.inf and greatest < torch.inf):
-        wrong = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[:, 0]
-        raise ValueError(
-            f"{what} has NaN or infinite values in {len(wrong)} rows, the first is {int(wrong[0])}"
-        )
+        wrong = (~torch.isfinite(x)).flatten(1).any(1).nonzero()[:, 0].tolist()
+        where = f"in {len(wrong)} rows, the first is {wrong[0]}"
+        raise ValueError(f"{what} has NaN or infinite values {where}")
     slack = 1e-6 * (high - low)  # scaling to [0, 1] in float32 may overshoot by rounding
     if least < low - slack or greatest > high + slack:
-        raise ValueError(
-            f"{what} reaches from {least:.4g} to {greatest:.4g}, its bounds are "
-            f"[{low:g}, {high:g}]: scale the inputs to them or set other bounds, and put "
-            "normalisation into the model"
-        )
+        how = "scale the inputs to them or set other bounds, and put normalisation into the model"
+        reach = f"from {least:.4g} to {greatest:.4g}, its bounds are [{low:g}, {high:g}]"
+        raise ValueError(f"{what} reaches {reach}: {how}")
 
 
 def fingerprint(*tensors: Inputs) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from ..component import require
+from ..component import require, require_at_least
 from .source import Source
 from .split import Bounds, Pair, Split, check_samples, fingerprint, to_float32
 
@@ -45,7 +45,7 @@ class Stream:
 
     def subset(self, n: int, seed: int = 0) -> Split:
         """Read `n` samples into memory: drawn by the seed, or the first ones of an iterable."""
-        require(n >= 1, "n", n, "an integer ≥ 1")
+        require_at_least(1, n=n)
         if self.sequential:
             return self._in_memory(torch.arange(min(n, self.n)))
         order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
@@ -64,16 +64,14 @@ class Stream:
             seed: for the reading processes.
         """
         dataset: Any = self.dataset
-        options: dict[str, Any] = {
-            "collate_fn": collate,
-            "num_workers": self.workers,
-            "generator": torch.Generator().manual_seed(seed),  # else DataLoader draws globally
-        }
+        options: dict[str, Any] = {"collate_fn": collate, "num_workers": self.workers}
+        options["generator"] = torch.Generator().manual_seed(seed)  # else DataLoader draws globally
         if self.sequential:
             largest = max(len(rows) for rows in plan)
             pairs = self._rechunk(plan, iter(DataLoader(dataset, batch_size=largest, **options)))
         else:
-            pairs = iter(DataLoader(dataset, batch_sampler=_RowLists(plan), **options))
+            batches: Any = map(Tensor.tolist, plan)  # lists of integers, made one at a time
+            pairs = iter(DataLoader(dataset, batch_sampler=batches, **options))
         for rows, (x, y) in zip(plan, pairs, strict=True):
             check_samples(self.name, x, y, self.classes, self.bounds)
             yield to_float32(x), y, rows
@@ -93,16 +91,6 @@ class Stream:
             x, y = (torch.cat(parts) for parts in zip(*buffer, strict=True))
             yield x[start - first : stop - first], y[start - first : stop - first]
             buffer, first = [(x[stop - first :], y[stop - first :])], stop
-
-
-class _RowLists:
-    """A plan as a batch sampler of `DataLoader`: lists of integers, made one at a time."""
-
-    def __init__(self, plan: Sequence[Tensor]) -> None:
-        self.plan = plan
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return map(Tensor.tolist, self.plan)
 
 
 def collate(samples: list[Any]) -> Pair:
@@ -145,7 +133,6 @@ def from_torch(
     """Return a split that streams any `torch.utils.data` data set of (x, y).
 
     Arguments:
-        classes: number of classes.
         n: samples per epoch; needed for an iterable data set without a length.
         workers: number of reading processes.
 
@@ -158,9 +145,9 @@ def from_torch(
         raise ValueError("n is needed, samples per epoch: this iterable data set has no length")
     if length == 0:
         raise ValueError(f"{name} is empty")
-    require(n is None or n >= 1, "n", n, "an integer ≥ 1")
-    require(classes >= 2, "classes", classes, "an integer ≥ 2")
     n = min(v for v in (n, length) if v is not None)
+    require_at_least(1, n=n)
+    require_at_least(2, classes=classes)
     return Stream(dataset, classes=classes, n=n, bounds=bounds, workers=workers, name=name)
 
 
@@ -201,8 +188,7 @@ def streamed(
     if val is None or isinstance(val, int | float):
         if train_stream.sequential:
             raise ValueError("val must be a data set: nothing can be held out of an iterable")
-        total = len(train_stream)
-        rows = 1000 if val is None else val
+        total, rows = len(train_stream), 1000 if val is None else val
         rows = round(rows * total) if 0 < rows < 1 else int(rows)
         allowed = f"a data set, or rows or a share of the {total} of train"
         require(1 <= rows < total, "val", val, allowed)

@@ -1,5 +1,4 @@
-"""Tables of features: read bits from a csv, drop repeated rows, masks of mutable features, class
-weights."""
+"""Tables of features: bits from a csv, repeated rows, masks of mutable features, class weights."""
 
 from __future__ import annotations
 
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from ..component import did_you_mean, require
 from . import readers
-from .layouts import Checks, RawDataset
+from .layouts import Checks, RawDataset, find_gzipped
 from .packed import is_binary
 from .readers import Arrays
 
 MutableMask = str | Path | Sequence[int] | Sequence[str] | None
-MISSING = b"?"
 
 
 @dataclass(frozen=True)
@@ -26,24 +24,19 @@ class BitTable:
     """Read one csv of bits, gzipped or not: a header, cells 0, 1 or `?`, the label last.
 
     Arguments:
-        file: its name, without `.gz`.
-        labels: class of each word in the label column.
+        file, labels: its name, without `.gz`, and the class of each word in the label column.
     """
 
     file: str
     labels: Mapping[str, int]
 
     def __call__(self, folder: Path, checks: Checks) -> RawDataset | None:
-        paths = [folder / (self.file + end) for end in (".gz", "")]
-        path = next((p for p in paths if p.is_file()), None)
-        if path is None:
+        if (path := find_gzipped(folder, self.file)) is None:
             return None
         content = readers.read_bytes(path)
-        if self.file in checks:
-            readers.verify(path, content, checks[self.file])
+        readers.verify(path, content, checks.get(self.file))
         x, y, names, missing = read_bits(path, content, self.labels)
-        note = f"{missing} rows with a missing cell (?) dropped"
-        notes = (note,) if missing else ()
+        notes = (f"{missing} rows with a missing cell (?) dropped",) if missing else ()
         return RawDataset((x, y), features=names, unique=True, shares=(0.2, 0.2), notes=notes)
 
 
@@ -69,7 +62,7 @@ def read_bits(
         cells = np.frombuffer(head, np.uint8)
         if len(cells) != 2 * len(names) - 1 or (cells[1::2] != ord(",")).any():
             raise ValueError(f"{path}, row {k}: not {len(names)} cells of one character each")
-        if MISSING in head:
+        if b"?" in head:
             continue
         x[kept] = cells[::2] - ord("0")
         if x[kept].max(initial=0) > 1:
@@ -81,8 +74,8 @@ def read_bits(
             raise ValueError(f"{path}, row {k}: the label is {word!r}, it must be one of {known}")
         y[kept] = labels[word]
         kept += 1
-    rows = sum(bool(line.strip()) for line in lines)
-    return x[:kept].copy(), y[:kept].copy(), names, rows - kept
+    dropped = sum(bool(line.strip()) for line in lines) - kept
+    return x[:kept].copy(), y[:kept].copy(), names, dropped
 
 
 def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]]:
@@ -95,8 +88,7 @@ def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]
     """
     flat = np.packbits(x != 0, axis=1) if x.ndim == 2 and is_binary(x) else x.reshape(len(x), -1)
     flat = np.ascontiguousarray(flat + flat.dtype.type(0))  # -0.0 is 0.0: bytes are compared
-    width = flat.dtype.itemsize * flat.shape[1]
-    keys = flat.view(np.dtype((np.void, width)))
+    keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))
     _, first, group = np.unique(keys[:, 0], return_index=True, return_inverse=True)
     lowest, highest = np.full(len(first), np.iinfo(np.int64).max), np.full(len(first), -2)
     labels = y.astype(np.int64)
@@ -137,18 +129,14 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
     entries = [f"{m:g}" if isinstance(m, int | float) else str(m) for m in mutable]
     if set(entries) <= {"0", "1"}:
         if len(entries) != d:
-            raise ValueError(
-                f"{key} has {len(entries)} entries and the data have {d} features: "
-                "there must be one per feature"
-            )
+            counts = f"{len(entries)} entries and the data have {d} features"
+            raise ValueError(f"{key} has {counts}: there must be one per feature")
         return [int(m) for m in entries]
     if names is None:
         odd = next(m for m in entries if m not in ("0", "1"))
-        raise ValueError(
-            f"{key} has {odd!r}: it must be {d} zeros and ones, since these data name no features"
-        )
-    unknown = next((m for m in entries if m not in names), None)
-    if unknown is not None:
+        why = "since these data name no features"
+        raise ValueError(f"{key} has {odd!r}: it must be {d} zeros and ones, {why}")
+    if (unknown := next((m for m in entries if m not in names), None)) is not None:
         raise ValueError(did_you_mean(key, unknown, names))
     wanted = set(entries)
     return [int(name in wanted) for name in names]
@@ -169,14 +157,13 @@ def class_weights(balance: bool | Sequence[float], y: Tensor, classes: int) -> T
         return None
     labeled = y >= 0
     counts = torch.bincount(y[labeled], minlength=classes).double()
-    relative = (
-        1 / counts.clamp_min(1) if balance is True else torch.tensor(balance, dtype=torch.float64)
-    )
-    finite = relative.shape == (classes,) and ((relative >= 0) & (relative < torch.inf)).all()
-    ok = bool(finite) and relative.sum() > 0
+    given = torch.tensor(balance, dtype=torch.float64)
+    ratio = 1 / counts.clamp_min(1) if balance is True else given
+    finite = ratio.shape == (classes,) and ((ratio >= 0) & (ratio < torch.inf)).all()
+    ok = bool(finite) and ratio.sum() > 0
     require(ok, "balance", balance, f"true, false, or {classes} weights ≥ 0, one per class")
-    mass = (relative * counts).sum()
+    mass = (ratio * counts).sum()
     require(mass > 0, "balance", balance, "above 0 for a class that has rows")
     out = torch.ones(len(y), dtype=torch.float64)
-    out[labeled] = (relative * counts.sum() / mass)[y[labeled]]
+    out[labeled] = (ratio * counts.sum() / mass)[y[labeled]]
     return out.float()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .layouts import RawDataset
 from .readers import require_package
 
-ROWS = 4000
 SCALE = 8.0  # standard deviations that the box [0, 1] is wide
 Points = tuple[np.ndarray, np.ndarray]
 
@@ -47,16 +44,10 @@ def checkers(n: int, seed: int) -> Points:
     return cell + rng.uniform(0.1, 0.9, (n, 2)), cell.sum(1) % 2
 
 
-SHAPES: dict[str, Callable[[int, int], Points]] = {
-    "moons": moons,
-    "circles": circles,
-    "blobs": blobs,
-    "spirals": spirals,
-    "checkers": checkers,
-}
+SHAPES = {shape.__name__: shape for shape in (moons, circles, blobs, spirals, checkers)}
 
 
-def read(name: str, *, n: int = ROWS, seed: int = 0) -> RawDataset:
+def read(name: str, *, n: int = 4000, seed: int = 0) -> RawDataset:
     """Return `n` points `(n, 2)` float32 in [0, 1]²: standardised, then 1/2 + x/8.
 
     A step of 0.125 is a standard deviation, and the data keep a margin to the box.
@@ -72,5 +63,4 @@ def read(name: str, *, n: int = ROWS, seed: int = 0) -> RawDataset:
 
 def _sklearn(name: str, n: int, seed: int, **options: object) -> Points:
     make = getattr(require_package("sklearn.datasets", "scikit-learn"), name)
-    x, y = make(n_samples=n, random_state=seed, **options)
-    return x, y
+    return make(n_samples=n, random_state=seed, **options)

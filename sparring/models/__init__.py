@@ -91,7 +91,6 @@ def build(
         shape: of one input, as (channels, height, width) or (features,).
         mean, std: of the normalisation, one number or one per channel, in input units.
         trust: allow a name of another package; importing it runs its code.
-        kw: the network's own arguments.
 
     >>> build("mlp", shape=(4,), classes=2, hidden=[3], mean=0.5)[0]
     Normalize(mean=[0.5], std=[1.0])
@@ -109,16 +108,11 @@ def build(
         model: nn.Module = import_network(name, shape=shape, classes=classes, trust=trust, **kw)
         rest = {"model": model}
     else:
-        model = _known(name, kw)(shape=shape, classes=classes, **kw)
+        if name not in NETWORKS:
+            raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
+        known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
+        for key in kw.keys() - known:
+            raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))
+        model = NETWORKS[name](shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())
     return model if normalize.identity else stages(normalize=normalize, **rest)
-
-
-def _known(name: str, kw: dict[str, Any]) -> Callable[..., nn.Sequential]:
-    """Return the function that builds `name`; raise unless it has the arguments `kw`."""
-    if name not in NETWORKS:
-        raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
-    allowed = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters} - {"shape", "classes"}
-    for key in kw.keys() - allowed:
-        raise ValueError(did_you_mean(f"argument of {name}", key, allowed))
-    return NETWORKS[name]

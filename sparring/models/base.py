@@ -1,11 +1,11 @@
-"""Shared by all networks: named stages, image shapes, normalisation, residual blocks, functions of
-arrays."""
+"""Shared by all networks: stages, image shapes, normalisation, residual blocks, array functions."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -43,11 +43,17 @@ def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
 
 
-def finite_numbers(key: str, value: float | Sequence[float]) -> list[float]:
-    """Return one number or several as a list; raise `ValueError` naming `key` unless finite."""
-    numbers = [float(v) for v in (value if isinstance(value, Sequence) else [value])]
-    finite = bool(numbers) and all(map(math.isfinite, numbers))
-    require(finite, key, value, "one finite number, or one per channel")
+def register_mean_std(
+    module: nn.Module, *, device: torch.device | None = None, **given: float | Sequence[float]
+) -> dict[str, list[float]]:
+    """Register `mean` and `std` (one number, or one per channel) as buffers; return the numbers."""
+    numbers = {k: [*map(float, v if isinstance(v, Sequence) else [v])] for k, v in given.items()}
+    for key, values in numbers.items():
+        finite = bool(values) and all(map(math.isfinite, values))
+        require(finite, key, given[key], "one finite number, or one per channel")
+        # configuration, not weights: they stay out of the state dict
+        module.register_buffer(key, torch.tensor(values, device=device), persistent=False)
+    require(min(numbers["std"]) > 0, "std", given["std"], "above 0")
     return numbers
 
 
@@ -58,6 +64,15 @@ def residual_layer(
     return nn.Sequential(
         *(block(out if i else first, out, stride=1 if i else stride, **kw) for i in range(blocks))
     )
+
+
+def residual_layers(block: type[nn.Module], width: int, **kw: int) -> dict[str, nn.Module]:
+    """Build four layers of two blocks, (1, 2, 4, 8) × width channels; three halve sides."""
+    widths = [width, width, 2 * width, 4 * width, 8 * width]
+    return {
+        f"layer{i}": residual_layer(block, a, b, blocks=2, stride=1 + (i > 1), **kw)
+        for i, (a, b) in enumerate(pairwise(widths), start=1)
+    }
 
 
 class PreActBlock(nn.Module):
@@ -76,13 +91,11 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.drop = nn.Dropout(drop)
-        changes = stride != 1 or first != out
-        self.shortcut = (
-            nn.Sequential(nn.Conv2d(first, out, 1, stride=stride, bias=False)) if changes else None
-        )
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or first != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(first, out, 1, stride=stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
         a = F.relu(self.bn1(x))
         skip = x if self.shortcut is None else self.shortcut(a)
         return self.conv2(self.drop(F.relu(self.bn2(self.conv1(a))))) + skip
@@ -102,7 +115,6 @@ class ArrayFunction(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scores `(b, k)`, detached."""
         return torch.as_tensor(self.scores(x.detach().cpu().numpy())).to(x.device, x.dtype)
 
     def __deepcopy__(self, memo: Any) -> ArrayFunction:
@@ -113,5 +125,4 @@ class ArrayFunction(nn.Module):
         return "Scores" if self.digest else "Scored"
 
     def extra_repr(self) -> str:
-        """Return the digest, for `print(model)`."""
         return self.digest

@@ -6,14 +6,25 @@ All take images of any size that their strides allow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from ..component import require
 from .base import image_shape, stages
 
-NORMS = ("batch", "group", "none")
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "group": lambda channels: nn.GroupNorm(math.gcd(channels, 8), channels),
+    "none": nn.Identity,
+}
+
+
+def _conv_relu(
+    i: int, first: int, out: int, *, padding: int = 0, stride: int = 1
+) -> dict[str, nn.Module]:
+    return {f"conv{i}": nn.Conv2d(first, out, 3, stride, padding), f"relu{i}": nn.ReLU()}
 
 
 def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Sequential:
@@ -29,14 +40,10 @@ def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Se
     channels, height, width = image_shape(shape)
     flat = 64 * -(-height // 4) * -(-width // 4)
     return stages(
-        conv1=nn.Conv2d(channels, 32, 3, padding=1),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(32, 32, 3, padding=1, stride=2),
-        relu2=nn.ReLU(),
-        conv3=nn.Conv2d(32, 64, 3, padding=1),
-        relu3=nn.ReLU(),
-        conv4=nn.Conv2d(64, 64, 3, padding=1, stride=2),
-        relu4=nn.ReLU(),
+        **_conv_relu(1, channels, 32, padding=1),
+        **_conv_relu(2, 32, 32, padding=1, stride=2),
+        **_conv_relu(3, 32, 64, padding=1),
+        **_conv_relu(4, 64, 64, padding=1, stride=2),
         flatten=nn.Flatten(),
         fc1=nn.Linear(flat, hidden),
         relu5=nn.ReLU(),
@@ -57,15 +64,11 @@ def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Se
     channels, height, width = image_shape(shape, least=16)
     flat = 64 * (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
     model = stages(
-        conv1=nn.Conv2d(channels, 32, 3),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(32, 32, 3),
-        relu2=nn.ReLU(),
+        **_conv_relu(1, channels, 32),
+        **_conv_relu(2, 32, 32),
         maxpool1=nn.MaxPool2d(2),
-        conv3=nn.Conv2d(32, 64, 3),
-        relu3=nn.ReLU(),
-        conv4=nn.Conv2d(64, 64, 3),
-        relu4=nn.ReLU(),
+        **_conv_relu(3, 32, 64),
+        **_conv_relu(4, 64, 64),
         maxpool2=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
         fc1=nn.Linear(flat, 200),
@@ -84,9 +87,6 @@ def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Se
     return model
 
 
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
-
-
 def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn.Sequential:
     """Build LeNet-5 with max-pooling; 61,706 parameters on MNIST.
 
@@ -99,8 +99,7 @@ def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn
     61706
     """
     channels, height, width = image_shape(shape, least=12)
-    known = ", ".join(ACTIVATIONS)
-    require(activation in ACTIVATIONS, "activation", activation, f"one of {known}")
+    require(activation in ACTIVATIONS, "activation", activation, "one of " + ", ".join(ACTIVATIONS))
     act = ACTIVATIONS[activation]
     flat = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
     return stages(
@@ -119,13 +118,6 @@ def lenet(*, shape: Sequence[int], classes: int, activation: str = "relu") -> nn
     )
 
 
-def _normalisation(kind: str, channels: int) -> nn.Module:
-    """Return batch norm, group norm of up to 8 groups, or the identity."""
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(math.gcd(channels, 8), channels) if kind == "group" else nn.Identity()
-
-
 def cifar_net(
     *, shape: Sequence[int], classes: int, width: int = 32, norm: str = "batch"
 ) -> nn.Sequential:
@@ -135,7 +127,7 @@ def cifar_net(
     convolution is 5×5; the first, third and fifth stride by 2; the last map is averaged.
 
     Arguments:
-        norm: `"batch"`, `"group"` (8 groups), or `"none"`.
+        norm: `"batch"`, `"group"` (up to 8 groups), or `"none"`.
 
     >>> sum(p.numel() for p in cifar_net(shape=(3, 32, 32), classes=10).parameters())
     1131050
@@ -145,11 +137,9 @@ def cifar_net(
     require(norm in NORMS, "norm", norm, "one of " + ", ".join(NORMS))
     parts: dict[str, nn.Module] = {}
     for i, factor in enumerate((1, 2, 4, 4, 8, 8), start=1):
-        out, side = factor * width, 5 if i == 1 else 3
-        parts[f"conv{i}"] = nn.Conv2d(
-            channels, out, side, stride=1 + i % 2, padding=side // 2, bias=norm == "none"
-        )
-        parts |= {f"norm{i}": _normalisation(norm, out), f"relu{i}": nn.ReLU()}
+        out, side, stride = factor * width, 5 if i == 1 else 3, 1 + i % 2
+        conv = nn.Conv2d(channels, out, side, stride, side // 2, bias=norm == "none")
+        parts |= {f"conv{i}": conv, f"norm{i}": NORMS[norm](out), f"relu{i}": nn.ReLU()}
         channels = out
     head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     return stages(**parts, **head, linear=nn.Linear(channels, classes))

@@ -26,7 +26,6 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits `(b, k)`."""
         return self.model(x).logits
 
 
@@ -41,37 +40,29 @@ def import_network(
         kw: passed on; or to the `config_class` of a Hugging Face class, if `config` is not in `kw`.
     """
     maker = import_object(name, key="model.name", trust=trust)
-    configure = getattr(maker, "config_class", None)
-    if configure is not None and "config" not in kw:
-        kw = {"config": configure(**kw)}
+    if getattr(maker, "config_class", None) is not None and "config" not in kw:
+        kw = {"config": maker.config_class(**kw)}
     try:
         signature = inspect.signature(maker)
         optional = {"shape": tuple(shape), "classes": classes}
         kw |= {key: value for key, value in optional.items() if key in signature.parameters}
         signature.bind(**kw)
     except TypeError as error:
-        raise ValueError(
-            f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
-        ) from error
+        message = f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
+        raise ValueError(message) from error
     model = maker(**kw)
     allowed = f"something that returns a torch.nn.Module, not a {type(model).__name__}"
     require(isinstance(model, nn.Module), "model.name", name, allowed)
-    return _checked(name, model, shape, classes)
-
-
-def _checked(name: str, model: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
     weight = next(model.parameters(), torch.zeros(()))
     try:
         with torch.no_grad(), frozen(model):
             out = model(torch.zeros(2, *shape, device=weight.device))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"model.name = {name!r} does not take inputs of shape (b, *{tuple(shape)}): {error}"
-        ) from error
+        message = f"does not take inputs of shape (b, *{tuple(shape)}): {error}"
+        raise ValueError(f"model.name = {name!r} {message}") from error
     logits = getattr(out, "logits", out)
     actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if actual != (2, classes):
-        raise ValueError(
-            f"model.name = {name!r} gives {actual} for 2 inputs; it must give logits (2, {classes})"
-        )
+        message = f"gives {actual} for 2 inputs; it must give logits (2, {classes})"
+        raise ValueError(f"model.name = {name!r} {message}")
     return model if logits is out else Logits(model)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..component import require
-from .base import finite_numbers, standardize
+from .base import register_mean_std, standardize
 
 
 class Normalize(nn.Module):
@@ -21,24 +20,18 @@ class Normalize(nn.Module):
     [[2.0], [0.0]]
     """
 
-    mean: Tensor
-    std: Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(
         self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
     ) -> None:
         super().__init__()
-        numbers = {"mean": finite_numbers("mean", mean), "std": finite_numbers("std", std)}
-        require(min(numbers["std"]) > 0, "std", std, "above 0")
-        for key, value in numbers.items():
-            # configuration, not weights: they stay out of the state dict
-            self.register_buffer(key, torch.tensor(value), persistent=False)
+        numbers = register_mean_std(self, mean=mean, std=std)
         self.identity = set(numbers["mean"]) == {0.0} and set(numbers["std"]) == {1.0}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return normalised inputs, of the shape of `x`."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return standardize(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
-        """Return the numbers, for `print(model)`."""
         return f"mean={self.mean.tolist()}, std={self.std.tolist()}"

@@ -9,7 +9,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +51,15 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
         )
     load = {SCRIPT: _script, EXPORT: _export, ONNX: _onnx}[kind]
     try:
-        with _without_warnings():
-            return load(path, _digest(path), device).to(device)
+        # torch's loaders warn: a user cannot change how a file was saved
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            return load(path, digest, device).to(device)
     except (RefusedFile, OSError):
         raise
     except Exception as error:  # each format and kind of damage raises its own
         reason = f"{type(error).__name__}: {_last_line(error)}"
         raise ValueError(f"{path} is damaged, or not a {kind} program ({reason})") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def program_kind(path: Path) -> str:
@@ -107,7 +103,7 @@ def _archive_kind(path: Path) -> str:
 def _pickle_error(path: Path) -> ValueError:
     """Return the error for a pickle; weights_only reads it without running it."""
     try:
-        with _without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
@@ -119,9 +115,8 @@ def _pickle_error(path: Path) -> ValueError:
         )
     except Exception as error:  # a damaged archive may raise anything
         return RefusedFile(f"{path} is damaged, or not a model ({type(error).__name__})")
-    if isinstance(content, Mapping):
-        return _weights_alone(path)
-    return RefusedFile(f"{path} holds no model but a {type(content).__name__}")
+    other = RefusedFile(f"{path} holds no model but a {type(content).__name__}")
+    return _weights_alone(path) if isinstance(content, Mapping) else other
 
 
 def _weights_alone(path: Path) -> ValueError:
@@ -178,13 +173,10 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
             "to attack it with gradients, or onnxruntime for scores alone"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    first = session.get_inputs()[0]
-    floats = [
-        o.name for o in session.get_outputs() if o.type in ("tensor(float)", "tensor(double)")
-    ]
+    first, kinds = session.get_inputs()[0], ("tensor(float)", "tensor(double)")
+    floats = [o.name for o in session.get_outputs() if o.type in kinds]
     if not floats:
         raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")
-
     rows = next(iter(first.shape))  # a number, or the name of a free size
     # no digest: `Program` carries the file's
     program = ArrayFunction(lambda x: session.run(floats[:1], {first.name: x})[0])
@@ -198,7 +190,6 @@ class Program(nn.Module):
     size runs in batches of that size, the last one padded with zeros.
 
     Arguments:
-        digest: of its file.
         rows: the fixed batch size; None if any size works.
     """
 
@@ -210,7 +201,6 @@ class Program(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the program's first output for `x (b, *d)`."""
         if self.rows is None or len(x) == self.rows:
             return _first_output(self.program(x))
         outputs = []
@@ -220,21 +210,18 @@ class Program(nn.Module):
         return torch.cat(outputs)
 
     def train(self, mode: bool = True) -> Program:
-        """Return itself unchanged: a program has one mode."""
-        return self
+        return self  # a program has one mode
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """Yield itself alone."""
         yield from [] if memo is not None and self in memo else [(prefix, self)]
 
     def __deepcopy__(self, memo: Any) -> Program:
-        with _without_warnings():
+        with warnings.catch_warnings(action="ignore"):
             return Program(copy.deepcopy(self.program, memo), digest=self.digest, rows=self.rows)
 
     def extra_repr(self) -> str:
-        """Return the digest and the batch size, for `print(model)`."""
         return f"{self.digest}, rows={self.rows}"
 
 
@@ -248,11 +235,3 @@ def _last_line(error: Exception) -> str:
     """Return the last line of an error: torch puts the reason there, below its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence torch's warnings on its loaders: a user cannot change how a file was saved."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import PreActBlock, image_shape, residual_layer, stages
+from .base import PreActBlock, image_shape, residual_layers, stages
 
 
 class BasicBlock(nn.Module):
@@ -26,19 +26,8 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, first, h, w)` to `(b, out, h/stride, w/stride)`."""
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
-
-
-def _layers(block: type[nn.Module], width: int) -> dict[str, nn.Module]:
-    """Build four layers of two blocks, (1, 2, 4, 8) × width channels; three halve sides."""
-    return {
-        f"layer{i + 1}": residual_layer(
-            block, width * 2 ** max(i - 1, 0), width * 2**i, blocks=2, stride=1 + (i > 0)
-        )
-        for i in range(4)
-    }
 
 
 def resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Sequential:
@@ -54,7 +43,7 @@ def resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> nn.Seque
         conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
         bn1=nn.BatchNorm2d(width),
         relu=nn.ReLU(),
-        **_layers(BasicBlock, width),
+        **residual_layers(BasicBlock, width),
         pool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
         linear=nn.Linear(8 * width, classes),
@@ -72,7 +61,7 @@ def preact_resnet18(*, shape: Sequence[int], classes: int, width: int = 64) -> n
     channels, _, _ = image_shape(shape)
     return stages(
         conv1=nn.Conv2d(channels, width, 3, padding=1, bias=False),
-        **_layers(PreActBlock, width),
+        **residual_layers(PreActBlock, width),
         bn=nn.BatchNorm2d(8 * width),
         relu=nn.ReLU(),
         pool=nn.AdaptiveAvgPool2d(1),

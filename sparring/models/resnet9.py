@@ -22,7 +22,6 @@ class Residual(nn.Module):
         self.units = nn.Sequential(*_unit(width, width), *_unit(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, width, h, w)` to the same shape."""
         return x + self.units(x)
 
 

@@ -37,9 +37,8 @@ def load_weights(
 ) -> WeightMismatch:
     """Copy a state dict into `model`; return the keys that do not match.
 
-    Keys match with or without `module.`, `model.` and `_orig_mod.` in front. The state dict may be
-    under `state_dict`, `model`, `net` or `model_state_dict`. Values take the parameter's dtype and
-    device.
+    Keys match with or without `module.`, `model.` and `_orig_mod.` in front. They may be under
+    `state_dict`, `model`, `net` or `model_state_dict`. Values take the parameter's dtype, device.
 
     Arguments:
         source: a state dict, or a `.pt`, `.pth` or `.safetensors` file, read as tensors only.
@@ -53,27 +52,23 @@ def load_weights(
     """
     where = "state dict" if isinstance(source, Mapping) else str(source)
     tensors = _tensors(source if isinstance(source, Mapping) else _read(Path(source)), where)
-    names = {WRAPPERS.sub("", key): key for key in model.state_dict()}
+    state = model.state_dict()
+    names = {WRAPPERS.sub("", key): key for key in state}
     tensors = _model_names(tensors, names, where)
-    sizes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    fits = {
-        names[k]: v for k, v in tensors.items() if k in names and tuple(v.shape) == sizes[names[k]]
-    }
+    sizes = {key: tuple(state[name].shape) for key, name in names.items()}
+    common = {k: v for k, v in tensors.items() if k in names}
+    wrong = {k: v for k, v in common.items() if tuple(v.shape) != sizes[k]}
     mismatch = WeightMismatch(
         missing=sorted(names.keys() - tensors.keys()),
         unexpected=sorted(tensors.keys() - names.keys()),
-        shapes=[
-            f"{k} {tuple(v.shape)} for {sizes[names[k]]}"
-            for k, v in tensors.items()
-            if k in names and names[k] not in fits
-        ],
+        shapes=[f"{k} {tuple(v.shape)} for {sizes[k]}" for k, v in wrong.items()],
     )
     if strict and any(mismatch):
         lists = mismatch._asdict().items()
-        message = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
-        raise ValueError(
-            f"{where} does not fit the model ({message}); strict=False loads only what fits"
-        )
+        text = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
+        advice = "strict=False loads only what fits"
+        raise ValueError(f"{where} does not fit the model ({text}); {advice}")
+    fits = {names[k]: v for k, v in common.items() if k not in wrong}
     model.load_state_dict(fits, strict=False)
     return mismatch
 
@@ -101,18 +96,16 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is damaged, or not a file of weights ({kind})") from error
 
 
-def _tensors(content: object, where: str) -> Mapping[str, Tensor]:
+def _tensors(content: Any, where: str) -> Mapping[str, Tensor]:
     """Return the state dict inside a checkpoint."""
-    while isinstance(content, Mapping) and not (
-        content and all(isinstance(v, Tensor) for v in content.values())
-    ):
-        inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            keys = _first_keys([str(k) for k in content])
-            raise ValueError(f"{where} holds no state dict: only {keys}")
-        content = inner[0]
     if not isinstance(content, Mapping):
         raise ValueError(f"{where} holds no state dict but a {type(content).__name__}")
+    while not content or not all(isinstance(v, Tensor) for v in content.values()):
+        inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
+        if not inner:
+            keys = _first_keys([*map(str, content)])
+            raise ValueError(f"{where} holds no state dict: only {keys}")
+        content = inner[0]
     return content
 
 
@@ -127,9 +120,9 @@ def _model_names(
             other = name
             for pattern, ours in SPELLINGS:
                 other = re.sub(pattern, ours, other)
+            if other not in names and UNUSED.match(name):
+                continue
             name = other if other in names else name
-        if name not in names and UNUSED.match(name):
-            continue
         if name in renamed:
             raise ValueError(f"{where} gives {name!r} twice, with and without a wrapper's prefix")
         renamed[name] = value

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
-from .base import ArrayFunction, finite_numbers, standardize
+from .base import ArrayFunction, register_mean_std, standardize
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -33,8 +33,7 @@ def wrap_model(
     z = model((resize(x)·scale − mean) / std), per channel
 
     Logits are read from z: a tensor, an object with `.logits`, a mapping with `"logits"`, or the
-    first of a tuple. One column z of a binary model becomes (0, z), or (1 − z, z) for
-    probabilities.
+    first of a tuple. One column z of a binary model becomes (0, z), as a probability (1 − z, z).
 
     A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
     flattened inputs, without gradient. The class is the arg max of the scores. For an SVC of
@@ -48,8 +47,7 @@ def wrap_model(
         outputs: `"logits"`, or `"probabilities"`: their logarithm is taken, with a floor that keeps
             value and gradient finite. A saturated softmax has lost its gradient all the same: if
             you can, remove it from the model instead.
-        classes: number of classes to expect; or their labels in the data's order, if `classes_` is
-            not 0..k−1.
+        classes: to expect; or their labels in the data's order, if `classes_` is not 0..k−1.
 
     >>> wrap_model(lambda x: x, mean=[0.5, 0.0], std=0.5)(torch.tensor([[1.0, 0.5]]))
     tensor([[1., 1.]])
@@ -57,15 +55,14 @@ def wrap_model(
     tensor([[  0.0000, -87.3365]])
     """
     require(outputs in OUTPUTS, "outputs", outputs, "one of " + ", ".join(OUTPUTS))
-    count = classes if classes is None or isinstance(classes, int) else len(classes)
     if isinstance(model, type):
         raise ValueError(f"model = {model.__name__} is a class: pass an instance, as Net()")
-    if not isinstance(model, nn.Module) and _has_scores(model):
+    scored = hasattr(model, "decision_function") or hasattr(model, "predict_proba")
+    if scored and not isinstance(model, nn.Module):
         model, outputs = _estimator(model, classes), "logits"
     require(callable(model), "model", model, "a module, a function or a classifier")
-    return Adapted(
-        model, mean=mean, std=std, scale=scale, size=size, outputs=outputs, classes=count
-    )
+    k = classes if classes is None or isinstance(classes, int) else len(classes)
+    return Adapted(model, mean=mean, std=std, scale=scale, size=size, outputs=outputs, classes=k)
 
 
 class Adapted(nn.Module):
@@ -87,24 +84,17 @@ class Adapted(nn.Module):
     ) -> None:
         super().__init__()
         require(scale is None or 0 < scale < math.inf, "scale", scale, "a number above 0")
-        numbers = {
-            "mean": finite_numbers("mean", 0.0 if mean is None else mean),
-            "std": finite_numbers("std", 1.0 if std is None else std),
-        }
-        require(min(numbers["std"]) > 0, "std", std, "above 0")
         weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         device = None if weight is None else weight.device
-        for key, value in numbers.items():
-            self.register_buffer(key, torch.tensor(value, device=device), persistent=False)
+        numbers = register_mean_std(self, device=device, mean=mean, std=std)
         self.identity = numbers == {"mean": [0.0], "std": [1.0]}
-        side = (size, size) if isinstance(size, int) else size
-        self.size = None if side is None else tuple(side)
+        self.size = (size, size) if isinstance(size, int) else size and tuple(size)
         self.model, self.scale, self.outputs, self.classes = model, scale, outputs, classes
         self.training = getattr(model, "training", False)
         self.checked = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits `(b, k)` of inputs `(b, *d)` in the data's bounds."""
         z = read_logits(self.model(self.preprocess(x)))
         z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
         if z.ndim == 1 and len(z) == len(x) and z.is_floating_point():
@@ -137,9 +127,9 @@ class Adapted(nn.Module):
 
     def _check(self, z: Tensor) -> None:
         """Check the number of classes, and that probabilities lie in [0, 1]."""
-        count = z.shape[1] if z.ndim == 2 else None
-        if self.classes is not None and count is not None:
-            require(count == self.classes, "classes", self.classes, f"{count}, as the model gives")
+        if self.classes is not None and z.ndim == 2:
+            fits = z.shape[1] == self.classes
+            require(fits, "classes", self.classes, f"{z.shape[1]}, as the model gives")
         if self.outputs == "probabilities" and ((z < -1e-4) | (z > 1 + 1e-4)).any():
             raise ValueError(
                 "outputs = 'probabilities' is not allowed: the model gives values from "
@@ -148,12 +138,11 @@ class Adapted(nn.Module):
         self.checked = len(z) > 0  # only once: the check waits for the device
 
     def extra_repr(self) -> str:
-        """Return the numbers, for `print(model)`."""
         numbers = f"mean={self.mean.tolist()}, std={self.std.tolist()}, scale={self.scale}"
-        inner = (
-            "" if isinstance(self.model, nn.Module) else f", model={_qualified_name(self.model)}"
-        )
-        return f"{numbers}, size={self.size}, outputs={self.outputs!r}{inner}"
+        text = f"{numbers}, size={self.size}, outputs={self.outputs!r}"
+        named = self.model if hasattr(self.model, "__qualname__") else type(self.model)
+        inner = f", model={named.__module__}.{named.__qualname__}"
+        return text if isinstance(self.model, nn.Module) else text + inner
 
 
 def read_logits(output: Any) -> Tensor:
@@ -162,24 +151,18 @@ def read_logits(output: Any) -> Tensor:
     >>> read_logits((torch.ones(1, 2), "attention"))
     tensor([[1., 1.]])
     """
-    if isinstance(output, Tensor):
-        return output
     if isinstance(output, Mapping) and "logits" in output:
         return read_logits(output["logits"])
-    if isinstance(logits := getattr(output, "logits", None), Tensor):
-        return logits
-    if isinstance(output, tuple | list) and len(output) and isinstance(output[0], Tensor):
-        return output[0]
+    first = output[0] if isinstance(output, tuple | list) and len(output) else None
+    for value in (output, getattr(output, "logits", None), first):
+        if isinstance(value, Tensor):
+            return value
     if hasattr(output, "__array__"):
         return torch.as_tensor(output)
     raise ValueError(
         f"the model returned a {type(output).__name__}: it must return logits (b, k), an object "
         "with .logits, or a tuple that begins with them"
     )
-
-
-def _has_scores(model: Any) -> bool:
-    return hasattr(model, "decision_function") or hasattr(model, "predict_proba")
 
 
 def _estimator(model: Any, classes: int | Sequence[Any] | None) -> ArrayFunction:
@@ -221,8 +204,3 @@ def _fingerprint(model: Any) -> str:
         return hashlib.sha256(pickle.dumps(model)).hexdigest()[:16]
     except Exception:  # pickling runs the object's own code
         return hex(id(model))
-
-
-def _qualified_name(model: Any) -> str:
-    named = model if hasattr(model, "__qualname__") else type(model)
-    return f"{named.__module__}.{named.__qualname__}"

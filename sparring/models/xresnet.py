@@ -1,5 +1,4 @@
-"""XResNet-18 in a ResNeXt form: grouped convolutions, squeeze and excitation, Mish, blurred
-strides.
+"""XResNet-18 in a ResNeXt form: grouped convolutions, squeeze and excitation, Mish, blurs.
 
 No layer mixes the rows of a batch.
 """
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
-from .base import image_shape, residual_layer, stages
+from .base import image_shape, residual_layers, stages
 
 
 class BlurPool(nn.Module):
-    """Halve the sides after a binomial blur [1, 2, 1]/4 in both directions, edges reflected.
+    """Halve the sides, rounded up, after a binomial blur [1, 2, 1]/4 both ways, edges reflected.
 
     Source: Zhang 2019, "Making convolutional networks shift-invariant again".
 
@@ -26,7 +25,6 @@ class BlurPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, c, h, w)` to `(b, c, ⌈h/2⌉, ⌈w/2⌉)`."""
         line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
         kernel = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
@@ -44,9 +42,7 @@ class Excite(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, width, h, w)` to the same shape."""
-        factor = torch.sigmoid(self.fc2(F.mish(self.fc1(x.mean((2, 3))))))
-        return x * factor[:, :, None, None]
+        return x * self.fc2(F.mish(self.fc1(x.mean((2, 3))))).sigmoid()[:, :, None, None]
 
 
 def _norm(width: int) -> nn.InstanceNorm2d:
@@ -68,12 +64,10 @@ class NextBlock(nn.Module):
             *(nn.Conv2d(2 * out, out, 3, padding=1, groups=groups, bias=False), _norm(out)),
             Excite(out),
         )
-        changes = stride != 1 or first != out
         skip = [*blur, nn.Conv2d(first, out, 1, bias=False), _norm(out)]
-        self.skip = nn.Sequential(*(skip if changes else []))
+        self.skip = nn.Sequential(*(skip if stride != 1 or first != out else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(b, first, h, w)` to `(b, out, ⌈h/stride⌉, ⌈w/stride⌉)`."""
         return F.mish(self.body(x) + self.skip(x))
 
 
@@ -91,8 +85,7 @@ def xresnet18(
     Source: the Imagenette network of Paknezhad et al. 2022, in the form of their code: He et al.
     2019, "Bag of tricks", and Xie et al. 2017, "Aggregated residual transformations".
 
-    >>> net = xresnet18(shape=(3, 128, 128), classes=10)
-    >>> sum(p.numel() for p in net.parameters())
+    >>> sum(p.numel() for p in xresnet18(shape=(3, 128, 128), classes=10).parameters())
     10137186
     """
     channels, _, _ = image_shape(shape, least=33)
@@ -104,17 +97,7 @@ def xresnet18(
         conv = nn.Conv2d(first, out, 3, stride=stride, padding=1, bias=False)
         return nn.Sequential(conv, _norm(out), nn.ReLU())
 
-    layers = {
-        f"layer{i + 1}": residual_layer(
-            NextBlock,
-            width * 2 ** max(i - 1, 0),
-            width * 2**i,
-            blocks=2,
-            stride=1 + (i > 0),
-            groups=groups,
-        )
-        for i in range(4)
-    }
+    layers = residual_layers(NextBlock, width, groups=groups)  # built first: the order of draws
     return stages(
         conv1=stem(channels, half, 2),
         conv2=stem(half, half, 1),
