@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def select_samples(
     if source is None:
         return Samples(rows, dataset, None, None, digest)
     return Samples(rows, source.name, source.bounds, source.class_names, digest)
+
+
+def dataset_name(recipe: Mapping[str, Any] | None) -> str:
+    """Return the name of a recipe's data set."""
+    data = (recipe or {}).get("data")
+    return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
 
 
 def _split(data: Split | Sequence[Any]) -> Split:
