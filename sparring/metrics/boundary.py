@@ -124,8 +124,7 @@ class EBD2(Metric):
 
 def frames(x: Tensor, directions: int, generator: torch.Generator) -> Tensor:
     """Draw √d times orthonormal directions, a frame per sample: `(b, m, *d)`, m at most d."""
-    d = x[0].numel()
-    m = min(directions, d)
+    d, m = x[0].numel(), min(directions, x[0].numel())
     # Drawn in float32 on the CPU, so that every device measures along the same directions.
     q = torch.linalg.qr(torch.randn(len(x), d, m, generator=generator))[0]
     return (math.sqrt(d) * q.mT).to(x).reshape(len(x), m, *x.shape[1:])

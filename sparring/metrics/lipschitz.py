@@ -16,9 +16,8 @@ P = {"Linf": torch.inf, "L2": 2, "L1": 1}
 
 
 class Lipschitz(Metric):
-    """Estimate the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball: the
-    larger end of two gradient ascents, of the ratio and of its numerator. A lower bound of the true
-    one.
+    """Estimate from below the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in
+    a ball: the larger end of two gradient ascents, of the ratio and of its numerator.
 
     Arguments:
         norm: `"Linf"`, `"L2"` or `"L1"`, p and the ball's shape.

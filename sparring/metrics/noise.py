@@ -20,8 +20,7 @@ class ENI(Metric):
     Arguments:
         eps: of the noise, in input units.
         draws: M; each is uniform in the ball and clipped to the box.
-        attack: makes the copies instead of noise, each with another seed; copies equal to x
-            do not count.
+        attack: makes the copies, not noise, each with another seed; copies equal to x do not count.
 
     Source: Liu et al. 2021 (adversarial noise propagation), def. 1. Differs from the code of
     DIG-Beihang/AISafety, which divides one sum over the batch by one maximum.
@@ -62,8 +61,7 @@ class ENI(Metric):
     def _copies(self, model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
         draw = self.generator()
         if self.attack is None:
-            shape = (self.draws, *x.shape)
-            noise = (2 * torch.rand(shape, generator=draw) - 1).to(x) * self.eps
+            noise = (2 * torch.rand(self.draws, *x.shape, generator=draw) - 1).to(x) * self.eps
             return list((x + noise).clamp(self.low, self.high))
         copies = []
         for seed in torch.randint(2**31, (self.draws,), generator=draw).tolist():

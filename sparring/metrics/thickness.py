@@ -64,8 +64,7 @@ class Thickness(Metric):
         j = (i + torch.randint(1, k, (len(x),), generator=self.generator()).to(i)) % k
         end = self.attack.maximize(lambda z: -losses.cross_entropy(model(z), j), Batch(x, j))
         t = torch.linspace(0, 1, self.points, dtype=x.dtype, device=x.device)
-        t = t.view(-1, *[1] * (x.ndim - 1))
-        line = x[:, None] + t * (end - x)[:, None]
+        line = x[:, None] + t.view(-1, *[1] * (x.ndim - 1)) * (end - x)[:, None]
         p = chunked_logits(model, line.flatten(0, 1)).softmax(1).view(len(x), self.points, k)
         of_i, of_j = (p.gather(2, c.view(-1, 1, 1).expand(-1, self.points, 1)) for c in (i, j))
         g = (of_i - of_j)[..., 0]
