@@ -117,11 +117,11 @@ def _logit_scale(
     attack = _gradient_attack(threat, 10, seed=seed)
     gained = []
     for x, y in chunks:
-        found = []
+        broken = []
         for attacked in (model, ScaledLogits(model, gap)):
             attack.reseed(seed)  # the same start for both, so that only the scale differs
-            found.append(is_adversarial(model, threat, attack(attacked, x, y), x, y))
-        gained.append(found[1] & ~found[0])
+            broken.append(is_adversarial(model, threat, attack(attacked, x, y), x, y))
+        gained.append(broken[1] & ~broken[0])
     return {"logit scale hides attacks": torch.cat(gained).float().mean().item()}
 
 
