@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,12 @@ def select_samples(
     digest = digest or fingerprint(rows.x, rows.y)
     rows = rows.subset(n, seed) if n is not None and n < len(rows) else rows
     return Samples(rows, *facts, digest)
+
+
+def dataset_name(recipe: Mapping[str, Any] | None) -> str:
+    """Return the name of a recipe's data set."""
+    data = (recipe or {}).get("data")
+    return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
 
 
 def _split(data: Split | Sequence[Any]) -> Split:

@@ -6,13 +6,5 @@ from .guard import Guard
 from .protocol import EvaluationProtocol
 from .suites import SUITES, Suite
 
-__all__ = [
-    "SUITES",
-    "EvaluationProtocol",
-    "Guard",
-    "Suite",
-    "checks",
-    "diagnose",
-    "evaluate",
-    "suites",
-]
+__all__ = ["SUITES", "EvaluationProtocol", "Guard", "Suite"]
+__all__ += ["checks", "diagnose", "evaluate", "suites"]

@@ -25,7 +25,6 @@ class BatchCache:
     never read.
 
     Arguments:
-        out: the result's file, or None.
         settings: everything the records depend on.
         resume: if False, delete the records that these settings left.
     """

@@ -16,7 +16,6 @@ class Symptom:
     """Compare a measured value with two thresholds.
 
     Arguments:
-        quantity: the measured quantity, in words.
         threshold: the symptom fires above it; the verdict is then at best "look".
         distrust_threshold: above it the verdict is "do not trust"; default: never.
     """

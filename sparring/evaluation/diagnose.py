@@ -23,8 +23,7 @@ TINY = 1e-4  # a share of the box: a continuous model must react to such a chang
 
 def model_symptoms(model: Model, x: Tensor) -> dict[str, float]:
     """Measure symptoms of the model as received, before it is set to eval mode, on `x (b, *d)`."""
-    z = logits(model, x)
-    again = logits(model, x)
+    z, again = logits(model, x), logits(model, x)
     training = isinstance(model, nn.Module) and any(m.training for m in model.modules())
     simplex = (z >= 0).all(1) & ((z.sum(1) - 1).abs() < 1e-4)
     return {
@@ -44,12 +43,12 @@ def label_leaking(model: Model, threat: Threat, x: Tensor, y: Tensor) -> dict[st
 
     Source: Kurakin et al. 2017, sec. 4.2.
     """
-    grad = loss_and_grad(model, x, y, losses.cross_entropy)[1]
+    grad = loss_gradient(model, x, y)
     if grad is None or len(x) == 0:
         return {}
     batch = Batch(x, y)
-    z = threat.project(threat.step(x, grad.nan_to_num(), threat.reach, batch), batch)
-    z = threat.discretize(z, batch)
+    z = threat.step(x, grad.nan_to_num(), threat.reach, batch)
+    z = threat.discretize(threat.project(z, batch), batch)
     before, after = (logits(model, p).argmax(1) == y for p in (x, z))
     return {"label leaking": (after.float().mean() - before.float().mean()).item()}
 
@@ -67,7 +66,7 @@ def gradient_symptoms(
         "zero gradients": no_gradient.float().mean().item(),
         "quantised or clipped inputs": insensitive.float().mean().item(),
     }
-    if loss_and_grad(model, x[:1], y[:1], losses.cross_entropy)[1] is None:
+    if loss_gradient(model, x[:1], y[:1]) is None:
         return symptoms
     # Before the early return: this symptom is about saturated logits, without any gradient.
     symptoms |= _logit_scale(model, threat, chunks, seed)
@@ -103,7 +102,7 @@ def adaptive_attack_symptom(
         return {}
     broken = 0
     for chunk in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        if loss_and_grad(model, *chunk, losses.cross_entropy)[1] is None:
+        if loss_gradient(model, *chunk) is None:
             return {}
         broken += int(_broken(model, APGD(threat, steps=25, seed=seed), *chunk).sum())
     return {"adaptive steps break more": broken / n}
@@ -118,12 +117,11 @@ def _logit_scale(
     attack = _gradient_attack(threat, 10, seed=seed)
     gained = []
     for x, y in chunks:
-        # The same start for both, so that only the scale differs.
-        attack.reseed(seed)
-        unscaled = _broken(model, attack, x, y)
-        attack.reseed(seed)
-        x_adv = attack(ScaledLogits(model, gap), x, y)
-        gained.append(is_adversarial(model, threat, x_adv, x, y) & ~unscaled)
+        broken = []
+        for attacked in (model, ScaledLogits(model, gap)):
+            attack.reseed(seed)  # the same start for both, so that only the scale differs
+            broken.append(is_adversarial(model, threat, attack(attacked, x, y), x, y))
+        gained.append(broken[1] & ~broken[0])
     return {"logit scale hides attacks": torch.cat(gained).float().mean().item()}
 
 
@@ -137,14 +135,11 @@ def _surface_roughness(
     model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int
 ) -> dict[str, float]:
     """Measure how far the gradient of the margin turns over a twentieth of the radius."""
-    generator = torch.Generator(x.device).manual_seed(seed)
-    far = threat.random_start(Batch(x, y), generator)
+    far = threat.random_start(Batch(x, y), torch.Generator(x.device).manual_seed(seed))
     near = x + (far - x) / 20
     # The margin, since the gradient of cross-entropy vanishes on confident samples.
-    here, there = (loss_and_grad(model, p, y, losses.margin)[1] for p in (x, near))
-    assert here is not None
-    assert there is not None
-    here, there = here.flatten(1), there.flatten(1)
+    grads = [loss_gradient(model, p, y, losses.margin) for p in (x, near)]
+    here, there = (grad.flatten(1) for grad in grads if grad is not None)
     norms = here.norm(dim=1) * there.norm(dim=1)
     live = torch.isfinite(norms) & (norms > 0)
     if not live.any():
@@ -184,23 +179,20 @@ def is_adversarial(model: Model, threat: Threat, x_adv: Tensor, x: Tensor, y: Te
     return judge(model, threat, x_adv, x, y, name="probe").is_adversarial(y)
 
 
-def loss_and_grad(
-    model: Model, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    """Compute a loss `(b,)` and its gradient in x; None if the model has no gradient."""
+def loss_gradient(
+    model: Model, x: Tensor, y: Tensor, loss: Callable[..., Tensor] = losses.cross_entropy
+) -> Tensor | None:
+    """Compute the gradient of a loss in x; None if the model has no gradient."""
     with freeze.frozen(model, "eval"), torch.enable_grad():
         z = x.detach().clone().requires_grad_()
         value = loss(model(z).float(), y)
-        if not value.requires_grad:
-            return value, None
-        (grad,) = torch.autograd.grad(value.sum(), z)
-    return value.detach(), grad
+        return torch.autograd.grad(value.sum(), z)[0] if value.requires_grad else None
 
 
 def _has_no_gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return where the gradient of cross-entropy is below 1e-30 in every entry, or not finite
     `(b,)`."""
-    grad = loss_and_grad(model, x, y, losses.cross_entropy)[1]
+    grad = loss_gradient(model, x, y)
     if grad is None:
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
     grad = grad.flatten(1)
@@ -211,8 +203,7 @@ def _is_insensitive(model: Model, threat: Threat, x: Tensor, seed: int) -> Tenso
     """Return which samples keep their logits under a tiny change of every coordinate `(b,)`."""
     generator = torch.Generator(x.device).manual_seed(seed)
     sign = torch.randint(0, 2, x.shape, generator=generator, device=x.device) * 2 - 1
-    moved = x + sign * TINY * (threat.high - threat.low)
-    moved = moved.clamp(threat.low, threat.high)
+    moved = (x + sign * TINY * (threat.high - threat.low)).clamp(threat.low, threat.high)
     before, after = logits(model, x), logits(model, moved)
     return (before == after).all(1) & (moved != x).flatten(1).any(1)
 

@@ -15,16 +15,14 @@ from .. import certification
 from ..batch import Model
 from ..component import check_classes, require
 from ..data import Source, Split
-from ..data.samples import select_samples
+from ..data.samples import dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.freeze import preserve_grads
-from ..results.detection import Detection, detection
+from ..results.detection import detection
 from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
-from ..runtime.allocator import retry_smaller_batch
 from ..runtime.progress import EvaluationProgress
-from ..runtime.seeding import seeded
 from ..threats.base import Threat
 from . import checks, level, probes, symptoms
 from .budget import Budget
@@ -90,9 +88,8 @@ def evaluate(
     suite = find_suite(protocol.suite, surrogate)
     if protocol.cascade is None:
         protocol = replace(protocol, cascade=suite.cascade)
-    sampled = select_samples(
-        data, protocol.split, n=protocol.n, seed=seed, dataset=_dataset_name(recipe)
-    )
+    drawn = {"n": protocol.n, "seed": seed, "dataset": dataset_name(recipe)}
+    sampled = select_samples(data, protocol.split, **drawn)
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
     for _, one in radii:
@@ -109,45 +106,41 @@ def evaluate(
         "suite": [suite.name, suite.version, suite.labels],
         "run": [*run, seed, str(device), provenance.versions()],
     }
-    cache = BatchCache(out, settings, resume=resume)
-    budget = Budget(seconds=protocol.seconds, queries=protocol.queries)
-    largest = radii[-1][1]
-    with (
-        allocator.keep_freed_memory(),
-        preserve_grads(model),
-        EvaluationProgress(progress and distributed.rank() == 0) as display,
-    ):
-        runner = AttackRunner(
-            model,
-            sampled.rows,
-            largest,
-            device=device,
-            batch_size=protocol.batch_size,
-            cache=cache,
-            display=display,
-            budget=budget,
-            compile=protocol.compile,
-        )
+    cache, largest = BatchCache(out, settings, resume=resume), radii[-1][1]
+    first = distributed.rank() == 0
+    display = EvaluationProgress(progress and first)
+    with allocator.keep_freed_memory(), preserve_grads(model), display:
+        tools = {"device": device, "cache": cache, "display": display}
+        runner = AttackRunner(model, sampled.rows, largest, protocol, **tools)
         runner.clean_pass()
         methods = [protocol.certify] if isinstance(protocol.certify, str) else protocol.certify
-        _check_certifiable(runner, radii, methods)
+        if methods:  # raises before the attacks rather than after them
+            x, _ = runner.samples(np.arange(min(2, len(runner.y))))
+            certification.require_certifiable(plain(model), x, radii, methods=methods)
         measured = symptoms.model_symptoms(runner, largest, seed)
-        levels = [
-            level.attack_level(runner, suite, one, protocol, key=str(i), seed=seed)
-            for i, (_, one) in enumerate(radii)
-        ]
+        balls = enumerate(one for _, one in radii)
+        levels = [level.attack_level(runner, suite, one, key=i, seed=seed) for i, one in balls]
         certificates = _certify(runner, radii, methods, seed)
         probed = _probe(runner, largest, probes.probe_names(protocol.probes or ()), seed)
-        early = _early(levels, budget)
+        early = _early(levels, runner.budget)
         if not early:
             # Only after all attacks: a sample that a spent budget left out is not robust to them.
             measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
     measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
     results = checks.check(measured)
     verdict, reasons = checks.verdict(results, gradient_free=suite.gradient_free, early=early)
-    rows = [replace(v.row(), certified=c) for v, c in zip(levels, certificates, strict=True)]
+    rows = [v.row(certified) for v, certified in zip(levels, certificates, strict=True)]
     class_names = sampled.class_names or [str(k) for k in range(runner.classes)]
     arrays = level.result_arrays(runner, levels) | score_arrays(runner, levels) | probed.arrays
+    features = data.feature_names if isinstance(data, Source) else None
+    detected = detection(
+        runner.y,
+        runner.clean_pred,
+        arrays["adv_pred"],
+        class_names=class_names,
+        **{key: arrays.get(key) for key in ("clean_score", "adv_score", "flips")},
+        added=added_features(runner, levels, arrays["adv_pred"], features),
+    )
     result = Result(
         name=name,
         recipe=dict(recipe or {}),
@@ -175,12 +168,12 @@ def evaluate(
         verdict=verdict,
         reasons=reasons,
         early=early,
-        detection=_detection(runner, levels, arrays, class_names, data),
+        detection=detected,
         notes=list(data.notes) if isinstance(data, Source) else [],
         probes=probed.rows,
         arrays=arrays,
     )
-    if out is not None and distributed.rank() == 0:
+    if out is not None and first:
         result.save(out)
         if not early:
             cache.clear()  # after the result is on disk; a larger budget goes on from the cache
@@ -197,72 +190,29 @@ def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
 
 
 def plain(model: Model) -> Model:
-    """Return the model as plain layers, as certificates need it, if it has an attribute `plain`."""
+    """Return the model as plain layers, as certificates need it: its `unwrapped`, if it has one."""
     return getattr(model, "unwrapped", model)
-
-
-def _check_certifiable(
-    runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str]
-) -> None:
-    """Raise the errors of certification before the attacks rather than after them."""
-    if methods:
-        x, _ = runner.samples(np.arange(min(2, len(runner.y))))
-        certification.require_certifiable(plain(runner.model), x, radii, methods=methods)
 
 
 def _certify(
     runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str], seed: int
 ) -> list[list[Certificate]]:
-    """Return the lower bounds at each radius."""
     if not methods:
         return [[] for _ in radii]
     x, y = runner.samples(np.arange(len(runner.y)))
+    model = plain(runner.model)
     with distributed.alone():
-        return certification.certificates(
-            plain(runner.model), x, y, radii, methods=methods, seed=seed
-        )
+        return certification.certificates(model, x, y, radii, methods=methods, seed=seed)
 
 
-def _probe(
-    runner: AttackRunner, threat: Threat, names: Sequence[str], seed: int
-) -> probes.ProbeResult:
-    """Run probes on evenly spaced samples."""
+def _probe(runner: AttackRunner, threat: Threat, names: list[str], seed: int) -> probes.ProbeResult:
     if not names:
         return probes.ProbeResult()
-    x, y = runner.samples(symptoms.spread(np.arange(len(runner.y)), probes.ROWS))
+    rows = symptoms.spread(np.arange(len(runner.y)), probes.ROWS)
+    what = (runner.model, threat, *runner.samples(rows))
 
     def run(batch_size: int) -> probes.ProbeResult:
-        with seeded(runner.device, seed), distributed.alone():
-            context = probes.ProbeContext(
-                runner.model, threat, x, y, batch_size=batch_size, seed=seed
-            )
-            return probes.run_probes(context, names)
+        context = probes.ProbeContext(*what, batch_size=batch_size, seed=seed)
+        return probes.run_probes(context, names)
 
-    return retry_smaller_batch(run, min(probes.ROWS, runner.batch_size))
-
-
-def _detection(
-    runner: AttackRunner,
-    levels: Sequence[level.LevelOutcome],
-    arrays: Mapping[str, np.ndarray],
-    class_names: list[str],
-    data: Any,
-) -> Detection | None:
-    """Compute detection rates, clean and under attack; None if all samples have one class."""
-    adv_pred = arrays["adv_pred"]
-    feature_names = data.feature_names if isinstance(data, Source) else None
-    return detection(
-        runner.y,
-        runner.clean_pred,
-        adv_pred,
-        class_names=class_names,
-        clean_score=arrays.get("clean_score"),
-        adv_score=arrays.get("adv_score"),
-        flips=arrays.get("flips"),
-        added=added_features(runner, levels, adv_pred, feature_names),
-    )
-
-
-def _dataset_name(recipe: Mapping[str, Any] | None) -> str:
-    data = (recipe or {}).get("data")
-    return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
+    return runner.measure(run, seed, most=probes.ROWS)

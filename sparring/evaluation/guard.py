@@ -48,8 +48,7 @@ class Guard(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.low, self.high, self.shape, self.strict = low, high, shape, strict
-        self.budget = budget
+        self.low, self.high, self.shape, self.strict, self.budget = low, high, shape, strict, budget
         self.classes: int | None = None
         self.training = getattr(model, "training", False)
         self.reset()
@@ -108,21 +107,18 @@ def check_inputs(
 ) -> None:
     """Raise a `ValueError` for inputs that are not floats of the shape; if `strict`, also for those
     outside the bounds."""
-    if tuple(x.shape[1:]) != tuple(shape):
-        raise ValueError(
-            f"x has samples of shape {tuple(x.shape[1:])}, the data have {tuple(shape)}"
-        )
+    got, box = tuple(x.shape[1:]), f"[{low:g}, {high:g}]"
+    if got != tuple(shape):
+        raise ValueError(f"x has samples of shape {got}, the data have {tuple(shape)}")
     if not x.is_floating_point():
-        raise ValueError(
-            f"x has dtype {x.dtype}: a model is evaluated on floats in [{low:g}, {high:g}]"
-        )
-    if not strict or x.numel() == 0 or not count_outside(x, low, high):
+        raise ValueError(f"x has dtype {x.dtype}: a model is evaluated on floats in {box}")
+    if not strict or not count_outside(x, low, high):
         return
     x_min, x_max = (t.item() for t in torch.aminmax(x.detach()))
     if x_min != x_min:
-        raise ValueError(f"x has NaN values: the model takes finite floats in [{low:g}, {high:g}]")
+        raise ValueError(f"x has NaN values: the model takes finite floats in {box}")
     raise ValueError(
-        f"x reaches from {x_min:.4g} to {x_max:.4g}, its bounds are [{low:g}, {high:g}]: "
+        f"x reaches from {x_min:.4g} to {x_max:.4g}, its bounds are {box}: "
         "hand over unnormalised inputs and put normalisation into the model"
     )
 
@@ -133,12 +129,8 @@ def check_outputs(logits: object, rows: int, classes: int | None) -> int:
         raise ValueError(
             f"the model returned a {type(logits).__name__}: it must return logits (b, k), a tensor"
         )
-    if (
-        logits.ndim != 2
-        or len(logits) != rows
-        or logits.shape[1] < 2
-        or not logits.is_floating_point()
-    ):
+    fits = logits.ndim == 2 and len(logits) == rows and logits.shape[1] >= 2
+    if not (fits and logits.is_floating_point()):
         raise ValueError(
             f"the model returned {logits.dtype} of shape {tuple(logits.shape)} for {rows} samples: "
             "it must return logits (b, k)"

@@ -15,8 +15,7 @@ from ..threats.base import Threat
 
 
 def finite_margin(z: Tensor, y: Tensor) -> Tensor:
-    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where the model is wrong; NaN where logits are
-    not finite.
+    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where it is wrong; NaN for logits not finite.
 
     >>> finite_margin(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
     tensor([-2.])
@@ -42,9 +41,8 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     # Distances and projections of NaN would spoil the batch: such rows are judged at x.
     point = torch.where(broadcast_rows(ok, x), x_adv, x)
     ok = ok & ((point >= threat.low - SLACK) & (point <= threat.high + SLACK)).flatten(1).all(1)
-    eps = threat.eps
-    if eps is not None:
-        ok = ok & (threat.distance(point, x) <= eps * (1 + RELATIVE_SLACK) + SLACK)
+    if threat.eps is not None:
+        ok = ok & (threat.distance(point, x) <= threat.eps * (1 + RELATIVE_SLACK) + SLACK)
     batch = Batch(x, y)
     moved = (threat.project(point, batch) - point).abs().flatten(1).amax(1)
     # Exactly equal: bits are 0 or 1, with no rounding to forgive.
@@ -79,11 +77,9 @@ def judge(
         ValueError: naming the attack `name`, if it did not return one float point per sample.
     """
     if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape or not x_adv.is_floating_point():
-        kind = (
-            f"{x_adv.dtype} of shape {tuple(x_adv.shape)}"
-            if isinstance(x_adv, Tensor)
-            else type(x_adv).__name__
-        )
+        kind = type(x_adv).__name__
+        if isinstance(x_adv, Tensor):
+            kind = f"{x_adv.dtype} of shape {tuple(x_adv.shape)}"
         raise ValueError(
             f"attack {name!r} returned {kind} for inputs of shape {tuple(x.shape)}: "
             "it must return x_adv like x"

@@ -10,20 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..results.intervals import wilson
-from ..results.result import AttackRow, EpsRow, correct_key
+from ..results.result import AttackRow, Certificate, EpsRow, correct_key
 from ..threats.base import Threat
-from .protocol import EvaluationProtocol
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
 
 
 @dataclass
 class LevelOutcome:
-    """Hold the outcome of a suite at one radius.
-
-    Arguments:
-        robust: `(n,)` correct without attack and under every attack.
-    """
+    """Hold the outcome of a suite at one radius; `robust (n,)`: correct, under every attack too."""
 
     threat: Threat
     eps: float | None
@@ -31,10 +26,11 @@ class LevelOutcome:
     attacks: list[AttackOutcome]
     rows: list[AttackRow]
 
-    def row(self) -> EpsRow:
+    def row(self, certified: list[Certificate]) -> EpsRow:
         """Return the radius as a row of the result."""
         count = int(self.robust.sum())
-        return EpsRow(self.eps, wilson(count, len(self.robust)), count, self.rows, self.norm)
+        share = wilson(count, len(self.robust))
+        return EpsRow(self.eps, share, count, self.rows, self.norm, certified)
 
     @property
     def norm(self) -> str:
@@ -43,30 +39,18 @@ class LevelOutcome:
 
 
 def attack_level(
-    runner: AttackRunner,
-    suite: Suite,
-    threat: Threat,
-    protocol: EvaluationProtocol,
-    *,
-    key: str,
-    seed: int = 0,
+    runner: AttackRunner, suite: Suite, threat: Threat, *, key: int, seed: int
 ) -> LevelOutcome:
-    """Run a suite's attacks at one radius, on the samples that are correct without attack; in a
-    cascade, on those still robust.
-
-    Arguments:
-        key: of this radius in the cache.
-    """
-    eps = None if threat.eps == math.inf else threat.eps
+    """Run a suite's attacks at one radius, with its `key` in the cache, on the samples that are
+    correct without attack; in a cascade, on those still robust."""
+    protocol, eps = runner.protocol, None if threat.eps == math.inf else threat.eps
     level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [])
     for position, (label, make, kind, _) in enumerate(suite.entries_for(threat)):
         rows = np.flatnonzero(level.robust if protocol.cascade else runner.correct_clean)
         attack = set_precision(make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
-        seed_text = f"{seed}|{label}|{eps}"
-        outcome = runner.attack(
-            f"{key}-{position}", label, attack, threat, rows, seed=seed_text, kind=kind
-        )
+        draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
+        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, kind=kind)
         level.robust &= ~outcome.is_adversarial
         level.attacks.append(outcome)
         alone = runner.correct_clean & ~outcome.is_adversarial
@@ -84,19 +68,11 @@ def set_precision(attack: Any, precision: str) -> Any:
 
 
 def _attack_row(outcome: AttackOutcome, robust: np.ndarray) -> AttackRow:
-    share, attacked = wilson(int(robust.sum()), len(robust)), max(1, outcome.attacked)
-    return AttackRow(
-        outcome.label,
-        share.accuracy,
-        share.low,
-        share.high,
-        seconds=outcome.seconds,
-        forwards=float(outcome.counts[0] / attacked),
-        backwards=float(outcome.counts[1] / attacked),
-        attacked=outcome.attacked,
-        infeasible=outcome.infeasible,
-        skipped=outcome.skipped,
-    )
+    share = wilson(int(robust.sum()), len(robust))
+    forwards, backwards, _ = (outcome.counts / max(1, outcome.attacked)).tolist()
+    counts = {key: getattr(outcome, key) for key in ("attacked", "infeasible", "skipped")}
+    passes = (outcome.seconds, forwards, backwards)
+    return AttackRow(outcome.label, share.accuracy, share.low, share.high, *passes, **counts)
 
 
 def by_norm(levels: Sequence[LevelOutcome]) -> dict[str, list[LevelOutcome]]:
@@ -109,6 +85,11 @@ def largest(levels: Sequence[LevelOutcome]) -> list[LevelOutcome]:
     return [group[-1] for group in by_norm(levels).values()]
 
 
+def largest_outcomes(levels: Sequence[LevelOutcome]) -> list[AttackOutcome]:
+    """Return every attack's outcome at the largest radius of every norm."""
+    return [outcome for level in largest(levels) for outcome in level.attacks]
+
+
 def worst_case(levels: Sequence[LevelOutcome]) -> np.ndarray:
     """Return which samples are robust at the largest radius of every norm `(n,)`."""
     return np.all([level.robust for level in largest(levels)], axis=0)
@@ -118,31 +99,25 @@ def result_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[
     """Return labels, predictions and robust samples of each radius; and the samples to show, under
     the strongest attack at the largest radius."""
     pred, robust = runner.clean_pred.copy(), runner.correct_clean.copy()
-    clean_points = {
-        int(r): runner.rows.float(slice(int(r), int(r) + 1))[0].cpu().numpy() for r in runner.shown
-    }
+    shown = runner.shown.tolist()
+    clean_points = {r: runner.rows.float(slice(r, r + 1))[0].cpu().numpy() for r in shown}
     points = dict(clean_points)
-    for outcome in (outcome for level in largest(levels) for outcome in level.attacks):
+    for outcome in largest_outcomes(levels):
         # Show the point of the first attack that breaks a sample, else of the last attack.
         points.update({r: x for r, x in outcome.shown.items() if robust[r]})
         newly = outcome.is_adversarial & robust
         pred[newly] = outcome.pred[newly]
         robust &= ~newly
-    several = len(largest(levels)) > 1
+    several, shape = len(largest(levels)) > 1, (len(shown), *runner.shape)
     return {
         "index": runner.rows.index.cpu().numpy(),
         "y": runner.y,
         "clean_pred": runner.clean_pred,
         "adv_pred": pred,
         **{correct_key(v.eps, v.norm if several else ""): v.robust for v in levels},
-        "show_x": _stack(clean_points, runner),
-        "show_x_adv": _stack(points, runner),
+        "show_x": np.array([clean_points[r] for r in shown], np.float32).reshape(shape),
+        "show_x_adv": np.array([points[r] for r in shown], np.float32).reshape(shape),
         "show_y": runner.y[runner.shown],
         "show_clean": runner.clean_pred[runner.shown],
         "show_adv": pred[runner.shown],
     }
-
-
-def _stack(points: dict[int, np.ndarray], runner: AttackRunner) -> np.ndarray:
-    ordered = [points[int(r)] for r in runner.shown]
-    return np.stack(ordered) if ordered else np.zeros((0, *runner.shape), dtype=np.float32)

@@ -6,10 +6,10 @@ only `masking` feeds checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product, starmap
 
 import numpy as np
 import torch
@@ -36,12 +36,8 @@ SIDE, FEW, REACH = 15, 16, 1.5  # of the surface: points per side, samples, radi
 
 @dataclass
 class ProbeContext:
-    """Hold what probes measure: a model in eval mode, samples `x (n, *d)` with labels `y (n,)`, and
-    adversarial samples by PGD-10.
-
-    Arguments:
-        batch_size: samples per batch, ≥ 2.
-    """
+    """Hold what probes measure: a model in eval mode, samples `x (n, *d)` with labels `y (n,)`, at
+    least 2 in a batch, and adversarial samples by PGD-10."""
 
     model: Model
     threat: Threat
@@ -68,8 +64,7 @@ class ProbeContext:
                 out = self.model(self.threat.unpack(z, batch)[0]).float()
                 return losses.cross_entropy(out, batch.y)
 
-            z = attack.maximize(f, batch)
-            z = self.threat.discretize(z, batch)
+            z = self.threat.discretize(attack.maximize(f, batch), batch)
             points.append(self.threat.unpack(z, batch)[0].detach())
         return torch.cat(points)
 
@@ -80,11 +75,10 @@ class ProbeContext:
         return float(getattr(threat, "eps", None) or (threat.high - threat.low) / 10)
 
     def chunks(self) -> Iterator[slice]:
-        """Yield slices of `batch_size` rows; a single last row joins the slice before it."""
+        """Return slices of `batch_size` rows; a single last row joins the slice before it."""
         # Alignments and statistics need two samples.
         cuts = [*range(0, len(self.x) - 1, max(2, self.batch_size)), len(self.x)]
-        for start, stop in pairwise(cuts):
-            yield slice(start, stop)
+        return starmap(slice, pairwise(cuts))
 
     def both(self) -> tuple[Tensor, Tensor]:
         """Return clean and adversarial samples."""
@@ -153,6 +147,11 @@ def _pair(name: str, clean: Sequence[Tensor], adversarial: Sequence[Tensor]) -> 
     return ProbeResult([ProbeValue(name, a, b)])
 
 
+def _differences(values: Mapping[str, float | None]) -> ProbeResult:
+    """Return rows of numbers that clean and adversarial samples have together."""
+    return ProbeResult([ProbeValue(name, None, value) for name, value in values.items()])
+
+
 def jacobian(s: ProbeContext) -> ProbeResult:
     """Compute ‖J‖_F of the logits in the input: exact up to 20 classes, else from 16 random
     directions."""
@@ -173,9 +172,8 @@ def trajectory(s: ProbeContext) -> ProbeResult:
     adversarial logits to the clean ones."""
     clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.chunks()]) for x in s.both())
     theta = optimal_transport.random_slices(clean, SLICES, generator=s.generator())
-    delta = optimal_transport.displacement(
-        optimal_transport.slice_gaps(adversarial, clean, theta), theta
-    )
+    gaps = optimal_transport.slice_gaps(adversarial, clean, theta)
+    delta = optimal_transport.displacement(gaps, theta)
     v = optimal_transport.trajectory(delta, torch.ones_like(delta))
 
     def one(x: Tensor, rows: slice) -> Tensor:
@@ -191,9 +189,7 @@ def transport(s: ProbeContext) -> ProbeResult:
     theta = optimal_transport.random_slices(clean, SLICES, generator=s.generator())
     sw = optimal_transport.sliced_wasserstein(adversarial, clean, theta).item()
     paired = (adversarial - clean).square().mean().item()
-    return ProbeResult(
-        [ProbeValue("SW₂² of logits", None, sw), ProbeValue("paired MSE", None, paired)]
-    )
+    return _differences({"SW₂² of logits": sw, "paired MSE": paired})
 
 
 def gradient(s: ProbeContext) -> ProbeResult:
@@ -210,12 +206,7 @@ def introspection(s: ProbeContext) -> ProbeResult:
         cosines.append((1 - apart)[valid])
     every = torch.cat(cosines)
     mean = every.mean().item() if len(every) else None
-    return ProbeResult(
-        [
-            ProbeValue("cos(G, G')", None, mean),
-            ProbeValue("share with a direction", None, len(every) / len(s.x)),
-        ]
-    )
+    return _differences({"cos(G, G')": mean, "share with a direction": len(every) / len(s.x)})
 
 
 def drift(s: ProbeContext) -> ProbeResult:
@@ -226,8 +217,7 @@ def drift(s: ProbeContext) -> ProbeResult:
         for name in s.stages:
             far, size = (norm(t.flatten(1), 2) for t in (moved[name] - h[name], h[name]))
             ratios[name].append(far / size.clamp_min(1e-12))
-    means = {name: torch.cat(values).mean().item() for name, values in ratios.items()}
-    return ProbeResult([ProbeValue(name, None, value) for name, value in means.items()])
+    return _differences({name: torch.cat(v).mean().item() for name, v in ratios.items()})
 
 
 def statistics(s: ProbeContext) -> ProbeResult:
@@ -238,24 +228,16 @@ def statistics(s: ProbeContext) -> ProbeResult:
         h, moved = s.features(s.x[p]), s.features(s.x_adv[p])
         for name in s.stages:
             if h[name].ndim >= 3:
-                pair = [
-                    torch.stack(feature_statistics.channel_statistics(t))
-                    for t in (h[name], moved[name])
-                ]
-                kept.setdefault(name, []).append((pair[0], pair[1]))
+                a, b = (feature_statistics.channel_statistics(t[name]) for t in (h, moved))
+                kept.setdefault(name, []).append((torch.stack(a), torch.stack(b)))
     require(kept, "model", type(s.model).__name__, "one with stages (b, c, positions ...)")
-    rows = []
+    moves = {}
     for name, pairs in kept.items():
         clean, adversarial = (torch.cat(half, 1) for half in zip(*pairs, strict=True))
         for label, a, b in zip("μσ", clean, adversarial, strict=True):
-            rows.append(
-                ProbeValue(
-                    f"{name}, {label}",
-                    None,
-                    ((b - a).abs() / feature_statistics.batch_spread(a)).mean().item(),
-                )
-            )
-    return ProbeResult(rows)
+            move = (b - a).abs() / feature_statistics.batch_spread(a)
+            moves[f"{name}, {label}"] = move.mean().item()
+    return _differences(moves)
 
 
 def references(s: ProbeContext) -> ProbeResult:
@@ -279,10 +261,9 @@ def references(s: ProbeContext) -> ProbeResult:
             lower = losses.cross_entropy(refined, y) <= losses.cross_entropy(z, y)
             q = torch.where(lower[:, None], refined, z)
         wrong.append(torch.stack([t.argmax(1) != y for t in (z, q)]))
-    before, after = torch.cat(wrong, 1).float().mean(1).tolist()
-    return ProbeResult(
-        [ProbeValue("as predicted", before), ProbeValue(f"refined at {site}", after)]
-    )
+    shares = torch.cat(wrong, 1).float().mean(1).tolist()
+    names = ("as predicted", f"refined at {site}")
+    return ProbeResult([ProbeValue(*row) for row in zip(names, shares, strict=True)])
 
 
 def surface(s: ProbeContext) -> ProbeResult:
@@ -292,13 +273,10 @@ def surface(s: ProbeContext) -> ProbeResult:
     batch, noise = Batch(x, y), torch.empty_like(x).normal_(generator=s.generator())
     ways = [s.threat.step(x, g, s.eps, batch) - x for g in (_gradient(s, x, y), noise)]
     positions = torch.linspace(-REACH, REACH, SIDE)
-    heights = [
-        losses.cross_entropy(
-            logits(s.model, (x + a * ways[0] + b * ways[1]).clamp(s.threat.low, s.threat.high)), y
-        ).mean()
-        for a in positions.tolist()
-        for b in positions.tolist()
-    ]
+    heights = []
+    for a, b in product(positions.tolist(), repeat=2):
+        z = (x + a * ways[0] + b * ways[1]).clamp(s.threat.low, s.threat.high)
+        heights.append(losses.cross_entropy(logits(s.model, z), y).mean())
     grid = torch.stack(heights).view(SIDE, SIDE).cpu().numpy()
     return ProbeResult(arrays={"surface": grid, "surface_at": positions.numpy()})
 
@@ -315,9 +293,8 @@ def masking(s: ProbeContext) -> ProbeResult:
         model = diagnose.ScaledLogits(s.model, torch.tensor(1 / factor, device=x.device))
         chunks = zip(x.split(s.batch_size), y.split(s.batch_size), strict=True)
         # Attacked on scaled logits, judged on the model's own.
-        return torch.cat(
-            [diagnose.is_adversarial(s.model, s.threat, attack(model, *c), *c) for c in chunks]
-        )
+        judged = [diagnose.is_adversarial(s.model, s.threat, attack(model, *c), *c) for c in chunks]
+        return torch.cat(judged)
 
     more = {"seed": s.seed, "best": True}
     runs = {f"logits × {f}": broken(PGD(s.threat, steps=20, **more), f) for f in (1, 10, 100)}
@@ -334,21 +311,10 @@ def masking(s: ProbeContext) -> ProbeResult:
     )
 
 
-PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {
-    probe.__name__: probe
-    for probe in (
-        jacobian,
-        trajectory,
-        gradient,
-        introspection,
-        drift,
-        statistics,
-        references,
-        transport,
-        surface,
-        masking,
-    )
-}
+OF_GRADIENTS = (jacobian, trajectory, gradient, introspection)
+OF_OUTPUTS = (drift, statistics, references, transport, surface, masking)
+Probe = Callable[[ProbeContext], ProbeResult]
+PROBES: dict[str, Probe] = {probe.__name__: probe for probe in (*OF_GRADIENTS, *OF_OUTPUTS)}
 
 
 def probe_names(names: str | Sequence[str]) -> list[str]:
@@ -381,8 +347,7 @@ def run_probes(context: ProbeContext, names: str | Sequence[str]) -> ProbeResult
 
 
 def _gradient(s: ProbeContext, x: Tensor, y: Tensor) -> Tensor:
-    grad = diagnose.loss_and_grad(s.model, x, y, losses.cross_entropy)[1]
-    name = type(s.model).__name__
+    grad, name = diagnose.loss_gradient(s.model, x, y), type(s.model).__name__
     require(grad is not None, "model", name, "one that has gradients, to probe with them")
     assert grad is not None
     return grad

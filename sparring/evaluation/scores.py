@@ -7,16 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..results.detection import FeatureCount, evasions, worst_scores
-from .level import LevelOutcome, largest
-from .session import AttackOutcome, AttackRunner
+from .level import LevelOutcome, largest_outcomes
+from .session import AttackRunner
 
 MAX_FEATURES = 20
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.int64)
-
-
-def largest_outcomes(levels: Sequence[LevelOutcome]) -> list[AttackOutcome]:
-    """Return every attack's outcome at the largest radius of every norm."""
-    return [outcome for level in largest(levels) for outcome in level.attacks]
 
 
 def score_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[str, np.ndarray]:
@@ -25,9 +20,9 @@ def score_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[s
     arrays: dict[str, np.ndarray] = {}
     outcomes = largest_outcomes(levels)
     if runner.classes == 2:
-        scores = [outcome.score for outcome in outcomes]
-        arrays["clean_score"] = worst_scores(runner.y, runner.clean_score)
-        arrays["adv_score"] = worst_scores(runner.y, runner.clean_score, *scores)
+        clean, scores = runner.clean_score, [outcome.score for outcome in outcomes]
+        arrays["clean_score"] = worst_scores(runner.y, clean)
+        arrays["adv_score"] = worst_scores(runner.y, clean, *scores)
     if any(outcome.changed is not None for outcome in outcomes):
         arrays["flips"] = fewest_flips(levels)[0]
     return arrays
@@ -46,16 +41,13 @@ def fewest_flips(levels: Sequence[LevelOutcome]) -> tuple[np.ndarray, np.ndarray
 
 
 def added_features(
-    runner: AttackRunner,
-    levels: Sequence[LevelOutcome],
-    adv_pred: np.ndarray,
-    names: Sequence[str] | None,
+    runner: AttackRunner, levels: Sequence[LevelOutcome], pred: np.ndarray, names: list[str] | None
 ) -> list[FeatureCount]:
     """Return the features that evasions add most often, in falling order, at most 20."""
     outcomes = largest_outcomes(levels)
     if runner.classes != 2 or all(outcome.changed is None for outcome in outcomes):
         return []
-    rows = np.flatnonzero(evasions(runner.y, runner.clean_pred, adv_pred))
+    rows = np.flatnonzero(evasions(runner.y, runner.clean_pred, pred))
     _, bits = fewest_flips(levels)
     d = int(np.prod(runner.shape))
     counts = np.zeros(d, dtype=np.int64)
@@ -65,5 +57,5 @@ def added_features(
             flipped = np.unpackbits(bits[part], axis=1, count=d)
             counts += (flipped & (x <= runner.low)).sum(0, dtype=np.int64)
     order = np.argsort(-counts, kind="stable")[:MAX_FEATURES]
-    labels = [f"feature {j}" for j in range(d)] if names is None else list(names)
+    labels = [f"feature {j}" for j in range(d)] if names is None else names
     return [FeatureCount(labels[j], int(counts[j])) for j in order if counts[j]]

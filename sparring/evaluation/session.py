@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..data import Split
 from ..introspect import freeze
 from ..introspect.predict import logits, predict
 from ..runtime import distributed
-from ..runtime.allocator import out_of_memory
+from ..runtime.allocator import out_of_memory, retry_smaller_batch
 from ..runtime.compiled import CompiledModel, compile_sizes
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
@@ -28,10 +29,14 @@ from .budget import Budget, BudgetSpent
 from .cache import BatchCache, Record
 from .guard import Guard, check_labels
 from .judge import Judgement, finite_margin, judge
+from .protocol import EvaluationProtocol
 
 SHOWN = 16
 NEAR_MISS = 0.1  # a margin that fell below this share of the clean one
 RunBatch = Callable[[np.ndarray, int], Record]
+RunAttack = Callable[..., object]
+RunJudged = Callable[[RunAttack, Tensor, Tensor], Judgement]
+T = TypeVar("T")
 
 
 @dataclass
@@ -80,19 +85,17 @@ class AttackRunner:
         model: Model,
         rows: Split,
         threat: Threat,
+        protocol: EvaluationProtocol,
         *,
         device: torch.device,
-        batch_size: int,
         cache: BatchCache,
         display: EvaluationProgress,
-        budget: Budget | None = None,
-        compile: bool = False,
     ) -> None:
-        self.budget = budget or Budget()
-        self.model, self.rows, self.device, self.batch_size = model, rows, device, batch_size
-        self.attack_model = (
-            CompiledModel(model, compile_sizes(batch_size, device)) if compile else model
-        )
+        self.model, self.rows, self.protocol, self.device = model, rows, protocol, device
+        self.budget = Budget(seconds=protocol.seconds, queries=protocol.queries)
+        self.batch_size = size = protocol.batch_size
+        compiled = protocol.compile
+        self.attack_model = CompiledModel(model, compile_sizes(size, device)) if compiled else model
         self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
         self.cache, self.display = cache, display
         self.y = rows.y.cpu().numpy()
@@ -106,6 +109,16 @@ class AttackRunner:
         index = torch.from_numpy(rows).to(self.rows.x.device)
         return self.rows.float(index).to(self.device), self.rows.y[index].to(self.device)
 
+    def measure(self, run: Callable[[int], T], seed: int, *, most: int | None = None) -> T:
+        """Return `run(batch_size)` of this process alone, with draws from `seed`; at most `most` a
+        batch, and half as many as long as memory runs out."""
+
+        def once(batch_size: int) -> T:
+            with seeded(self.device, seed), distributed.alone():
+                return run(batch_size)
+
+        return retry_smaller_batch(once, min(most or self.batch_size, self.batch_size))
+
     def _batches(
         self, key: str, rows: np.ndarray, run: RunBatch, *, seed: str
     ) -> Iterator[tuple[np.ndarray, Record]]:
@@ -114,9 +127,8 @@ class AttackRunner:
         Processes that torchrun started divide the batches and share the records. Batches that a
         spent budget left out are missing.
         """
-        batches = [
-            rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)
-        ]
+        size = self.batch_size
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         alone, records = distributed.world() == 1, {}
         for number in range(distributed.rank(), len(batches), distributed.world()):
             batch_rows = batches[number]
@@ -176,7 +188,7 @@ class AttackRunner:
         self,
         key: str,
         label: str,
-        attack: Callable[..., object],
+        attack: RunAttack,
         threat: Threat,
         rows: np.ndarray,
         *,
@@ -185,9 +197,8 @@ class AttackRunner:
     ) -> AttackOutcome:
         """Run an attack on these rows, with draws from `seed`, and judge the points it returns."""
         self.display.begin(attack_title(label, threat), len(rows), wrong=len(self.y) - len(rows))
-        none = np.zeros(len(self.y), dtype=bool)
-        outcome = AttackOutcome(label, self.clean_pred.copy(), none, attacked=0, kind=kind)
-        outcome.score = self.clean_score.copy()
+        none, score = np.zeros(len(self.y), dtype=bool), self.clean_score.copy()
+        outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, kind=kind, score=score)
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)
@@ -220,15 +231,13 @@ class AttackRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         middle = len(rows) // 2
-        halves = [
-            self._split_on_oom(run, half, seed_of_text(f"{seed}|{i}"))
-            for i, half in enumerate((rows[:middle], rows[middle:]))
-        ]
+        parts = enumerate((rows[:middle], rows[middle:]))
+        halves = [self._split_on_oom(run, half, seed_of_text(f"{seed}|{i}")) for i, half in parts]
         joined = {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
         return joined | {"counts": halves[0]["counts"] + halves[1]["counts"]}
 
     def _attack_batch(
-        self, label: str, attack: Callable[..., object], threat: Threat, rows: np.ndarray, seed: int
+        self, label: str, attack: RunAttack, threat: Threat, rows: np.ndarray, seed: int
     ) -> Record:
         """Attack one batch through the guard, then judge its points on the model itself."""
         x, y = self.samples(rows)
@@ -237,17 +246,21 @@ class AttackRunner:
         if callable(reseed := getattr(attack, "reseed", None)):
             reseed(seed)
         versions = _weight_versions(self.model)
-        with freeze.frozen(self.model, "eval"):
-            # Clones: an attack that writes to its inputs must not move what it is judged by.
-            x_adv = attack(guard, x.clone(), y.clone())
-        if _weight_versions(self.model) != versions:
-            raise ValueError(
-                f"attack {label!r} changed the model's weights: what was measured is another model"
-            )
-        # The judge comes last and past the guard: its passes are neither counted nor limited by
-        # the budget, and no attack can influence it.
-        judgement = judge(self.model, threat, x_adv, x, y, name=label)
-        judgement = self._recheck_near_misses(label, attack, guard, threat, judgement, x, y)
+
+        def judged(attack: RunAttack, x: Tensor, y: Tensor) -> Judgement:
+            with freeze.frozen(self.model, "eval"):
+                # Clones: an attack that writes to its inputs must not move what it is judged by.
+                x_adv = attack(guard, x.clone(), y.clone())
+            if _weight_versions(self.model) != versions:
+                raise ValueError(
+                    f"attack {label!r} changed the model's weights: what was measured is another "
+                    "model"
+                )
+            # The judge comes last and past the guard: its passes are neither counted nor limited by
+            # the budget, and no attack can influence it.
+            return judge(self.model, threat, x_adv, x, y, name=label)
+
+        judgement = self._recheck_near_misses(judged, attack, judged(attack, x, y), x, y)
         shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.device)
         record = {
             "prediction": judgement.pred.cpu().numpy(),
@@ -257,40 +270,29 @@ class AttackRunner:
             **_score(self.model, judgement.point, self.classes),
         }
         if threat.binary:
-            changed = (judgement.point != x).flatten(1).cpu().numpy()
-            record["changed"] = np.packbits(changed, axis=1)
+            record["changed"] = np.packbits((judgement.point != x).flatten(1).cpu().numpy(), axis=1)
         return record
 
     def _recheck_near_misses(
-        self,
-        label: str,
-        attack: Callable[..., object],
-        guard: Guard,
-        threat: Threat,
-        judgement: Judgement,
-        x: Tensor,
-        y: Tensor,
+        self, judged: RunJudged, attack: RunAttack, first: Judgement, x: Tensor, y: Tensor
     ) -> Judgement:
         """Repeat the attack in float32 on near misses: samples whose margin fell below 10 % of the
         clean margin."""
         if getattr(attack, "precision", "float32") == "float32":
-            return judgement
+            return first
         # Bfloat16 rounds logits by up to 1/256 of their size, so an attack may stop that far before
         # the boundary: without a second attempt the robust accuracy would be too high.
-        near = judgement.margin > NEAR_MISS * finite_margin(logits(self.model, x), y)
-        rows = (near & judgement.allowed & ~judgement.is_adversarial(y)).nonzero()[:, 0]
+        near = first.margin > NEAR_MISS * finite_margin(logits(self.model, x), y)
+        rows = (near & first.allowed & ~first.is_adversarial(y)).nonzero()[:, 0]
         if len(rows) == 0:
-            return judgement
+            return first
         attack_float32 = copy.copy(attack)
         attack_float32.precision = "float32"  # type: ignore[attr-defined]
-        x_near, y_near = x[rows], y[rows]
-        with freeze.frozen(self.model, "eval"):
-            x_adv = attack_float32(guard, x_near.clone(), y_near.clone())
-        second = judge(self.model, threat, x_adv, x_near, y_near, name=label)
+        second = judged(attack_float32, x[rows], y[rows])
         # Only points that are adversarial replace the first ones: a second failure may be further
         # from the boundary than the first.
-        better = second.is_adversarial(y_near).nonzero()[:, 0]
-        return judgement.with_rows(rows[better], Judgement(*(t[better] for t in second)))
+        better = second.is_adversarial(y[rows]).nonzero()[:, 0]
+        return first.with_rows(rows[better], Judgement(*(t[better] for t in second)))
 
 
 def _score(model: Model, x: Tensor, classes: int | None) -> Record:

@@ -7,28 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..attacks import (
-    APGD,
-    BCA,
-    BGA,
-    CW,
-    DFGSM,
-    EAD,
-    FAB,
-    FGSM,
-    JSMA,
-    MIFGSM,
-    PGD,
-    RFGSM,
-    SPSA,
-    BitSearch,
-    DeepFool,
-    Grosse,
-    HopSkipJump,
-    SparseRS,
-    Square,
-    Transfer,
-)
+from .. import attacks
 from ..attacks.base import Attack
 from ..batch import Model
 from ..component import did_you_mean, require
@@ -37,7 +16,6 @@ from ..threats.base import Threat
 MakeAttack = Callable[[Threat], Attack]
 LP = (math.inf, 2, 1)
 BINARY = ("bits",)
-ANY: tuple[float | str, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -45,8 +23,7 @@ class Entry(NamedTuple):
 
     Arguments:
         make: builds the attack for a threat.
-        kind: what it needs: `"white"` gradients, `"black"` outputs only, `"transfer"` another
-            model.
+        kind: its need: `"white"` gradients, `"black"` outputs only, `"transfer"` another model.
         norms: the balls it supports, by their p, and `"bits"` if it supports bits; default: all
             threats but those of bits.
     """
@@ -54,7 +31,7 @@ class Entry(NamedTuple):
     label: str
     make: MakeAttack
     kind: str = "white"
-    norms: tuple[float | str, ...] = ANY
+    norms: tuple[float | str, ...] = ()
 
     def supports(self, threat: Threat) -> bool:
         """Return whether the attack can be built for this threat."""
@@ -72,7 +49,7 @@ class Suite:
         cascade: by default, an attack sees only samples that all attacks before it left robust.
         about: the purpose, for `sparring list`; default: the attacks' labels.
 
-    >>> Suite("one", 1, (("FGSM", FGSM),)).labels
+    >>> Suite("one", 1, (("FGSM", attacks.FGSM),)).labels
     ['FGSM']
     """
 
@@ -83,12 +60,8 @@ class Suite:
     about: str = ""
 
     def __post_init__(self) -> None:
-        require(
-            self.labels and len(set(self.labels)) == len(self.labels),
-            "attacks",
-            self.labels,
-            "at least one, each with its own label",
-        )
+        unique = len(set(self.labels)) == len(self.labels) > 0
+        require(unique, "attacks", self.labels, "at least one, each with its own label")
 
     @property
     def entries(self) -> list[Entry]:
@@ -132,53 +105,53 @@ def _tenth(threat: Threat) -> float | None:
 
 
 QUICK = (
-    Entry("FGSM", lambda t: FGSM(t)),
-    Entry("PGD-20", lambda t: PGD(t, steps=20, size=_tenth(t))),
+    Entry("FGSM", attacks.FGSM),
+    Entry("PGD-20", lambda t: attacks.PGD(t, steps=20, size=_tenth(t))),
 )
 LONG = (
-    Entry("PGD-100", lambda t: PGD(t, steps=100)),
-    Entry("PGD-50×10 margin", lambda t: PGD(t, steps=50, restarts=10, loss="margin")),
+    Entry("PGD-100", lambda t: attacks.PGD(t, steps=100)),
+    Entry("PGD-50×10 margin", lambda t: attacks.PGD(t, steps=50, restarts=10, loss="margin")),
 )
 FROM_X = (
-    Entry("FGSM", lambda t: FGSM(t)),
-    Entry("PGD-40 from x", lambda t: PGD(t, steps=40, size=_tenth(t), random_start=False)),
+    Entry("FGSM", attacks.FGSM),
+    Entry("PGD-40 from x", lambda t: attacks.PGD(t, steps=40, size=_tenth(t), random_start=False)),
 )
-SQUARE = Entry("Square", lambda t: Square(t, queries=5000, plan=10_000), "black", LP)
-APGD_T = Entry("APGD-T", lambda t: APGD(t, loss="dlr-targeted", targets=9), norms=LP)
-FAB_T = Entry("FAB-T", lambda t: FAB(t, targets=9), norms=LP)
-STANDARD = (Entry("APGD-CE", lambda t: APGD(t), norms=LP), APGD_T, FAB_T, SQUARE)
+SQUARE = Entry("Square", lambda t: attacks.Square(t, queries=5000, plan=10_000), "black", LP)
+APGD_T = Entry("APGD-T", lambda t: attacks.APGD(t, loss="dlr-targeted", targets=9), norms=LP)
+FAB_T = Entry("FAB-T", lambda t: attacks.FAB(t, targets=9), norms=LP)
+STANDARD = (Entry("APGD-CE", attacks.APGD, norms=LP), APGD_T, FAB_T, SQUARE)
 PLUS = (
-    Entry("APGD-CE×5", lambda t: APGD(t, restarts=5), norms=LP),
-    Entry("APGD-DLR×5", lambda t: APGD(t, loss="dlr", restarts=5), norms=LP),
-    Entry("FAB×5", lambda t: FAB(t, restarts=5), norms=LP),
+    Entry("APGD-CE×5", lambda t: attacks.APGD(t, restarts=5), norms=LP),
+    Entry("APGD-DLR×5", lambda t: attacks.APGD(t, loss="dlr", restarts=5), norms=LP),
+    Entry("FAB×5", lambda t: attacks.FAB(t, restarts=5), norms=LP),
     SQUARE,
     APGD_T,
     FAB_T,
 )
 RAND = (
-    Entry("APGD-CE EOT-20", lambda t: APGD(t, eot=20), norms=LP),
-    Entry("APGD-DLR EOT-20", lambda t: APGD(t, loss="dlr", eot=20), norms=LP),
+    Entry("APGD-CE EOT-20", lambda t: attacks.APGD(t, eot=20), norms=LP),
+    Entry("APGD-DLR EOT-20", lambda t: attacks.APGD(t, loss="dlr", eot=20), norms=LP),
 )
 BLACK = (
     SQUARE,
-    Entry("Sparse-RS", lambda t: SparseRS(t, queries=5000), "black", (0,)),
-    Entry("SPSA", lambda t: SPSA(t), "black"),
-    Entry("HopSkipJump", lambda t: HopSkipJump(t), "black", (math.inf, 2)),
+    Entry("Sparse-RS", lambda t: attacks.SparseRS(t, queries=5000), "black", (0,)),
+    Entry("SPSA", attacks.SPSA, "black"),
+    Entry("HopSkipJump", attacks.HopSkipJump, "black", (math.inf, 2)),
 )
 MINIMAL = (
-    Entry("MI-FGSM", lambda t: MIFGSM(t), norms=LP),
-    Entry("DeepFool", lambda t: DeepFool(t), norms=(math.inf, 2)),
-    Entry("CW", lambda t: CW(t), norms=(math.inf, 2)),
-    Entry("EAD", lambda t: EAD(t), norms=(1,)),
-    Entry("JSMA", lambda t: JSMA(t), norms=(0,)),
+    Entry("MI-FGSM", attacks.MIFGSM, norms=LP),
+    Entry("DeepFool", attacks.DeepFool, norms=(math.inf, 2)),
+    Entry("CW", attacks.CW, norms=(math.inf, 2)),
+    Entry("EAD", attacks.EAD, norms=(1,)),
+    Entry("JSMA", attacks.JSMA, norms=(0,)),
 )
 BITS = (
-    Entry("dFGSM-50", lambda t: DFGSM(t), norms=BINARY),
-    Entry("rFGSM-50", lambda t: RFGSM(t), norms=BINARY),
-    Entry("BGA-50", lambda t: BGA(t), norms=BINARY),
-    Entry("BCA-50", lambda t: BCA(t), norms=BINARY),
-    Entry("Grosse-50", lambda t: Grosse(t), norms=BINARY),
-    Entry("BitSearch", lambda t: BitSearch(t), norms=BINARY),
+    Entry("dFGSM-50", attacks.DFGSM, norms=BINARY),
+    Entry("rFGSM-50", attacks.RFGSM, norms=BINARY),
+    Entry("BGA-50", attacks.BGA, norms=BINARY),
+    Entry("BCA-50", attacks.BCA, norms=BINARY),
+    Entry("Grosse-50", attacks.Grosse, norms=BINARY),
+    Entry("BitSearch", attacks.BitSearch, norms=BINARY),
 )
 
 SUITES = {
@@ -200,21 +173,18 @@ TRANSFER = "transfer"
 
 
 def transfer(surrogate: Model) -> Suite:
-    """Return the suite that attacks the surrogate and tries those points on the evaluated model.
-
-    Arguments:
-        surrogate: inputs `(b, *d)` to logits `(b, k)`; preferably trained on the same data.
-    """
+    """Return the suite that attacks the surrogate, preferably trained on the same data, and tries
+    those points on the evaluated model."""
     on_surrogate = (
-        Entry("PGD-40", lambda t: PGD(t, steps=40, size=_tenth(t))),
-        Entry("MI-FGSM", lambda t: MIFGSM(t, steps=20)),
-        Entry("PGD-40 margin", lambda t: PGD(t, steps=40, size=_tenth(t), loss="margin")),
-        Entry("BitSearch", lambda t: BitSearch(t), norms=BINARY),
+        Entry("PGD-40", lambda t: attacks.PGD(t, steps=40, size=_tenth(t))),
+        Entry("MI-FGSM", lambda t: attacks.MIFGSM(t, steps=20)),
+        Entry("PGD-40 margin", lambda t: attacks.PGD(t, steps=40, size=_tenth(t), loss="margin")),
+        Entry("BitSearch", attacks.BitSearch, norms=BINARY),
     )
     entries = tuple(
         Entry(
             f"{one.label} of the surrogate",
-            lambda t, make=one.make: Transfer(t, surrogate=surrogate, attack=make(t)),
+            lambda t, make=one.make: attacks.Transfer(t, surrogate=surrogate, attack=make(t)),
             "transfer",
             one.norms,
         )

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..runtime import distributed
-from ..runtime.allocator import retry_smaller_batch
-from ..runtime.seeding import seeded
 from ..threats.base import Threat
 from . import diagnose
 from .level import LevelOutcome, by_norm
@@ -27,20 +24,16 @@ def model_symptoms(runner: AttackRunner, threat: Threat, seed: int) -> dict[str,
     checked = spread(np.flatnonzero(runner.correct_clean), diagnose.ROWS)
 
     def measure(batch_size: int) -> dict[str, float]:
-        first = np.arange(min(diagnose.ROWS, batch_size, len(runner.y)))
-        x, y = runner.samples(first)
-        x_correct, y_correct = runner.samples(checked)
-        with seeded(runner.device, seed), distributed.alone():
-            return {
-                **diagnose.model_symptoms(runner.model, x),
-                **diagnose.label_leaking(runner.model, threat, x, y),
-                **diagnose.gradient_symptoms(
-                    runner.model, threat, x_correct, y_correct, batch_size=batch_size, seed=seed
-                ),
-            }
+        x, y = runner.samples(np.arange(min(diagnose.ROWS, batch_size, len(runner.y))))
+        correct, draws = runner.samples(checked), {"batch_size": batch_size, "seed": seed}
+        return {
+            **diagnose.model_symptoms(runner.model, x),
+            **diagnose.label_leaking(runner.model, threat, x, y),
+            **diagnose.gradient_symptoms(runner.model, threat, *correct, **draws),
+        }
 
     unused = diagnose.input_range(runner.x_min, runner.x_max, low=runner.low, high=runner.high)
-    return unused | retry_smaller_batch(measure, runner.batch_size)
+    return unused | runner.measure(measure, seed)
 
 
 def adaptive_attack_symptom(
@@ -52,15 +45,13 @@ def adaptive_attack_symptom(
     # weak suite shows most.
     level = min(levels, key=lambda level: abs(2 * level.robust.sum() - len(correct)))
     checked = spread(correct, diagnose.FEW)
-    x, y = runner.samples(checked[level.robust[checked]])
+    what = (runner.model, level.threat, *runner.samples(checked[level.robust[checked]]))
 
     def measure(batch_size: int) -> dict[str, float]:
-        with seeded(runner.device, seed), distributed.alone():
-            return diagnose.adaptive_attack_symptom(
-                runner.model, level.threat, x, y, n=len(checked), batch_size=batch_size, seed=seed
-            )
+        draws = {"batch_size": batch_size, "seed": seed}
+        return diagnose.adaptive_attack_symptom(*what, n=len(checked), **draws)
 
-    return retry_smaller_batch(measure, runner.batch_size)
+    return runner.measure(measure, seed)
 
 
 def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[str, float]:
@@ -84,10 +75,9 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
 
 def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float:
     """Return the share of correct samples that break at one radius and are robust at a larger."""
-    correct = runner.correct_clean
-    broken, share = ~correct, 0.0
+    broken, share, correct = ~runner.correct_clean, 0.0, max(1, runner.correct_clean.sum())
     for level in levels:
-        share = max(share, float((broken & level.robust).sum() / max(1, correct.sum())))
+        share = max(share, float((broken & level.robust).sum() / correct))
         broken = broken | ~level.robust
     return share
 
@@ -95,8 +85,9 @@ def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float
 def _broken_only_by(kind: str, level: LevelOutcome) -> np.ndarray:
     """Return which samples attacks of a kind break and gradient attacks do not `(n,)`; none if the
     suite lacks either."""
-    white = [outcome.is_adversarial for outcome in level.attacks if outcome.kind == "white"]
-    other = [outcome.is_adversarial for outcome in level.attacks if outcome.kind == kind]
+    white, other = (
+        [o.is_adversarial for o in level.attacks if o.kind == k] for k in ("white", kind)
+    )
     if not white or not other:
         return np.zeros(len(level.robust), dtype=bool)
     return np.any(other, axis=0) & ~np.any(white, axis=0)

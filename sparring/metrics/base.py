@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -22,6 +22,9 @@ class Metric(Component):
     NaN marks a sample without a value, as where a search finds no boundary. The model and the
     global random state come back unchanged.
 
+    Arguments:
+        low, high, seed: the box of valid inputs, and of the draws.
+
     Attributes:
         unit: of the values, in words.
         better: `"higher"` or `"lower"`.
@@ -33,9 +36,12 @@ class Metric(Component):
     better: ClassVar[str] = "higher"
     off: ClassVar[bool] = False
     labels: ClassVar[bool] = True
-    low: float = 0.0
-    high: float = 1.0
     seed: int = 0
+
+    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        require(low < high, "low", low, f"below high = {high}")
+        self.low, self.high = low, high
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         """Compute the numbers `(b,)`; the caller freezes the model in eval mode."""
@@ -48,13 +54,6 @@ class Metric(Component):
             ValueError: for inputs or labels that can't be measured, or a model without gradients
                 where the metric needs them.
         """
-        y = self._checked(x, y)
-        if len(x) == 0:
-            return x.new_zeros(0)
-        with freeze.frozen(model, "eval"), torch.no_grad():
-            return self.values(model, x.detach(), y).detach()
-
-    def _checked(self, x: Tensor, y: Tensor | None) -> Tensor:
         name = type(self).__name__
         if not x.is_floating_point():
             raise ValueError(f"x has dtype {x.dtype}: {name} needs floats")
@@ -67,12 +66,15 @@ class Metric(Component):
         if y is None:
             if self.labels:
                 raise ValueError(f"y is missing: {name} needs labels")
-            return torch.full((len(x),), -1, device=x.device)
+            y = torch.full((len(x),), -1, device=x.device)
         if len(x) != len(y):
             raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
         if self.labels and len(y) and int(y.min()) < 0:
             raise ValueError(f"y holds -1, an unlabelled sample: {name} needs labels")
-        return y
+        if len(x) == 0:
+            return x.new_zeros(0)
+        with freeze.frozen(model, "eval"), torch.no_grad():
+            return self.values(model, x.detach(), y).detach()
 
     def reseed(self, seed: int) -> None:
         """Let every later call draw from `seed`."""
@@ -81,11 +83,6 @@ class Metric(Component):
     def generator(self) -> torch.Generator:
         """Return a fresh generator on the CPU: a repeated call gives the same numbers."""
         return torch.Generator().manual_seed(getattr(self, "_seed_in_force", self.seed))
-
-    def set_box(self, low: float, high: float) -> None:
-        """Check and store the valid inputs."""
-        require(low < high, "low", low, f"below high = {high}")
-        self.low, self.high = low, high
 
 
 def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,15 +105,6 @@ def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
     return value.detach(), grad
 
 
-def chunked_logits(model: Model, z: Tensor, rows: int = ROWS) -> Tensor:
-    """Compute the logits of many samples, `rows` per pass."""
-    return torch.cat([model(chunk) for chunk in z.split(rows)])
-
-
-def chunks(n: int, size: int) -> Iterator[slice]:
-    """Split 0..n−1 into slices of `size`.
-
-    >>> list(chunks(5, 3))
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def chunked_logits(model: Model, z: Tensor) -> Tensor:
+    """Compute the logits of many samples, `ROWS` per pass."""
+    return torch.cat([model(chunk) for chunk in z.split(ROWS)])

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional import losses
-from .base import Metric, chunked_logits, chunks, gradient
+from .base import Metric, chunked_logits, gradient
 
 MAX_ELEMENTS = 2**24  # of direction vectors in memory at once
 
@@ -25,7 +25,6 @@ class EBD(Metric):
     Arguments:
         directions: number of directions in a sample's orthonormal frame, at most d.
         step, most: of the magnitudes, in input units; a robust sample gets `most`.
-        low, high, seed: the box, and of the draws.
 
     Source: Guo et al. 2023, as coded in DIG-Beihang/AISafety (`ebd.py`): 1,000 directions, 0 to
     126/255 in steps of 2/255. Differs: fewer directions by default.
@@ -49,24 +48,21 @@ class EBD(Metric):
         high: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        require(directions >= 1, "directions", directions, "an integer ≥ 1")
+        super().__init__(low=low, high=high)
+        require_at_least(1, directions=directions)
         require(step > 0, "step", step, "a magnitude > 0")
         require(most >= step, "most", most, "a magnitude ≥ step")
-        self.set_box(low, high)
         self.directions, self.step, self.most, self.seed = directions, step, most, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         draw, d = self.generator(), x[0].numel()
         few = max(1, MAX_ELEMENTS // (d * min(d, self.directions)))
-        scans = [
-            self._scan(model, x[part], y[part], frames(x[part], self.directions, draw))
-            for part in chunks(len(x), few)
-        ]
-        return torch.cat(scans)
+        parts = zip(x.split(few), y.split(few), strict=True)
+        return torch.cat([self._scan(model, *part, draw) for part in parts])
 
-    def _scan(self, model: Model, x: Tensor, y: Tensor, way: Tensor) -> Tensor:
-        """Return the first wrong magnitude per sample, along directions `way (b, m, *d)`."""
+    def _scan(self, model: Model, x: Tensor, y: Tensor, draw: torch.Generator) -> Tensor:
+        """Return the first wrong magnitude per sample."""
+        way = frames(x, self.directions, draw)
         magnitude, rows = x.new_full((len(x),), self.most), torch.arange(len(x), device=x.device)
         for k in range(math.floor(self.most / self.step + 1e-6) + 1):
             z = (x[rows, None] + k * self.step * way[rows]).clamp(self.low, self.high)
@@ -88,7 +84,6 @@ class EBD2(Metric):
     Arguments:
         size: of a step, in input units.
         cap: largest number of steps.
-        low, high: the box.
 
     Source: Guo et al. 2023, as coded in DIG-Beihang/AISafety (`ebd2.py`): 5e-4, 1,000.
 
@@ -103,15 +98,13 @@ class EBD2(Metric):
     def __init__(
         self, *, size: float = 5e-4, cap: int = 1000, low: float = 0.0, high: float = 1.0
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(size > 0, "size", size, "a length > 0 in input units")
-        require(cap >= 1, "cap", cap, "an integer ≥ 1")
-        self.set_box(low, high)
+        require_at_least(1, cap=cap)
         self.size, self.cap = size, cap
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        steps, rows = x.new_full((len(x),), torch.nan), torch.arange(len(x), device=x.device)
-        z = x
+        steps, rows, z = x.new_full((len(x),), torch.nan), torch.arange(len(x), device=x.device), x
         for step in range(self.cap + 1):
             wrong = x.new_zeros(len(z), dtype=torch.bool)
 
@@ -131,8 +124,7 @@ class EBD2(Metric):
 
 def frames(x: Tensor, directions: int, generator: torch.Generator) -> Tensor:
     """Draw √d times orthonormal directions, a frame per sample: `(b, m, *d)`, m at most d."""
-    d = x[0].numel()
-    m = min(directions, d)
+    d, m = x[0].numel(), min(directions, x[0].numel())
     # Drawn in float32 on the CPU, so that every device measures along the same directions.
     q = torch.linalg.qr(torch.randn(len(x), d, m, generator=generator))[0]
     return (math.sqrt(d) * q.mT).to(x).reshape(len(x), m, *x.shape[1:])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require_at_least
 from ..introspect import freeze
 from ..results.field import BoundaryField
 
@@ -37,24 +37,28 @@ def boundary(
     >>> boundary(model, m=4)[0, :, 0]
     tensor([0.3000, 0.3000])
     """
-    require(m >= 2, "m", m, "an integer ≥ 2")
+    require_at_least(2, m=m)
     points = lattice(low, high, m)
-    kind = classes(model, points).view(m, m)
+    flat = classes(model, points)
     at = torch.arange(m * m).view(m, m)
     along, across = (at[:, :-1], at[:, 1:]), (at[:-1], at[1:])
-    ends = [torch.stack([a.flatten(), b.flatten()], 1) for a, b in (along, across)]
-    edges = torch.cat(ends)
-    flat = kind.flatten()
+    edges = torch.cat([torch.stack([a.flatten(), b.flatten()], 1) for a, b in (along, across)])
     cut = flat[edges[:, 0]] != flat[edges[:, 1]]
     crossing = points.new_full((len(edges), 2), torch.nan)
     if cut.any():
         a, b = (points[edges[cut, k]] for k in (0, 1))
         crossing[cut] = _bisected(model, a, b, flat[edges[cut, 0]], halvings)
-    return _joined(_cells(m), cut, crossing)
+    cells = _cells(m)
+    crossed = cut[cells]
+    count = crossed.sum(1)
+    segments = [crossing[cells[count == 2][crossed[count == 2]].view(-1, 2)]]
+    for cell, which in zip(cells[count > 2], crossed[count > 2], strict=True):
+        ends = crossing[cell[which]]
+        segments.append(torch.stack([ends, ends.mean(0).expand_as(ends)], 1))
+    return torch.cat(segments)
 
 
 def _bisected(model: Model, a: Tensor, b: Tensor, label: Tensor, halvings: int) -> Tensor:
-    """Return the point between a and b where the class stops to be `label`."""
     for _ in range(halvings):
         middle = (a + b) / 2
         stays = (classes(model, middle) == label)[:, None]
@@ -68,17 +72,6 @@ def _cells(m: int) -> Tensor:
     across = torch.arange((m - 1) * m).view(m - 1, m) + m * (m - 1)
     sides = (along[:-1], along[1:], across[:, :-1], across[:, 1:])
     return torch.stack([s.flatten() for s in sides], 1)
-
-
-def _joined(cells: Tensor, cut: Tensor, crossing: Tensor) -> Tensor:
-    crossed = cut[cells]
-    count = crossed.sum(1)
-    two = cells[count == 2][crossed[count == 2]].view(-1, 2)
-    segments = [crossing[two]]
-    for cell, which in zip(cells[count > 2], crossed[count > 2], strict=True):
-        ends = crossing[cell[which]]
-        segments.append(torch.stack([ends, ends.mean(0).expand_as(ends)], 1))
-    return torch.cat(segments)
 
 
 def distance(points: Tensor, segments: Tensor) -> Tensor:
@@ -116,8 +109,7 @@ def slope(model: Model, points: Tensor) -> Tensor:
         p = model(z).softmax(1)
         if not p.requires_grad:
             raise ValueError("the softmax slope needs gradients, and the model has none")
-        sums = [p[:, k].sum() for k in range(p.shape[1])]
-        grads = [torch.autograd.grad(s, z, retain_graph=True)[0] for s in sums]
+        grads = [torch.autograd.grad(c.sum(), z, retain_graph=True)[0] for c in p.unbind(1)]
     return torch.stack(grads).square().sum((0, 2)).sqrt()
 
 
@@ -142,18 +134,8 @@ def field_of(
 ) -> BoundaryField:
     """Evaluate everything that a picture of a model shows, on an m × m grid."""
     grid, segments = lattice(low, high, m), boundary(model, low=low, high=high, m=m)
+    maps = (classes(model, grid), slope(model, grid), distance(grid, segments))
     drawn = torch.zeros(0, 2) if generated is None else generated
-    return BoundaryField(
-        name,
-        low,
-        high,
-        prediction=classes(model, grid).view(m, m).numpy(),
-        slope=slope(model, grid).view(m, m).numpy(),
-        distance=distance(grid, segments).view(m, m).numpy(),
-        segments=segments.numpy(),
-        points=points.numpy(),
-        labels=labels.numpy(),
-        generated=drawn.numpy(),
-        generator=generator,
-        caption=caption,
-    )
+    tensors = (*(t.view(m, m) for t in maps), segments, points, labels, drawn)
+    arrays = [t.numpy() for t in tensors]
+    return BoundaryField(name, low, high, *arrays, generator=generator, caption=caption)

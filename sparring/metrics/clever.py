@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional.geometry import norm, sample_l1, sample_l2, sample_linf
-from .base import Metric, chunks, gradient
+from .base import Metric, gradient
 
 BALLS = {"Linf": (sample_linf, 1), "L2": (sample_l2, 2), "L1": (sample_l1, torch.inf)}
 
@@ -29,7 +29,6 @@ class CLEVER(Metric):
         batches, samples: number of maxima, and of samples per maximum, drawn from
             `pool · samples` points.
         rivals: number of classes beside c, by highest logit; default: all.
-        low, high, seed: the box, and of the draws.
 
     Source: Weng et al. 2018, alg. 1, sampled as in the Adversarial Robustness Toolbox. Differs:
     samples are clipped to the box; the greatest maximum is taken where all maxima agree, the fit
@@ -57,14 +56,12 @@ class CLEVER(Metric):
         high: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(norm in BALLS, "norm", norm, "one of " + ", ".join(BALLS))
         require(radius > 0, "radius", radius, "a radius > 0 in input units")
-        for key, value in (("batches", batches), ("samples", samples), ("pool", pool)):
-            require(value >= 1, key, value, "an integer ≥ 1")
+        require_at_least(1, batches=batches, samples=samples, pool=pool)
         require(batches >= 3, "batches", batches, "an integer ≥ 3: the law has three parameters")
         require(rivals is None or rivals >= 1, "rivals", rivals, "an integer ≥ 1, or None")
-        self.set_box(low, high)
         self.norm, self.radius, self.batches, self.samples = norm, radius, batches, samples
         self.pool, self.rivals, self.seed = pool, rivals, seed
 
@@ -82,8 +79,7 @@ class CLEVER(Metric):
         chosen = torch.rand(self.batches, len(many), generator=draw).topk(self.samples, 1).indices
         score = x.new_full((), self.radius)
         for j in others:
-            slopes = self._slopes(model, points, int(c), int(j), q)
-            most = location(slopes.cpu()[chosen].amax(1))
+            most = location(self._slopes(model, points, int(c), int(j), q).cpu()[chosen].amax(1))
             reach = (logits[c] - logits[j]) / max(most, torch.finfo(x.dtype).tiny)
             score = torch.minimum(score, reach)
         return score
@@ -95,8 +91,7 @@ class CLEVER(Metric):
             logits = model(z)
             return logits[:, c] - logits[:, j]
 
-        grads = [gradient(self, difference, points[part])[1] for part in chunks(len(points), 1024)]
-        return norm(torch.cat(grads), q)
+        return norm(torch.cat([gradient(self, difference, z)[1] for z in points.split(1024)]), q)
 
 
 def location(maxima: Tensor) -> float:

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from ..attacks import DeepFool
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional.geometry import broadcast_scale, norm
 from ..threats import L2, norm_ball
 from .base import Metric
 
 UNBOUNDED = 1e4  # in standardised units, as good as no box
+Map = Callable[[Tensor], Tensor]
 SPACES = ("pixel", "standardised")
 
 
@@ -28,7 +29,6 @@ class Distance(Metric):
         norm: `"L2"` or `"Linf"`.
         steps, overshoot, classes: DeepFool's.
         halvings: of the bisection, a forward pass each; 0 gives DeepFool's own distance.
-        low, high: the box.
 
     Source: Moosavi-Dezfooli et al. 2016, eq. 1. Differs: they do not bisect; steps that fill up
     the box go well beyond the boundary.
@@ -52,18 +52,13 @@ class Distance(Metric):
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(norm in ("L2", "Linf"), "norm", norm, "L2 or Linf")
-        require(halvings >= 0, "halvings", halvings, "an integer ≥ 0")
-        self.set_box(low, high)
+        require_at_least(0, halvings=halvings)
         self.norm, self.steps, self.overshoot, self.classes = norm, steps, overshoot, classes
         self.halvings = halvings
-        self.attack = DeepFool(
-            norm_ball(norm, eps=0.0, low=low, high=high),
-            steps=steps,
-            overshoot=overshoot,
-            classes=classes,
-        )
+        ball = norm_ball(norm, eps=0.0, low=low, high=high)
+        self.attack = DeepFool(ball, steps=steps, overshoot=overshoot, classes=classes)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         point, far = self.attack.distances(model, x, y)
@@ -98,9 +93,8 @@ class RhoAdv(Metric):
             the box; or `"standardised"`, behind the model's own normalisation and without a box, as
             in the published code.
         failures: where DeepFool fails, count the full perturbation; else the value is NaN.
-        steps: DeepFool's; the published code takes 23 for MNIST, 9 for CIFAR-10, 4 for Imagenette.
-        overshoot, classes: DeepFool's.
-        low, high: the box.
+        steps, overshoot, classes: DeepFool's; the published code takes 23 steps for MNIST, 9 for
+            CIFAR-10, 4 for Imagenette.
 
     Source: Moosavi-Dezfooli et al. 2016, eq. 15; Paknezhad et al. 2022 for its settings. Differs:
     overshoot is part of each step.
@@ -125,9 +119,8 @@ class RhoAdv(Metric):
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(space in SPACES, "space", space, "one of " + ", ".join(SPACES))
-        self.set_box(low, high)
         self.space, self.failures = space, failures
         self.steps, self.overshoot, self.classes = steps, overshoot, classes
         box = (low, high) if space == "pixel" else (-UNBOUNDED, UNBOUNDED)
@@ -143,9 +136,6 @@ class RhoAdv(Metric):
         share = norm(end - u, 2) / norm(u, 2)
         keep = torch.isfinite(share) & (changed | self.failures)
         return torch.where(keep, share, torch.nan)
-
-
-Map = Callable[[Tensor], Tensor]
 
 
 def standardised(model: Model) -> tuple[Map, Map]:

@@ -30,10 +30,6 @@ class Entropy(Metric):
     off = True
     labels = False
 
-    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
-        super().__init__()
-        self.set_box(low, high)
-
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         logits = chunked_logits(model, x)
         return torch.special.entr(logits.softmax(1)).sum(1) / math.log(logits.shape[1])
@@ -53,10 +49,6 @@ class MaxSoftmax(Metric):
     better = "lower"
     off = True
     labels = False
-
-    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
-        super().__init__()
-        self.set_box(low, high)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return chunked_logits(model, x).softmax(1).amax(1)

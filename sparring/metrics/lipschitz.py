@@ -16,16 +16,14 @@ P = {"Linf": torch.inf, "L2": 2, "L1": 1}
 
 
 class Lipschitz(Metric):
-    """Estimate the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball: the
-    larger end of two gradient ascents, of the ratio and of its numerator. A lower bound of the true
-    one.
+    """Estimate from below the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in
+    a ball: the larger end of two gradient ascents, of the ratio and of its numerator.
 
     Arguments:
         norm: `"Linf"`, `"L2"` or `"L1"`, p and the ball's shape.
         eps: the ball's radius, in input units.
         steps, restarts: of the ascent, from random points.
         of: f is the `"logits"` or the `"softmax"`.
-        low, high, seed: the box, and of the starts.
 
     Source: Yang et al. 2020 (accuracy versus robustness), eq. 3 and sec. 5.
 
@@ -51,16 +49,14 @@ class Lipschitz(Metric):
         high: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(norm in P, "norm", norm, "one of " + ", ".join(P))
         require(eps > 0, "eps", eps, "a radius > 0 in input units")
         require(of in ("logits", "softmax"), "of", of, "logits or softmax")
-        self.set_box(low, high)
         self.norm, self.eps, self.steps, self.restarts = norm, eps, steps, restarts
         self.of, self.seed = of, seed
-        self.attack = PGD(
-            norm_ball(norm, eps=eps, low=low, high=high), steps=steps, restarts=restarts, seed=seed
-        )
+        ball = norm_ball(norm, eps=eps, low=low, high=high)
+        self.attack = PGD(ball, steps=steps, restarts=restarts, seed=seed)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         def output(z: Tensor) -> Tensor:
@@ -72,8 +68,7 @@ class Lipschitz(Metric):
             return (output(z) - here).abs().sum(1)
 
         def slope(z: Tensor) -> Tensor:
-            far = norm(z - x, P[self.norm]).clamp_min(tiny)
-            return rise(z) / far
+            return rise(z) / norm(z - x, P[self.norm]).clamp_min(tiny)
 
         self.attack.reseed(self.generator().initial_seed())
         ends = [self.attack.maximize(f, Batch(x, y)) for f in (rise, slope)]

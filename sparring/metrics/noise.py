@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..attacks.base import Attack
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional import losses
 from ..functional.geometry import norm
 from .base import Metric, chunked_logits, gradient
@@ -20,9 +20,7 @@ class ENI(Metric):
     Arguments:
         eps: of the noise, in input units.
         draws: M; each is uniform in the ball and clipped to the box.
-        attack: makes the copies instead of noise, each with another seed; copies equal to x
-            do not count.
-        low, high, seed: the box, and of the draws.
+        attack: makes the copies, not noise, each with another seed; copies equal to x do not count.
 
     Source: Liu et al. 2021 (adversarial noise propagation), def. 1. Differs from the code of
     DIG-Beihang/AISafety, which divides one sum over the batch by one maximum.
@@ -46,18 +44,16 @@ class ENI(Metric):
         high: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(eps > 0, "eps", eps, "a radius > 0 in input units")
-        require(draws >= 1, "draws", draws, "an integer ≥ 1")
-        self.set_box(low, high)
+        require_at_least(1, draws=draws)
         self.eps, self.draws, self.attack, self.seed = eps, draws, attack, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         here = losses.cross_entropy(model(x), y)
         copies = torch.stack(self._copies(model, x, y), 1)
-        there = losses.cross_entropy(
-            chunked_logits(model, copies.flatten(0, 1)), y.repeat_interleave(self.draws)
-        )
+        z = chunked_logits(model, copies.flatten(0, 1))
+        there = losses.cross_entropy(z, y.repeat_interleave(self.draws))
         far = norm((copies - x[:, None]).flatten(0, 1), torch.inf).view(len(x), -1)
         slope = (here[:, None] - there.view(len(x), -1)).abs() / far
         return torch.where(far > 0, slope, torch.nan).nanmean(1)
@@ -65,8 +61,7 @@ class ENI(Metric):
     def _copies(self, model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
         draw = self.generator()
         if self.attack is None:
-            shape = (self.draws, *x.shape)
-            noise = (2 * torch.rand(shape, generator=draw) - 1).to(x) * self.eps
+            noise = (2 * torch.rand(self.draws, *x.shape, generator=draw) - 1).to(x) * self.eps
             return list((x + noise).clamp(self.low, self.high))
         copies = []
         for seed in torch.randint(2**31, (self.draws,), generator=draw).tolist():
@@ -88,10 +83,6 @@ class LossSensitivity(Metric):
     paper = "arpit2017memorization"
     unit = "nats an input unit"
     better = "lower"
-
-    def __init__(self, *, low: float = 0.0, high: float = 1.0) -> None:
-        super().__init__()
-        self.set_box(low, high)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         grad = gradient(self, lambda z: losses.cross_entropy(model(z), y), x)[1]

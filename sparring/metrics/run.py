@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import Component, require
+from ..component import require_at_least
 from ..data import Source, Split
-from ..data.samples import Samples, select_samples
+from ..data.samples import Samples, dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.freeze import preserve_grads
 from ..introspect.predict import predict
@@ -29,6 +30,7 @@ from .flatness import as_shape, profile
 from .registry import METRICS, metric_named
 
 Data = Source | Split | Sequence[Any]
+Parts = Sequence[tuple[Tensor, Tensor | None]]
 
 
 def run(
@@ -58,8 +60,7 @@ def run(
         data: a source, a split, or `(x (n, *d), y (n,))`.
         metrics: names as in `METRICS`, or a table of names with arguments, `{"ebd": {"directions":
             20}}`; low and high are the data's bounds.
-        off: other data by name, on which the metrics of flatness are measured too, in the shape of
-            the model's own.
+        off: other data, on which the metrics of flatness are measured too, in the model's shape.
         n: number of samples of each, drawn with the seed; None for all.
         batch_size: samples per pass; the draws of the metrics depend on it.
         out: a `.json` file, written after every metric.
@@ -74,11 +75,10 @@ def run(
     >>> [(row.name, round(row.value, 3)) for row in report.rows]
     [('deepfool-linf', 0.25), ('max-softmax', 0.62)]
     """
-    require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
-    chosen = select_samples(data, split, n=n, seed=seed, dataset=_dataset(recipe))
-    others = {
-        k: select_samples(d, split, n=n, seed=seed, dataset=k) for k, d in (off or {}).items()
-    }
+    require_at_least(1, batch_size=batch_size)
+    draw = partial(select_samples, split=split, n=n, seed=seed)
+    chosen = draw(data, dataset=dataset_name(recipe))
+    others = {k: draw(d, dataset=k) for k, d in (off or {}).items()}
     table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
     built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
     model, device = provenance.model_on_device(model, device)
@@ -107,22 +107,23 @@ def run(
             device=provenance.machine(device),
             key=key,
         )
+        labelled: Parts = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
+        bare: dict[str, Parts] = {
+            k: [(p, None) for p in v.split(batch_size)] for k, v in away.items()
+        }
         for metric_name, metric in built.items():
-            on = {chosen.dataset: (x, y)}
-            on |= {k: (v, None) for k, v in away.items()} if metric.off else {}
-            for where, pair in on.items():
+            on = {chosen.dataset: labelled, **(bare if metric.off else {})}
+            for where, parts in on.items():
                 same = (metric_name, where, _plain(metric))
                 row = next((r for r in earlier if (r.name, r.data, r.config) == same), None)
-                report.rows.append(
-                    row or _average(metric_name, metric, model, where, *pair, batch_size, display)
-                )
+                row = row or _average(metric_name, metric, model, where, parts, display)
+                report.rows.append(row)
                 if out is not None and distributed.rank() == 0:
                     report.save(out)
     return report
 
 
 def _finite_pred(model: Model, where: str, x: Tensor, batch_size: int) -> Tensor:
-    """Return the predicted classes `(n,)`; refuse a model whose logits are not finite."""
     pred = torch.cat([predict(model, chunk) for chunk in x.split(batch_size)])
     if lost := int((pred < 0).sum()):
         raise ValueError(
@@ -133,46 +134,34 @@ def _finite_pred(model: Model, where: str, x: Tensor, batch_size: int) -> Tensor
 
 
 def _average(
-    name: str,
-    metric: Metric,
-    model: Model,
-    where: str,
-    x: Tensor,
-    y: Tensor | None,
-    batch_size: int,
-    display: EvaluationProgress,
+    name: str, metric: Metric, model: Model, where: str, parts: Parts, display: EvaluationProgress
 ) -> MetricRow:
-    """Return the row of one metric over all samples, in batches."""
-    start_time, chunks = time.perf_counter(), []
-    display.begin(f"{name} · {where}", len(x))
-    for number, start in enumerate(range(0, len(x), batch_size)):
-        rows = slice(start, start + batch_size)
+    started, chunks = time.perf_counter(), []
+    display.begin(f"{name} · {where}", sum(len(x) for x, _ in parts))
+    for number, (x, y) in enumerate(parts):
         # Each batch has a seed of its own, so that a run that is continued draws the same.
         metric.reseed(seed_of_text(f"{metric.seed}|{number}"))
-        chunks.append(metric(model, x[rows], None if y is None else y[rows]).double().cpu())
-        display.step(len(chunks[-1]), 0)
+        chunks.append(metric(model, x, y).double().cpu())
+        display.step(len(x), 0)
     values = torch.cat(chunks)
     known = values[torch.isfinite(values)]
-    mean, low, high = mean95(known.numpy())
     return MetricRow(
         name,
         where,
-        value=mean,
-        low=low,
-        high=high,
+        *mean95(known.numpy()),
         median=known.quantile(0.5).item() if len(known) else None,
         n=len(values),
         undefined=len(values) - len(known),
         unit=metric.unit,
         better=metric.better,
-        seconds=time.perf_counter() - start_time,
+        seconds=time.perf_counter() - started,
         config=_plain(metric),
     )
 
 
 def _build(key: str, arguments: Mapping[str, Any], bounds: tuple[float, float] | None) -> Metric:
     low, high = bounds or (0.0, 1.0)
-    make: Callable[..., Metric] = metric_named(key)
+    make = metric_named(key)
     try:
         return make(**{"low": low, "high": high, **arguments})
     except TypeError as error:
@@ -181,7 +170,8 @@ def _build(key: str, arguments: Mapping[str, Any], bounds: tuple[float, float] |
 
 def _plain(metric: Metric) -> dict[str, Any]:
     """Return the metric's arguments as JSON holds them."""
-    config = {k: v.table() if isinstance(v, Component) else v for k, v in metric.config().items()}
+    config = metric.table()
+    del config["name"]
     return json.loads(json.dumps(config))
 
 
@@ -190,22 +180,14 @@ def _profile(model: Model, where: str, x: Tensor) -> Softmax:
     return Softmax(where, len(x), softmax.mean.tolist(), softmax.std.tolist())
 
 
-def _dataset(recipe: Mapping[str, Any] | None) -> str:
-    data = (recipe or {}).get("data")
-    return str(data["name"]) if isinstance(data, Mapping) and "name" in data else "given samples"
-
-
 def _earlier_rows(out: str | Path | None, key: str) -> list[MetricRow]:
-    """Return the rows that an earlier call with the same key left in the file."""
     if out is None or not Path(out).exists():
         return []
     report = MetricReport.load(out)
     return report.rows if report.key == key else []
 
 
-def _digest(
-    model: Model, chosen: Samples, others: Mapping[str, Samples], settings: list[Any]
-) -> str:
+def _digest(model: Model, chosen: Samples, others: Mapping[str, Samples], more: list[Any]) -> str:
     tensors = [t for s in (chosen, *others.values()) for t in (s.rows.x, s.rows.y)]
     parts = [provenance.model_hash(model), fingerprint(*tensors), provenance.versions()]
-    return hashlib.sha256(json.dumps([*parts, *settings, list(others)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, *more, list(others)]).encode()).hexdigest()

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..attacks import PGD
 from ..batch import Batch, Model
-from ..component import require
+from ..component import require, require_at_least
 from ..functional import losses
-from ..functional.geometry import broadcast_scale, norm
+from ..functional.geometry import norm
 from ..threats import L2
 from .base import Metric, chunked_logits
 
@@ -23,7 +23,7 @@ class Thickness(Metric):
         eps, steps, size: of PGD, in input units; it runs all its steps and starts at x.
         alpha, beta: the transition, as differences of probabilities.
         points: on the segment, t = 0 and 1 among them.
-        low, high, seed: the box, and of the class j, which is drawn evenly.
+        seed: of the class j, which is drawn evenly.
 
     Source: Yang et al. 2020 (boundary thickness), def. 1; 128 points, (0, 0.75), 20 steps, eps 5,
     steps of 1 as in nsfzyzz/boundary_thickness.
@@ -50,32 +50,22 @@ class Thickness(Metric):
         high: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(low=low, high=high)
         require(-1 <= alpha < beta <= 1, "alpha", alpha, f"in [-1, beta = {beta}), beta at most 1")
-        require(points >= 2, "points", points, "an integer ≥ 2")
-        self.set_box(low, high)
+        require_at_least(2, points=points)
         self.eps, self.steps, self.size = eps, steps, size
         self.alpha, self.beta, self.points, self.seed = alpha, beta, points, seed
-        self.attack = PGD(
-            L2(eps, low=low, high=high), steps=steps, size=size, random_start=False, best=False
-        )
+        ball = L2(eps, low=low, high=high)
+        self.attack = PGD(ball, steps=steps, size=size, random_start=False, best=False)
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         logits = model(x)
         i, k = logits.argmax(1), logits.shape[1]
-        drawn = torch.randint(1, k, (len(x),), generator=self.generator()).to(i)
-        j = (i + drawn) % k
-
-        def nearer(z: Tensor) -> Tensor:
-            return -losses.cross_entropy(model(z), j)
-
-        end = self.attack.maximize(nearer, Batch(x, j))
+        j = (i + torch.randint(1, k, (len(x),), generator=self.generator()).to(i)) % k
+        end = self.attack.maximize(lambda z: -losses.cross_entropy(model(z), j), Batch(x, j))
         t = torch.linspace(0, 1, self.points, dtype=x.dtype, device=x.device)
-        line = (
-            x[:, None] + broadcast_scale(t, x[:1].expand(len(t), *x.shape[1:])) * (end - x)[:, None]
-        )
+        line = x[:, None] + t.view(-1, *[1] * (x.ndim - 1)) * (end - x)[:, None]
         p = chunked_logits(model, line.flatten(0, 1)).softmax(1).view(len(x), self.points, k)
-        g = p.gather(2, i.view(-1, 1, 1).expand(-1, self.points, 1))
-        g = (g - p.gather(2, j.view(-1, 1, 1).expand(-1, self.points, 1)))[..., 0]
-        inside = ((g > self.alpha) & (g < self.beta)).to(x.dtype).mean(1)
-        return norm(end - x, 2) * inside
+        of_i, of_j = (p.gather(2, c.view(-1, 1, 1).expand(-1, self.points, 1)) for c in (i, j))
+        g = (of_i - of_j)[..., 0]
+        return norm(end - x, 2) * ((g > self.alpha) & (g < self.beta)).to(x.dtype).mean(1)
