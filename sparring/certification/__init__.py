@@ -17,15 +17,8 @@ from ..threats.linf import Linf
 from . import bounds, graph, smoothing
 from .bounds import certify, margin_upper_bounds
 
-__all__ = [
-    "METHODS",
-    "bounds",
-    "certificates",
-    "certify",
-    "margin_upper_bounds",
-    "require_certifiable",
-    "smoothing",
-]
+__all__ = ["METHODS", "bounds", "certificates", "certify", "margin_upper_bounds"]
+__all__ += ["require_certifiable", "smoothing"]
 
 METHODS = {  # label, threats, default number of samples (None: all), technique
     "ibp": ("IBP", (Linf, L2), None, "intervals, elided last layer"),
@@ -78,8 +71,7 @@ def certificates(
         x: samples `(b, *d)` in the threats' bounds.
         y: labels `(b,)`.
         threats: the threat at each radius, as (eps, threat).
-        n: number of samples, the first ones; default: all for `"ibp"` and `"crown-ibp"`, 100 for
-            the slower methods.
+        n: use the first n samples; default: all for `"ibp"` and `"crown-ibp"`, else 100.
         sigma: noise of smoothing, in input units; default: half of the largest L2 radius.
         draws: noisy copies of each sample.
         alpha: probability that one claim of smoothing is wrong.
@@ -94,43 +86,28 @@ def certificates(
         label, balls, default_n, technique = METHODS[name]
         rows = slice(min(len(x), n or default_n or len(x)))
         levels = [i for i, (_, threat) in enumerate(threats) if type(threat) in balls]
-        if name == "smoothing":
-            radii = [float(threats[i][1].eps) for i in levels]  # type: ignore[arg-type]
-            noise = sigma or max(radii) / 2 or 0.25
-            settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed}
-            smoothed = _smoothed(model, x[rows], y[rows], radii, **settings)
-            for i, certificate in zip(levels, smoothed, strict=True):
-                results[i].append(certificate)
-            continue
-        for i in levels:
-            start = time.perf_counter()
-            proven = certify(model, x[rows], y[rows], threat=threats[i][1], method=name)
+        if name != "smoothing":
             detail = f"proven of the model itself: {technique}"
+            for i in levels:
+                start = time.perf_counter()
+                proven = certify(model, x[rows], y[rows], threat=threats[i][1], method=name)
+                results[i].append(_certificate(label, proven, start, detail))
+            continue
+        start, radii = time.perf_counter(), {i: float(threats[i][1].eps) for i in levels}  # type: ignore[arg-type]
+        noise = sigma or max(radii.values()) / 2 or 0.25
+        settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed}
+        # One pass of noise for all radii, since a sample's proven radius serves each.
+        radius, pred = smoothing.certify(model, x[rows], **settings)
+        detail = (
+            f"proven of the smoothed model (its vote under noise of σ = {noise:g}), not of the "
+            f"bare one that is attacked: {draws} draws a sample, each claim right with "
+            f"probability {1 - alpha:.12g}; {int((pred < 0).sum())} abstained"
+        )
+        label = f"{label} σ = {noise:g}"
+        for i, eps in radii.items():
+            proven = (pred == y[rows]) & (radius > eps)
             results[i].append(_certificate(label, proven, start, detail))
     return results
-
-
-def _smoothed(
-    model: Model,
-    x: Tensor,
-    y: Tensor,
-    radii: Sequence[float],
-    *,
-    sigma: float,
-    draws: int,
-    alpha: float,
-    seed: int,
-) -> list[Certificate]:
-    """Certify at all radii from one pass of noise, since a sample's proven radius serves each."""
-    start = time.perf_counter()
-    radius, pred = smoothing.certify(model, x, sigma=sigma, draws=draws, alpha=alpha, seed=seed)
-    detail = (
-        f"proven of the smoothed model (its vote under noise of σ = {sigma:g}), not of the bare "
-        f"one that is attacked: {draws} draws a sample, each claim right with probability "
-        f"{1 - alpha:.12g}; {int((pred < 0).sum())} abstained"
-    )
-    name = f"smoothing σ = {sigma:g}"
-    return [_certificate(name, (pred == y) & (radius > eps), start, detail) for eps in radii]
 
 
 def _certificate(name: str, proven: Tensor, start: float, detail: str) -> Certificate:

@@ -42,9 +42,8 @@ class Region:
         in_box = minimum(a, Bounds(self.low, self.high))
         if self.p != 2:
             return in_box
-        flat = a.flatten(2)
-        centre = sum_units(a * self.x[:, None])
-        return torch.maximum(in_box, centre - self.eps * flat.norm(dim=2))
+        in_ball = sum_units(a * self.x[:, None]) - self.eps * a.flatten(2).norm(dim=2)
+        return torch.maximum(in_box, in_ball)
 
     def take(self, rows: slice) -> Region:
         """Return the region of these samples."""
@@ -160,16 +159,14 @@ def _crown_at_last(nodes: list[Node], bounds: list[Bounds], inputs: Region, relu
     low, high = (side.flatten(1).clone() for side in old)
     unstable = ((low < 0) & (high > 0)).any(0) if relu else (high > low).any(0)
     for rows in unstable.nonzero().flatten().split(_max_rows(nodes, len(low))):
-        a = torch.zeros(len(rows), low.shape[1], dtype=low.dtype, device=low.device)
-        a = a.scatter(1, rows[:, None], 1.0).reshape(1, len(rows), *shape)
-        a = a.expand(len(low), *a.shape[1:])
+        a = low.new_zeros(len(rows), low.shape[1]).scatter(1, rows[:, None], 1.0)
+        a = a.reshape(1, len(rows), *shape).expand(len(low), -1, *shape)
         low[:, rows] = linear_lower_bound(nodes, bounds, inputs, a, relax=True)
         high[:, rows] = -linear_lower_bound(nodes, bounds, inputs, -a, relax=True)
     return intersection(old, Bounds(low.reshape(old.low.shape), high.reshape(old.high.shape)))
 
 
 def _max_rows(nodes: list[Node], samples: int) -> int:
-    """Return how many rows of coefficients per sample fit into memory at once."""
     return max(1, MAX_COEFFICIENTS // (samples * max(math.prod(n.shape) for n in nodes)))
 
 
@@ -240,11 +237,10 @@ def _margins(nodes: list[Node], inputs: Region, y: Tensor, method: str) -> Tenso
     a = label_minus_others(y.to(inputs.x.device), nodes[-1].shape[0])
     bounds = interval_bounds(nodes, inputs)
     lead = linear_lower_bound(nodes, bounds, inputs, a, relax=False)
+    if method == "crown":
+        bounds = crown_bounds(nodes, bounds, inputs)
     if method != "ibp":
-        if method == "crown":
-            bounds = crown_bounds(nodes, bounds, inputs)
-        crown = linear_lower_bound(nodes, bounds, inputs, a, relax=True)
-        lead = torch.maximum(lead, crown)
+        lead = torch.maximum(lead, linear_lower_bound(nodes, bounds, inputs, a, relax=True))
     return -lead.amin(1)
 
 

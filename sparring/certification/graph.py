@@ -18,9 +18,10 @@ from .ops import AddOp, ConvOp, CurveOp, DenseOp, MaxOp, MeanOp, Op, ReluOp, Res
 NORMALIZE = "sparring.models.normalize.Normalize"
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-CURVES = (nn.Tanh, nn.Sigmoid, nn.LeakyReLU)
+CURVES = {nn.Tanh: torch.tanh, nn.Sigmoid: torch.sigmoid}
 MEAN_POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 RESHAPES = {torch.flatten, "flatten", "view", "reshape", "squeeze"}
+SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 RELUS = {F.relu, torch.relu, "relu", "relu_"}
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, Normalize, ReLU, LeakyReLU, Tanh, Sigmoid, MaxPool2d, AvgPool2d, "
@@ -30,10 +31,7 @@ SUPPORTED = (
 
 @dataclass
 class Node:
-    """Hold an operation, its inputs' positions in the list, and its output's shape per sample.
-
-    The input is the node without an operation.
-    """
+    """Hold an operation (None: the input), its inputs' positions, and its output's sample shape."""
 
     op: Op | None
     inputs: tuple[int, ...]
@@ -103,10 +101,8 @@ class _Reader(fx.Interpreter):
     def _add_size(self, n: fx.Node) -> None:
         """Accept sizes only: another number taken from the input would pass as a constant."""
         attribute = n.args[1] if n.target is getattr else n.target
-        if (
-            attribute not in ("size", "dim", "shape", "ndim")
-            and n.all_input_nodes[0] not in self.sizes
-        ):
+        is_size = attribute in ("size", "dim", "shape", "ndim")
+        if not is_size and n.all_input_nodes[0] not in self.sizes:
             raise ValueError(f"bounds can't read a number taken from the input (at {n.name!r})")
         self.sizes.add(n)
 
@@ -145,7 +141,10 @@ class _Reader(fx.Interpreter):
         if kind is nn.ReLU:
             return ReluOp()
         if kind in CURVES:
-            return _curve(m)
+            return CurveOp(CURVES[kind])
+        if isinstance(m, nn.LeakyReLU) and kind is nn.LeakyReLU:
+            slope = m.negative_slope
+            return CurveOp(lambda h: F.leaky_relu(h, slope)) if 0 <= slope <= 1 else None
         if kind in MEAN_POOLS:
             return MeanOp(m)
         if isinstance(m, nn.Linear) and kind is nn.Linear:
@@ -155,7 +154,10 @@ class _Reader(fx.Interpreter):
             rest = (m.stride, m.padding, m.dilation, m.groups)
             return ConvOp(self._tensor(m.weight), self._bias(m), *rest) if plain else None  # type: ignore
         if isinstance(m, nn.MaxPool2d) and kind is nn.MaxPool2d:
-            return _pool(m)
+            sizes = (m.kernel_size, m.stride, m.padding)
+            sides = [(v, v) if isinstance(v, int) else tuple(v) for v in sizes]
+            plain = m.dilation in (1, (1, 1)) and not m.ceil_mode and not m.return_indices
+            return MaxOp(*sides) if plain else None
         if isinstance(m, BATCH_NORMS) and kind in BATCH_NORMS and m.running_var is not None:
             return self._batch_norm(m, before.ndim)
         if _class_name(m) == NORMALIZE:
@@ -185,10 +187,7 @@ class _Reader(fx.Interpreter):
             return ReluOp()
         if function in (torch.tanh, F.tanh, "tanh", torch.sigmoid, F.sigmoid, "sigmoid"):
             return CurveOp(torch.tanh if "tanh" in _function_name(function) else torch.sigmoid)
-        if (
-            function in (operator.add, operator.iadd, torch.add, "add", "add_")
-            and len(parents) == 2
-        ):
+        if function in SUMS and len(parents) == 2:
             same = all(self.values[a].shape == value.shape for a in parents)
             return AddOp() if same and len(n.args) == 2 and not n.kwargs else None
         with_constant = len(parents) == 1 and parents == n.all_input_nodes[:1]
@@ -205,13 +204,12 @@ class _Reader(fx.Interpreter):
         other = self._tensor(second if left else first)
         if other.ndim == value.ndim and len(other) == 1:
             other = other[0]
-        if other.ndim >= value.ndim:
-            return None
-        zero, one = torch.zeros_like(other), torch.ones_like(other)
-        if torch.broadcast_shapes(other.shape, value.shape[1:]) != value.shape[1:]:
+        shape = value.shape[1:]
+        if other.ndim > len(shape) or torch.broadcast_shapes(other.shape, shape) != shape:
             return None
         if (first if left else second).shape != value.shape:  # type: ignore[union-attr]
             return None
+        zero, one = torch.zeros_like(other), torch.ones_like(other)
         if function is torch.add:
             return ScaleOp(one, other)
         if function is torch.sub:
@@ -230,22 +228,6 @@ ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
 def _reshaped(before: Tensor, value: Tensor) -> ReshapeOp | None:
     keeps_samples = before.shape[0] == value.shape[0] and before.numel() == value.numel()
     return ReshapeOp(value.shape[1:]) if keeps_samples else None
-
-
-def _curve(m: nn.Module) -> CurveOp | None:
-    if isinstance(m, nn.LeakyReLU):
-        slope = m.negative_slope
-        is_convex = 0 <= slope <= 1
-        return CurveOp(lambda h: F.leaky_relu(h, slope)) if is_convex else None
-    return CurveOp(torch.tanh if isinstance(m, nn.Tanh) else torch.sigmoid)
-
-
-def _pool(m: nn.MaxPool2d) -> MaxOp | None:
-    sides = [
-        (v, v) if isinstance(v, int) else tuple(v) for v in (m.kernel_size, m.stride, m.padding)
-    ]
-    plain = m.dilation in (1, (1, 1)) and not m.ceil_mode and not m.return_indices
-    return MaxOp(*sides) if plain else None
 
 
 def _function_name(function: Any) -> str:

@@ -1,7 +1,6 @@
 """Propagate bounds through operations: intervals forward, linear lower bounds backward.
 
-Letters: b batch, m rows of a specification, *s the shape of one sample's activation. Everything is
-float64.
+Letters: b batch, m rows of a specification, *s one sample's shape. Everything is float64.
 """
 
 from __future__ import annotations
@@ -30,9 +29,13 @@ class Op:
 
     affine = True
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        """Return bounds `(b, *s')` of the output."""
+    def apply(self, *h: Tensor) -> Tensor:
+        """Return the output at a point."""
         raise NotImplementedError
+
+    def interval(self, *bounds: Bounds) -> Bounds:
+        """Return bounds `(b, *s')` of the output; by default those of an increasing operation."""
+        return Bounds(*(self.apply(*sides) for sides in zip(*bounds, strict=True)))
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         """Return coefficients `(b, m, *s)` per input and a constant `(b, m)`, for `a (b, m, *s')`.
@@ -53,21 +56,29 @@ def map_rows(a: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     return out.reshape(*a.shape[:2], *out.shape[1:])
 
 
-class DenseOp(Op):
+class MatrixOp(Op):
+    """Compute W·h + bias, with W in any form."""
+
+    def apply_abs(self, r: Tensor, power: int) -> Tensor:
+        """Return |W|^power · r."""
+        raise NotImplementedError
+
+    def interval(self, *bounds: Bounds) -> Bounds:
+        low, high = bounds[0]
+        centre, radius = self.apply((low + high) / 2), self.apply_abs((high - low) / 2, 1)
+        return Bounds(centre - radius, centre + radius)
+
+
+class DenseOp(MatrixOp):
     """Compute W·h + bias over the last dimension."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return _affine_interval(bounds[0], self.apply, lambda r: self.apply_abs(r, 1))
-
     def apply(self, h: Tensor) -> Tensor:
-        """Return the output at a point."""
         return F.linear(h, self.weight, self.bias)
 
     def apply_abs(self, r: Tensor, power: int) -> Tensor:
-        """Return |W|^power · r."""
         return F.linear(r, self.weight.abs() ** power)
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
@@ -75,21 +86,16 @@ class DenseOp(Op):
         return [a @ self.weight], constant
 
 
-class ConvOp(Op):
+class ConvOp(MatrixOp):
     """Convolve with zero padding; `rest` are stride, padding, dilation and groups."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *rest: int | Sequence[int]) -> None:
         self.weight, self.bias, self.rest = weight, bias, rest
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return _affine_interval(bounds[0], self.apply, lambda r: self.apply_abs(r, 1))
-
     def apply(self, h: Tensor) -> Tensor:
-        """Return the output at a point."""
         return F.conv2d(h, self.weight, self.bias, *self.rest)  # type: ignore[arg-type]
 
     def apply_abs(self, r: Tensor, power: int) -> Tensor:
-        """Return |W|^power · r."""
         return F.conv2d(r, self.weight.abs() ** power, None, *self.rest)  # type: ignore[arg-type]
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
@@ -103,18 +109,17 @@ class ConvOp(Op):
         return [map_rows(a, transpose)], constant
 
 
-class ScaleOp(Op):
+class ScaleOp(MatrixOp):
     """Compute scale·h + shift elementwise: normalisation, batch norm, a constant."""
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         self.scale, self.shift = scale, shift
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return _affine_interval(bounds[0], self.apply, lambda r: self.scale.abs() * r)
-
     def apply(self, h: Tensor) -> Tensor:
-        """Return the output at a point."""
         return self.scale * h + self.shift
+
+    def apply_abs(self, r: Tensor, power: int) -> Tensor:
+        return self.scale.abs() ** power * r
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         return [a * self.scale], sum_units(a * self.shift)
@@ -126,11 +131,7 @@ class ReshapeOp(Op):
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return Bounds(*(self.apply(side) for side in bounds[0]))
-
     def apply(self, h: Tensor) -> Tensor:
-        """Return the output at a point."""
         return h.reshape(len(h), *self.shape)
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
@@ -140,11 +141,8 @@ class ReshapeOp(Op):
 class MeanOp(Op):
     """Pool by averages: linear, with weights ≥ 0."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self.function = function
-
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return Bounds(*(self.function(side) for side in bounds[0]))
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.apply = function
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         shape = bounds[0].low.shape[1:]
@@ -153,7 +151,7 @@ class MeanOp(Op):
             with torch.enable_grad():
                 # Average pooling is linear: its gradient, at any point, is its transpose.
                 h = rows.new_zeros(len(rows), *shape, requires_grad=True)
-                return torch.autograd.grad(self.function(h), h, rows)[0]
+                return torch.autograd.grad(self.apply(h), h, rows)[0]
 
         return [map_rows(a, transpose)], sum_units(a * 0)
 
@@ -161,9 +159,8 @@ class MeanOp(Op):
 class AddOp(Op):
     """Add two activations of one shape."""
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        a, b = bounds
-        return Bounds(a.low + b.low, a.high + b.high)
+    def apply(self, *h: Tensor) -> Tensor:
+        return h[0] + h[1]
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         return [a, a], sum_units(a * 0)
@@ -179,8 +176,8 @@ class ReluOp(Op):
 
     affine = False
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return Bounds(*(side.clamp_min(0) for side in bounds[0]))
+    def apply(self, h: Tensor) -> Tensor:
+        return h.clamp_min(0)
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         low, high = bounds[0]
@@ -193,31 +190,26 @@ class ReluOp(Op):
 
 
 class CurveOp(Op):
-    """Apply an increasing function whose smallest slope on an interval is at an end.
-
-    Such are tanh, sigmoid and leaky ReLU.
+    """Apply tanh, sigmoid or leaky ReLU: increasing, the smallest slope on an interval at an end.
 
     With s the smaller slope at the ends: f(low) + s·(h − low) ≤ f(h) ≤ f(high) + s·(h − high).
     """
 
     affine = False
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self.function = function
-
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return Bounds(*(self.function(side) for side in bounds[0]))
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.apply = function
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         low, high = bounds[0]
         slope = torch.minimum(self._slope(low), self._slope(high))
-        ends = [self.function(side) - slope * side for side in (low, high)]
+        ends = [self.apply(side) - slope * side for side in (low, high)]
         return _two_sided(a, (slope, ends[0]), (slope, ends[1]))
 
     def _slope(self, h: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = h.detach().clone().requires_grad_()
-            return torch.autograd.grad(self.function(leaf).sum(), leaf)[0]
+            return torch.autograd.grad(self.apply(leaf).sum(), leaf)[0]
 
 
 class MaxOp(Op):
@@ -232,8 +224,8 @@ class MaxOp(Op):
         self.kernel, self.stride = tuple(kernel), tuple(stride)
         self.pad = (padding[1], padding[1], padding[0], padding[0])
 
-    def interval(self, *bounds: Bounds) -> Bounds:
-        return Bounds(*(self._pool(side) for side in bounds[0]))
+    def apply(self, h: Tensor) -> Tensor:
+        return F.max_pool2d(F.pad(h, self.pad, value=-torch.inf), self.kernel, self.stride)
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         low, high = bounds[0]
@@ -253,9 +245,6 @@ class MaxOp(Op):
         constant = sum_units(flat.clamp_max(0) * above)
         return [out.reshape(*a.shape[:2], *low.shape[1:])], constant
 
-    def _pool(self, h: Tensor) -> Tensor:
-        return F.max_pool2d(F.pad(h, self.pad, value=-torch.inf), self.kernel, self.stride)
-
     def _windows(self, h: Tensor) -> Tensor:
         """Return each window's values `(b, c, kernel, windows)`, −inf in the padding."""
         h = F.pad(h, self.pad, value=-torch.inf)
@@ -270,17 +259,6 @@ Line = tuple[Tensor, Tensor]  # slope and value at 0, each (b, *s)
 def _two_sided(a: Tensor, below: Line, above: Line) -> tuple[list[Tensor], Tensor]:
     """Return a lower bound of Σ a·f(h): by the line `below` f where a ≥ 0, `above` f elsewhere."""
     plus, minus = a.clamp_min(0), a.clamp_max(0)
-    slope, height = (
-        plus * under[:, None] + minus * over[:, None]
-        for under, over in zip(below, above, strict=True)
-    )
+    lines = zip(below, above, strict=True)
+    slope, height = (plus * under[:, None] + minus * over[:, None] for under, over in lines)
     return [slope], sum_units(height)
-
-
-def _affine_interval(
-    bounds: Bounds, apply: Callable[[Tensor], Tensor], apply_abs: Callable[[Tensor], Tensor]
-) -> Bounds:
-    """Return the bounds of an affine map: its value at the centre ± |W| times the radius."""
-    low, high = bounds
-    centre, radius = apply((low + high) / 2), apply_abs((high - low) / 2)
-    return Bounds(centre - radius, centre + radius)

@@ -7,18 +7,15 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..batch import Model
-from ..component import require
+from ..component import require, require_at_least
 from ..introspect import predict
 
 
 class Smoothed(NamedTuple):
-    """Hold the smoothed model's `prediction (b,)` and the proven L2 `radius (b,)` around it.
-
-    Where it abstains, the radius is 0 and the prediction −1.
-    """
+    """Hold the vote's `prediction (b,)` and proven L2 `radius (b,)`; −1 and 0 if it abstains."""
 
     radius: Tensor
     prediction: Tensor
@@ -43,10 +40,9 @@ def certify(
 
     Arguments:
         sigma: σ in input units; train the model with this noise.
-        select: noisy copies of a sample that choose its class.
-        draws: noisy copies that bound the class's probability.
+        select, draws: noisy copies of a sample that choose its class, and that bound the class's
+            probability; `batch_size` of them run in one pass.
         alpha: probability that a sample's claim is wrong.
-        batch_size: copies in one pass.
 
     Source: Cohen et al. 2019, "Certify" (section 3.2.2) with n0 = select, n = draws.
 
@@ -56,22 +52,18 @@ def certify(
     [0, -1]
     """
     require(sigma > 0, "sigma", sigma, "a standard deviation > 0 in input units")
-    require(select >= 1, "select", select, "an integer ≥ 1")
-    require(draws >= 1, "draws", draws, "an integer ≥ 1")
+    require_at_least(1, select=select, draws=draws, batch_size=batch_size)
     require(0 < alpha < 1, "alpha", alpha, "between 0 and 1")
-    require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
-    generator = torch.Generator(x.device).manual_seed(seed)
+    generator = Generator(x.device).manual_seed(seed)
     radius, pred = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), -1)
-    counts_of = functools.partial(
-        class_counts, model, sigma=sigma, batch_size=batch_size, generator=generator
-    )
+    options = {"sigma": sigma, "batch_size": batch_size, "generator": generator}
     for i, sample in enumerate(x):
-        votes = counts_of(sample, select)
+        votes = class_counts(model, sample, select, **options)
         if int(votes.sum()) == 0:
             continue  # no logits were finite
         winner = int(votes.argmax())
         # Other draws than those that chose the class: on the same ones, p would be biased upwards.
-        count = int(counts_of(sample, draws)[winner])
+        count = int(class_counts(model, sample, draws, **options)[winner])
         p = clopper_pearson_lower(count, draws, alpha)
         if p > 0.5:
             radius[i], pred[i] = sigma * NormalDist().inv_cdf(p), winner
@@ -79,13 +71,7 @@ def certify(
 
 
 def class_counts(
-    model: Model,
-    x: Tensor,
-    draws: int,
-    *,
-    sigma: float,
-    batch_size: int,
-    generator: torch.Generator,
+    model: Model, x: Tensor, draws: int, *, sigma: float, batch_size: int, generator: Generator
 ) -> Tensor:
     """Count how often each class wins under noise around one sample `x (*d)`: `(k,)`."""
     total, left = torch.zeros(0, dtype=torch.long, device=x.device), draws
@@ -93,8 +79,7 @@ def class_counts(
         b = min(batch_size, left)
         noise = torch.randn(b, *x.shape, generator=generator, device=x.device, dtype=torch.float32)
         z = predict.logits(model, x + sigma * noise)
-        winners = z.argmax(1)[torch.isfinite(z).all(1)]
-        counts = winners.bincount(minlength=z.shape[1])
+        counts = z.argmax(1)[torch.isfinite(z).all(1)].bincount(minlength=z.shape[1])
         total, left = (counts if len(total) == 0 else total + counts), left - b
     return total
 

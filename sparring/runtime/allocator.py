@@ -46,12 +46,10 @@ def keep_freed_memory() -> Iterator[None]:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """Return the C library if it is glibc, else None."""
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None)
-    known = all(hasattr(libc, name) for name in ("mallopt", "malloc_trim", "gnu_get_libc_version"))
-    return libc if known else None
+    libc, names = ctypes.CDLL(None), ("mallopt", "malloc_trim", "gnu_get_libc_version")
+    return libc if all(hasattr(libc, name) for name in names) else None
 
 
 def retry_smaller_batch(run: Callable[[int], T], batch_size: int) -> T:

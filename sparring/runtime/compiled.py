@@ -24,12 +24,10 @@ class CompiledModel(nn.Module):
     """Run a model compiled for fixed batch sizes; batches are cut and padded to those sizes.
 
     A batch is cut into chunks of the largest size. The rest is padded to the smallest size that
-    holds it; where it fills less than half of that, it runs through the model itself. Logits and
-    input gradients are the model's own up to rounding. On a GPU the programs are CUDA graphs, one
-    replay per pass.
-
-    In train mode rows depend on each other through batch statistics, so the model itself runs.
-    There is no second derivative.
+    holds it; where it fills less than half of that, it runs through the model itself, as all
+    rows do in train mode, where they depend on each other through batch statistics. Logits and
+    input gradients are the model's own up to rounding; there is no second derivative. On a GPU the
+    programs are CUDA graphs, one replay per pass.
 
     Arguments:
         model: inputs `(b, *d)` to logits `(b, k)`; its weights are shared.
@@ -49,9 +47,8 @@ class CompiledModel(nn.Module):
     def __init__(self, model: Model, sizes: Sequence[int]) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
-            raise ValueError(
-                f"a {type(model).__name__} cannot be compiled: compile = true needs an nn.Module"
-            )
+            kind = type(model).__name__
+            raise ValueError(f"a {kind} cannot be compiled: compile = true needs an nn.Module")
         require(sizes and min(sizes) >= 1, "sizes", sizes, "integers ≥ 1")
         self.model, self.sizes = model, sorted(set(sizes))
         self.training = model.training
@@ -93,10 +90,8 @@ class CompiledModel(nn.Module):
 
 
 def _compiled(model: nn.Module, *, graphs: bool) -> Callable[[Tensor], Tensor]:
-    """Return the model as a function that compiles a program for each shape it meets.
-
-    Warnings of the compiler are dropped: uncompiled passes show those that concern the model.
-    """
+    """Return the model as a function that compiles a program for each shape it meets."""
+    # The compiler's warnings are dropped: uncompiled passes show those that concern the model.
     errors, raised_limit = _dynamo()
 
     def call(x: Tensor) -> Tensor:  # its programs count against its own limit, no other model's
@@ -149,16 +144,14 @@ class _CopyGradient(torch.autograd.Function):
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a compiler's error that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def compile_sizes(batch_size: int, device: torch.device) -> list[int]:
-    """Return the batch sizes to compile for.
+    """Return the batch sizes to compile for: on a CPU one size that fits its caches.
 
-    On a GPU the batch, its half, quarter and eighth, since attacks run ever fewer samples; on a CPU
-    one size that fits its caches.
+    On a GPU the batch, its half, quarter and eighth, since attacks run ever fewer samples.
 
     >>> compile_sizes(250, torch.device("cpu")), compile_sizes(250, torch.device("cuda"))
     ([64], [250, 125, 63, 32])

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as td
 from torch import Tensor
 
+from ..component import require
+
 _ALONE = ContextVar("alone", default=False)
 
 
@@ -44,10 +46,7 @@ def alone() -> Iterator[None]:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate over ranks.
-
-    Every rank computes the same function of the result, so each knows its whole gradient.
-    """
+    """Concatenate over ranks; all compute the same of it, so each knows its whole gradient."""
 
     @staticmethod
     def forward(ctx, u: Tensor) -> Tensor:  # type: ignore[override]
@@ -103,23 +102,14 @@ def draw(kind: str, like: Tensor, generator: torch.Generator | None = None) -> T
 
     Arguments:
         kind: `"uniform"` on [0, 1), `"normal"`, or `"exponential"` with rate 1.
-        generator: on the device of `like`, in the same state on every rank; default: the global
-            one.
+        generator: on the device of `like`, in one state on all ranks; default: the global one.
     """
+    known = kind in ("uniform", "normal", "exponential")
+    require(known, "kind", kind, "uniform, normal or exponential")
     # Every rank draws the joint batch and keeps its rows: the draws, and the state afterwards, are
     # those of one process.
     full = torch.empty((world() * len(like), *like.shape[1:]), dtype=like.dtype, device=like.device)
-    match kind:
-        case "uniform":
-            full.uniform_(generator=generator)
-        case "normal":
-            full.normal_(generator=generator)
-        case "exponential":
-            full.exponential_(generator=generator)
-        case _:
-            raise ValueError(
-                f"kind = {kind!r} is not allowed: kind must be uniform, normal or exponential"
-            )
+    getattr(full, f"{kind}_")(generator=generator)
     start = rank() * len(like)
     return full[start : start + len(like)]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import IO
 
 TEMPORARY = ".writing"
+Content = bytes | Callable[[IO[bytes]], object]
 
 
-def write(
-    path: str | Path, content: bytes | Callable[[IO[bytes]], object], *, sync: bool = True
-) -> None:
+def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
     """Replace a file atomically: at any moment `path` is the old file or the new one, whole.
 
     Arguments:
@@ -44,7 +43,12 @@ def write(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     if sync:  # the rename is an entry of the folder: without this a power cut may undo it
-        _sync(path.parent)
+        with contextlib.suppress(OSError):  # not every system can
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def remove_temporary(folder: Path) -> None:
@@ -60,13 +64,3 @@ def _unsaved(path: Path, error: BaseException) -> OSError:
     reason = os.strerror(number) if number else str(error).splitlines()[0]
     kept = "; the one before is kept" if path.exists() else ""
     return OSError(number or 0, f"could not save {path}: {reason}{kept}")
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's entries to the disk, if the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

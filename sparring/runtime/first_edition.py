@@ -1,8 +1,7 @@
 """Translate what sparring 0.1 wrote: names of pieces and of their arguments that changed since.
 
-Recipes, run folders and checkpoints of the first edition keep loading: their tables pass through
-`upgrade`, their flat settings through `upgrade_settings`. Without a change both give back an equal
-table.
+Recipes, run folders and checkpoints of the first edition keep loading: tables pass through
+`upgrade`, flat settings through `upgrade_settings`. Both give back today's tables as they are.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ PIECES: dict[str | tuple[str, str], str] = {
     ("augment", "Noise"): "GaussianNoise",
     ("mix", "Rows"): "DatasetRows",
 }
+BOUNDED = {"floor": "min_multiplier", "initial": "initial_multiplier"}
 ARGUMENTS: dict[str, dict[str, str]] = {  # of a piece or a table: old argument: new argument
-    "Mean": {"price": "multiplier"},
-    "CVaR": {"price": "multiplier"},
-    "KL": {"floor": "min_multiplier", "initial": "initial_multiplier"},
-    "Alpha": {"floor": "min_multiplier", "initial": "initial_multiplier"},
-    "Renyi": {"floor": "min_multiplier", "initial": "initial_multiplier"},
+    **{risk: {"price": "multiplier"} for risk in ("Mean", "CVaR")},
+    **dict.fromkeys(("KL", "Alpha", "Renyi"), BOUNDED),
     "train": {"batch": "batch_size"},
     "": {"batch": "batch_size"},  # of a training without a recipe: the trainer's arguments
 }
@@ -29,18 +26,15 @@ FIXED: dict[str, dict[str, Any]] = {  # of a piece: an argument it lost: the val
     "UAD": {
         "statistics": "batch",
         "refine": "step",
-        "draws": 4,
         "match": "kl",
+        "backprop": "adv",
+        "draws": 4,
         "natural": 0.0,
         "transport": 0.0,
         "inverse": 4 / 255,
-        "masked": True,
-        "ref_grad": True,
-        "backprop": "adv",
-        "detach_spread": True,
-        "detach_stats": False,
-        "clamp": True,
         "refresh": None,
+        **dict.fromkeys(("masked", "ref_grad", "detach_spread", "clamp"), True),
+        "detach_stats": False,
     },
 }
 PATHS = {  # of schedules, and of tensors in a checkpoint
@@ -82,10 +76,8 @@ def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
 
 
 def _piece(value: Any, key: str) -> Any:
-    """Return today's name of a piece in the table or list called `key`."""
-    if not isinstance(value, str):
-        return value
-    return PIECES.get((key, value), PIECES.get(value, value))
+    known = isinstance(value, str)
+    return PIECES.get((key, value), PIECES.get(value, value)) if known else value
 
 
 def _upgraded(value: Any, key: str) -> Any:

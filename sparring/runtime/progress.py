@@ -3,59 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 
 class EvaluationProgress:
-    """Show a bar per attack with the accuracy so far; nothing without a terminal.
-
-    Use as a context: `begin` starts a bar, `step` moves it.
-    """
+    """Show a bar per attack with the accuracy so far, on a terminal only. Use as a context."""
 
     def __init__(self, enabled: bool, console: Console | None = None) -> None:
         # On stderr, so that a command's result on stdout can be piped.
         console = console or Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[accuracy]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[accuracy]}"),
+            progress.TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not (enabled and console.is_terminal),
         )
-        self._task = TaskID(0)
+        self._task = progress.TaskID(0)
         self._correct = self._finished = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
     def begin(self, title: str, samples: int, *, wrong: int = 0) -> None:
-        """Start a bar over n samples.
-
-        Arguments:
-            wrong: further samples, not attacked, that count as wrong in the accuracy.
-        """
+        """Start a bar over n samples; `wrong` more, not attacked, count as wrong in accuracies."""
         self._correct, self._finished = 0, 0
         self._wrong_share = wrong / max(1, wrong + samples)
         self._task = self._bars.add_task(title, total=samples, accuracy="")
@@ -71,9 +51,7 @@ class TrainingProgress:
     """Show a training: live on a terminal, one line per epoch elsewhere. Use as a context.
 
     Arguments:
-        enabled: False is silent.
-        batches: per epoch.
-        epochs_done: epochs before this session.
+        batches, epochs_done: per epoch, and before this session; `enabled` = False is silent.
     """
 
     def __init__(
@@ -89,19 +67,15 @@ class TrainingProgress:
         self.epochs, self.batches = epochs, batches
         self.accuracies: Sequence[str] = ()
         self.plain = enabled and not self.console.is_terminal
-        self.bar = self._bar() if enabled and self.console.is_terminal else None
-        if self.bar is not None:
+        self.bar = None
+        if enabled and self.console.is_terminal:
+            labels = (progress.TextColumn("{task.fields[message]}"), progress.BarColumn(20))
+            counts = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+            self.bar = progress.Progress(
+                *labels, *counts, console=self.console, refresh_per_second=4
+            )
             total, completed = epochs * batches, epochs_done * batches
             self.task = self.bar.add_task("", total=total, completed=completed, message="")
-
-    def _bar(self) -> Progress:
-        columns = (
-            TextColumn("{task.fields[message]}"),
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        return Progress(*columns, console=self.console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         if self.bar is not None:
@@ -115,14 +89,10 @@ class TrainingProgress:
     def step(self, *, epoch: int, batch_number: int, loss: float, rate: float) -> None:
         """Move the bar after a batch; `rate` is in samples per second."""
         if self.bar is not None:
-            message = [
-                f"epoch {epoch}/{self.epochs}",
-                f"loss {loss:.4f}",
-                *self.accuracies,
-                f"{rate:.0f} samples/s",
-            ]
+            facts = [f"epoch {epoch}/{self.epochs}", f"loss {loss:.4f}", *self.accuracies]
+            message = " · ".join([*facts, f"{rate:.0f} samples/s"])
             completed = (epoch - 1) * self.batches + batch_number
-            self.bar.update(self.task, completed=completed, message=" · ".join(message))
+            self.bar.update(self.task, completed=completed, message=message)
 
     def epoch(self, line: str, accuracies: Sequence[str]) -> None:
         """Print an epoch's line, and keep its accuracies (if it was validated) beside the bar."""

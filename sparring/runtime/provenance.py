@@ -25,12 +25,8 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())
     ['numpy', 'python', 'sparring', 'torch']
     """
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "sparring": __version__,
-    }
+    packages = {"torch": torch.__version__, "numpy": np.__version__, "sparring": __version__}
+    return {"python": platform.python_version(), **packages}
 
 
 def commit(root: Path = ROOT) -> str:
@@ -41,12 +37,11 @@ def commit(root: Path = ROOT) -> str:
     # Inside a git hook GIT_DIR is set, and git would describe another repository than `root`.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            call, capture_output=True, text=True, timeout=20, env=clean, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.check_output(
+            call, stderr=subprocess.DEVNULL, text=True, timeout=20, env=clean
+        ).strip()
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def machine(device: torch.device) -> str:
@@ -81,25 +76,15 @@ def model_on_device(model: Model, device: str | torch.device | None) -> tuple[Mo
 
 def model_hash(model: Model) -> str:
     """Return the sha256 of a module's structure, parameters and buffers; of a function's name."""
-    digest = hashlib.sha256(
-        repr(model).encode() if isinstance(model, nn.Module) else _name(model).encode()
-    )
-    if isinstance(model, nn.Module):
-        for name, t in model.state_dict().items():
-            digest.update(f"{name}{_describe(t)}".encode())
-            if isinstance(t, Tensor):
-                digest.update(_bytes(t))
+    if not isinstance(model, nn.Module):
+        named = model if hasattr(model, "__qualname__") else type(model)
+        return hashlib.sha256(f"{named.__module__}.{named.__qualname__}".encode()).hexdigest()
+    digest = hashlib.sha256(repr(model).encode())
+    for name, t in model.state_dict().items():
+        if isinstance(t, Tensor):
+            digest.update(f"{name}{tuple(t.shape)}{t.dtype}".encode())
+            flat = t.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(f"{name}{t!r}".encode())
     return digest.hexdigest()
-
-
-def _name(model: Model) -> str:
-    named = model if hasattr(model, "__qualname__") else type(model)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _describe(t: object) -> str:
-    return f"{tuple(t.shape)}{t.dtype}" if isinstance(t, Tensor) else repr(t)
-
-
-def _bytes(t: Tensor) -> bytes:
-    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -47,7 +47,12 @@ def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any
                 raise _damaged(path)
         state = torch.load(path, map_location=device, weights_only=True)
     if isinstance(state, dict) and state.get("format", FORMAT) != FORMAT:
-        raise _other_format(path, state["format"])
+        writer = written_by(folder)
+        raise ValueError(
+            f"{path} has checkpoint format {state['format']}, written by {writer}; sparring "
+            f"{__version__} reads format {FORMAT}: install {writer} to resume this run, or train "
+            f"again with another out; the weights in {BEST} do not depend on it"
+        )
     if not isinstance(state, dict) or not set(state) >= KEYS:
         raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
     return state | {"objective": upgrade_state(state["objective"])}
@@ -83,21 +88,11 @@ def _damaged(path: Path) -> ValueError:
     return ValueError(f"{path} is damaged or cut short ({size} bytes): {other}or train again")
 
 
-def _other_format(path: Path, number: object) -> ValueError:
-    writer = written_by(path.parent)
-    return ValueError(
-        f"{path} has checkpoint format {number}, written by {writer}; sparring {__version__} reads "
-        f"format {FORMAT}: install {writer} to resume this run, or train again with another out; "
-        f"the weights in {BEST} do not depend on it"
-    )
-
-
 def save_best(folder: Path, weights: Mapping[str, Tensor], **about: object) -> None:
     """Write the best weights to `best.safetensors`, with `about` as its metadata strings."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     metadata = {"format": "pt", **{key: str(value) for key, value in about.items()}}
-    data = to_bytes(tensors, metadata=metadata)
-    files.write(folder / BEST, lambda file: file.write(data))
+    files.write(folder / BEST, to_bytes(tensors, metadata=metadata))
 
 
 def read_weights(run: str | Path) -> dict[str, Tensor]:

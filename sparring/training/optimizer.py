@@ -12,16 +12,14 @@ from torch.optim import Optimizer
 
 from ..component import did_you_mean
 
+Group = dict[str, Any]  # of parameters
 CLOSURE = {"LBFGS"}  # call the loss several times a step, which the trainer's step does not offer
 
 
 def optimizer_names() -> list[str]:
     """Return the names of PyTorch's optimizers that the trainer can use."""
-    names = {
-        name
-        for name, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, Optimizer)
-    }
+    known = vars(torch.optim).items()
+    names = {k for k, v in known if inspect.isclass(v) and issubclass(v, Optimizer)}
     return sorted(names - {"Optimizer"} - CLOSURE)
 
 
@@ -60,9 +58,7 @@ def make_optimizer(
         raise ValueError(f"optimizer = {config!r} is not allowed: {error}") from error
 
 
-def _groups(
-    model: nn.Module, objective: nn.Module | None, decay_norm: bool
-) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, objective: nn.Module | None, decay_norm: bool) -> list[Group]:
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
         raise ValueError("the model has no weights to train: none has requires_grad")
@@ -71,9 +67,6 @@ def _groups(
     # Weight decay would pull a multiplier (λ, a dual variable) to 0, which has nothing to do with
     # the size of the network's weights.
     duals = [p for p in objective.parameters() if p.requires_grad] if objective is not None else []
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": undecayed, "weight_decay": 0.0},
-        {"params": duals, "weight_decay": 0.0},
-    ]
+    groups: list[Group] = [{"params": decayed}]
+    groups += [{"params": tensors, "weight_decay": 0.0} for tensors in (undecayed, duals)]
     return [group for group in groups if group["params"]]

@@ -28,8 +28,8 @@ def join_process_group(device: str | torch.device | None = None) -> torch.device
     """
     name = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if name.type == "cuda" and not torch.cuda.is_available():
-        message = "this PyTorch finds no CUDA device, use device = 'cpu'"
-        raise ValueError(f"device = {device!r} is not allowed: {message}")
+        reason = "this PyTorch finds no CUDA device, use device = 'cpu'"
+        raise ValueError(f"device = {device!r} is not allowed: {reason}")
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and name.type == "cuda" and name.index is None:
         name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -69,18 +69,16 @@ def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
     PyTorch's `SyncBatchNorm` runs on CUDA only. On CPUs each process normalises its own rows.
     """
-    if distributed.world() > 1 and device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return model
+    joint = distributed.world() > 1 and device.type == "cuda"
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if joint else model
 
 
 def sync_buffers(model: nn.Module | None) -> None:
     """Average a model's buffers (running statistics) over the processes, in place."""
     if model is not None and distributed.world() > 1:
         with torch.no_grad():
-            for buffer in model.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(distributed.mean(buffer))
+            for buffer in filter(torch.is_floating_point, model.buffers()):
+                buffer.copy_(distributed.mean(buffer))
 
 
 class LossModule(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,31 +51,24 @@ def append_log(folder: Path, row: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {folder / LOG}: {error.strerror}; the last checkpoint stays",
-        ) from error
+        reason = f"could not write {folder / LOG}: {error.strerror}; the last checkpoint stays"
+        raise OSError(error.errno, reason) from error
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a run's log, without a last line that a kill has cut short."""
-    return list(_rows(Path(folder) / LOG))
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
+    path, rows = Path(folder) / LOG, []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    with contextlib.suppress(json.JSONDecodeError):
+        for line in text.splitlines():
+            rows.append(json.loads(line))
+    return rows
 
 
 def truncate_log(folder: Path, epoch: int) -> None:
     """Remove the log's lines after `epoch`: those epochs are trained again."""
     rows = [row for row in read_log(folder) if row["epoch"] <= epoch]
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    files.write(folder / LOG, text)
+    files.write(folder / LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def written_by(folder: Path) -> str:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from ..component import assign_at, did_you_mean, require
 
+Target = tuple[Callable[[float], None], float]  # sets a number; its value now
 POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
 
 
@@ -175,7 +176,7 @@ class BoundSchedule:
             if key in POSITIONS:
                 keywords[key] = _fraction(key, value, epochs)
             elif key != "shape":
-                _number(f"schedule.{key}", value)
+                require(_is_number(value), f"schedule.{key}", value, "a number")
         for key, parameter in known.items():
             require(key in keywords or parameter.default is not parameter.empty, key, None, "set")
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
@@ -196,20 +197,14 @@ def _fraction(key: str, value: Any, epochs: int) -> Any:
     """Return a position, or a list of them, as a fraction of the training."""
     if isinstance(value, list | tuple):
         return [_fraction(key, v, epochs) for v in value]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    require(
-        number and value >= 0,
-        f"schedule.{key}",
-        value,
-        "a share of the training in [0, 1), or epochs ≥ 1",
-    )
+    allowed = "a share of the training in [0, 1), or epochs ≥ 1"
+    require(_is_number(value) and value >= 0, f"schedule.{key}", value, allowed)
     return value / epochs if value >= 1 else value
 
 
 def _target(
     path: str, optimizer: Optimizer, objective: nn.Module, weights: SimpleNamespace
-) -> tuple[Callable[[float], None], float]:
-    """Return a function that sets the number at `path`, and its value now."""
+) -> Target:
     head, _, tail = path.partition(".")
     if path == "lr" or head == "optimizer":
         return _in_optimizer(path, tail or path, optimizer)
@@ -222,18 +217,12 @@ def _target(
         if not hasattr(base, name):
             assign_at(root, inside, 0.0)
         base = getattr(base, name)
-    _number(f"schedule.path: {path}", base)
+    require(_is_number(base), f"schedule.path: {path}", base, "a number")
     return functools.partial(assign_at, root, inside), base
 
 
-def _in_optimizer(
-    path: str, key: str, optimizer: Optimizer
-) -> tuple[Callable[[float], None], float]:
-    numbers = {
-        k: v
-        for k, v in optimizer.defaults.items()
-        if isinstance(v, int | float) and not isinstance(v, bool)
-    }
+def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
+    numbers = {k: v for k, v in optimizer.defaults.items() if _is_number(v)}
     if key not in numbers:
         raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
@@ -248,30 +237,20 @@ def _in_optimizer(
     return set_groups, base
 
 
-def _number(key: str, value: object) -> None:
-    require(isinstance(value, int | float) and not isinstance(value, bool), key, value, "a number")
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def bind_schedules(
-    tables: Sequence[Mapping[str, Any]],
-    *,
-    optimizer: Optimizer,
-    objective: nn.Module,
-    epochs: int,
-    climb: nn.Module | None = None,
-    ema: nn.Module | None = None,
-) -> list[BoundSchedule]:
+def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list[BoundSchedule]:
     """Return the schedules of a recipe's list of `{path, name, …}`.
+
+    Arguments:
+        training: keywords of `BoundSchedule`.
 
     Raises:
         ValueError: if two have the same path.
     """
-    bound = [
-        BoundSchedule(
-            table, optimizer=optimizer, objective=objective, epochs=epochs, climb=climb, ema=ema
-        )
-        for table in tables
-    ]
+    bound = [BoundSchedule(table, **training) for table in tables]
     paths = [schedule.path for schedule in bound]
     for path in paths:
         require(paths.count(path) == 1, "schedule.path", path, "scheduled once")

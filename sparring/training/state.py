@@ -54,24 +54,15 @@ class Epoch:
 
     def line(self, epochs: int) -> str:
         """Return the epoch as one line of text."""
-        facts = [
-            f"epoch {self.number}/{epochs}",
-            f"loss {self.loss:.4f}",
-            *self.accuracies(),
-            f"lr {self.lr:.2g}",
-            f"{self.samples_per_second:.0f} samples/s",
-            f"{self.seconds:.0f} s",
-        ]
-        return " · ".join(facts) + (" · best" if self.best else "")
+        facts = [f"epoch {self.number}/{epochs}", f"loss {self.loss:.4f}", *self.accuracies()]
+        facts += [f"lr {self.lr:.2g}", f"{self.samples_per_second:.0f} samples/s"]
+        return " · ".join([*facts, f"{self.seconds:.0f} s", *["best"] * self.best])
 
     def accuracies(self) -> list[str]:
         """Return the accuracies that were measured, in percent, as text."""
-        names = ("clean", "robust", "ema_clean", "ema_robust")
-        return [
-            f"{name.replace('_', ' ')} {100 * getattr(self, name):.2f}"
-            for name in names
-            if getattr(self, name) is not None
-        ]
+        shares = {n: getattr(self, n) for n in ("clean", "robust", "ema_clean", "ema_robust")}
+        measured = {n.replace("_", " "): s for n, s in shares.items() if s is not None}
+        return [f"{name} {100 * share:.2f}" for name, share in measured.items()]
 
 
 SAVED_KEYS = {"batch_index": "batch", "terms": "parts"}  # of `Position` in checkpoints
@@ -85,8 +76,7 @@ class Position:
         epoch: complete epochs.
         batch_index: batches done in the epoch after them.
         step: optimizer steps since the beginning.
-        samples, epoch_seconds, loss, terms: sums over this epoch's steps; `loss` and `terms` are
-            weighted by samples.
+        samples, epoch_seconds, loss, terms: sums over this epoch; the last two weighted by samples.
         best: of the best weights so far: epoch, which ("weights" or "ema"), accuracies, score.
     """
 
@@ -154,14 +144,12 @@ def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:
     """Raise `NonFiniteLoss` with the loss's terms and what to try, unless the loss is finite."""
     if total - total == 0:
         return
-    terms = {
-        k: torch.as_tensor(v).detach().float().mean()
-        for k, v in {**loss.terms, "penalty": loss.penalty}.items()
-    }
-    terms_text = ", ".join(f"{key} {float(value):.4g}" for key, value in terms.items())
+    terms = {**loss.terms, "penalty": loss.penalty}
+    means = {key: torch.as_tensor(value).detach().float().mean() for key, value in terms.items()}
+    text = ", ".join(f"{key} {float(value):.4g}" for key, value in means.items())
     bad = int((~torch.isfinite(loss.per_sample)).sum())
     raise NonFiniteLoss(
-        f"the loss is {total} at step {step}, in epoch {epoch} ({terms_text}; of "
+        f"the loss is {total} at step {step}, in epoch {epoch} ({text}; of "
         f"{len(loss.per_sample)} samples {bad} have no finite loss): try a lower lr, a warm-up, "
         "clip = 1.0 or amp = 'float32'; the last good checkpoint stays"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -28,49 +28,27 @@ class Stepper:
     random state.
 
     Arguments:
-        view_options: keywords of `ModelView` for the loss and the attack.
-        compile: the model for the attack; the loss stays eager.
-        optimizer, decay_norm: as in `make_optimizer`.
-        schedule, epochs: tables, and the number of epochs their positions refer to.
+        arguments: those of `Trainer`, by name.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective,
-        *,
-        device: torch.device,
-        view_options: Mapping[str, Any],
-        compile: bool,
-        optimizer: str | Mapping[str, Any],
-        decay_norm: bool,
-        schedule: Sequence[Mapping[str, Any]],
-        epochs: int,
-        clip: float | None,
-        climb: WeightPerturbation | None,
-        ema: EMA | None,
-        seed: int,
+        self, model: nn.Module, arguments: Mapping[str, Any], *, device: torch.device
     ) -> None:
         self.model = parallel.sync_batch_norm(model, device).to(device)
-        if view_options["channels_last"]:
+        if arguments["channels_last"]:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = objective.to(device)
-        self.loss_model = freeze.ModelView(self.model, **view_options)
-        self.attack_model = freeze.ModelView(self.model, **view_options, compile=compile)
+        self.objective: Objective = arguments["objective"].to(device)
+        view = {key: arguments[key] for key in ("amp", "channels_last")}
+        self.loss_model = freeze.ModelView(self.model, **view)
+        self.attack_model = freeze.ModelView(self.model, **view, compile=arguments["compile"])
         self.minimize = parallel.distribute_loss(self.loss_model, self.objective, device)
-        self.optimizer = make_optimizer(
-            optimizer, self.model, self.objective, decay_norm=decay_norm
-        )
-        self.climb, self.ema = climb, None if ema is None else ema.attach(self.model)
-        self.clip, self.seed = clip, seed
-        self.schedules = bind_schedules(
-            schedule,
-            optimizer=self.optimizer,
-            objective=self.objective,
-            epochs=epochs,
-            climb=climb,
-            ema=ema,
-        )
+        name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
+        self.optimizer = make_optimizer(name, self.model, self.objective, decay_norm=decay_norm)
+        self.climb: WeightPerturbation | None = arguments["climb"]
+        self.ema: EMA | None = arguments["ema"] and arguments["ema"].attach(self.model)
+        self.clip, self.seed = arguments["clip"], arguments["seed"]
+        training = {key: arguments[key] for key in ("objective", "epochs", "climb", "ema")}
+        self.schedules = bind_schedules(arguments["schedule"], optimizer=self.optimizer, **training)
 
     @property
     def averaged(self) -> nn.Module | None:
@@ -152,8 +130,7 @@ class Stepper:
         return all_finite(self.model.state_dict())
 
     def _stateful(self) -> dict[str, Any]:
-        pieces = {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
-        return {**pieces, "climb": self.climb, "ema": self.ema}
+        return {n: getattr(self, n) for n in ("model", "objective", "optimizer", "climb", "ema")}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every piece by its name, None for a piece this training has not."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from .state import Epoch
 
@@ -22,16 +21,14 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError(
-                "tensorboard = True needs a package: pip install 'sparring[tensorboard]'"
-            ) from error
+            message = "tensorboard = True needs a package: pip install 'sparring[tensorboard]'"
+            raise ValueError(message) from error
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
     def epoch(self, epoch: Epoch) -> None:
         """Write one epoch."""
-        row: dict[str, Any] = epoch.row()
-        row |= {f"parts/{key}": value for key, value in row.pop("parts").items()}
-        for key, value in row.items():
+        row = epoch.row()
+        for key, value in {**row, **{f"parts/{k}": v for k, v in row["parts"].items()}}.items():
             if isinstance(value, int | float) and key != "epoch":
                 self.writer.add_scalar(key, value, epoch.number)
         self.writer.flush()

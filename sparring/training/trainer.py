@@ -14,7 +14,7 @@ from torch import nn
 
 from ..attacks.base import Attack
 from ..batch import Batch
-from ..component import check_classes, require
+from ..component import check_classes, require, require_at_least
 from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
@@ -27,6 +27,7 @@ from .stepper import Stepper
 from .tensorboard import TensorBoardLog
 from .validate import Score, check_output, score
 
+COUNTS = ("epochs", "batch_size", "every", "rows", "save_every")
 NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
 
 
@@ -53,11 +54,9 @@ class Trainer:
         compile: compile the model for the attack; the loss stays eager.
         device: default: CUDA if available, else the CPU.
         decay_norm: let weight decay act on biases and normalisation too.
-        augment: pieces of `sparring.data`, applied in turn to training batches.
-        mix: pieces of `sparring.data` that add rows to every batch; `batch_size` does not count
-            them.
-        climb: AWP or SAM.
-        ema: an average of the weights, validated beside them.
+        augment, mix: pieces of `sparring.data`, applied in turn to training batches; those of `mix`
+            add rows, which `batch_size` does not count.
+        climb, ema: AWP or SAM; an average of the weights, validated beside them.
         validation: the attack whose accuracy on `source.val` selects the best weights; default:
             clean accuracy selects them.
         rows: use only the first n of `source.val`; default: all.
@@ -66,8 +65,7 @@ class Trainer:
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder.
         resume: continue the run in `out`, or begin it; its settings must be the same.
-        progress: show it.
-        tensorboard: write scalars to `out/tensorboard`.
+        progress, tensorboard: show it; write scalars to `out/tensorboard`.
 
     Raises:
         ValueError: for an argument that is not allowed, or a damaged checkpoint.
@@ -109,9 +107,8 @@ class Trainer:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
         if not mix:  # runs from before `mix` existed have no such setting
             del arguments["mix"]
-        for key in ("epochs", "batch_size", "every", "rows", "save_every"):
-            value = arguments[key]
-            require(value is None or value >= 1, key, value, "an integer ≥ 1")
+        counts = {key: arguments[key] for key in COUNTS if arguments[key] is not None}
+        require_at_least(1, **counts)
         require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
         self.out, self.epochs, self.every = Path(out), epochs, every
@@ -121,21 +118,7 @@ class Trainer:
         if not resume:
             run_folder.require_empty(self.out)
         self.device = parallel.join_process_group(device)
-        self.stepper = Stepper(
-            model,
-            objective,
-            device=self.device,
-            view_options={"amp": amp, "channels_last": channels_last},
-            compile=compile,
-            optimizer=optimizer,
-            decay_norm=decay_norm,
-            schedule=schedule,
-            epochs=epochs,
-            clip=clip,
-            climb=climb,
-            ema=ema,
-            seed=seed,
-        )
+        self.stepper = Stepper(model, arguments, device=self.device)
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
         # A copy: where the caller shares one threat with the objective, a schedule of its eps must
         # not move the radius that epochs are compared at.
@@ -145,24 +128,14 @@ class Trainer:
             check_classes(root, source.classes)
         for piece in mix:
             piece.prepare(source, device=self.device)
-        self.loader = Loader(
-            source.train,
-            batch_size=batch_size,
-            shuffle=True,
-            seed=seed,
-            augment=augment,
-            mix=mix,
-            device=self.device,
-        )
+        options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
+        self.loader = Loader(source.train, batch_size=batch_size, shuffle=True, **options)
         self.batches = len(self.loader)  # per epoch
         self.position = Position()
         # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(recipe, resume)
-        self.tensorboard = (
-            TensorBoardLog(self.out, epochs_done=self.position.epoch)
-            if tensorboard and parallel.is_main()
-            else None
-        )
+        writes, done = tensorboard and parallel.is_main(), self.position.epoch
+        self.tensorboard = TensorBoardLog(self.out, epochs_done=done) if writes else None
 
     @property
     def model(self) -> nn.Module:
@@ -191,12 +164,11 @@ class Trainer:
         parallel.barrier()
 
     def __iter__(self) -> Iterator[Epoch]:
-        with TrainingProgress(
-            enabled=self.progress and parallel.is_main(),
-            epochs=self.epochs,
-            batches=self.batches,
-            epochs_done=self.position.epoch,
-        ) as progress:
+        enabled, done = self.progress and parallel.is_main(), self.position.epoch
+        display = TrainingProgress(
+            enabled=enabled, epochs=self.epochs, batches=self.batches, epochs_done=done
+        )
+        with display as progress:
             while self.position.epoch < self.epochs:
                 epoch = self._epoch(progress)
                 progress.epoch(epoch.line(self.epochs), epoch.accuracies())
@@ -212,39 +184,35 @@ class Trainer:
         # `keep_freed_memory`: a step frees and allocates the same large tensors again and again,
         # and clearing their pages takes up to a third of a small model's time. `fork_rng`: each
         # batch seeds the global generator, which must not reach the caller.
-        with (
-            allocator.keep_freed_memory(),
-            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
-        ):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with allocator.keep_freed_memory(), torch.random.fork_rng(devices):
             self._train(progress)
         self.model.eval()
         # Before validation, since processes share its rows and must judge one and the same model,
         # and before the weights are written, which are the first process's.
         self.stepper.sync_buffers()
         self._check_weights()
-        position, lr = self.position, self.stepper.optimizer.param_groups[0]["lr"]
+        position = self.position
         position.all_reduce()
-        # Read before `next_epoch` clears the sums; `_validate` still counts as this epoch.
-        (loss, terms), rate, step = position.means(), position.rate, position.step
+        loss, terms = position.means()
         weights, average = self._validate()
-        position.next_epoch()
-        best = self._choose(weights, average)
         epoch = Epoch(
-            number=position.epoch,
-            step=step,
+            number=position.epoch + 1,
+            step=position.step,
             loss=loss,
             terms=terms,
             clean=weights and weights.clean,
             robust=weights and weights.robust,
             ema_clean=average and average.clean,
             ema_robust=average and average.robust,
-            lr=lr,
+            lr=self.stepper.optimizer.param_groups[0]["lr"],
             eps=self.stepper.eps,
             seconds=position.seconds,
             val_seconds=position.val_seconds,
-            samples_per_second=rate,
-            best=best,
+            samples_per_second=position.rate,
+            best=self._choose(weights, average),
         )
+        position.next_epoch()
         # Best weights, log, checkpoint, in this order: a kill in between leaves an epoch that the
         # checkpoint does not know, and resuming writes it again; none can be missing.
         if parallel.is_main():
@@ -254,22 +222,17 @@ class Trainer:
 
     def _train(self, progress: TrainingProgress) -> None:
         """Train on the batches of this epoch that remain."""
-        position = self.position
+        position, epoch = self.position, self.position.epoch + 1
         began, earlier_in_epoch = time.perf_counter(), position.epoch_seconds
         earlier = position.seconds - earlier_in_epoch
         # Batches done before a resume are drawn and skipped, since later ones continue their draws.
-        for batch in islice(self.loader.epoch(position.epoch + 1), position.batch_index, None):
+        for batch in islice(self.loader.epoch(epoch), position.batch_index, None):
             loss = self._batch(batch)
             position.epoch_seconds = earlier_in_epoch + time.perf_counter() - began
             position.seconds = earlier + position.epoch_seconds
-            progress.step(
-                epoch=position.epoch + 1,
-                batch_number=position.batch_index,
-                loss=loss,
-                rate=position.rate,
-            )
-            due = self.save_every is not None and position.batch_index % self.save_every == 0
-            if due and position.batch_index != self.batches:
+            number = position.batch_index
+            progress.step(epoch=epoch, batch_number=number, loss=loss, rate=position.rate)
+            if self.save_every and number % self.save_every == 0 and number != self.batches:
                 self._check_weights()
                 self._save()
 
@@ -278,16 +241,10 @@ class Trainer:
 
         Replays are Free adversarial training's: the perturbation goes on from step to step.
         """
-        position, total = self.position, 0.0
-        replays = self.stepper.begin_batch(
-            epoch=position.epoch + 1,
-            index=position.batch_index,
-            progress=position.progress(self.epochs, self.batches),
-        )
-        for _ in range(replays):
-            total, loss = self.stepper.step(
-                batch, epoch=position.epoch + 1, number=position.step + 1
-            )
+        position, epoch, total = self.position, self.position.epoch + 1, 0.0
+        index, progress = position.batch_index, position.progress(self.epochs, self.batches)
+        for _ in range(self.stepper.begin_batch(epoch=epoch, index=index, progress=progress)):
+            total, loss = self.stepper.step(batch, epoch=epoch, number=position.step + 1)
             position.add(total, loss, len(batch) * distributed.world())
         position.batch_index += 1
         return total
@@ -296,11 +253,10 @@ class Trainer:
         """Return the scores of the weights and of their average, None if not due."""
         number, began = self.position.epoch + 1, time.perf_counter()
         due = number % self.every == 0 or number == self.epochs
+        models = (self.model, self.averaged) if due else (None, None)
         weights, average = (
-            score(model, self.val, self.validation, device=self.device)
-            if due and model is not None
-            else None
-            for model in (self.model, self.averaged)
+            None if m is None else score(m, self.val, self.validation, device=self.device)
+            for m in models
         )
         self.position.val_seconds += time.perf_counter() - began
         return weights, average
@@ -317,7 +273,7 @@ class Trainer:
         best = self.position.best
         if candidate is None or model is None or (best and candidate <= tuple(best["score"])):
             return False
-        about = {"epoch": self.position.epoch, "which": which, **candidate.accuracies()}
+        about = {"epoch": self.position.epoch + 1, "which": which, **candidate.accuracies()}
         self.position.best = {**about, "score": list(candidate)}
         if parallel.is_main():
             checkpoint.save_best(self.out, model.state_dict(), **about)

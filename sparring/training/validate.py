@@ -49,8 +49,7 @@ def score(model: nn.Module, split: Split, attack: Attack | None, *, device: torc
     for rows in torch.arange(distributed.rank(), len(split), distributed.world()).split(ROWS):
         chunk = split.take(rows.to(split.x.device)).to(device)
         x, y = chunk.float(), chunk.y
-        weight = torch.ones_like(y) if chunk.weight is None else chunk.weight
-        weight = weight.to(counts)
+        weight = (torch.ones_like(y) if chunk.weight is None else chunk.weight).to(counts)
         counts[0] += weight.sum()
         counts[1] += weight[_is_correct(model, x, y)].sum()
         if attack is not None:
@@ -61,7 +60,6 @@ def score(model: nn.Module, split: Split, attack: Attack | None, *, device: torc
 
 
 def _is_correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Return which samples the model gets right, `(b,)`."""
     with freeze.frozen(model, "eval"), torch.no_grad():
         return model(x).argmax(1) == y
 
@@ -72,6 +70,5 @@ def check_output(model: nn.Module, split: Split, classes: int, device: torch.dev
         shape = tuple(model(split.float(slice(0, 2)).to(device)).shape[1:])
     if shape != (classes,):
         output = ", ".join(map(str, ("b", *shape)))
-        raise ValueError(
-            f"the model's output is ({output}), the data ask for (b, {classes}) logits"
-        )
+        message = f"the model's output is ({output}), the data ask for (b, {classes}) logits"
+        raise ValueError(message)
