@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from .. import reporting
 from ..component import did_you_mean
@@ -21,7 +21,6 @@ from ..training.run_folder import LOG
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
 
-T = TypeVar("T", Result, MetricReport)
 TABLES = ("runs", "evaluations", "metrics")
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
@@ -281,37 +280,19 @@ def collect(
     """Return the results on disk, without any work; arguments and errors as in `run`."""
     out = _results_folder(study, results)
     collected = StudyResults({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
+    kinds: list[tuple[dict[str, Any], Callable[[Path], Any], dict[str, Table]]] = [
+        (collected.results, Result.load, study.evaluations),
+        (collected.metric_reports, MetricReport.load, study.metrics),
+    ]
     for job in _selected(study, only):
-        plan = load_recipe(job.recipe, set=job.set)
-        _add(
-            collected.results, Result.load, plan, out, job, study.tables_for(job, study.evaluations)
-        )
-        _add(
-            collected.metric_reports,
-            MetricReport.load,
-            plan,
-            out,
-            job,
-            study.tables_for(job, study.metrics),
-        )
+        recipe = load_recipe(job.recipe, set=job.set)
+        for records, read, tables in kinds:
+            for name, _ in study.tables_for(job, tables):
+                file = out / name / f"{job.name}.json"
+                if file.is_file():
+                    records[name].append(read(file))
+                    _check_same_training(recipe, records[name][-1].recipe, file)
     return collected
-
-
-def _add(
-    into: dict[str, list[T]],
-    read: Callable[[Path], T],
-    plan: Recipe,
-    out: Path,
-    job: Job,
-    tables: Iterator[tuple[str, Table]],
-) -> None:
-    """Append a job's results that are on disk."""
-    for name, _ in tables:
-        file = out / name / f"{job.name}.json"
-        if file.is_file():
-            result = read(file)
-            _check_same_training(plan, result.recipe, file)
-            into[name].append(result)
 
 
 def _selected(study: Study, only: Sequence[str]) -> list[Job]:
@@ -342,11 +323,13 @@ def _complete(file: Path, table: Table) -> bool:
     return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
 
 
-def _check_same_training(plan: Recipe, recipe: Table, file: Path) -> None:
+def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> None:
     """Raise a `ValueError` for a result whose run was trained by another version of the study."""
     for key in TRAINING_TABLES:
         # A result of the first edition has the same training under other keys.
-        if _without_compile(upgrade(recipe).get(key)) != _without_compile(plan.tables.get(key)):
+        if _without_compile(upgrade(recipe).get(key)) != _without_compile(
+            study_recipe.tables.get(key)
+        ):
             raise ValueError(
                 f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
                 "folder, or give another --runs and --results"
