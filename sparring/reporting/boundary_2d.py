@@ -24,8 +24,7 @@ HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distan
 def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
     """Draw a row per model: classes, generated points, softmax slope, distance to the boundary.
 
-    Arguments:
-        unit: a standard deviation in input units, in which slope and distance are given.
+    Slope and distance are in units of `unit`, a standard deviation in input units.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 8}):
         figure = Figure(figsize=(9.6, 2.35 * len(fields) + 0.75), layout="constrained")
@@ -37,8 +36,8 @@ def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
         shown: list[Any] = [None, None]
         for f, axes in zip(fields, grid, strict=True):
             for a in axes:
-                a.set(xlim=(f.low, f.high), ylim=(f.low, f.high), xticks=[], yticks=[])
-                a.set_aspect("equal")
+                span = (f.low, f.high)
+                a.set(xlim=span, ylim=span, xticks=[], yticks=[], aspect="equal")
             _classes(axes[0], f)
             _classes(axes[1], f, faint=True)
             axes[1].plot(*f.generated.T, ".", ms=2.5, color="#444444")
@@ -64,7 +63,6 @@ def picture(fields: Sequence[BoundaryField], unit: float, path: str | Path) -> P
 
 
 def _classes(axes: Any, f: BoundaryField, *, faint: bool = False) -> None:
-    """Draw regions, the boundary, and the training points in their colours."""
     k = int(max(f.prediction.max(), f.labels.max())) + 1
     tones = ListedColormap([colour(i) for i in range(k)])
     span = (f.low, f.high, f.low, f.high)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 import matplotlib
@@ -16,22 +18,11 @@ from ..results import packing
 from ..results.result import EpsRow, Result
 from . import format
 
+# Okabe and Ito's, then Tol's muted ones.
 COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-    "#332288",
-    "#882255",
-    "#999933",
-    "#44aa99",
-    "#aa4499",
-    "#661100",
-    "#888888",
-)  # Okabe and Ito's, then Tol's muted ones
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"),
+    *("#332288", "#882255", "#999933", "#44aa99", "#aa4499", "#661100", "#888888"),
+)
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -53,11 +44,7 @@ def colour(k: int) -> str:
 
 def legend(figure: Figure, panels: Sequence[Any]) -> None:
     """Add a legend: in the panels if names are few, else below, in a figure that grows."""
-    names = {
-        name: handle
-        for axes in panels
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    names = dict(p for a in panels for p in zip(*a.get_legend_handles_labels()[::-1], strict=True))
     if len(names) <= MAX_NAMES:
         for axes in panels:
             axes.legend(frameon=False, fontsize=8)
@@ -85,10 +72,7 @@ def png(figure: Figure, about: str) -> str:
 
 def _embedded(kind: str, content: bytes, about: str) -> str:
     data = base64.b64encode(content).decode()
-    text = (
-        about.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    )
-    return f'<img alt="{text}" src="data:{kind};base64,{data}">'
+    return f'<img alt="{html.escape(about)}" src="data:{kind};base64,{data}">'
 
 
 def radii(results: Sequence[Result]) -> Figure:
@@ -100,14 +84,11 @@ def radii(results: Sequence[Result]) -> Figure:
     """
     names = format.threat_names(results) or [""]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.2 if len(names) == 1 else 4.2 * len(names), 3.4))
-        figure.set_layout_engine("constrained")
+        width = 6.2 if len(names) == 1 else 4.2 * len(names)
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for name, axes in zip(names, panels, strict=True):
-            shown = [
-                [row for row in r.by_eps if row.eps and format.threat_name(r, row) == name]
-                for r in results
-            ]
+            shown = [[row for row in format.rows_of(r, name) if row.eps] for r in results]
             for k, (r, rows) in enumerate(zip(results, shown, strict=True)):
                 if rows or len(names) == 1:
                     joined = len(rows) != 1 or max(map(len, shown)) == 1
@@ -125,16 +106,12 @@ def radii(results: Sequence[Result]) -> Figure:
 
 
 def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, joined: bool) -> None:
-    """Draw a result's curve, its 95 % band, and its certified accuracy."""
-    shares = [(0.0, r.clean), *((row.eps or 0.0, row.robust) for row in rows)]
-    eps = [e for e, _ in shares]
-    values = [100 * i.accuracy for _, i in shares]
+    eps = [0.0, *(row.eps or 0.0 for row in rows)]
+    shares = [r.clean, *(row.robust for row in rows)]
+    values, low, high = 100 * np.array([astuple(i) for i in shares]).T
     axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=r.name)
-    for e, i, early in zip(
-        eps, [i for _, i in shares], [0, *map(format.num_skipped, rows)], strict=True
-    ):
-        axes.plot([e], [100 * i.accuracy], "v" if early else "o", ms=6 if early else 4, color=tone)
-    low, high = ([100 * getattr(i, side) for _, i in shares] for side in ("low", "high"))
+    for e, v, early in zip(eps, values, [0, *map(format.num_skipped, rows)], strict=True):
+        axes.plot([e], [v], "v" if early else "o", ms=6 if early else 4, color=tone)
     if joined:
         axes.fill_between(eps, low, high, color=tone, alpha=0.25, lw=0)
     else:
@@ -193,12 +170,8 @@ def confusion(r: Result) -> Figure | None:
     k = len(r.class_names)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
-        for axes, key, title in zip(
-            figure.subplots(1, 2),
-            ("clean_pred", "adv_pred"),
-            ("clean", "under attack"),
-            strict=True,
-        ):
+        titles = {"clean_pred": "clean", "adv_pred": "under attack"}
+        for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
             counts = np.zeros((k, k))
             known = (r.arrays[key] >= 0) & (r.arrays["y"] >= 0)
             np.add.at(counts, (r.arrays["y"][known], r.arrays[key][known]), 1)
@@ -206,17 +179,15 @@ def confusion(r: Result) -> Figure | None:
             axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
             axes.set(title=title, xlabel="predicted", ylabel="label")
             if k <= 20:
-                axes.set_xticks(
-                    range(k), r.class_names, rotation=90 if max(map(len, r.class_names)) > 2 else 0
-                )
+                upright = max(map(len, r.class_names)) > 2
+                axes.set_xticks(range(k), r.class_names, rotation=90 if upright else 0)
                 axes.set_yticks(range(k), r.class_names)
             if k <= 12:
                 for i, j in np.argwhere(share >= 0.5):
                     # White on the dark half of the colour map.
                     tone = "white" if share[i, j] > 55 else "#333333"
-                    axes.text(
-                        j, i, f"{share[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone
-                    )
+                    centred = {"ha": "center", "va": "center", "fontsize": 7}
+                    axes.text(j, i, f"{share[i, j]:.0f}", color=tone, **centred)
     return figure
 
 
@@ -246,12 +217,8 @@ def detection(r: Result) -> Figure | None:
             axes.set(xlabel="false-positive rate, %", ylabel="true-positive rate, %")
             for o in d.rates[0].tpr:
                 axes.axvline(100 * o.at, color="#999999", lw=0.8)
-        figure.legend(
-            *panels[0].get_legend_handles_labels(),
-            loc="outside upper center",
-            ncols=3,
-            frameon=False,
-        )
+        position: dict[str, Any] = {"loc": "outside upper center", "ncols": 3, "frameon": False}
+        figure.legend(*panels[0].get_legend_handles_labels(), **position)
     return figure
 
 
@@ -265,9 +232,8 @@ def added_features(r: Result) -> Figure | None:
         axes = figure.subplots()
         share = [100 * u.count / max(1, r.detection.evasions) for u in features]
         axes.barh(range(len(features)), share, color=colour(1), height=0.7)
-        axes.set_yticks(
-            range(len(features)), [format.shorten(u.name, 60) for u in features], fontsize=7
-        )
+        names = [format.shorten(u.name, 60) for u in features]
+        axes.set_yticks(range(len(features)), names, fontsize=7)
         for text in axes.get_yticklabels():
             text.set_parse_math(False)  # a name may hold dollars
         axes.set(xlabel="share of the evasions that add it, %", xlim=(0, 101))
@@ -307,32 +273,25 @@ def samples(r: Result) -> Figure | None:
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(1.15 * len(x) + 0.6, 4.1), layout="constrained")
         grid = figure.subplots(3, len(x), squeeze=False)
+        known = dict(enumerate(r.class_names))
         for i in range(len(x)):
             shown = (x[i], z[i], 0.5 + gain * (z[i] - x[i]))
             for axes, picture in zip(grid[:, i], shown, strict=True):
                 _picture(axes, picture)
-            names = [_name(r, int(v)) for v in (y[i], clean[i], adv[i])]
+            names = [known.get(int(v), "none") for v in (y[i], clean[i], adv[i])]
             grid[0, i].set_title(f"{names[0]} → {names[1]}", fontsize=8)
-            grid[1, i].set_title(
-                names[2], fontsize=8, color="#b3261e" if adv[i] != y[i] else "#1b6e3c"
-            )
-        for axes, label in zip(
-            grid[:, 0], ("clean", "adversarial", f"difference × {gain:.1f}"), strict=True
-        ):
+            tone = "#b3261e" if adv[i] != y[i] else "#1b6e3c"
+            grid[1, i].set_title(names[2], fontsize=8, color=tone)
+        labels = ("clean", "adversarial", f"difference × {gain:.1f}")
+        for axes, label in zip(grid[:, 0], labels, strict=True):
             axes.set_ylabel(label)
     return figure
 
 
-def _name(r: Result, k: int) -> str:
-    return r.class_names[k] if 0 <= k < len(r.class_names) else "none"
-
-
 def _picture(axes, picture: np.ndarray) -> None:
     """Show an image `(1 or 3, h, w)`; anything else as a strip."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     if picture.ndim == 3 and picture.shape[0] in (1, 3):
         image = np.clip(picture.transpose(1, 2, 0), 0, 1)
         axes.imshow(image if image.shape[2] == 3 else image[:, :, 0], cmap="gray", vmin=0, vmax=1)

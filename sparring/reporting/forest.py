@@ -23,8 +23,7 @@ def forest(results: study_table.StudyResults) -> Figure:
     columns = study_table.columns(results)
     names = list(study_table.by_run(r for group in results.values() for r in group))
     with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(6.8, 1.0 + 0.26 * len(names)))
-        figure.set_layout_engine("constrained")
+        figure = Figure(figsize=(6.8, 1.0 + 0.26 * len(names)), layout="constrained")
         axes = figure.subplots()
         for y, run in enumerate(names):
             clean = [r.clean for r in study_table.largest_evaluation(results, run)]
@@ -45,7 +44,6 @@ def forest(results: study_table.StudyResults) -> Figure:
 def _mark(
     axes: Any, y: float, seeds: list[Interval], tone: str, name: str, filled: bool = True
 ) -> None:
-    """Draw one accuracy of a run over its seeds, if there are any."""
     if not seeds:
         return
     values = [100 * i.accuracy for i in seeds]

@@ -79,11 +79,7 @@ def best_certificate(row: EpsRow) -> Certificate | None:
 
 
 def certified_text(row: EpsRow, n: int) -> str:
-    """Return that bound in words, or "".
-
-    Arguments:
-        n: attacked samples; a bound on fewer of them says so.
-    """
+    """Return that bound in words, or ""; a bound on fewer than `n` samples says so."""
     best = best_certificate(row)
     if best is None:
         return ""
@@ -107,8 +103,12 @@ def radius_text(row: EpsRow, name: str = "") -> str:
     >>> radius_text(EpsRow(0.1, Interval(1, 1, 1), 1, []), "Linf")
     'Linf eps 0.1'
     """
-    text = "" if row.eps is None else f"eps {format_number(row.eps)}"
-    return " ".join(filter(None, (name, text))) or "threat"
+    return level_text(name, row.eps) or "threat"
+
+
+def level_text(name: str, eps: float | None) -> str:
+    """Return a norm and a radius in words, each if it is known."""
+    return " ".join(filter(None, (name, "" if eps is None else f"eps {format_number(eps)}")))
 
 
 def all_radii(results: Sequence[Result]) -> list[tuple[str, float | None]]:
@@ -116,6 +116,11 @@ def all_radii(results: Sequence[Result]) -> list[tuple[str, float | None]]:
     names = threat_names(results)
     radii = {(threat_name(r, row), row.eps) for r in results for row in r.by_eps}
     return sorted(radii, key=lambda key: (names.index(key[0]), key[1] or 0.0))
+
+
+def rows_of(r: Result, name: str) -> list[EpsRow]:
+    """Return the rows of a norm."""
+    return [row for row in r.by_eps if threat_name(r, row) == name]
 
 
 def largest_radii(r: Result) -> dict[str, EpsRow]:
@@ -133,20 +138,15 @@ def unique_names(results: Sequence[Result]) -> list[Result]:
     """Return results under distinct names: suite, split or a number is added to repeated ones."""
     names = [r.name for r in results]
     for more in (lambda r: r.suite, lambda r: r.split, lambda r: f"n = {r.n}"):
-        repeated = {name for name in names if names.count(name) > 1}
-        groups = {
-            name: {more(r) for r, other in zip(results, names, strict=True) if other == name}
-            for name in repeated
-        }
+        groups: dict[str, set[str]] = {}
+        for r, name in zip(results, names, strict=True):
+            groups.setdefault(name, set()).add(more(r))
         names = [
-            f"{name} · {more(r)}" if name in repeated and len(groups[name]) > 1 else name
+            f"{name} · {more(r)}" if len(groups[name]) > 1 else name
             for r, name in zip(results, names, strict=True)
         ]
-    seen: dict[str, int] = {}
-    final = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        final.append(f"{name} · {seen[name]}" if names.count(name) > 1 else name)
+    nth = [names[: k + 1].count(name) for k, name in enumerate(names)]
+    final = [f"{m} · {k}" if names.count(m) > 1 else m for m, k in zip(names, nth, strict=True)]
     return [dataclasses.replace(r, name=name) for r, name in zip(results, final, strict=True)]
 
 
@@ -163,9 +163,8 @@ def is_trusted(r: Result) -> bool:
 
 def other_reasons(r: Result) -> list[str]:
     """Return the reasons of the verdict, without the checks that fired."""
-    return [
-        text for text in r.reasons if text not in {f"{c.name}: {c.detail}" for c in fired_checks(r)}
-    ]
+    fired = {f"{c.name}: {c.detail}" for c in fired_checks(r)}
+    return [text for text in r.reasons if text not in fired]
 
 
 def compared_pairs(results: Sequence[Result]) -> list[comparison.Comparison]:
@@ -173,9 +172,8 @@ def compared_pairs(results: Sequence[Result]) -> list[comparison.Comparison]:
     pairs = comparison.pairs(results)
     if len(pairs) <= MOST_PAIRS:
         return pairs
-    best = {
-        max(group, key=lambda r: r.robust.accuracy).name for group in comparable_groups(results)
-    }
+    groups = comparable_groups(results)
+    best = {max(group, key=lambda r: r.robust.accuracy).name for group in groups}
     return [c for c in pairs if best & {c.first, c.second}]
 
 
@@ -186,12 +184,9 @@ def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
     """
     groups: dict[tuple[object, ...], list[Result]] = {}
     for r in results:
-        under = (
-            r.suite,
-            r.suite_version,
-            *((name, row.eps) for name, row in largest_radii(r).items()),
-        )
-        groups.setdefault((r.dataset, r.split, r.n, *under), []).append(r)
+        radii = ((name, row.eps) for name, row in largest_radii(r).items())
+        key = (r.dataset, r.split, r.n, r.suite, r.suite_version, *radii)
+        groups.setdefault(key, []).append(r)
     return list(groups.values())
 
 
@@ -225,8 +220,7 @@ def detection_cells(row: DetectionRates) -> list[str]:
 
 def _tpr_text(o: OperatingPoint) -> str:
     """Return a TPR, with the FPR of its threshold where an attack has raised it."""
-    more = f" (FPR {100 * o.fpr:.1f})" if o.fpr > o.at else ""
-    return percent(o.tpr) + more
+    return percent(o.tpr) + (f" (FPR {100 * o.fpr:.1f})" if o.fpr > o.at else "")
 
 
 def detection_row_name(d: Detection, row: DetectionRates) -> str:

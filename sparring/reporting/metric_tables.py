@@ -29,9 +29,8 @@ def _datasets(reports: Sequence[MetricReport]) -> list[str]:
 
 
 def _table(reports: Sequence[MetricReport], data: str) -> Table:
-    trained = {m.dataset for m in reports}
-    title = f"metrics on {data}" + ("" if data in trained else ", off the support")
-    out = Table(title=Text(f"{title}: mean [95 % interval]"), title_justify="left")
+    title = f"metrics on {_where(reports, data)}: mean [95 % interval]"
+    out = Table(title=Text(title), title_justify="left")
     out.add_column("metric")
     for m in reports:
         out.add_column(Text(f"{m.name} (n = {m.n})"), justify="right")
@@ -39,6 +38,10 @@ def _table(reports: Sequence[MetricReport], data: str) -> Table:
     for head, cells, unit in grid(reports, data):
         out.add_row(Text(head), *(Text(metric_text(c)) for c in cells), Text(unit))
     return out
+
+
+def _where(reports: Sequence[MetricReport], data: str) -> str:
+    return data + ("" if data in {m.dataset for m in reports} else ", off the support")
 
 
 def grid(
@@ -83,8 +86,7 @@ def curve_figure(curves: Sequence[AccuracyCurve]) -> Figure | None:
     """
     if not curves:
         return None
-    panels = [[c for c in curves if c.common == common] for common in (False, True)]
-    panels = [p for p in panels if p]
+    panels = [p for common in (False, True) if (p := [c for c in curves if c.common == common])]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.2 if len(panels) == 1 else 9.2, 3.4), layout="constrained")
         names = list(dict.fromkeys(c.name for c in curves))
@@ -96,19 +98,14 @@ def curve_figure(curves: Sequence[AccuracyCurve]) -> Figure | None:
                 axes.plot(c.eps, 100 * np.array(c.mean), color=tone, marker="o", ms=3, label=label)
                 low, high = (100 * np.clip(v, 0, 1) for v in (c.low, c.high))
                 axes.fill_between(c.eps, low, high, color=tone, alpha=0.2, lw=0)
-            axes.set(xlabel=f"eps ({panel[0].threat}, input units)", ylim=(0, 102))
-            axes.set_ylabel("accuracy, %")
+            c = panel[0]
+            axes.set(xlabel=f"eps ({c.threat}, input units)", ylabel="accuracy, %", ylim=(0, 102))
             axes.set_xlim(left=0)
-            title = "all samples"
-            if panel[0].common:
-                title = f"samples that all get right: {_share(panel[0])}"
-            axes.set_title(title, fontsize=9)
+            spread = "" if c.sem is None else f" ± {100 * c.sem:.1f} (s.e.m.)"
+            right = f"samples that all get right: {100 * c.share:.1f} %{spread}"
+            axes.set_title(right if c.common else "all samples", fontsize=9)
         legend(figure, grid_axes)
     return figure
-
-
-def _share(c: AccuracyCurve) -> str:
-    return f"{100 * c.share:.1f} %" + ("" if c.sem is None else f" ± {100 * c.sem:.1f} (s.e.m.)")
 
 
 def softmax_figure(reports: Sequence[MetricReport]) -> Figure | None:
@@ -121,9 +118,7 @@ def softmax_figure(reports: Sequence[MetricReport]) -> Figure | None:
     if len(datasets) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        width = min(4.2 * len(datasets), 12.6)
-        figure = Figure(figsize=(width, 3.1), layout="constrained")
-        trained = {m.dataset for m in reports}
+        figure = Figure(figsize=(min(4.2 * len(datasets), 12.6), 3.1), layout="constrained")
         panels = figure.subplots(1, len(datasets), squeeze=False)[0]
         for axes, data in zip(panels, datasets, strict=True):
             shown = [(k, p) for k, m in enumerate(reports) for p in m.profiles if p.data == data]
@@ -133,9 +128,8 @@ def softmax_figure(reports: Sequence[MetricReport]) -> Figure | None:
                 axes.errorbar(x, p.mean, p.std, fmt="none", ecolor="#666666", lw=0.7)
             classes = max(len(p.mean) for _, p in shown)
             axes.axhline(1 / classes, ls="--", lw=1, color="#444444")
-            axes.set_title(data + ("" if data in trained else ", off the support"), fontsize=9)
-            axes.set(xlabel="class", ylabel="mean probability", ylim=(0, 1))
-            axes.set_xticks(range(classes))
+            axes.set_title(_where(reports, data), fontsize=9)
+            axes.set(xlabel="class", ylabel="mean probability", ylim=(0, 1), xticks=range(classes))
         legend(figure, [axes])
     return figure
 

@@ -40,8 +40,7 @@ def _spread_text(group: Sequence[Result], *, clean: bool) -> str:
 class RecipePair(NamedTuple):
     """Compare mean robust accuracies of two recipes, first − second, in points.
 
-    Arguments:
-        clear: the 95 % interval over seeds is on one side of 0, all are trusted, none ended early.
+    It is `clear` if the 95 % interval is on one side of 0, all are trusted, and none ended early.
     """
 
     first: str

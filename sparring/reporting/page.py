@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from . import figures, format, metric_tables, over_seeds, study_table
 from .forest import forest
 
 FEW = 4  # results that a heading names, and whose own sections are open at once
+STRIPPED = "Pictures are not part of this file, which keeps verdicts, predictions and counts."
 TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
 
 
@@ -44,22 +45,18 @@ def page(
     format.require_results(results)
     path, names = Path(path), [r.name for r in results]
     results = format.unique_names(results)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": format.percent, "percent": lambda v: f"{100 * v:.2f}"}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {"interval": format.percent, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
     recipes = over_seeds.recipe_rows(results)
     # Of a study, whose forest has every radius, only curves with several radii are drawn.
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
-    html = environment.get_template("page.html.j2").render(
+    html = pages.get_template("page.html.j2").render(
         title=title or _heading([r.name for r in results]),
         several=several,
         overview=study and study_table.accuracy_table(study),
-        forest=study and _safe(figures.svg(forest(study), "accuracy of every run")),
+        forest=_figure(forest(study) if study else None, "accuracy of every run"),
         mark=study_table.DOUBTED,
         few=len(results) <= FEW,
         words=format,
@@ -83,18 +80,15 @@ def page(
 
 
 def _heading(names: Sequence[str]) -> str:
-    """Return the page's heading: its result, or those it compares, or their number."""
     if len(names) == 1:
         return names[0]
     return f"Comparison of {f'{len(names)} results' if len(names) > FEW else ', '.join(names)}"
 
 
-def _safe(markup: str) -> Any:
-    return jinja2.filters.Markup(markup)  # type: ignore[attr-defined]
-
-
-def _figure(figure: Any, about: str) -> Any:
-    return None if figure is None else _safe(figures.svg(figure, about))
+def _figure(figure: Any, about: str, draw: Callable[[Any, str], str] = figures.svg) -> Any:
+    """Return a figure as safe markup, if there is one."""
+    markup: Any = jinja2.filters.Markup  # type: ignore[attr-defined]
+    return None if figure is None else markup(draw(figure, about))
 
 
 def _metrics(results: Sequence[Result], reports: Sequence[MetricReport]) -> dict[str, Any] | None:
@@ -119,12 +113,11 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
     for group in format.comparable_groups(results):
         names = {r.name for r in group} if len(group) > 1 else set()
         _mark_best([row["cells"] for row in rows if row["result"].name in names])
-    heads = ["clean", *(_head(name if several else "", eps) for name, eps in radii)]
-    return {"heads": heads + (["worst case"] if several else []), "rows": rows}
+    words = [format.level_text(name if several else "", eps) or "robust" for name, eps in radii]
+    return {"heads": ["clean", *words, *(["worst case"] if several else [])], "rows": rows}
 
 
 def _mark_best(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
-    """Mark the best cell of each column of rows that can be compared."""
     for column in zip(*rows, strict=True):
         cells = [cell for cell in column if cell and cell["conclusive"]]
         for cell in cells:
@@ -134,23 +127,13 @@ def _mark_best(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
 def _cell(r: Result, i: Interval, *, upper: bool = False, below: str = "") -> dict[str, Any]:
     """Return a cell: an accuracy, its interval, and a line below; `conclusive` ones may be best."""
     share, _, span = format.percent(i).partition(" ")
-    text = ("≤ " if upper else "") + share
-    conclusive = not upper and format.is_trusted(r)
-    cell = {"text": text, "span": span, "value": i.accuracy, "below": below}
-    return cell | {"conclusive": conclusive}
+    cell = {"text": ("≤ " if upper else "") + share, "span": span, "value": i.accuracy}
+    return cell | {"below": below, "conclusive": not upper and format.is_trusted(r)}
 
 
 def _robust(r: Result, row: EpsRow) -> dict[str, Any]:
-    return _cell(
-        r, row.robust, upper=bool(format.num_skipped(row)), below=format.certified_text(row, r.n)
-    )
-
-
-def _head(name: str, eps: float | None) -> str:
-    return (
-        " ".join(filter(None, (name, "" if eps is None else f"eps {format_number(eps)}")))
-        or "robust"
-    )
+    upper, below = bool(format.num_skipped(row)), format.certified_text(row, r.n)
+    return _cell(r, row.robust, upper=upper, below=below)
 
 
 def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
@@ -165,10 +148,8 @@ def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
         "threats": {" and ".join(format.threat_names([r])) for r in results},
     }.items():
         if len(values) > 1:
-            notes.append(
-                f"The results are of different {key} ({', '.join(sorted(values))}): "
-                "they can't be compared directly."
-            )
+            different = f"different {key} ({', '.join(sorted(values))})"
+            notes.append(f"The results are of {different}: they can't be compared directly.")
     groups = [] if seeded else format.comparable_groups(results)
     return notes + [
         f"Of the two highest{f' under {group[0].suite}' if len(groups) > 1 else ''}: {text}."
@@ -194,7 +175,6 @@ def _highest_pair(results: Sequence[Result]) -> str:
 
 
 def _section(r: Result, name: str) -> dict[str, Any]:
-    samples = figures.samples(r)
     largest = format.largest_radii(r)
     return {
         "result": r,
@@ -202,11 +182,7 @@ def _section(r: Result, name: str) -> dict[str, Any]:
             {"name": format.radius_text(row, threat), "row": row, "threat": threat}
             for threat, row in largest.items()
         ],
-        "norms": [
-            (threat, rows)
-            for threat in largest
-            if len(rows := [row for row in r.by_eps if format.threat_name(r, row) == threat]) > 1
-        ],
+        "norms": [(name, rows) for name in largest if len(rows := format.rows_of(r, name)) > 1],
         "where": " and ".join(format.radius_text(row, threat) for threat, row in largest.items()),
         "robust_count": round(r.robust.accuracy * r.n),
         "fired": format.fired_checks(r),
@@ -216,22 +192,13 @@ def _section(r: Result, name: str) -> dict[str, Any]:
         "detection": _figure(figures.detection(r), "ROC curves, clean and under attack"),
         "surface": _figure(figures.surface(r), "loss over the plane of two steps"),
         "probes": format.probe_groups(r),
-        "missing": _missing(r),
+        "missing": STRIPPED if r.stripped else "The arrays of this result are not beside it.",
         "added": _figure(figures.added_features(r), "features added most often"),
-        "samples": None
-        if samples is None
-        else _safe(figures.png(samples, "clean, adversarial, difference")),
+        "samples": _figure(figures.samples(r), "clean, adversarial, difference", figures.png),
         "minutes": format.train_minutes(r),
         "commands": _commands(r, name),
         "recipe": json.dumps(r.recipe, indent=1, ensure_ascii=False) if r.recipe else None,
     }
-
-
-def _missing(r: Result) -> str:
-    """Return why a result has no pictures of samples."""
-    if r.stripped:
-        return "Pictures are not part of this file, which keeps verdicts, predictions and counts."
-    return "The arrays of this result are not beside it."
 
 
 def _commands(r: Result, name: str) -> list[str]:

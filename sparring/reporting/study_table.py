@@ -53,12 +53,11 @@ def columns(results: StudyResults) -> list[Column]:
     """Return a column for each evaluation and radius; a lone radius is not named."""
     keys = [(name, *key) for name, group in results.items() for key in format.all_radii(group)]
     several = {name for name, *_ in keys if sum(key[0] == name for key in keys) > 1}
-    return [
-        Column(
-            f"{name} {format_number(eps)}" if name in several and eps else name, name, threat, eps
-        )
-        for name, threat, eps in keys
+    heads = [
+        f"{key[0]} {format_number(key[2])}" if key[0] in several and key[2] else key[0]
+        for key in keys
     ]
+    return [Column(head, *key) for head, key in zip(heads, keys, strict=True)]
 
 
 def by_run(records: Iterable[Result | MetricReport]) -> dict[str, list[Any]]:
@@ -106,14 +105,12 @@ def _accuracy_cell(accuracies: Sequence[Interval]) -> str:
 
 
 def _robust_cell(rows: Sequence[tuple[Result, EpsRow]]) -> str:
-    """Return robust accuracy, marked ≤ if an attack skipped samples, and † if it is doubted."""
     bound = "≤ " if any(format.num_skipped(row) for _, row in rows) else ""
     mark = "" if all(format.is_trusted(r) for r, _ in rows) else f" {DOUBTED}"
     return bound + _accuracy_cell([row.robust for _, row in rows]) + mark
 
 
 def _metric_table(reports: Sequence[MetricReport]) -> Grid:
-    """Return a table with a column per metric and data set."""
     heads = {
         (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
         + ("" if row.data == report.dataset else f" ({row.data})")
@@ -135,10 +132,7 @@ def _metric_cell(reports: Sequence[MetricReport], name: str, data: str) -> str:
 
 
 def _spread_cell(values: Sequence[float], text: Callable[[float], str]) -> str:
-    """Return mean ± standard deviation and the number of values; a dash for none."""
-    if not values:
-        return "–"
-    return f"{text(fmean(values))} ± {text(stdev(values))} ({len(values)})"
+    return f"{text(fmean(values))} ± {text(stdev(values))} ({len(values)})" if values else "–"
 
 
 def _markdown(table: Grid) -> str:

@@ -15,6 +15,7 @@ from ..results.result import EpsRow, Result
 from ..runtime.fractions import format_number
 from . import format, over_seeds
 
+LEFT = {"result", "verdict", "data", "first", "second", "recipe", "attack", "samples"}
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
 
 
@@ -32,19 +33,16 @@ def table(results: Sequence[Result]) -> Group:
         blocks.append(_detection(detectors))
         blocks += [_evasions(r, d) for r, d in detectors]
     several = len(format.threat_names(results)) > 1
-    blocks += [
-        _attacks(r, row, name, several)
-        for r in results
-        for name, row in format.largest_radii(r).items()
-    ]
+    for r in results:
+        blocks += [_attacks(r, v, name, several) for name, v in format.largest_radii(r).items()]
     return Group(*blocks)
 
 
-def _titled(title: str, *heads: str, left: Sequence[str] = ()) -> Table:
+def _titled(title: str, *heads: str) -> Table:
     """Return an empty table; long cells are folded, never cut, so that names stay whole."""
     out = Table(title=Text(title), title_justify="left")
     for head in heads:
-        out.add_column(head, justify="left" if head in left else "right", overflow="fold")
+        out.add_column(head, justify="left" if head in LEFT else "right", overflow="fold")
     return out
 
 
@@ -57,13 +55,11 @@ def _summary(results: Sequence[Result]) -> Table:
     out = _titled(
         "accuracy in % [95 % interval]",
         *("result", "verdict", "data", "n", "clean", *heads, "train min"),
-        left=("result", "verdict", "data"),
     )
     for r in results:
         by_radius = {row.eps: _cell(r, row) for row in r.by_eps}
-        cells = [by_radius.get(eps, "–") for _, eps in radii]
-        clean = format.percent(r.clean)
-        out.add_row(*_first_cells(r), str(r.n), clean, *cells, format.train_minutes(r))
+        cells = [format.percent(r.clean), *(by_radius.get(eps, "–") for _, eps in radii)]
+        out.add_row(*_first_cells(r), str(r.n), *cells, format.train_minutes(r))
     return out
 
 
@@ -71,24 +67,15 @@ def _by_norm(results: Sequence[Result]) -> Table:
     out = _titled(
         "accuracy in % [95 % interval]",
         *("result", "verdict", "data", "n", "threat", "accuracy"),
-        left=("result", "verdict", "data", "threat"),
     )
+    out.columns[4].justify = "left"
+    blank = [""] * 4
     for r in results:
         out.add_row(*_first_cells(r), str(r.n), "none (clean)", format.percent(r.clean))
         for row in r.by_eps:
-            out.add_row(
-                "", "", "", "", format.radius_text(row, format.threat_name(r, row)), _cell(r, row)
-            )
-        out.add_row(
-            "",
-            "",
-            "",
-            "",
-            "worst of all",
-            format.worst_case_text(r),
-            style="bold",
-            end_section=True,
-        )
+            out.add_row(*blank, format.radius_text(row, format.threat_name(r, row)), _cell(r, row))
+        worst = ("worst of all", format.worst_case_text(r))
+        out.add_row(*blank, *worst, style="bold", end_section=True)
     return out
 
 
@@ -106,24 +93,19 @@ def _attacks(r: Result, row: EpsRow, name: str, several: bool) -> Table:
     out = _titled(
         f"{r.name}: suite {r.suite} v{r.suite_version}, {format.radius_text(row, name)}",
         *("attack", "accuracy", "robust", "skipped", "seconds", "forwards", "backwards"),
-        left=("attack",),
     )
     for a in row.attacks:
         numbers = (f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
         out.add_row(Text(a.name), format.attack_text(a), "", str(a.skipped or ""), *numbers)
     total = f"{sum(a.seconds for a in row.attacks):.1f}"
-    skipped = str(format.num_skipped(row) or "")
     label = f"worst case in {name}" if several and name else "worst case"
-    out.add_row(
-        label, format.robust_text(row), str(row.count), skipped, total, "", "", style="bold"
-    )
+    counts = (str(row.count), str(format.num_skipped(row) or ""))
+    out.add_row(label, format.robust_text(row), *counts, total, style="bold")
     for c in row.certified:
         of = "smoothed model" if format.is_smoothed(c) else "certified"
         first = f", first {c.n}" if c.n < r.n else ""
-        label = Text(f"{c.name} ({of}{first})")
-        out.add_row(
-            label, format.certificate_text(c), "", "", f"{c.seconds:.1f}", "", "", style="cyan"
-        )
+        cells = (format.certificate_text(c), "", "", f"{c.seconds:.1f}")
+        out.add_row(Text(f"{c.name} ({of}{first})"), *cells, style="cyan")
     return out
 
 
@@ -131,7 +113,6 @@ def _pairs(pairs: Sequence[comparison.Comparison]) -> Table:
     out = _titled(
         "pairs on the same samples: robust accuracy, first − second, in points",
         *("first", "second", "difference [95 %]", "alone right", "McNemar p"),
-        left=("first", "second"),
     )
     for c in pairs:
         alone = f"{c.first_only} : {c.second_only}"
@@ -144,7 +125,6 @@ def _seeds(recipes: Sequence[over_seeds.RecipeRow]) -> Table:
     out = _titled(
         "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
         *("recipe", "seeds", "clean", "robust"),
-        left=("recipe",),
     )
     for name, runs, clean, robust in recipes:
         out.add_row(Text(name), str(len(runs)), clean, robust)
@@ -155,7 +135,6 @@ def _recipe_pairs(pairs: Sequence[over_seeds.RecipePair]) -> Table:
     out = _titled(
         "recipes over their seeds: mean robust accuracy, first − second, in points",
         *("first", "second", "difference [95 %]"),
-        left=("first", "second"),
     )
     for v in pairs:
         out.add_row(Text(v.first), Text(v.second), v.difference)
@@ -163,11 +142,9 @@ def _recipe_pairs(pairs: Sequence[over_seeds.RecipePair]) -> Table:
 
 
 def _detection(detectors: Sequence[tuple[Result, Detection]]) -> Table:
-    """Return error rates of detectors, clean and under attack."""
     out = _titled(
         "detection in % [95 % interval], at the largest radius",
         *("result", "samples", *format.detection_heads(detectors[0][1])),
-        left=("result", "samples"),
     )
     for r, d in detectors:
         for k, row in enumerate(d.rates):
@@ -178,7 +155,6 @@ def _detection(detectors: Sequence[tuple[Result, Detection]]) -> Table:
 
 
 def _evasions(r: Result, d: Detection) -> Text:
-    """Return flips per evasion, and the features that evasions added most."""
     line = Text(f"{r.name}: {format.flips_text(d)}")
     if d.added:
         most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
@@ -191,8 +167,7 @@ def _verdict(r: Result) -> Group:
     fired = format.fired_checks(r)
     head = Text(f"{r.name}: ")
     if r.verdict or fired:
-        word = r.verdict.upper() or "checks fired"
-        head.append(word, style=STYLES.get(r.verdict, "yellow"))
+        head.append(r.verdict.upper() or "checks fired", style=STYLES.get(r.verdict, "yellow"))
     if not fired:
         none = f"none of {len(r.checks)} checks fired"
         head.append(f" ({none})" if r.verdict else none, style="green")

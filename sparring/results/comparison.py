@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
+from ..component import require
 from ..runtime.fractions import format_number
-from .intervals import wilson
+from .intervals import wilson, wilson_half
 from .result import Result, correct_key
 
 LEVEL = 0.05
@@ -29,11 +32,9 @@ class McNemar(NamedTuple):
 def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
     """Test whether two classifiers are right equally often on the same samples.
 
-    Of the n samples that one alone gets right, the first gets X ~ Binomial(n, 1/2) if they are
-    equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts half of P(X = min) and is less cautious.
-
-    Arguments:
-        a, b: `(n,)` bool, whether each is right.
+    `a` and `b` are whether each is right, bool. Of the n samples that one alone gets right, the
+    first gets X ~ Binomial(n, 1/2) if they are equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts
+    half of P(X = min) and is less cautious.
 
     Source: McNemar 1947, with the exact binomial in place of χ².
 
@@ -51,8 +52,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
         return McNemar(first, second, 1.0, 1.0)
     p = float(binomtest(fewer, n).pvalue)
     # X is discrete, so the exact p is too large; mid-p takes off half of P(X = min) on either side.
-    mid = p - float(binom.pmf(fewer, n, 0.5))
-    return McNemar(first, second, p, mid)
+    return McNemar(first, second, p, p - float(binom.pmf(fewer, n, 0.5)))
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -73,8 +73,7 @@ def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
     product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
     # Paired, as two models mostly fail on the same samples: φ > 0 makes the interval narrower.
-    if product > 0:
-        product = max(product - n / 2, 0.0)
+    product = max(product - n / 2, 0.0) if product > 0 else product
     margins = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
     phi = product / math.sqrt(margins) if margins else 0.0
     d = one.accuracy - two.accuracy
@@ -93,9 +92,8 @@ class Comparison:
 
     Arguments:
         where: the compared accuracy.
-        first_only, second_only: samples that one alone gets right.
+        first_only, second_only: samples that one alone gets right; p, mid: McNemar's of these.
         difference, low, high: of the accuracies, first − second, with its 95 % interval.
-        p, mid: of McNemar's exact test, two-sided, and its mid-p.
         upper: one of the two ended early, so that its accuracy is an upper bound.
     """
 
@@ -114,28 +112,18 @@ class Comparison:
 
     def sentence(self) -> str:
         """Return the conclusion in words."""
-        size = f"{100 * abs(self.difference):.2f} points"
-        ends = sorted(100 * v for v in (self.low, self.high))
+        sign = 1 if self.difference >= 0 else -1
+        better, worse = (self.first, self.second)[::sign]
+        low, high = sorted(sign * 100 * v for v in (self.low, self.high))
         test = f"McNemar p = {self.p:.2g}, {self.first_only} against {self.second_only} samples"
-        better, worse = (
-            (self.first, self.second) if self.difference >= 0 else (self.second, self.first)
-        )
-        if self.difference < 0:
-            ends = [-ends[1], -ends[0]]
-        span = f"95 %: {ends[0]:.2f} to {ends[1]:.2f}"
+        size = f"{100 * abs(self.difference):.2f} points (95 %: {low:.2f} to {high:.2f}; {test})"
         if self.upper:
-            text = (
-                f"{better} is ahead of {worse} by {size} ({span}; {test}), but an evaluation that "
-                "ended early flatters its model"
-            )
-        elif self.p < LEVEL:
-            text = f"{better} is better than {worse} by {size} ({span}; {test})"
-        else:
-            text = (
-                f"{self.n} samples do not tell {self.first} and {self.second} apart: "
-                f"{better} is ahead by {size} ({span}; {test})"
-            )
-        return f"{self.where}: {text}"
+            ended = "but an evaluation that ended early flatters its model"
+            return f"{self.where}: {better} is ahead of {worse} by {size}, {ended}"
+        if self.p < LEVEL:
+            return f"{self.where}: {better} is better than {worse} by {size}"
+        apart = f"{self.n} samples do not tell {self.first} and {self.second} apart"
+        return f"{self.where}: {apart}: {better} is ahead by {size}"
 
 
 def compare(
@@ -144,18 +132,15 @@ def compare(
     """Compare two results sample by sample.
 
     Arguments:
-        eps: the radius, 0 for clean accuracy; default: the worst case of each result.
-        threat: the norm, where several were attacked.
+        eps, threat: radius, and norm if several; 0 for clean; default: the worst case of each.
 
     Raises:
         ValueError: if samples differ, arrays are missing, or a radius was not attacked.
     """
     for r in (first, second):
         if not {"index", "clean_pred", "adv_pred", "y"} <= set(r.arrays):
-            raise ValueError(
-                f"{r.name} has no arrays: they are in the .npz beside its .json; without them "
-                "samples can't be paired"
-            )
+            where = "they are in the .npz beside its .json; without them samples can't be paired"
+            raise ValueError(f"{r.name} has no arrays: {where}")
     if not same_samples(first, second):
         raise ValueError(
             f"{first.name} and {second.name} were not evaluated on the same samples: "
@@ -167,24 +152,12 @@ def compare(
             f"({_largest_radii(first)}, {_largest_radii(second)}): name one that both have as eps"
         )
     a, b = (correct(r, eps, threat) for r in (first, second))
-    test, (low, high) = mcnemar(a, b), paired_interval(a, b)
-    name = "clean accuracy" if eps == 0 else "robust accuracy"
-    at = " ".join(filter(None, (threat, f"eps {format_number(eps)}"))) if eps else ""
-    where = f"{name} at {at}" if at else name
-    return Comparison(
-        first.name,
-        second.name,
-        where,
-        len(a),
-        test.first,
-        test.second,
-        float(a.mean() - b.mean()),
-        low,
-        high,
-        test.p,
-        test.mid,
-        bool(eps != 0 and (first.early or second.early)),
-    )
+    test, interval = mcnemar(a, b), paired_interval(a, b)
+    at = " ".join(filter(None, (" at", threat, f"eps {format_number(eps)}"))) if eps else ""
+    where = ("clean accuracy" if eps == 0 else "robust accuracy") + at
+    d, upper = float(a.mean() - b.mean()), bool(eps != 0 and (first.early or second.early))
+    names = first.name, second.name
+    return Comparison(*names, where, len(a), *test[:2], d, *interval, *test[2:], upper)
 
 
 def same_samples(first: Result, second: Result) -> bool:
@@ -202,17 +175,13 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
     Raises:
         ValueError: if the radius was not attacked; it names those that were.
     """
-    if eps == 0:
-        return r.arrays["clean_pred"] == r.arrays["y"]
-    if eps is None:
-        return r.arrays["adv_pred"] == r.arrays["y"]
+    if not eps:
+        return r.arrays["adv_pred" if eps is None else "clean_pred"] == r.arrays["y"]
     for key in (correct_key(eps, threat), correct_key(eps)):
         rows = [row for row in r.by_eps if row.eps == eps and threat in ("", row.threat)]
         if key in r.arrays and rows:
             return r.arrays[key].astype(bool)
-    known = ", ".join(
-        f"{row.threat} {format_number(row.eps)}".strip() for row in r.by_eps if row.eps
-    )
+    known = ", ".join(f"{v.threat} {format_number(v.eps)}".strip() for v in r.by_eps if v.eps)
     requested = f"{threat} {format_number(eps)}".strip()
     raise ValueError(f"eps = {requested} is not among the radii of {r.name}: {known or 'none'}")
 
@@ -237,8 +206,7 @@ def samples_needed(
 
     Arguments:
         accuracy: the expected one; of the better model for a difference.
-        discordant: ψ, small for similar models; default: that of independent models, which is
-            cautious.
+        discordant: ψ, small for similar models; default: of independent models, cautiously.
 
     Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample
     design".
@@ -248,42 +216,22 @@ def samples_needed(
     """
     if (width is None) == (difference is None):
         raise ValueError("give either width or difference")
-    if not 0 <= accuracy <= 1 or not 0 < power < 1:
-        raise ValueError(
-            f"accuracy = {accuracy}, power = {power} is not allowed: they are shares in [0, 1]"
-        )
+    require(0 <= accuracy <= 1, "accuracy", accuracy, "a share in [0, 1]")
+    require(0 < power < 1, "power", power, "a share in (0, 1)")
     if width is not None:
-        if not 0 < width < 0.5:
-            raise ValueError(f"width = {width} is not allowed: it must be between 0 and 0.5")
-        return _samples_for_width(width, accuracy)
+        require(0 < width < 0.5, "width", width, "between 0 and 0.5")
+        most = 1
+        while wilson_half(accuracy, most) > width:
+            most *= 2
+        return bisect_left(range(most), True, lo=1, key=lambda n: wilson_half(accuracy, n) <= width)
     d = abs(difference or 0.0)
     other = accuracy - d
-    if not d or other < 0:
-        raise ValueError(
-            f"difference = {difference} is not allowed: it must be above 0 and at most accuracy"
-        )
+    require(d and other >= 0, "difference", difference, "above 0 and at most accuracy")
     # Independent models disagree most, so this ψ asks for too many samples rather than too few.
     psi = accuracy * (1 - other) + other * (1 - accuracy) if discordant is None else discordant
-    if not d <= psi <= 1:
-        raise ValueError(
-            f"discordant = {psi} is not allowed: it must be between the difference and 1"
-        )
+    require(d <= psi <= 1, "discordant", psi, "between the difference and 1")
     z, one = NormalDist().inv_cdf(power), NormalDist().inv_cdf(1 - LEVEL / 2)
     return math.ceil((one * math.sqrt(psi) + z * math.sqrt(psi - d * d)) ** 2 / (d * d))
-
-
-def _samples_for_width(width: float, accuracy: float) -> int:
-    def half_width(n: int) -> float:
-        z2 = NormalDist().inv_cdf(1 - LEVEL / 2) ** 2
-        return math.sqrt(z2 * (accuracy * (1 - accuracy) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-
-    low, high = 0, 1
-    while half_width(high) > width:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if half_width(middle) > width else (low, middle)
-    return high
 
 
 def pairs(results: Sequence[Result]) -> list[Comparison]:
@@ -294,9 +242,4 @@ def pairs(results: Sequence[Result]) -> list[Comparison]:
         same = len(suites) == 1 and _largest_radii(first) == _largest_radii(second)
         return same and "adv_pred" in first.arrays and same_samples(first, second)
 
-    return [
-        compare(first, second)
-        for i, first in enumerate(results)
-        for second in results[i + 1 :]
-        if is_comparable(first, second)
-    ]
+    return [compare(*pair) for pair in combinations(results, 2) if is_comparable(*pair)]

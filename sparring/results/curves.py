@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .comparison import correct, same_samples
-from .intervals import mean95, wilson
+from .intervals import t_interval, wilson
 from .result import Result
 from .seeds import group_by_recipe, group_names, recipe_name, training_seed
 
@@ -21,7 +21,6 @@ class AccuracyCurve:
 
     Arguments:
         name: of the recipe; where several curves are of one, as with overrides, of the run.
-        seeds: of the runs that the curve averages.
         low, high: 95 % interval: Student's t over several seeds, Wilson over samples for one.
         common: only samples count that every compared model gets right unattacked.
         share, sem: share of samples that count, and its standard error over seeds, None for one.
@@ -42,12 +41,9 @@ class AccuracyCurve:
 def accuracy_curves(results: Sequence[Result], *, common: bool = False) -> list[AccuracyCurve]:
     """Return a curve for each recipe, over its runs that differ in their seed alone.
 
-    With `common`, only samples count that all recipes' models of one seed get right unattacked, and
-    accuracy is the share of these that no attack flips. Recipes of other seeds are matched in the
-    order of their seeds.
-
-    Arguments:
-        results: with arrays, if `common`; the curves have the radii that all results share.
+    The curves have the radii that all results share. With `common`, which needs arrays, only
+    samples count that all recipes' models of one seed get right unattacked, and accuracy is the
+    share of these that no attack flips. Recipes of other seeds are matched in order of their seeds.
 
     Source: Paknezhad et al. 2022 for the protocol of common samples.
 
@@ -82,36 +78,24 @@ def comparable_curves(results: Sequence[Result]) -> list[AccuracyCurve]:
 
 
 def _curve(
-    name: str,
-    group: Sequence[Result],
-    threat: str,
-    eps: Sequence[float],
-    masks: list[np.ndarray] | None,
+    name: str, group: list[Result], threat: str, eps: list[float], masks: list[np.ndarray] | None
 ) -> AccuracyCurve:
-    shares = np.array(
-        [_shares(r, threat, eps, None if masks is None else masks[k]) for k, r in enumerate(group)]
-    )
+    chosen = masks or [None] * len(group)
+    shares = np.array([_shares(r, threat, eps, m) for r, m in zip(group, chosen, strict=True)])
     counts = [r.n if masks is None else int(masks[k].sum()) for k, r in enumerate(group)]
-    intervals = [_interval(column, counts) for column in shares.T]
+    intervals = (_interval(column, counts) for column in shares.T)
+    low, high = map(list, zip(*intervals, strict=True))
     kept = np.array([c / r.n for c, r in zip(counts, group, strict=True)])
     # Of all samples the share is 1 for every seed, so only common ones have an error.
     several = masks is not None and len(kept) > 1
-    return AccuracyCurve(
-        name,
-        threat or str(group[0].threat.get("name", "")),
-        seeds=[training_seed(r) for r in group],
-        eps=[0.0, *eps],
-        mean=shares.mean(0).tolist(),
-        low=[low for low, _ in intervals],
-        high=[high for _, high in intervals],
-        common=masks is not None,
-        share=float(kept.mean()),
-        sem=float(kept.std(ddof=1) / math.sqrt(len(kept))) if several else None,
-    )
+    sem = float(kept.std(ddof=1) / math.sqrt(len(kept))) if several else None
+    common, share = masks is not None, float(kept.mean())
+    norm, mean = threat or str(group[0].threat.get("name", "")), shares.mean(0).tolist()
+    seeds = [training_seed(r) for r in group]
+    return AccuracyCurve(name, norm, seeds, [0.0, *eps], mean, low, high, common, share, sem)
 
 
 def _shares(r: Result, threat: str, eps: Sequence[float], mask: np.ndarray | None) -> list[float]:
-    """Return accuracy clean and at each radius, among the samples of a mask if there is one."""
     if mask is None:
         rows = {(row.threat, row.eps): row.robust.accuracy for row in r.by_eps}
         return [r.clean.accuracy, *(rows[threat, e] for e in eps)]
@@ -122,19 +106,14 @@ def _interval(values: np.ndarray, counts: Sequence[int]) -> tuple[float, float]:
     if len(values) == 1:
         i = wilson(round(values[0] * counts[0]), counts[0])
         return i.low, i.high
-    _, low, high = mean95(values)
-    assert low is not None
-    assert high is not None
-    return low, high
+    return t_interval(values)[1:]
 
 
 def _masks(groups: Sequence[Sequence[Result]]) -> list[np.ndarray]:
     """Return, seed by seed, the samples that every recipe's model gets right."""
     if len({len(g) for g in groups}) > 1:
-        raise ValueError(
-            "the recipes have other numbers of seeds: "
-            + ", ".join(f"{recipe_name(g[0])} {len(g)}" for g in groups)
-        )
+        sizes = ", ".join(f"{recipe_name(g[0])} {len(g)}" for g in groups)
+        raise ValueError(f"the recipes have other numbers of seeds: {sizes}")
     masks = []
     for runs in zip(*groups, strict=True):
         if not all(same_samples(runs[0], r) for r in runs):

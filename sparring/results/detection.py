@@ -21,9 +21,8 @@ class OperatingPoint:
     """Describe a detector whose threshold is set for a false-positive rate of at most `at`.
 
     Arguments:
-        fpr: the rate at which this threshold flags negatives.
+        fpr, tpr: shares of negatives and positives that this threshold flags.
         threshold: the score from which on a sample is called positive; None: no sample is.
-        tpr: share of the positives that are detected at this threshold.
     """
 
     at: float
@@ -39,8 +38,7 @@ class DetectionRates:
     Arguments:
         name: `"clean"`, `"positives attacked"` or `"all attacked"`.
         fnr, fpr: missed positives, flagged negatives; of more than two classes, one against the
-            rest, averaged over classes.
-        auc, tpr: of two classes only.
+            rest, averaged over classes, and without auc and tpr.
     """
 
     name: str
@@ -103,10 +101,9 @@ def roc(score: np.ndarray, y: np.ndarray, *, corners: bool = False) -> Roc:
     """
     from sklearn.metrics import roc_curve
 
-    positive = _positives(score, y)
     # Ranks stand for the scores: scikit-learn refuses infinite ones, and a logit may overflow.
     level, rank = np.unique(score, return_inverse=True)
-    fpr, tpr, rank = roc_curve(positive, rank, drop_intermediate=corners)
+    fpr, tpr, rank = roc_curve(_positives(score, y), rank, drop_intermediate=corners)
     return Roc(fpr, tpr, np.append(np.inf, level[rank[1:].astype(int)]))
 
 
@@ -184,20 +181,15 @@ def macro_rates(pred: np.ndarray, y: np.ndarray, classes: int) -> tuple[Interval
     wrong = pred != y
     mistaken = np.where((pred >= 0) & present[pred], 1 / np.maximum(k * rest[pred], 1), 0.0)
     missed, flagged = wrong / (k * counts[y]), wrong * mistaken
-    fnr_trials = k * k / (1 / counts[present]).sum()
-    fpr_trials = k * k / (1 / rest[present]).sum()
-    fnr = effective_wilson(float(missed.sum()), _variance_within(missed, y), fnr_trials)
-    fpr = effective_wilson(float(flagged.sum()), _variance_within(flagged, y), fpr_trials)
-    return fnr, fpr
 
+    def rate(errors: np.ndarray, sizes: np.ndarray) -> Interval:
+        variance = float(sum(len(v) * v.var() for v in (errors[y == c] for c in np.unique(y))))
+        return effective_wilson(float(errors.sum()), variance, k * k / (1 / sizes[present]).sum())
 
-def _variance_within(value: np.ndarray, y: np.ndarray) -> float:
-    """Return the variance of Σ value, with samples drawn within their classes."""
-    return float(sum(len(v) * v.var() for v in (value[y == c] for c in np.unique(y))))
+    return rate(missed, counts), rate(flagged, rest)
 
 
 def _positives(score: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return which samples are of class 1, and refuse labels of a single class."""
     if score.shape != y.shape or y.ndim != 1:
         raise ValueError(f"scores have shape {score.shape}, labels {y.shape}: one a sample each")
     if np.isnan(score).any():
@@ -283,14 +275,8 @@ def detection(
         rows.append(detection_rates(ALL, adv_pred, y, attacked, clean))
     evaded = evasions(y, clean_pred, adv_pred)
     num_flips = flips[evaded & (flips >= 0)] if flips is not None else np.zeros(0)
-    return Detection(
-        class_names[1],
-        rows,
-        int(evaded.sum()),
-        float(num_flips.mean()) if len(num_flips) else None,
-        float(np.median(num_flips)) if len(num_flips) else None,
-        list(added),
-    )
+    mean, median = (float(f(num_flips)) if len(num_flips) else None for f in (np.mean, np.median))
+    return Detection(class_names[1], rows, int(evaded.sum()), mean, median, list(added))
 
 
 def evasions(y: np.ndarray, clean_pred: np.ndarray, adv_pred: np.ndarray) -> np.ndarray:

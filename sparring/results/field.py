@@ -14,13 +14,10 @@ class BoundaryField:
     Row i is the second input, column j the first.
 
     Arguments:
-        prediction: `(m, m)` classes.
-        slope: `(m, m)` ‖∂softmax/∂x‖_F, per input unit.
+        prediction, slope: `(m, m)` classes, and ‖∂softmax/∂x‖_F per input unit.
         distance: `(m, m)` to the boundary in L2, in input units; inf without a boundary.
-        segments: `(s, 2, 2)` the boundary: from, to.
-        points, labels: training points `(n, 2)`, `(n,)`.
-        generated: unlabelled or adversarial points that training generated.
-        generator: the name of their source.
+        segments: `(s, 2, 2)` the boundary: from, to; points, labels: training points `(n, 2)`.
+        generated, generator: unlabelled or adversarial points of training, and their source's name.
         caption: the accuracy, in words.
     """
 

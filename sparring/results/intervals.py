@@ -59,9 +59,15 @@ def effective_wilson(share: float, variance: float, min_trials: float) -> Interv
     n = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else min_trials
     z2 = Z95 * Z95
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = wilson_half(share, n)
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return Interval(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
+
+
+def wilson_half(share: float, n: float) -> float:
+    """Return half the width of Wilson's 95 % interval in n trials, before it is cut to [0, 1]."""
+    z2 = Z95 * Z95
+    return Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
 
 
 def t_quantile(df: float) -> float:
@@ -83,11 +89,13 @@ def mean95(values: np.ndarray) -> tuple[float | None, float | None, float | None
     >>> mean95(np.array([1.0, 2.0, 3.0]))
     (2.0, -0.48..., 4.48...)
     """
-    n = len(values)
-    if n == 0:
-        return None, None, None
-    mean = float(values.mean())
-    if n == 1:
-        return mean, None, None
+    if len(values) < 2:
+        return float(values[0]) if len(values) else None, None, None
+    return t_interval(values)
+
+
+def t_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the same of two values or more."""
+    mean, n = float(values.mean()), len(values)
     half = t_quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
     return mean, mean - half, mean + half

@@ -57,7 +57,6 @@ def robustbench_entry(
     norm = row.threat or str(result.threat.get("name"))
     check_request(suite=None if external else result.suite, split=result.split, threats=[norm])
     _check_complete(result, row)
-    robust = {"external" if external else "autoattack_acc": _percent(row.robust.accuracy)}
     extra = {key: fields.get(key) for key in EXTRA_FIELDS}
     note = " ".join(filter(None, (extra.pop("footnote"), _note(result))))
     return {
@@ -65,8 +64,8 @@ def robustbench_entry(
         "dataset": result.dataset,
         "threat_model": norm,
         "eps": _eps(row.eps or 0.0, norm),
-        "clean_acc": _percent(result.clean.accuracy),
-        **robust,
+        "clean_acc": f"{100 * result.clean.accuracy:.2f}",
+        "external" if external else "autoattack_acc": f"{100 * row.robust.accuracy:.2f}",
         "footnote": note,
     }
 
@@ -89,22 +88,16 @@ def check_request(
     threats: Sequence[str] = (),
     eps: Sequence[float] = (),
 ) -> None:
-    """Refuse requests that cannot become an entry, before hours are spent on them.
-
-    Arguments that are left out are not checked.
+    """Refuse given requests that cannot become an entry, before hours are spent on them.
 
     >>> check_request(suite="quick")
     Traceback (most recent call last):
     ValueError: suite = 'quick' is not allowed: suite must be 'autoattack' for RobustBench's ...
     """
-    ok = path is None or path.suffix == ".json"
-    require(ok, "robustbench", str(path), "the name of a .json file")
-    require(
-        suite in (None, SUITE),
-        "suite",
-        suite,
-        f"{SUITE!r} for RobustBench's autoattack_acc; in Python, external=True marks another",
-    )
+    is_json = path is None or path.suffix == ".json"
+    require(is_json, "robustbench", str(path), "the name of a .json file")
+    known = f"{SUITE!r} for RobustBench's autoattack_acc; in Python, external=True marks another"
+    require(suite in (None, SUITE), "suite", suite, known)
     require(split in (None, "test"), "split", split, "'test' for an entry of RobustBench")
     for norm in threats:
         require(norm in NORMS, "threat", norm, f"{' or '.join(NORMS)} for an entry of RobustBench")
@@ -113,11 +106,8 @@ def check_request(
 
 
 def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
-    rows = [
-        row
-        for row in result.by_eps
-        if (eps is None or row.eps == eps) and (threat is None or row.threat in ("", threat))
-    ]
+    rows = [row for row in result.by_eps if eps in (None, row.eps)]
+    rows = [row for row in rows if threat is None or row.threat in ("", threat)]
     known = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
     if len(rows) != 1:
         raise ValueError(f"the result has {known}: choose one with eps and threat")
@@ -125,10 +115,8 @@ def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
 
 
 def _check_complete(result: Result, row: EpsRow) -> None:
-    """Refuse numbers that are not a worst case over the whole suite."""
     skipped = sum(attack.skipped for attack in row.attacks)
-    if result.early or skipped:
-        why = result.early or f"{skipped} samples were skipped"
+    if why := result.early or (skipped and f"{skipped} samples were skipped"):
         raise ValueError(
             f"the evaluation ended before its suite did ({why}): its robust accuracy is an upper "
             "bound that later attacks may lower, so it makes no entry of RobustBench"
@@ -149,10 +137,6 @@ def _note(result: Result) -> str:
         f"{result.versions.get('sparring', '?')}: its own {suite} version {result.suite_version}, "
         f"{result.precision}, seed {result.seed}."
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
 
 
 def _eps(eps: float, norm: str) -> str:

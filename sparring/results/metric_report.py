@@ -18,10 +18,8 @@ class MetricRow:
 
     Arguments:
         name, unit, better, config: of the metric; better is `"higher"` or `"lower"`.
-        data: the data set that was measured on.
-        value, low, high: the mean over samples that have a value, with its 95 % t interval, or
-            None. The interval covers the draw of samples, not that of training.
-        median: of the same.
+        value, low, high, median: the mean over samples that have a value, with its 95 % t interval,
+            which covers the draw of samples, not that of training; and their median; or None.
         n, undefined: number of samples, and number of those without a value.
     """
 
@@ -54,8 +52,7 @@ class MetricReport:
     """Hold the metrics of one model, and how to compute them again.
 
     Arguments:
-        clean: accuracy on these samples, as a share.
-        recipe: the resolved recipe the model was trained by, {} if unknown.
+        clean, recipe: accuracy on these samples, as a share; the resolved recipe, {} if unknown.
         key: digest of model, samples and settings; metrics under another are not reused.
     """
 
@@ -81,10 +78,9 @@ class MetricReport:
 
     def save(self, path: str | Path) -> Path:
         """Write the file whole or not at all."""
-        path = Path(path)
-        text = to_json(self)
+        path, content = Path(path), to_json(self).encode() + b"\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, text.encode() + b"\n")
+        write(path, content)
         return path
 
     @classmethod

@@ -62,8 +62,7 @@ def roc_curves(arrays: Arrays) -> list[Roc]:
     if y is None or len(np.unique(y)) < 2:
         return []
     if set(SCORES) <= arrays.keys():
-        scores = score_versions(y, *(arrays[key] for key in SCORES))
-        return [roc(score, y, corners=True) for score in scores]
+        return [roc(s, y, corners=True) for s in score_versions(y, *(arrays[k] for k in SCORES))]
     counts = [arrays[f"roc_{k}"] for k in range(3) if f"roc_{k}" in arrays]
     negatives, positives = (y == 0).sum(), (y == 1).sum()
     return [Roc(fp / negatives, tp / positives, np.full(len(fp), np.nan)) for fp, tp in counts]

@@ -16,24 +16,20 @@ SCHEMA = 1
 # Fields that files of the first edition have and no report reads.
 GONE = {"survivors"}
 T = TypeVar("T")
+_adapter = functools.cache(pydantic.TypeAdapter)
 
 
-def to_json(record: Any, *, indent: int | None = 1, defaults: bool = True, first: str = "") -> str:
+def to_json(record: Any, *, compact: bool = False, first: str = "") -> str:
     """Return a record as JSON text: dataclasses are tables, NaN and infinities null.
 
     Arguments:
-        indent: None: on one line, without spaces.
-        defaults: write fields that equal their default too.
+        compact: on one line, without spaces and without fields that equal their default.
         first: the key to begin with.
     """
-    table = _jsonable(record, defaults)
-    return json.dumps(
-        {first: table[first], **table} if first else table,
-        indent=indent,
-        separators=None if indent else (",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
+    table = _jsonable(record, not compact)
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    table = {first: table[first], **table} if first else table
+    return json.dumps(table, ensure_ascii=False, allow_nan=False, **layout)
 
 
 def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
@@ -59,7 +55,10 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
             f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}; "
             f"{_writer(data)}. Read it with that version, or {redo.lower()}"
         )
-    _drop_gone(data)
+    for table in (data, *_tables(data.get("by_eps"))):
+        for row in _tables(table.get("attacks")):
+            for key in GONE & row.keys():
+                del row[key]
     try:
         # Through text, because strict validation takes tables for dataclasses from JSON only.
         return _adapter(kind).validate_json(json.dumps(data))
@@ -67,44 +66,23 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
         raise ValueError(_message(path, noun, error, data) + f". {redo} to replace it") from None
 
 
-@functools.cache
-def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
-    return pydantic.TypeAdapter(kind)
-
-
-def _drop_gone(data: Any) -> None:
-    """Remove fields of the first edition that no longer exist."""
-    for rows in (data.get("attacks"), *(row.get("attacks") for row in _tables(data.get("by_eps")))):
-        for row in _tables(rows):
-            for key in GONE & row.keys():
-                del row[key]
-
-
 def _tables(value: Any) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
 def _message(path: Path, noun: str, error: pydantic.ValidationError, data: dict[str, Any]) -> str:
-    """Return the first thing that is wrong with a record, and where it is."""
-    first = error.errors()[0]
-    *parents, key = first["loc"]
-    where = f"{path}{_where(tuple(parents))}"
+    first, writer = error.errors()[0], _writer(data)
+    *above, last = [f"[{k}]" if isinstance(k, int) else f": {k}" for k in first["loc"]]
+    where, key = f"{path}{''.join(above)}", first["loc"][-1]
     if first["type"] in ("missing", "missing_argument"):
-        return f"{where} is not a {noun}: it lacks {key}; {_writer(data)}"
+        return f"{where} is not a {noun}: it lacks {key}; {writer}"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{where} is not a {noun}: {key!r} is unknown; {_writer(data)}"
-    return (
-        f"{path}{_where(first['loc'])} = {first['input']!r} is not allowed: "
-        f"{first['msg'].replace('Input', 'it', 1)}; {_writer(data)}"
-    )
-
-
-def _where(keys: tuple[int | str, ...]) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f": {key}" for key in keys)
+        return f"{where} is not a {noun}: {key!r} is unknown; {writer}"
+    must = first["msg"].replace("Input", "it", 1)
+    return f"{where}{last} = {first['input']!r} is not allowed: {must}; {writer}"
 
 
 def _writer(data: dict[str, Any]) -> str:
-    """Return which version wrote a file, in words."""
     versions = data.get("versions")
     version = versions.get("sparring") if isinstance(versions, dict) else None
     return f"sparring {version} wrote it" if version else "its writer is unknown"
@@ -128,8 +106,6 @@ def _jsonable(value: Any, defaults: bool) -> Any:
 
 def _default(field: dataclasses.Field[Any], value: Any) -> bool:
     """Return whether a field has its default; the schema number is written always."""
-    if field.name == "schema":
-        return False
-    if field.default_factory is not dataclasses.MISSING:
-        return value == field.default_factory()
-    return field.default is not dataclasses.MISSING and value == field.default
+    make = field.default_factory
+    default = field.default if make is dataclasses.MISSING else make()
+    return field.name != "schema" and value == default

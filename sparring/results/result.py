@@ -30,8 +30,7 @@ class AttackRow:
         forwards, backwards: model passes per attacked sample, on average, counted by the guard.
         attacked: samples it was run on: those the model gets right unattacked.
         infeasible: returned points outside the threat's set; they count as failed attacks.
-        skipped: samples it was not run on because a budget was spent; they count as robust, so
-            the accuracy is an upper bound.
+        skipped: samples not attacked as a budget was spent: robust, so accuracy is an upper bound.
     """
 
     name: str
@@ -50,8 +49,7 @@ class AttackRow:
 class Check:
     """Report a symptom of masked gradients: its measured `detail`, and `advice` if it fired.
 
-    Arguments:
-        severity: the verdict that it forces when it fires: `"look"` or `"do not trust"`.
+    Where it fires, it forces the verdict `severity`: `"look"` or `"do not trust"`.
     """
 
     name: str
@@ -83,8 +81,7 @@ class Certificate:
 class ProbeValue:
     """Report a number of a probe, averaged over samples; None where it has no such side.
 
-    Arguments:
-        probe: its name, as in `probes.PROBES`; about: its subject, in words.
+    `probe` is its name, as in `probes.PROBES`, and `about` its subject, in words.
     """
 
     name: str
@@ -102,8 +99,7 @@ class EpsRow:
     attacker may pick another attack for each sample.
 
     Arguments:
-        eps: the radius, None where the threat has none.
-        threat: the name of the set, where several norms were attacked.
+        eps, threat: None where the threat has no radius; its name, if several were attacked.
         certified: lower bounds at this radius, if any were computed.
     """
 
@@ -120,13 +116,11 @@ class Result:
     """Hold the outcome of one evaluation: everything a report needs, and how to reproduce it.
 
     Arguments:
-        recipe: the resolved recipe the model was trained by, {} if unknown.
-        threat: its name and numbers, at the largest radius.
+        recipe, threat: the resolved recipe, {} if unknown; name and numbers at the largest radius.
         robust, attacks: at the largest radius; `by_eps` has every radius, rising. With several
             norms, `robust` is the worst case over all of them, each at its largest radius.
         verdict: `"trust"`, `"look"` or `"do not trust"`; its `reasons` are the checks that fired.
-        early: why the evaluation ended before its suite, "" if it did not; `robust` is then an
-            upper bound.
+        early: why the evaluation ended before its suite, or ""; `robust` is then an upper bound.
         compiled: whether the attacks searched on a compiled model.
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
@@ -135,11 +129,9 @@ class Result:
             in `.npz`; `arrays_sha256` ties the two files. With two classes also `clean_score,
             adv_score`, the logit of class 1 minus that of class 0, clean and at the worst of the
             judged points; with bits `flips`, the fewest that broke a sample, else -1.
-        detection: error rates of a detector, None where it was not computed.
-        notes: remarks of the data set on itself.
+        detection, notes: a detector's error rates, if computed; the data set's remarks on itself.
         probes: measurements inside the model, at the largest radius; the probe `surface` puts
             `surface (m, m)` and `surface_at (m,)` among the arrays.
-        stripped: whether `strip` has removed the pictures.
     """
 
     name: str
@@ -189,9 +181,7 @@ class Result:
         arrays = packing.shrink(self.arrays) if self.stripped else self.arrays
         packed = packing.pack(arrays) if arrays else b""
         self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
-        text = to_json(
-            self, indent=None if self.stripped else 1, defaults=not self.stripped, first="schema"
-        )
+        text = to_json(self, compact=self.stripped, first="schema")
         path.parent.mkdir(parents=True, exist_ok=True)
         if packed:
             write(path.with_suffix(".npz"), packed)
@@ -210,9 +200,8 @@ class Result:
         result = from_json(cls, path, noun="result", redo="Evaluate again")
         arrays = path.with_suffix(".npz")
         if arrays.exists():
-            result.arrays = packing.unpack(arrays, result.arrays_sha256)
-            if result.stripped:
-                result.arrays = packing.grow(result.arrays)
+            unpacked = packing.unpack(arrays, result.arrays_sha256)
+            result.arrays = packing.grow(unpacked) if result.stripped else unpacked
         return result
 
     def strip(self) -> Result:
@@ -239,8 +228,7 @@ def correct_key(eps: float | None, threat: str = "") -> str:
     >>> correct_key(0.3), correct_key(None), correct_key(2.0, "L2")
     ('correct_0.3', 'correct', 'correct_L2_2')
     """
-    words = ["correct", threat, "" if eps is None else f"{eps:.12g}"]
-    return "_".join(word for word in words if word)
+    return "_".join(filter(None, ("correct", threat, "" if eps is None else f"{eps:.12g}")))
 
 
 def strip_results(path: str | Path) -> int:
@@ -258,8 +246,6 @@ def strip_results(path: str | Path) -> int:
 
 def _json(path: str | Path) -> Path:
     if Path(path).suffix != ".json":
-        raise ValueError(
-            f"path = {str(path)!r} is not allowed: a result is a .json file, its arrays are "
-            "beside it"
-        )
+        allowed = "a result is a .json file, its arrays are beside it"
+        raise ValueError(f"path = {str(path)!r} is not allowed: {allowed}")
     return Path(path)

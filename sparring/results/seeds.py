@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import mean95, t_quantile
+from .intervals import t_interval, t_quantile
 from .result import Result
 
 
@@ -36,10 +36,7 @@ def spread(results: Sequence[Result], *, clean: bool = False) -> SeedSpread:
     if len(results) < 2:
         raise ValueError(f"{len(results)} results have no spread: give two seeds or more")
     values = np.array([(r.clean if clean else r.robust).accuracy for r in results])
-    mean, low, high = mean95(values)
-    assert mean is not None
-    assert low is not None
-    assert high is not None
+    mean, low, high = t_interval(values)
     return SeedSpread(len(values), mean, float(values.std(ddof=1)), low, high)
 
 
@@ -72,8 +69,7 @@ def difference(
     weights = sum(v**2 / (s.count - 1) for v, s in zip(variances, (one, two), strict=True))
     # Rounded down as in tables of t, which widens the interval; the slack is for exact integers.
     df = math.floor(variance**2 / weights + 1e-9) if weights else one.count + two.count - 2
-    half = t_quantile(df) * math.sqrt(variance)
-    d = one.mean - two.mean
+    d, half = one.mean - two.mean, t_quantile(df) * math.sqrt(variance)
     return SeedDifference(d, d - half, d + half)
 
 
@@ -87,8 +83,8 @@ def group_by_recipe(results: Sequence[Result]) -> list[list[Result]]:
     groups: dict[str, list[Result]] = {}
     for k, r in enumerate(results):
         levels = [(row.threat, row.eps) for row in r.by_eps]
-        key: Any = (_without_seeds(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
-        key = key if "recipe" in r.recipe else k
+        known = (_without_seeds(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
+        key = known if "recipe" in r.recipe else k
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(r)
     split = []
     for group in groups.values():
