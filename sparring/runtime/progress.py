@@ -69,11 +69,9 @@ class TrainingProgress:
         self.plain = enabled and not self.console.is_terminal
         self.bar = None
         if enabled and self.console.is_terminal:
-            labels = (progress.TextColumn("{task.fields[message]}"), progress.BarColumn(20))
-            counts = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
-            self.bar = progress.Progress(
-                *labels, *counts, console=self.console, refresh_per_second=4
-            )
+            left = (progress.TextColumn("{task.fields[message]}"), progress.BarColumn(20))
+            right = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+            self.bar = progress.Progress(*left, *right, console=self.console, refresh_per_second=4)
             total, completed = epochs * batches, epochs_done * batches
             self.task = self.bar.add_task("", total=total, completed=completed, message="")
 

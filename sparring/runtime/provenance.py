@@ -37,9 +37,8 @@ def commit(root: Path = ROOT) -> str:
     # Inside a git hook GIT_DIR is set, and git would describe another repository than `root`.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        return subprocess.check_output(
-            call, stderr=subprocess.DEVNULL, text=True, timeout=20, env=clean
-        ).strip()
+        out = subprocess.check_output(call, stderr=subprocess.DEVNULL, timeout=20, env=clean)
+        return out.decode().strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
