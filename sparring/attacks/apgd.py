@@ -100,12 +100,12 @@ class APGD(Search):
         # targets differ between rounds: values of their losses could not be compared
         return losses.margin(logits, y) if self.loss == TARGETED else self._loss(logits, y, y)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         """Climb from a random point; with `largereps`, in three balls that shrink to the threat's.
 
         Points outside of the threat's ball are not recorded, so no row leaves before the last ball.
         """
-        target, z = self._target(active, turn), None
+        target, z = self._target(active, round_index), None
         for scale, steps in self.phases:
             ascent = self._ascent(active, target, z, scale, steps)
             for step in range(steps + 1):
@@ -174,12 +174,12 @@ class APGD(Search):
         few = self.loss == "dlr" and logits.shape[1] < 3
         return losses.BY_NAME["margin" if few else self.loss](logits, y)
 
-    def _target(self, active: ActiveSet, turn: int) -> Tensor:
+    def _target(self, active: ActiveSet, round_index: int) -> Tensor:
         """Return the class each row aims at `(a,)`; its label if the loss has no target."""
         if self.loss != TARGETED:
             return active.y
         order = wrong_classes(active.logits_no_grad(active.x), active.y)
-        return order[:, turn % min(self.targets, order.shape[1])]
+        return order[:, round_index % min(self.targets, order.shape[1])]
 
     def _project(self, eps: float) -> Project:
         return partial(PROJECT[self.p], eps=eps, low=self.threat.low, high=self.threat.high)

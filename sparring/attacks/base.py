@@ -320,7 +320,7 @@ def run_restarts(
     *,
     skip_misclassified: bool = True,
 ) -> Tensor:
-    """Run all rounds of `search(active, turn)`, turn 0, 1, …, or until every sample is broken;
+    """Run `search(active, round_index)` for all rounds 0, 1, …, or until every sample is broken;
     return the best points `(b, *d)`. `skip_misclassified` records x first, so that a search sees
     only samples that are right there.
     """
@@ -336,10 +336,10 @@ def run_restarts(
         if skip_misclassified:
             active.record(x, active.logits_float32(x))
             active.finish()
-        for turn in range(attack.num_rounds(active)):
+        for round_index in range(attack.num_rounds(active)):
             if not active.restart():
                 break
-            search(active, turn)
+            search(active, round_index)
             active.finish()
     return active.best.detach()
 
@@ -355,7 +355,7 @@ class Search(Attack):
     channels_last: bool
     norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         """Run round number `turn`, from 0, on the active rows."""
         raise NotImplementedError
 

@@ -49,7 +49,7 @@ class TrainingBatch:
         return None
 
 
-SearchState = ActiveSet | TrainingBatch
+BitSearchState = ActiveSet | TrainingBatch
 LossFunction = Callable[[Tensor, Tensor], Tensor]  # of logits (b, k) and labels (b,), to (b,)
 
 

@@ -15,7 +15,7 @@ from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer, run_restarts
 from .bit_flips import (
-    SearchState,
+    BitSearchState,
     TrainingBatch,
     check_bit_attack,
     flip_within_budget,
@@ -37,7 +37,7 @@ def run_search(self: FlipAttack | RoundAttack, model: Model, x: Tensor, y: Tenso
     return run_restarts(self, model, x, y, self.search, skip_misclassified=False)
 
 
-def climb_by_flips(self: FlipAttack, active: SearchState, turn: int) -> None:
+def climb_by_flips(self: FlipAttack, active: BitSearchState, round_index: int) -> None:
     """Take all gradients from x on with a `move(z, gradient, flippable, x)` between them, and
     record every point."""
     z, flippable = active.x, flippable_bits(self.threat, active.batch)
@@ -54,7 +54,7 @@ def climb_by_flips(self: FlipAttack, active: SearchState, turn: int) -> None:
             return
 
 
-def climb_and_round(self: RoundAttack, active: SearchState, turn: int) -> None:
+def climb_and_round(self: RoundAttack, active: BitSearchState, round_index: int) -> None:
     """Climb z ← clip(z + sign(g)/steps), round z at ½, or by `draws` at random thresholds
     u ~ U(0, 1), and record x and the rounded points."""
     threat, generator = self.threat, self.generator(active.x.device)

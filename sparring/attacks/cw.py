@@ -82,7 +82,7 @@ class CW(Search):
         self.search_steps, self.c, self.confidence, self.abort = search_steps, c, confidence, abort
         minimal_norm.check_keywords(self)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         minimal_norm.search_ball(self, active)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

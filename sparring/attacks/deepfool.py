@@ -70,11 +70,11 @@ class DeepFool(Search):
         is wrong there `(b,)`."""
         x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
-        search = lambda active, turn: walks.append(self._walk(active))  # noqa: E731
+        search = lambda active, round_index: walks.append(self._walk(active))  # noqa: E731
         run_restarts(self, model, x, y, search, skip_misclassified=False)
         return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         point, wrong = self._walk(active)
         near = self.threat.distance(point, active.x) <= (self.threat.eps or 0.0)
         z = torch.where(broadcast_rows(wrong & near, point), point, active.x)

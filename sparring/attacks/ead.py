@@ -81,7 +81,7 @@ class EAD(Search):
         self.beta = beta
         minimal_norm.check_keywords(self)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         minimal_norm.search_ball(self, active)
 
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,13 +92,13 @@ class FAB(Search):
         classes = active.logits_no_grad(active.x).shape[1]
         return self.restarts * min(self.targets, classes - 1)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         closest = ClosestPoint(active.best, self.threat, self.threat.eps or 0.0)
-        self._round(closest, active, turn)
+        self._round(closest, active, round_index)
 
-    def _round(self, closest: ClosestPoint, active: ActiveSet, turn: int) -> None:
+    def _round(self, closest: ClosestPoint, active: ActiveSet, round_index: int) -> None:
         """Search towards one target, or, untargeted, from one start."""
-        rivals, restart = self._rivals(active, turn)
+        rivals, restart = self._rivals(active, round_index)
         z = self._start(closest, active) if restart else active.x
         for step in range(self.steps + 1):
             wrong, keep = closest.update(active, z, active.logits_no_grad(z))
@@ -120,13 +120,13 @@ class FAB(Search):
             z = self._step(z.detach(), active.x, value, normal)
         self._interpolate(closest, active)
 
-    def _rivals(self, active: ActiveSet, turn: int) -> tuple[Tensor, int]:
+    def _rivals(self, active: ActiveSet, round_index: int) -> tuple[Tensor, int]:
         """Return the classes to aim at, one `(a, 1)` or all wrong ones `(a, k - 1)`, and the number
         of the restart."""
         order = wrong_classes(active.logits_no_grad(active.x), active.y)
         if not self.targets:
-            return order, turn
-        restart, target = divmod(turn, min(self.targets, order.shape[1]))
+            return order, round_index
+        restart, target = divmod(round_index, min(self.targets, order.shape[1]))
         return order[:, target : target + 1], restart
 
     def _start(self, closest: ClosestPoint, active: ActiveSet) -> Tensor:

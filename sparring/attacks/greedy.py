@@ -86,18 +86,18 @@ class BitSearch(Search):
         """Return the number of losses beside the margin: cross-entropy, and one per target."""
         return 1 + min(self.targets, logits.shape[1] - 1) if logits.shape[1] > 2 else 0
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         sets = _FlipSets.from_threat(self.threat, active.batch)
         flips, num_losses = torch.zeros_like(sets.flippable), 0
-        if turn:
+        if round_index:
             logits = active.logits_no_grad(active.x).nan_to_num()
             if num_losses := self._num_other_losses(logits):
                 others = logits.scatter(1, active.y.clamp_min(0)[:, None], -torch.inf)
                 likeliest = others.topk(num_losses - 1, dim=1).indices
-                k = (turn - 1) % num_losses
+                k = (round_index - 1) % num_losses
                 sets.target = likeliest[:, k - 1] if k else torch.full_like(active.y, ANY_CLASS)
-        if turn > num_losses:
-            sets, flips = self.climb_relaxation(active, sets, turn - num_losses)
+        if round_index > num_losses:
+            sets, flips = self.climb_relaxation(active, sets, round_index - num_losses)
         if len(active):
             self.improve(active, sets, flips)
 

@@ -81,7 +81,7 @@ class HopSkipJump(Search):
         """Return the norm of the ball."""
         return self.threat.p  # type: ignore[attr-defined]
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         eps: float = self.threat.eps  # type: ignore[attr-defined]
         if eps > 0:
             rows = torch.ones(len(active), dtype=torch.bool, device=active.x.device)

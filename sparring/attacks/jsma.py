@@ -54,7 +54,7 @@ class JSMA(Search):
         require_at_least(1, at_once=at_once)
         self.at_once, self.targeted = at_once, targeted
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         z, sign = active.x, -1 if self.targeted else 1
         low, high = self.threat.low, self.threat.high
         left = min(int(self.threat.eps or 0), flatten_pixels(z[:1]).shape[2])

@@ -57,7 +57,7 @@ class MIFGSM(Search):
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
         return losses.BY_NAME[self.loss](logits, y)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         step_size = self.size or self.threat.reach / self.steps
         z, momentum = active.x, 0 * active.x
         for _ in range(self.steps):

@@ -92,7 +92,7 @@ class PGD(Maximizer):
                 best, best_value = base.higher(best, best_value, z, base.value_no_grad(f, z))
         return self.threat.discretize(z if best is None else best, batch).detach()
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         """Run one restart of a call: as `maximize`, on rows that leave once they are broken."""
         loss, sign = losses.BY_NAME[self.loss], -1 if self.targeted else 1
         gain = lambda logits: sign * loss(logits, active.y)  # noqa: E731

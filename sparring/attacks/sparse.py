@@ -77,7 +77,7 @@ class SparseRS(Search):
         """Return the number of locations |A| that the proposal of a query exchanges."""
         return max(int(self.share(query) * int(self.threat.eps or 0)), 1)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         eps = int(self.threat.eps or 0)
         if eps == 0:
             return

@@ -106,11 +106,11 @@ class SPSA(Search):
         self.delta, self.estimator, self.loss = delta, estimator, loss
         self.restarts, self.chunk = restarts, chunk
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         if self.threat.eps == 0:
             return
         batch, generator = active.batch, self.generator(active.x.device)
-        z = self.threat.random_start(batch, generator) if turn else self.threat.pack(batch)
+        z = self.threat.random_start(batch, generator) if round_index else self.threat.pack(batch)
         mean, square = torch.zeros_like(z), torch.zeros_like(z)
         for step in range(1, self.steps + 1):
             grad = self._estimate_grad(active, z)

@@ -81,7 +81,7 @@ class Square(Search):
         """Return the share of the image that the window of a query covers."""
         return self.share(query - 1)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         linf = getattr(self.threat, "p", None) == torch.inf
         kind = _SignProposer if linf else _BumpProposer
         proposer = kind(active.x, self.threat, self.generator(active.x.device))

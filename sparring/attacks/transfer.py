@@ -74,10 +74,10 @@ class Transfer(Search):
     def num_rounds(self, active: ActiveSet) -> int:
         return len(self.attacks)
 
-    def search(self, active: ActiveSet, turn: int) -> None:
+    def search(self, active: ActiveSet, round_index: int) -> None:
         self.generator(active.x.device)  # the first call reseeds, and with it the attacks
         classes = self._classes(active)
-        z = surrogate_points(self.attacks[turn], self.surrogate, active.x, active.y)
+        z = surrogate_points(self.attacks[round_index], self.surrogate, active.x, active.y)
         z = self.threat.project(z.to(active.x.dtype), active.batch)
         logits = active.logits_no_grad(z)
         if logits.shape[1] != classes:
@@ -117,8 +117,8 @@ def surrogate_points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> 
             active = ActiveSet(surrogate, x, y, precision=attack.precision)
             # no row is ever adversarial, so none leaves: `best` is the point of highest loss
             active.is_adversarial = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
-            for turn in range(attack.num_rounds(active)):
+            for round_index in range(attack.num_rounds(active)):
                 active.restart()
-                attack.search(active, turn)
+                attack.search(active, round_index)
             return active.best.detach()
     return attack(surrogate, x, y)

@@ -186,7 +186,7 @@ def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
     if not skipped:
         return ""
     reason = budget.exhausted or "the budget of another process was spent"
-    return f"{reason}: {skipped} of the samples to attack were not, and count as robust"
+    return f"{reason}: {skipped} samples were not attacked, and count as robust"
 
 
 def plain(model: Model) -> Model:

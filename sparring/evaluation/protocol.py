@@ -29,7 +29,8 @@ class EvaluationProtocol:
         batch_size: samples per batch. The attacks draw per batch, so results depend on it.
         precision: of the model inside the attacks. The judge always uses float32, and attacks
             repeat near misses in float32.
-        compile: attack the compiled model (see `Static`); the judge runs the model itself. It
+        compile: attack the compiled model (see `CompiledModel`); the judge runs the model itself.
+        It
             costs up to a minute at the start.
         cascade: an attack sees only samples that all attacks before it left robust. Cheaper, with
             the same worst case up to draws, but rows can't be compared. Default: the suite's.
@@ -59,7 +60,7 @@ class EvaluationProtocol:
     probes: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        # `samples` checks n and split, `threats_at_radii` eps and `certification.ready` certify:
+        # The samples check n and split, the radii eps, the certificates certify:
         # they know the data, the threat and the model.
         if isinstance(self.suite, str):
             check_suite_name(self.suite)

@@ -1,4 +1,4 @@
-"""Confidence where there are no data: off the support, a flat softmax is the ideal."""
+"""Measure how flat the softmax is, on the data and on other data sets."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def svg(figure: Figure, about: str) -> str:
 
 
 def png(figure: Figure, about: str) -> str:
-    """Return the same in pixels, for pictures of samples."""
+    """Return the figure as an `<img>` with a PNG inside, for pictures of samples."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
     return _embedded("image/png", buffer.getvalue(), about)

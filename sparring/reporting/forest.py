@@ -14,7 +14,7 @@ from . import figures, study_table
 CLEAN = "#888888"
 
 
-def forest(results: study_table.StudyResults) -> Figure:
+def forest(results: study_table.ResultsByEvaluation) -> Figure:
     """Draw the accuracies of every run, a line per run.
 
     A disc is the mean over seeds, a dot a seed, and a bar the 95 % interval of one seed alone. A

@@ -29,7 +29,7 @@ def page(
     *,
     title: str | None = None,
     metrics: Sequence[MetricReport] = (),
-    study: study_table.StudyResults | None = None,
+    study: study_table.ResultsByEvaluation | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; return its path.
 
@@ -57,7 +57,7 @@ def page(
         several=several,
         overview=study and study_table.accuracy_table(study),
         forest=_figure(forest(study) if study else None, "accuracy of every run"),
-        mark=study_table.DOUBTED,
+        mark=study_table.UNTRUSTED_MARK,
         few=len(results) <= FEW,
         words=format,
         shown=format_number,

@@ -14,7 +14,7 @@ from . import format
 from .metric_tables import ARROWS
 
 SEED = "-seed"
-DOUBTED = "†"
+UNTRUSTED_MARK = "†"
 
 
 class Grid(NamedTuple):
@@ -33,10 +33,12 @@ class Column(NamedTuple):
     eps: float | None
 
 
-StudyResults = Mapping[str, Sequence[Result]]  # by evaluation
+ResultsByEvaluation = Mapping[str, Sequence[Result]]  # by evaluation
 
 
-def study_markdown(results: StudyResults, reports: Mapping[str, Sequence[MetricReport]]) -> str:
+def study_markdown(
+    results: ResultsByEvaluation, reports: Mapping[str, Sequence[MetricReport]]
+) -> str:
     """Return Markdown tables of accuracies and, if there are any, of metrics.
 
     A cell of one seed has the 95 % interval over samples; of several seeds it has mean ± standard
@@ -49,7 +51,7 @@ def study_markdown(results: StudyResults, reports: Mapping[str, Sequence[MetricR
     return "\n\n".join(_markdown(table) for table in tables if table.lines)
 
 
-def columns(results: StudyResults) -> list[Column]:
+def columns(results: ResultsByEvaluation) -> list[Column]:
     """Return a column for each evaluation and radius; a lone radius is not named."""
     keys = [(name, *key) for name, group in results.items() for key in format.all_radii(group)]
     several = {name for name, *_ in keys if sum(key[0] == name for key in keys) > 1}
@@ -68,7 +70,7 @@ def by_run(records: Iterable[Result | MetricReport]) -> dict[str, list[Any]]:
     return groups
 
 
-def rows_at(results: StudyResults, run: str, column: Column) -> list[tuple[Result, EpsRow]]:
+def rows_at(results: ResultsByEvaluation, run: str, column: Column) -> list[tuple[Result, EpsRow]]:
     """Return a run's results of an evaluation that have this radius, each with its row."""
     seeds = by_run(results[column.evaluation]).get(run, [])
     rows = [(r, row) for r in seeds for row in r.by_eps if row.eps == column.eps]
@@ -80,13 +82,13 @@ def is_conclusive(r: Result, row: EpsRow) -> bool:
     return format.is_trusted(r) and not format.num_skipped(row)
 
 
-def largest_evaluation(results: StudyResults, run: str) -> list[Result]:
+def largest_evaluation(results: ResultsByEvaluation, run: str) -> list[Result]:
     """Return results used for clean accuracy: most seeds; ties go to more samples."""
     evaluations = [by_run(group).get(run, []) for group in results.values()]
     return max(evaluations, key=lambda seeds: (len(seeds), seeds[0].n if seeds else 0))
 
 
-def accuracy_table(results: StudyResults) -> Grid:
+def accuracy_table(results: ResultsByEvaluation) -> Grid:
     """Return the table of accuracies that `study_markdown` writes."""
     heads, lines = columns(results), []
     for run in by_run(r for group in results.values() for r in group):
@@ -106,7 +108,7 @@ def _accuracy_cell(accuracies: Sequence[Interval]) -> str:
 
 def _robust_cell(rows: Sequence[tuple[Result, EpsRow]]) -> str:
     bound = "≤ " if any(format.num_skipped(row) for _, row in rows) else ""
-    mark = "" if all(format.is_trusted(r) for r, _ in rows) else f" {DOUBTED}"
+    mark = "" if all(format.is_trusted(r) for r, _ in rows) else f" {UNTRUSTED_MARK}"
     return bound + _accuracy_cell([row.robust for _, row in rows]) + mark
 
 

@@ -85,7 +85,7 @@ class MetricReport:
 
     @classmethod
     def load(cls, path: str | Path) -> MetricReport:
-        """Read such a file; runs no code of it.
+        """Read a metric report from JSON; runs no code of it.
 
         Raises:
             ValueError: if it is truncated, of another schema, or something else.

@@ -227,7 +227,7 @@ class Trainer:
         earlier = position.seconds - earlier_in_epoch
         # Batches done before a resume are drawn and skipped, since later ones continue their draws.
         for batch in islice(self.loader.epoch(epoch), position.batch_index, None):
-            loss = self._batch(batch)
+            loss = self._train_batch(batch)
             position.epoch_seconds = earlier_in_epoch + time.perf_counter() - began
             position.seconds = earlier + position.epoch_seconds
             number = position.batch_index
@@ -236,7 +236,7 @@ class Trainer:
                 self._check_weights()
                 self._save()
 
-    def _batch(self, batch: Batch) -> float:
+    def _train_batch(self, batch: Batch) -> float:
         """Take the steps of one batch, several for an attack that replays it; return the last loss.
 
         Replays are Free adversarial training's: the perturbation goes on from step to step.

@@ -90,14 +90,14 @@ def test_a_kill_inside_an_epoch_changes_nothing_either(labels, tmp_path, monkeyp
     whole = student(tmp_path / "whole", mix)
     list(whole)
     cut = student(tmp_path / "cut", mix, **{"train.save_every": 3})
-    batch = Trainer._batch
+    batch = Trainer._train_batch
 
     def killed(self, b):
         if self.position.step == 7:
             raise KeyboardInterrupt
         return batch(self, b)
 
-    monkeypatch.setattr(Trainer, "_batch", killed)
+    monkeypatch.setattr(Trainer, "_train_batch", killed)
     with pytest.raises(KeyboardInterrupt):
         list(cut)
     monkeypatch.undo()
