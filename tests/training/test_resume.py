@@ -224,7 +224,7 @@ def test_free_goes_on_in_mid_epoch(tmp_path):
 
     stopped = run(tmp_path / "a")
     for batch in stopped.loader.epoch(1):
-        stopped._batch(batch)
+        stopped._train_batch(batch)
         if stopped.position.batch_index == 3:
             break
     stopped._save()
