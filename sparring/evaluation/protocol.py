@@ -8,6 +8,7 @@ from typing import Any
 
 from ..component import did_you_mean, require
 from ..introspect import freeze
+from ..runtime.first_edition import renamed_keywords
 from .probes import probe_names
 from .radii import Eps
 from .suites import Suite, check_suite_name
@@ -92,10 +93,11 @@ def resolve_protocol(
 
     >>> resolve_protocol("pgd", {"n": 100}).n
     100
-    >>> resolve_protocol(None, {"batch": 100})
+    >>> resolve_protocol(None, {"batchsize": 100})
     Traceback (most recent call last):
-    ValueError: option = 'batch' does not exist; did you mean 'batch_size'? ...
+    ValueError: option = 'batchsize' does not exist; did you mean 'batch_size'? ...
     """
+    options = renamed_keywords(options, {"batch": "batch_size"})
     for name in options:
         if name not in OPTIONS:
             raise ValueError(did_you_mean("option", name, OPTIONS))

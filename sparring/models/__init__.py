@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -44,6 +45,17 @@ __all__ = [
     "wrap_model",
     "xresnet18",
 ]
+
+OLD_NAMES = {"adapt": wrap_model, "foreign": load_program}  # of sparring 0.1
+
+
+def __getattr__(name: str) -> Any:
+    """Return a function by its name in sparring 0.1, with a `DeprecationWarning`."""
+    if name not in OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{name} is {OLD_NAMES[name].__name__} since 0.2", DeprecationWarning, 2)
+    return OLD_NAMES[name]
+
 
 # To add a network: write a function of `shape` and `classes` that returns `base.stages(...)`, and
 # name it here.

@@ -6,6 +6,7 @@ Recipes, run folders and checkpoints of the first edition keep loading: tables p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,3 +117,10 @@ def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def upgrade_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return an objective's state dict with today's names of its buffers."""
     return {PATHS.get(key, key): value for key, value in state.items()}
+
+
+def renamed_keywords(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return keywords with old names replaced; warn of each (`DeprecationWarning`)."""
+    for old, new in ((old, new) for old, new in names.items() if old in given):
+        warnings.warn(f"{old} is {new} since 0.2", DeprecationWarning, stacklevel=4)
+    return {names.get(key, key): value for key, value in given.items()}

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from sparring import models
 from sparring.config.recipe import load_recipe
+from sparring.evaluation.protocol import resolve_protocol
 from sparring.objective import Objective
 from sparring.risks import Alpha, Mean
 from sparring.runtime import first_edition
@@ -107,3 +109,12 @@ def test_an_old_recipe_builds_todays_pieces():
     recipe = load_recipe("mnist-standard", set={"risk": {"name": "Mean", "price": 2.0}})
     assert isinstance(recipe.objective().risk, Mean)
     assert recipe.tables["risk"]["multiplier"] == 2.0
+
+
+def test_public_names_of_the_first_edition_still_work_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="adapt is wrap_model since 0.2"):
+        assert models.adapt is models.wrap_model
+    with pytest.raises(AttributeError, match="has no attribute 'adpt'"):
+        _ = models.adpt
+    with pytest.warns(DeprecationWarning, match="batch is batch_size since 0.2"):
+        assert resolve_protocol(None, {"batch": 100}).batch_size == 100
