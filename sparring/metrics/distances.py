@@ -84,7 +84,7 @@ def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int)
 
 
 class RhoAdv(Metric):
-    """Compute ρ(x) = ‖r‖₂ / ‖x‖₂, r DeepFool's L2 perturbation that changes the prediction.
+    """Compute the relative size ρ(x) = ‖r‖₂ / ‖x‖₂ of DeepFool's L2 perturbation r.
 
     It starts from the prediction, not the label, so misclassified samples count too. NaN where
     x = 0.
