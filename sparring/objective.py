@@ -18,7 +18,8 @@ from .runtime import distributed
 
 
 class Objective(nn.Module):
-    """min_θ ρ_i[ max_{x' ∈ S(x_i)} ℓ(θ; x', x_i, y_i) − λ·c(x', x_i) ] + R(θ).
+    """Combine attack, method and risk to the min-max problem that a training solves.
+    min_θ ρ_i[ max_{x' ∈ S(x_i)} ℓ(θ; x', x_i, y_i) − λ·c(x', x_i) ] + R(θ).
 
     Arguments:
         attack: searches the maximum, and owns the threat; None: no adversary (x' = x).

@@ -72,6 +72,18 @@ def test_docstrings_of_functions_open_with_a_verb():
     assert not wrong, "\n".join(wrong)
 
 
+def test_docstrings_of_public_classes_open_with_a_word():
+    """One sentence comes before the formula: `sparring list` prints it."""
+    wrong = [
+        f"{file.relative_to(PACKAGE)}: {node.name}: {text.split()[0]} …"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name[0] != "_"
+        if (text := ast.get_docstring(node)) and not re.match(r"[A-Z][a-z]+\b", text)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_pages_and_docstrings_use_plain_phrases():
     wrong = [
         f"{file.relative_to(ROOT)}:{number}: {phrase.strip()}"

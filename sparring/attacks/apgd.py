@@ -86,7 +86,8 @@ class APGD(Search):
             raise ValueError(did_you_mean("loss", loss, (*losses.BY_NAME, TARGETED)))
         self.threat, self.steps, self.loss = self.require_ball(threat), steps, loss
         self.p: float = getattr(threat, "p", torch.inf)
-        require(not largereps or self.p == 1, "largereps", largereps, "False but for an L1 ball")
+        allowed = "False unless the threat is an L1 ball"
+        require(not largereps or self.p == 1, "largereps", largereps, allowed)
         self.targets, self.restarts, self.eot = targets, restarts, eot
         self.rho, self.largereps = rho, largereps
 

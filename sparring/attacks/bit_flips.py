@@ -38,7 +38,7 @@ class TrainingBatch:
         return value, grad.nan_to_num(0.0, 0.0, 0.0), value
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
-        """Return the gain at z, in place of logits."""
+        """Return the gain at z, which a search hands to `record` in place of logits."""
         return value_no_grad(self.f, z)
 
     def record(self, z: Tensor, logits: Tensor) -> Tensor | None:

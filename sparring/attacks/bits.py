@@ -107,10 +107,9 @@ def flip_one(
 
 
 class BGA(Maximizer):
-    """BGA^k, bit gradient ascent: flip all bits with √d·(1 − 2z_j)·g_j ≥ ‖g‖₂; return the best
-    point.
-
-    A later step may take a flip back. Within a budget, the flips of steepest gradient stay.
+    """Flip all bits of steep gradient in each step; return the best point (BGA^k).
+    Bit gradient ascent: a bit flips if √d·(1 − 2z_j)·g_j ≥ ‖g‖₂. A later step may take a flip back.
+    Within a budget, the flips of steepest gradient stay.
 
     Arguments:
         steps: gradients k, with k − 1 moves between them; published: 50.
@@ -153,10 +152,9 @@ class BGA(Maximizer):
 
 
 class BCA(Maximizer):
-    """BCA^k, bit coordinate ascent: flip the bit of largest (1 − 2z_j)·g_j; return the best point.
-
-    The bit flips even if that loses, and even if it flipped before. Once the budget is spent, only
-    bits that flipped before do.
+    """Flip one bit in each step, that of largest gain; return the best point (BCA^k).
+    Bit coordinate ascent: the bit of largest (1 − 2z_j)·g_j flips even if that loses, and even if
+    it flipped before. Once the budget is spent, only bits that flipped before do.
 
     Arguments:
         steps: gradients k, with k − 1 moves between them; published: 50.
@@ -199,10 +197,9 @@ class BCA(Maximizer):
 
 
 class Grosse(Maximizer):
-    """Grosse^k: flip the unflipped bit that raises log p of another class most, if one does; return
-    the best point.
-
-    It never takes a flip back. In training the gain stands in for log p.
+    """Flip the unflipped bit that raises log p of another class most; return the best point.
+    Grosse^k flips only where log p rises, and never takes a flip back. In training the gain stands
+    in for log p.
 
     Arguments:
         steps: gradients k, with k − 1 flips between them; published: 50.
@@ -243,10 +240,10 @@ class Grosse(Maximizer):
 
 
 class DFGSM(Maximizer):
-    """dFGSM^k: climb z ← clip(z + sign(∇ℓ)/k) k times from x, round at ½; return x if that lost.
-
-    Bits that may not flip move too during the climb, and return to x in the end. If more flips
-    result than the budget allows, those of steepest last gradient stay.
+    """Climb the relaxation by signs of the gradient, and round to bits at ½ (dFGSM^k).
+    z ← clip(z + sign(∇ℓ)/k) k times from x; return x if that lost. Bits that may not flip move too
+    during the climb, and return to x in the end. If more flips result than the budget allows, those
+    of steepest last gradient stay.
 
     Arguments:
         steps: gradients k; published: 50.
@@ -286,7 +283,7 @@ class DFGSM(Maximizer):
 
 
 class RFGSM(Maximizer):
-    """rFGSM^k: climb as `DFGSM`, and round each coordinate at a random threshold u ~ U(0, 1).
+    """Climb as `DFGSM`, and round each coordinate at a random threshold u ~ U(0, 1) (rFGSM^k).
 
     Arguments:
         draws: of the thresholds, ≥ 1; published: 1.

@@ -32,7 +32,8 @@ def excess(delta: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CW(Search):
-    """min_w penalty(δ) + c·max(κ − margin(z), 0) with z = tanh(w) in the box, δ = z − x, by Adam.
+    """Minimize the perturbation plus a hinge on the margin, by Adam in tanh space.
+    min_w penalty(δ) + c·max(κ − margin(z), 0) with z = tanh(w) in the box, δ = z − x.
 
     L2: the penalty is ‖δ‖₂²; bisection searches c, ×10 until one succeeds. Linf: the penalty is
     Σ_i max(|δ_i| − τ, 0); a success shrinks τ to 0.9 of the distance reached, a failure takes 10c,

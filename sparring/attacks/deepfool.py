@@ -15,10 +15,10 @@ from .base import ActiveSet, Execution, Search, run_restarts
 
 
 class DeepFool(Search):
-    """x' ← clip(x' + (1 + overshoot)·d(x')) from x until x' is wrong: d(x') is the shortest way
-    within the box to the plane z_k = z_y, linearised at x', of the class k for which it is nearest.
-
-    A call returns the wrong point where it lies within eps, else x. `distances` ignores eps.
+    """Step onto the nearest linearised boundary until the model is wrong.
+    x' ← clip(x' + (1 + overshoot)·d(x')) from x: d(x') is the shortest way within the box to the
+    plane z_k = z_y, linearised at x', of the class k for which it is nearest. A call returns the
+    wrong point where it lies within eps, else x. `distances` ignores eps.
 
     Arguments:
         threat: an Linf or L2 ball: its norm is the length of a step.

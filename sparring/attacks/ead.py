@@ -30,7 +30,8 @@ def shrink(z: Tensor, x: Tensor, beta: float, low: float, high: float) -> Tensor
 
 
 class EAD(Search):
-    """min_z c·max(κ − margin(z), 0) + ‖z − x‖₂² + β‖z − x‖₁ in the box, by FISTA.
+    """Minimize an elastic-net perturbation plus a hinge on the margin, by FISTA in the box.
+    min_z c·max(κ − margin(z), 0) + ‖z − x‖₂² + β‖z − x‖₁.
 
     z⁺ = shrink(s − α·∇(the first two terms at s), β), s = z⁺ + k/(k+3)·(z⁺ − z), α = size·√(1 −
     k/steps); bisection searches c, ×10 until one succeeds. Of the adversarial iterates the one

@@ -19,12 +19,11 @@ from .base import ActiveSet, Execution, Search, check_inputs, run_restarts, wron
 
 
 class FAB(Search):
-    """x' ← clip((1 − α)(x' + η·d(x')) + α(x + η·d(x))), where d(·) is the shortest way within the
-    box to the plane where, linearised at x', another class wins, and α = min(‖d(x')‖ / (‖d(x')‖ +
-    ‖d(x)‖), alpha_max). A wrong x' steps back to x + β(x' − x).
-
-    A call stops a sample at its first wrong point within eps. `distances` ignores eps and searches
-    for the nearest wrong point: the purpose FAB is made for.
+    """Find the nearest adversarial point by steps onto the linearised boundary, biased towards x.
+    x' ← clip((1 − α)(x' + η·d(x')) + α(x + η·d(x))), where d(·) is the shortest way within the box
+    to the plane where, linearised at x', another class wins, and α = min(‖d(x')‖ / (‖d(x')‖ +
+    ‖d(x)‖), alpha_max). A wrong x' steps back to x + β(x' − x). A call stops a sample at its first
+    wrong point within eps; `distances`, which FAB is made for, ignores eps.
 
     Arguments:
         threat: a ball: its norm is the distance that FAB minimizes.

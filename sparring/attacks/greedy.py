@@ -27,7 +27,7 @@ CLIMB_LENGTH = 2.0  # steps times step size of a relaxed climb: e^-2 of its star
 
 
 class BitSearch(Search):
-    """Local search over sets of flips F, from x and from roundings of the relaxation.
+    """Search locally over sets of flips F, from x and from roundings of the relaxation.
 
     A step linearises the margin, s_j = (x̄_j − x_j)·g_j with x̄ the flipped x. It tries the sets
     F_τ, the eps highest of s_j + τ·(1 if j ∈ F else −1) that are ≥ 0, for several τ ≥ 0: from one

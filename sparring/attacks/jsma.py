@@ -14,12 +14,10 @@ from .base import ActiveSet, Execution, Search
 
 
 class JSMA(Search):
-    """Repeat: move the unchanged location of largest saliency s to the edge of the box.
-
-    s = Σ_c |g|·room over the channels of a location is its first-order gain: g is the gradient of
-    the margin max_{k≠y} z_k − z_y, room the distance along g to the edge of the box. The attack
-    ends once eps locations have changed. A location is a pixel with all its channels in images
-    `(b, c, h, w)`, else one coordinate.
+    """Move the location of largest saliency s to the edge of the box, until eps have changed.
+    s = Σ_c |g|·room over the channels of an unchanged location is its first-order gain: g is the
+    gradient of the margin max_{k≠y} z_k − z_y, room the distance along g to the edge of the box. A
+    location is a pixel with all its channels in images `(b, c, h, w)`, else one coordinate.
 
     Arguments:
         at_once: locations changed per gradient, ≥ 1; eps/at_once gradients in all.

@@ -120,7 +120,7 @@ class MinimalNorm(Protocol):
         ...
 
     def descend(self, state: SearchState) -> None:
-        """Run one round; a row whose loss no longer falls stays where it is."""
+        """Run one round at fixed weight c; a row whose loss no longer falls stays where it is."""
 
     def update_weight(self, state: SearchState) -> None:
         """Set c of the next round."""

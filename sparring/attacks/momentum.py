@@ -14,9 +14,9 @@ from .base import ActiveSet, Execution, Search
 
 
 class MIFGSM(Search):
-    """g ← decay·g + ∇ℓ/‖∇ℓ‖₁, z ← project(step(z, g)).
-
-    The momentum carries a search past poor maxima; its points transfer better between models.
+    """Climb along the momentum of normalised gradients.
+    g ← decay·g + ∇ℓ/‖∇ℓ‖₁, z ← project(step(z, g)). The momentum carries a search past poor maxima;
+    its points transfer better between models.
 
     Arguments:
         steps, loss: gradient steps, ≥ 1, and what they climb: `"ce"`, `"margin"` or `"dlr"`.

@@ -15,11 +15,10 @@ from .base import ActiveSet, Execution, Gain, Maximizer
 
 
 class PGD(Maximizer):
-    """z ← project(step(z, ∇f(z), size)), `steps` times, from a random start.
-
-    A call returns, per sample, a point confirmed wrong in float32 if the search passed one, else
-    the point of highest loss on its way. Broken samples leave the batch at once. FGSM, BIM and
-    FGSM-RS are PGD with other keywords.
+    """Climb the loss by projected gradient steps from a random start.
+    z ← project(step(z, ∇f(z), size)), `steps` times. A call returns, per sample, a point confirmed
+    wrong in float32 if the search passed one, else the point of highest loss on its way. Broken
+    samples leave the batch at once. FGSM, BIM and FGSM-RS are PGD with other keywords.
 
     Arguments:
         threat: where it may go.

@@ -51,7 +51,7 @@ class Proposer:
 
 @runtime_checkable
 class RandomSearch(Protocol):
-    """An attack that queries the model at `queries` proposals and stays at the best."""
+    """Query the model at `queries` proposals, and stay at the best."""
 
     threat: Threat
     queries: int

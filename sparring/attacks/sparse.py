@@ -19,11 +19,11 @@ ALPHA_DIVISORS = (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)  # of alpha_init, before and
 
 
 class SparseRS(Search):
-    """M ← (M − A) ∪ B if the loss is higher: of the eps locations M that differ from x, a few A
-    return to x, and |A| new ones B take random corners of the box.
-
-    |A| = max(⌊alpha·eps⌋, 1), alpha falls from alpha_init/2 to alpha_init/20. A location is a pixel
-    with all its channels in images `(b, c, h, w)`, else one coordinate.
+    """Search at random for eps locations to change; keep a proposal that raises the loss.
+    M ← (M − A) ∪ B if the loss is higher: of the locations M that differ from x, a few A return to
+    x, and |A| new ones B take random corners of the box. |A| = max(⌊alpha·eps⌋, 1), alpha falls
+    from alpha_init/2 to alpha_init/20. A location is a pixel with all its channels in images
+    `(b, c, h, w)`, else one coordinate.
 
     Arguments:
         queries: points per restart, the first one included; the clean x costs one more.

@@ -19,7 +19,7 @@ NUM_TILES = 5  # bumps along a side of the first L2 or L1 point
 
 
 class Square(Search):
-    """z ← the proposal, if its loss is higher; a proposal changes one random window of z.
+    """Search at random: change one random window of z, and keep a proposal that raises the loss.
 
     Linf: a window becomes x ± eps, with one sign per channel. The search starts at vertical stripes
     of x ± eps.
@@ -74,7 +74,7 @@ class Square(Search):
         random_search.check_arguments(self)
 
     def share(self, query: int) -> float:
-        """Return p at a proposal, counted from 0: p_init, halved after 10, 50, 200, … of 10 000."""
+        """Return p, a share of pixels: p_init, halved after query 10, 50, 200, … of 10 000."""
         return self.p_init / 2 ** random_search.count_passed(self, query, P_HALVES_AFTER)
 
     def size(self, query: int) -> float:

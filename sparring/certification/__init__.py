@@ -32,7 +32,7 @@ ThreatLevels = Sequence[tuple[float | None, Threat]]  # (eps, threat)
 def require_certifiable(
     model: Model, x: Tensor, threats: ThreatLevels, *, methods: Sequence[str]
 ) -> None:
-    """Raise at once where `certificates` would raise after a long evaluation.
+    """Check that the methods can certify this model and these threats; raise otherwise.
 
     Arguments:
         x: a few samples `(b, *d)`, b ≥ 1.

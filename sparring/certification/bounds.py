@@ -206,7 +206,7 @@ def margin_upper_bounds(
 def certify(
     model: Model, x: Tensor, y: Tensor, *, threat: Threat, method: str = "crown-ibp"
 ) -> Tensor:
-    """Return which samples are right, and proven right in the whole ball and box: bool `(b,)`.
+    """Return which samples the model provably gets right in the whole ball and box: bool `(b,)`.
 
     `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs a
     backward pass per class; `"crown"` one per neuron, for small networks.
@@ -266,6 +266,6 @@ def _require_same_function(nodes: list[Node], model: Model, x: Tensor, inputs: R
     error = (traced - wanted)[finite].abs()
     if not (error <= 1e-3 * wanted[finite].abs().amax(1, keepdim=True).clamp_min(1)).all():
         raise ValueError(
-            f"bounds read another function than the model computes (logits {error.max():.3g} "
-            "apart): it changes a value in place, or has hooks or random steps"
+            f"the traced network differs from the model (logits {error.max():.3g} apart): it "
+            "changes values in place, has hooks or draws random numbers"
         )

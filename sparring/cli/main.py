@@ -104,12 +104,12 @@ def evaluate(
     ] = None,
     eps: Radii = [],
     threat: Annotated[
-        str | None, typer.Option(help="Norm, as Linf (default: the recipe's threat, else Linf).")
+        str | None, typer.Option(help="Norm, such as Linf (default: from the recipe, else Linf).")
     ] = None,
     at: At = [],
     surrogate: Annotated[
         Path | None,
-        typer.Option(help="Another run: points computed on its model are tried too."),
+        typer.Option(help="Run whose model gives transferred adversarial inputs."),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -206,14 +206,14 @@ def metrics(
     ] = [],
     off: Annotated[
         list[str],
-        typer.Option(help="Data set off the support, as fashion-mnist. Repeatable."),
+        typer.Option(help="Data set unlike the training data, such as fashion-mnist. Repeatable."),
     ] = [],
     argument: Annotated[
         list[str],
         typer.Option(
             "--with",
             metavar="KEY=VALUE",
-            help="Argument of a metric, as ebd.directions=20. Repeatable.",
+            help="Argument of a metric, such as ebd.directions=20. Repeatable.",
         ),
     ] = [],
     n: Annotated[int, typer.Option(help="Number of samples, drawn with the seed.")] = 200,
@@ -262,12 +262,12 @@ def plane(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            help="Recipes, optionally with changes, as plane-trades:method.beta=6.",
+            help="Recipes, optionally with changes, such as plane-trades:method.beta=6.",
             metavar="RECIPE...",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Figure, .png, .svg or .pdf.")] = Path("plane.png"),
-    table: Annotated[Path | None, typer.Option(help="Write the numbers too, as .json.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Also write numbers to this .json.")] = None,
     seeds: Annotated[
         int, typer.Option(help="Number of trainings per recipe; the first is drawn.")
     ] = 1,
@@ -369,7 +369,7 @@ def list_(
 
 @app.command()
 def cite(
-    name: Annotated[str, typer.Argument(help="Recipe, run folder, data set, or piece, as TRADES.")],
+    name: Annotated[str, typer.Argument(help="Recipe, run folder, data set, or piece (TRADES).")],
 ) -> None:
     """Print the BibTeX of the papers behind a recipe or a piece."""
     from ..commands import cite

@@ -15,7 +15,7 @@ Set = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Change the recipe, as train.epochs=3 or method=MART. Repeatable.",
+        help="Change the recipe, such as train.epochs=3 or method=MART. Repeatable.",
     ),
 ]
 Radii = Annotated[
@@ -23,7 +23,7 @@ Radii = Annotated[
     typer.Option(
         parser=parse_number,
         metavar="FLOAT",
-        help="Radius in input units, as 0.3 or 8/255 (default: the recipe's). Repeatable.",
+        help="Radius in input units, such as 0.3 or 8/255 (default: the recipe's). Repeatable.",
     ),
 ]
 Certify = Annotated[
@@ -50,7 +50,7 @@ Trust = Annotated[
 At = Annotated[
     list[str],
     typer.Option(
-        help="Norm and radius, in place of --threat and --eps, as --at Linf=0.1 --at L2=1.5. "
+        help="Norm and radius, in place of --threat and --eps, such as --at Linf=0.1 --at L2=1.5. "
         "Repeatable."
     ),
 ]
@@ -68,7 +68,7 @@ Mean = Annotated[
     str | None,
     typer.Option(
         help="Mean that normalizes inputs of a model without recipe: one number, or one per "
-        "channel, as 0.49,0.48,0.45."
+        "channel, such as 0.49,0.48,0.45."
     ),
 ]
 Std = Annotated[
@@ -111,5 +111,5 @@ def numbers(key: str, text: str | None) -> list[float] | None:
         return None if text is None else [parse_number(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"{key} = {text!r} is not allowed: {key} must be a number, or several as 0.5,0.4,0.3"
+            f"{key} = {text!r} is not allowed: {key} must be a number, or several: 0.5,0.4,0.3"
         ) from None

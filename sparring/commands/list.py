@@ -69,8 +69,10 @@ def _line(entry: object) -> str:
     """Return the line about a piece: its own, or the first sentence of its docstring."""
     if isinstance(entry, evaluation.Suite):
         return entry.description
-    text = entry if isinstance(entry, str) else inspect.getdoc(getattr(entry, "func", entry)) or ""
-    return re.split(r"\. |\n", text)[0].rstrip(".") if not isinstance(entry, str) else text
+    if isinstance(entry, str):
+        return entry
+    text = inspect.getdoc(getattr(entry, "func", entry)) or ""
+    return re.split(r"\.\s|\n\n", text)[0].replace("\n", " ").rstrip(".:")
 
 
 def _indent(text: str) -> str:

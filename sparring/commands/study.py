@@ -1,4 +1,4 @@
-"""A study: train and evaluate several recipes at several seeds alike; one table at the end."""
+"""Train and evaluate several recipes and seeds under one protocol, and tabulate them."""
 
 from __future__ import annotations
 

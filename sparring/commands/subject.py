@@ -1,4 +1,4 @@
-"""Resolve a run folder, a recipe or a model from elsewhere to a model with its data and threat."""
+"""Find the model, data and threat of a run folder, a recipe or a model from elsewhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
     """Return the network of a recipe with the weights of a file, in eval mode."""
     if not weights.is_file():
         raise FileNotFoundError(
-            f"there are no weights at {weights}: the run may not have ended its first epoch"
+            f"{weights} does not exist: a run writes its weights after the first epoch"
         )
     model = recipe.network()
     load_weights(model, weights)

@@ -85,4 +85,4 @@ def _index(table: Any, key: str, path: str) -> Any:
         return key
     if isinstance(table, list) and key.isdecimal() and int(key) < len(table):
         return int(key)
-    raise ValueError(f"set = {path!r} is not allowed: there is nothing at {key!r}")
+    raise ValueError(f"set = {path!r} is not allowed: {key!r} is no key or index there")

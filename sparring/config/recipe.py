@@ -27,7 +27,7 @@ SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
 class BuiltRecipe(NamedTuple):
-    """The pieces of a training, and the other arguments of `Trainer`."""
+    """Hold what a recipe builds: source, model, objective, and keyword arguments for `Trainer`."""
 
     source: data.Source
     model: nn.Module
@@ -37,7 +37,7 @@ class BuiltRecipe(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe: which pieces, with which numbers.
+    """Hold a checked recipe: which pieces, with which numbers.
 
     Arguments:
         tables: the resolved form, plain values with every default filled in; `load_recipe(tables)`
@@ -122,7 +122,7 @@ class Recipe:
         return BuiltRecipe(source, with_data.network(), with_data.objective(), with_data.trainer())
 
     def trainer(self) -> Table:
-        """Build the arguments of `Trainer` beside model, objective and source."""
+        """Build the keyword arguments of `Trainer` beside model, objective and source."""
         built = {room: self._make(room, "weights") for room in self.tables["weights"]}
         for room in ("augment", "mix"):
             tables = enumerate(self.tables["data"].get(room, []))

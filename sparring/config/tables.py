@@ -52,7 +52,7 @@ FROM_SCHEDULES = ("progress", "base")
 
 
 def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Table]:
-    """Complete the tables of a recipe, in order and in plain values; the result resolves to itself.
+    """Check a recipe's tables and fill in every default; resolving twice changes nothing.
 
     Raises:
         ValueError: for a wrong name, key or type: its path, the nearest, what is allowed.
@@ -71,7 +71,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
             kind = "maximizer" if room == "attack" else room
             out[room] = complete(kind, tables.get(room, DEFAULTS.get(room, {})), room, trust=trust)
     if "attack" in out and "threat" not in out:
-        raise ValueError(f"threat is missing: a recipe with [attack] needs [threat], as {EXAMPLE}")
+        raise ValueError(f"threat is missing: a recipe with [attack] needs it, such as {EXAMPLE}")
     out["objective"] = check(
         Objective, every["objective"], "objective", without=("attack", "method", "risk")
     )
@@ -169,7 +169,7 @@ def _validation(table: Table, training_threat: Table | None, trust: bool) -> Tab
     if "attack" not in checked:
         return checked
     if threat is None:
-        raise ValueError(f"validation.threat is missing: its attack needs one, as {EXAMPLE}")
+        raise ValueError(f"validation.threat is missing: its attack needs one, such as {EXAMPLE}")
     attack = complete("attack", checked["attack"], "validation.attack", trust=trust)
     return checked | {
         "attack": attack,

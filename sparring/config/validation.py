@@ -32,7 +32,7 @@ def named(
     also: Iterable[Maker] = (),
     without: Iterable[str] = SUPPLIED,
 ) -> Table:
-    """Check a table that has a name beside the arguments, as `check`; the name comes first."""
+    """Check a table of a name and arguments, as `check`; return it with the name first."""
 
     def name(*, name: str) -> None: ...
 

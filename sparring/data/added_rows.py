@@ -29,7 +29,7 @@ class AddedRows(Component):
 
     def __init__(self, *, per: float = 1.0, weight: float = 1.0) -> None:
         super().__init__()
-        require(per >= 0, "per", per, "a number ≥ 0 of rows for each row of the batch")
+        require(per >= 0, "per", per, "a number ≥ 0 (added rows per row of the batch)")
         require(weight > 0, "weight", weight, "a number > 0")
         self.per, self.weight = per, weight
 

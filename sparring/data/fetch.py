@@ -15,7 +15,7 @@ from .readers import require_package, verify
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a named set: its name, checksum (`"md5:…"` or `"sha256:…"`) and addresses."""
+    """Describe a file of a set: its name, checksum (`"md5:…"` or `"sha256:…"`) and addresses."""
 
     file: str
     checksum: str

@@ -13,7 +13,7 @@ from .readers import Arrays
 
 
 class RawDataset(NamedTuple):
-    """A data set as read from files: train arrays, and what else the files have.
+    """Hold a data set as read from files: train arrays, and what else the files have.
 
     Arguments:
         features, mutable: of each its name, and 0 or 1: whether an attacker can change it.

@@ -48,7 +48,7 @@ def select_samples(
         rows, digest, facts = _split(data), "", (dataset, None, None)
     if len(rows) == 0 or len(rows) != len(rows.y):
         counts = f"{len(rows)} samples and {len(rows.y)} labels"
-        raise ValueError(f"the {split} split has {counts}: there must be as many, ≥ 1")
+        raise ValueError(f"the {split} split has {counts}: it needs ≥ 1 sample, one label each")
     digest = digest or fingerprint(rows.x, rows.y)
     rows = rows.subset(n, seed) if n is not None and n < len(rows) else rows
     return Samples(rows, *facts, digest)

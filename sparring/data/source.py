@@ -24,7 +24,7 @@ Rows = int | float | None  # how many, or their share
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: three splits, bounds of the inputs, classes, and the sha256 of the content.
+    """Hold a data set: three splits, bounds of the inputs, classes, and the sha256 of the content.
 
     Arguments:
         train: a `Split`, or a `Stream` for data that do not fit in memory.
@@ -205,7 +205,7 @@ Parts = dict[str, tuple[Inputs, Tensor]]
 
 def _class_counts(name: str, y: Tensor, class_names: Sequence[str]) -> list[int]:
     if len(class_names) < 2:
-        raise ValueError(f"{name} has {len(class_names)} class: there is nothing to tell apart")
+        raise ValueError(f"{name} has {len(class_names)} class; a classifier needs at least 2")
     counts = torch.bincount(y[y >= 0], minlength=len(class_names)).tolist()
     if 0 in counts:
         raise ValueError(f"{name} train has no rows of class {class_names[counts.index(0)]!r}")

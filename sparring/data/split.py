@@ -155,5 +155,5 @@ def withhold_labels(
     require(classes <= n <= every, "labels", n, f"{classes}, one per class, to {every} rows")
     others, few = (split.take(rows) for rows in hold_out(split.y, n, generator))
     rarest = int(torch.bincount(few.y, minlength=classes).min())
-    require(rarest > 0, "labels", n, "more: a class would have none")
+    require(rarest > 0, "labels", n, "larger: some class would have no label")
     return few, Split(others.x, torch.full_like(others.y, -1), others.index)

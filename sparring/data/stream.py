@@ -19,7 +19,7 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 
 class Stream:
-    """A split that `Loader` reads batch by batch; see `from_torch`.
+    """Hold a split that `Loader` reads batch by batch; see `from_torch`.
 
     Samples are pairs of x (a tensor, an array or a Pillow picture; uint8 is value/255) and an
     integer y (-1 is unlabeled). Each batch is checked against bounds and classes when it is read.

@@ -190,7 +190,7 @@ def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
 
 
 def plain(model: Model) -> Model:
-    """Return the model as plain layers, as certificates need it: its `unwrapped`, if it has one."""
+    """Return the network inside a wrapper that changes nothing (`unwrapped`), else the model."""
     return getattr(model, "unwrapped", model)
 
 

@@ -82,7 +82,7 @@ def judge(
             kind = f"{x_adv.dtype} of shape {tuple(x_adv.shape)}"
         raise ValueError(
             f"attack {name!r} returned {kind} for inputs of shape {tuple(x.shape)}: "
-            "it must return x_adv like x"
+            "it must return floats of that shape"
         )
     # Float32 and eval mode whatever the attack used: a point that breaks the model only by the
     # rounding of bfloat16 is no error of the model.

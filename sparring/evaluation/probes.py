@@ -199,7 +199,7 @@ def gradient(s: ProbeContext) -> ProbeResult:
 
 
 def introspection(s: ProbeContext) -> ProbeResult:
-    """Compute the cosine of the input gradients on x and on x', where both have a direction."""
+    """Measure how well input gradients on x and x' align (cosine), where both have a direction."""
     cosines = []
     for p in s.chunks():
         apart, valid = alignment(*(_gradient(s, x[p], s.y[p]) for x in s.both()))
@@ -241,9 +241,8 @@ def statistics(s: ProbeContext) -> ProbeResult:
 
 
 def references(s: ProbeContext) -> ProbeResult:
-    """Compute the share of misclassified clean samples, as predicted and refined. The refinement is
-    one step of the middle stage's channel statistics down the loss, within their spread, kept where
-    it lowers the loss."""
+    """Measure clean error before and after one step of the middle stage's channel statistics down
+    the loss, within their spread, kept where it lowers the loss."""
     assert isinstance(s.model, nn.Module) or s.stages
     shapes = s.features(s.x[:2])
     wide = [name for name in s.stages if shapes[name].ndim >= 3]

@@ -30,9 +30,8 @@ class EvaluationProtocol:
         batch_size: samples per batch. The attacks draw per batch, so results depend on it.
         precision: of the model inside the attacks. The judge always uses float32, and attacks
             repeat near misses in float32.
-        compile: attack the compiled model (see `CompiledModel`); the judge runs the model itself.
-        It
-            costs up to a minute at the start.
+        compile: attack the compiled model (see `CompiledModel`); the judge runs the model.
+            It costs up to a minute at the start.
         cascade: an attack sees only samples that all attacks before it left robust. Cheaper, with
             the same worst case up to draws, but rows can't be compared. Default: the suite's.
         seconds: budget of wall time for the attacks; default: no limit. When a budget is spent the

@@ -253,8 +253,8 @@ class AttackRunner:
                 x_adv = attack(guard, x.clone(), y.clone())
             if _weight_versions(self.model) != versions:
                 raise ValueError(
-                    f"attack {label!r} changed the model's weights: what was measured is another "
-                    "model"
+                    f"attack {label!r} changed the model's weights, so its result is not of your "
+                    "model: restore them in the attack"
                 )
             # The judge comes last and past the guard: its passes are neither counted nor limited by
             # the budget, and no attack can influence it.

@@ -55,7 +55,7 @@ def adaptive_attack_symptom(
 
 
 def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[str, float]:
-    """Measure the symptoms that the outcomes of all attacks show."""
+    """Compute symptoms from the outcomes of all attacks, such as outputs that are not finite."""
     outcomes = [outcome for level in levels for outcome in level.attacks]
     not_finite = np.any([runner.clean_pred < 0, *(o.pred < 0 for o in outcomes)], axis=0)
     symptoms = {

@@ -139,7 +139,7 @@ def forward_from(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None
     rest = _modules_after(unwrap(model), name.split("."))
     if rest is None:
         if x is None:
-            raise ValueError(f"x is needed: {name!r} does not stand in plain Sequentials")
+            raise ValueError(f"x is needed: {name!r} is not inside Sequentials only")
         return replace_outputs(model, x, {name: value})
     return model.call(rest, value) if isinstance(model, ModelView) else rest(value)
 

@@ -11,7 +11,8 @@ from .base import Method
 
 
 class ALP(Method):
-    """ℓ = ½·CE(f(x), y) + ½·CE(f(x'), y') + beta·mean_k (f(x') − f(x))²: logits are paired.
+    """Train on clean and adversarial inputs alike, and pair their logits.
+    ℓ = ½·CE(f(x), y) + ½·CE(f(x'), y') + beta·mean_k (f(x') − f(x))².
 
     Arguments:
         beta: weight of the pairing, ≥ 0, per squared logit.

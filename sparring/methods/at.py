@@ -10,7 +10,7 @@ from .base import Method
 
 
 class AT(Method):
-    """ℓ = CE(f(x'), y'), where x' maximizes the same.
+    """Train on adversarial inputs: ℓ = CE(f(x'), y'), where x' maximizes the same.
 
     Source: Madry et al. 2018, eq. 2.1.
 

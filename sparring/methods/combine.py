@@ -9,11 +9,11 @@ from .base import Method, SampleGain
 
 
 class SemiSupervised(Method):
-    """ℓ = 1[y ≥ 0]·ℓ_of + 1[y = −1]·ℓ_unlabelled; each gain acts on its method's rows.
-
-    Each method runs its rows alone, so no row runs twice, and batch statistics are those of the
-    part. Pseudo-labelled rows have a label; their weight γ against the others is the `weight` of
-    the piece of `[data] mix` that adds them.
+    """Train labelled rows by one method and unlabelled rows by another.
+    ℓ = 1[y ≥ 0]·ℓ_of + 1[y = −1]·ℓ_unlabelled; each gain acts on its method's rows. Each method
+    runs its rows alone, so no row runs twice, and batch statistics are those of the part.
+    Pseudo-labelled rows have a label; their weight γ against the others is the `weight` of the
+    piece of `[data] mix` that adds them.
 
     Arguments:
         of: the method for labelled rows, as MART.

@@ -14,11 +14,11 @@ from .softmax_slope import mean_squared_slope, neighbour_noise, scaled_length
 
 
 class FeatureSparsity(Method):
-    """ℓ = (1[y ≥ 0]·CE(f(x), y) + beta·Σ_a GR(a)) / (1 + N_u) over anchors a in feature space.
-
-    With h the output of a submodule on x, the anchors are h and its N_u unlabelled points
-    h + sigma_u·ξ. GR is that of `Sparsity`, with neighbours a + sigma_n·ζ, distances between
-    features, and the softmax of what follows the submodule. x runs up to the submodule once.
+    """Flatten predictions in feature space, at the features of x and at noisy points near them.
+    ℓ = (1[y ≥ 0]·CE(f(x), y) + beta·Σ_a GR(a)) / (1 + N_u) over anchors a: with h the output of a
+    submodule on x, h and its N_u unlabelled points h + sigma_u·ξ. GR is that of `Sparsity`, with
+    neighbours a + sigma_n·ζ, distances between features, and the softmax of what follows the
+    submodule. x runs up to the submodule once.
 
     Arguments:
         site: dotted name of the submodule, called once in a forward pass, as "pool" or "maxpool2".

@@ -16,10 +16,10 @@ from .feature_transport import logits_and_features, mean_squared_jacobian, slice
 
 
 class JR(Method):
-    """ℓ = CE(f(x'), y'), R = jac·½·(d/(n·b))·Σ_ip ‖v_ipᵀ J(x'_i)‖² over random unit vectors v_ip.
-
-    R is an unbiased estimate of jac·½·mean ‖J‖²_F. Without an attack x' = x: the published method.
-    With one, it flattens the model at the adversarial points, in the same forward pass.
+    """Penalize the Jacobian of the logits, estimated along random directions.
+    ℓ = CE(f(x'), y'), R = jac·½·(d/(n·b))·Σ_ip ‖v_ipᵀ J(x'_i)‖² over random unit vectors v_ip. R is
+    an unbiased estimate of jac·½·mean ‖J‖²_F. Without an attack x' = x: the published method. With
+    one, it flattens the model at the adversarial points, in the same forward pass.
 
     Arguments:
         jac: λ ≥ 0, per squared logit and input unit; 0 leaves the work out.
@@ -76,9 +76,9 @@ class JR(Method):
 
 
 class TransportJR(Method):
-    """ℓ = CE(f(x), y), R = jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖²: OTJR's Jacobian term with clean training.
-
-    The adversary is used for the directions v_i only. Arguments and errors are those of `OTJR`.
+    """Train on clean inputs, with OTJR's Jacobian term as penalty.
+    ℓ = CE(f(x), y), R = jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖²: the adversary is used for the directions v_i
+    only. Arguments and errors are those of `OTJR`.
 
     Source: `sw_jac` of Le et al. 2024's code.
 

@@ -51,7 +51,8 @@ def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> T
 
 
 class MART(Method):
-    """ℓ = −log p'_y − log(1 − max_{k≠y} p'_k) + beta·KL(p ‖ p')·(1 − p_y).
+    """Train on adversarial inputs, with a KL term that weighs misclassified samples more.
+    ℓ = −log p'_y − log(1 − max_{k≠y} p'_k) + beta·KL(p ‖ p')·(1 − p_y).
 
     Arguments:
         beta: weight of the misclassification-aware term (λ in the paper), ≥ 0.

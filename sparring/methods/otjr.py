@@ -14,7 +14,8 @@ from .feature_transport import logits_and_features, mean_squared_jacobian, slice
 
 
 class OTJR(Method):
-    """ℓ = CE(f(x'), y'), R = sw·SW₂²(f(x'), f(x)) + jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖².
+    """Match the clouds of clean and adversarial logits, and penalize the Jacobian along the moves.
+    ℓ = CE(f(x'), y'), R = sw·SW₂²(f(x'), f(x)) + jac·(d/b)·Σ_i ‖v_iᵀ J(x_i)‖².
 
     SW₂² is the squared sliced Wasserstein distance of the two clouds of logits over random slices,
     drawn in each step; v_i is the unit direction in which they move adversarial sample i, and

@@ -14,9 +14,8 @@ from .feature_transport import logits_and_features
 
 
 class SAT(Method):
-    """ℓ = CE(f(x'), y'), R = weight·S(f(x), f(x')), S the Sinkhorn divergence of two clouds.
-
-    The clouds are the logits of the joint batch.
+    """Train on adversarial inputs, and match clean and adversarial logits by Sinkhorn divergence.
+    ℓ = CE(f(x'), y'), R = weight·S(f(x), f(x')), S that divergence of the joint batch's two clouds.
 
     Arguments:
         weight: of the divergence, ≥ 0; 0 leaves the work out.

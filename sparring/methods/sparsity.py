@@ -19,12 +19,12 @@ NORMS = ("anchors", "labelled")
 
 
 class Sparsity(Method):
-    """ℓ = 1[y ≥ 0]·CE(f(x), y) + beta·GR(x), GR the mean squared slope of softmax to neighbours.
-
-    GR(x) = 1/(N_n·k) Σ_j Σ_c ((p_c(x) − p_c(x_j)) / ‖x − x_j‖₂)² with x_j = x + sigma_n·ζ_j,
-    ζ ~ N(0, I), drawn in each step and not clipped. GR acts at every row, labelled or not
-    (y = −1). Unlabelled rows come from `[data] mix`, as `GaussianShell`; without them, predictions
-    are flattened at the data only.
+    """Flatten the softmax near the inputs, labelled or not.
+    ℓ = 1[y ≥ 0]·CE(f(x), y) + beta·GR(x), GR the mean squared slope of softmax to neighbours:
+    GR(x) = 1/(N_n·k) Σ_j Σ_c ((p_c(x) − p_c(x_j)) / ‖x − x_j‖₂)² with x_j = x + sigma_n·ζ_j, ζ ~
+    N(0, I), drawn in each step and not clipped. GR acts at every row, labelled or not (y = −1).
+    Unlabelled rows come from `[data] mix`, as `GaussianShell`; without them, predictions are
+    flattened at the data only.
 
     With an attack, a labelled row that the adversary moved to x' counts
     (CE(x) + ratio·CE(x')) / (1 + ratio) + beta·(GR(x) + GR(x')), with other neighbours for x'. A

@@ -10,7 +10,7 @@ from .base import Method
 
 
 class Standard(Method):
-    """ℓ = CE(f(x), y).
+    """Train on clean inputs: ℓ = CE(f(x), y).
 
     >>> from torch import nn, tensor, zeros
     >>> Standard().loss(nn.Identity(), Batch(zeros(1, 2), tensor([0]))).per_sample

@@ -12,10 +12,9 @@ from .base import Method, SampleGain
 
 
 class TRADES(Method):
-    """ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), where x' maximizes the KL.
-
-    The inner attack is PGD on the soft labels p(x): KL and soft-label cross-entropy differ by a
-    constant in x'.
+    """Train on clean inputs, and keep predictions stable on adversarial ones.
+    ℓ = CE(f(x), y) + beta·KL(p(x) ‖ p(x')), where x' maximizes the KL. The inner attack is PGD on
+    the soft labels p(x): KL and soft-label cross-entropy differ by a constant in x'.
 
     Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once per attack, not
     once per step.

@@ -28,9 +28,9 @@ REFRESH_EVERY = 4  # steps between the passes that update batch norm's running s
 
 
 class UAD(Method):
-    """ℓ = w·CE(z', y) + λ_a·m·KL(q ‖ p'), with the penalty λ_g·(1 − cos(G, G')).
-
-    Our reading of the abstract of arXiv 2411.02871, in four parts:
+    """Train on perturbed features, match refined predictions, and align input gradients.
+    ℓ = w·CE(z', y) + λ_a·m·KL(q ‖ p'), with the penalty λ_g·(1 − cos(G, G')). Our reading of the
+    abstract of arXiv 2411.02871, in four parts:
 
     A. z' are logits on x' with random channel statistics at `sites`: in train mode, each mean and
        deviation is drawn from a Gaussian as wide as its spread over the batch.
@@ -164,7 +164,7 @@ class UAD(Method):
     def _refined_logits(
         self, model: nn.Module, x: Tensor, y: Tensor, z: Tensor, features: Tensor
     ) -> Tensor:
-        """Return the reference logits (B), never of a higher loss than the logits z on x."""
+        """Return logits after a step of the statistics (B), where that lowers the loss."""
         with freeze.frozen_bn(model):
             refined = hooks.forward_from(model, self.reference, features, x=x)
         lower = cross_entropy(refined, y) <= cross_entropy(z, y)

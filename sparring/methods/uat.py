@@ -12,9 +12,9 @@ from .base import Method, SampleGain
 
 
 class UAT(Method):
-    """ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), where x' maximizes the same.
-
-    An unlabeled row (y = −1) has the first term only, whose targets are the model's predictions:
+    """Train for stable predictions on adversarial inputs, with labels or without.
+    ℓ = online·KL(stop(p(x)) ‖ p(x')) + fixed·CE(p(x'), y), where x' maximizes the same. An
+    unlabeled row (y = −1) has the first term only, whose targets are the model's predictions:
     UAT-OT. On pseudo-labelled rows, `online = 0` is UAT-FT, the loss of `AT`, and both terms are
     UAT++.
 

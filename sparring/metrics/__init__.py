@@ -1,4 +1,4 @@
-"""Metrics of robustness beside accuracy: distances, slopes, flatness; a number a sample."""
+"""Metrics of robustness beside accuracy: distances, slopes, flatness; one number per sample."""
 
 from ..results.metric_report import MetricReport, MetricRow, Softmax
 from .base import Metric

@@ -68,7 +68,7 @@ class Metric(Component):
                 raise ValueError(f"y is missing: {name} needs labels")
             y = torch.full((len(x),), -1, device=x.device)
         if len(x) != len(y):
-            raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be as many")
+            raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be equal")
         if self.labels and len(y) and int(y.min()) < 0:
             raise ValueError(f"y holds -1, an unlabelled sample: {name} needs labels")
         if len(x) == 0:

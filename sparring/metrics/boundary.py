@@ -16,8 +16,9 @@ MAX_ELEMENTS = 2**24  # of direction vectors in memory at once
 
 
 class EBD(Metric):
-    """Compute the empirical boundary distance: the least magnitude m of 0, step, 2·step, … at which
-    clip(x + m·√d·q) is wrong for some random orthonormal direction q; `most` if there is none.
+    """Compute the empirical boundary distance along random directions.
+    The least magnitude m of 0, step, 2·step, … at which clip(x + m·√d·q) is wrong for some random
+    orthonormal direction q; `most` if there is none.
 
     √d·q has an RMS of 1 per coordinate, so m is the RMS change before clipping. It is an upper
     bound of the distance, loose in high dimension: no direction is chosen to fool the model.
@@ -76,8 +77,9 @@ class EBD(Metric):
 
 
 class EBD2(Metric):
-    """Count the steps x ← clip(x + size·sign(∇ cross-entropy)) until x is wrong: 0 where it is
-    wrong at once, NaN where it is still right after `cap` steps.
+    """Count the sign steps up the loss until the model is wrong.
+    x ← clip(x + size·sign(∇ cross-entropy)) until x is wrong: 0 where it is wrong at once, NaN
+    where it is still right after `cap` steps.
 
     The count times `size` is the Linf length of the path, if the path is straight.
 

@@ -1,4 +1,4 @@
-"""CLEVER: an estimate of the distance that no adversary gets below."""
+"""CLEVER: estimate a lower bound of the distance to the boundary."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ BALLS = {"Linf": (sample_linf, 1), "L2": (sample_l2, 2), "L1": (sample_l1, torch
 
 
 class CLEVER(Metric):
-    """Estimate min_j min(g_j(x) / L_j, radius) with g_j = f_c − f_j, c the class predicted at x,
-    and L_j the greatest ‖∇g_j‖_q in the ball of that radius: the location of a reverse Weibull law
-    fitted to the maxima of batches of samples.
+    """Estimate a lower bound of the distance to the boundary.
+    min_j min(g_j(x) / L_j, radius) with g_j = f_c − f_j, c the class predicted at x, and L_j the
+    greatest ‖∇g_j‖_q in the ball of that radius: the location of a reverse Weibull law fitted to
+    the maxima of batches of samples.
 
     It is an estimate and no bound: where gradients are masked it is far too high.
 
@@ -95,8 +96,8 @@ class CLEVER(Metric):
 
 
 def location(maxima: Tensor) -> float:
-    """Estimate the upper end of the law behind `maxima (m,)`: the location of a fitted reverse
-    Weibull law, but never below the greatest of them.
+    """Estimate the largest value that could occur from `maxima (m,)` of m batches: the location of
+    a fitted reverse Weibull law, but never below the greatest of them.
 
     >>> location(torch.tensor([2.0, 2.0, 2.0]))
     2.0

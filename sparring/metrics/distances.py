@@ -20,8 +20,9 @@ SPACES = ("pixel", "standardised")
 
 
 class Distance(Metric):
-    """Compute ‖x' − x‖_p of the wrong point x' in the box that DeepFool finds, brought back towards
-    x by bisection: 0 where x itself is wrong, NaN where DeepFool finds none.
+    """Compute the distance to the wrong point that DeepFool finds.
+    ‖x' − x‖_p of the point x' in the box, brought back towards x by bisection: 0 where x itself is
+    wrong, NaN where DeepFool finds none.
 
     It is an upper bound of the least distance to a wrong point; exact for a linear model.
 
@@ -67,8 +68,8 @@ class Distance(Metric):
 
 
 def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int) -> Tensor:
-    """Bisect for a share t `(b,)` of the way from x to a wrong point at which x + t·(point − x) is
-    wrong, and at t − 2^−halvings right. It is one such crossing, not always the first.
+    """Find by bisection where the model turns wrong between x and a wrong point: a share t `(b,)`.
+    x + t·(point − x) is wrong, and right at t − 2^−halvings: one such crossing, not always first.
 
     >>> x, point = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
     >>> wrong_from(lambda z: z + torch.tensor([0.0, 0.3]), x, point, torch.tensor([1]), 2)
@@ -83,7 +84,7 @@ def wrong_from(model: Model, x: Tensor, point: Tensor, y: Tensor, halvings: int)
 
 
 class RhoAdv(Metric):
-    """Compute ρ(x) = ‖r‖₂ / ‖x‖₂, r DeepFool's L2 perturbation that changes the prediction.
+    """Compute the relative size ρ(x) = ‖r‖₂ / ‖x‖₂ of DeepFool's L2 perturbation r.
 
     It starts from the prediction, not the label, so misclassified samples count too. NaN where
     x = 0.
@@ -139,7 +140,7 @@ class RhoAdv(Metric):
 
 
 def standardised(model: Model) -> tuple[Map, Map]:
-    """From the inputs of a model to what stands behind its normalisation, and back.
+    """Return two maps: from inputs to normalised inputs, and back.
 
     Raises:
         ValueError: if the model has no stage with `mean` and `std`.

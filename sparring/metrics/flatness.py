@@ -16,7 +16,7 @@ from .base import Metric, chunked_logits
 
 
 class Entropy(Metric):
-    """Compute −Σ_k p_k·log p_k / log K of the softmax: 1 where it is flat, 0 where it is certain.
+    """Compute the entropy of the softmax, −Σ_k p_k·log p_k / log K: 1 if flat, 0 if certain.
 
     Source: Paknezhad et al. 2022, who feed samples of other data sets. Differs: they tabulate the
     probability per class, as `profile` does.
@@ -36,7 +36,7 @@ class Entropy(Metric):
 
 
 class MaxSoftmax(Metric):
-    """Compute max_k p_k, the model's confidence: 1/K where the softmax is flat.
+    """Compute the model's confidence, max_k p_k: 1/K where the softmax is flat.
 
     Source: Hendrycks and Gimpel 2017, sec. 3.
 
@@ -55,7 +55,7 @@ class MaxSoftmax(Metric):
 
 
 class Profile(NamedTuple):
-    """Mean and standard deviation `(k,)` of each class's probability, over samples."""
+    """Hold mean and standard deviation `(k,)` of each class's probability, over samples."""
 
     mean: Tensor
     std: Tensor

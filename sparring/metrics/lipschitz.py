@@ -1,4 +1,4 @@
-"""How fast a model's outputs can change near a sample."""
+"""Estimate the local Lipschitz constant of a model around each sample."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ P = {"Linf": torch.inf, "L2": 2, "L1": 1}
 
 
 class Lipschitz(Metric):
-    """Estimate from below the local Lipschitz constant max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in
-    a ball: the larger end of two gradient ascents, of the ratio and of its numerator.
+    """Estimate from below the local Lipschitz constant around each sample.
+    max ‖f(x') − f(x)‖₁ / ‖x' − x‖_p over x' in a ball: the larger end of two gradient ascents, of
+    the ratio and of its numerator.
 
     Arguments:
         norm: `"Linf"`, `"L2"` or `"L1"`, p and the ball's shape.

@@ -14,8 +14,9 @@ from .base import Metric, chunked_logits, gradient
 
 
 class ENI(Metric):
-    """Compute the empirical noise insensitivity (1/M) Σ_m |ℓ(x) − ℓ(μ_m)| / ‖x − μ_m‖_∞ over M
-    copies μ_m of x within ‖·‖_∞ ≤ eps, ℓ the cross-entropy.
+    """Compute the empirical noise insensitivity: the change of the loss per distance, under noise.
+    (1/M) Σ_m |ℓ(x) − ℓ(μ_m)| / ‖x − μ_m‖_∞ over M copies μ_m of x within ‖·‖_∞ ≤ eps, ℓ the
+    cross-entropy.
 
     Arguments:
         eps: of the noise, in input units.
@@ -71,7 +72,7 @@ class ENI(Metric):
 
 
 class LossSensitivity(Metric):
-    """Compute ‖∇_x cross-entropy(f(x), y)‖₂.
+    """Compute the norm of the loss's input gradient: ‖∇_x cross-entropy(f(x), y)‖₂.
 
     Source: Arpit et al. 2017, sec. 4.1, with the L2 norm as in the Adversarial Robustness Toolbox.
 

@@ -15,9 +15,9 @@ from .base import Metric, chunked_logits
 
 
 class Thickness(Metric):
-    """Compute the boundary thickness ‖x − x_s‖₂ · share{t ∈ [0, 1]: alpha < g(x + t·(x_s − x)) <
-    beta} with g = p_i − p_j, i the class predicted at x, and x_s where L2-PGD towards class j ≠ i
-    ends.
+    """Compute the boundary thickness between x and an adversarial point.
+    ‖x − x_s‖₂ · share{t ∈ [0, 1]: alpha < g(x + t·(x_s − x)) < beta} with g = p_i − p_j, i the
+    class predicted at x, and x_s where L2-PGD towards class j ≠ i ends.
 
     Arguments:
         eps, steps, size: of PGD, in input units; it runs all its steps and starts at x.

@@ -102,7 +102,7 @@ class PreActBlock(nn.Module):
 
 
 class ArrayFunction(nn.Module):
-    """A model outside torch, as a module without weights or gradient.
+    """Wrap a model outside torch as a module without weights or gradient.
 
     Arguments:
         scores: maps an array `(b, *d)` to scores `(b, k)`.

@@ -15,7 +15,7 @@ from ..runtime.importing import import_object
 
 
 class Logits(nn.Module):
-    """A network whose output is an object, reduced to the object's `.logits`.
+    """Reduce the output of a network, an object, to the object's `.logits`.
 
     `wrap_model` reads more kinds of output. This class stays beside it: its state dict has no
     buffers, and the fingerprint of a model covers its name.

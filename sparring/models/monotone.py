@@ -13,7 +13,7 @@ from .base import stages
 
 
 class NonNegative(nn.Linear):
-    """A linear layer with weights |W| ≥ 0: each output is non-decreasing in each input."""
+    """Apply a linear layer with weights |W| ≥ 0: each output is non-decreasing in each input."""
 
     def reset_parameters(self) -> None:
         """Draw weights uniformly on [0, 1/√inputs]; set biases to 0."""
@@ -26,7 +26,7 @@ class NonNegative(nn.Linear):
 
 
 class Bends(nn.Module):
-    """max(0, h), min(0, h) and tanh h, each for a third of the units; all are non-decreasing.
+    """Apply max(0, h), min(0, h) and tanh h, each to a third of the units; all are non-decreasing.
 
     One is convex, one concave, one bounded: with convex ones alone the whole net would be convex.
     """

@@ -11,7 +11,7 @@ from .base import register_mean_std, standardize
 
 
 class Normalize(nn.Module):
-    """(x − mean) / std for each channel of `x (b, c, ...)`.
+    """Normalize each channel of `x (b, c, ...)`: (x − mean) / std.
 
     Arguments:
         mean, std: one number, or one per channel, in input units; std > 0.

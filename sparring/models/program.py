@@ -22,7 +22,7 @@ TRAINING = {"batch_norm": 5, "dropout": 2}  # position of the argument `training
 
 
 class RefusedFile(ValueError):
-    """A file that is refused, with the reason: raised here, not by a loader of torch."""
+    """Refuse a file, with the reason: raised here, not by a loader of torch."""
 
 
 def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") -> nn.Module:
@@ -184,7 +184,7 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
 
 
 class Program(nn.Module):
-    """A program from a file, always in the mode it was saved in for evaluation.
+    """Run a program from a file, always in the mode it was saved in for evaluation.
 
     It hides its inner modules: those of a program have no modes to set. A program of a fixed batch
     size runs in batches of that size, the last one padded with zeros.

@@ -15,7 +15,7 @@ def _unit(first: int, out: int) -> list[nn.Module]:
 
 
 class Residual(nn.Module):
-    """x + unit₂(unit₁(x)), each unit a convolution, a norm and a CELU."""
+    """Add two units, each a convolution, a norm and a CELU, to x: x + unit₂(unit₁(x))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

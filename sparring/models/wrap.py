@@ -66,7 +66,7 @@ def wrap_model(
 
 
 class Adapted(nn.Module):
-    """A model with preprocessing before it and logits read from its outputs; see `wrap_model`."""
+    """Run a model behind preprocessing, and read logits from its outputs; see `wrap_model`."""
 
     mean: Tensor
     std: Tensor
@@ -108,7 +108,7 @@ class Adapted(nn.Module):
 
     @property
     def unwrapped(self) -> Callable[[Tensor], Any]:
-        """The network itself if nothing is done before and after it, for code that reads layers."""
+        """Return the inner network if the wrapper changes nothing, else the wrapper."""
         bare = self.identity and self.size is None and self.scale is None
         return self.model if bare and self.outputs == "logits" else self
 

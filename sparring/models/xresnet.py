@@ -31,7 +31,7 @@ class BlurPool(nn.Module):
 
 
 class Excite(nn.Module):
-    """x · sigmoid(W₂ mish(W₁ mean(x))), one factor per channel.
+    """Scale each channel by one factor: x · sigmoid(W₂ mish(W₁ mean(x))).
 
     Source: Hu et al. 2018, "Squeeze-and-excitation networks", with Mish.
     """
@@ -50,10 +50,9 @@ def _norm(width: int) -> nn.InstanceNorm2d:
 
 
 class NextBlock(nn.Module):
-    """mish( excite(norm₂(grouped conv₂(mish(norm₁(conv₁(x)))))) + skip(x) ), twice as wide inside.
-
-    A stride is a blur: after conv₁, and before the skip's 1×1 convolution.
-    """
+    """Add two convolutions, twice as wide inside, to a skip.
+    mish( excite(norm₂(grouped conv₂(mish(norm₁(conv₁(x)))))) + skip(x) ). A stride is a blur: after
+    conv₁, and before the skip's 1×1 convolution."""
 
     def __init__(self, first: int, out: int, *, stride: int, groups: int) -> None:
         super().__init__()

@@ -79,7 +79,7 @@ def best_certificate(row: EpsRow) -> Certificate | None:
 
 
 def certified_text(row: EpsRow, n: int) -> str:
-    """Return that bound in words, or ""; a bound on fewer than `n` samples says so."""
+    """Return the best certificate in words, or ""; one on fewer than `n` samples says so."""
     best = best_certificate(row)
     if best is None:
         return ""

@@ -45,7 +45,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
 
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"a has shape {a.shape}, b {b.shape}: there must be one answer a sample")
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}: both must be (n,), one per sample")
     first, second = int((a & ~b).sum()), int((b & ~a).sum())
     fewer, n = min(first, second), first + second
     if first == second:

@@ -113,7 +113,7 @@ def _masks(groups: Sequence[Sequence[Result]]) -> list[np.ndarray]:
     """Return, seed by seed, the samples that every recipe's model gets right."""
     if len({len(g) for g in groups}) > 1:
         sizes = ", ".join(f"{recipe_name(g[0])} {len(g)}" for g in groups)
-        raise ValueError(f"the recipes have other numbers of seeds: {sizes}")
+        raise ValueError(f"the recipes have different numbers of seeds: {sizes}")
     masks = []
     for runs in zip(*groups, strict=True):
         if not all(same_samples(runs[0], r) for r in runs):

@@ -177,7 +177,7 @@ def macro_rates(pred: np.ndarray, y: np.ndarray, classes: int) -> tuple[Interval
     present = counts > 0
     k, rest = int(present.sum()), len(y) - counts
     if k < 2:
-        raise ValueError("all samples are of one class: there is nothing to tell apart")
+        raise ValueError("all samples are of one class: detection needs at least 2")
     wrong = pred != y
     mistaken = np.where((pred >= 0) & present[pred], 1 / np.maximum(k * rest[pred], 1), 0.0)
     missed, flagged = wrong / (k * counts[y]), wrong * mistaken
@@ -191,13 +191,13 @@ def macro_rates(pred: np.ndarray, y: np.ndarray, classes: int) -> tuple[Interval
 
 def _positives(score: np.ndarray, y: np.ndarray) -> np.ndarray:
     if score.shape != y.shape or y.ndim != 1:
-        raise ValueError(f"scores have shape {score.shape}, labels {y.shape}: one a sample each")
+        raise ValueError(f"scores have shape {score.shape}, labels {y.shape}: one per sample")
     if np.isnan(score).any():
-        raise ValueError("a score is NaN: give it the side that is wrong, -inf or inf")
+        raise ValueError("a score is NaN: set it to an error, -inf for label 1 and inf for label 0")
     if not np.isin(y, (0, 1)).all():
         raise ValueError("labels must be 0 and 1: a ROC curve is of two classes")
     if not 0 < (y == 1).sum() < len(y):
-        raise ValueError("all samples are of one class: there is nothing to detect")
+        raise ValueError("labels are of one class only: a ROC curve needs both")
     return y == 1
 
 

@@ -69,7 +69,7 @@ def roc_curves(arrays: Arrays) -> list[Roc]:
 
 
 def shrink(arrays: Arrays) -> Arrays:
-    """Return arrays as a stripped file holds them: integers in the least bytes, as differences.
+    """Encode arrays for a stripped file: differences, in the smallest integer type.
 
     Rising rows of a data set differ by little, and most predictions equal the label: so `index`
     is saved as `index_step`, `clean_pred` as `clean_change` and `adv_pred` as `adv_change`.

@@ -61,7 +61,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Bound robust accuracy at one radius from below: right, and proven right in the whole set.
+    """Report a certificate: the share of samples proven right in the whole set.
 
     Arguments:
         n: samples it was computed on: the first of the evaluated ones.
@@ -79,7 +79,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class ProbeValue:
-    """Report a number of a probe, averaged over samples; None where it has no such side.
+    """Report one number of a probe, clean and adversarial; None for a side it does not measure.
 
     `probe` is its name, as in `probes.PROBES`, and `about` its subject, in words.
     """

@@ -15,14 +15,14 @@ from .base import Risk
 
 
 class PerClass(Risk):
-    """Σ_k π_k·ρ_k over two parts of the base measure: some classes under a risk, the rest's mean.
+    """Apply a risk to some classes, and the mean to the rest: Σ_k π_k·ρ_k over the two parts.
 
     Arguments:
         of: the risk over the named classes alone.
         classes: labels of these classes; rows of any other class, or without a label, count by
             their mean.
 
-    A part without rows in a batch is left out.
+    π_k are the parts' shares of the base measure; a part without rows in a batch is left out.
 
     Raises:
         ValueError: if `classes` is empty, or has a label below 0.

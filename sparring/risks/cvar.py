@@ -24,7 +24,7 @@ def worst_share(u: Tensor, p: Tensor, level: float) -> Tensor:
 
 
 class CVaR(Risk):
-    """ρ(u) = sup {E_w[u] : w ≤ p/level}: the mean of the worst `level` of the base measure.
+    """Average the worst `level` of the base measure: ρ(u) = sup {E_w[u] : w ≤ p/level}.
 
     Arguments:
         level: in (0, 1]; 1 is the mean, near 0 the max.

@@ -21,11 +21,10 @@ ADAM_BETAS = (0.9, 0.999)
 
 
 class Divergence(Risk):
-    """ρ(u) = sup_Q {E_Q[loss] − κ·D^c(Q) : D^c(Q) ≤ radius}, D^c = D(η‖P) + transport to Q.
-
-    A leaf sets the family of worst measures of its D. The gradient of ρ in the losses is the worst
-    weights w (Danskin), in the costs −λ·w. κ is `min_multiplier`.
-    """
+    """Take the worst expected loss over the measures in a ball around the data's.
+    ρ(u) = sup_Q {E_Q[loss] − κ·D^c(Q) : D^c(Q) ≤ radius}, D^c = D(η‖P) + transport to Q. A leaf
+    sets the family of worst measures of its D. The gradient of ρ in the losses is the worst weights
+    w (Danskin), in the costs −λ·w. κ is `min_multiplier`."""
 
     step: Tensor
 
@@ -42,7 +41,7 @@ class Divergence(Risk):
         known = 0 <= radius < math.inf
         require(known, "radius", radius, "a number ≥ 0, in nats")
         known = 0 <= min_multiplier < math.inf
-        require(known, "min_multiplier", min_multiplier, "a temperature ≥ 0")
+        require(known, "min_multiplier", min_multiplier, "a multiplier ≥ 0")
         require(mode in MODES, "mode", mode, "one of " + ", ".join(MODES))
         known = 0 < initial_multiplier < math.inf
         require(known, "initial_multiplier", initial_multiplier, "a multiplier > 0")
@@ -127,7 +126,8 @@ class Divergence(Risk):
 
 
 class KL(Divergence):
-    """The Kullback-Leibler ball: inf_λ λ·radius + λ·log mean exp(loss/λ − cost); w = softmax.
+    """Take the worst expected loss over a Kullback-Leibler ball.
+    inf_λ λ·radius + λ·log mean exp(loss/λ − cost); w = softmax.
 
     Arguments:
         radius: radius of the ball, ≥ 0, in nats: 0 is the mean, log b the max of a batch of b.
@@ -175,7 +175,8 @@ class KL(Divergence):
 
 
 class Alpha(Divergence):
-    """The ball of the α-divergence, f(r) = (r^α − 1)/(α(α − 1)): small losses get weight 0.
+    """Take the worst expected loss over a ball of the α-divergence: small losses get weight 0.
+    f(r) = (r^α − 1)/(α(α − 1)).
 
     Arguments:
         alpha: α > 1; 2 is χ²/2, near 1 it is KL.
@@ -217,11 +218,12 @@ class Alpha(Divergence):
 
 
 class Renyi(Divergence):
-    """The ball of the Rényi divergence R_α, reversed by default, as in the authors' code.
+    """Take the worst expected loss over a ball of the Rényi divergence R_α.
 
     Arguments:
         alpha: α > 1.
-        reversed: R_α(P‖Q); False: R_α(Q‖P), whose ball is that of `Alpha` at another radius.
+        reversed: R_α(P‖Q), as in the authors' code; False: R_α(Q‖P), whose ball is that of
+            `Alpha` at another radius.
         radius, min_multiplier, mode, initial_multiplier, lr: as for `KL`.
 
     Source: Birrell and Ebrahimi, code of 2025, ARMOR_Ren.

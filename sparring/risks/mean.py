@@ -11,7 +11,7 @@ from .base import Risk
 
 
 class Mean(Risk):
-    """ρ(u) = Σ w_i u_i / Σ w_i with u = loss − λ·cost, over the joint batch of all processes.
+    """Average u = loss − λ·cost over the joint batch of all processes: ρ(u) = Σ w_i u_i / Σ w_i.
 
     Arguments:
         multiplier: λ ≥ 0, the weight of the transport cost; 1 with `Transport` is WRM.

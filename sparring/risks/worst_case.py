@@ -19,7 +19,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Worst measure at one multiplier.
+    """Hold the worst measure at one multiplier.
 
     Attributes:
         w: `(..., n)` weights, summing to 1.

@@ -32,7 +32,7 @@ def rank() -> int:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Work for this process alone inside: on a batch that the others do not share.
+    """Treat this process as the only one inside the context.
 
     >>> with alone():
     ...     world()

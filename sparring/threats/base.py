@@ -75,7 +75,8 @@ class Threat(Component):
 
 
 class Ball(Threat):
-    """{x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf sets p, projection, sampler and step.
+    """Keep x' within eps of x in a norm, and in the box.
+    {x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf sets p, projection, sampler and step.
 
     Arguments:
         eps: radius in input units.

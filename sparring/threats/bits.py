@@ -33,10 +33,9 @@ def project_l1_sparse(z: Tensor, x: Tensor, eps: float, low: float, high: float)
 
 
 class Bits(Threat):
-    """{x' ∈ {low, high}^d : at most eps features differ from x}, and no feature is taken away.
-
-    A search moves in the relaxation, z ∈ [low, high]^d with Σ|z − x| ≤ eps·(high − low);
-    `discretize` rounds to bits.
+    """Let the adversary flip at most eps binary features, and take none away.
+    {x' ∈ {low, high}^d : at most eps features differ from x}. A search moves in the relaxation, z ∈
+    [low, high]^d with Σ|z − x| ≤ eps·(high − low); `discretize` rounds to bits.
 
     Arguments:
         eps: number of features that may flip, a whole number ≥ 0, or inf.

@@ -12,7 +12,7 @@ from .base import Threat
 
 
 class Box(Threat):
-    """S = [low, high]^d: every valid input, without a radius.
+    """Allow every valid input, without a radius: S = [low, high]^d.
 
     >>> Box().project(torch.tensor([[1.5]]), Batch(torch.tensor([[0.5]]), torch.tensor([0])))
     tensor([[1.]])

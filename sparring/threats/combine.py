@@ -46,7 +46,7 @@ def project_simplex(q: Tensor, total: float) -> Tensor:
 
 
 class ThreatWrapper(Threat):
-    """Base of a threat that changes another, `of`, and keeps its box, radius and distance."""
+    """Change another threat, `of`, and keep its box, radius and distance."""
 
     of: Threat
 
@@ -77,7 +77,7 @@ class ThreatWrapper(Threat):
 
 
 class Only(ThreatWrapper):
-    """`of` for the samples of some classes; the others stay at x and cost nothing.
+    """Let the adversary move samples of some classes only; the others stay at x and cost nothing.
 
     Arguments:
         of: the threat.
@@ -144,13 +144,13 @@ class Only(ThreatWrapper):
 
 
 class Joint(ThreatWrapper):
-    """Sample and label move together: c = c_of(x', x) + scale·g(1 − q_y), g(t) = t/(1 − t/delta).
-
-    The label is a probability q `(b, k)` on the simplex; the mass 1 − q_y that has left y is below
-    delta. A point is both, `(b, d + k)`: x' flat, then q. A step moves x' as `of` does, and q to
-    its maximizer in closed form: the mass delta·(1 − √(scale·λ/Δ))₊ goes to the label of largest
-    loss, Δ more than that of y. An unlabeled sample keeps q = 0. It is for training: `unpack`
-    returns soft labels, which an attack that is called as `attack(model, x, y)` drops.
+    """Let the adversary move sample and label at a joint cost.
+    c = c_of(x', x) + scale·g(1 − q_y), g(t) = t/(1 − t/delta). The label is a probability q
+    `(b, k)` on the simplex; the mass 1 − q_y that has left y is below delta. A point is both,
+    `(b, d + k)`: x' flat, then q. A step moves x' as `of` does, and q to its maximizer in closed
+    form: the mass delta·(1 − √(scale·λ/Δ))₊ goes to the label of largest loss, Δ more than that of
+    y. An unlabeled sample keeps q = 0. It is for training: `unpack` returns soft labels, which an
+    attack that is called as `attack(model, x, y)` drops.
 
     Arguments:
         of: the threat to the sample.

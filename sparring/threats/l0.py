@@ -14,9 +14,9 @@ from .base import Ball
 
 
 class L0(Ball):
-    """{x' : at most eps locations differ from x} ∩ [low, high]^d.
-
-    A location is a pixel with all its channels in images `(b, c, h, w)`, else one coordinate.
+    """Let the adversary change at most eps locations.
+    {x' : at most eps locations differ from x} ∩ [low, high]^d. A location is a pixel with all its
+    channels in images `(b, c, h, w)`, else one coordinate.
 
     Arguments:
         eps: number of locations, a whole number ≥ 0.

@@ -14,7 +14,8 @@ from .base import Ball
 
 
 class L1(Ball):
-    """{x' : ‖x' − x‖_1 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`, and:
+    """Bound the perturbation in L1.
+    {x' : ‖x' − x‖_1 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`, and:
 
     Arguments:
         fraction: share of the coordinates that one step moves: those of largest gradient that still

@@ -10,7 +10,8 @@ from .base import Ball
 
 
 class L2(Ball):
-    """{x' : ‖x' − x‖_2 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
+    """Bound the perturbation in L2.
+    {x' : ‖x' − x‖_2 ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
 
     Source: Madry et al. 2018. Differs: the projection is exact on the intersection; peers project
     on the ball, then clip.

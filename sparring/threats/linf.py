@@ -11,7 +11,8 @@ from .base import Ball
 
 
 class Linf(Ball):
-    """{x' : ‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
+    """Bound the perturbation in Linf.
+    {x' : ‖x' − x‖_∞ ≤ eps} ∩ [low, high]^d. Arguments as in `Ball`.
 
     Source: Madry et al. 2018, eq. 2.1. Differs: the code of TRADES and MART clips the noise
     start only after the first step.

@@ -28,7 +28,7 @@ def soft_clip(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Te
 
 
 class SoftLinf(Threat):
-    """Linf ball that the adversary can leave: each step of length a is pulled back towards it,
+    """Let the adversary leave an Linf ball, but pull it back in each step of length a:
 
     δ_j ← δ_j − λ·(a/tau)·(δ_j − radius·sign δ_j) where |δ_j| > radius,
 

@@ -19,7 +19,8 @@ DESCENTS = ("sign", "l2", "gradient")
 
 
 class Transport(Threat):
-    """c(x', x) = scale·‖x' − x‖_p^power on [low, high]^d: WRM (p = power = 2) and ARMOR.
+    """Charge the adversary for distance instead of bounding it: WRM (p = power = 2) and ARMOR.
+    c(x', x) = scale·‖x' − x‖_p^power on [low, high]^d.
 
     Arguments:
         scale: L > 0, the cost at distance 1.

@@ -54,7 +54,7 @@ def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any
             f"again with another out; the weights in {BEST} do not depend on it"
         )
     if not isinstance(state, dict) or not set(state) >= KEYS:
-        raise ValueError(f"{path} is no checkpoint of this trainer, or of another version of it")
+        raise ValueError(f"{path} is not a checkpoint of this version of sparring")
     return state | {"objective": upgrade_state(state["objective"])}
 
 
@@ -104,6 +104,6 @@ def read_weights(run: str | Path) -> dict[str, Tensor]:
     """
     path = Path(run) / BEST if Path(run).is_dir() else Path(run)
     if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {path}; has an epoch been finished?")
+        raise FileNotFoundError(f"{path} does not exist: a run writes it after its first epoch")
     with _clear_errors(path), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -82,7 +82,7 @@ def sync_buffers(model: nn.Module | None) -> None:
 
 
 class LossModule(nn.Module):
-    """`objective.minimize` of one model as a module: its forward is all that DDP sees."""
+    """Run `objective.minimize` of one model as a module: its forward is all that DDP sees."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ MACHINE = "machine.json"  # device, versions and commit of the training
 
 
 class RunExistsError(FileExistsError, ValueError):
-    """There is a run in that folder already."""
+    """Report that a folder holds a run already."""
 
 
 def require_empty(folder: Path) -> None:
@@ -27,8 +27,8 @@ def require_empty(folder: Path) -> None:
         raise RunExistsError(f"out = {str(folder)!r} is a file: a run needs a folder")
     if any((folder / name).exists() for name in (RECIPE, LOG, LAST, BEST)):
         raise RunExistsError(
-            f"there is a run in {folder} already: go on with it by resume (--resume), "
-            "or give another folder (--out)"
+            f"{folder} holds a run: continue it with resume (--resume), "
+            "or choose another folder (--out)"
         )
 
 

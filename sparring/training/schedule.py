@@ -213,7 +213,7 @@ def _target(
     base: Any = root
     for name in inside.split("."):
         if base is None:
-            raise ValueError(f"schedule.path = {path!r}: this training has nothing before {name!r}")
+            raise ValueError(f"schedule.path = {path!r}: this training has no {name!r} to set")
         if not hasattr(base, name):
             assign_at(root, inside, 0.0)
         base = getattr(base, name)

@@ -70,5 +70,5 @@ def check_output(model: nn.Module, split: Split, classes: int, device: torch.dev
         shape = tuple(model(split.float(slice(0, 2)).to(device)).shape[1:])
     if shape != (classes,):
         output = ", ".join(map(str, ("b", *shape)))
-        message = f"the model's output is ({output}), the data ask for (b, {classes}) logits"
+        message = f"the model returns ({output}); it must return logits (b, {classes})"
         raise ValueError(message)

@@ -12,7 +12,8 @@ from .base import WeightPerturbation, gradients, shifted_weights
 
 
 class AWP(WeightPerturbation):
-    """v_l = gamma·‖w_l‖·g_l/‖g_l‖ for each weight l of two or more dimensions, g its gradient.
+    """Perturb each layer's weights along their gradient, in proportion to their norm.
+    v_l = gamma·‖w_l‖·g_l/‖g_l‖ for each weight l of two or more dimensions, g its gradient.
 
     Arguments:
         gamma: norm of the move relative to that of the layer's weights, ≥ 0; 0 is off (schedule it

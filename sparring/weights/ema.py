@@ -13,7 +13,7 @@ from ..component import Component, require
 
 
 class EMA(Component):
-    """θ̄ ← d·θ̄ + (1 − d)·θ after each step t, for weights and buffers.
+    """Average weights and buffers over the steps t: θ̄ ← d·θ̄ + (1 − d)·θ.
 
     Arguments:
         decay: d, in [0, 1).

@@ -13,7 +13,7 @@ from .base import WeightPerturbation, gradients, shifted_weights
 
 
 class SAM(WeightPerturbation):
-    """v = rho·g/‖g‖ over all weights together.
+    """Perturb all weights together along the gradient: v = rho·g/‖g‖.
 
     Arguments:
         rho: norm of the move in weight space, ≥ 0; 0 is off.

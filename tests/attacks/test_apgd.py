@@ -378,7 +378,7 @@ class TestRows:
         ({"eot": 0}, "eot = 0 is not allowed"),
         ({"rho": 1.5}, r"rho = 1\.5 is not allowed: rho must be a share in \[0, 1\]"),
         ({"loss": "dlr-targetd"}, "did you mean 'dlr-targeted'"),
-        ({"largereps": True}, "largereps = True is not allowed: largereps must be False but for"),
+        ({"largereps": True}, "largereps = True is not allowed: largereps must be False unless"),
         ({"threat": Box()}, "threat must be a ball of Linf or L2 or L1 for APGD"),
     ],
     ids=lambda v: str(v) if isinstance(v, str) else next(iter(v)),

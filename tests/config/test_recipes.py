@@ -115,7 +115,7 @@ def test_everything_asked_for_is_shipped():
         ("evaluation.eps=[-0.1]", "evaluation.eps"),
         ("evaluation.suite=pdg", "evaluation.suite = 'pdg' does not exist; did you mean 'pgd'?"),
         ("train.epochs", "must be key=value"),
-        ("data.augment.5.pixels=1", "there is nothing at '5'"),
+        ("data.augment.5.pixels=1", "'5' is no key or index"),
         ("recipe.seed=x", "recipe.seed = 'x' is not allowed: recipe.seed must be a valid integer"),
     ],
 )

@@ -109,7 +109,7 @@ def test_unlabeled_rows_are_for_training_only():
     assert (source.val.y >= 0).all()
     assert (source.test.y >= 0).all()
     assert (source.train.y == -1).sum() == 50
-    with pytest.raises(ValueError, match="nothing to tell apart"):
+    with pytest.raises(ValueError, match="needs at least 2"):
         assemble("a", RawDataset((x, np.full(100, -1))))
 
 
@@ -164,7 +164,7 @@ def bad(what):
         ("one-hot", r"labels of shape \(40, 3\)"),
         ("short", "40 samples and 39 labels"),
         ("empty", "is empty"),
-        ("one", "nothing to tell apart"),
+        ("one", "needs at least 2"),
         ("text", "must hold numbers"),
         ("tiny", "val = "),
     ],

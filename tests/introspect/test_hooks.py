@@ -138,7 +138,7 @@ class TestTail:
         logits, seen = hooks.extract_features(model, x, ["layer1.0.conv1"])
         result = hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"], x=x)
         assert torch.equal(result, logits)
-        with pytest.raises(ValueError, match=r"x is needed: 'layer1.0.conv1' does not stand in"):
+        with pytest.raises(ValueError, match=r"x is needed: 'layer1.0.conv1' is not inside"):
             hooks.forward_from(model, "layer1.0.conv1", seen["layer1.0.conv1"])
 
     def test_a_skip_around_the_module_still_counts(self):

@@ -107,7 +107,7 @@ def test_mistakes_are_told():
         make("ebd")(model, x, torch.full_like(y, -1))
     with pytest.raises(ValueError, match="y is missing: ENI needs labels"):
         make("eni")(model, x)
-    with pytest.raises(ValueError, match="they must be as many"):
+    with pytest.raises(ValueError, match="they must be equal"):
         make("ebd")(model, x, y[:2])
     with pytest.raises(ValueError, match="needs floats"):
         make("ebd")(model, x.long(), y)

@@ -40,7 +40,7 @@ def test_mcnemar_by_hand(first: int, second: int, p: float, mid: float) -> None:
 def test_mcnemar_of_thousands_of_pairs_is_the_normal_one() -> None:
     found = c.mcnemar(*pairs(0, 5150, 4850, 0))
     assert found.p == pytest.approx(math.erfc((300 - 1) / 100 / math.sqrt(2)), rel=0.01)
-    with pytest.raises(ValueError, match="one answer a sample"):
+    with pytest.raises(ValueError, match="one per sample"):
         c.mcnemar(np.ones(3), np.ones(4))
 
 

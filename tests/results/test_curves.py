@@ -96,7 +96,7 @@ def test_one_run_has_the_interval_of_its_samples(two):
 
 
 def test_what_can_t_be_compared(two):
-    with pytest.raises(ValueError, match="other numbers of seeds: one 3, two 2"):
+    with pytest.raises(ValueError, match="different numbers of seeds: one 3, two 2"):
         accuracy_curves(two[:5], common=True)
     bare = [dataclasses.replace(r, arrays={}) for r in two]
     with pytest.raises(ValueError, match="not of the same samples"):

@@ -199,7 +199,7 @@ def test_the_worst_score_is_the_least_of_a_positive() -> None:
         ([], [], "one class"),
         ([0.1, math.nan], [0, 1], "NaN"),
         ([0.1, 0.2], [0, 2], "must be 0 and 1"),
-        ([0.1], [0, 1], "one a sample"),
+        ([0.1], [0, 1], "one per sample"),
     ],
 )
 def test_scores_that_say_nothing_are_refused(score: list, y: list, said: str) -> None:

@@ -158,7 +158,7 @@ def test_a_schedule_goes_on_with_a_loaded_optimizer():
         ({"path": "method.gamma", "name": "cosine"}, "MART has no 'gamma'; it has beta"),
         ({"path": "attack.threat", "name": "cosine"}, "must be a number"),
         ({"path": "attack.loss", "name": "cosine"}, "must be a number"),
-        ({"path": "weights.climb.gamma", "name": "cosine"}, "has nothing before 'gamma'"),
+        ({"path": "weights.climb.gamma", "name": "cosine"}, "has no 'gamma' to set"),
     ],
 )
 def test_mistakes_are_told(table, message):
@@ -169,7 +169,7 @@ def test_mistakes_are_told(table, message):
 def test_no_attack_and_two_on_one_path():
     options = pieces()
     without = {**options, "objective": Objective(None, Standard(), Mean())}
-    with pytest.raises(ValueError, match="has nothing before 'threat'"):
+    with pytest.raises(ValueError, match="has no 'threat' to set"):
         BoundSchedule({"path": "attack.threat.eps", "name": "ramp"}, **without)
     with pytest.raises(ValueError, match="scheduled once"):
         bind_schedules(

@@ -294,7 +294,7 @@ def test_mistakes_are_told_and_leave_no_folder(tmp_path, change, message):
 
 def test_a_model_of_other_classes_and_a_frozen_one_are_told(tmp_path):
     with pytest.raises(
-        ValueError, match=r"the model's output is \(b, 5\), the data ask for \(b, 3\)"
+        ValueError, match=r"the model returns \(b, 5\); it must return logits \(b, 3\)"
     ):
         Trainer(nn.Linear(6, 5), objective(), source(), out=tmp_path / "run")
     with pytest.raises(ValueError, match="no weights to train"):
