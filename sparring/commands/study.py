@@ -182,7 +182,7 @@ def _metrics(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table
         raise ValueError(f"{path}: there are evaluations of this name, take another")
     checked = check(_metric_keys, table, path, without=())
     with located(path):
-        metrics.chosen(checked["names"], checked["set"])
+        metrics.checked_metrics(checked["names"], checked["set"])
     return checked
 
 
@@ -320,7 +320,7 @@ def _complete(file: Path, table: Table) -> bool:
     report = MetricReport.load(file)
     data = {report.dataset, *(profile.data for profile in report.profiles)}
     names = {row.name for row in report.rows}
-    return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
+    return names >= metrics.checked_metrics(table["names"]).keys() and data >= {*table["off"]}
 
 
 def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> None:
