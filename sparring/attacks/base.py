@@ -356,7 +356,7 @@ class Search(Attack):
     norms: ClassVar[tuple[float, ...]] = (torch.inf, 2, 1)
 
     def search(self, active: ActiveSet, round_index: int) -> None:
-        """Run round number `turn`, from 0, on the active rows."""
+        """Run round number `round_index`, from 0, on the active rows."""
         raise NotImplementedError
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:

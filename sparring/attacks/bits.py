@@ -141,9 +141,9 @@ class BGA(Maximizer):
     def move(self, z: Tensor, grad: Tensor, flippable: Tensor, x: Tensor) -> Tensor:
         """Return z with all bits flipped that gain enough."""
         gain, width = (flipped(z, self.threat) - z) * grad, self.threat.high - self.threat.low
-        enough = norm(grad, 2) * width / math.prod(x.shape[1:]) ** 0.5
+        gain_threshold = norm(grad, 2) * width / math.prod(x.shape[1:]) ** 0.5
         # as flips of x, not of z: `!=` takes back a bit of z that flips again
-        flips = (flippable & (gain >= broadcast_rows(enough, z)) & (gain > 0)) != (z != x)
+        flips = (flippable & (gain >= broadcast_rows(gain_threshold, z)) & (gain > 0)) != (z != x)
         return flip_within_budget(x, flips, (flipped(x, self.threat) - x) * grad, self.threat)
 
     search = climb_by_flips

@@ -97,19 +97,19 @@ class EAD(Search):
 
     def descend(self, state: SearchState) -> None:
         low, high, active, extra = self.threat.low, self.threat.high, state.active, state.extra
-        extra["z"] = extra["slack"] = active.x
+        extra["z"] = extra["extrapolated"] = active.x
         for k in range(self.steps):
-            previous, slack = extra["z"], extra["slack"]
-            hinge, hinge_grad, _ = state.hinge(slack)
-            delta = slack - active.x
+            previous, extrapolated = extra["z"], extra["extrapolated"]
+            hinge, hinge_grad, _ = state.hinge(extrapolated)
+            delta = extrapolated - active.x
             grad = 2 * delta + broadcast_scale(state.c, delta) * hinge_grad
             loss = state.c * hinge + norm(delta, 2).square() + self.beta * norm(delta, 1)
             rate = self.size * math.sqrt(1 - k / self.steps)
-            z = shrink(slack - rate * grad, active.x, self.beta, low, high)
+            z = shrink(extrapolated - rate * grad, active.x, self.beta, low, high)
             ahead = (z + k / (k + 3) * (z - previous)).clamp(low, high)
             falling = broadcast_rows(state.falling, z)
             z = extra["z"] = torch.where(falling, z, previous)
-            extra["slack"] = torch.where(falling, ahead, slack)
-            # A second pass, at z: only z is sparse, s is an extrapolation of it.
+            extra["extrapolated"] = torch.where(falling, ahead, extrapolated)
+            # A second pass, at z: only z is sparse, the extrapolated point is not.
             if state.ends_round(k + 1, z, active.logits_no_grad(z), loss):
                 return

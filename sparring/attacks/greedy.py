@@ -23,6 +23,7 @@ from .bit_flips import check_bit_attack, flippable_bits, flipped, max_flips
 GAIN_THRESHOLDS = (0.0, 0.03, 0.15, 0.5, 1.0)  # τ of a step, as shares of the largest s_j
 ROUNDING_THRESHOLDS = (0.5, 0.2, 0.05)  # a relaxed bit above it is flipped
 ANY_CLASS = -1  # a target that stands for cross-entropy
+SIGNED_CLIMB = 2  # the climb by signed steps
 CLIMB_LENGTH = 2.0  # steps times step size of a relaxed climb: e^-2 of its start remains
 
 
@@ -102,28 +103,28 @@ class BitSearch(Search):
             self.improve(active, sets, flips)
 
     def climb_relaxation(
-        self, active: ActiveSet, sets: _FlipSets, kind: int
+        self, active: ActiveSet, sets: _FlipSets, climb_number: int
     ) -> tuple[_FlipSets, Tensor]:
         """Return the sets of the rows still active, and the best rounding `(a, d)` of a climb.
 
-        Of kind 1 it climbs within the budget from x; 2: without a budget; 3 and more: within the
-        budget from random flips.
+        Climb 1 is within the budget from x; 2: by signed steps, without a budget; 3 and more:
+        within the budget from random flips.
         """
         generator = self.generator(sets.x.device)
         f = slope = torch.zeros_like(sets.x)
-        if kind > 2:
+        if climb_number > SIGNED_CLIMB:
             share = distributed.draw("uniform", f[:, :1], generator).sqrt()
             f = sets.top_flips(distributed.draw("uniform", f, generator) - 1 + share).to(f.dtype)
         for _ in range(self.steps):
             _, grad, _ = active.value_and_grad(sets.gain, sets.relaxed_point(f))
             slope = sets.delta * grad.flatten(1)
-            if kind == 2:
+            if climb_number == SIGNED_CLIMB:
                 f = (f + CLIMB_LENGTH / self.steps * slope.sign()).clamp(0, 1)
             else:
                 optimum = sets.top_flips(slope).to(f.dtype)
                 f = f + min(1.0, CLIMB_LENGTH / self.steps) * (optimum - f)
         # signed steps leave many f at 1 together: the last slope says which of them to keep
-        score = f if kind != 2 else slope
+        score = slope if climb_number == SIGNED_CLIMB else f
         flips, value = torch.zeros_like(sets.flippable), f.new_full((len(f),), -torch.inf)
         for threshold in (*ROUNDING_THRESHOLDS, *[None] * self.roundings):
             u = distributed.draw("uniform", f, generator) if threshold is None else threshold
@@ -159,9 +160,9 @@ class BitSearch(Search):
             if len(active) == 0:
                 return
             if keep is not None:
-                still = keep[live]
-                live_sets, gain, grad = live_sets.take(still), gain[still], grad[still]
-                live = (keep.cumsum(0) - 1)[live[still]]
+                stays = keep[live]
+                live_sets, gain, grad = live_sets.take(stays), gain[stays], grad[stays]
+                live = (keep.cumsum(0) - 1)[live[stays]]
                 sets, flips = sets.take(keep), flips[keep]
                 logits, value = logits[keep], value[keep]
             better, moved = self.step(active, live_sets, flips[live], gain, grad)

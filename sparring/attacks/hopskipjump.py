@@ -113,11 +113,11 @@ class HopSkipJump(Search):
         d = max(math.prod(active.x.shape[1:]), 1)
         tolerance = min(d**-1.5 if self.p == 2 else d**-2.0, MAX_TOLERANCE)
         halvings = math.ceil(math.log2(1 / tolerance))
-        z, rows, spent = self._find_start(active, rows)
+        z, rows, queries_used = self._find_start(active, rows)
         point, closest = active.x, active.x.new_full((len(rows),), math.inf)
         t = 0
-        while rows.any() and spent + halvings <= self.queries:
-            t, spent = t + 1, spent + halvings
+        while rows.any() and queries_used + halvings <= self.queries:
+            t, queries_used = t + 1, queries_used + halvings
             z = self._bisect(active, z, rows, halvings, self.p)
             distance = norm(z - active.x, self.p)
             closer = rows & (distance < closest)
@@ -128,8 +128,8 @@ class HopSkipJump(Search):
                 z, rows, distance = z[keep], rows[keep], distance[keep]
                 point, closest = point[keep], closest[keep]
             # the next jump and bisection are paid first: a normal alone would be wasted
-            left = self.queries - spent - halvings - MAX_JUMP_HALVINGS
-            directions = min(int(self.samples * math.sqrt(t)), left)
+            queries_left = self.queries - queries_used - halvings - MAX_JUMP_HALVINGS
+            directions = min(int(self.samples * math.sqrt(t)), queries_left)
             if directions < 1 or not rows.any():
                 break
             delta = tolerance * distance * (math.sqrt(d) if self.p == 2 else d)
@@ -137,7 +137,7 @@ class HopSkipJump(Search):
                 delta = torch.full_like(distance, 0.1 * (self.threat.high - self.threat.low))
             v = self._estimate_normal(active, z, delta, rows, directions)
             z = self._jump(active, z, v, distance / math.sqrt(t), rows)
-            spent += directions + MAX_JUMP_HALVINGS
+            queries_used += directions + MAX_JUMP_HALVINGS
         return point, closest
 
     def _is_adversarial(self, active: ActiveSet, z: Tensor, rows: Tensor) -> Tensor:
@@ -150,19 +150,19 @@ class HopSkipJump(Search):
     def _find_start(self, active: ActiveSet, rows: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return adversarial points far from x, the rows that have one, and the queries per row."""
         x, low, high = active.x, self.threat.low, self.threat.high
-        z, waiting, spent = x, rows, 0
-        while spent < min(self.tries, self.queries) and waiting.any():
+        z, waiting, queries_used = x, rows, 0
+        while queries_used < min(self.tries, self.queries) and waiting.any():
             noise = torch.empty_like(x).uniform_(generator=self.generator(x.device))
             noise = low + (high - low) * noise
             wrong = self._is_adversarial(active, noise, waiting)
             z, waiting = torch.where(broadcast_rows(wrong, z), noise, z), waiting & ~wrong
-            spent += 1
+            queries_used += 1
         rows = rows & ~waiting
-        if spent + START_HALVINGS <= self.queries:
+        if queries_used + START_HALVINGS <= self.queries:
             # along a line in Linf too, as published
             z = self._bisect(active, z, rows, START_HALVINGS, 2)
-            spent += START_HALVINGS
-        return z, rows, spent
+            queries_used += START_HALVINGS
+        return z, rows, queries_used
 
     def _bisect(self, active: ActiveSet, z: Tensor, rows: Tensor, times: int, p: float) -> Tensor:
         """Return the adversarial point nearest to x on the path from z to x, by bisection."""
@@ -185,13 +185,13 @@ class HopSkipJump(Search):
         """
         x, y, r = z[rows], active.y[rows], delta[rows].clamp_min(torch.finfo(z.dtype).tiny)
         b, left = len(x), directions
-        sum_u, wide = torch.zeros_like(x), broadcast_rows(r, x)
+        sum_u, delta_column = torch.zeros_like(x), broadcast_rows(r, x)
         sum_signed_u, sum_sign = sum_u, torch.zeros_like(r)
         while left:
             n = min(left, max(self.chunk // b, 1))
             u = self._draw_directions((n, *x.shape), x)
-            points = (x + wide * u).clamp(self.threat.low, self.threat.high)
-            u = (points - x) / wide  # as clipped to the box
+            points = (x + delta_column * u).clamp(self.threat.low, self.threat.high)
+            u = (points - x) / delta_column  # as clipped to the box
             logits = active.logits_no_grad(points.flatten(0, 1))
             wrong = active.is_adversarial(logits, y.repeat(n)).reshape(n, b)
             sign = 2 * wrong.to(x.dtype) - 1

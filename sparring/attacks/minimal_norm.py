@@ -34,10 +34,10 @@ class SearchState:
         self, attack: MinimalNorm, active: ActiveSet, eps: float | None, **extra: Tensor
     ) -> None:
         self.attack, self.active, self.eps, self.extra = attack, active, eps, extra
-        self.point, far = active.x, active.x.new_full((len(active),), math.inf)
-        self.distance = self.upper = self.last_loss = far
-        self.c, self.lower = torch.full_like(far, attack.c), torch.zeros_like(far)
-        self.succeeded = self.improved = torch.zeros_like(far, dtype=torch.bool)
+        self.point, infinite = active.x, active.x.new_full((len(active),), math.inf)
+        self.distance = self.upper = self.last_loss = infinite
+        self.c, self.lower = torch.full_like(infinite, attack.c), torch.zeros_like(infinite)
+        self.succeeded = self.improved = torch.zeros_like(infinite, dtype=torch.bool)
         self.falling = ~self.succeeded
 
     def run(self) -> None:
@@ -88,17 +88,17 @@ class SearchState:
         """Keep points that are closer; with eps, record those inside, as `ActiveSet.record`."""
         active, attack = self.active, self.attack
         distance, value = attack.threat.distance(z, active.x), margin(logits, active.y)
-        good = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
-        closer = good & (distance < self.distance)
+        confident = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
+        closer = confident & (distance < self.distance)
         self.point = torch.where(broadcast_rows(closer, z), z, self.point)
         self.distance = torch.where(closer, distance, self.distance)
-        self.succeeded, self.improved = self.succeeded | good, self.improved | closer
+        self.succeeded, self.improved = self.succeeded | confident, self.improved | closer
         if self.eps is None:
             return None
         # Infeasible points must not count: record them as right, and at the lowest value.
         inside = distance <= self.eps
         right = torch.nn.functional.one_hot(active.y, logits.shape[1]).to(logits.dtype)
-        logits = torch.where((good & inside)[:, None], logits, right)
+        logits = torch.where((confident & inside)[:, None], logits, right)
         return active.record(z, logits, torch.where(inside, value, -math.inf))
 
 

@@ -236,12 +236,12 @@ def _margins(nodes: list[Node], inputs: Region, y: Tensor, method: str) -> Tenso
     """Return IBP's bound of the margin; with CROWN the better of both, class by class."""
     a = label_minus_others(y.to(inputs.x.device), nodes[-1].shape[0])
     bounds = interval_bounds(nodes, inputs)
-    lead = linear_lower_bound(nodes, bounds, inputs, a, relax=False)
+    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False)
     if method == "crown":
         bounds = crown_bounds(nodes, bounds, inputs)
     if method != "ibp":
-        lead = torch.maximum(lead, linear_lower_bound(nodes, bounds, inputs, a, relax=True))
-    return -lead.amin(1)
+        label_gap = label_gap.maximum(linear_lower_bound(nodes, bounds, inputs, a, relax=True))
+    return -label_gap.amin(1)
 
 
 def label_minus_others(y: Tensor, k: int) -> Tensor:

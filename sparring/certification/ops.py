@@ -181,11 +181,11 @@ class ReluOp(Op):
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         low, high = bounds[0]
-        on, off = low >= 0, high <= 0
         # 1e-300 only keeps the branch that `where` discards free of 0/0.
-        chord = torch.where(on, 1.0, torch.where(off, 0.0, high / (high - low).clamp_min(1e-300)))
-        slope = torch.where(off, 0.0, torch.where(on | (high > -low), 1.0, 0.0)).to(low.dtype)
-        lift = torch.where(on | off, 0.0, -chord * low)
+        always_active, never_active, width = low >= 0, high <= 0, (high - low).clamp_min(1e-300)
+        chord = torch.where(always_active, 1.0, torch.where(never_active, 0.0, high / width))
+        slope = (~never_active & (always_active | (high > -low))).to(low.dtype)
+        lift = torch.where(always_active | never_active, 0.0, -chord * low)
         return _two_sided(a, (slope, 0 * lift), (chord, lift))
 
 

@@ -49,7 +49,7 @@ def metrics(
     Raises:
         ValueError: for a name or an argument that does not exist, or is not allowed.
     """
-    table = chosen(names, arguments)
+    table = checked_metrics(names, arguments)
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / report.METRICS / f"{split}.json"
@@ -70,12 +70,12 @@ def metrics(
     )
 
 
-def chosen(
+def checked_metrics(
     names: Sequence[str] | Mapping[str, Mapping[str, Any]], arguments: Overrides = ()
 ) -> dict[str, dict[str, Any]]:
     """Check the metrics and their arguments, and return them as a table.
 
-    >>> chosen(["ebd"], ["ebd.directions=5"])["ebd"]["directions"]
+    >>> checked_metrics(["ebd"], ["ebd.directions=5"])["ebd"]["directions"]
     5
     """
     tables = names if isinstance(names, Mapping) else {name: {} for name in names or METRICS}

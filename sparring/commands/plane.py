@@ -186,9 +186,9 @@ def _shrink(tables: dict[str, Any], eps: float) -> None:
     tables["validation"] = {}
 
 
-def train(plan: Recipe, steps: int) -> tuple[Trainer, Source]:
+def train(recipe: Recipe, steps: int) -> tuple[Trainer, Source]:
     """Train for `steps` batches; return the trainer, and the source with each point once."""
-    source, model, objective, settings = plan.build()
+    source, model, objective, settings = recipe.build()
     n = len(source.train)
     batch_size = min(settings["batch_size"], n)
     # The points are repeated so that an epoch has many batches: its overhead would dominate.

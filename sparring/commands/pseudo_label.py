@@ -65,8 +65,8 @@ def label(
     Raises:
         ValueError: for rows of another shape than the run's data.
     """
-    plan = load_recipe(existing_run(run), trust=trust)
-    table = plan.tables["data"]
+    recipe = load_recipe(existing_run(run), trust=trust)
+    table = recipe.tables["data"]
     source = load(**{k: v for k, v in table.items() if k not in IGNORED})
     if data is None:
         rows, digest = source.train, source.sha256
@@ -81,9 +81,8 @@ def label(
                 f"{source.name} of {source.shape}"
             )
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    y, confidence = predict(
-        network_with_weights(plan, Path(run, BEST)).to(target), rows, batch_size=batch_size
-    )
+    network = network_with_weights(recipe, Path(run, BEST)).to(target)
+    y, confidence = predict(network, rows, batch_size=batch_size)
     labels = PseudoLabels(
         y, rows.index, confidence, source.sha256, digest, run=Path(run).resolve().name
     )

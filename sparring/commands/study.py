@@ -25,8 +25,7 @@ TABLES = ("runs", "evaluations", "metrics")
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
-def _study_keys(*, seeds: list[int] = [0], set: list[str] = []) -> None:
-    """The keys of a study itself, for all its runs."""
+def _study_keys(*, seeds: list[int] = [0], set: list[str] = []) -> None: ...
 
 
 def _run_keys(
@@ -176,13 +175,12 @@ def _evaluation(name: str, table: object) -> Table:
 
 
 def _metrics(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table:
-    """Return a checked table of metrics."""
     path = f"metrics.{name}"
     if name in evaluations:  # their results would share a folder
         raise ValueError(f"{path}: there are evaluations of this name, take another")
     checked = check(_metric_keys, table, path, without=())
     with located(path):
-        metrics.chosen(checked["names"], checked["set"])
+        metrics.checked_metrics(checked["names"], checked["set"])
     return checked
 
 
@@ -296,7 +294,6 @@ def collect(
 
 
 def _selected(study: Study, only: Sequence[str]) -> list[Job]:
-    """Return the jobs that `only` names; all if it is empty."""
     known = _names(study.jobs)
     for name in only:
         if name not in known:
@@ -305,7 +302,6 @@ def _selected(study: Study, only: Sequence[str]) -> list[Job]:
 
 
 def _names(jobs: Sequence[Job]) -> set[str]:
-    """Return the names of jobs: of the run, and of run and seed."""
     return {name for job in jobs for name in (job.run, job.name)}
 
 
@@ -320,7 +316,7 @@ def _complete(file: Path, table: Table) -> bool:
     report = MetricReport.load(file)
     data = {report.dataset, *(profile.data for profile in report.profiles)}
     names = {row.name for row in report.rows}
-    return names >= metrics.chosen(table["names"]).keys() and data >= {*table["off"]}
+    return names >= metrics.checked_metrics(table["names"]).keys() and data >= {*table["off"]}
 
 
 def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> None:
@@ -336,8 +332,7 @@ def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> Non
             )
 
 
-def _without_compile(table: Table | None) -> Table:
-    """Return a table without `compile`, which does not change what is trained."""
+def _without_compile(table: Table | None) -> Table:  # it does not change what is trained
     return {k: v for k, v in (table or {}).items() if k != "compile"}
 
 

@@ -69,23 +69,23 @@ def recipe_target(
     run = None if path is None or path.is_file() else existing_run(path)
     origin = run if recipe is None else recipe
     assert origin is not None
-    plan = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
-    options = {k: v for k, v in plan.tables["evaluation"].items() if k != "threat"}
+    recipe = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
+    options = {k: v for k, v in recipe.tables["evaluation"].items() if k != "threat"}
     options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
-    source = plan.source()
-    plan = plan.with_data(source, "evaluation")
+    source = recipe.source()
+    recipe = recipe.with_data(source, "evaluation")
     if path is not None:
-        network = network_with_weights(plan, run / BEST if run else path)
+        network = network_with_weights(recipe, run / BEST if run else path)
     else:
         network = model if isinstance(model, nn.Module) else models.wrap_model(model)
     return EvaluationTarget(
         network,
         source,
-        plan.threat() or "Linf",
-        run.resolve().name if run else plan.name,
+        recipe.threat() or "Linf",
+        run.resolve().name if run else recipe.name,
         protocol=EvaluationProtocol(**options),
-        seed=plan.seed,
-        recipe=plan.tables,
+        seed=recipe.seed,
+        recipe=recipe.tables,
         run=run,
     )
 
@@ -134,23 +134,23 @@ def external_target(
     return EvaluationTarget(wrapped, source, "Linf", name)
 
 
-def instantiate(thing: Any) -> Any:
+def instantiate(target: Any) -> Any:
     """Return the model that "module:Class" names: call a class, or a function without arguments,
     and return any other object as it is."""
-    if isinstance(thing, nn.Module) or not callable(thing):
-        return thing
+    if isinstance(target, nn.Module) or not callable(target):
+        return target
     try:
-        inspect.signature(thing).bind()
+        inspect.signature(target).bind()
     except TypeError:
-        if isinstance(thing, type):
+        if isinstance(target, type):
             raise ValueError(
-                f"model = {thing.__name__} takes arguments: name a function without, which makes "
+                f"model = {target.__name__} takes arguments: name a function without, which makes "
                 "and loads it"
             ) from None
-        return thing
+        return target
     except ValueError:  # a builtin without a signature
-        return thing
-    return thing()
+        return target
+    return target()
 
 
 def is_program(path: Path) -> bool:

@@ -36,11 +36,11 @@ def train(
         device: default: the recipe's.
         progress: show a live progress bar.
     """
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
-    run = Path("runs", plan.name) if out is None else Path(out)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
+    run = Path("runs", recipe.name) if out is None else Path(out)
     if not resume:
         require_empty(run)
-    source, model, objective, settings = plan.build()
+    source, model, objective, settings = recipe.build()
     settings |= {} if device is None else {"device": device}
     trainer = Trainer(
         model, objective, source, out=run, resume=resume, progress=progress, **settings

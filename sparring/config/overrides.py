@@ -44,12 +44,12 @@ def override(text: str) -> tuple[str, Any]:
         return path, value
 
 
-def put(tables: dict[str, Table], path: str, value: Any) -> None:
+def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
     """Set the value at a dotted path; a number is an index in a list, `attack.threat` is
     `[threat]`.
 
     >>> tables = {"data": {"augment": [{"name": "Shift"}]}}
-    >>> put(tables, "data.augment.0.pixels", 1)
+    >>> set_value(tables, "data.augment.0.pixels", 1)
     >>> tables
     {'data': {'augment': [{'name': 'Shift', 'pixels': 1}]}}
     """

@@ -18,7 +18,7 @@ from ..component import did_you_mean, require
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..training.run_folder import RECIPE
-from .overrides import Overrides, innermost, overlaid, override, put
+from .overrides import Overrides, innermost, overlaid, override, set_value
 from .registry import make, maker
 from .tables import resolve
 from .validation import Table, arguments, located
@@ -74,12 +74,12 @@ class Recipe:
             torch.manual_seed(self.seed)
             return models.build(**self.tables["model"], trust=self.trust)
 
-    def with_data(self, source: data.Source, used: str = "") -> Recipe:
+    def with_data(self, source: data.Source, table: str = "") -> Recipe:
         """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
         from the data, so that a run loads without them.
 
         Arguments:
-            used: the table whose threat must fit the data: `"evaluation"`; default: the training
+            table: the one whose threat must fit the data: `"evaluation"`; default: the training
                 threat.
 
         Raises:
@@ -87,15 +87,11 @@ class Recipe:
         """
         model = self.tables["model"]
         of_data = {"shape": list(source.shape), "classes": source.classes}
-        for key, value in of_data.items():
-            require(
-                model.get(key, value) == value,
-                f"model.{key}",
-                model.get(key),
-                f"{value} for {source.name}",
-            )
-        table, path = self.tables[used] if used else self.tables, f"{used}." if used else ""
-        threat, path = innermost(table.get("threat", {}), f"{path}threat")
+        for key, fact in of_data.items():
+            value = model.get(key, fact)
+            require(value == fact, f"model.{key}", value, f"{fact} for {source.name}")
+        section, path = self.tables[table] if table else self.tables, f"{table}." if table else ""
+        threat, path = innermost(section.get("threat", {}), f"{path}threat")
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
@@ -178,7 +174,7 @@ def load_recipe(
     else:
         tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
-        put(tables, path, value)
+        set_value(tables, path, value)
         tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
     for build in (recipe.objective, recipe.trainer, recipe.threat):

@@ -86,13 +86,13 @@ def make(room: str, table: Table, path: str, *, trust: bool = False, **supplied:
     """
     call = maker(room, table["name"], path, trust=trust)
 
-    def one(room: str, inner: Table, at: str) -> Any:
+    def make_inner(room: str, inner: Table, at: str) -> Any:
         takes = arguments(maker(room, inner["name"], at, trust=trust), without=())
         wanted = {key: value for key, value in supplied.items() if key in takes}
         return make(room, inner, at, trust=trust, **wanted)
 
     values = {key: value for key, value in table.items() if key != "name"}
-    values |= _inner(call, values, one, path)
+    values |= _inner(call, values, make_inner, path)
     for key, parameter in arguments(call, without=SUPPLIED_TO_PIECES).items():
         if names_function(parameter.annotation) and isinstance(values.get(key), str):
             values[key] = import_object(values[key], key=f"{path}.{key}", trust=trust)
@@ -117,13 +117,14 @@ def _inner(
     return pieces_of
 
 
-def _room(kind: Any) -> str | None:
+def _room(annotation: Any) -> str | None:
     """Return the room whose base class an annotation names: "attack" for `Attack | None`."""
-    return next((r for r, (_, base) in ROOMS.items() if base in annotated_classes(kind)), None)
+    classes = annotated_classes(annotation)
+    return next((room for room, (_, base) in ROOMS.items() if base in classes), None)
 
 
-def _in_list(kind: Any) -> bool:
+def _in_list(annotation: Any) -> bool:
     """Return whether an annotation allows several: `Sequence[Attack]`, alone or in a union."""
-    origin = typing.get_origin(kind)
+    origin = typing.get_origin(annotation)
     several = inspect.isclass(origin) and issubclass(origin, Sequence)
-    return several or any(_in_list(k) for k in typing.get_args(kind))
+    return several or any(_in_list(k) for k in typing.get_args(annotation))

@@ -84,24 +84,20 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     return out
 
 
-def _recipe_keys(*, name: str, paper: str = "", seed: int = 0) -> None:
-    """Declare the keys of `[recipe]`."""
+# The keys of each table beside those of what it builds, as signatures that `check` reads.
+def _recipe_keys(*, name: str, paper: str = "", seed: int = 0) -> None: ...
 
 
-def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None:
-    """Declare the keys of `[data]` that only a training reads."""
+def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None) -> None: ...
 
 
-def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None:
-    """Declare the keys of `[model]` that the data fill."""
+def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None: ...
 
 
-def _weights_keys(*, climb: Any = None, ema: Any = None) -> None:
-    """Declare the keys of `[weights]`."""
+def _weights_keys(*, climb: Any = None, ema: Any = None) -> None: ...
 
 
-def _schedule_keys(*, path: str) -> None:
-    """Declare the key of a schedule beside its function's arguments."""
+def _schedule_keys(*, path: str) -> None: ...
 
 
 def _validation_keys(

@@ -129,33 +129,34 @@ def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.
 
 def _annotation(parameter: inspect.Parameter) -> Any:
     """Return the type to check against; Any where there is none, or TOML has no such value."""
-    kind = parameter.annotation
-    if kind is parameter.empty or isinstance(kind, str):
-        return Any
-    if names_function(kind):
+    annotation = parameter.annotation
+    if names_function(annotation):
         return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
-    return Any if any(issubclass(k, nn.Module) for k in annotated_classes(kind)) else kind
+    unchecked = annotation is parameter.empty or isinstance(annotation, str)
+    is_module = any(issubclass(c, nn.Module) for c in annotated_classes(annotation))
+    return Any if unchecked or is_module else annotation
 
 
-def _with_fractions(kind: Any, value: Any) -> Any:
+def _with_fractions(annotation: Any, value: Any) -> Any:
     """Convert fractions to numbers, where the annotation wants a number and no text."""
-    leaves = annotated_classes(kind)
+    leaves = annotated_classes(annotation)
     if float not in leaves or str in leaves:
         return value
-    if isinstance(value, str):
-        return parse_number(value) if FRACTION.fullmatch(value) else value
-    return [_with_fractions(kind, v) for v in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_with_fractions(annotation, v) for v in value]
+    return parse_number(value) if isinstance(value, str) and FRACTION.fullmatch(value) else value
 
 
-def names_function(kind: Any) -> bool:
+def names_function(annotation: Any) -> bool:
     """Return whether an annotation is a function, which a recipe names "module:function"."""
-    return typing.get_origin(kind) is collections.abc.Callable
+    return typing.get_origin(annotation) is collections.abc.Callable
 
 
-def annotated_classes(kind: Any) -> list[type]:
+def annotated_classes(annotation: Any) -> list[type]:
     """Return the classes inside an annotation, as in `Attack | None`."""
-    inner = [c for k in typing.get_args(kind) for c in annotated_classes(k)]
-    return [*inner, kind] if isinstance(kind, type) and not typing.get_args(kind) else inner
+    args = typing.get_args(annotation)
+    inner = [c for arg in args for c in annotated_classes(arg)]
+    return [*inner, annotation] if isinstance(annotation, type) and not args else inner
 
 
 def _json(values: Mapping[str, Any], path: str) -> bytes:

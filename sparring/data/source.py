@@ -235,13 +235,13 @@ def _divide(
     generator = torch.Generator().manual_seed(seed)
     whole = {s: Split(x, y) for s, (x, y) in parts.items()}
     train, y = whole["train"], whole["train"].y
-    rows, every = torch.arange(len(y)), int((y >= 0).sum())
+    rows, num_labelled = torch.arange(len(y)), int((y >= 0).sum())
     if "test" in whole:
         require(test is None, "test", test, f"omitted: {name} brings its own test split")
     else:
-        default = max(1, round((raw.shares[0] if raw.shares else TEST_SHARE) * every))
-        n = _row_count("test", test, every, default)
-        require(n < every, "test", test, f"below the {every} labeled rows of {name}")
+        default = max(1, round((raw.shares[0] if raw.shares else TEST_SHARE) * num_labelled))
+        n = _row_count("test", test, num_labelled, default)
+        require(n < num_labelled, "test", test, f"below the {num_labelled} labeled rows of {name}")
         kept, out = hold_out(y, n, generator)
         rows, whole["test"] = kept, train.take(out)
     if "val" in whole:
@@ -249,7 +249,7 @@ def _divide(
     else:
         labeled = int((y[rows] >= 0).sum())
         usual = min(VAL_MAX, max(1, int(VAL_SHARE * labeled)))
-        default = round(raw.shares[1] * every) if raw.shares else usual
+        default = round(raw.shares[1] * num_labelled) if raw.shares else usual
         n = _row_count("val", val, labeled, default)
         require(n < labeled, "val", val, f"below the {labeled} labeled rows of {name}'s train")
         kept, out = hold_out(y[rows], n, generator)

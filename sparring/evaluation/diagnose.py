@@ -139,12 +139,12 @@ def _surface_roughness(
     near = x + (far - x) / 20
     # The margin, since the gradient of cross-entropy vanishes on confident samples.
     grads = [loss_gradient(model, p, y, losses.margin) for p in (x, near)]
-    here, there = (grad.flatten(1) for grad in grads if grad is not None)
-    norms = here.norm(dim=1) * there.norm(dim=1)
+    grad_at_x, grad_nearby = (grad.flatten(1) for grad in grads if grad is not None)
+    norms = grad_at_x.norm(dim=1) * grad_nearby.norm(dim=1)
     live = torch.isfinite(norms) & (norms > 0)
     if not live.any():
         return {}
-    cosine = (here * there).sum(1)[live] / norms[live]
+    cosine = (grad_at_x * grad_nearby).sum(1)[live] / norms[live]
     return {"rough loss surface": 1 - cosine.median().item()}
 
 

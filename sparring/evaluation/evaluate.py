@@ -92,17 +92,17 @@ def evaluate(
     sampled = select_samples(data, protocol.split, **drawn)
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
-    for _, one in radii:
-        suite.entries_for(one)  # raises before the clean pass if there are none
+    for _, level_threat in radii:
+        suite.entries_for(level_threat)  # raises before the clean pass if there are none
         if sampled.class_names is not None:
-            check_classes(one, len(sampled.class_names))
+            check_classes(level_threat, len(sampled.class_names))
     model, device = provenance.model_on_device(model, device)
     run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
     settings = {
         "model": provenance.model_hash(model),
         "surrogate": None if surrogate is None else provenance.model_hash(surrogate),
         "data": fingerprint(sampled.rows.x, sampled.rows.y),
-        "threat": [one.table() for _, one in radii],
+        "threat": [level_threat.table() for _, level_threat in radii],
         "suite": [suite.name, suite.version, suite.labels],
         "run": [*run, seed, str(device), provenance.versions()],
     }
@@ -118,8 +118,8 @@ def evaluate(
             x, _ = runner.samples(np.arange(min(2, len(runner.y))))
             certification.require_certifiable(plain(model), x, radii, methods=methods)
         measured = symptoms.model_symptoms(runner, largest, seed)
-        balls = enumerate(one for _, one in radii)
-        levels = [level.attack_level(runner, suite, one, key=i, seed=seed) for i, one in balls]
+        balls = enumerate(ball for _, ball in radii)
+        levels = [level.attack_level(runner, suite, ball, key=i, seed=seed) for i, ball in balls]
         certificates = _certify(runner, radii, methods, seed)
         probed = _probe(runner, largest, probes.probe_names(protocol.probes or ()), seed)
         early = _early(levels, runner.budget)
@@ -182,7 +182,7 @@ def evaluate(
 
 def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
     """Return why the evaluation ended before its suite, and how much it left out; else ""."""
-    skipped = sum(outcome.skipped for one in levels for outcome in one.attacks)
+    skipped = sum(outcome.skipped for level in levels for outcome in level.attacks)
     if not skipped:
         return ""
     reason = budget.exhausted or "the budget of another process was spent"

@@ -45,12 +45,12 @@ def attack_level(
     correct without attack; in a cascade, on those still robust."""
     protocol, eps = runner.protocol, None if threat.eps == math.inf else threat.eps
     level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [])
-    for position, (label, make, kind, _) in enumerate(suite.entries_for(threat)):
+    for position, (label, make, access, _) in enumerate(suite.entries_for(threat)):
         rows = np.flatnonzero(level.robust if protocol.cascade else runner.correct_clean)
         attack = set_precision(make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
-        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, kind=kind)
+        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, access=access)
         level.robust &= ~outcome.is_adversarial
         level.attacks.append(outcome)
         alone = runner.correct_clean & ~outcome.is_adversarial

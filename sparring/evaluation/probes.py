@@ -71,8 +71,7 @@ class ProbeContext:
     @property
     def eps(self) -> float:
         """Return the threat's radius; a tenth of the box if it has none."""
-        threat = self.threat
-        return float(getattr(threat, "eps", None) or (threat.high - threat.low) / 10)
+        return float(getattr(self.threat, "eps", None) or (self.threat.high - self.threat.low) / 10)
 
     def chunks(self) -> Iterator[slice]:
         """Return slices of `batch_size` rows; a single last row joins the slice before it."""
@@ -125,6 +124,10 @@ class ProbeContext:
         with torch.no_grad():
             return hooks.extract_features(self.model, x, self.stages)[1]
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits of x, computed by chunks."""
+        return torch.cat([logits(self.model, x[p]) for p in self.chunks()])
+
     def logits_with_graph(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits with a graph, and the leaf they were computed from."""
         with torch.enable_grad():
@@ -152,85 +155,87 @@ def _differences(values: Mapping[str, float | None]) -> ProbeResult:
     return ProbeResult([ProbeValue(name, None, value) for name, value in values.items()])
 
 
-def jacobian(s: ProbeContext) -> ProbeResult:
+def jacobian(context: ProbeContext) -> ProbeResult:
     """Compute ‖J‖_F of the logits in the input: exact up to 20 classes, else from 16 random
     directions."""
 
     def one(x: Tensor) -> Tensor:
-        z, leaf = s.logits_with_graph(x)
+        z, leaf = context.logits_with_graph(x)
         if z.shape[1] <= EXACT:
             return squared_jacobian_norm(z, leaf).sqrt()
-        v = random_directions(z.detach(), DIRECTIONS, generator=s.generator())
+        v = random_directions(z.detach(), DIRECTIONS, generator=context.generator())
         squares = [squared_vjp_norm(z, leaf, w, create_graph=False) for w in v]
         return (z.shape[1] * torch.stack(squares).mean(0)).sqrt()
 
-    return _pair("‖J‖_F", *([one(x[p]) for p in s.chunks()] for x in s.both()))
+    return _pair("‖J‖_F", *([one(x[p]) for p in context.chunks()] for x in context.both()))
 
 
-def trajectory(s: ProbeContext) -> ProbeResult:
+def trajectory(context: ProbeContext) -> ProbeResult:
     """Compute ‖vᵀJ‖ along the unit direction v in which optimal transport moves each sample's
     adversarial logits to the clean ones."""
-    clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.chunks()]) for x in s.both())
-    theta = optimal_transport.random_slices(clean, SLICES, generator=s.generator())
+    clean, adversarial = map(context.logits, context.both())
+    theta = optimal_transport.random_slices(clean, SLICES, generator=context.generator())
     gaps = optimal_transport.slice_gaps(adversarial, clean, theta)
     delta = optimal_transport.displacement(gaps, theta)
     v = optimal_transport.trajectory(delta, torch.ones_like(delta))
 
     def one(x: Tensor, rows: slice) -> Tensor:
-        return squared_vjp_norm(*s.logits_with_graph(x[rows]), v[rows], create_graph=False).sqrt()
+        z, leaf = context.logits_with_graph(x[rows])
+        return squared_vjp_norm(z, leaf, v[rows], create_graph=False).sqrt()
 
-    return _pair("‖vᵀJ‖", *([one(x, p) for p in s.chunks()] for x in s.both()))
+    return _pair("‖vᵀJ‖", *([one(x, p) for p in context.chunks()] for x in context.both()))
 
 
-def transport(s: ProbeContext) -> ProbeResult:
+def transport(context: ProbeContext) -> ProbeResult:
     """Compute the sliced Wasserstein distance of clean and adversarial logits, and the mean square
     of their paired differences, which bounds it."""
-    clean, adversarial = (torch.cat([logits(s.model, x[p]) for p in s.chunks()]) for x in s.both())
-    theta = optimal_transport.random_slices(clean, SLICES, generator=s.generator())
+    clean, adversarial = map(context.logits, context.both())
+    theta = optimal_transport.random_slices(clean, SLICES, generator=context.generator())
     sw = optimal_transport.sliced_wasserstein(adversarial, clean, theta).item()
     paired = (adversarial - clean).square().mean().item()
     return _differences({"SW₂² of logits": sw, "paired MSE": paired})
 
 
-def gradient(s: ProbeContext) -> ProbeResult:
+def gradient(context: ProbeContext) -> ProbeResult:
     """Compute ‖∇ₓCE‖₁."""
-    grads = [[_gradient(s, x[p], s.y[p]) for p in s.chunks()] for x in s.both()]
+    y = context.y
+    grads = [[_gradient(context, x[p], y[p]) for p in context.chunks()] for x in context.both()]
     return _pair("‖∇ₓCE‖₁", *([g.flatten(1).abs().sum(1) for g in half] for half in grads))
 
 
-def introspection(s: ProbeContext) -> ProbeResult:
+def introspection(context: ProbeContext) -> ProbeResult:
     """Measure how well input gradients on x and x' align (cosine), where both have a direction."""
     cosines = []
-    for p in s.chunks():
-        apart, valid = alignment(*(_gradient(s, x[p], s.y[p]) for x in s.both()))
+    for p in context.chunks():
+        apart, valid = alignment(*(_gradient(context, x[p], context.y[p]) for x in context.both()))
         cosines.append((1 - apart)[valid])
     every = torch.cat(cosines)
     mean = every.mean().item() if len(every) else None
-    return _differences({"cos(G, G')": mean, "share with a direction": len(every) / len(s.x)})
+    return _differences({"cos(G, G')": mean, "share with a direction": len(every) / len(context.x)})
 
 
-def drift(s: ProbeContext) -> ProbeResult:
+def drift(context: ProbeContext) -> ProbeResult:
     """Compute ‖h(x') − h(x)‖/‖h(x)‖ of every stage."""
-    ratios: dict[str, list[Tensor]] = {name: [] for name in s.stages}
-    for p in s.chunks():
-        h, moved = s.features(s.x[p]), s.features(s.x_adv[p])
-        for name in s.stages:
+    ratios: dict[str, list[Tensor]] = {name: [] for name in context.stages}
+    for p in context.chunks():
+        h, moved = context.features(context.x[p]), context.features(context.x_adv[p])
+        for name in context.stages:
             far, size = (norm(t.flatten(1), 2) for t in (moved[name] - h[name], h[name]))
             ratios[name].append(far / size.clamp_min(1e-12))
     return _differences({name: torch.cat(v).mean().item() for name, v in ratios.items()})
 
 
-def statistics(s: ProbeContext) -> ProbeResult:
+def statistics(context: ProbeContext) -> ProbeResult:
     """Compute how far channel means and deviations move in each stage, in units of their spread
     over clean samples."""
     kept: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for p in s.chunks():
-        h, moved = s.features(s.x[p]), s.features(s.x_adv[p])
-        for name in s.stages:
+    for p in context.chunks():
+        h, moved = context.features(context.x[p]), context.features(context.x_adv[p])
+        for name in context.stages:
             if h[name].ndim >= 3:
                 a, b = (feature_statistics.channel_statistics(t[name]) for t in (h, moved))
                 kept.setdefault(name, []).append((torch.stack(a), torch.stack(b)))
-    require(kept, "model", type(s.model).__name__, "one with stages (b, c, positions ...)")
+    require(kept, "model", type(context.model).__name__, "one with stages (b, c, positions ...)")
     moves = {}
     for name, pairs in kept.items():
         clean, adversarial = (torch.cat(half, 1) for half in zip(*pairs, strict=True))
@@ -240,23 +245,23 @@ def statistics(s: ProbeContext) -> ProbeResult:
     return _differences(moves)
 
 
-def references(s: ProbeContext) -> ProbeResult:
+def references(context: ProbeContext) -> ProbeResult:
     """Measure clean error before and after one step of the middle stage's channel statistics down
     the loss, within their spread, kept where it lowers the loss."""
-    assert isinstance(s.model, nn.Module) or s.stages
-    shapes = s.features(s.x[:2])
-    wide = [name for name in s.stages if shapes[name].ndim >= 3]
-    require(wide, "model", type(s.model).__name__, "one with stages (b, c, positions ...)")
+    stages, model, shapes = context.stages, context.model, context.features(context.x[:2])
+    assert isinstance(model, nn.Module)
+    wide = [name for name in stages if shapes[name].ndim >= 3]
+    require(wide, "model", type(model).__name__, "one with stages (b, c, positions ...)")
     site, wrong = wide[len(wide) // 2], []
-    for p in s.chunks():
-        x, y = s.x[p], s.y[p]
+    for p in context.chunks():
+        x, y = context.x[p], context.y[p]
         with torch.enable_grad():
-            z, seen = feature_statistics.extract_statistics(s.model, x, [site])  # type: ignore[arg-type]
-            at = seen[site]
-            slopes = torch.autograd.grad(losses.cross_entropy(z, y).sum(), at.shift)
+            z, seen = feature_statistics.extract_statistics(model, x, [site])
+            site_features = seen[site]
+            slopes = torch.autograd.grad(losses.cross_entropy(z, y).sum(), site_features.shift)
         with torch.no_grad():
-            move = feature_statistics.descent_step(at, slopes)
-            refined = hooks.forward_from(s.model, site, at.shifted(*move), x=x)  # type: ignore[arg-type]
+            move = feature_statistics.descent_step(site_features, slopes)
+            refined = hooks.forward_from(model, site, site_features.shifted(*move), x=x)
             lower = losses.cross_entropy(refined, y) <= losses.cross_entropy(z, y)
             q = torch.where(lower[:, None], refined, z)
         wrong.append(torch.stack([t.argmax(1) != y for t in (z, q)]))
@@ -265,40 +270,41 @@ def references(s: ProbeContext) -> ProbeResult:
     return ProbeResult([ProbeValue(*row) for row in zip(names, shares, strict=True)])
 
 
-def surface(s: ProbeContext) -> ProbeResult:
+def surface(context: ProbeContext) -> ProbeResult:
     """Compute the mean cross-entropy of 16 samples over the plane of the steepest and a random
     step: `surface (15, 15)`, rows along the gradient, and `surface_at (15,)`, in radii."""
-    x, y = s.x[:FEW], s.y[:FEW]
-    batch, noise = Batch(x, y), torch.empty_like(x).normal_(generator=s.generator())
-    ways = [s.threat.step(x, g, s.eps, batch) - x for g in (_gradient(s, x, y), noise)]
+    threat, x, y = context.threat, context.x[:FEW], context.y[:FEW]
+    batch, noise = Batch(x, y), torch.empty_like(x).normal_(generator=context.generator())
+    ways = [threat.step(x, g, context.eps, batch) - x for g in (_gradient(context, x, y), noise)]
     positions = torch.linspace(-REACH, REACH, SIDE)
     heights = []
     for a, b in product(positions.tolist(), repeat=2):
-        z = (x + a * ways[0] + b * ways[1]).clamp(s.threat.low, s.threat.high)
-        heights.append(losses.cross_entropy(logits(s.model, z), y).mean())
+        z = (x + a * ways[0] + b * ways[1]).clamp(threat.low, threat.high)
+        heights.append(losses.cross_entropy(logits(context.model, z), y).mean())
     grid = torch.stack(heights).view(SIDE, SIDE).cpu().numpy()
     return ProbeResult(arrays={"surface": grid, "surface_at": positions.numpy()})
 
 
-def masking(s: ProbeContext) -> ProbeResult:
+def masking(context: ProbeContext) -> ProbeResult:
     """Measure whether gradients mislead: the share of correct samples that are robust to PGD-20 on
     logits × 1, 10 and 100 and on the margin, and to PGD with 1, 5 and 100 steps."""
-    keep = torch.cat([logits(s.model, s.x[p]).argmax(1) == s.y[p] for p in s.chunks()])
-    x, y = s.x[keep], s.y[keep]
+    model, threat = context.model, context.threat
+    keep = context.logits(context.x).argmax(1) == context.y
+    x, y = context.x[keep], context.y[keep]
     if not len(x):
         return ProbeResult()
 
     def broken(attack: PGD, factor: float = 1.0) -> Tensor:
-        model = diagnose.ScaledLogits(s.model, torch.tensor(1 / factor, device=x.device))
-        chunks = zip(x.split(s.batch_size), y.split(s.batch_size), strict=True)
+        scaled = diagnose.ScaledLogits(model, torch.tensor(1 / factor, device=x.device))
+        chunks = zip(x.split(context.batch_size), y.split(context.batch_size), strict=True)
         # Attacked on scaled logits, judged on the model's own.
-        judged = [diagnose.is_adversarial(s.model, s.threat, attack(model, *c), *c) for c in chunks]
+        judged = [diagnose.is_adversarial(model, threat, attack(scaled, *c), *c) for c in chunks]
         return torch.cat(judged)
 
-    more = {"seed": s.seed, "best": True}
-    runs = {f"logits × {f}": broken(PGD(s.threat, steps=20, **more), f) for f in (1, 10, 100)}
-    runs["margin"] = broken(PGD(s.threat, steps=20, loss="margin", **more))
-    runs |= {f"{n} steps": broken(PGD(s.threat, steps=n, **more)) for n in (1, 5, 100)}
+    pgd_options = {"seed": context.seed, "best": True}
+    runs = {f"logits × {f}": broken(PGD(threat, steps=20, **pgd_options), f) for f in (1, 10, 100)}
+    runs["margin"] = broken(PGD(threat, steps=20, loss="margin", **pgd_options))
+    runs |= {f"{n} steps": broken(PGD(threat, steps=n, **pgd_options)) for n in (1, 5, 100)}
     plain = runs["logits × 1"]
     symptoms = {
         "scaled logits break more": (runs["logits × 10"] | runs["logits × 100"]) & ~plain,
@@ -345,8 +351,8 @@ def run_probes(context: ProbeContext, names: str | Sequence[str]) -> ProbeResult
     return joined
 
 
-def _gradient(s: ProbeContext, x: Tensor, y: Tensor) -> Tensor:
-    grad, name = diagnose.loss_gradient(s.model, x, y), type(s.model).__name__
+def _gradient(context: ProbeContext, x: Tensor, y: Tensor) -> Tensor:
+    grad, name = diagnose.loss_gradient(context.model, x, y), type(context.model).__name__
     require(grad is not None, "model", name, "one that has gradients, to probe with them")
     assert grad is not None
     return grad

@@ -31,10 +31,10 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     """
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
-        return [one for name, value in threat.items() for one in _at_radii(name, value, bounds)]
+        return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
     several = [threat] if isinstance(threat, str | Threat) else list(threat)
     require(several, "threat", threat, "one or more threats")
-    radii = [radius for one in several for radius in _at_radii(one, eps, bounds)]
+    radii = [r for norm_or_threat in several for r in _at_radii(norm_or_threat, eps, bounds)]
     names = [(type(t).__name__, e) for e, t in radii]
     require(len(set(names)) == len(names), "threat", [n for n, _ in names], "each another norm")
     return radii

@@ -47,7 +47,7 @@ class AttackOutcome:
         pred: `(n,)` at the judged points; the clean one where the attack was not run.
         is_adversarial: `(n,)` the attack returned an allowed point that the model gets wrong.
         counts: samples passed forward, passed backward, and queried outside the box.
-        kind: what the attack needs, as in `suites.Entry`.
+        access: what the attack needs, as in `suites.Entry`.
         skipped: samples that a spent budget left out.
         score: `(n,)` of two classes, at the judged points; the clean one where it was not run.
         changed: `(n, ⌈d/8⌉)` packed bits, the features that a binary threat changed; else None.
@@ -62,7 +62,7 @@ class AttackOutcome:
     infeasible: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
     shown: dict[int, np.ndarray] = field(default_factory=dict)
-    kind: str = "white"
+    access: str = "white"
     skipped: int = 0
     score: np.ndarray = field(default_factory=lambda: np.zeros(0))
     changed: np.ndarray | None = None
@@ -193,12 +193,12 @@ class AttackRunner:
         rows: np.ndarray,
         *,
         seed: str,
-        kind: str = "white",
+        access: str = "white",
     ) -> AttackOutcome:
         """Run an attack on these rows, with draws from `seed`, and judge the points it returns."""
         self.display.begin(attack_title(label, threat), len(rows), wrong=len(self.y) - len(rows))
         none, score = np.zeros(len(self.y), dtype=bool), self.clean_score.copy()
-        outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, kind=kind, score=score)
+        outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, access=access, score=score)
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)

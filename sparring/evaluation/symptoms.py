@@ -66,9 +66,9 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
     groups = by_norm(levels).values()
     if len(levels) > len(groups):
         symptoms["larger eps gets weaker"] = max(_robust_again(runner, group) for group in groups)
-    for kind, name in WITHOUT_GRADIENTS.items():
-        if kind in {outcome.kind for outcome in outcomes}:
-            counts = [float(_broken_only_by(kind, level).sum()) for level in levels]
+    for access, name in WITHOUT_GRADIENTS.items():
+        if access in {outcome.access for outcome in outcomes}:
+            counts = [float(_broken_only_by(access, level).sum()) for level in levels]
             symptoms[name] = max(counts) / max(1, runner.correct_clean.sum())
     return symptoms
 
@@ -82,11 +82,11 @@ def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float
     return share
 
 
-def _broken_only_by(kind: str, level: LevelOutcome) -> np.ndarray:
+def _broken_only_by(access: str, level: LevelOutcome) -> np.ndarray:
     """Return which samples attacks of a kind break and gradient attacks do not `(n,)`; none if the
     suite lacks either."""
     white, other = (
-        [o.is_adversarial for o in level.attacks if o.kind == k] for k in ("white", kind)
+        [o.is_adversarial for o in level.attacks if o.access == k] for k in ("white", access)
     )
     if not white or not other:
         return np.zeros(len(level.robust), dtype=bool)

@@ -40,7 +40,7 @@ def broadcast_rows(v: Tensor, like: Tensor) -> Tensor:
     return v.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def channel_scale(scale: float | Sequence[float], x: Tensor) -> Tensor:
+def channel_scale(scale: float | Sequence[float] | Tensor, x: Tensor) -> Tensor:
     """Return `scale`, shaped to broadcast over `x (b, c, …)`: one number > 0, or one per channel.
 
     Raises:
@@ -83,12 +83,12 @@ def project_linf(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: fl
     return z.clamp(x - radius, x + radius).clamp(low, high)
 
 
-def _sign_size_room(z: Tensor, x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
+def _sign_and_size(z: Tensor, x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return z − x as sign and size `(b, d)`, and the room the box leaves in that direction."""
     u = (z - x).flatten(1)
     flat = x.flatten(1)
-    room = torch.where(u > 0, high - flat, flat - low).clamp_min(0)
-    return u.sign(), u.abs(), room
+    clearance = torch.where(u > 0, high - flat, flat - low).clamp_min(0)
+    return u.sign(), u.abs(), clearance
 
 
 def _point(
@@ -107,15 +107,15 @@ def _radius_column(eps: Tensor | float, x: Tensor) -> Tensor:
 def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
     """Project z to the nearest point of {‖x' − x‖₂ ≤ eps} ∩ [low, high]^d.
 
-    With u = z − x the solution is x + sign(u)·min(s·|u|, room), for one s in [0, 1] per sample
-    (KKT). Its ‖·‖² is piecewise quadratic in s. Solving one piece after another from below ends at
-    the exact s, after a handful of pieces. A row that takes more than 12 on a GPU ends inside the
-    ball.
+    With u = z − x the solution is x + sign(u)·min(s·|u|, clearance), for one s in [0, 1] per
+    sample (KKT). Its ‖·‖² is piecewise quadratic in s. Solving one piece after another from below
+    ends at the exact s, after a handful of pieces. A row that takes more than 12 on a GPU ends
+    inside the ball.
 
     >>> project_l2(torch.tensor([[2.0, 0.5]]), torch.tensor([[0.5, 0.5]]), 0.4, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])
     """
-    sign, a, room = _sign_size_room(z, x, low, high)
+    sign, a, clearance = _sign_and_size(z, x, low, high)
     if a.numel() == 0:
         return z
     radius = _radius_column(eps, x)
@@ -123,43 +123,44 @@ def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     scale = (radius / a.norm(dim=1, keepdim=True).clamp_min(info.tiny)).clamp_max(1)
     # a fixed count on a GPU: to stop early, the host would have to wait for each piece
     for _ in range(12 if x.is_cuda else a.shape[1] + 1):
-        size = torch.minimum(scale * a, room)
+        size = torch.minimum(scale * a, clearance)
         left = (radius.square() - size.square().sum(1, keepdim=True)).clamp_min(0)
-        free = torch.where(size < room, a, 0.0).square().sum(1, keepdim=True)
+        free = torch.where(size < clearance, a, 0.0).square().sum(1, keepdim=True)
         longer = (scale.square() + left / free.clamp_min(info.tiny)).sqrt().clamp_max(1)
         if not x.is_cuda and not (longer > scale * (1 + 4 * info.eps)).any():
             break
         scale = longer
-    return _point(x, sign, torch.minimum(scale * a, room), 2, radius, low, high)
+    return _point(x, sign, torch.minimum(scale * a, clearance), 2, radius, low, high)
 
 
 def project_l1(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
     """Project z to the nearest point of {‖x' − x‖₁ ≤ eps} ∩ [low, high]^d.
 
-    With u = z − x the solution is x + sign(u)·clip(|u| − τ, 0, room), for one τ ≥ 0 per sample. Its
-    L1 norm is piecewise linear in τ, so the sorted break points |u| and |u| − room give τ exactly.
+    With u = z − x the solution is x + sign(u)·clip(|u| − τ, 0, clearance), for one τ ≥ 0 per
+    sample. Its L1 norm is piecewise linear in τ: the sorted breakpoints |u| and |u| − clearance
+    give τ exactly.
 
     Source: Croce and Hein 2021 (L1-APGD), prop. 2.1.
 
     >>> project_l1(torch.tensor([[0.9, 0.6]]), torch.tensor([[0.5, 0.5]]), 0.3, 0.0, 1.0)
     tensor([[0.8000, 0.5000]])
     """
-    sign, a, room = _sign_size_room(z, x, low, high)
+    sign, a, clearance = _sign_and_size(z, x, low, high)
     if a.numel() == 0:
         return z
     radius = _radius_column(eps, x)
-    room = torch.minimum(room, a)
-    at, order = torch.cat([a, a - room], 1).sort(1, descending=True)
+    clearance = torch.minimum(clearance, a)
+    breakpoints, order = torch.cat([a, a - clearance], 1).sort(1, descending=True)
     slope = torch.cat([torch.ones_like(a), -torch.ones_like(a)], 1).gather(1, order).cumsum(1)
-    gained = slope[:, :-1] * (at[:, :-1] - at[:, 1:])
+    gained = slope[:, :-1] * (breakpoints[:, :-1] - breakpoints[:, 1:])
     total = torch.cat([torch.zeros_like(radius), gained.cumsum(1)], 1)
     reaches = total >= radius
     first = reaches.to(torch.uint8).argmax(1, keepdim=True)
     before = (first - 1).clamp_min(0)
     step = (radius - total.gather(1, before)) / slope.gather(1, before).clamp_min(1)
-    tau = torch.where(first > 0, at.gather(1, before) - step, at[:, :1])
+    tau = torch.where(first > 0, breakpoints.gather(1, before) - step, breakpoints[:, :1])
     tau = torch.where(reaches.any(1, keepdim=True), tau, 0.0).clamp_min(0)
-    size = torch.minimum((a - tau).clamp_min(0), room)
+    size = torch.minimum((a - tau).clamp_min(0), clearance)
     return _point(x, sign, size, 1, radius, low, high)
 
 
@@ -187,17 +188,17 @@ def topk_mask(score: Tensor, k: Tensor | float) -> Tensor:
 def project_l0(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
     """Project z to the nearest point of {at most eps locations differ from x} ∩ [low, high]^d.
 
-    A location that may differ goes to clip(z). With u = z − x and r = min(|u|, room), that brings
-    the point nearer to z by |u|² − |u − r|², summed over channels. The eps locations of largest
-    such gain are kept: inside the box those of largest change in L2.
+    A location that may differ goes to clip(z). With u = z − x and r = min(|u|, clearance), that
+    brings the point nearer to z by |u|² − |u − r|², summed over channels. The eps locations of
+    largest such gain are kept: inside the box those of largest change in L2.
 
     >>> project_l0(torch.tensor([[0.9, 0.6]]), torch.tensor([[0.5, 0.5]]), 1, 0.0, 1.0)
     tensor([[0.9000, 0.5000]])
     """
     if z.numel() == 0:
         return z
-    _, a, room = _sign_size_room(z, x, low, high)
-    moved = torch.minimum(a, room)
+    _, a, clearance = _sign_and_size(z, x, low, high)
+    moved = torch.minimum(a, clearance)
     gain = flatten_pixels((moved * (2 * a - moved)).view_as(z)).sum(1)
     keep = topk_mask(gain, eps).unsqueeze(1)
     point = torch.where(keep, flatten_pixels(z.clamp(low, high)), flatten_pixels(x))

@@ -145,16 +145,16 @@ def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20)
     tensor([[1., 0.]])
     """
     source, target, theta = source.detach(), target.detach(), theta.detach()
-    best, most = theta, slice_gaps(source, target, theta).square().sum(0)
+    best, best_value = theta, slice_gaps(source, target, theta).square().sum(0)
     for _ in range(steps):
         with torch.enable_grad():
             leaf = theta.requires_grad_()
             (grad,) = torch.autograd.grad(slice_gaps(source, target, leaf).square().sum(), leaf)
         theta = torch.where((norm(grad, 2) > 0)[:, None], normalize(grad, 2), theta.detach())
         value = slice_gaps(source, target, theta).square().sum(0)
-        best = torch.where((value > most)[:, None], theta, best.detach())
-        most = torch.maximum(value, most)
-    return best.detach()[most.argmax()][None]
+        best = torch.where((value > best_value)[:, None], theta, best.detach())
+        best_value = torch.maximum(value, best_value)
+    return best.detach()[best_value.argmax()][None]
 
 
 def ground_cost(source: Tensor, target: Tensor, kind: str = "squared") -> Tensor:

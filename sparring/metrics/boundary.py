@@ -56,14 +56,14 @@ class EBD(Metric):
         self.directions, self.step, self.most, self.seed = directions, step, most, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        draw, d = self.generator(), x[0].numel()
+        generator, d = self.generator(), x[0].numel()
         few = max(1, MAX_ELEMENTS // (d * min(d, self.directions)))
         parts = zip(x.split(few), y.split(few), strict=True)
-        return torch.cat([self._scan(model, *part, draw) for part in parts])
+        return torch.cat([self._scan(model, *part, generator) for part in parts])
 
-    def _scan(self, model: Model, x: Tensor, y: Tensor, draw: torch.Generator) -> Tensor:
+    def _scan(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return the first wrong magnitude per sample."""
-        way = frames(x, self.directions, draw)
+        way = frames(x, self.directions, generator)
         magnitude, rows = x.new_full((len(x),), self.most), torch.arange(len(x), device=x.device)
         for k in range(math.floor(self.most / self.step + 1e-6) + 1):
             z = (x[rows, None] + k * self.step * way[rows]).clamp(self.low, self.high)

@@ -39,15 +39,15 @@ def boundary(
     """
     require_at_least(2, m=m)
     points = lattice(low, high, m)
-    flat = classes(model, points)
-    at = torch.arange(m * m).view(m, m)
-    along, across = (at[:, :-1], at[:, 1:]), (at[:-1], at[1:])
+    grid_class = classes(model, points)
+    point_index = torch.arange(m * m).view(m, m)
+    along, across = (point_index[:, :-1], point_index[:, 1:]), (point_index[:-1], point_index[1:])
     edges = torch.cat([torch.stack([a.flatten(), b.flatten()], 1) for a, b in (along, across)])
-    cut = flat[edges[:, 0]] != flat[edges[:, 1]]
+    cut = grid_class[edges[:, 0]] != grid_class[edges[:, 1]]
     crossing = points.new_full((len(edges), 2), torch.nan)
     if cut.any():
         a, b = (points[edges[cut, k]] for k in (0, 1))
-        crossing[cut] = _bisected(model, a, b, flat[edges[cut, 0]], halvings)
+        crossing[cut] = _bisected(model, a, b, grid_class[edges[cut, 0]], halvings)
     cells = _cells(m)
     crossed = cut[cells]
     count = crossed.sum(1)

@@ -67,17 +67,17 @@ class CLEVER(Metric):
         self.pool, self.rivals, self.seed = pool, rivals, seed
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        draw = self.generator()
-        return torch.stack([self._score(model, row[None], draw) for row in x])
+        generator = self.generator()
+        return torch.stack([self._score(model, row[None], generator) for row in x])
 
-    def _score(self, model: Model, x: Tensor, draw: torch.Generator) -> Tensor:
+    def _score(self, model: Model, x: Tensor, generator: torch.Generator) -> Tensor:
         logits = model(x)[0]
         order = logits.argsort(descending=True)
         c, others = order[0], order[1:][: self.rivals]
         sample, q = BALLS[self.norm]
         many = torch.zeros(self.pool * self.samples, *x.shape[1:])
-        points = (x + sample(many, self.radius, draw).to(x)).clamp(self.low, self.high)
-        chosen = torch.rand(self.batches, len(many), generator=draw).topk(self.samples, 1).indices
+        points = (x + sample(many, self.radius, generator).to(x)).clamp(self.low, self.high)
+        chosen = torch.rand(self.batches, len(many), generator=generator).topk(self.samples).indices
         score = x.new_full((), self.radius)
         for j in others:
             most = location(self._slopes(model, points, int(c), int(j), q).cpu()[chosen].amax(1))

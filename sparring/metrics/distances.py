@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..attacks import DeepFool
 from ..batch import Model
 from ..component import require, require_at_least
-from ..functional.geometry import broadcast_scale, norm
+from ..functional.geometry import broadcast_scale, channel_scale, norm
 from ..threats import L2, norm_ball
 from .base import Metric
 
@@ -156,7 +156,7 @@ def standardised(model: Model) -> tuple[Map, Map]:
 
 
 def _maps(mean: Tensor, std: Tensor) -> tuple[Map, Map]:
-    def fit(v: Tensor, x: Tensor) -> Tensor:
-        return v.to(x).reshape(-1, *[1] * (x.ndim - 2))
-
-    return lambda x: (x - fit(mean, x)) / fit(std, x), lambda u: u * fit(std, u) + fit(mean, u)
+    return (
+        lambda x: (x - channel_scale(mean, x)) / channel_scale(std, x),
+        lambda u: u * channel_scale(std, u) + channel_scale(mean, u),
+    )

@@ -60,12 +60,12 @@ class ENI(Metric):
         return torch.where(far > 0, slope, torch.nan).nanmean(1)
 
     def _copies(self, model: Model, x: Tensor, y: Tensor) -> list[Tensor]:
-        draw = self.generator()
+        generator = self.generator()
         if self.attack is None:
-            noise = (2 * torch.rand(self.draws, *x.shape, generator=draw) - 1).to(x) * self.eps
+            noise = (2 * torch.rand(self.draws, *x.shape, generator=generator) - 1).to(x) * self.eps
             return list((x + noise).clamp(self.low, self.high))
         copies = []
-        for seed in torch.randint(2**31, (self.draws,), generator=draw).tolist():
+        for seed in torch.randint(2**31, (self.draws,), generator=generator).tolist():
             self.attack.reseed(seed)
             copies.append(self.attack(model, x, y))
         return copies

@@ -83,11 +83,12 @@ def run(
     built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
     model, device = provenance.model_on_device(model, device)
     x, y = chosen.rows.float().to(device), chosen.rows.y.to(device)
-    away = {k: as_shape(o.rows.float().to(device), tuple(x.shape[1:])) for k, o in others.items()}
+    shape = tuple(x.shape[1:])
+    off_support_inputs = {k: as_shape(o.rows.float().to(device), shape) for k, o in others.items()}
     key = _digest(model, chosen, others, [split, seed, batch_size])
     earlier = _earlier_rows(out, key) if resume else []
     with preserve_grads(model), seeded(device, seed), EvaluationProgress(progress) as display:
-        inputs = {chosen.dataset: x, **away}
+        inputs = {chosen.dataset: x, **off_support_inputs}
         pred = {k: _finite_pred(model, k, v, batch_size) for k, v in inputs.items()}
         report = MetricReport(
             name=name,
@@ -109,35 +110,35 @@ def run(
         )
         labelled: Parts = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
         bare: dict[str, Parts] = {
-            k: [(p, None) for p in v.split(batch_size)] for k, v in away.items()
+            k: [(p, None) for p in v.split(batch_size)] for k, v in off_support_inputs.items()
         }
         for metric_name, metric in built.items():
-            on = {chosen.dataset: labelled, **(bare if metric.off else {})}
-            for where, parts in on.items():
-                same = (metric_name, where, _plain(metric))
+            inputs_by_dataset = {chosen.dataset: labelled, **(bare if metric.off else {})}
+            for dataset, parts in inputs_by_dataset.items():
+                same = (metric_name, dataset, _plain(metric))
                 row = next((r for r in earlier if (r.name, r.data, r.config) == same), None)
-                row = row or _average(metric_name, metric, model, where, parts, display)
+                row = row or _average(metric_name, metric, model, dataset, parts, display)
                 report.rows.append(row)
                 if out is not None and distributed.rank() == 0:
                     report.save(out)
     return report
 
 
-def _finite_pred(model: Model, where: str, x: Tensor, batch_size: int) -> Tensor:
+def _finite_pred(model: Model, dataset: str, x: Tensor, batch_size: int) -> Tensor:
     pred = torch.cat([predict(model, chunk) for chunk in x.split(batch_size)])
     if lost := int((pred < 0).sum()):
         raise ValueError(
-            f"the model's logits are not finite at {lost} of {len(x)} samples of {where}: metrics "
-            "have no value there"
+            f"the model's logits are not finite at {lost} of {len(x)} samples of {dataset}: "
+            "metrics have no value there"
         )
     return pred
 
 
 def _average(
-    name: str, metric: Metric, model: Model, where: str, parts: Parts, display: EvaluationProgress
+    name: str, metric: Metric, model: Model, dataset: str, parts: Parts, display: EvaluationProgress
 ) -> MetricRow:
     started, chunks = time.perf_counter(), []
-    display.begin(f"{name} · {where}", sum(len(x) for x, _ in parts))
+    display.begin(f"{name} · {dataset}", sum(len(x) for x, _ in parts))
     for number, (x, y) in enumerate(parts):
         # Each batch has a seed of its own, so that a run that is continued draws the same.
         metric.reseed(seed_of_text(f"{metric.seed}|{number}"))
@@ -147,7 +148,7 @@ def _average(
     known = values[torch.isfinite(values)]
     return MetricRow(
         name,
-        where,
+        dataset,
         *mean95(known.numpy()),
         median=known.quantile(0.5).item() if len(known) else None,
         n=len(values),
@@ -175,9 +176,9 @@ def _plain(metric: Metric) -> dict[str, Any]:
     return json.loads(json.dumps(config))
 
 
-def _profile(model: Model, where: str, x: Tensor) -> Softmax:
+def _profile(model: Model, dataset: str, x: Tensor) -> Softmax:
     softmax = profile(model, x)
-    return Softmax(where, len(x), softmax.mean.tolist(), softmax.std.tolist())
+    return Softmax(dataset, len(x), softmax.mean.tolist(), softmax.std.tolist())
 
 
 def _earlier_rows(out: str | Path | None, key: str) -> list[MetricRow]:

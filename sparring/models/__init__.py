@@ -108,10 +108,10 @@ def build(
     Normalize(mean=[0.5], std=[1.0])
     """
     shape = tuple(shape)
-    whole = shape and all(isinstance(n, int) and n > 0 for n in shape)
-    require(whole, "shape", shape, "whole numbers above 0")
-    several = isinstance(classes, int) and classes >= 2
-    require(several, "classes", classes, "a whole number of at least 2")
+    is_valid = shape and all(isinstance(n, int) and n > 0 for n in shape)
+    require(is_valid, "shape", shape, "whole numbers above 0")
+    is_valid = isinstance(classes, int) and classes >= 2
+    require(is_valid, "classes", classes, "a whole number of at least 2")
     normalize = Normalize(mean, std)
     for key in ("mean", "std"):
         count = len(getattr(normalize, key))

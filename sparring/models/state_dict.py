@@ -68,8 +68,8 @@ def load_weights(
         text = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
         advice = "strict=False loads only what fits"
         raise ValueError(f"{where} does not fit the model ({text}); {advice}")
-    fits = {names[k]: v for k, v in common.items() if k not in wrong}
-    model.load_state_dict(fits, strict=False)
+    matching = {names[k]: v for k, v in common.items() if k not in wrong}
+    model.load_state_dict(matching, strict=False)
     return mismatch
 
 

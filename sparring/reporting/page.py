@@ -59,11 +59,11 @@ def page(
         forest=_figure(forest(study) if study else None, "accuracy of every run"),
         mark=study_table.UNTRUSTED_MARK,
         few=len(results) <= FEW,
-        words=format,
+        format=format,
         shown=format_number,
         tone=TONES,
         pairs=format.compared_pairs(results),
-        doubted=[r.name for r in results if not format.is_trusted(r)],
+        distrusted=[r.name for r in results if not format.is_trusted(r)],
         recipes=recipes,
         recipe_pairs=over_seeds.recipe_pairs(recipes),
         detectors=format.detectors(results),
@@ -113,8 +113,8 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
     for group in format.comparable_groups(results):
         names = {r.name for r in group} if len(group) > 1 else set()
         _mark_best([row["cells"] for row in rows if row["result"].name in names])
-    words = [format.level_text(name if several else "", eps) or "robust" for name, eps in radii]
-    return {"heads": ["clean", *words, *(["worst case"] if several else [])], "rows": rows}
+    heads = [format.level_text(name if several else "", eps) or "robust" for name, eps in radii]
+    return {"heads": ["clean", *heads, *(["worst case"] if several else [])], "rows": rows}
 
 
 def _mark_best(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:

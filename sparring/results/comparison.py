@@ -69,20 +69,20 @@ def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     n = len(a)
-    one, two = wilson(int(a.sum()), n), wilson(int(b.sum()), n)
+    first, second = wilson(int(a.sum()), n), wilson(int(b.sum()), n)
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
     product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
     # Paired, as two models mostly fail on the same samples: φ > 0 makes the interval narrower.
     product = max(product - n / 2, 0.0) if product > 0 else product
     margins = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
     phi = product / math.sqrt(margins) if margins else 0.0
-    d = one.accuracy - two.accuracy
+    d = first.accuracy - second.accuracy
 
     def half_width(u: float, v: float) -> float:
         return math.sqrt(max(0.0, u * u - 2 * phi * u * v + v * v))
 
-    down = half_width(one.accuracy - one.low, two.high - two.accuracy)
-    up = half_width(one.high - one.accuracy, two.accuracy - two.low)
+    down = half_width(first.accuracy - first.low, second.high - second.accuracy)
+    up = half_width(first.high - first.accuracy, second.accuracy - second.low)
     return max(-1.0, d - down), min(1.0, d + up)
 
 
@@ -162,8 +162,8 @@ def compare(
 
 def same_samples(first: Result, second: Result) -> bool:
     """Return whether two results are of the same rows of the same data, in the same order."""
-    one, two = (r.arrays.get("index") for r in (first, second))
-    if one is None or two is None or not np.array_equal(one, two):
+    first_index, second_index = (r.arrays.get("index") for r in (first, second))
+    if first_index is None or second_index is None or not np.array_equal(first_index, second_index):
         return False
     same = (first.data_sha256, first.split) == (second.data_sha256, second.split)
     return same and np.array_equal(first.arrays["y"], second.arrays["y"])

@@ -102,5 +102,5 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "iu" or not values.size:
         return values
     low, high = int(values.min()), int(values.max())
-    fits = [t for t in (np.int8, np.int16, np.int32) if np.iinfo(t).min <= low]
-    return values.astype(next((t for t in fits if high <= np.iinfo(t).max), np.int64))
+    wide_enough = [t for t in (np.int8, np.int16, np.int32) if np.iinfo(t).min <= low]
+    return values.astype(next((t for t in wide_enough if high <= np.iinfo(t).max), np.int64))

@@ -59,14 +59,14 @@ class Divergence(Risk):
 
     def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
         u, c, base = (distributed.gather(t) for t in (loss, cost, batch.weight))
-        wide = torch.float32 if u.device.type == "mps" else torch.float64
-        worst = self._solve(u.detach().to(wide), c.detach().to(wide), base.to(wide) / base.sum())
+        dtype = torch.float32 if u.device.type == "mps" else torch.float64
+        worst = self._solve(u.detach().to(dtype), c.detach().to(dtype), base.to(dtype) / base.sum())
         w = worst.w
-        multiplier = torch.as_tensor(self.multiplier, dtype=wide, device=u.device)
-        spent = (w * c.detach().to(wide)).sum() + worst.divergence
-        slack = multiplier * (self.radius - spent) - self.min_multiplier * self.radius
-        self._record_terms(worst, w, c.detach().to(wide), spent, base)
-        # c − c.detach() is 0 with a gradient: the cost's value is in `spent`, its slope is −λ·w
+        multiplier = torch.as_tensor(self.multiplier, dtype=dtype, device=u.device)
+        used_radius = (w * c.detach().to(dtype)).sum() + worst.divergence
+        slack = multiplier * (self.radius - used_radius) - self.min_multiplier * self.radius
+        self._record_terms(worst, w, c.detach().to(dtype), used_radius, base)
+        # c − c.detach() is 0 with a gradient: the cost's value is in `used_radius`, its slope −λ·w
         moved = u - multiplier.to(u.dtype) * (c - c.detach())
         return (w.to(u.dtype) * moved).sum() + slack.to(u.dtype)
 
@@ -81,31 +81,30 @@ class Divergence(Risk):
                 return worst.multiplier >= last
             # the costs are those of an attack at the last λ: at another λ it would pay less or more
             share = (last / worst.multiplier).clamp_max(1e6).pow(COST_EXPONENT)
-            spent = worst.divergence + (worst.w * c).sum(-1) * share
-            return (spent <= self.radius) & (worst.multiplier >= self.min_multiplier)
+            used_radius = worst.divergence + (worst.w * c).sum(-1) * share
+            return (used_radius <= self.radius) & (worst.multiplier >= self.min_multiplier)
 
         worst = worst_case.solve_multiplier(self.worst_at, v, p, allowed)
         if self.mode == "exact":
             # where transport answers to λ, a full step would swing: the model of the cost is local
-            near = worst.multiplier.clamp(
-                last / MAX_FACTOR, (last * MAX_FACTOR).clamp_max(MAX_MULTIPLIER)
-            )
-            now = torch.where(moved, near, worst.multiplier).clamp_min(self.min_multiplier)
-            self.multiplier = now.to(self.multiplier.dtype)  # type: ignore[union-attr]
+            low, high = last / MAX_FACTOR, (last * MAX_FACTOR).clamp_max(MAX_MULTIPLIER)
+            damped_multiplier = worst.multiplier.clamp(low, high)
+            now = torch.where(moved, damped_multiplier, worst.multiplier)
+            self.multiplier = now.clamp_min(self.min_multiplier).to(self.multiplier.dtype)  # type: ignore[union-attr]
         return worst
 
     def _record_terms(
-        self, worst: worst_case.WorstCase, w: Tensor, c: Tensor, spent: Tensor, base: Tensor
+        self, worst: worst_case.WorstCase, w: Tensor, c: Tensor, used_radius: Tensor, base: Tensor
     ) -> None:
         n = (base > 0).sum()
-        self._slope = self.radius - spent
+        self._slope = self.radius - used_radius
         self.terms = {
             "lambda": torch.as_tensor(self.multiplier).detach().clone(),
             "divergence": worst.divergence,
             "transport": (w * c).sum(),
             "max_weight": n * w.amax(),
             "ess": 1 / (n * w.square().sum()),
-            "active": (spent >= 0.99 * self.radius).to(w.dtype),
+            "active": (used_radius >= 0.99 * self.radius).to(w.dtype),
         }
 
     @torch.no_grad()

@@ -57,8 +57,8 @@ def kl(v: Tensor, p: Tensor, t: Tensor) -> WorstCase:
     >>> kl(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), torch.tensor(0.0)).w
     tensor([0.2689, 0.7311])
     """
-    high, wide = _highest_and_range(v, p)
-    multiplier = wide[0] * t.exp()
+    high, value_range = _highest_and_range(v, p)
+    multiplier = value_range[0] * t.exp()
     phi = torch.where(p > 0, (v - high) / multiplier[..., None], -torch.inf)
     w = (phi + _log(p)).softmax(-1)
     # two forms of −KL: near p the plain one is a difference of nearly equal numbers, so the values
@@ -81,10 +81,9 @@ def alpha(v: Tensor, p: Tensor, t: Tensor, a: float) -> WorstCase:
     ratio, multiplier = _power_ratio(v, p, t, a)
     excess = ratio - 1
     # Σp(r^α − 1) = Σp(r^α − 1 − α(r − 1)), which is exact near r = 1
-    bent = torch.where(
-        excess.abs() < 1e-3, power_remainder(excess, a), ratio.pow(a) - 1 - a * excess
-    )
-    return WorstCase(p * ratio, multiplier, (p * bent).sum(-1).clamp_min(0) / (a * (a - 1)))
+    far = ratio.pow(a) - 1 - a * excess
+    remainder = torch.where(excess.abs() < 1e-3, power_remainder(excess, a), far)
+    return WorstCase(p * ratio, multiplier, (p * remainder).sum(-1).clamp_min(0) / (a * (a - 1)))
 
 
 def power_remainder(e: Tensor, a: float) -> Tensor:
@@ -111,8 +110,8 @@ def reversed_renyi(v: Tensor, p: Tensor, t: Tensor, a: float) -> WorstCase:
 
     Source: the code of Birrell and Ebrahimi, whose divergence is the reversed one.
     """
-    high, wide = _highest_and_range(v, p)
-    gap = torch.where(p > 0, (high - v) + wide * t.exp()[..., None], wide)
+    high, value_range = _highest_and_range(v, p)
+    gap = torch.where(p > 0, (high - v) + value_range * t.exp()[..., None], value_range)
     # powers of gap / max gap, not of gap: they neither over- nor underflow at any scale of losses
     scaled = gap / gap.amax(-1, keepdim=True)
     mass = p * scaled.pow(-1 / a)
@@ -122,14 +121,14 @@ def reversed_renyi(v: Tensor, p: Tensor, t: Tensor, a: float) -> WorstCase:
     r = torch.where(w > 0, p / w.clamp_min(TINY), 1.0) - 1
     # Σw((p/w)^α − 1) = Σw((p/w)^α − 1 − α(p/w − 1)), which is exact near w = p
     far = p * (r + 1).pow(a - 1) - w - a * (p - w)
-    bent = torch.where(r.abs() < 1e-3, w * power_remainder(r, a), far)
-    return WorstCase(w, multiplier, bent.sum(-1).clamp_min(0).log1p() / (a * (a - 1)))
+    remainder = torch.where(r.abs() < 1e-3, w * power_remainder(r, a), far)
+    return WorstCase(w, multiplier, remainder.sum(-1).clamp_min(0).log1p() / (a * (a - 1)))
 
 
 def _power_ratio(v: Tensor, p: Tensor, t: Tensor, a: float) -> tuple[Tensor, Tensor]:
     """Return w/p of `alpha`, and its λ."""
-    high, wide = _highest_and_range(v, p)
-    depth = wide[0] * t.exp()  # of η below the highest value
+    high, value_range = _highest_and_range(v, p)
+    depth = value_range[0] * t.exp()  # of η below the highest value
     over = ((v - high) / depth[..., None] + 1).clamp_min(0)
     over = torch.where(p > 0, over, 0.0).pow(1 / (a - 1))
     total = (p * over).sum(-1, keepdim=True)

@@ -8,7 +8,7 @@ import pytest
 
 import sparring
 from sparring.commands import evaluate, plane, report
-from sparring.commands.metrics import chosen, metrics
+from sparring.commands.metrics import checked_metrics, metrics
 from sparring.config.recipe import load_recipe, read
 from sparring.metrics import METRICS
 from sparring.results.metric_report import MetricReport
@@ -54,7 +54,7 @@ def test_from_python(run, tmp_path):
 
 
 def test_names_and_arguments_are_checked():
-    assert list(chosen([])) == list(METRICS)
+    assert list(checked_metrics([])) == list(METRICS)
     for given, said in {
         ("edb",): "did you mean 'ebd'",
         ("ebd", "ebd.direction=2"): "did you mean 'ebd.directions'",
@@ -63,7 +63,7 @@ def test_names_and_arguments_are_checked():
         ("ebd", "ebd.directions=many"): "ebd.directions = 'many' is not allowed",
     }.items():
         with pytest.raises(ValueError, match=said):
-            chosen([given[0]], given[1:])
+            checked_metrics([given[0]], given[1:])
 
 
 def test_metrics_are_listed(capsys):
