@@ -365,7 +365,7 @@ def test_every_row_misclassified(problem):
         ({"threat": Box()}, "Box has no radius"),
         ({"n": 0}, "n = 0"),
         ({"batch_size": 0}, "batch_size = 0"),
-        ({"batch": 9}, "did you mean 'batch_size'"),
+        ({"batchsize": 9}, "did you mean 'batch_size'"),
         ({"protocol": "quick"}, "suite must be given once"),
         ({"precision": "int8"}, "precision = 'int8'"),
         ({"out": "result.txt"}, "out = 'result.txt'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import pytest
@@ -166,13 +165,6 @@ class TestSinkhorn:
             optimal_transport.sinkhorn_divergence(torch.zeros(2, 3), torch.zeros(2, 3, 4))
 
 
-needs = {
-    name: pytest.mark.skipif(not importlib.util.find_spec(name), reason=f"{name} is not installed")
-    for name in ("ot", "geomloss")
-}
-
-
-@needs["ot"]
 def test_agrees_with_pot():
     import ot as pot
 
@@ -192,7 +184,6 @@ def test_agrees_with_pot():
     )
 
 
-@needs["geomloss"]
 def test_agrees_with_geomloss():
     import geomloss
 
