@@ -8,6 +8,7 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require_at_least
 from ..introspect import freeze
+from ..introspect.predict import predict
 from ..results.field import BoundaryField
 
 MAX_PAIRS = 2**22  # of points and segments in memory at once
@@ -115,8 +116,7 @@ def slope(model: Model, points: Tensor) -> Tensor:
 
 def classes(model: Model, points: Tensor) -> Tensor:
     """Predict classes `(n,)`."""
-    with freeze.frozen(model, "eval"), torch.no_grad():
-        return model(points).argmax(1)
+    return predict(model, points)
 
 
 def field_of(
