@@ -47,17 +47,6 @@ def kl(logits: Tensor, other: Tensor) -> Tensor:
     return (logp.exp() * (logp - logq)).sum(1)
 
 
-def js(logits: Tensor, other: Tensor) -> Tensor:
-    """Compute the Jensen-Shannon divergence ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2, `(b,)`.
-
-    >>> js(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
-    tensor([0.])
-    """
-    both = torch.stack([logits.log_softmax(1), other.log_softmax(1)])
-    middle = both.logsumexp(0)  # log 2 too high, which the softmax of `kl` takes away
-    return (kl(logits, middle) + kl(other, middle)) / 2
-
-
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """Compute the margin max_{k≠y} z_k − z_y: positive where the model is wrong.
 

@@ -81,13 +81,6 @@ class TestTwins:
             assert valid[i] == (twin is not None)
             assert values[i].item() == pytest.approx(twin or 0.0, abs=1e-10)
 
-    def test_js(self):
-        z, other = torch.randn(2, 6, 4, dtype=torch.float64)
-        for i in range(6):
-            twin = literal.js(z[i].tolist(), other[i].tolist())
-            assert losses.js(z, other)[i].item() == pytest.approx(twin, rel=1e-9)
-        assert (losses.js(100 * z, -100 * z) <= 0.6932).all()
-
     def test_the_penalty_is_the_mean_over_samples_with_a_direction(self):
         model, x, y = problem()
         y[3] = -1  # no label, no gradient

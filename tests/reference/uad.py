@@ -57,15 +57,6 @@ def cosine(g: list[float], h: list[float]) -> float | None:
     return 1 - sum(a * b for a, b in zip(g, h, strict=True)) / (long[0] * long[1])
 
 
-def js(z: list[float], other: list[float]) -> float:
-    """½ KL(p ‖ m) + ½ KL(q ‖ m)."""
-    p, q = losses.softmax(z), losses.softmax(other)
-    m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
-    return sum(
-        a * math.log(a / c) / 2 + b * math.log(b / c) / 2 for a, b, c in zip(p, q, m, strict=True)
-    )
-
-
 def uad(
     clean: list[float], attacked: list[float], reference: list[float], y: int, **weights: float
 ) -> float:
