@@ -1,15 +1,87 @@
-"""Write files atomically: a reader finds the old file or the new one, whole."""
+"""Read bounded regular files, and write files atomically: a reader finds the old or the new one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 TEMPORARY = ".writing"
+NAME_LIMIT = 100  # letters; most file systems allow 255 bytes, and suffixes are added to names
 Content = bytes | Callable[[IO[bytes]], object]
+
+
+def plain_name(name: object, key: str) -> str:
+    """Return `name` if it can be one file or folder name on any system, and shown on any terminal.
+
+    Raises:
+        ValueError: unless it has 1 to 100 printable letters, no slash, backslash or colon, and
+            neither begins with a dot or a dash nor ends with a dot or a space.
+
+    >>> plain_name("mnist-trades", "recipe.name")
+    'mnist-trades'
+    >>> plain_name("../other", "recipe.name")
+    Traceback (most recent call last):
+    ValueError: recipe.name = '../other' is not allowed: it must be a plain file name: ...
+    """
+    ok = isinstance(name, str) and 0 < len(name) <= NAME_LIMIT and name.isprintable()
+    if not ok or re.search(r'[/\\:*?"<>|]|^[.\- ]|[. ]$', str(name)):
+        shown = repr(name) if len(repr(name)) <= NAME_LIMIT else f"{repr(name)[:NAME_LIMIT]}…"
+        raise ValueError(
+            f"{key} = {shown} is not allowed: it must be a plain file name: 1 to {NAME_LIMIT} "
+            'printable letters without / \\ : * ? " < > |, not beginning with a dot or dash'
+        )
+    return str(name)
+
+
+def refuse_link(path: str | Path) -> None:
+    """Raise `ValueError` if `path` is a symbolic link: in a run folder, it may lead anywhere."""
+    if Path(path).is_symlink():
+        raise ValueError(f"{path} is a symbolic link: replace it by the file itself")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file to read; a link may lead to it.
+
+    Raises:
+        ValueError: for a named pipe, a device or a socket, which could block or never end.
+        OSError: if it cannot be read.
+    """
+    # Not blocking, since opening a pipe waits for its writer; checked on the open file, since a
+    # path may be replaced between a check and the opening.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder: a file is expected")
+    raise ValueError(f"{path} is no regular file (a pipe, device or socket): a file is expected")
+
+
+def read(path: str | Path, *, limit: int, key: str = "") -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Arguments:
+        key: how a user raises the limit, which the message then says.
+
+    Raises:
+        ValueError: for a file that is larger or not regular.
+        OSError: if it cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+    if size > limit or len(content) > limit:
+        more = f"; {key} raises the limit" if key else ""
+        raise ValueError(
+            f"{path} has {max(size, len(content)):,} bytes: at most {limit:,} are read{more}"
+        )
+    return content
 
 
 def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
@@ -20,10 +92,12 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
         sync: wait for the disk, so that the file survives a power cut too.
 
     Raises:
+        ValueError: if `path` is a link, or exists and is no regular file, such as /dev/null.
         OSError: if it cannot be written, as on a full disk; the old file stays, and the temporary
             one is removed.
     """
     path = Path(path)
+    refuse_target(path)
     # In the same folder, since a rename is atomic only within one file system; with the process's
     # id, since two processes may write the same result.
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
@@ -51,10 +125,33 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
                 os.close(handle)
 
 
+def refuse_target(path: Path) -> None:
+    """Raise `ValueError` unless `path` is free or a regular file: a rename would replace a device,
+    and a link would name a place that its reader does not see."""
+    refuse_link(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path} is {what}: name a new file, or one to replace")
+
+
 def remove_temporary(folder: Path) -> None:
-    """Remove the half-written files that a killed process has left in a folder."""
+    """Remove the half-written files that killed processes have left in a folder; those of living
+    processes stay."""
     for path in folder.glob(f"*{TEMPORARY}"):
-        path.unlink(missing_ok=True)
+        number = path.name.removesuffix(TEMPORARY).rpartition(".")[2]
+        if not (number.isdecimal() and is_alive(int(number)) and int(number) != os.getpid()):
+            path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; or no process number
+        return True
+    return True
 
 
 def _unsaved(path: Path, error: BaseException) -> OSError:
