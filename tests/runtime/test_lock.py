@@ -33,9 +33,9 @@ def test_a_living_process_keeps_its_lock_and_a_killed_one_loses_it(tmp_path):
     path = tmp_path / LOCK
     process = _hold(path)
     try:
-        with pytest.raises(Locked, match=f"training by process {process.pid} on .* since 20"):
-            with locked(path, "training"):
-                pass
+        message = f"training by process {process.pid} on .* since 20"
+        with pytest.raises(Locked, match=message), locked(path, "training"):
+            pass
     finally:
         process.kill()
         process.wait()
