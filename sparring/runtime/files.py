@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, BinaryIO
 
 TEMPORARY = ".writing"
+WRITER = re.compile(rf"\.(\d+)(-\d+)?{re.escape(TEMPORARY)}$")  # the process in a temporary name
 NAME_LIMIT = 100  # letters; most file systems allow 255 bytes, and suffixes are added to names
 Content = bytes | Callable[[IO[bytes]], object]
+_numbers = itertools.count()
 
 
 def plain_name(name: object, key: str) -> str:
@@ -98,11 +102,10 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
     """
     path = Path(path)
     refuse_target(path)
-    # In the same folder, since a rename is atomic only within one file system; with the process's
-    # id, since two processes may write the same result.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as file:
+        # "x": never through a link that somebody has put there.
+        with temporary.open("xb") as file:
             if isinstance(content, bytes):
                 file.write(content)
             else:
@@ -125,6 +128,18 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
                 os.close(handle)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a free name beside `path`, for a file that is renamed to it when it is whole.
+
+    It is in the same folder, since a rename is atomic only within one file system. It has the
+    process's id and a number, since two processes or threads may write the same file.
+    """
+    while True:
+        name = path.with_name(f"{path.name}.{os.getpid()}-{next(_numbers)}{TEMPORARY}")
+        if not os.path.lexists(name):  # a killed process of the same id may have left one
+            return name
+
+
 def refuse_target(path: Path) -> None:
     """Raise `ValueError` unless `path` is free or a regular file: a rename would replace a device,
     and a link would name a place that its reader does not see."""
@@ -134,24 +149,62 @@ def refuse_target(path: Path) -> None:
         raise ValueError(f"{path} is {what}: name a new file, or one to replace")
 
 
-def remove_temporary(folder: Path) -> None:
+def remove_temporary(folder: Path, prefix: str = "") -> None:
     """Remove the half-written files that killed processes have left in a folder; those of living
-    processes stay."""
-    for path in folder.glob(f"*{TEMPORARY}"):
-        number = path.name.removesuffix(TEMPORARY).rpartition(".")[2]
-        if not (number.isdecimal() and is_alive(int(number)) and int(number) != os.getpid()):
-            path.unlink(missing_ok=True)
+    processes stay.
+
+    Arguments:
+        prefix: only of files whose name begins with this.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not (path.name.startswith(prefix) and path.name.endswith(TEMPORARY)):
+            continue
+        writer = WRITER.search(path.name)
+        number = int(writer[1]) if writer else 0
+        # This process's own are removed too: in a container each process may get the same id.
+        if number == os.getpid() or not is_alive(number):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process of this machine runs."""
+    """Return whether a process of this machine runs; one that was killed and not yet waited for
+    does not."""
+    if process <= 0:  # these name groups of processes
+        return False
+    if sys.platform == "win32":  # there `os.kill` ends a process, whatever the signal
+        return _is_alive_on_windows(process)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):  # another user's; or no process number
         return True
-    return True
+    return process_status(process)[:1] not in (["Z"], ["X"])
+
+
+def process_status(process: int) -> list[str]:
+    """Return the fields of a process's status from its state on; [] where the system has none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return []
+
+
+def _is_alive_on_windows(process: int) -> bool:
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    kernel, code = ctypes.WinDLL("kernel32", use_last_error=True), ctypes.c_ulong()
+    handle = kernel.OpenProcess(0x1000, False, process)  # the right to ask for its state
+    if not handle:
+        return ctypes.get_last_error() == 5  # access denied: it exists
+    try:
+        kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        return code.value == 259  # still active
+    finally:
+        kernel.CloseHandle(handle)
 
 
 def _unsaved(path: Path, error: BaseException) -> OSError:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import is_alive, open_regular, refuse_link
+from .files import is_alive, process_status, read, refuse_link, temporary_name
+from .text import printable
 
 LOCK = ".lock"
+ATTEMPTS, PAUSE = 10, 0.05
 
 
 class Locked(ValueError):
@@ -23,7 +25,8 @@ class Locked(ValueError):
 def locked(path: str | Path, doing: str) -> Iterator[None]:
     """Hold the lock file `path` inside; a lock that a killed process has left is taken over.
 
-    The file holds who: process, machine, since when and what for. It is removed at the end.
+    The file holds who: process, machine, since when and what for. It is removed at the end, as are
+    folders that were made for it and stayed empty.
 
     Raises:
         Locked: if a living process holds it, or one of another machine: this says who, since when,
@@ -44,67 +47,99 @@ def locked(path: str | Path, doing: str) -> Iterator[None]:
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "doing": doing,
     }
-    _acquire(path, json.dumps(owner).encode())
+    content = json.dumps(owner).encode()
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        _acquire(path, content)
+        try:
+            yield
+        finally:
+            # Somebody may have deleted it by hand, and a third process has its own there now.
+            with contextlib.suppress(OSError, ValueError):
+                if read(path, limit=10_000) == content:
+                    path.unlink()
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _acquire(path: Path, owner: bytes) -> None:
     refuse_link(path)
     # Written whole under another name, then linked: no reader sees an empty lock, and of two
     # processes one link fails.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    temporary = temporary_name(path)
     temporary.write_bytes(owner)
     try:
-        for _ in range(10):
+        for _ in range(ATTEMPTS):
             try:
-                os.link(temporary, path)
+                _create(path, temporary)
                 return
             except FileExistsError:
                 _remove_dead(path)
-        raise Locked(f"{path} is in use: other processes take it again and again")
+        raise Locked(f"{printable(path)} is in use: other processes take it again and again")
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path, whole: Path) -> None:
+    """Give a file a second name; raise `FileExistsError` if that is taken."""
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError, AttributeError):
+        # File systems such as exFAT have no second names. A reader may then see an empty file.
+        content = whole.read_bytes()
+        with path.open("xb") as file:
+            file.write(content)
 
 
 def _remove_dead(path: Path) -> None:
     """Remove a lock whose process is dead; raise `Locked` if it lives."""
     try:
-        with open_regular(path) as file:
-            number = os.fstat(file.fileno()).st_ino
-            owner = json.loads(file.read(10_000))
-        process, machine = int(owner["process"]), str(owner["machine"])
-        text = f"{owner['doing']} by process {process} on {machine} since {owner['since']}"
+        content, owner = _owner(path)
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError):
-        raise Locked(
-            f"{path} is in use, and does not say by whom: delete this file if nothing runs"
-        ) from None
+    process, machine = int(owner["process"]), str(owner["machine"])
+    who = f"{owner['doing']} by process {process} on {machine} since {owner['since']}"
     here = machine == platform.node()
     dead = here and not (is_alive(process) and owner.get("started") in (None, _start_time(process)))
     if not dead:
-        raise Locked(f"{path} is in use: {text}. Delete this file if that process is dead")
+        raise Locked(
+            f"{printable(path)} is in use: {printable(who)}. Delete this file if that process is "
+            "dead"
+        )
     # Renamed first, and compared: between reading and removing, another process may have taken the
     # dead lock over, and its new one must stay.
-    aside = path.with_name(f"{path.name}.{os.getpid()}.dead.writing")
+    aside = temporary_name(path)
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
-        if aside.stat().st_ino == number:
-            aside.unlink()
-        else:
+        if aside.read_bytes() != content:
             with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-            aside.unlink()
+                _create(path, aside)
+        aside.unlink()
+
+
+def _owner(path: Path) -> tuple[bytes, dict[str, object]]:
+    """Return a lock's content, and its owner; raise `Locked` if it names none for a while."""
+    for _ in range(ATTEMPTS):
+        try:
+            content = read(path, limit=10_000)
+            owner = json.loads(content)
+            if {"process", "machine", "doing", "since"} <= owner.keys() and int(owner["process"]):
+                return content, owner
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            pass
+        time.sleep(PAUSE)  # its process may be writing it
+    raise Locked(
+        f"{printable(path)} is in use, and does not say by whom: delete this file if nothing runs"
+    )
 
 
 def _start_time(process: int) -> str | None:
     """Return when a process started, in ticks since the machine's start: numbers are reused. None
     where the system does not say."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+    status = process_status(process)
+    return status[19] if len(status) > 19 else None

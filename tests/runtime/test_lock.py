@@ -86,3 +86,55 @@ def test_of_many_processes_one_takes_over_a_dead_lock(tmp_path):
     held = [racer.communicate()[0] for racer in racers]
     assert held.count("held\n") >= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_second_names_has_locks_too(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / LOCK
+    owner = {"process": 2**30, "machine": platform.node(), "since": "now", "doing": "training"}
+    path.write_text(json.dumps(owner))
+    with locked(path, "training"):
+        with pytest.raises(Locked, match="training by process"), locked(path, "evaluating"):
+            pass
+        assert json.loads(path.read_bytes())["process"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_made_for_a_lock_go_with_it_unless_they_are_used(tmp_path):
+    with locked(tmp_path / "a" / "b" / LOCK, "training"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / "a" / "b" / LOCK, "training"):
+        (tmp_path / "a" / "b" / "file").touch()
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["file"]
+
+
+def test_the_lock_that_another_took_after_a_deletion_by_hand_stays(tmp_path):
+    path = tmp_path / LOCK
+    with locked(path, "training"):
+        path.unlink()
+        path.write_text("another's")
+    assert path.read_text() == "another's"
+
+
+def test_a_strangers_lock_prints_no_control_characters(tmp_path):
+    path = tmp_path / LOCK
+    owner = {"process": 1, "machine": "\x1b[2J", "since": "\n", "doing": "x" * 10_000}
+    path.write_text(json.dumps(owner)[:10_000])
+    with pytest.raises(Locked, match="does not say by whom"), locked(path, "training"):
+        pass
+    path.write_text(json.dumps(owner | {"doing": "x" * 900}))
+    with pytest.raises(Locked) as error, locked(path, "training"):
+        pass
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 600
+
+
+def test_a_link_is_no_lock(tmp_path):
+    (tmp_path / LOCK).symlink_to(tmp_path / "other")
+    with pytest.raises(ValueError, match="symbolic link"), locked(tmp_path / LOCK, "training"):
+        pass
+    assert not (tmp_path / "other").exists()
