@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .ranges import Share
+
 Z95 = 1.959963984540054
 
 
@@ -14,9 +16,9 @@ Z95 = 1.959963984540054
 class Interval:
     """Hold an accuracy and its 95 % interval, as shares in [0, 1]."""
 
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Share
+    low: Share
+    high: Share
 
 
 def wilson(k: int, n: int) -> Interval:

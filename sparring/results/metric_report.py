@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from ..runtime.files import write
+from .ranges import Amount, Count, Samples, Share
 from .records import SCHEMA, from_json, to_json
 
 
@@ -29,11 +30,11 @@ class MetricRow:
     low: float | None
     high: float | None
     median: float | None
-    n: int
-    undefined: int
+    n: Count
+    undefined: Count
     unit: str
     better: str
-    seconds: float
+    seconds: Amount
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -42,9 +43,9 @@ class Softmax:
     """Report mean and standard deviation of each class's probability over n samples."""
 
     data: str
-    n: int
-    mean: list[float]
-    std: list[float]
+    n: Count
+    mean: list[Share]
+    std: list[Amount]
 
 
 @dataclass
@@ -59,10 +60,10 @@ class MetricReport:
     name: str
     dataset: str
     split: str
-    n: int
+    n: Samples
     seed: int
-    batch: int
-    clean: float
+    batch: Count
+    clean: Share
     rows: list[MetricRow]
     profiles: list[Softmax]
     class_names: list[str]
@@ -74,7 +75,9 @@ class MetricReport:
     key: str = ""
     schema: int = SCHEMA
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False
+    )
 
     def save(self, path: str | Path) -> Path:
         """Write the file whole or not at all."""
@@ -88,7 +91,8 @@ class MetricReport:
         """Read a metric report from JSON; runs no code of it.
 
         Raises:
-            ValueError: if it is truncated, of another schema, or something else.
+            ValueError: if it is truncated, of another schema, something else, or has a number out
+                of its range.
         """
         redo = "Measure again (sparring metrics RUN)"
         return from_json(cls, Path(path), noun="file of metrics", redo=redo)

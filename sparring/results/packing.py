@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ..component import require
+from ..runtime.npz import read_npz
+from ..runtime.text import printable
 from .detection import Roc, roc, score_versions
+from .records import LIMIT_KEY, size_limit
 
 Arrays = dict[str, np.ndarray]
 SURFACE = ("surface", "surface_at")
+UNPACKED_LIMIT = 8 << 30  # bytes
 SCORES = ("clean_score", "adv_score")
 
 
@@ -23,22 +27,18 @@ def pack(arrays: Arrays) -> bytes:
     return file.getvalue()
 
 
-def unpack(path: Path, digest: str) -> Arrays:
-    """Read an `.npz` whose SHA-256 is `digest`; no pickled object is loaded.
+def unpack(path: Path, packed: bytes, digest: str) -> Arrays:
+    """Return the arrays in the content of an `.npz` whose SHA-256 is `digest`.
 
     Raises:
-        ValueError: if it is damaged, or belongs to another result.
+        ValueError: if it is damaged, too large, or belongs to another result.
     """
-    packed = path.read_bytes()
     if hashlib.sha256(packed).hexdigest() != digest:
         raise ValueError(
-            f"{path} does not belong to the result beside it, or is damaged: evaluate again"
+            f"{printable(path)} does not belong to the result beside it, or is damaged: evaluate "
+            "again"
         )
-    try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can't be read: {error}") from None
+    return read_npz(packed, path, limit=size_limit(UNPACKED_LIMIT), key=LIMIT_KEY)
 
 
 def without_pictures(arrays: Arrays) -> Arrays:
@@ -88,10 +88,17 @@ def shrink(arrays: Arrays) -> Arrays:
 
 
 def grow(arrays: Arrays) -> Arrays:
-    """Undo `shrink`: integers are int64 again, and differences are summed."""
+    """Undo `shrink`: integers are int64 again, and differences are summed.
+
+    Raises:
+        ValueError: for differences without what they differ from.
+    """
     large = {k: v.astype(np.int64) if v.dtype.kind in "iu" else v for k, v in arrays.items()}
     if "index_step" in large:
         large["index"] = np.cumsum(large.pop("index_step"))
+    changes = {"y", "clean_change", "adv_change"}
+    some, whole = (changes - {"y"}) & large.keys(), changes <= large.keys()
+    require(whole or not some, "arrays", sorted(some), f"with {', '.join(sorted(changes))}")
     if "clean_change" in large:
         large["clean_pred"] = large["y"] + large.pop("clean_change")
         large["adv_pred"] = large["clean_pred"] + large.pop("adv_change")

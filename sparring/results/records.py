@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
 
+from ..runtime import files
+from ..runtime.text import printable
+from .ranges import check_numbers
+
 SCHEMA = 1
+LIMIT_KEY = "SPARRING_RESULT_LIMIT"  # an environment variable: bytes of a result that are read
+JSON_LIMIT = 64 << 20
+SHOWN = 80  # letters of a wrong value
 # Fields that files of the first edition have and no report reads.
 GONE = {"survivors"}
 T = TypeVar("T")
@@ -41,18 +51,22 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
         noun, redo: the name of the record, and what a user does to get a new one.
 
     Raises:
-        ValueError: if the file is truncated, of another schema or not a record; it says which
-            version wrote it.
+        ValueError: if the file is truncated, too large, of another schema or not a record, or if a
+            number is out of its range; it says which version wrote it.
     """
+    content = files.read(path, limit=size_limit(JSON_LIMIT), key=LIMIT_KEY)
+    name = printable(path)
     try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no complete JSON: {error}. {redo} to replace it") from None
+        data = json.loads(content, object_pairs_hook=_table, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        reason = printable(error)
+        raise ValueError(f"{name} is no complete JSON: {reason}. {redo} to replace it") from None
     if not isinstance(data, dict) or "schema" not in data:
-        raise ValueError(f"{path} is not a {noun}: it has no schema number")
+        raise ValueError(f"{name} is not a {noun}: it has no schema number")
     if data["schema"] != SCHEMA:
+        schema = printable(repr(data["schema"]), SHOWN)
         raise ValueError(
-            f"{path} has schema {data['schema']!r}, this version reads schema {SCHEMA}; "
+            f"{name} has schema {schema}, this version reads schema {SCHEMA}; "
             f"{_writer(data)}. Read it with that version, or {redo.lower()}"
         )
     for table in (data, *_tables(data.get("by_eps"))):
@@ -61,31 +75,79 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
                 del row[key]
     try:
         # Through text, because strict validation takes tables for dataclasses from JSON only.
-        return _adapter(kind).validate_json(json.dumps(data))
+        record = _adapter(kind).validate_json(json.dumps(data, allow_nan=False))
     except pydantic.ValidationError as error:
-        raise ValueError(_message(path, noun, error, data) + f". {redo} to replace it") from None
+        raise ValueError(_message(name, noun, error, data) + f". {redo} to replace it") from None
+    except (ValueError, RecursionError) as error:  # 1e999, or tables in tables in tables
+        raise ValueError(f"{name} is not a {noun}: {printable(error)}. {redo}") from None
+    with checked(path, noun, redo):
+        check_numbers(record)
+    return record
+
+
+@contextlib.contextmanager
+def checked(path: Path, noun: str, redo: str) -> Iterator[None]:
+    """Name the file, and what to do, in a `ValueError` that is raised inside."""
+    try:
+        yield
+    except ValueError as error:
+        name = printable(path)
+        raise ValueError(f"{name} is not a {noun}: {error}. {redo} to replace it") from None
+
+
+def is_record(path: Path, key: str) -> bool:
+    """Return whether a JSON file has a key, as far as a search in its text shows."""
+    return f'"{key}"'.encode() in files.read(path, limit=size_limit(JSON_LIMIT), key=LIMIT_KEY)
+
+
+def size_limit(default: int) -> int:
+    """Return how many bytes of a file are read: `default`, or the value of SPARRING_RESULT_LIMIT.
+
+    >>> size_limit(100)
+    100
+    """
+    text = os.environ.get(LIMIT_KEY, "")
+    if text and not text.isdecimal():
+        raise ValueError(f"{LIMIT_KEY} = {text!r} is not allowed: it must be a number of bytes")
+    return int(text) if text else default
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} is in one table twice")
+    return table
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _tables(value: Any) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
-def _message(path: Path, noun: str, error: pydantic.ValidationError, data: dict[str, Any]) -> str:
-    first, writer = error.errors()[0], _writer(data)
-    *above, last = [f"[{k}]" if isinstance(k, int) else f": {k}" for k in first["loc"]]
-    where, key = f"{path}{''.join(above)}", first["loc"][-1]
+def _message(name: str, noun: str, error: pydantic.ValidationError, data: dict[str, Any]) -> str:
+    first, writer = error.errors(include_url=False)[0], _writer(data)
+    path = first["loc"] or ("content",)
+    keys = [f"[{k}]" if isinstance(k, int) else f": {printable(k, SHOWN)}" for k in path]
+    where, last, key = f"{name}{''.join(keys[:-1])}", keys[-1], printable(path[-1], SHOWN)
     if first["type"] in ("missing", "missing_argument"):
         return f"{where} is not a {noun}: it lacks {key}; {writer}"
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{where} is not a {noun}: {key!r} is unknown; {writer}"
-    must = first["msg"].replace("Input", "it", 1)
-    return f"{where}{last} = {first['input']!r} is not allowed: {must}; {writer}"
+        return f"{where} is not a {noun}: '{key}' is unknown; {writer}"
+    must = first["msg"].replace("Input", "it", 1).removeprefix("Value error, ")
+    value = printable(repr(first["input"]), SHOWN)
+    return f"{where}{last} = {value} is not allowed: {printable(must)}; {writer}"
 
 
 def _writer(data: dict[str, Any]) -> str:
     versions = data.get("versions")
     version = versions.get("sparring") if isinstance(versions, dict) else None
-    return f"sparring {version} wrote it" if version else "its writer is unknown"
+    known = f"sparring {printable(version, SHOWN)} wrote it"
+    return known if version else "its writer is unknown"
 
 
 def _jsonable(value: Any, defaults: bool) -> Any:

@@ -6,16 +6,16 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from ..runtime.files import write
-from . import packing
+from . import packing, pairing
 from .detection import Detection
 from .intervals import Interval
-from .records import SCHEMA, from_json, to_json
+from .ranges import Amount, Count, Samples, Share, check_arrays
+from .records import SCHEMA, checked, from_json, is_record, to_json
 
 # Columns of a training log that a report draws; a stripped result keeps no others.
 DRAWN = ("epoch", "loss", "clean", "robust", "ema_robust")
@@ -34,15 +34,15 @@ class AttackRow:
     """
 
     name: str
-    accuracy: float
-    low: float
-    high: float
-    seconds: float
-    forwards: float
-    backwards: float
-    attacked: int = 0
-    infeasible: int = 0
-    skipped: int = 0
+    accuracy: Share
+    low: Share
+    high: Share
+    seconds: Amount
+    forwards: Amount
+    backwards: Amount
+    attacked: Count = 0
+    infeasible: Count = 0
+    skipped: Count = 0
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Certificate:
     """
 
     name: str
-    accuracy: float
-    low: float
-    high: float
-    n: int
-    seconds: float
+    accuracy: Share
+    low: Share
+    high: Share
+    n: Count
+    seconds: Amount
     detail: str = ""
 
 
@@ -103,9 +103,9 @@ class EpsRow:
         certified: lower bounds at this radius, if any were computed.
     """
 
-    eps: float | None
+    eps: Amount | None
     robust: Interval
-    count: int
+    count: Count
     attacks: list[AttackRow]
     threat: str = ""
     certified: list[Certificate] = field(default_factory=list)
@@ -126,10 +126,11 @@ class Result:
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
             radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
             (k, *d), show_y, show_clean, show_adv` of the first ≤ 16 samples right unattacked. Saved
-            in `.npz`; `arrays_sha256` ties the two files. With two classes also `clean_score,
+            in `NAME.HASH.npz`; `arrays_sha256` ties the two files. With two classes `clean_score,
             adv_score`, the logit of class 1 minus that of class 0, clean and at the worst of the
             judged points; with bits `flips`, the fewest that broke a sample, else -1.
-        detection, notes: a detector's error rates, if computed; the data set's remarks on itself.
+        detection, notes: a detector's error rates, if computed; remarks of the data set, and
+            whether the evaluation was continued after a kill.
         probes: measurements inside the model, at the largest radius; the probe `surface` puts
             `surface (m, m)` and `surface_at (m,)` among the arrays.
     """
@@ -138,12 +139,12 @@ class Result:
     recipe: dict[str, Any]
     dataset: str
     split: str
-    n: int
+    n: Samples
     threat: dict[str, Any]
     seed: int
     clean: Interval
     robust: Interval
-    by_eps: list[EpsRow]
+    by_eps: Annotated[list[EpsRow], Field(min_length=1)]
     attacks: list[AttackRow]
     checks: list[Check]
     train: dict[str, Any]
@@ -154,7 +155,7 @@ class Result:
     suite_version: int
     precision: str
     device: str
-    seconds: float
+    seconds: Amount
     class_names: list[str]
     verdict: str = ""
     reasons: list[str] = field(default_factory=list)
@@ -169,23 +170,21 @@ class Result:
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
-        strict=True, extra="forbid", arbitrary_types_allowed=True
+        strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
     )
 
     def save(self, path: str | Path) -> Path:
-        """Write `path` (.json) and the arrays beside it (.npz), each whole or not at all.
+        """Write `path` (.json), and the arrays beside it as `NAME.<hash>.npz`.
 
-        A stripped result is written without spaces, default values and wide integers.
+        A reader at the same time, or after a kill, gets the old result or the new one, whole. A
+        stripped result is written without spaces, default values and wide integers.
         """
         path = _json(path)
         arrays = packing.shrink(self.arrays) if self.stripped else self.arrays
         packed = packing.pack(arrays) if arrays else b""
         self.arrays_sha256 = hashlib.sha256(packed).hexdigest() if packed else ""
         text = to_json(self, compact=self.stripped, first="schema")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if packed:
-            write(path.with_suffix(".npz"), packed)
-        write(path, text.encode() + b"\n")
+        pairing.write_pair(path, text.encode() + b"\n", packed, self.arrays_sha256)
         return path
 
     @classmethod
@@ -193,15 +192,19 @@ class Result:
         """Read a result and its arrays, if they are beside it; runs no code of the file's.
 
         Raises:
-            ValueError: if the file is truncated, of another schema or not a result, or the arrays
-                are another result's; it says which version wrote the file.
+            ValueError: if the file is truncated, of another schema or not a result, if a number
+                is out of its range, or the arrays are another result's; it says which version
+                wrote the file.
         """
-        path = _json(path)
-        result = from_json(cls, path, noun="result", redo="Evaluate again")
-        arrays = path.with_suffix(".npz")
-        if arrays.exists():
-            unpacked = packing.unpack(arrays, result.arrays_sha256)
-            result.arrays = packing.grow(unpacked) if result.stripped else unpacked
+        path, noun, redo = _json(path), "result", "Evaluate again"
+        result, arrays = pairing.read_pair(
+            path, lambda: from_json(cls, path, noun=noun, redo=redo), lambda r: r.arrays_sha256
+        )
+        if arrays is not None:
+            unpacked = packing.unpack(*arrays, result.arrays_sha256)
+            with checked(arrays[0], noun, redo):
+                result.arrays = packing.grow(unpacked) if result.stripped else unpacked
+                check_arrays(result.arrays, n=result.n, classes=len(result.class_names))
         return result
 
     def strip(self) -> Result:
@@ -238,9 +241,10 @@ def strip_results(path: str | Path) -> int:
     """
     path = Path(path)
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))
-    results = [file for file in files if b'"arrays_sha256"' in file.read_bytes()]
+    results = [file for file in files if is_record(file, "arrays_sha256")]
     for file in results:
-        Result.load(file).strip().save(file)
+        with pairing.locked_result(file, "stripping"):
+            Result.load(file).strip().save(file)
     return len(results)
 
 

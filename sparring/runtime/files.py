@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 TEMPORARY = ".writing"
-WRITER = re.compile(rf"\.(\d+)(-\d+)?{re.escape(TEMPORARY)}$")  # the process in a temporary name
+# A temporary name: of which file, and by which process.
+WRITER = re.compile(rf"(.*?)(?:\.(\d+)(?:-\d+)?)?{re.escape(TEMPORARY)}", re.DOTALL)
 NAME_LIMIT = 100  # letters; most file systems allow 255 bytes, and suffixes are added to names
 Content = bytes | Callable[[IO[bytes]], object]
 _numbers = itertools.count()
@@ -149,18 +150,18 @@ def refuse_target(path: Path) -> None:
         raise ValueError(f"{path} is {what}: name a new file, or one to replace")
 
 
-def remove_temporary(folder: Path, prefix: str = "") -> None:
+def remove_temporary(folder: Path, target: str = ".*") -> None:
     """Remove the half-written files that killed processes have left in a folder; those of living
     processes stay.
 
     Arguments:
-        prefix: only of files whose name begins with this.
+        target: a regular expression, of the names of the files that were to be written.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not (path.name.startswith(prefix) and path.name.endswith(TEMPORARY)):
+        temporary = WRITER.fullmatch(path.name)
+        if temporary is None or not re.fullmatch(target, temporary[1], re.DOTALL):
             continue
-        writer = WRITER.search(path.name)
-        number = int(writer[1]) if writer else 0
+        number = int(temporary[2] or 0)
         # This process's own are removed too: in a container each process may get the same id.
         if number == os.getpid() or not is_alive(number):
             with contextlib.suppress(OSError):

@@ -14,12 +14,12 @@ from sparring.runtime import files
 
 
 @pytest.mark.parametrize("name", ["a.writing", "a.999999999.writing", "a.999999999-3.writing"])
-@pytest.mark.parametrize("prefix", ["", "a"])
-def test_what_a_killed_process_left_is_removed(tmp_path, name, prefix):
+@pytest.mark.parametrize("target", [".*", "a", "[a-c]"])
+def test_what_a_killed_process_left_is_removed(tmp_path, name, target):
     (tmp_path / name).touch()
     files.remove_temporary(tmp_path, "b")
     assert (tmp_path / name).exists()
-    files.remove_temporary(tmp_path, prefix)
+    files.remove_temporary(tmp_path, target)
     assert list(tmp_path.iterdir()) == []
     files.remove_temporary(tmp_path / "missing")
 
