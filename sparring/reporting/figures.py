@@ -173,7 +173,8 @@ def confusion(r: Result) -> Figure | None:
         titles = {"clean_pred": "clean", "adv_pred": "under attack"}
         for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
             counts = np.zeros((k, k))
-            known = (r.arrays[key] >= 0) & (r.arrays["y"] >= 0)
+            # A model may have more outputs than the data set has classes.
+            known = (r.arrays[key] >= 0) & (r.arrays[key] < k) & (r.arrays["y"] >= 0)
             np.add.at(counts, (r.arrays["y"][known], r.arrays[key][known]), 1)
             share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
             axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
