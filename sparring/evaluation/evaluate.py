@@ -26,7 +26,7 @@ from ..runtime.progress import EvaluationProgress
 from ..threats.base import Threat
 from . import checks, level, probes, symptoms
 from .budget import Budget
-from .cache import BatchCache
+from .cache import BatchCache, locks_result
 from .protocol import EvaluationProtocol, resolve_protocol
 from .radii import Radius, Threats, check_reachable, threats_at_radii
 from .scores import added_features, score_arrays
@@ -34,6 +34,7 @@ from .session import AttackRunner
 from .suites import Suite, find_suite
 
 
+@locks_result
 def evaluate(
     model: Model,
     data: Source | Split | Sequence[Any],
@@ -169,7 +170,7 @@ def evaluate(
         reasons=reasons,
         early=early,
         detection=detected,
-        notes=list(data.notes) if isinstance(data, Source) else [],
+        notes=[*(data.notes if isinstance(data, Source) else ()), *cache.notes()],
         probes=probed.rows,
         arrays=arrays,
     )
