@@ -60,7 +60,8 @@ class BatchCache:
         try:
             self.key = user_key()
         except (OSError, ValueError) as error:
-            self._warn(f"a killed evaluation can't continue, as {printable(error)}")
+            reason = printable(error)
+            self._warn(f"no batches are kept, so a killed evaluation begins again: {reason}")
             return
         self.folder = folder
         if not resume:
