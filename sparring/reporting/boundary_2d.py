@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from ..results.field import BoundaryField
 from ..results.intervals import mean95
+from ..runtime.files import write
 from .figures import STYLE, colour
 
 HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distance, sd")
@@ -55,10 +57,11 @@ def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
 
 def picture(fields: Sequence[BoundaryField], unit: float, path: str | Path) -> Path:
     """Write the figure, in the format of the file's suffix; return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path, buffer = Path(path), io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        plane(fields, unit).savefig(path, dpi=110)
+        plane(fields, unit).savefig(buffer, dpi=110, format=path.suffix[1:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, buffer.getvalue())
     return path
 
 
