@@ -19,12 +19,14 @@ from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
 from ..models import load_weights
 from ..runtime.importing import import_object
-from ..training.run_folder import BEST, MACHINE, RECIPE, read_log
+from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 
 
 def existing_run(run: str | Path) -> Path:
-    """Return `run` as a path, or raise `FileNotFoundError` if it is not a run folder."""
+    """Return `run` as a path, or raise `FileNotFoundError` if it is not a run folder, and
+    `ValueError` if it holds links."""
     path = Path(run)
+    refuse_links(path)
     if not (path / RECIPE).is_file():
         raise FileNotFoundError(f"{path} is not a run folder: it has no recipe.toml")
     return path

@@ -11,8 +11,8 @@ from ..config.overrides import Overrides
 from ..config.recipe import Recipe, load_recipe
 from ..runtime import distributed, provenance
 from ..runtime.files import write
-from ..training import Trainer
-from ..training.run_folder import MACHINE, require_empty
+from ..training import Trainer, parallel
+from ..training.run_folder import MACHINE, locked_run, require_empty
 from .subject import BEST, existing_run, network_with_weights
 
 
@@ -35,6 +35,9 @@ def train(
         set, trust: as in `config.recipe.load_recipe`.
         device: default: the recipe's.
         progress: show a live progress bar.
+
+    Raises:
+        Locked: if another process trains in the run folder.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
     run = Path("runs", recipe.name) if out is None else Path(out)
@@ -42,14 +45,17 @@ def train(
         require_empty(run)
     source, model, objective, settings = recipe.build()
     settings |= {} if device is None else {"device": device}
-    trainer = Trainer(
-        model, objective, source, out=run, resume=resume, progress=progress, **settings
-    )
-    if distributed.rank() == 0:
-        about = {"device": provenance.machine(trainer.device), "versions": provenance.versions()}
-        write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
-    for _ in trainer:
-        pass
+    parallel.join_process_group(settings.get("device"))
+    with locked_run(run):
+        trainer = Trainer(
+            model, objective, source, out=run, resume=resume, progress=progress, **settings
+        )
+        if distributed.rank() == 0:
+            machine = provenance.machine(trainer.device)
+            about = {"device": machine, "versions": provenance.versions()}
+            write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
+        for _ in trainer:
+            pass
     return run
 
 

@@ -18,6 +18,7 @@ WRITER = re.compile(rf"(.*?)(?:\.(\d+)(?:-\d+)?)?{re.escape(TEMPORARY)}", re.DOT
 NAME_LIMIT = 100  # letters; most file systems allow 255 bytes, and suffixes are added to names
 Content = bytes | Callable[[IO[bytes]], object]
 _numbers = itertools.count()
+_unfinished: set[str] = set()  # temporary names that this process writes now
 
 
 def plain_name(name: object, key: str) -> str:
@@ -94,7 +95,8 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
 
     Arguments:
         content: the bytes, or a function that writes them to an open file.
-        sync: wait for the disk, so that the file survives a power cut too.
+        sync: wait for the disk, so that the file survives a power cut too; and remove what killed
+            processes left of it.
 
     Raises:
         ValueError: if `path` is a link, or exists and is no regular file, such as /dev/null.
@@ -103,7 +105,10 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
     """
     path = Path(path)
     refuse_target(path)
+    if sync:
+        remove_temporary(path.parent, re.escape(path.name))
     temporary = temporary_name(path)
+    _unfinished.add(temporary.name)
     try:
         # "x": never through a link that somebody has put there.
         with temporary.open("xb") as file:
@@ -120,6 +125,7 @@ def write(path: str | Path, content: Content, *, sync: bool = True) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary.name)
     if sync:  # the rename is an entry of the folder: without this a power cut may undo it
         with contextlib.suppress(OSError):  # not every system can
             handle = os.open(path.parent, os.O_RDONLY)
@@ -162,8 +168,9 @@ def remove_temporary(folder: Path, target: str = ".*") -> None:
         if temporary is None or not re.fullmatch(target, temporary[1], re.DOTALL):
             continue
         number = int(temporary[2] or 0)
-        # This process's own are removed too: in a container each process may get the same id.
-        if number == os.getpid() or not is_alive(number):
+        # Of this process's id may be a killed one's too: in a container each may get the same.
+        mine = number == os.getpid() and path.name not in _unfinished
+        if mine or not is_alive(number):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

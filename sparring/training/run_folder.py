@@ -5,26 +5,61 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from ..runtime import files
+from ..runtime import distributed, files
+from ..runtime.lock import LOCK, locked
+from ..runtime.text import printable
 
 RECIPE, LOG, LAST, BEST = "recipe.toml", "log.jsonl", "last.pt", "best.safetensors"
 MACHINE = "machine.json"  # device, versions and commit of the training
+FILES = (RECIPE, LOG, LAST, BEST, MACHINE)
+FOLDERS = ("results", "metrics", "tensorboard")
+LOG_LIMIT = 1 << 28  # bytes
 
 
 class RunExistsError(FileExistsError, ValueError):
     """Report that a folder holds a run already."""
 
 
-def require_empty(folder: Path) -> None:
-    """Raise `RunExistsError` if `folder` holds a run or is a file."""
+def require_folder(folder: Path) -> None:
+    """Raise `RunExistsError` if `folder` is a file, and `ValueError` for links inside."""
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"out = {str(folder)!r} is a file: a run needs a folder")
+    refuse_links(folder)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `ValueError` for a link among the names that a run reads or writes: a stranger's run
+    could lead a reader to another file, and a writer over it."""
+    for name in (*FILES, *FOLDERS):
+        files.refuse_link(folder / name)
+    for name in FOLDERS:
+        for path in (folder / name).iterdir() if (folder / name).is_dir() else ():
+            files.refuse_link(path)
+
+
+@contextlib.contextmanager
+def locked_run(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run inside; under torchrun the first process holds it for all.
+
+    Raises:
+        Locked: if another process trains there.
+        ValueError: if `folder` is a file, or holds links.
+    """
+    require_folder(folder)
+    first = distributed.rank() == 0
+    with locked(folder / LOCK, "training") if first else contextlib.nullcontext():
+        yield
+
+
+def require_empty(folder: Path) -> None:
+    """Raise `RunExistsError` if `folder` holds a run or is a file."""
+    require_folder(folder)
     if any((folder / name).exists() for name in (RECIPE, LOG, LAST, BEST)):
         raise RunExistsError(
             f"{folder} holds a run: continue it with resume (--resume), "
@@ -45,6 +80,7 @@ def create_run(folder: Path, recipe: Mapping[str, Any] | None) -> None:
 
 def append_log(folder: Path, row: Mapping[str, Any]) -> None:
     """Append one line to the log, and wait until it is on the disk."""
+    files.refuse_target(folder / LOG)
     try:
         with (folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -56,12 +92,19 @@ def append_log(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's log, without a last line that a kill has cut short."""
+    """Return the lines of a run's log, up to one that a kill has cut short or that is none.
+
+    Raises:
+        ValueError: for a log that is no regular file, or has more than 256 MiB.
+    """
     path, rows = Path(folder) / LOG, []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    with contextlib.suppress(json.JSONDecodeError):
+    text = files.read(path, limit=LOG_LIMIT).decode(errors="replace") if path.exists() else ""
+    with contextlib.suppress(ValueError, RecursionError):
         for line in text.splitlines():
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if not isinstance(row, dict) or type(row.get("epoch")) is not int:
+                break
+            rows.append(row)
     return rows
 
 
@@ -73,7 +116,7 @@ def truncate_log(folder: Path, epoch: int) -> None:
 
 def written_by(folder: Path) -> str:
     """Return which version wrote a run, as "sparring 0.1.0", or "another version of sparring"."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        versions = json.loads((folder / MACHINE).read_text(encoding="utf-8"))["versions"]
-        return f"sparring {versions['sparring']}"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        versions = json.loads(files.read(folder / MACHINE, limit=1 << 20))["versions"]
+        return f"sparring {printable(versions['sparring'], 40)}"
     return "another version of sparring"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Loss
+from ..component import require
 from ..runtime import distributed
 
 
@@ -135,9 +137,29 @@ class Position:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Return the position that a checkpoint holds."""
+        """Return the position that a checkpoint holds.
+
+        Raises:
+            ValueError: for a key, a count or a number of seconds that no training writes.
+        """
         names = {saved: name for name, saved in SAVED_KEYS.items()}
-        return cls(**{names.get(key, key): value for key, value in state.items()})
+        position = cls()
+        for key, value in state.items():
+            name = names.get(key, key)
+            require(name in vars(position), "position", key, f"one of {', '.join(vars(position))}")
+            kind = type(getattr(position, name))
+            ok = type(value) is kind or (kind is float and type(value) is int)
+            require(ok, f"position.{key}", value, f"of type {kind.__name__}")
+            if isinstance(value, int | float):
+                ok = math.isfinite(value) and (value >= 0 or name == "loss")
+                require(ok, f"position.{key}", value, "a finite number ≥ 0")
+            setattr(position, name, value)
+        ok = all(isinstance(term, Tensor) and term.ndim == 0 for term in position.terms.values())
+        require(ok, "position.parts", position.terms, "tensors of one number")
+        score = position.best.get("score", [0.0])
+        ok = isinstance(score, list) and score and all(isinstance(v, int | float) for v in score)
+        require(ok, "position.best.score", score, "a list of numbers")
+        return position
 
 
 def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:

@@ -154,8 +154,7 @@ class Trainer:
         parallel.barrier()
         if state is not None:
             checkpoint.check_settings(self.out, state, self.settings)
-            self.stepper.load_state_dict(state)
-            self.position = Position.from_state_dict(state["position"])
+            self.position = checkpoint.restore(self.out, state, self.stepper)
         if parallel.is_main() and state is None:
             run_folder.create_run(self.out, recipe)
         elif parallel.is_main():

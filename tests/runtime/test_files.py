@@ -24,6 +24,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path, name, target):
     files.remove_temporary(tmp_path / "missing")
 
 
+def test_writing_removes_what_killed_processes_left_of_the_same_file(tmp_path):
+    for name in (f"a.{os.getpid()}-9.writing", "a.999999999.writing", "b.999999999.writing"):
+        (tmp_path / name).touch()
+    files.write(tmp_path / "a", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.999999999.writing"]
+
+
 def test_what_a_living_process_writes_stays_and_a_zombies_does_not(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     (tmp_path / f"a.{process.pid}-0.writing").touch()
@@ -82,11 +89,11 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
     trap = tmp_path / f"file.{os.getpid()}-0.writing"
     trap.symlink_to(other)
     monkeypatch.setattr(files, "_numbers", iter(range(9)))
-    files.write(path, b"new")
+    files.write(path, b"new", sync=False)
     assert other.read_bytes() == b"kept"
     monkeypatch.setattr(files, "temporary_name", lambda _: trap)
     with pytest.raises(OSError, match="could not save"):
-        files.write(path, b"newer")
+        files.write(path, b"newer", sync=False)
     assert (other.read_bytes(), path.read_bytes()) == (b"kept", b"new")
 
 
