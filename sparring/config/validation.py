@@ -143,7 +143,9 @@ def _of_tables(annotation: Any) -> Any:
         members = tuple(m for m in map(_of_tables, parts) if m is not Any)
         return typing.Union[members] if members else Any  # noqa: UP007
     sequence = inspect.isclass(origin) and issubclass(origin, collections.abc.Sequence)
-    return origin[tuple(p if p is ... else _of_tables(p) for p in parts)] if sequence else Any
+    kinds = tuple(p if p is ... else _of_tables(p) for p in parts)
+    anything: Any = origin  # to subscript what the type checker takes for specialized
+    return anything[kinds] if sequence else Any
 
 
 def names_function(annotation: Any) -> bool:
