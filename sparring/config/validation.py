@@ -168,16 +168,16 @@ def plain(value: Any, path: str, depth: int = 0) -> Any:
         ValueError: for a value that it can't hold, such as a date, or tables nested too deep.
     """
     if depth > DEPTH:
-        raise ValueError(f"{path.split('.')[0]} is nested deeper than {DEPTH} tables and lists")
+        top = path.partition(".")[0]
+        raise ValueError(f"{top}: tables and lists are nested deeper than {DEPTH}")
     if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
         value = value.tolist()
     value = scalar(value)
     if isinstance(value, tuple | list):
         return [plain(v, f"{path}.{k}", depth + 1) for k, v in enumerate(value)]
     if isinstance(value, Mapping):
-        return {
-            k: plain(v, f"{path}.{k}" if depth < 5 else path, depth + 1) for k, v in value.items()
-        }
+        above = f"{path}." if path else ""
+        return {str(k): plain(v, f"{above}{k}", depth + 1) for k, v in value.items()}
     if value is not None and not isinstance(value, str | bool | int | float):
         kinds = "a text, number, boolean, list or table"
         raise ValueError(f"{path} = {shortened(value)} is not allowed: {path} must be {kinds}")
