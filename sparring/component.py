@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, get_args, get_origin, get_type_hints
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from torch import nn
+
+from .runtime.annotations import Rules, fitted, is_plain, shortened
+
+P = ParamSpec("P")
+R = TypeVar("R")
+NAME_LIMIT = 100  # letters of a name that are compared with the known ones
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -17,7 +36,8 @@ class Component(nn.Module):
     """Piece of the objective, whose constructor is its configuration.
 
     A subclass stores each keyword verbatim under its name, sets `paper` to its key in `papers.bib`,
-    and may override `update`.
+    and may override `update`. What its constructor is given is checked against the annotations, by
+    `check_arguments`, before the constructor runs.
 
     >>> class Scale(Component):
     ...     def __init__(self, *, factor: float = 2.0):
@@ -28,6 +48,11 @@ class Component(nn.Module):
     """
 
     paper: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__init__" in vars(cls):
+            cls.__init__ = checked(cls.__init__)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Move duals and running statistics after a step; nothing by default."""
@@ -84,6 +109,97 @@ def arguments(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return out
 
 
+def check_arguments(
+    make: Callable[..., Any], values: Mapping[str, Any], path: str = ""
+) -> dict[str, Any]:
+    """Return the arguments of a constructor or function as their annotations want them.
+
+    Only annotations of numbers, texts and lists of them are checked, and those of pieces:
+    numbers of NumPy become Python's, and "8/255" is a number. Infinity and NaN are numbers only
+    where the default is infinite, or the annotation `AnyReal`. Other values pass.
+
+    Arguments:
+        path: of the table that holds the values, for messages.
+
+    Raises:
+        ValueError: one line per mistake, naming the argument, its value and what is allowed.
+
+    >>> def make(*, steps: int, size: float = 1.0): ...
+    >>> check_arguments(make, {"steps": 3, "size": "1/2"})
+    {'steps': 3, 'size': 0.5}
+    >>> check_arguments(make, {"steps": True})
+    Traceback (most recent call last):
+    ValueError: steps = True is not allowed: steps must be a valid integer
+    """
+    return fit_parameters(_checkable(make), values, path)
+
+
+def fit_parameters(
+    parameters: Mapping[str, inspect.Parameter],
+    values: Mapping[str, Any],
+    path: str = "",
+    *,
+    floats: bool = False,
+) -> dict[str, Any]:
+    """Return `values` with those in `parameters` as the annotations want them, as
+    `check_arguments`.
+
+    Arguments:
+        floats: integers become floats where the annotation is one, as in TOML.
+    """
+    out, mistakes = dict(values), []
+    for name, value in values.items():
+        if name not in parameters:
+            continue
+        annotation, default = parameters[name].annotation, parameters[name].default
+        if value is None and default is None:
+            continue
+        finite = not (isinstance(default, float) and math.isinf(default))
+        key = f"{path}.{name}" if path else name
+        try:
+            out[name] = fitted(annotation, value, key, Rules(finite=finite, floats=floats))
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return out
+
+
+def checked(call: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a constructor or function: `check_arguments` sees its arguments before it."""
+    every = inspect.signature(call).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [p.name for p in every if p.kind in kinds]
+
+    @functools.wraps(call)
+    def check_and_call(*args: P.args, **keywords: P.kwargs) -> R:
+        first = dict(zip(positional, args, strict=False))
+        values = check_arguments(call, {**first, **keywords})
+        fit = [values[name] for name in first]
+        return call(*fit, *args[len(fit) :], **{name: values[name] for name in keywords})  # type: ignore[arg-type]
+
+    check_and_call.checked = True  # type: ignore[attr-defined]
+    return check_and_call
+
+
+@functools.cache
+def _checkable(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments that have plain annotations, or are pieces."""
+    return {
+        name: parameter
+        for name, parameter in arguments(make).items()
+        if is_plain(parameter.annotation) or _is_piece(parameter.annotation)
+    }
+
+
+def _is_piece(annotation: Any) -> bool:
+    """Return whether an annotation is of components alone: `Attack | Sequence[Attack] | None`."""
+    parts = [a for a in get_args(annotation) if a is not type(None)]
+    if parts and get_origin(annotation) is not collections.abc.Callable:
+        return all(map(_is_piece, parts))
+    return inspect.isclass(annotation) and issubclass(annotation, Component)
+
+
 def takes_any_keyword(make: Callable[..., Any]) -> bool:
     """Return whether a callable ends with `**keywords` that stand for no known table."""
     call = make.__init__ if inspect.isclass(make) else make
@@ -99,7 +215,7 @@ def takes_any_keyword(make: Callable[..., Any]) -> bool:
 def require(ok: object, key: str, value: object, allowed: str) -> None:
     """Raise `ValueError` naming the offending key, its value and what is allowed, unless `ok`."""
     if not ok:
-        raise ValueError(f"{key} = {value!r} is not allowed: {key} must be {allowed}")
+        raise ValueError(f"{key} = {shortened(value)} is not allowed: {key} must be {allowed}")
 
 
 def require_at_least(least: int, **values: float) -> None:
@@ -157,6 +273,6 @@ def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:NAME_LIMIT].lower(), lower, n=1, cutoff=0.5)
     hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
-    return f"{key} = {name!r} does not exist{hint} There are: {', '.join(known)}"
+    return f"{key} = {shortened(name)} does not exist{hint} There are: {', '.join(known)}"

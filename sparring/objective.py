@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .attacks.base import Maximizer
 from .batch import Batch, Loss
-from .component import require
+from .component import checked, require
 from .functional.losses import cross_entropy
 from .introspect import freeze
 from .methods.base import Method
@@ -35,6 +35,7 @@ class Objective(nn.Module):
     tensor(0.6931)
     """
 
+    @checked
     def __init__(
         self, attack: Maximizer | None, method: Method, risk: Risk, *, natural: float = 0.0
     ) -> None:

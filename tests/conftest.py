@@ -33,7 +33,10 @@ def check_annotations(module: ModuleType) -> None:
         if getattr(member, "__module__", None) != module.__name__ or hasattr(member, "__wrapped__"):
             continue
         if inspect.isclass(member):
+            constructor = vars(member).get("__init__")
             beartype(conf=AN_INT_IS_A_FLOAT)(member)
+            if hasattr(constructor, "checked"):  # by us, with a ValueError that a user reads
+                member.__init__ = constructor
         elif inspect.isfunction(member):
             checked = beartype(conf=AN_INT_IS_A_FLOAT)(member)
             setattr(module, name, checked)

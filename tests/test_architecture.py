@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 FOLDERS = {
     "batch": Row(0),
-    "component": Row(0, ("batch",)),
+    "component": Row(0, ("batch", "runtime.annotations")),
     "runtime": Row(0, ("batch", "component"), ("torch", "numpy", "rich")),
     "functional": Row(1),
     "introspect": Row(1, ("functional",)),
@@ -61,7 +61,7 @@ FOLDERS = {
     "training": Row(
         5, (), ("torch", "numpy", "safetensors", "tomli_w"), never=("evaluation", "metrics")
     ),
-    "config": Row(6, (), ("torch", "pydantic", "tomli_w")),
+    "config": Row(6, (), ("torch", "tomli_w")),
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
     "commands": Row(7, (), ("torch", "numpy")),
     "cli": Row(8, (), ("typer", "rich")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 from torch import Tensor
@@ -143,4 +144,6 @@ def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: in
     Source: Wong et al. 2020 (Fast).
     """
     require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
-    return PGD(threat, steps=1, size=ratio * threat.reach or None, best=best, seed=seed)
+    # Without a finite ball there is no step: PGD then refuses the threat by its name.
+    size = ratio * threat.reach if threat.reach < math.inf else None
+    return PGD(threat, steps=1, size=size or None, best=best, seed=seed)

@@ -5,12 +5,32 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from ..runtime.output import lines
+from ..runtime.text import printable
 from ..runtime.warning import SparringWarning
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+ERROR_LETTERS = 1000  # of a line; a path alone may have hundreds
+ERROR_LINES = 20
+FOREIGN_LINES = 3  # of an error that is none of ours, such as PyTorch's with its C++ stack
+ISSUES = "please report it with the output of the same command and --debug"
 
 _format_warning = warnings.formatwarning
+
+
+class Escaped:
+    """Table or text whose letters a terminal shows, and obeys none of: colours are ours alone."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        for text, style, control in console.render(self.content, options):
+            yield Segment(text if control else lines(text), style, control)
 
 
 def console(*, error: bool = False) -> Console:
@@ -20,12 +40,25 @@ def console(*, error: bool = False) -> Console:
     return Console(stderr=error)
 
 
-def explain(error: Exception, mistake: bool) -> None:
+def show(content: RenderableType) -> None:
+    """Print a table, with escapes for what a terminal would obey in the texts of a result."""
+    console().print(Escaped(content))
+
+
+def explain(error: BaseException, mistake: bool) -> None:
     """Print one red message; unless the caller is at fault, say how to see more."""
     from rich.text import Text
 
-    more = "" if mistake else f" ({type(error).__name__}; --debug shows where)"
-    message = str(error) or type(error).__name__
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, AssertionError):
+        text = f"internal error{f' ({text})' if text else ''}: {ISSUES}"
+    elif isinstance(error, MemoryError):
+        text = text or "out of memory"
+    elif isinstance(error, RecursionError):
+        text = "something here is nested too deep"
+    more = "" if mistake else f" ({name}; --debug shows where)"
+    most = ERROR_LINES if mistake else FOREIGN_LINES
+    message = lines((text or name).strip(), limit=ERROR_LETTERS, most=most)
     console(error=True).print(
         Text("Error: ", "bold red") + Text(f"{message}{more}", "red"), soft_wrap=True
     )
@@ -40,5 +73,5 @@ def format_warning(
 ) -> str:
     """Format a `SparringWarning` as one line, and other warnings as Python does."""
     if issubclass(category, SparringWarning):
-        return f"Note: {message}\n"
+        return f"Note: {printable(message, ERROR_LETTERS)}\n"
     return _format_warning(message, category, filename, lineno, line)

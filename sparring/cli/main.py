@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .console import console, explain, format_warning
+from ..runtime.output import make_legible, write_line
+from .console import explain, format_warning, show
 from .options import (
     At,
     Certify,
@@ -85,7 +86,7 @@ def train(
         recipe, out=out, set=changes, resume=resume, trust=trust, device=device, progress=True
     )
     if os.environ.get("RANK", "0") == "0":
-        print(folder)
+        write_line(folder)
 
 
 @app.command()
@@ -192,9 +193,9 @@ def evaluate(
     result = evaluate.evaluate(model, **options, progress=True)
     if os.environ.get("RANK", "0") != "0":
         return
-    console().print(reporting.table([result]))
+    show(reporting.table([result]))
     if robustbench is not None:
-        print(leaderboard.write_entry(result, robustbench))
+        write_line(leaderboard.write_entry(result, robustbench))
 
 
 @app.command()
@@ -251,7 +252,7 @@ def metrics(
         progress=True,
     )
     if os.environ.get("RANK", "0") == "0":
-        console().print(reporting.metrics_table([metric_report]))
+        show(reporting.metrics_table([metric_report]))
 
 
 @app.command()
@@ -285,8 +286,8 @@ def plane(
     numbers = plane.plane(
         data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
     )
-    console().print(boundary_2d.rows(numbers))
-    print(out)
+    show(boundary_2d.rows(numbers))
+    write_line(out)
 
 
 @app.command()
@@ -305,8 +306,8 @@ def report(
     from ..commands import report
 
     results, page = report.report(runs, out=out)
-    console().print(reporting.table(results))
-    print(page)
+    show(reporting.table(results))
+    write_line(page)
 
 
 @app.command("study")
@@ -330,9 +331,9 @@ def study_(
 
     plan = study.load(file)
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
-    print(reporting.study_markdown(done.results, done.metric_reports))
+    write_line(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:
-        print(study.page(plan, done, report))
+        write_line(study.page(plan, done, report))
 
 
 @app.command("pseudo-label")
@@ -351,7 +352,7 @@ def pseudo_label(
     """Label rows by a run's model, for recipes that train on unlabelled rows."""
     from ..commands import pseudo_label
 
-    print(pseudo_label.label(run, data=data, out=out, trust=trust, device=device))
+    write_line(pseudo_label.label(run, data=data, out=out, trust=trust, device=device))
 
 
 @app.command("list")
@@ -364,7 +365,7 @@ def list_(
     metrics."""
     from ..commands import list
 
-    print(list.listing(what))
+    write_line(list.listing(what))
 
 
 @app.command()
@@ -374,13 +375,14 @@ def cite(
     """Print the BibTeX of the papers behind a recipe or a piece."""
     from ..commands import cite
 
-    print(cite.cite(name))
+    write_line(cite.cite(name))
 
 
 def main() -> None:
     """Run the command line; exit with 0, 2 for a mistake of the caller, 1 for a failure, or 130."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     warnings.formatwarning = format_warning
+    make_legible()
     try:
         app(arguments, prog_name="sparring")
     except Exception as error:

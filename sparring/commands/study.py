@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from .. import reporting
 from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
+from ..config.toml import read_toml
 from ..config.validation import Table, check, located
 from ..evaluation import EvaluationProtocol
 from ..results.metric_report import MetricReport
@@ -139,10 +139,7 @@ def load(path: str | Path) -> Study:
         FileNotFoundError: if there is no such file.
     """
     path = Path(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+    tables = read_toml(path)
     study_keys = {k: v for k, v in tables.items() if k not in TABLES}
     shared = check(_study_keys, study_keys, "study", without=())
     runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}

@@ -6,8 +6,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .validation import Table
+from ..component import require
+from ..runtime.annotations import shortened
+from .validation import DEPTH, Table, plain
 
+PATH_LIMIT = 1000  # letters of a dotted path
 Overrides = Iterable[str] | Mapping[str, Any]
 
 
@@ -37,11 +40,17 @@ def override(text: str) -> tuple[str, Any]:
     """
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not path:
-        raise ValueError(f"set = {text!r} is not allowed: it must be key=value, as train.epochs=3")
+        raise ValueError(
+            f"set = {shortened(text)} is not allowed: it must be key=value, as train.epochs=3"
+        )
     try:
-        return path, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        tables = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return path, value
+    except ValueError as error:  # an integer of thousands of digits
+        raise ValueError(f"set = {shortened(text)} is not allowed: {error}") from error
+    # A value with a line break could be more keys than one.
+    return path, tables["value"] if len(tables) == 1 else value
 
 
 def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
@@ -55,6 +64,9 @@ def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
     """
     bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
     keys = bare.split(".")
+    short = len(keys) <= DEPTH and len(path) <= PATH_LIMIT
+    require(all(keys) and short, "set", path, f"names with dots between, at most {DEPTH}")
+    value = plain(value, path)
     table: Any = tables
     for key in keys[:-1]:
         index = _index(table, key, path)
@@ -85,4 +97,6 @@ def _index(table: Any, key: str, path: str) -> Any:
         return key
     if isinstance(table, list) and key.isdecimal() and int(key) < len(table):
         return int(key)
-    raise ValueError(f"set = {path!r} is not allowed: {key!r} is no key or index there")
+    raise ValueError(
+        f"set = {shortened(path)} is not allowed: {shortened(key)} is no key or index there"
+    )

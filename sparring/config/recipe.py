@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,15 @@ from .. import data, models
 from ..component import did_you_mean, require
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
+from ..runtime.text import printable
 from ..training.run_folder import RECIPE
 from .overrides import Overrides, innermost, overlaid, override, set_value
 from .registry import make, maker
 from .tables import resolve
-from .validation import Table, arguments, located
+from .toml import read_toml
+from .validation import Table, arguments, located, plain
 
+BASES = 20  # recipes, each based on the next
 SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
@@ -170,7 +173,7 @@ def load_recipe(
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
     """
     if isinstance(source, Mapping):
-        tables = overlaid_on_base(copy.deepcopy(dict(source)), Path())
+        tables = overlaid_on_base(plain(source, ""), Path())
     else:
         tables = read(source)
     for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
@@ -194,19 +197,17 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
         above: the files whose base this is, to refuse a circle.
     """
     path = Path(source)
-    path = path / RECIPE if path.is_dir() else path
+    # os.path takes a name longer than the system allows for one that does not exist.
+    path = path / RECIPE if os.path.isdir(path) else path
     if str(source) in names():
         path = SHIPPED / f"{source}.toml"
-    elif not path.is_file():
+    elif not os.path.exists(path):
         if path.suffix == ".toml" or len(path.parts) > 1:
-            raise FileNotFoundError(f"there is no recipe at {path}")
+            raise FileNotFoundError(f"there is no recipe at {printable(path)}")
         raise ValueError(
             did_you_mean("recipe", str(source), names()) + "; or give the path of a .toml file"
         )
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+    tables = read_toml(path)
     about = tables.setdefault("recipe", {})
     if isinstance(about, dict):
         about.setdefault("name", path.stem)
@@ -231,7 +232,8 @@ def overlaid_on_base(
     file = SHIPPED / f"{base}.toml" if base in shipped else folder / base
     with located("recipe.base"):
         if file.resolve() in above:
-            raise ValueError(f"{base} is based on itself")
-        if not file.is_file() and file.suffix != ".toml":
+            raise ValueError(f"{printable(base)} is based on itself")
+        require(len(above) < BASES, "base", base, f"the end of a chain of {BASES} recipes at most")
+        if not os.path.exists(file) and file.suffix != ".toml":
             raise ValueError(did_you_mean("recipe", base, shipped))
         return overlaid(tables, read(file, above))

@@ -56,7 +56,7 @@ def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
     known = pieces(room)
     if isinstance(name, str) and ":" in name:
         return import_object(name, key=f"{path}.name", trust=trust)
-    if name not in known:
+    if str(name) not in known:
         raise ValueError(did_you_mean(f"{path}.name", str(name), known))
     return known[str(name)]
 

@@ -13,6 +13,7 @@ from ..component import did_you_mean, require
 from ..evaluation import EvaluationProtocol
 from ..objective import Objective
 from ..runtime import first_edition
+from ..runtime.files import plain_name
 from ..runtime.importing import import_object
 from ..training import Trainer
 from ..training.optimizer import optimizer_names
@@ -65,6 +66,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
             raise ValueError(f"{name} = {table!r} is not allowed: {name} must be a table")
     every = {name: tables.get(name, {}) for name in TABLES}
     out = {"recipe": check(_recipe_keys, every["recipe"], "recipe")}
+    plain_name(out["recipe"]["name"], "recipe.name")
     out["data"], out["model"] = _data(every["data"], trust), _model(every["model"], trust)
     for room in PIECES:
         if room in tables or room in ("method", "risk"):
@@ -127,7 +129,7 @@ def _model(table: Table, trust: bool) -> Table:
     name = table.get("name")
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
-    elif name not in models.NETWORKS:
+    elif str(name) not in models.NETWORKS:
         raise ValueError(did_you_mean("model.name", str(name), models.NETWORKS))
     make = models.NETWORKS.get(str(name), models.build)
     return named(make, table, "model", also=(models.build, _shape_keys), without=("trust",))

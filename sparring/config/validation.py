@@ -1,25 +1,25 @@
-"""Check the tables of a recipe against the signatures of what they build, by pydantic."""
+"""Check the tables of a recipe against the signatures of what they build."""
 
 from __future__ import annotations
 
 import collections.abc
 import inspect
-import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from types import UnionType
 from typing import Any
 
-import pydantic
 from torch import nn
 
 from .. import component
 from ..component import did_you_mean
-from ..runtime.fractions import FRACTION, parse_number
+from ..runtime.annotations import is_plain, scalar, shortened
 
 Maker = Callable[..., Any]
 Table = dict[str, Any]
-
+MODULE_FUNCTION = re.compile(r"[\w.]+:[\w.]+")
+DEPTH = 50  # of tables and lists in each other
 
 SUPPLIED = ("self", "threat", "shape", "classes")  # arguments that no table holds
 
@@ -93,58 +93,59 @@ def check(
     ValueError: key = 'attack.step' does not exist; did you mean 'attack.steps'? ...
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path} = {values!r} is not allowed: {path} must be a table")
+        raise ValueError(f"{path} = {shortened(values)} is not allowed: {path} must be a table")
     known = {n: p for m in (make, *also) for n, p in arguments(m, without=without).items()}
     # nn.Module.__init__ takes any keyword, and refuses it later.
     has_constructor = getattr(make, "__init__", None) is not nn.Module.__init__
-    extra = "allow" if has_constructor and component.takes_any_keyword(make) else "forbid"
-    values = {
-        k: _with_fractions(_annotation(known[k]), v) if k in known else v for k, v in values.items()
-    }
-    try:
-        model = _model(known, extra).model_validate_json(_json(values, path), strict=True)
-    except pydantic.ValidationError as error:
+    mistakes = [f"{path}.{n} is missing, and has no default" for n in _missing(known, values)]
+    if not (has_constructor and component.takes_any_keyword(make)):
         names = [f"{path}.{n}" for n in known]
-        raise ValueError(
-            "\n".join(_message(e, path, names) for e in error.errors(include_url=False))
-        ) from None
-    filled = {name: getattr(model, f"arg_{name}") for name in known} | (
-        model.__pydantic_extra__ or {}
-    )
-    return {name: plain(v) for name, v in filled.items() if v is not None and _is_plain(v)}
-
-
-def _model(known: Mapping[str, inspect.Parameter], extra: str) -> type[pydantic.BaseModel]:
-    """Create a model of the arguments; a prefix keeps them from names that pydantic uses itself."""
-    config = pydantic.ConfigDict(extra=extra, arbitrary_types_allowed=True)  # type: ignore[typeddict-item]
-    fields: dict[str, Any] = {
-        f"arg_{n}": (
-            _annotation(p),
-            pydantic.Field(... if p.default is p.empty else p.default, alias=n),
-        )
-        for n, p in known.items()
+        unknown = [n for n in values if n not in known]
+        mistakes += [did_you_mean("key", f"{path}.{n}", names) for n in unknown]
+    parameters = {n: p.replace(annotation=_annotation(p)) for n, p in known.items()}
+    fit: Table = {}
+    for name, value in values.items():
+        try:
+            one = {name: plain(value, f"{path}.{name}")}
+            fit |= component.fit_parameters(parameters, one, path, floats=True)
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    filled = {n: fit.get(n, None if p.default is p.empty else p.default) for n, p in known.items()}
+    return {
+        name: plain(v, name) for name, v in (filled | fit).items() if v is not None and _is_plain(v)
     }
-    return pydantic.create_model("Arguments", __config__=config, **fields)
+
+
+def _missing(known: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> list[str]:
+    return [n for n, p in known.items() if p.default is p.empty and n not in values]
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
-    """Return the type to check against; Any where there is none, or TOML has no such value."""
+    """Return the type to check against: of a union, the members that a table can hold; Any where
+    there are none, or the argument is a piece."""
     annotation = parameter.annotation
     if names_function(annotation):
-        return typing.Annotated[str, pydantic.Field(pattern=r"^[\w.]+:[\w.]+$")]
-    unchecked = annotation is parameter.empty or isinstance(annotation, str)
-    is_module = any(issubclass(c, nn.Module) for c in annotated_classes(annotation))
-    return Any if unchecked or is_module else annotation
+        return typing.Annotated[str, MODULE_FUNCTION]
+    if any(issubclass(c, nn.Module) for c in annotated_classes(annotation)):
+        return Any
+    return _of_tables(annotation)
 
 
-def _with_fractions(annotation: Any, value: Any) -> Any:
-    """Convert fractions to numbers, where the annotation wants a number and no text."""
-    leaves = annotated_classes(annotation)
-    if float not in leaves or str in leaves:
-        return value
-    if isinstance(value, list | tuple):
-        return [_with_fractions(annotation, v) for v in value]
-    return parse_number(value) if isinstance(value, str) and FRACTION.fullmatch(value) else value
+def _of_tables(annotation: Any) -> Any:
+    """Return what a table can hold of an annotation: `float` of `float | Tensor`."""
+    origin: Any = typing.get_origin(annotation)
+    parts = typing.get_args(annotation)
+    if is_plain(annotation):
+        return annotation
+    if origin in (typing.Union, UnionType):
+        members = tuple(m for m in map(_of_tables, parts) if m is not Any)
+        return typing.Union[members] if members else Any  # noqa: UP007
+    sequence = inspect.isclass(origin) and issubclass(origin, collections.abc.Sequence)
+    kinds = tuple(p if p is ... else _of_tables(p) for p in parts)
+    anything: Any = origin  # to subscript what the type checker takes for specialized
+    return anything[kinds] if sequence else Any
 
 
 def names_function(annotation: Any) -> bool:
@@ -159,31 +160,28 @@ def annotated_classes(annotation: Any) -> list[type]:
     return [*inner, annotation] if isinstance(annotation, type) and not args else inner
 
 
-def _json(values: Mapping[str, Any], path: str) -> bytes:
-    try:
-        return json.dumps(values).encode()
-    except TypeError as error:
-        raise ValueError(f"{path} holds a value that a recipe can't have: {error}") from None
+def plain(value: Any, path: str, depth: int = 0) -> Any:
+    """Convert a value to what TOML can hold: tuples and arrays become lists, and NumPy's numbers
+    Python's.
 
-
-def _message(error: Mapping[str, Any], path: str, names: list[str]) -> str:
-    """Word one of pydantic's errors with its path, its value and what is allowed."""
-    key = ".".join(
-        [path, *(str(p) for p in error["loc"] if isinstance(p, int) or str(p).isidentifier())]
-    )
-    if error["type"] == "extra_forbidden":
-        return did_you_mean("key", key, names)
-    if error["type"] == "missing":
-        return f"{key} is missing, and has no default"
-    allowed = error["msg"].removeprefix("Input should be ").split(", unable")[0]
-    return f"{key} = {error['input']!r} is not allowed: {key} must be {allowed}"
-
-
-def plain(value: Any) -> Any:
-    """Convert a value to what TOML can hold: tuples become lists."""
+    Raises:
+        ValueError: for a value that it can't hold, such as a date, or tables nested too deep.
+    """
+    if depth > DEPTH:
+        top = path.partition(".")[0]
+        raise ValueError(f"{top}: tables and lists are nested deeper than {DEPTH}")
+    if getattr(value, "ndim", 0) and hasattr(value, "tolist"):
+        value = value.tolist()
+    value = scalar(value)
     if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
-    return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+        return [plain(v, f"{path}.{k}", depth + 1) for k, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        above = f"{path}." if path else ""
+        return {str(k): plain(v, f"{above}{k}", depth + 1) for k, v in value.items()}
+    if value is not None and not isinstance(value, str | bool | int | float):
+        kinds = "a text, number, boolean, list or table"
+        raise ValueError(f"{path} = {shortened(value)} is not allowed: {path} must be {kinds}")
+    return value
 
 
 def _is_plain(value: Any) -> bool:

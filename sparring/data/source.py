@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require, require_at_least
+from ..component import checked, did_you_mean, require, require_at_least
 from . import files, named, tables
 from .layouts import RawDataset
 from .named import names
@@ -64,6 +64,7 @@ class Source:
         return replace(self, **{s: v if v is None else v.to(device) for s, v in splits.items()})
 
 
+@checked
 def load(
     name: str | Path,
     *,

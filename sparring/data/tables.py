@@ -16,7 +16,7 @@ from .layouts import Checks, RawDataset, find_gzipped
 from .packed import is_binary
 from .readers import Arrays
 
-MutableMask = str | Path | Sequence[int] | Sequence[str] | None
+MutableMask = str | Path | Sequence[int] | Sequence[bool] | Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from .. import certification
 from ..batch import Model
-from ..component import check_classes, require
+from ..component import check_arguments, check_classes, require
 from ..data import Source, Split
 from ..data.samples import dataset_name, select_samples
 from ..data.split import fingerprint
@@ -83,6 +83,7 @@ def evaluate(
     (1.0, [2, 1])
     """
     started = time.perf_counter()
+    seed = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})["seed"]
     protocol = resolve_protocol(protocol, options)
     out = None if out is None else Path(out)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")

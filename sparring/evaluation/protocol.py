@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..component import did_you_mean, require
+from ..component import check_arguments, did_you_mean, require
 from ..introspect import freeze
 from ..runtime.first_edition import renamed_keywords
 from .probes import probe_names
@@ -60,6 +60,8 @@ class EvaluationProtocol:
     probes: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        for option, value in check_arguments(type(self), vars(self)).items():
+            object.__setattr__(self, option, value)
         # The samples check n and split, the radii eps, the certificates certify:
         # they know the data, the threat and the model.
         if isinstance(self.suite, str):

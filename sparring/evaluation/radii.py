@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..component import did_you_mean, require
+from ..runtime.annotations import AnyReal
 from ..threats import NORMS, norm_ball
 from ..threats.base import Threat
 
 Threats = str | Threat | Sequence[str | Threat] | Mapping[str, float | Sequence[float]]
-Eps = float | Sequence[float] | None
+Eps = AnyReal | Sequence[AnyReal] | None
 Radius = tuple[float | None, Threat]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import require_at_least
+from ..component import checked, require_at_least
 from ..data import Source, Split
 from ..data.samples import Samples, dataset_name, select_samples
 from ..data.split import fingerprint
@@ -33,6 +33,7 @@ Data = Source | Split | Sequence[Any]
 Parts = Sequence[tuple[Tensor, Tensor | None]]
 
 
+@checked
 def run(
     model: Model,
     data: Data,

@@ -19,6 +19,7 @@ from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from ..runtime.files import write
 from .figures import STYLE, colour
+from .literal import LiteralTable
 
 HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distance, sd")
 
@@ -87,7 +88,7 @@ def rows(table: Any) -> Table:
     """Return distances and accuracies as mean ± half the 95 % t interval over seeds."""
     eps = list(table.rows[0].robust)
     title = f"{table.data}: {table.points} points, {table.steps} steps, {len(table.seeds)} seeds"
-    out = Table(title=Text(title), title_justify="left")
+    out = LiteralTable(title=Text(title), title_justify="left")
     out.add_column("recipe", min_width=26, overflow="fold")
     for head in ("distance, sd", "clean, %", *(f"PGD {e} sd, %" for e in eps), "s"):
         out.add_column(head, justify="right")

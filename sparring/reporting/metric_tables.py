@@ -15,6 +15,7 @@ from rich.text import Text
 from ..results.curves import AccuracyCurve
 from ..results.metric_report import MetricReport, MetricRow
 from .figures import STYLE, colour, legend
+from .literal import LiteralTable
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -30,7 +31,7 @@ def _datasets(reports: Sequence[MetricReport]) -> list[str]:
 
 def _table(reports: Sequence[MetricReport], data: str) -> Table:
     title = f"metrics on {_where(reports, data)}: mean [95 % interval]"
-    out = Table(title=Text(title), title_justify="left")
+    out = LiteralTable(title=Text(title), title_justify="left")
     out.add_column("metric")
     for m in reports:
         out.add_column(Text(f"{m.name} (n = {m.n})"), justify="right")

@@ -14,6 +14,7 @@ from ..results.detection import Detection
 from ..results.result import EpsRow, Result
 from ..runtime.fractions import format_number
 from . import format, over_seeds
+from .literal import LiteralTable
 
 LEFT = {"result", "verdict", "data", "first", "second", "recipe", "attack", "samples"}
 STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
@@ -40,7 +41,7 @@ def table(results: Sequence[Result]) -> Group:
 
 def _titled(title: str, *heads: str) -> Table:
     """Return an empty table; long cells are folded, never cut, so that names stay whole."""
-    out = Table(title=Text(title), title_justify="left")
+    out = LiteralTable(title=Text(title), title_justify="left")
     for head in heads:
         out.add_column(head, justify="left" if head in LEFT else "right", overflow="fold")
     return out

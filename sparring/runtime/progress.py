@@ -8,18 +8,23 @@ from typing import Self
 from rich import progress
 from rich.console import Console
 
+from .output import lines, make_legible, write_line
+from .text import printable
+
 
 class EvaluationProgress:
     """Show a bar per attack with the accuracy so far, on a terminal only. Use as a context."""
 
     def __init__(self, enabled: bool, console: Console | None = None) -> None:
+        if enabled:
+            make_legible()
         # On stderr, so that a command's result on stdout can be piped.
         console = console or Console(stderr=True)
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[accuracy]}"),
+            progress.TextColumn("{task.fields[accuracy]}", markup=False),
             progress.TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not (enabled and console.is_terminal),
@@ -38,7 +43,7 @@ class EvaluationProgress:
         """Start a bar over n samples; `wrong` more, not attacked, count as wrong in accuracies."""
         self._correct, self._finished = 0, 0
         self._wrong_share = wrong / max(1, wrong + samples)
-        self._task = self._bars.add_task(title, total=samples, accuracy="")
+        self._task = self._bars.add_task(printable(title), total=samples, accuracy="")
 
     def step(self, samples: int, correct: int) -> None:
         """Count finished samples, and how many of them the model still gets right."""
@@ -63,13 +68,18 @@ class TrainingProgress:
         epochs_done: int = 0,
         console: Console | None = None,
     ) -> None:
+        if enabled:
+            make_legible()
         self.console = console or Console()
         self.epochs, self.batches = epochs, batches
         self.accuracies: Sequence[str] = ()
         self.plain = enabled and not self.console.is_terminal
         self.bar = None
         if enabled and self.console.is_terminal:
-            left = (progress.TextColumn("{task.fields[message]}"), progress.BarColumn(20))
+            left = (
+                progress.TextColumn("{task.fields[message]}", markup=False),
+                progress.BarColumn(20),
+            )
             right = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
             self.bar = progress.Progress(*left, *right, console=self.console, refresh_per_second=4)
             total, completed = epochs * batches, epochs_done * batches
@@ -96,6 +106,6 @@ class TrainingProgress:
         """Print an epoch's line, and keep its accuracies (if it was validated) beside the bar."""
         self.accuracies = accuracies or self.accuracies
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(lines(line), highlight=False, markup=False)
         elif self.plain:
-            print(line, flush=True)
+            write_line(line)

@@ -70,7 +70,7 @@ class Bits(Threat):
         eps: float = math.inf,
         *,
         add_only: bool = True,
-        mutable: Sequence[int] | None = None,
+        mutable: Sequence[int] | Sequence[bool] | None = None,
         low: float = 0.0,
         high: float = 1.0,
         scale: float = 0.0,

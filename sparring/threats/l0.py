@@ -10,6 +10,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..component import require
 from ..functional.geometry import flatten_pixels, project_l0, sample_l0, topk_mask
+from ..runtime.annotations import AnyReal
 from .base import Ball
 
 
@@ -44,15 +45,16 @@ class L0(Ball):
 
     def __init__(
         self,
-        eps: float,
+        eps: AnyReal,
         *,
         low: float = 0.0,
         high: float = 1.0,
         init: str = "uniform",
         noise: float = 0.001,
     ) -> None:
+        whole = eps >= 0 and float(eps).is_integer()
+        require(whole, "eps", eps, "a whole number of locations ≥ 0")
         super().__init__(eps, low=low, high=high, init=init, noise=noise)
-        require(float(eps).is_integer(), "eps", eps, "a whole number of locations ≥ 0")
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init != "uniform":

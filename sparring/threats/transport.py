@@ -11,6 +11,7 @@ from ..batch import Batch
 from ..component import require
 from ..functional.geometry import norm, normalize
 from ..runtime import distributed
+from ..runtime.annotations import AnyReal
 from .base import Threat
 
 NORMS = (1, 2, math.inf)
@@ -51,7 +52,7 @@ class Transport(Threat):
         self,
         scale: float,
         *,
-        p: float = 2,
+        p: AnyReal = 2,
         power: float = 2.0,
         low: float = 0.0,
         high: float = 1.0,

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..attacks.base import Attack
 from ..batch import Batch
-from ..component import check_classes, require, require_at_least
+from ..component import check_classes, checked, require, require_at_least
 from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
@@ -73,6 +73,7 @@ class Trainer:
         NonFiniteLoss: while training, when the loss becomes infinite or NaN.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

@@ -112,9 +112,11 @@ def test_a_batch_of_none_that_may_move_is_trained_on_as_it_is():
 
 
 def test_only_refuses():
-    for classes in ([], [-1], [True, -2]):
+    for classes in ([], [-1], [1, -2]):
         with pytest.raises(ValueError, match=r"classes = .* must be one or more labels"):
             Only(Linf(0.1), classes=classes)
+    with pytest.raises(ValueError, match=r"classes\.0 = True .* must be a valid integer"):
+        Only(Linf(0.1), classes=[True, 2])
 
 
 @given(gap=st.floats(-1, 8), multiplier=st.floats(1e-4, 5), delta=st.floats(0.05, 0.49))

@@ -19,6 +19,7 @@ from sparring.data import Split
 from sparring.methods import AT, MART, Method, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
+from sparring.runtime.annotations import AnyReal
 from sparring.threats import Linf
 from sparring.training import Epoch, NonFiniteLoss, Trainer, read_weights
 from sparring.training.checkpoint import load_last
@@ -182,7 +183,7 @@ def test_free_replays_every_batch(tmp_path):
 class Fragile(Method):
     """A loss that breaks at a given call."""
 
-    def __init__(self, *, at: int, value: float) -> None:
+    def __init__(self, *, at: int, value: AnyReal) -> None:
         super().__init__()
         self.at, self.value, self.calls = at, value, 0
 
