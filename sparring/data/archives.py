@@ -66,20 +66,20 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     """Read one member, checked against its header before it has any memory."""
-    what = f"{shorten(member.filename)} "
     try:
         with archive.open(member) as file:
             header, start = _read_header(file)
             kind, shape, by_column = _parse_header(header)
             size = np.dtype(kind).itemsize * math.prod(shape)
             if size != member.file_size - start:
-                claim = f"its header claims {size:,} bytes" if size < 10**30 else "its header"
-                raise ValueError(f"{claim}, it has {member.file_size - start:,}")
+                claim = f"{size:,}" if size < 10**30 else "more than 10^30"
+                has = f"{member.file_size - start:,}"
+                raise ValueError(f"its header claims {claim} bytes, it has {has}")
             content = np.empty(size, np.uint8)
             _fill(file, content)
         return _interpret(content, kind).reshape(shape, order="F" if by_column else "C")
     except DAMAGE as error:
-        raise _damaged(path, what + str(error)) from None
+        raise _damaged(path, f"{shorten(member.filename)}: {error}") from None
 
 
 def _read_header(file: IO[bytes]) -> tuple[str, int]:
@@ -87,13 +87,13 @@ def _read_header(file: IO[bytes]) -> tuple[str, int]:
     start = file.read(len(MAGIC) + 2)
     width = LENGTH_BYTES.get(start[len(MAGIC) :])
     if not start.startswith(MAGIC) or width is None:
-        raise ValueError("is no array that numpy has saved")
+        raise ValueError("no array that numpy has saved")
     length = int.from_bytes(file.read(width), "little")
     if length > HEADER_LIMIT:
-        raise ValueError(f"has a header of {length:,} bytes: at most {HEADER_LIMIT:,} are read")
+        raise ValueError(f"a header of {length:,} bytes: at most {HEADER_LIMIT:,} are read")
     header = file.read(length)
     if len(header) < length:
-        raise EOFError("ends within its header")
+        raise EOFError("it ends within its header")
     return header.decode("latin-1"), len(start) + width + length
 
 
@@ -110,12 +110,12 @@ def _parse_header(header: str) -> tuple[str, tuple[int, ...], bool]:
         what = shorten(kind[1]) if kind else "a structure"
         if kind and kind[1].endswith("O"):
             what = "Python objects"
-        raise ValueError(f"holds {what}: only bool, integers, floats and text are read")
+        raise ValueError(f"{what}: only bool, integers, floats and text are read")
     if not order or not shape:
-        raise ValueError("has no shape of integers ≥ 0 in its header")
+        raise ValueError("no shape of integers ≥ 0 in its header")
     sizes = tuple(int(n) for n in re.findall(r"\d+", shape[1]))
     if len(sizes) > 32 or max(sizes, default=0) >= 2**63:
-        raise ValueError("has a shape that no array has")
+        raise ValueError("a shape that no array has")
     return kind[1], sizes, order[1] == "True"
 
 
@@ -126,7 +126,7 @@ def _fill(file: IO[bytes], content: np.ndarray) -> None:
         content[filled : filled + len(block)] = np.frombuffer(block, np.uint8)
         filled += len(block)
     if filled < len(content) or file.read(1):
-        raise EOFError(f"has another size than the {len(content):,} bytes that it claims")
+        raise EOFError(f"another size than the {len(content):,} bytes that it claims")
 
 
 def _interpret(content: np.ndarray, kind: str) -> np.ndarray:
@@ -136,5 +136,5 @@ def _interpret(content: np.ndarray, kind: str) -> np.ndarray:
     array: np.ndarray[Any, Any] = content.view(np.dtype(kind))
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "U" and array.view(np.uint32).max(initial=0) > 0x10FFFF:
-        raise ValueError("holds text that is no Unicode")
+        raise ValueError("text that is no Unicode")
     return array

@@ -156,12 +156,13 @@ class _Table:
             except ValueError as error:
                 column = k + (k >= self.column)
                 where = f"{self.path.name}, row {line}{self._of(column, ', ')}"
-                named = [n for n in self.header if n.lower() in LABEL_NAMES]
+                features = [n for c, n in enumerate(self.header) if c != self.column]
+                named = [n for n in features if n.lower() in LABEL_NAMES]
                 how = "write words as numbers"
                 if cell.strip().lower() in MISSING:
                     how = "fill missing cells, or drop the row or the column"
                 elif self.header and (named or column == 0):
-                    how = f"if it is the label, set label = {shorten((named or self.header)[0])}"
+                    how = f"if it is the label, set label = {shorten((named or features)[0])}"
                 raise ValueError(f"{where}: a feature is not a number: {error}; {how}") from None
 
     def _of(self, column: int, before: str = " in ") -> str:

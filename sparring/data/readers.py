@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from . import limits
 from .archives import npz
-from .content import Arrays, read_bytes, require_package, shorten, verify
+from .content import Arrays, read_bytes, require_package, verify
 from .csv_table import csv, encode
 from .pictures import PICTURES, folder, picture
 
@@ -64,8 +66,9 @@ def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
             more features than the limits allow.
     """
     read = require_package("sklearn.datasets", "scikit-learn").load_svmlight_file
+    content = read_bytes(path)
     try:
-        x, y = read(io.BytesIO(read_bytes(path)), dtype=np.float32)
+        x, y = read(io.BytesIO(content), dtype=np.float32)
     except (ValueError, OverflowError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is truncated, or not a svmlight file: {error}") from None
     rows, width = x.shape
@@ -94,21 +97,29 @@ def mat(path: Path, checksum: str | None = None) -> Arrays:
     content = limits.read(path)
     verify(path, content, checksum)
     scipy_io = require_package("scipy.io", "scipy")
-    try:
+    with _damage_refused(path):
         # of what the file declares, read only two arrays, and only if they have SVHN's form
-        declared = {name: rest for name, *rest in scipy_io.whosmat(io.BytesIO(content))}
+        headers = scipy_io.whosmat(io.BytesIO(content), verify_compressed_data_integrity=False)
+        declared = {name: rest for name, *rest in headers}
         shape, kind = declared["X"]
         n = shape[-1]
         if kind != "uint8" or shape != (32, 32, 3, n) or declared["y"][0] != (n, 1):
             raise ValueError(f"X is {kind} {shape}, y {declared['y'][0]}")
-        limits.check_shape(str(path), shape, 1)
+    limits.check_shape(str(path), shape, 1)
+    with _damage_refused(path):
         arrays = scipy_io.loadmat(io.BytesIO(content), variable_names=["X", "y"])
         x, y = arrays["X"].transpose(3, 2, 0, 1), arrays["y"][:, 0]
         if x.dtype != np.uint8 or y.dtype.kind not in "uif" or (y != np.floor(y)).any():
             raise ValueError(f"X is {x.dtype}, y {y.dtype}")
+    return np.ascontiguousarray(x), y.astype(np.int64) % 10
+
+
+@contextlib.contextmanager
+def _damage_refused(path: Path) -> Iterator[None]:
+    """Turn every error of scipy into a `ValueError` that names the file."""
+    try:
+        yield
     except MemoryError:
         raise
     except Exception as error:  # scipy raises anything for a damaged file
-        why = shorten(str(error)) if not isinstance(error, ValueError) else error
-        raise ValueError(f"{path} is truncated, or not SVHN's format ({why})") from None
-    return np.ascontiguousarray(x), y.astype(np.int64) % 10
+        raise ValueError(f"{path} is truncated, or not SVHN's format ({error})") from None
