@@ -17,7 +17,7 @@ from .content import shorten
 SEPARATORS = (",", ";", "\t")
 SAMPLE = 100_000, 20  # letters and records by which the separator is chosen
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*", re.ASCII)
+DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?\s*", re.ASCII)
 FLAGS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 BYTE_ORDER_MARKS = {  # the longer first: UTF-16's begins UTF-32's
     codecs.BOM_UTF32_LE: "utf-32",
