@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
-from collections.abc import Iterator
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from . import limits
+from . import limits, matlab
 from .archives import npz
 from .content import Arrays, read_bytes, require_package, verify
 from .csv_table import csv, encode
@@ -96,30 +95,13 @@ def mat(path: Path, checksum: str | None = None) -> Arrays:
     """
     content = limits.read(path)
     verify(path, content, checksum)
-    scipy_io = require_package("scipy.io", "scipy")
-    with _damage_refused(path):
-        # of what the file declares, read only two arrays, and only if they have SVHN's form
-        headers = scipy_io.whosmat(io.BytesIO(content), verify_compressed_data_integrity=False)
-        declared = {name: rest for name, *rest in headers}
-        shape, kind = declared["X"]
-        n = shape[-1]
-        if kind != "uint8" or shape != (32, 32, 3, n) or declared["y"][0] != (n, 1):
-            raise ValueError(f"X is {kind} {shape}, y {declared['y'][0]}")
-    limits.check_shape(str(path), shape, 1)
-    with _damage_refused(path):
-        arrays = scipy_io.loadmat(io.BytesIO(content), variable_names=["X", "y"])
-        x, y = arrays["X"].transpose(3, 2, 0, 1), arrays["y"][:, 0]
-        if x.dtype != np.uint8 or y.dtype.kind not in "uif" or (y != np.floor(y)).any():
-            raise ValueError(f"X is {x.dtype}, y {y.dtype}")
-    return np.ascontiguousarray(x), y.astype(np.int64) % 10
-
-
-@contextlib.contextmanager
-def _damage_refused(path: Path) -> Iterator[None]:
-    """Turn every error of scipy into a `ValueError` that names the file."""
     try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy raises anything for a damaged file
+        arrays = matlab.read_arrays(content, ("X", "y"))
+        x, y = arrays["X"], arrays["y"]
+        if x.dtype != np.uint8 or x.shape[:3] != (32, 32, 3) or y.shape != (*x.shape[3:], 1):
+            raise ValueError(f"X is {x.dtype} {x.shape}, y {y.shape}")
+        if not ((y == np.floor(y)) & (abs(y) < 2**31)).all():
+            raise ValueError("y holds more than whole numbers")
+    except (ValueError, zlib.error) as error:
         raise ValueError(f"{path} is truncated, or not SVHN's format ({error})") from None
+    return np.ascontiguousarray(x.transpose(3, 2, 0, 1)), y[:, 0].astype(np.int64) % 10
