@@ -15,7 +15,7 @@ import numpy as np
 
 from ..runtime import files
 from . import limits
-from .content import shorten
+from .content import reason, shorten
 
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 10_000  # bytes, as in numpy
@@ -42,12 +42,12 @@ def npz(path: Path) -> dict[str, np.ndarray]:
             archive = zipfile.ZipFile(file)
             members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
         except DAMAGE as error:
-            raise _damaged(path, error) from None
+            raise _damaged(path, reason(error)) from None
         _check_members(path, members)
         return {m.filename[: -len(".npy")]: _read_array(path, archive, m) for m in members}
 
 
-def _damaged(path: Path, why: object) -> ValueError:
+def _damaged(path: Path, why: str) -> ValueError:
     return ValueError(f"{path} is truncated, or not an npz of plain arrays ({why})")
 
 
@@ -79,7 +79,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
             _fill(file, content)
         return _interpret(content, kind).reshape(shape, order="F" if by_column else "C")
     except DAMAGE as error:
-        raise _damaged(path, f"{shorten(member.filename)}: {error}") from None
+        raise _damaged(path, f"{shorten(member.filename)}: {reason(error)}") from None
 
 
 def _read_header(file: IO[bytes]) -> tuple[str, int]:

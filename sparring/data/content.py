@@ -14,6 +14,7 @@ from . import limits
 Arrays = tuple[np.ndarray, np.ndarray]
 GZIP = b"\x1f\x8b"
 SHOWN = 60  # letters of a foreign name or cell that a message shows
+REASON = 200  # and of a library's own message
 
 
 def require_package(module: str, package: str) -> Any:
@@ -58,3 +59,13 @@ def shorten(value: object) -> str:
     """
     text = repr(value[: SHOWN + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= SHOWN + 2 else text[:SHOWN] + "…"
+
+
+def reason(error: BaseException) -> str:
+    """Return what a library says of a foreign file, in one short line.
+
+    >>> reason(ValueError("a\\nb")), len(reason(ValueError("a" * 1000)))
+    ('a', 201)
+    """
+    text = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return text if len(text) <= REASON else text[:REASON] + "…"

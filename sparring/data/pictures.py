@@ -14,7 +14,7 @@ import numpy as np
 from ..runtime import files
 from ..runtime.warning import SparringWarning
 from . import limits
-from .content import require_package
+from .content import reason, require_package
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 # Whatever a file is called, no other format is tried: reading PostScript starts a program.
@@ -71,7 +71,7 @@ def _damage_refused(path: Path, pillow: Any) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # a damaged picture may raise anything
-        why = str(error) or type(error).__name__
+        why = reason(error)
         if isinstance(error, pillow.UnidentifiedImageError):
             why = f"it is none of {', '.join(FORMATS)}"
         what = "truncated or not a picture of one opaque frame and 8 bits"

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import limits, matlab
 from .archives import npz
-from .content import Arrays, read_bytes, require_package, verify
+from .content import Arrays, read_bytes, reason, require_package, verify
 from .csv_table import csv, encode
 from .pictures import PICTURES, folder, picture
 
@@ -69,7 +69,7 @@ def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     try:
         x, y = read(io.BytesIO(content), dtype=np.float32)
     except (ValueError, OverflowError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} is truncated, or not a svmlight file: {error}") from None
+        raise ValueError(f"{path} is truncated, or not a svmlight file: {reason(error)}") from None
     rows, width = x.shape
     if not rows or not width or not len(x.data):
         raise ValueError(f"{path} has no rows of features and a label")

@@ -18,6 +18,7 @@ from tests.data.made_files import (
     csv,
     folder_of,
     frames,
+    gzipped,
     idx,
     link_to,
     lying_zip,
@@ -232,12 +233,12 @@ FILES: dict[str, tuple[str, Write, str]] = {
 # read with SPARRING_MAX_BYTES = LIMIT
 LIMIT = 20_000_000
 BOMBS: dict[str, tuple[str, Write, str]] = {
-    "bomb-csv": ("t.csv.gz", gzip.compress(b"0,1,0\n" * 10_000_000, 1), "unpacks to more than"),
-    "bomb-csv-line": ("t.csv.gz", gzip.compress(bytes(60_000_000), 1), "unpacks to more than"),
-    "bomb-svm": ("t.svm.gz", gzip.compress(b"1 1:1\n" * 10_000_000, 1), "unpacks to more than"),
+    "bomb-csv": ("t.csv.gz", gzipped(b"0,1,0\n", 10_000_000), "unpacks to more than"),
+    "bomb-csv-line": ("t.csv.gz", gzipped(b"\0", 60_000_000), "unpacks to more than"),
+    "bomb-svm": ("t.svm.gz", gzipped(b"1 1:1\n", 10_000_000), "unpacks to more than"),
     "bomb-mnist": (
         "t",
-        mnist(train_images_idx3_ubyte=gzip.compress(bytes(60_000_000), 1)),
+        mnist(train_images_idx3_ubyte=gzip.compress(bytes(21_000_000), 1)),
         "unpacks to more than",
     ),
     "bomb-npz": ("t.npz", zeros_npz(60_000_000), "at most 20,000,000 are read"),
@@ -253,14 +254,14 @@ BOMBS: dict[str, tuple[str, Write, str]] = {
     "bomb-picture-line": ("t", pictures(a1=png(2**31 - 1, 2**31 - 1)), "pixels: at most"),
     "bomb-pictures": (
         "t",
-        pictures(**{f"a{k}": png(5000, 5000, rows=bytes(5001 * 5000)) for k in range(3)}),
+        pictures(**{f"a{k}": png(3000, 3000, rows=bytes(3001 * 3000)) for k in range(3)}),
         "at most 20,000,000 are read",
     ),
 }
 
 
 def read_all(folder: Path) -> dict[str, dict[str, object]]:
-    """Load every bad file with little memory; return of each the error and the seconds."""
+    """Load every bad file with little memory; return of each its error and time."""
     from sparring import data
 
     importlib.import_module("sklearn.datasets")  # a reader would do so within its time
@@ -270,12 +271,12 @@ def read_all(folder: Path) -> dict[str, dict[str, object]]:
     for group, limit in ((FILES, ""), (BOMBS, str(LIMIT))):
         os.environ["SPARRING_MAX_BYTES"] = limit
         for key, (name, *_) in group.items():
-            start, error = time.perf_counter(), ("", "")
+            start, error = time.process_time(), ("", "")
             try:
                 data.load(folder / key / name)
             except BaseException as raised:
                 error = type(raised).__name__, str(raised)
-            outcomes[key] = {"error": error, "seconds": time.perf_counter() - start}
+            outcomes[key] = {"error": error, "seconds": time.process_time() - start}
     return outcomes
 
 

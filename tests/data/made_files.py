@@ -1,5 +1,6 @@
 """Write the files of a test: csv, npz, IDX and pictures, also those that no library would write."""
 
+import gzip
 import io
 import os
 import struct
@@ -129,9 +130,13 @@ def lying_zip(size):
 
 def zeros_npz(size):
     """An npz of zeros, which one byte in a thousand holds."""
-    file = io.BytesIO()
-    np.savez_compressed(file, x=np.zeros((size // 8, 8), np.uint8), y=np.zeros(size // 8, np.uint8))
-    return file.getvalue()
+    x, y = np.zeros((size // 8, 8), np.uint8), np.zeros(size // 8, np.uint8)
+    return lambda path: np.savez_compressed(path, x=x, y=y)
+
+
+def gzipped(unit, count):
+    """A gzip of the same bytes many times."""
+    return lambda path: path.write_bytes(gzip.compress(unit * count, 1))
 
 
 def zeros_mat(path):

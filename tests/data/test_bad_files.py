@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sparring import data
+from sparring.data import readers
 from tests.data.bad_files import BOMBS, FILES
+from tests.data.made_files import NOISE, idx, picture, xy
 
 ALL = {**FILES, **BOMBS}
 
@@ -49,3 +53,38 @@ def test_a_bad_file_is_refused_in_a_sentence(outcomes, key):
     assert len(message) < 500
     assert message.count("\n") <= 1
     assert outcomes[key]["seconds"] < 2
+
+
+ROWS = "".join(f"{k / 40},{k % 3},{k % 2}\n" for k in range(40))
+WHOLE = {
+    "t.csv": f"a,b,label\n{ROWS}".encode(),
+    "u.csv": f"a,b,label\n{ROWS}".replace(",", ";").encode("utf-16"),
+    "t.svm": "".join(f"{k % 2} 1:{k / 40} 3:1\n" for k in range(40)).encode(),
+    "t.npz": xy(),
+    "idx": idx(2, 4, 4, content=bytes(32)),
+    **{
+        f"{form}.png": picture(NOISE, form) for form in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
+    },
+    "LZW.png": picture(NOISE, "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sparring.runtime.warning.SparringWarning")
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_change_of_bytes_raises_anything_else(tmp_path, name):
+    """A file with some bytes changed, lost or added is read, or refused in a sentence."""
+    read = {".png": readers.picture, "": readers.idx}.get(Path(name).suffix, data.load)
+    rng, path, whole = np.random.default_rng(len(name)), tmp_path / name, WHOLE[name]
+    refused = 0
+    for k in range(150):
+        start = int(rng.integers(len(whole)))
+        end = start + int(rng.integers(1, 9)) if k % 3 else len(whole)
+        content = whole[:start] + rng.bytes(int(rng.integers(9))) + whole[end:]
+        path.write_bytes(content)
+        try:
+            read(path)
+        except (ValueError, OSError) as error:
+            refused += 1
+            assert len(str(error)) < 500  # noqa: PT017
+            assert str(error).count("\n") <= 1  # noqa: PT017
+    assert refused > 10
