@@ -125,6 +125,7 @@ def _refuse_near_misses(path: Path, archive: Mapping[str, Any], known: Sequence[
     missing = [key for key in known if not {key, other.get(key)} & set(archive)]
     for key in archive:
         close = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=0.8)
+        close += [k for k in missing if sorted(k.split("_")) == sorted(key.lower().split("_"))]
         if key not in known and close:
             hint = f"did you mean {close[0]!r}? It may hold {', '.join(known)}"
             raise ValueError(f"{path.name} holds {shorten(key)}: {hint}")

@@ -132,6 +132,8 @@ def test_a_test_set_alone_has_a_train_split_without_rows(tmp_path):
         ("y_vals", "y_val"),
         ("classnames", "class_names"),
         ("mutables", "mutable"),
+        ("test_x", "x_test"),
+        ("y_valid", "y_val"),
     ],
 )
 def test_a_key_that_is_almost_known_is_answered_with_the_nearest(tmp_path, key, nearest):

@@ -1,5 +1,6 @@
 """A stranger's file ends in a sentence: soon, and in little memory."""
 
+import errno
 import json
 import os
 import re
@@ -53,6 +54,17 @@ def test_a_bad_file_is_refused_in_a_sentence(outcomes, key):
     assert len(message) < 500
     assert message.count("\n") <= 1
     assert outcomes[key]["seconds"] < 2
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.npz", "t.svm", "t.csv.gz"])
+def test_a_file_without_permission_is_one_line(tmp_path, monkeypatch, name):
+    def refuse(path, *rest):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / name).write_bytes(b"0,1,0\n")
+    monkeypatch.setattr("sparring.runtime.files.os.open", refuse)
+    with pytest.raises(PermissionError, match=rf"Permission denied: '.*{name}'"):
+        data.load(tmp_path / name)
 
 
 ROWS = "".join(f"{k / 40},{k % 3},{k % 2}\n" for k in range(40))
