@@ -15,16 +15,24 @@ from ..threats.base import Threat
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
 
+NEAR_ROWS = 32  # fewer near misses are not worth the choice
+
 
 @dataclass
 class LevelOutcome:
-    """Hold the outcome of a suite at one radius; `robust (n,)`: correct, under every attack too."""
+    """Hold the outcome of a suite at one radius.
+
+    Arguments:
+        robust: `(n,)` correct, under every attack too.
+        margin: `(n,)` the highest margin that any attack reached; −inf before the first.
+    """
 
     threat: Threat
     eps: float | None
     robust: np.ndarray
     attacks: list[AttackOutcome]
     rows: list[AttackRow]
+    margin: np.ndarray
 
     def row(self, certified: list[Certificate]) -> EpsRow:
         """Return the radius as a row of the result."""
@@ -44,18 +52,36 @@ def attack_level(
     """Run a suite's attacks at one radius, with its `key` in the cache, on the samples that are
     correct without attack; in a cascade, on those still robust."""
     protocol, eps = runner.protocol, None if threat.eps == math.inf else threat.eps
-    level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [])
-    for position, (label, make, access, _) in enumerate(suite.entries_for(threat)):
-        rows = np.flatnonzero(level.robust if protocol.cascade else runner.correct_clean)
-        attack = set_precision(make(threat), protocol.precision)
+    margin = np.full(len(runner.y), -np.inf)
+    level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [], margin)
+    for position, entry in enumerate(suite.entries_for(threat)):
+        label, access = entry.label, entry.kind
+        cascade = protocol.cascade or entry.near_share < 1
+        rows = np.flatnonzero(level.robust if cascade else runner.correct_clean)
+        rows = nearest(rows, level.margin, entry.near_share)
+        attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
         outcome = runner.attack(name, label, attack, threat, rows, seed=draws, access=access)
         level.robust &= ~outcome.is_adversarial
+        level.margin = np.fmax(level.margin, outcome.margin)
         level.attacks.append(outcome)
         alone = runner.correct_clean & ~outcome.is_adversarial
-        level.rows.append(_attack_row(outcome, level.robust if protocol.cascade else alone))
+        level.rows.append(_attack_row(outcome, level.robust if cascade else alone))
     return level
+
+
+def nearest(rows: np.ndarray, margin: np.ndarray, share: float) -> np.ndarray:
+    """Return the share of `rows (r,)`, at least `NEAR_ROWS`, with the highest margins; in order.
+
+    >>> nearest(np.arange(100), np.arange(100.0), 0.5).tolist() == list(range(50, 100))
+    True
+    """
+    count = max(math.ceil(share * len(rows)), NEAR_ROWS)
+    if count >= len(rows):
+        return rows
+    # stable: of equal margins the first rows, so that a resumed evaluation has the same batches
+    return np.sort(rows[np.argsort(-margin[rows], kind="stable")[:count]])
 
 
 def set_precision(attack: Any, precision: str) -> Any:

@@ -52,6 +52,8 @@ class AttackOutcome:
         score: `(n,)` of two classes, at the judged points; the clean one where it was not run.
         changed: `(n, ⌈d/8⌉)` packed bits, the features that a binary threat changed; else None.
         shown: judged points of the samples that the report shows, by row.
+        margin: `(n,)` at the judged points; −inf where the attack was not run, NaN for logits that
+            are not finite.
     """
 
     label: str
@@ -66,6 +68,7 @@ class AttackOutcome:
     skipped: int = 0
     score: np.ndarray = field(default_factory=lambda: np.zeros(0))
     changed: np.ndarray | None = None
+    margin: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class AttackRunner:
@@ -199,6 +202,7 @@ class AttackRunner:
         self.display.begin(attack_title(label, threat), len(rows), wrong=len(self.y) - len(rows))
         none, score = np.zeros(len(self.y), dtype=bool), self.clean_score.copy()
         outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, access=access, score=score)
+        outcome.margin = np.full(len(self.y), -np.inf)
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)
@@ -212,6 +216,7 @@ class AttackRunner:
             outcome.counts += record["counts"]
             outcome.seconds += float(record["seconds"])
             outcome.score[part] = record.get("score", outcome.score[part])
+            outcome.margin[part] = record["margin"]
             if outcome.changed is not None:
                 outcome.changed[part] = record["changed"]
             shown = part[np.isin(part, self.shown)].tolist()
@@ -265,6 +270,7 @@ class AttackRunner:
         record = {
             "prediction": judgement.pred.cpu().numpy(),
             "allowed": judgement.allowed.cpu().numpy(),
+            "margin": judgement.margin.cpu().numpy(),
             "counts": np.array([guard.forwards, guard.backwards, guard.outside]),
             "shown": judgement.point[shown].cpu().numpy(),
             **_score(self.model, judgement.point, self.classes),

@@ -31,13 +31,21 @@ class TestAutoAttack:
 
     def test_standard(self):
         suite = suites.find_suite("autoattack")
-        assert suite.labels == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
-        assert (suite.version, suite.cascade, suite.gradient_free) == (1, True, True)
-        ce, targeted, fab, square = (e.make(Linf(0.3)) for e in suite.entries_for(Linf(0.3)))
+        assert suite.labels[:4] == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+        assert (suite.version, suite.cascade, suite.gradient_free) == (2, True, True)
+        made = [e.make(Linf(0.3)) for e in suite.entries_for(Linf(0.3))]
+        ce, targeted, fab, square = made[:4]
         assert (ce.loss, ce.steps, ce.restarts) == ("ce", 100, 1)
         assert (targeted.loss, targeted.steps, targeted.targets) == ("dlr-targeted", 100, 9)
         assert (fab.steps, fab.targets, fab.restarts) == (100, 9, 1)
         assert (square.queries, square.restarts) == (5000, 1)
+
+    def test_near_misses_are_tried_again_with_other_draws(self):
+        again = suites.find_suite("autoattack").entries[4:]
+        assert [entry.label for entry in again] == ["APGD-T again", "Square again"]
+        assert all(0 < entry.near_share < 1 for entry in again)
+        first, second = (e.make(Linf(0.3)) for e in (suites.SQUARE, again[1]))
+        assert first.config().keys() == second.config().keys()
 
     def test_plus(self):
         made = {e.label: e.make(L2(0.5)) for e in suites.find_suite("autoattack-plus").entries}
