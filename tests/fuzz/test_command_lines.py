@@ -18,7 +18,7 @@ from sparring.cli import main
 from tests.fuzz.bad_values import ESCAPES, NAMES
 from tests.fuzz.harness import command_fault, make_traps
 
-TINY = {"train.epochs": 1, "attack.steps": 1, "model": {"name": "mlp", "hidden": [4]}}
+TINY = {"train.epochs": 1, "model": {"name": "mlp", "hidden": [4]}}
 QUICK = ["--eps", "0.1", "--n", "3", "--suite", "quick"]
 COMMANDS = {  # good ones, each in seconds at most
     "train": ["train", "digits-standard", "--set", "train.epochs=1"],
