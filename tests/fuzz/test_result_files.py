@@ -1,0 +1,134 @@
+"""Result files with one bad value, or damaged in their bytes, are refused in words."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sparring import reporting
+from sparring.evaluation import evaluate
+from sparring.results import Result
+from tests.fuzz.bad_values import bad_for, leaves, replaced
+from tests.fuzz.harness import fault
+
+# Texts that only a person reads: any printable text is a good one, and all are shown escaped.
+TEXTS = (
+    r"name|dataset|split|commit|device|suite|precision|early|verdict|versions\..*|reasons\..*"
+    r"|notes\..*|class_names\..*|recipe(\..*)?|train(\..*)?|threat(\..*)?|data_sha256"
+    r"|(by_eps\.\d+\.)?attacks\.\d+\.label|checks\.\d+\.(name|advice|value|detail).*"
+)
+
+
+@cache
+def result() -> Result:
+    """Evaluate a linear model of two classes, with everything that a result can hold."""
+    torch.manual_seed(0)
+    y = torch.arange(40) % 2
+    x = 0.3 * torch.rand(40, 1, 3, 3) + 0.2 + 0.3 * y[:, None, None, None]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 9))
+        model[1].bias.copy_(torch.tensor([4.5, -4.5]))
+    options = {"eps": [0.05, 0.2], "probes": "masking", "certify": "ibp"}
+    return evaluate(model, (x, y), "Linf", "quick", name="fuzz", progress=False, **options)
+
+
+@cache
+def saved(folder: Path) -> dict[str, Any]:
+    """Save a good result into `folder`; return its JSON."""
+    return json.loads(result().save(folder / "good.json").read_bytes())
+
+
+def read_and_show(path: Path) -> None:
+    """Read a result and show it in every way that a user would."""
+    loaded = Result.load(path)
+    reporting.table([loaded])
+    reporting.page([loaded], path.with_suffix(".html"))
+
+
+def numbers_out_of_range(path: str, value: Any) -> list[Any]:
+    """Return numbers of the right type that no evaluation gives."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return []
+    key = path.rpartition(".")[2]
+    if key in ("accuracy", "low", "high"):
+        return [5.0, -0.1, 1.0001]
+    return [-1, -(2**63)] if key in ("n", "count", "attacked", "skipped", "infeasible") else []
+
+
+def check_value(data: st.DataObject, folder: Path) -> None:
+    """Draw a bad value for an entry of a good result; reading it must raise one sentence."""
+    good = saved(folder)
+    path, value = data.draw(st.sampled_from(list(leaves(good))))
+    dotted = ".".join(map(str, path))
+    bad = data.draw(st.sampled_from([*bad_for(value), *numbers_out_of_range(dotted, value)]))
+    if re.fullmatch(TEXTS, dotted) and isinstance(bad, str):
+        return
+    try:
+        text = json.dumps(replaced(good, path, bad), default=str)
+    except ValueError:
+        return
+    target = folder / "bad.json"
+    target.write_text(text)
+    wrong = fault(lambda: read_and_show(target))
+    assert wrong is None, f"{dotted} = {str(bad)[:80]!r} {wrong}"
+
+
+def check_bytes(data: st.DataObject, folder: Path) -> None:
+    """Damage a good result's JSON or arrays in their bytes; reading it must raise one sentence."""
+    saved(folder)
+    for end in (".json", ".npz"):
+        shutil.copy(folder / f"good{end}", folder / f"bad{end}")
+    end = data.draw(st.sampled_from([".json", ".npz"]))
+    content = (folder / f"good{end}").read_bytes()
+    cut = data.draw(st.integers(0, len(content) - 2))
+    junk = data.draw(st.sampled_from([b"", b"\x00" * 50, b"\xff\xfe", b"[" * 100_000, b"<html>"]))
+    (folder / f"bad{end}").write_bytes(content[:cut] + junk)
+    wrong = fault(lambda: read_and_show(folder / "bad.json"))
+    assert wrong is None, f"{end} cut at {cut}, then {junk[:8]!r}: {wrong}"
+
+
+def check_arrays(data: st.DataObject, folder: Path) -> None:
+    """Save a result with one array of another length, kind or range; reading it must refuse."""
+    made = copy.deepcopy(result())
+    name = data.draw(st.sampled_from(sorted(made.arrays)))
+    old = made.arrays[name]
+    others = [old[:-1], old[:, None], old.astype("U3"), old.astype("M8[s]"), old.astype(complex)]
+    others += [np.full(old.shape, 10**6), np.full(old.shape, -7), np.zeros((0, 3)), np.float64(1)]
+    made.arrays[name] = data.draw(st.sampled_from(others))
+    if name.startswith(("show_", "surface")) and made.arrays[name].dtype.kind in "if":
+        return
+    try:
+        made.save(folder / "bad.json")
+    except ValueError:
+        return
+    wrong = fault(lambda: read_and_show(folder / "bad.json"))
+    assert wrong is None, f"{name} as {made.arrays[name]!r:.80}: {wrong}"
+
+
+CHECKS = pytest.mark.parametrize("check", [check_value, check_bytes, check_arrays])
+
+
+@CHECKS
+def test_a_bad_result_file_is_refused(check, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    settings(max_examples=20)(given(data=st.data())(lambda data: check(data, folder)))()
+
+
+@pytest.mark.slow
+@CHECKS
+def test_many_bad_result_files_are_refused(check, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    settings(max_examples=200)(given(data=st.data())(lambda data: check(data, folder)))()
