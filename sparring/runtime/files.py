@@ -75,7 +75,11 @@ def read(path: str | Path, *, limit: int, key: str = "") -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(limit + 1) if size <= limit else b""
+        # not `limit + 1` bytes at once: so much memory would be taken before a byte is read
+        content = file.read(size + 1) if size <= limit else b""
+        # longer than its size: it grows meanwhile, or is one of /proc, whose sizes are 0
+        while size < len(content) <= limit and (more := file.read(len(content) + 2**16)):
+            content += more
     if size > limit or len(content) > limit:
         more = f"; {key} raises the limit" if key else ""
         raise ValueError(
