@@ -95,13 +95,16 @@ def gunzip(path: str | Path, content: bytes) -> bytes:
     limit = max_bytes()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            out = file.read(limit + 1)
+            parts, size = [], 0
+            while size <= limit and (part := file.read(2**20)):  # a larger part is taken at once
+                parts.append(part)
+                size += len(part)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}); get it again") from None
-    if len(out) > limit:
+    if size > limit:
         more = f"unpacks to more than {limit:,} bytes, the most that is read"
         raise ValueError(f"{path} {more}; {how(BYTES)}")
-    return out
+    return b"".join(parts)
 
 
 def how(variable: str) -> str:

@@ -60,3 +60,11 @@ def test_labels_far_above_the_classes_are_refused():
     for count in (100_001, 30_000_000, 2**62):
         with pytest.raises(ValueError, match="SPARRING_MAX_CLASSES"):
             limits.check_classes("y", count)
+
+
+def test_a_high_limit_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARRING_MAX_BYTES", str(2**60))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"abc" * 10**6))
+    content = limits.read(tmp_path / "a.gz")
+    assert limits.gunzip("a.gz", content) == b"abc" * 10**6
+    assert limits.read("/proc/self/status").startswith(b"Name:")  # whose size is 0 until read
