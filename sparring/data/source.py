@@ -13,10 +13,20 @@ from torch import Tensor
 
 from ..component import did_you_mean, require, require_at_least
 from . import files, named, tables
+from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
 from .packed import PackedBits, is_binary
-from .split import Bounds, Inputs, Split, check_samples, fingerprint, hold_out, withhold_labels
+from .split import (
+    Bounds,
+    Inputs,
+    Split,
+    are_flags,
+    check_samples,
+    fingerprint,
+    hold_out,
+    withhold_labels,
+)
 
 TEST_SHARE, VAL_SHARE, VAL_MAX = 0.15, 0.1, 5000
 Rows = int | float | None  # how many, or their share
@@ -277,17 +287,10 @@ def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray
     """Return x and integer labels `(n,)`; raise unless both hold numbers."""
     if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
         raise ValueError(f"{what} must hold numbers: x is {x.dtype}, y is {y.dtype}")
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1:
-        raise ValueError(f"{what} has labels of shape {y.shape}; they must be (n,), one per sample")
-    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
-        raise ValueError(f"{what} has labels that are not whole numbers")
-    return x, np.ascontiguousarray(y.astype(np.int64))
+    return x, class_numbers(f"y of {what}", y, whole=True).numpy()
 
 
 def stored_tensor(x: np.ndarray, like: np.ndarray) -> Tensor:
     """Return an array as a `Split` stores it: uint8, unless `like` is all 0 and 1; else float32."""
-    # uint8 is read as value/255, except zeros and ones: those are flags, not almost black pixels
-    flags = like.dtype == np.uint8 and int(like.max(initial=0)) <= 1
-    kept = x if x.dtype == np.uint8 and not flags else x.astype(np.float32)
+    kept = x if x.dtype == np.uint8 and not are_flags(like) else x.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(kept))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require, require_at_least
 from .source import Source
-from .split import Bounds, Pair, Split, check_samples, fingerprint, to_float32
+from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
 
 Sample = tuple[Tensor, Tensor, Tensor]
 
@@ -43,13 +43,10 @@ class Stream:
         """Return itself: `Loader` moves the batches."""
         return self
 
-    def subset(self, n: int, seed: int = 0) -> Split:
-        """Read `n` samples into memory: drawn by the seed, or the first ones of an iterable."""
+    def subset(self, n: int, seed: int = 0, *, first: bool = False) -> Split:
+        """Read `n` samples into memory: drawn by the seed; or the first, as of an iterable."""
         require_at_least(1, n=n)
-        if self.sequential:
-            return self._in_memory(torch.arange(min(n, self.n)))
-        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
-        return self._in_memory(order[:n].sort().values)
+        return self._in_memory(chosen_rows(self.n, n, seed, first=first or self.sequential))
 
     def _in_memory(self, rows: Tensor) -> Split:
         plan = list(rows.split(256))
