@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
 from .packed import PackedBits, is_binary
+from .readers import Arrays
 from .split import (
     Bounds,
     Inputs,
@@ -68,6 +69,13 @@ class Source:
         """The number of classes."""
         return len(self.class_names)
 
+    def require_train(self) -> None:
+        """Raise `ValueError` unless there are rows to train on and to choose epochs by."""
+        for part in ("train", "val"):
+            if not len(getattr(self, part)):
+                how = f"training needs them, as x_{part} and y_{part} of an npz"
+                raise ValueError(f"{self.name} has no {part} rows: {how}")
+
     def to(self, device: str | torch.device) -> Source:
         """Return the source with every split on a device."""
         splits = {s: getattr(self, s) for s in ("train", "val", "test", "unlabelled")}
@@ -97,7 +105,8 @@ def load(
 
     Arguments:
         name: one of `names()`, or a path: `.npz` (`x_train, y_train` and perhaps `x_test, y_test`,
-            `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or `x, y`), `.csv`,
+            `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or `x, y`; or `x_test,
+            y_test` alone, for evaluation), `.csv`,
             `.svm`/`.libsvm`/`.svmlight` (these also as `.gz`), or a folder: MNIST's, CIFAR's or
             SVHN's files, or one folder of pictures per class (with `train/`, `test/`, `val/` as the
             splits, where they exist).
@@ -170,36 +179,28 @@ def assemble(
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
         arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
         notes += dropped
-    # one decision for all splits: they must be read alike
-    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
-    like = arrays["train"][0]
-    parts: Parts = {
-        s: (PackedBits.from_array(x) if bits else stored_tensor(x, like), torch.from_numpy(y))
-        for s, (x, y) in arrays.items()
-    }
-    shape, y = like.shape[1:], parts["train"][1]
-    class_names = raw.classes or [str(k) for k in range(int(y.max()) + 1 if len(y) else 0)]
-    for s, (x, y) in parts.items():
-        check_samples(f"{name} {s}", x, y, len(class_names), bounds)
-        if x.shape[1:] != shape:
-            shapes = f"{tuple(x.shape[1:])}, train of {tuple(shape)}"
-            raise ValueError(f"{name} {s} has samples of shape {shapes}")
-        if isinstance(x, Tensor) and x.is_floating_point():
-            x.clamp_(low, high)  # check_samples lets rounding through: 1e-6 of the range
-    counts = _class_counts(name, parts["train"][1], class_names)
-    if notes:
+    if raw.test and not len(arrays["train"][0]):
+        del arrays["train"]  # a test split alone serves for evaluation
+    parts, class_names = _stored(name, arrays, raw.classes, bounds)
+    counts = _class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)
+    if "train" not in parts:
+        parts["train"] = tuple(t[:0] for t in parts["test"])  # type: ignore[assignment]
+        notes.append(f"{name} has no train rows: it serves for evaluation only")
+    elif notes:
         kept = ", ".join(f"{n} {c}" for c, n in zip(class_names, counts, strict=True))
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
     splits = _divide(name, parts, raw, val=val, test=test, seed=seed, limit=limit)
     train, unlabelled = splits["train"], None
-    if labels is not None:
+    if labels is not None and len(train):
         # a generator of its own: val and test stay the same for any number of labels
         generator = torch.Generator().manual_seed(seed)
         train, unlabelled = withhold_labels(train, labels, len(class_names), generator)
         notes.append(f"{len(train)} labels kept, {len(unlabelled)} rows without")
     train, validation = (
         replace(split, weight=tables.class_weights(balance, split.y, len(class_names)))
+        if len(split)
+        else split
         for split in (train, splits["val"])
     )
     repeat = 1 if repeat is None else repeat
@@ -213,13 +214,46 @@ def assemble(
 Parts = dict[str, tuple[Inputs, Tensor]]
 
 
-def _class_counts(name: str, y: Tensor, class_names: Sequence[str]) -> list[int]:
+def _stored(
+    name: str, arrays: Mapping[str, Arrays], classes: list[str] | None, bounds: Bounds
+) -> tuple[Parts, list[str]]:
+    """Return checked samples as a `Split` stores them, and the names of the classes."""
+    # one decision for all splits: they must be read alike
+    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
+    first, (like, labels) = next(iter(arrays.items()))
+    parts: Parts = {
+        s: (PackedBits.from_array(x) if bits else stored_tensor(x, like), torch.from_numpy(y))
+        for s, (x, y) in arrays.items()
+    }
+    shape, count = like.shape[1:], int(labels.max(initial=-1)) + 1
+    class_names = classes or [str(k) for k in range(count)]
+    for s, (x, y) in parts.items():
+        if not classes and len(y) and int(y.max()) >= count:
+            allowed = f"with {count} classes in {first} they must be 0 to {count - 1}"
+            what = f"{name} {s} has labels from {int(y.min())} to {int(y.max())}"
+            raise ValueError(f"{what}: {allowed}, since every class must occur in {first}")
+        check_samples(f"{name} {s}", x, y, len(class_names), bounds)
+        if x.shape[1:] != shape:
+            shapes = f"{tuple(x.shape[1:])}, {first} of {tuple(shape)}"
+            raise ValueError(f"{name} {s} has samples of shape {shapes}")
+        if isinstance(x, Tensor) and x.is_floating_point():
+            x.clamp_(*bounds)  # check_samples lets rounding through: 1e-6 of the range
+    return parts, class_names
+
+
+def _class_counts(name: str, labels: Mapping[str, Tensor], class_names: Sequence[str]) -> list[int]:
+    """Return the rows of each class in train, or in test if there is no train."""
     if len(class_names) < 2:
         raise ValueError(f"{name} has {len(class_names)} class; a classifier needs at least 2")
-    counts = torch.bincount(y[y >= 0], minlength=len(class_names)).tolist()
-    if 0 in counts:
-        raise ValueError(f"{name} train has no rows of class {class_names[counts.index(0)]!r}")
-    return counts
+    counts = {
+        s: torch.bincount(y[y >= 0], minlength=len(class_names)).tolist() for s, y in labels.items()
+    }
+    if "train" in counts and 0 in counts["train"]:
+        k = counts["train"].index(0)
+        others = [f"{s} has {c[k]}" for s, c in counts.items() if c[k]]
+        where = f" ({', '.join(others)}): every class must occur in train" if others else ""
+        raise ValueError(f"{name} train has no rows of class {class_names[k]!r}{where}")
+    return next(iter(counts.values()))
 
 
 def _mutable(
@@ -245,6 +279,8 @@ def _divide(
     generator = torch.Generator().manual_seed(seed)
     whole = {s: Split(x, y) for s, (x, y) in parts.items()}
     train, y = whole["train"], whole["train"].y
+    if not len(train):  # a test split alone
+        return {"val": train, **whole}
     rows, num_labelled = torch.arange(len(y)), int((y >= 0).sum())
     if "test" in whole:
         require(test is None, "test", test, f"omitted: {name} brings its own test split")
