@@ -14,7 +14,7 @@ ONE_EACH = "labels must be integers (n,), one class number per sample"
 
 
 def class_numbers(what: str, y: Any, *, whole: bool = False) -> Tensor:
-    """Return labels `(n,)` as int64, on their device; whoever knows the classes checks the range.
+    """Return labels `(n,)` as int64, on their device. Their range is for others to check.
 
     Arguments:
         what: begins the message.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .split import (
     Inputs,
     Split,
     are_flags,
+    check_labels,
     check_samples,
     fingerprint,
     hold_out,
@@ -70,11 +72,14 @@ class Source:
         return len(self.class_names)
 
     def require_train(self) -> None:
-        """Raise `ValueError` unless there are rows to train on and to choose epochs by."""
+        """Raise `ValueError` unless train and val have rows, with labels among the classes."""
         for part in ("train", "val"):
-            if not len(getattr(self, part)):
-                how = f"training needs them, as x_{part} and y_{part} of an npz"
-                raise ValueError(f"{self.name} has no {part} rows: {how}")
+            split, what = getattr(self, part), f"{self.name} {part}"
+            if not len(split):
+                how = f"training needs some, as x_{part} and y_{part} of an npz"
+                raise ValueError(f"{what} has no rows: {how}")
+            if isinstance(split, Split):  # a stream checks each batch
+                check_labels(what, split.x, split.y, self.classes)
 
     def to(self, device: str | torch.device) -> Source:
         """Return the source with every split on a device."""
@@ -170,8 +175,7 @@ def assemble(
         ValueError: for NaN, values outside the bounds, labels outside the classes, a class without
             rows, or an empty split.
     """
-    low, high = bounds = (float(bounds[0]), float(bounds[1]))
-    require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
+    bounds = _checked_bounds(bounds)
     arrays = {"train": raw.train, "val": raw.val, "test": raw.test}
     arrays = {s: _checked_arrays(f"{name} {s}", *a) for s, a in arrays.items() if a is not None}
     notes = list(raw.notes)
@@ -194,7 +198,7 @@ def assemble(
     train, unlabelled = splits["train"], None
     if labels is not None and len(train):
         # a generator of its own: val and test stay the same for any number of labels
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         train, unlabelled = withhold_labels(train, labels, len(class_names), generator)
         notes.append(f"{len(train)} labels kept, {len(unlabelled)} rows without")
     train, validation = (
@@ -276,7 +280,7 @@ def _divide(
 ) -> dict[str, Split]:
     """Return the three splits: those of the data as they are, missing ones held out of train."""
     # one generator for test, then val, then limit: this order of draws defines every named split
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     whole = {s: Split(x, y) for s, (x, y) in parts.items()}
     train, y = whole["train"], whole["train"].y
     if not len(train):  # a test split alone
@@ -313,10 +317,21 @@ def _row_count(key: str, value: Rows, n: int, default: int) -> int:
     if value is None:
         return default
     # 1.0 is refused: it may mean one row, or all of them
-    whole = type(value) is int or (value > 1 and value == value // 1)
+    whole = (isinstance(value, Integral) and not isinstance(value, bool)) or (
+        value > 1 and value == value // 1
+    )
     allowed = "a number of rows ≥ 1 (an integer), or a share of train between 0 and 1"
     require(0 < value < 1 or (whole and value >= 1), key, value, allowed)
     return int(value) if value >= 1 else max(1, round(value * n))
+
+
+def _checked_bounds(bounds: Sequence[float]) -> Bounds:
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):  # neither two, nor numbers
+        low = high = np.nan
+    require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
+    return (low, high)
 
 
 def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -102,14 +102,7 @@ def check_samples(
     what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)
 ) -> None:
     """Raise `ValueError` unless x and y are labeled samples inside the bounds."""
-    if len(x) != len(y):
-        raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
-    if math.prod(x.shape) == 0:
-        raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
-    first, last = int(y.min()), int(y.max())
-    if first < -1 or last >= classes:
-        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
-        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
+    check_labels(what, x, y, classes)
     low, high = bounds
     if isinstance(x, PackedBits) or x.dtype == torch.uint8:
         packed = isinstance(x, PackedBits)
@@ -126,6 +119,18 @@ def check_samples(
         how = "scale the inputs to them or set other bounds, and put normalisation into the model"
         reach = f"from {least:.4g} to {greatest:.4g}, its bounds are [{low:g}, {high:g}]"
         raise ValueError(f"{what} reaches {reach}: {how}")
+
+
+def check_labels(what: str, x: Inputs, y: Tensor, classes: int) -> None:
+    """Raise `ValueError` unless y has one label for each of one or more samples, of the classes."""
+    if len(x) != len(y):
+        raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
+    if math.prod(x.shape) == 0:
+        raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
+    first, last = int(y.min()), int(y.max())
+    if first < -1 or last >= classes:
+        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
+        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
 
 
 def fingerprint(*tensors: Inputs) -> str:
