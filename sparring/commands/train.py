@@ -13,6 +13,7 @@ from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
 from ..training.run_folder import MACHINE, require_empty
+from . import run_data
 from .subject import BEST, existing_run, network_with_weights
 
 
@@ -48,6 +49,7 @@ def train(
     if distributed.rank() == 0:
         about = {"device": provenance.machine(trainer.device), "versions": provenance.versions()}
         write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
+        run_data.record(run, recipe, source)
     for _ in trainer:
         pass
     return run

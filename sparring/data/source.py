@@ -147,6 +147,9 @@ def load(
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
         raise ValueError(did_you_mean("data.name", str(name), names()) + ", or the path of a file")
     else:
+        if not path.exists():
+            where = "" if path.is_absolute() else f" in {Path.cwd()}"
+            raise FileNotFoundError(f"no file or folder {path}{where}: data.name must be its path")
         raw = files.read(path, label)
     if unique is not None:
         raw = raw._replace(unique=unique)

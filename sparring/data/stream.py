@@ -213,8 +213,9 @@ def streamed(
         if train_stream.sequential:
             raise ValueError("val must be a data set: nothing can be held out of an iterable")
         total, rows = len(train_stream), 1000 if val is None else float(val)
-        rows = round(rows * total) if 0 < rows < 1 else int(rows)
         allowed = f"a data set, or rows or a share of the {total} of train"
+        require(0 < rows < total, "val", val, allowed)
+        rows = round(rows * total) if rows < 1 else int(rows)
         require(1 <= rows < total, "val", val, allowed)
         order = torch.randperm(total, generator=torch.Generator().manual_seed(int(seed)))
         val_split = train_stream._in_memory(order[:rows].sort().values)
