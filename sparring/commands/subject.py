@@ -20,6 +20,7 @@ from ..introspect import freeze
 from ..models import load_weights
 from ..runtime.importing import import_object
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
+from . import run_data
 
 
 def existing_run(run: str | Path) -> Path:
@@ -74,7 +75,7 @@ def recipe_target(
     recipe = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
     options = {k: v for k, v in recipe.tables["evaluation"].items() if k != "threat"}
     options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
-    source = recipe.source()
+    source = recipe.source() if run is None else run_data.source_of(recipe, run)
     recipe = recipe.with_data(source, "evaluation")
     if path is not None:
         network = network_with_weights(recipe, run / BEST if run else path)

@@ -13,6 +13,7 @@ from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer, parallel
 from ..training.run_folder import MACHINE, locked_run, require_empty
+from . import run_data
 from .subject import BEST, existing_run, network_with_weights
 
 
@@ -54,6 +55,7 @@ def train(
             machine = provenance.machine(trainer.device)
             about = {"device": machine, "versions": provenance.versions()}
             write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
+            run_data.record(run, recipe, source)
         for _ in trainer:
             pass
     return run

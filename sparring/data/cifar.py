@@ -1,84 +1,75 @@
-"""Read CIFAR's formats: python batches (by a restricted unpickler), binary batches, mosaics."""
+"""Read CIFAR's formats: python batches (pickles of plain data), binary batches, mosaics."""
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import limits, pickles
 from .readers import Arrays, picture, verify
 
 ROW = 3 * 32 * 32
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Encode as `_codecs.encode` does, for the one encoding that pickled arrays use."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it needs the codec {encoding}")
-    return text.encode("latin1")
-
-
-def _from_buffer(content: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    """Rebuild an array as pickle protocol 5 does."""
-    return np.frombuffer(content, dtype).reshape(shape, order=order)
-
-
-class _OnlyArrays(pickle.Unpickler):
-    """Unpickle containers, text, numbers and arrays; refuse all other names."""
-
-    # numpy moved the module of this function: take it from an array of this numpy
-    rebuild = staticmethod(np.empty(0).__reduce__()[0])  # type: ignore[index]
-    allowed = {  # noqa: RUF012
-        ("numpy.core.multiarray", "_reconstruct"): rebuild,
-        ("numpy._core.multiarray", "_reconstruct"): rebuild,
-        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-        ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _latin1,
-    }
-
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}; only plain arrays are read")
-        return self.allowed[module, name]
-
-
 def unpickle(path: Path, checksum: str | None = None) -> dict[str, Any]:
-    """Read a pickled dictionary of plain data, its keys as text; nothing in it can run code.
+    """Read a pickled dictionary of plain data, its keys as text; nothing in it runs.
 
     Raises:
         ValueError: if it is truncated, of another format or checksum, or names more than arrays.
     """
-    content = path.read_bytes()
+    content = limits.read(path)
     verify(path, content, checksum)
     try:
-        batch = _OnlyArrays(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle may raise anything
+        batch = pickles.load(content)
+    except pickles.PickleError as error:
         raise ValueError(f"{path} is truncated or not a CIFAR batch: {error}") from None
     if not isinstance(batch, dict):
         raise ValueError(f"{path} is not a CIFAR batch: it holds a {type(batch).__name__}")
-    return {k.decode() if isinstance(k, bytes) else str(k): v for k, v in batch.items()}
+    return {k.decode("latin-1") if isinstance(k, bytes) else str(k): v for k, v in batch.items()}
 
 
 def python(path: Path, labels: str = "labels", checksum: str | None = None) -> Arrays:
     """Read a python batch: `data (n, 3072)` as uint8 `(n, 3, 32, 32)`, and the labels."""
     content = unpickle(path, checksum)
     if not {"data", labels} <= set(content):
-        keys = ", ".join(content)
+        keys = ", ".join(pickles.shown(k, 40) for k in list(content)[:12]) or "nothing"
         raise ValueError(f"{path} is not a CIFAR batch: it has {keys}, not data and {labels}")
-    x, y = (np.asarray(content[key]) for key in ("data", labels))
-    if x.dtype != np.uint8 or x.shape != (len(y), ROW):
-        raise ValueError(f"{path} is not a CIFAR batch: its data are {x.dtype} {x.shape}")
-    return x.reshape(-1, 3, 32, 32), y.astype(np.int64)
+    x, y = content["data"], _integers(path, labels, content[labels])
+    if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.shape != (len(y), ROW):
+        data = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+        raise ValueError(f"{path} is not a CIFAR batch: its data are {data}, labels are {len(y)}")
+    return x.reshape(-1, 3, 32, 32).copy(), y  # the pickle's memory can't be written to
+
+
+def _integers(path: Path, key: str, value: Any) -> np.ndarray:
+    """Return labels, a flat list or an array `(n,)` of integers, as int64."""
+    if isinstance(value, list | tuple) and all(type(v) is int for v in value):
+        limits.check_classes(str(path), 1 + max(value, default=-1))
+        value = np.array([max(v, -(2**62)) for v in value], np.int64)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or value.ndim != 1:
+        shown = value.dtype if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ValueError(f"{path}: {key} must be integers, one per row, not {shown}")
+    limits.check_classes(str(path), 1 + int(value.max(initial=0)))
+    return value.astype(np.int64)
+
+
+def class_names(path: Path, key: str, checksum: str | None = None) -> list[str]:
+    """Read the names of the classes in a file like CIFAR-100's `meta`; none if it has no `key`.
+
+    Raises:
+        ValueError: as `unpickle`, and unless they are a list of texts.
+    """
+    names = unpickle(path, checksum).get(key, [])
+    if not isinstance(names, list) or not all(isinstance(n, str | bytes) for n in names):
+        raise ValueError(f"{path}: {key} must be a list of texts, the names of the classes")
+    return [n.decode("utf-8", "replace") if isinstance(n, bytes) else n for n in names]
 
 
 def binary(path: Path, labels: int = 1) -> Arrays:
     """Read a binary batch: per row `labels` bytes (the last one counts), then 3,072 pixels."""
-    content = np.frombuffer(path.read_bytes(), np.uint8)
+    content = np.frombuffer(limits.read(path), np.uint8)
     n, row = len(content), labels + ROW
     if not n or n % row:
         raise ValueError(f"{path} is truncated: {n:,} bytes are not whole rows of {row:,}")

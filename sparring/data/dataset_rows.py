@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
 from ..runtime import distributed
 from . import files, named, pseudo_labels, readers
 from .added_rows import AddedRows
+from .labels import class_numbers, is_class_numbers
 from .source import Source, stored_tensor
 from .split import Split, check_samples, fingerprint
 
@@ -129,16 +131,19 @@ class Generated(AddedRows):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         count = self.count(batch)
         result = self.call(batch, count, generator)
-        x, y = result if isinstance(result, tuple) else (result, None)
+        x, y = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        require(isinstance(x, Tensor), "call's rows", type(x).__name__, "a tensor x, or (x, y)")
         expected = (count, *batch.x.shape[1:])
         require(tuple(x.shape) == expected, "call's shape", tuple(x.shape), f"{expected}")
         require(bool(x.isfinite().all()), "call", "NaN or infinite values", "finite")
         y = torch.full((count,), -1, device=x.device) if y is None else y
-        require(tuple(y.shape) == (count,), "call's labels", tuple(y.shape), f"({count},)")
+        shape = tuple(getattr(y, "shape", (len(y),)))
+        require(shape == (count,), "call's labels", shape, f"({count},)")
+        y = y if is_class_numbers(y) else class_numbers("call's y", y)
         classes = self._classes or torch.iinfo(torch.int64).max
         ok = not count or (int(y.min()) >= -1 and int(y.max()) < classes)
         require(ok, "call's labels", "out of range", f"-1 to {classes - 1}")
-        return self.rows(batch, x.to(batch.x), y.to(batch.x.device).long())
+        return self.rows(batch, x.to(batch.x), y.to(batch.x.device))
 
 
 def read_rows(of: str, root: str | Path | None = None) -> Split:
@@ -151,7 +156,7 @@ def read_rows(of: str, root: str | Path | None = None) -> Split:
         x, y = named.read(known, root).train
     elif Path(of).suffix == ".npz" and Path(of).is_file() and set(readers.npz(Path(of))) == {"x"}:
         x = files.channels(readers.npz(Path(of))["x"])
-        y = np.full(len(x), -1)
+        y = np.full(len(x), -1, np.int64)
     else:
         x, y = files.read(Path(of).expanduser()).train
-    return Split(stored_tensor(x, x), torch.from_numpy(y.astype(np.int64)))
+    return Split(stored_tensor(x, x), class_numbers(f"y of {of}", y, whole=True))

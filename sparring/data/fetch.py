@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.files import write
+from . import limits
 from .readers import require_package, verify
 
 
@@ -83,7 +85,8 @@ def _retrieve(name: str, remote: Remote, folder: Path, remotes: Sequence[Remote]
             pooch.retrieve(url, remote.checksum, remote.file, folder, progressbar=bar)
             return
         except Exception as error:  # each protocol raises its own; the next address may work
-            failures.append(error)
+            # its frames hold the connection, which pooch leaves open after an error
+            failures.append(error.with_traceback(None))
         finally:
             bar.close()
     if any(isinstance(e, ValueError) and "hash" in str(e) for e in failures):
@@ -100,13 +103,29 @@ def _retrieve(name: str, remote: Remote, folder: Path, remotes: Sequence[Remote]
 
 
 class _DownloadBar:
-    """A progress bar with pooch's interface, drawn by rich from the first byte on."""
+    """A progress bar with pooch's interface, drawn by rich from the first byte on.
+
+    It also ends a download above `limits.max_bytes()`: pooch lets it see each part, and has no
+    limit.
+    """
 
     def __init__(self, file: str) -> None:
-        self.file, self.total = file, 0
+        self.file, self.received, self._total = file, 0, 0
         self.shown: Any = None
 
+    @property
+    def total(self) -> int:
+        """The bytes that the server announces, or 0."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        limits.check_bytes(f"the download {self.file}", total)
+        self._total = total
+
     def update(self, amount: int) -> None:
+        self.received += amount
+        limits.check_bytes(f"the download {self.file}", self.received)
         if self.shown is None:
             rich = require_package("rich.progress", "rich")
             console = require_package("rich.console", "rich").Console(stderr=True)
@@ -118,6 +137,7 @@ class _DownloadBar:
         self.shown.update(self.task, advance=amount)
 
     def reset(self) -> None:
+        self.received = 0
         if self.shown is not None:
             self.shown.update(self.task, completed=0)
 
@@ -127,13 +147,28 @@ class _DownloadBar:
 
 
 def unpack(archive: Path, checksum: str, members: Sequence[str], folder: Path) -> None:
-    """Extract members of a verified tar, by their file name, into a folder."""
-    verify(archive, archive.read_bytes(), checksum)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        # by file name alone: a path in the archive cannot lead out of the folder
-        entries = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
-        for name in members:
-            opened = tar.extractfile(entries[name])
-            assert opened is not None
-            write(folder / name, opened.read())
+    """Extract members of a verified tar, by their file name, into a folder.
+
+    Raises:
+        ValueError: for an archive that is damaged or another, that unpacks to more than
+            `limits.max_bytes()`, or that lacks a member as a regular file.
+    """
+    content = limits.read(archive)
+    verify(archive, content, checksum)
+    if content[:2] == b"\x1f\x8b":
+        content = limits.gunzip(archive, content)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            # by file name alone: a path in the archive cannot lead out of the folder
+            entries = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
+            for name in members:
+                if name not in entries:
+                    raise ValueError(f"it has no file {name}")
+                # a sparse member may be larger than its archive
+                limits.check_bytes(f"its member {name}", entries[name].size)
+                opened = tar.extractfile(entries[name])
+                assert opened is not None  # it is a file
+                folder.mkdir(parents=True, exist_ok=True)
+                write(folder / name, opened.read())
+    except (tarfile.TarError, ValueError) as error:
+        raise ValueError(f"{archive} can't be unpacked: {error}") from None

@@ -102,8 +102,7 @@ def cifar100_python(folder: Path, checks: Checks) -> RawDataset | None:
     if not (paths := _existing(folder, ("train", "test", "meta"))):
         return None
     train, test = (cifar.python(p, "fine_labels", checks.get(p.name)) for p in paths[:2])
-    names = cifar.unpickle(paths[2], checks.get("meta")).get("fine_label_names", [])
-    classes = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+    classes = cifar.class_names(paths[2], "fine_label_names", checks.get("meta"))
     return RawDataset(train, test, classes=classes)
 
 

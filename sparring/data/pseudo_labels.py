@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..runtime.files import write
 from . import readers
+from .labels import class_numbers
+from .pickles import shown
 
 KEYS = ("y", "index", "confidence", "data", "rows", "run")
 
@@ -48,9 +50,10 @@ class PseudoLabels:
         Raises:
             ValueError: if a row has no label.
         """
-        size = 1 + max(int(i.max()) if len(i) else 0 for i in (self.index, index))
-        table = torch.full((size,), -1)
-        table[self.index] = self.y
+        # as long as these rows need: a forged index may be of any size
+        table = torch.full((1 + max(int(index.max()) if len(index) else 0, 0),), -1)
+        known = (self.index >= 0) & (self.index < len(table))
+        table[self.index[known]] = self.y[known]
         y = table[index.cpu()]
         if missing := int((y < 0).sum()):
             raise ValueError(f"labels are missing for {missing} of {len(index)} rows")
@@ -74,16 +77,24 @@ def read(path: str | Path, *, data: str | None = None, rows: str | None = None) 
     arrays = readers.npz(path)
     if not set(KEYS) <= set(arrays):
         raise ValueError(f"{path.name} holds {', '.join(arrays)}; labels need {', '.join(KEYS)}")
-    y, index = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("y", "index"))
-    confidence = torch.from_numpy(arrays["confidence"].astype(np.float32))
-    predicted = PseudoLabels(y, index, confidence, *(str(arrays[k]) for k in KEYS[3:]))
-    if data is not None and predicted.data != data:
+    y, index, confidence = (arrays[k] for k in KEYS[:3])
+    kinds = y.dtype.kind in "iu", index.dtype.kind in "iu", confidence.dtype.kind == "f"
+    if not all(kinds) or not y.shape == index.shape == confidence.shape == (y.size,):
+        facts = ", ".join(f"{k} {arrays[k].dtype} {arrays[k].shape}" for k in KEYS[:3])
         raise ValueError(
-            f"labels are those of {predicted.run or 'a run'} on another data set (sha256 "
-            f"{predicted.data[:12]}…, here {data[:12]}…): its classes are not this recipe's"
+            f"{path.name}: y, index (integers) and confidence must be (n,), not {facts}"
+        )
+    numbers = class_numbers(f"y of {path.name}", y), torch.from_numpy(index.astype(np.int64))
+    scores = torch.from_numpy(confidence.astype(np.float32))
+    predicted = PseudoLabels(*numbers, scores, *(str(arrays[k]) for k in KEYS[3:]))
+    if data is not None and predicted.data != data:
+        run = shown(predicted.run or "a run", 100)
+        raise ValueError(
+            f"labels are those of {run} on another data set (sha256 "
+            f"{shown(predicted.data[:12])}…, here {data[:12]}…): its classes are not this recipe's"
         )
     if rows is not None and predicted.rows != rows:
-        digests = f"sha256 {predicted.rows[:12]}…, here {rows[:12]}…"
+        digests = f"sha256 {shown(predicted.rows[:12])}…, here {rows[:12]}…"
         how = "label these with sparring pseudo-label"
         raise ValueError(f"labels are for other rows ({digests}): {how}")
     return predicted

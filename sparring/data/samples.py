@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ..component import did_you_mean, require
 from . import Source, Split
-from .split import fingerprint
+from .labels import class_numbers
+from .split import are_flags, fingerprint
+from .stream import Stream
 
 SPLITS = ("test", "val", "train")
 
@@ -24,16 +28,24 @@ class Samples:
     bounds: tuple[float, float] | None
     class_names: list[str] | None
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def select_samples(
-    data: Source | Split | Sequence[Any], split: str, *, n: int | None, seed: int, dataset: str
+    data: Source | Split | Sequence[Any],
+    split: str,
+    *,
+    n: int | None,
+    seed: int,
+    dataset: str,
+    first: bool = False,
 ) -> Samples:
     """Return samples of a source's split, of a split, or of tensors `(x, y)`.
 
     Arguments:
         split: which one of a source.
         n: this many rows, drawn by the seed; None is all.
+        first: take the first n rows in the data's order instead; the notes then say so.
 
     Raises:
         ValueError: for a split that does not exist or is empty, or n < 1.
@@ -46,12 +58,21 @@ def select_samples(
         facts = (data.name, data.bounds, data.class_names)
     else:
         rows, digest, facts = _split(data), "", (dataset, None, None)
-    if len(rows) == 0 or len(rows) != len(rows.y):
-        counts = f"{len(rows)} samples and {len(rows.y)} labels"
+    total = len(rows)
+    if isinstance(rows, Stream):
+        allowed = f"given: {split} is streamed, and n of its {total:,} rows are read into memory"
+        require(n is not None, "n", n, allowed)
+    elif total == 0 or total != len(rows.y):
+        counts = f"{total} samples and {len(rows.y)} labels"
         raise ValueError(f"the {split} split has {counts}: it needs ≥ 1 sample, one label each")
     digest = digest or fingerprint(rows.x, rows.y)
-    rows = rows.subset(n, seed) if n is not None and n < len(rows) else rows
-    return Samples(rows, *facts, digest)
+    notes = ()
+    if n is not None and n < total and first:
+        notes = (f"the first {n:,} of {total:,} samples of {split}, not drawn by the seed",)
+    if isinstance(rows, Stream) or (n is not None and n < total):
+        assert n is not None
+        rows = rows.subset(n, seed, first=first)
+    return Samples(rows, *facts, digest, notes)
 
 
 def dataset_name(recipe: Mapping[str, Any] | None) -> str:
@@ -65,8 +86,20 @@ def _split(data: Split | Sequence[Any]) -> Split:
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
         allowed = "a Source, a Split, or tensors (x, y)"
+        if isinstance(data, Dataset | DataLoader):
+            allowed += "; data.from_torch(dataset, classes=k).subset(n) reads a Split of a data set"
         raise ValueError(f"data is a {type(data).__name__}: it must be {allowed}")
-    x, y = (torch.as_tensor(t) for t in data)
-    if y.ndim != 1 or y.is_floating_point():
-        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
-    return Split(x.detach(), y.detach().long())
+    return Split(_inputs(data[0]), class_numbers("y", data[1]))
+
+
+def _inputs(x: Any) -> Tensor:
+    """Return inputs `(n, *d)` as a tensor that a `Split` stores, for numbers of any kind."""
+    try:
+        x = torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError):
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise ValueError(f"x is {kind}: inputs must be numbers (n, *d), of one shape") from None
+    if x.ndim < 2 or x.is_complex():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise ValueError(f"x is {kind} of shape {tuple(x.shape)}: inputs must be numbers (n, *d)")
+    return x.float() if are_flags(x) else x

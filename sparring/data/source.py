@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,22 @@ from torch import Tensor
 
 from ..component import checked, did_you_mean, require, require_at_least
 from . import files, named, tables
+from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
 from .packed import PackedBits, is_binary
-from .split import Bounds, Inputs, Split, check_samples, fingerprint, hold_out, withhold_labels
+from .readers import Arrays
+from .split import (
+    Bounds,
+    Inputs,
+    Split,
+    are_flags,
+    check_labels,
+    check_samples,
+    fingerprint,
+    hold_out,
+    withhold_labels,
+)
 
 TEST_SHARE, VAL_SHARE, VAL_MAX = 0.15, 0.1, 5000
 Rows = int | float | None  # how many, or their share
@@ -58,6 +71,16 @@ class Source:
         """The number of classes."""
         return len(self.class_names)
 
+    def require_train(self) -> None:
+        """Raise `ValueError` unless train and val have rows, with labels among the classes."""
+        for part in ("train", "val"):
+            split, what = getattr(self, part), f"{self.name} {part}"
+            if not len(split):
+                how = f"training needs some, as x_{part} and y_{part} of an npz"
+                raise ValueError(f"{what} has no rows: {how}")
+            if isinstance(split, Split):  # a stream checks each batch
+                check_labels(what, split.x, split.y, self.classes)
+
     def to(self, device: str | torch.device) -> Source:
         """Return the source with every split on a device."""
         splits = {s: getattr(self, s) for s in ("train", "val", "test", "unlabelled")}
@@ -88,7 +111,8 @@ def load(
 
     Arguments:
         name: one of `names()`, or a path: `.npz` (`x_train, y_train` and perhaps `x_test, y_test`,
-            `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or `x, y`), `.csv`,
+            `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or `x, y`; or `x_test,
+            y_test` alone, for evaluation), `.csv`,
             `.svm`/`.libsvm`/`.svmlight` (these also as `.gz`), or a folder: MNIST's, CIFAR's or
             SVHN's files, or one folder of pictures per class (with `train/`, `test/`, `val/` as the
             splits, where they exist).
@@ -124,6 +148,9 @@ def load(
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
         raise ValueError(did_you_mean("data.name", str(name), names()) + ", or the path of a file")
     else:
+        if not path.exists():
+            where = "" if path.is_absolute() else f" in {Path.cwd()}"
+            raise FileNotFoundError(f"no file or folder {path}{where}: data.name must be its path")
         raw = files.read(path, label)
     if unique is not None:
         raw = raw._replace(unique=unique)
@@ -152,8 +179,7 @@ def assemble(
         ValueError: for NaN, values outside the bounds, labels outside the classes, a class without
             rows, or an empty split.
     """
-    low, high = bounds = (float(bounds[0]), float(bounds[1]))
-    require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
+    bounds = _checked_bounds(bounds)
     arrays = {"train": raw.train, "val": raw.val, "test": raw.test}
     arrays = {s: _checked_arrays(f"{name} {s}", *a) for s, a in arrays.items() if a is not None}
     notes = list(raw.notes)
@@ -161,36 +187,28 @@ def assemble(
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
         arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
         notes += dropped
-    # one decision for all splits: they must be read alike
-    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
-    like = arrays["train"][0]
-    parts: Parts = {
-        s: (PackedBits.from_array(x) if bits else stored_tensor(x, like), torch.from_numpy(y))
-        for s, (x, y) in arrays.items()
-    }
-    shape, y = like.shape[1:], parts["train"][1]
-    class_names = raw.classes or [str(k) for k in range(int(y.max()) + 1 if len(y) else 0)]
-    for s, (x, y) in parts.items():
-        check_samples(f"{name} {s}", x, y, len(class_names), bounds)
-        if x.shape[1:] != shape:
-            shapes = f"{tuple(x.shape[1:])}, train of {tuple(shape)}"
-            raise ValueError(f"{name} {s} has samples of shape {shapes}")
-        if isinstance(x, Tensor) and x.is_floating_point():
-            x.clamp_(low, high)  # check_samples lets rounding through: 1e-6 of the range
-    counts = _class_counts(name, parts["train"][1], class_names)
-    if notes:
+    if raw.test and not len(arrays["train"][0]):
+        del arrays["train"]  # a test split alone serves for evaluation
+    parts, class_names = _stored(name, arrays, raw.classes, bounds)
+    counts = _class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)
+    if "train" not in parts:
+        parts["train"] = tuple(t[:0] for t in parts["test"])  # type: ignore[assignment]
+        notes.append(f"{name} has no train rows: it serves for evaluation only")
+    elif notes:
         kept = ", ".join(f"{n} {c}" for c, n in zip(class_names, counts, strict=True))
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
     splits = _divide(name, parts, raw, val=val, test=test, seed=seed, limit=limit)
     train, unlabelled = splits["train"], None
-    if labels is not None:
+    if labels is not None and len(train):
         # a generator of its own: val and test stay the same for any number of labels
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         train, unlabelled = withhold_labels(train, labels, len(class_names), generator)
         notes.append(f"{len(train)} labels kept, {len(unlabelled)} rows without")
     train, validation = (
         replace(split, weight=tables.class_weights(balance, split.y, len(class_names)))
+        if len(split)
+        else split
         for split in (train, splits["val"])
     )
     repeat = 1 if repeat is None else repeat
@@ -204,13 +222,46 @@ def assemble(
 Parts = dict[str, tuple[Inputs, Tensor]]
 
 
-def _class_counts(name: str, y: Tensor, class_names: Sequence[str]) -> list[int]:
+def _stored(
+    name: str, arrays: Mapping[str, Arrays], classes: list[str] | None, bounds: Bounds
+) -> tuple[Parts, list[str]]:
+    """Return checked samples as a `Split` stores them, and the names of the classes."""
+    # one decision for all splits: they must be read alike
+    bits = all(x.ndim == 2 and is_binary(x) for x, _ in arrays.values())
+    first, (like, labels) = next(iter(arrays.items()))
+    parts: Parts = {
+        s: (PackedBits.from_array(x) if bits else stored_tensor(x, like), torch.from_numpy(y))
+        for s, (x, y) in arrays.items()
+    }
+    shape, count = like.shape[1:], int(labels.max(initial=-1)) + 1
+    class_names = classes or [str(k) for k in range(count)]
+    for s, (x, y) in parts.items():
+        if not classes and len(y) and int(y.max()) >= count:
+            allowed = f"with {count} classes in {first} they must be 0 to {count - 1}"
+            what = f"{name} {s} has labels from {int(y.min())} to {int(y.max())}"
+            raise ValueError(f"{what}: {allowed}, since every class must occur in {first}")
+        check_samples(f"{name} {s}", x, y, len(class_names), bounds)
+        if x.shape[1:] != shape:
+            shapes = f"{tuple(x.shape[1:])}, {first} of {tuple(shape)}"
+            raise ValueError(f"{name} {s} has samples of shape {shapes}")
+        if isinstance(x, Tensor) and x.is_floating_point():
+            x.clamp_(*bounds)  # check_samples lets rounding through: 1e-6 of the range
+    return parts, class_names
+
+
+def _class_counts(name: str, labels: Mapping[str, Tensor], class_names: Sequence[str]) -> list[int]:
+    """Return the rows of each class in train, or in test if there is no train."""
     if len(class_names) < 2:
         raise ValueError(f"{name} has {len(class_names)} class; a classifier needs at least 2")
-    counts = torch.bincount(y[y >= 0], minlength=len(class_names)).tolist()
-    if 0 in counts:
-        raise ValueError(f"{name} train has no rows of class {class_names[counts.index(0)]!r}")
-    return counts
+    counts = {
+        s: torch.bincount(y[y >= 0], minlength=len(class_names)).tolist() for s, y in labels.items()
+    }
+    if "train" in counts and 0 in counts["train"]:
+        k = counts["train"].index(0)
+        others = [f"{s} has {c[k]}" for s, c in counts.items() if c[k]]
+        where = f" ({', '.join(others)}): every class must occur in train" if others else ""
+        raise ValueError(f"{name} train has no rows of class {class_names[k]!r}{where}")
+    return next(iter(counts.values()))
 
 
 def _mutable(
@@ -233,9 +284,11 @@ def _divide(
 ) -> dict[str, Split]:
     """Return the three splits: those of the data as they are, missing ones held out of train."""
     # one generator for test, then val, then limit: this order of draws defines every named split
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     whole = {s: Split(x, y) for s, (x, y) in parts.items()}
     train, y = whole["train"], whole["train"].y
+    if not len(train):  # a test split alone
+        return {"val": train, **whole}
     rows, num_labelled = torch.arange(len(y)), int((y >= 0).sum())
     if "test" in whole:
         require(test is None, "test", test, f"omitted: {name} brings its own test split")
@@ -268,27 +321,31 @@ def _row_count(key: str, value: Rows, n: int, default: int) -> int:
     if value is None:
         return default
     # 1.0 is refused: it may mean one row, or all of them
-    whole = type(value) is int or (value > 1 and value == value // 1)
+    whole = (isinstance(value, Integral) and not isinstance(value, bool)) or (
+        value > 1 and value == value // 1
+    )
     allowed = "a number of rows ≥ 1 (an integer), or a share of train between 0 and 1"
     require(0 < value < 1 or (whole and value >= 1), key, value, allowed)
     return int(value) if value >= 1 else max(1, round(value * n))
+
+
+def _checked_bounds(bounds: Sequence[float]) -> Bounds:
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):  # neither two, nor numbers
+        low = high = np.nan
+    require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
+    return (low, high)
 
 
 def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x and integer labels `(n,)`; raise unless both hold numbers."""
     if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
         raise ValueError(f"{what} must hold numbers: x is {x.dtype}, y is {y.dtype}")
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1:
-        raise ValueError(f"{what} has labels of shape {y.shape}; they must be (n,), one per sample")
-    if y.dtype.kind == "f" and not (y == np.floor(y)).all():
-        raise ValueError(f"{what} has labels that are not whole numbers")
-    return x, np.ascontiguousarray(y.astype(np.int64))
+    return x, class_numbers(f"y of {what}", y, whole=True).numpy()
 
 
 def stored_tensor(x: np.ndarray, like: np.ndarray) -> Tensor:
     """Return an array as a `Split` stores it: uint8, unless `like` is all 0 and 1; else float32."""
-    # uint8 is read as value/255, except zeros and ones: those are flags, not almost black pixels
-    flags = like.dtype == np.uint8 and int(like.max(initial=0)) <= 1
-    kept = x if x.dtype == np.uint8 and not flags else x.astype(np.float32)
+    kept = x if x.dtype == np.uint8 and not are_flags(like) else x.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(kept))

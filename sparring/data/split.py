@@ -6,10 +6,12 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..component import require, require_at_least
+from .labels import class_numbers, is_class_numbers
 from .packed import PackedBits
 
 Bounds = tuple[float, float]
@@ -23,7 +25,7 @@ class Split:
 
     Arguments:
         x: `(n, *d)`, uint8 (read as value/255), float32 in the source's bounds, or packed bits.
-        y: `(n,)` int64; -1 is unlabeled.
+        y: `(n,)` int64, or other integers, which are converted; -1 is unlabeled.
         index: row of each sample in the data as read `(n,)`; default: 0..n-1.
         weight: base measure `(n,)` float32, each sample's `Batch.weight`; default: ones.
 
@@ -38,6 +40,10 @@ class Split:
     weight: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor | PackedBits):
+            object.__setattr__(self, "x", torch.as_tensor(self.x))
+        if not is_class_numbers(self.y):
+            object.__setattr__(self, "y", class_numbers("y", self.y))
         if self.index is None:
             object.__setattr__(self, "index", torch.arange(len(self.x), device=self.x.device))
 
@@ -54,15 +60,35 @@ class Split:
         weight = None if self.weight is None else self.weight[rows]
         return Split(self.x[rows], self.y[rows], self.index[rows], weight)
 
-    def subset(self, n: int, seed: int = 0) -> Split:
-        """Draw `n` rows by the seed (all, if there are fewer), and return them in their order."""
+    def subset(self, n: int, seed: int = 0, *, first: bool = False) -> Split:
+        """Draw `n` rows by the seed (all, if there are fewer), and return them in their order;
+        or return the first `n`."""
         require_at_least(1, n=n)
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.take(order[:n].sort().values.to(self.x.device))
+        return self.take(chosen_rows(len(self), n, seed, first=first).to(self.x.device))
 
     def float(self, rows: slice | Tensor | None = None) -> Tensor:
         """Return inputs `(b, *d)` as float32, in the source's bounds."""
         return to_float32(self.x if rows is None else self.x[rows])
+
+
+def chosen_rows(total: int, n: int, seed: int, *, first: bool = False) -> Tensor:
+    """Return `n` of the rows 0 to `total` - 1 in their order: drawn by the seed, or the first."""
+    if first:
+        return torch.arange(min(n, total))
+    # int(): PyTorch takes no seed that is numpy's integer
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(int(seed)))
+    return order[: int(n)].sort().values
+
+
+def are_flags(x: Tensor | np.ndarray) -> bool:
+    """Return whether inputs are uint8 and all 0 and 1: flags, not almost black pixels.
+
+    >>> [are_flags(torch.tensor(x, dtype=torch.uint8)) for x in ([[0, 1]], [[0, 2]])]
+    [True, False]
+    """
+    if x.dtype not in (torch.uint8, np.uint8):
+        return False
+    return math.prod(x.shape) == 0 or int(x.max()) <= 1
 
 
 def to_float32(x: Inputs) -> Tensor:
@@ -76,14 +102,7 @@ def check_samples(
     what: str, x: Inputs, y: Tensor, classes: int, bounds: Bounds = (0.0, 1.0)
 ) -> None:
     """Raise `ValueError` unless x and y are labeled samples inside the bounds."""
-    if len(x) != len(y):
-        raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
-    if math.prod(x.shape) == 0:
-        raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
-    first, last = int(y.min()), int(y.max())
-    if first < -1 or last >= classes:
-        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
-        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
+    check_labels(what, x, y, classes)
     low, high = bounds
     if isinstance(x, PackedBits) or x.dtype == torch.uint8:
         packed = isinstance(x, PackedBits)
@@ -100,6 +119,18 @@ def check_samples(
         how = "scale the inputs to them or set other bounds, and put normalisation into the model"
         reach = f"from {least:.4g} to {greatest:.4g}, its bounds are [{low:g}, {high:g}]"
         raise ValueError(f"{what} reaches {reach}: {how}")
+
+
+def check_labels(what: str, x: Inputs, y: Tensor, classes: int) -> None:
+    """Raise `ValueError` unless y has one label for each of one or more samples, of the classes."""
+    if len(x) != len(y):
+        raise ValueError(f"{what} has {len(x)} samples and {len(y)} labels")
+    if math.prod(x.shape) == 0:
+        raise ValueError(f"{what} is empty: x is {tuple(x.shape)}")
+    first, last = int(y.min()), int(y.max())
+    if first < -1 or last >= classes:
+        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
+        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
 
 
 def fingerprint(*tensors: Inputs) -> str:

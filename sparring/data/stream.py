@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require, require_at_least
+from . import limits
 from .source import Source
-from .split import Bounds, Pair, Split, check_samples, fingerprint, to_float32
+from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
 
 Sample = tuple[Tensor, Tensor, Tensor]
 
@@ -43,13 +45,10 @@ class Stream:
         """Return itself: `Loader` moves the batches."""
         return self
 
-    def subset(self, n: int, seed: int = 0) -> Split:
-        """Read `n` samples into memory: drawn by the seed, or the first ones of an iterable."""
+    def subset(self, n: int, seed: int = 0, *, first: bool = False) -> Split:
+        """Read `n` samples into memory: drawn by the seed; or the first, as of an iterable."""
         require_at_least(1, n=n)
-        if self.sequential:
-            return self._in_memory(torch.arange(min(n, self.n)))
-        order = torch.randperm(self.n, generator=torch.Generator().manual_seed(seed))
-        return self._in_memory(order[:n].sort().values)
+        return self._in_memory(chosen_rows(self.n, n, seed, first=first or self.sequential))
 
     def _in_memory(self, rows: Tensor) -> Split:
         plan = list(rows.split(256))
@@ -72,9 +71,17 @@ class Stream:
         else:
             batches: Any = map(Tensor.tolist, plan)  # lists of integers, made one at a time
             pairs = iter(DataLoader(dataset, batch_sampler=batches, **options))
-        for rows, (x, y) in zip(plan, pairs, strict=True):
+        for rows, (x, y) in zip(plan, self._whole(pairs), strict=True):
             check_samples(self.name, x, y, self.classes, self.bounds)
             yield to_float32(x), y, rows
+
+    def _whole(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """Yield the batches; raise `ValueError` if the data set has no sample where it says so."""
+        try:
+            yield from pairs
+        except (IndexError, KeyError) as error:
+            what = f"{self.name} failed to give one of its n = {self.n} samples"
+            raise ValueError(f"{what}: {type(error).__name__}: {_last_line(error)}") from error
 
     def _rechunk(self, plan: Sequence[Tensor], chunks: Iterator[Pair]) -> Iterator[Pair]:
         """Yield rows first..last of each batch from chunks of any length."""
@@ -103,11 +110,18 @@ def collate(samples: list[Any]) -> Pair:
         pairs = [(x, operator.index(y)) for x, y in samples]
     except (TypeError, ValueError) as error:
         raise ValueError(f"a data set must give pairs (x, integer label): {error}") from None
+    if beyond := next((y for _, y in pairs if not -(2**63) <= y < 2**63), None):
+        raise ValueError(f"a data set must give integer labels of its classes, not {beyond:.3g}")
     xs = [_tensor(x) for x, _ in pairs]
     shapes = sorted({tuple(x.shape) for x in xs})
     if len(shapes) > 1:
         raise ValueError(f"a data set must give x of one shape, not {shapes[0]} and {shapes[1]}")
     return torch.stack(xs), torch.tensor([y for _, y in pairs])
+
+
+def _last_line(error: BaseException) -> str:
+    """Return what an error says; that of a reading process begins with its traceback."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
 
 
 def _tensor(x: Any) -> Tensor:
@@ -140,6 +154,11 @@ def from_torch(
     >>> len(from_torch(TensorDataset(torch.rand(3, 2), torch.tensor([0, 1, 0])), classes=2))
     3
     """
+    if isinstance(dataset, DataLoader):
+        raise ValueError(f"{name} is a DataLoader: give the data set that it reads, loader.dataset")
+    if not hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
+        what = f"{name} is a {type(dataset).__name__}"
+        raise ValueError(f"{what}: it must be a torch.utils.data.Dataset, or a sequence of (x, y)")
     length = len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
     if n is None and length is None:
         raise ValueError("n is needed, samples per epoch: this iterable data set has no length")
@@ -148,6 +167,7 @@ def from_torch(
     n = min(v for v in (n, length) if v is not None)
     require_at_least(1, n=n)
     require_at_least(2, classes=classes)
+    limits.check_classes(name, classes)
     return Stream(dataset, classes=classes, n=n, bounds=bounds, workers=workers, name=name)
 
 
@@ -173,7 +193,11 @@ def streamed(
             an iterable train it must be a data set.
         n: samples per epoch; needed for an iterable train without a length.
     """
-    names = [str(k) for k in range(classes)] if isinstance(classes, int) else list(classes)
+    if isinstance(classes, Integral):
+        limits.check_classes(name, int(classes))
+        names = [str(k) for k in range(int(classes))]
+    else:
+        names = list(classes)
 
     def stream(dataset: Dataset, part: str, n: int | None = None) -> Stream:
         return from_torch(
@@ -185,14 +209,15 @@ def streamed(
         return split.subset(len(split))
 
     train_stream = stream(train, "train", n)
-    if val is None or isinstance(val, int | float):
+    if val is None or isinstance(val, Real):
         if train_stream.sequential:
             raise ValueError("val must be a data set: nothing can be held out of an iterable")
-        total, rows = len(train_stream), 1000 if val is None else val
-        rows = round(rows * total) if 0 < rows < 1 else int(rows)
+        total, rows = len(train_stream), 1000 if val is None else float(val)
         allowed = f"a data set, or rows or a share of the {total} of train"
+        require(0 < rows < total, "val", val, allowed)
+        rows = round(rows * total) if rows < 1 else int(rows)
         require(1 <= rows < total, "val", val, allowed)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(int(seed)))
         val_split = train_stream._in_memory(order[:rows].sort().values)
         train_stream = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
     else:

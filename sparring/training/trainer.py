@@ -112,6 +112,7 @@ class Trainer:
         require_at_least(1, **counts)
         require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
+        source.require_train()
         self.out, self.epochs, self.every = Path(out), epochs, every
         self.save_every, self.progress = save_every, progress
         # Taken now: their text is of the arguments as given, before schedules and `attach` act.

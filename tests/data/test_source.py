@@ -7,6 +7,7 @@ from PIL import Image
 
 from sparring import data
 from sparring.data.layouts import RawDataset
+from sparring.data.samples import select_samples
 from sparring.data.source import assemble
 from sparring.data.split import check_samples, fingerprint, hold_out
 
@@ -338,3 +339,53 @@ def test_a_missing_file_and_an_unknown_ending_are_told(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="nor another format that can be read"):
         data.load(tmp_path / "empty")
+
+
+def test_a_test_split_alone_is_for_evaluation():
+    x, y = arrays(40)
+    source = assemble("a", RawDataset((x[:0], y[:0]), (x, y)), balance=True, repeat=2, labels=6)
+    assert (len(source.train), len(source.val), len(source.test)) == (0, 0, 40)
+    assert (source.shape, source.classes) == ((4,), 3)
+    assert "evaluation only" in source.notes[-1]
+    with pytest.raises(ValueError, match="a train has no rows: training needs some, as x_train"):
+        source.require_train()
+    with pytest.raises(ValueError, match="a train is empty"):
+        assemble("a", RawDataset((x[:0], y[:0])))
+    bits = assemble("a", RawDataset((x[:0] > 2, y[:0]), (x > 0.5, y)))
+    assert isinstance(bits.test.x, data.PackedBits)
+
+
+def test_a_class_that_train_lacks_is_named():
+    x, y = arrays(40)
+    with pytest.raises(ValueError, match=r"train has no rows of class '1' \(test has 13\)"):
+        assemble("a", RawDataset((x, np.where(y == 1, 0, y)), (x, y)))
+    names = ["cat", "dog", "owl"]
+    with pytest.raises(ValueError, match=r"train has no rows of class 'owl' \(test has 13\)"):
+        assemble("a", RawDataset((x, y % 2), (x, y), classes=names))
+
+
+def test_numbers_of_numpy_are_numbers():
+    raw = RawDataset(arrays(200))
+    kinds = {k: np.int64(v) for k, v in {"val": 20, "test": 30, "limit": 90, "seed": 4}.items()}
+    one = assemble("a", raw, **kinds, bounds=np.array([0.0, 1.0]), repeat=np.int64(2))
+    two = assemble("a", raw, val=20, test=30, limit=90, seed=4, repeat=2)
+    for part in ("train", "val", "test"):
+        assert torch.equal(getattr(one, part).index, getattr(two, part).index)
+    half = assemble("a", raw, val=np.float32(0.5), labels=np.int64(30), balance=np.array([1, 1, 2]))
+    assert len(half.train) == 30
+
+
+@pytest.mark.parametrize("bounds", [1.0, (0.0,), (0.0, 0.5, 1.0), None, ("a", "b"), "ab"])
+def test_bounds_that_are_not_two_numbers_are_refused(bounds):
+    with pytest.raises(ValueError, match=r"bounds = .*two finite numbers"):
+        assemble("a", RawDataset(arrays(40)), bounds=bounds)
+
+
+def test_the_first_rows_are_taken_where_asked():
+    source = assemble("a", RawDataset(arrays(100), arrays(50)))
+    draw = {"n": 10, "seed": 0, "dataset": "a"}
+    drawn, first = (select_samples(source, "test", first=f, **draw) for f in (False, True))
+    assert first.rows.index.tolist() == list(range(10))
+    assert drawn.rows.index.tolist() != list(range(10))
+    assert first.notes == ("the first 10 of 50 samples of test, not drawn by the seed",)
+    assert drawn.notes == select_samples(source, "test", first=True, n=50, seed=0, dataset="").notes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from sparring.data import GaussianNoise, Loader, Split, Stream, from_torch, streamed
 from sparring.data.stream import collate
@@ -195,3 +195,45 @@ def test_an_impossible_streamed_validation_is_told(val):
     both = TensorDataset(*tensors(40))
     with pytest.raises(ValueError, match="val = "):
         streamed(both, both, classes=3, val=val)
+
+
+class Short:
+    """A data set that has fewer samples than it says."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, row):
+        if row >= 15:
+            raise self.error
+        return torch.rand(3), row % 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("error", [IndexError("row 15"), KeyError("row 15")])
+def test_a_data_set_that_ends_early_is_said(error, workers):
+    stream = from_torch(Short(error), classes=2, workers=workers, name="mine")
+    with pytest.raises(ValueError, match=r"mine failed to give one of its n = 20 samples.*row 15"):
+        stream.subset(20)
+
+
+def test_a_loader_or_another_object_is_no_data_set():
+    loader = DataLoader(TensorDataset(torch.rand(4, 2), torch.zeros(4).long()))
+    with pytest.raises(ValueError, match=r"give the data set that it reads, loader\.dataset"):
+        from_torch(loader, classes=2)
+    for other in (3, object(), iter([1])):
+        with pytest.raises(ValueError, match="it must be a"):
+            from_torch(other, classes=2, n=3)
+
+
+@pytest.mark.parametrize("kind", [TensorDataset, "list"])
+def test_a_stream_of_a_sequence_takes_numbers_of_numpy(kind):
+    x, y = torch.rand(30, 2), torch.arange(30) % 2
+    given = TensorDataset(x, y) if kind is TensorDataset else list(zip(x, y, strict=True))
+    parts = streamed(given, given, classes=np.int64(2), val=np.int64(5), seed=np.int64(3))
+    same = streamed(given, given, classes=2, val=5, seed=3)
+    assert torch.equal(parts.val.x, same.val.x)
+    assert torch.equal(parts.train.subset(np.int64(7), np.int64(1)).x, same.train.subset(7, 1).x)
