@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -42,6 +44,14 @@ def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return (x − mean) / std of `x (b, c, ...)`, with one number, or one per channel `(c,)`."""
     tail = [1] * (x.ndim - 2)
     return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
+
+
+def missing_file(path: Path, what: str) -> FileNotFoundError:
+    """Return the error for a file that does not exist, with the nearest name in its folder."""
+    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    hint = f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    return FileNotFoundError(f"there is no file of {what} at {str(path)!r}{hint}")
 
 
 def as_numbers(key: str, value: Numbers) -> list[float]:

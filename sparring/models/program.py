@@ -8,17 +8,41 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .base import ArrayFunction
+from .base import ArrayFunction, missing_file
+from .outputs import read_logits, weight_dtype
 
 SCRIPT, EXPORT, ONNX = "TorchScript", "torch.export", "ONNX"
 TRAINING = {"batch_norm": 5, "dropout": 2}  # position of the argument `training` of an operator
+TRACED = (
+    "was traced in training mode ({}): call model.eval() before it is traced, and hand "
+    "training=self.training to functions as F.dropout"
+)
+
+
+ONNX_TYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64}  # of TensorProto
+RUNTIME_TYPES = {"float": torch.float32, "float16": torch.float16, "double": torch.float64}
+
+
+class Rows(NamedTuple):
+    """The batch sizes that a program takes; `most` None: any from `least` on."""
+
+    least: int = 0
+    most: int | None = None
+
+    def __str__(self) -> str:
+        if self.least == self.most or self == (0, None):
+            return str(self.most)
+        return f"{self.least}..{'' if self.most is None else self.most}"
+
+
+ANY_SIZE = Rows()
 
 
 class RefusedFile(ValueError):
@@ -42,7 +66,7 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of a model at {path}")
+        raise missing_file(path, "a model")
     kind = program_kind(path)
     if not trust:
         raise ValueError(
@@ -54,12 +78,15 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
         # torch's loaders warn: a user cannot change how a file was saved
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            return load(path, digest, device).to(device)
+            program = load(path, digest, device)
     except (RefusedFile, OSError):
         raise
     except Exception as error:  # each format and kind of damage raises its own
         reason = f"{type(error).__name__}: {_last_line(error)}"
         raise ValueError(f"{path} is damaged, or not a {kind} program ({reason})") from error
+    for p in program.program.parameters():
+        p.requires_grad_(False)
+    return program.to(device)
 
 
 def program_kind(path: Path) -> str:
@@ -126,28 +153,84 @@ def _weights_alone(path: Path) -> ValueError:
     )
 
 
-def _script(path: Path, digest: str, device: str) -> nn.Module:
-    return Program(torch.jit.load(path, map_location=device).eval(), digest=digest)
+def _script(path: Path, digest: str, device: str) -> Program:
+    return scripted(torch.jit.load(path, map_location=device).eval(), digest, str(path))
 
 
-def _export(path: Path, digest: str, device: str) -> nn.Module:
+def scripted(script: torch.jit.ScriptModule, digest: str, where: str) -> Program:
+    """Return a TorchScript module as a program.
+
+    Raises:
+        ValueError: for one that was traced in training mode, which `eval` does not change.
+    """
+    nodes = list(_graph_nodes(script.inlined_graph))
+    for node in nodes:
+        for operator, position in TRAINING.items():
+            if operator in node.kind() and _is_always_training(node, position):
+                raise RefusedFile(f"{where} {TRACED.format(operator)}")
+    constants = [node.output().toIValue() for node in nodes if node.kind() == "prim::Constant"]
+    weights = [c for c in constants if isinstance(c, Tensor) and c.is_floating_point()]
+    # A frozen script keeps its weights as constants.
+    largest = max(weights, key=torch.numel, default=None)
+    return Program(script, digest=digest, dtype=None if largest is None else largest.dtype)
+
+
+def _is_always_training(node: Any, position: int) -> bool:
+    """Return whether an operator's argument `training` is the constant True, and not because batch
+    norm has no running statistics to use."""
+    inputs = [value.node() for value in node.inputs()]
+    if len(inputs) <= position or inputs[position].kind() != "prim::Constant":
+        return False
+    statistics = inputs[3].mustBeNone() if position > 3 else False
+    return inputs[position].output().toIValue() is True and not statistics
+
+
+def _graph_nodes(block: Any) -> Iterator[Any]:
+    """Yield the nodes of a script's graph, and of the blocks inside them."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _graph_nodes(inner)
+
+
+def _export(path: Path, digest: str, device: str) -> Program:
+    return exported(torch.export.load(path), digest, str(path), device)
+
+
+def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Program:
+    """Return an exported program, on a device.
+
+    Raises:
+        ValueError: for one of several inputs, or one exported in training mode.
+    """
     from torch.export.passes import move_to_device_pass
 
-    program = torch.export.load(path)
     names = program.graph_signature.user_inputs
     if len(names) != 1:
-        raise RefusedFile(f"{path} takes {len(names)} inputs; it must take one batch of samples")
+        raise RefusedFile(f"{where} takes {len(names)} inputs; it must take one batch of samples")
     for node in program.graph.nodes:
         for operator, position in TRAINING.items():
             if operator in str(node.target) and node.args[position : position + 1] == (True,):
-                raise RefusedFile(f"{path} was exported in training mode: call model.eval() first")
-    (rows,) = (n.meta["val"].shape[0] for n in program.graph.nodes if n.name in names)
+                raise RefusedFile(f"{where} was exported in training mode: call model.eval() first")
+    (first,) = (node.meta["val"] for node in program.graph.nodes if node.name in names)
+    rows, dtype = _export_rows(first.shape[0], program.range_constraints), first.dtype
     if device != "cpu":
         program = move_to_device_pass(program, device)  # .to() would leave its constants behind
-    return Program(program.module(), digest=digest, rows=rows if isinstance(rows, int) else None)
+    return Program(program.module(), digest=digest, rows=rows, dtype=dtype)
 
 
-def _onnx(path: Path, digest: str, device: str) -> nn.Module:
+def _export_rows(size: Any, constraints: Mapping[Any, Any]) -> Rows:
+    """Return the batch sizes that an exported program takes: one, or those of a dynamic size."""
+    if isinstance(size, int):
+        return Rows(size, size)
+    limits = constraints.get(size.node.expr)
+    if limits is None:
+        return ANY_SIZE
+    most = str(limits.upper)  # a number, or infinity
+    return Rows(int(limits.lower), int(most) if most.isdecimal() else None)
+
+
+def _onnx(path: Path, digest: str, device: str) -> Program:
     try:
         import onnx  # type: ignore[import-not-found]
         import onnx2torch  # type: ignore[import-not-found]
@@ -159,12 +242,22 @@ def _onnx(path: Path, digest: str, device: str) -> nn.Module:
     except NotImplementedError as error:
         return _onnxruntime(path, digest, f"onnx2torch does not know it: {_last_line(error)}; ")
     weights = {value.name for value in graph.graph.initializer}
-    first = next(value for value in graph.graph.input if value.name not in weights)
-    rows = first.type.tensor_type.shape.dim[0].dim_value
-    return Program(program, digest=digest, rows=rows or None)
+    inputs = [value for value in graph.graph.input if value.name not in weights]
+    kind = _only_input(inputs, path).type.tensor_type
+    size = kind.shape.dim[0].dim_value
+    rows = Rows(size, size) if size else ANY_SIZE
+    dtype = ONNX_TYPES.get(getattr(kind, "elem_type", 0))
+    names = [value.name for value in getattr(graph.graph, "output", ())]
+    return Program(program, digest=digest, rows=rows, dtype=dtype, names=names)
 
 
-def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
+def _only_input(inputs: list[Any], path: Path) -> Any:
+    if len(inputs) != 1:
+        raise RefusedFile(f"{path} takes {len(inputs)} inputs; it must take one batch of samples")
+    return inputs[0]
+
+
+def _onnxruntime(path: Path, digest: str, why: str = "") -> Program:
     try:
         import onnxruntime  # type: ignore[import-not-found]
     except ImportError:
@@ -173,41 +266,90 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
             "to attack it with gradients, or onnxruntime for scores alone"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    first, kinds = session.get_inputs()[0], ("tensor(float)", "tensor(double)")
+    first, kinds = _only_input(session.get_inputs(), path), ("tensor(float)", "tensor(double)")
     floats = [o.name for o in session.get_outputs() if o.type in kinds]
     if not floats:
         raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")
-    rows = next(iter(first.shape))  # a number, or the name of a free size
+    name = "logits" if "logits" in floats else floats[0]
+    size = next(iter(first.shape))  # a number, or the name of a free size
+    rows = Rows(size, size) if isinstance(size, int) else ANY_SIZE
+    dtype = RUNTIME_TYPES.get(re.sub(r"tensor\((.*)\)", r"\1", getattr(first, "type", "")))
     # no digest: `Program` carries the file's
-    program = ArrayFunction(lambda x: session.run(floats[:1], {first.name: x})[0])
-    return Program(program, digest=digest, rows=rows if isinstance(rows, int) else None)
+    program = ArrayFunction(lambda x: session.run([name], {first.name: x})[0])
+    return Program(program, digest=digest, rows=rows, dtype=dtype)
+
+
+def as_program(model: Any) -> Any:
+    """Return a program in memory that has no modes to set as a `Program`, anything else as it is.
+
+    Raises:
+        ValueError: for a program that was traced or exported in training mode.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        program = scripted(model, _digest(model.save_to_buffer()), "model")
+        return model if hasattr(model, "training") else program  # a frozen one has no modes
+    if isinstance(model, torch.export.ExportedProgram):
+        return exported(model, _digest(str(model.graph).encode()), "model")
+    if isinstance(model, torch.fx.GraphModule) and "train" in vars(model):
+        return Program(model, digest=_digest(model.code.encode()))  # `ExportedProgram.module()`
+    return model
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 class Program(nn.Module):
     """Run a program from a file, always in the mode it was saved in for evaluation.
 
-    It hides its inner modules: those of a program have no modes to set. A program of a fixed batch
-    size runs in batches of that size, the last one padded with zeros.
+    It hides its inner modules: those of a program have no modes to set. A program that does not
+    take every batch size runs in batches that it takes, the last one padded with zeros.
 
     Arguments:
-        rows: the fixed batch size; None if any size works.
+        rows: the batch sizes that it takes.
+        dtype: of its inputs, if it has no parameters to tell.
+        names: of its outputs, in order, if it returns them without.
     """
 
-    def __init__(self, program: nn.Module, *, digest: str, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        program: nn.Module,
+        *,
+        digest: str,
+        rows: Rows = ANY_SIZE,
+        dtype: torch.dtype | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        for p in program.parameters():
-            p.requires_grad_(False)
         self.program, self.digest, self.rows = program, digest, rows
+        self.dtype, self.names = dtype, names
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.rows is None or len(x) == self.rows:
-            return _first_output(self.program(x))
+        dtype = weight_dtype(self.program) or self.dtype or x.dtype
+        z = self._in_batches(x.to(dtype))
+        return z if dtype == x.dtype else z.to(torch.promote_types(x.dtype, torch.float32))
+
+    def _in_batches(self, x: Tensor) -> Tensor:
+        """Return the logits of `x`, in batches of sizes that the program takes."""
+        least, most = self.rows
+        if least <= len(x) <= (len(x) if most is None else most):
+            return self._run(x)
         outputs = []
-        for part in x.split(self.rows):
-            padding = part.new_zeros(self.rows - len(part), *part.shape[1:])
-            outputs.append(_first_output(self.program(torch.cat([part, padding])))[: len(part)])
+        for part in x.split(most or len(x)):
+            padding = part.new_zeros(max(least - len(part), 0), *part.shape[1:])
+            outputs.append(self._run(torch.cat([part, padding]))[: len(part)])
         return torch.cat(outputs)
+
+    def _run(self, x: Tensor) -> Tensor:
+        try:
+            output = self.program(x)
+        except AssertionError as error:  # a guard of an exported program
+            text = f"the program does not take a batch of shape {tuple(x.shape)}"
+            raise ValueError(f"{text}: {_last_line(error)}") from error
+        if "logits" in self.names and not isinstance(output, Tensor | Mapping):
+            output = output[self.names.index("logits")]
+        return read_logits(output)
 
     def train(self, mode: bool = True) -> Program:
         return self  # a program has one mode
@@ -219,16 +361,12 @@ class Program(nn.Module):
 
     def __deepcopy__(self, memo: Any) -> Program:
         with warnings.catch_warnings(action="ignore"):
-            return Program(copy.deepcopy(self.program, memo), digest=self.digest, rows=self.rows)
+            program = copy.deepcopy(self.program, memo)
+        options = {"rows": self.rows, "dtype": self.dtype, "names": self.names}
+        return Program(program, digest=self.digest, **options)
 
     def extra_repr(self) -> str:
         return f"{self.digest}, rows={self.rows}"
-
-
-def _first_output(output: Any) -> Tensor:
-    """Return the first of several outputs, in a sequence or a mapping."""
-    several = list(output.values()) if isinstance(output, Mapping) else output
-    return several if isinstance(several, Tensor) else several[0]
 
 
 def _last_line(error: Exception) -> str:

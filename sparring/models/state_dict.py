@@ -19,6 +19,7 @@ from ..component import require
 from ..runtime.allocator import out_of_memory
 from ..runtime.files import open_regular
 from ..runtime.warning import SparringWarning
+from .base import missing_file
 
 WRAPPERS = re.compile(r"^((module|model|_orig_mod|net|network|state_dict|ema|ema_model)\.)+")
 CONTAINERS = ("state_dict", "model", "net", "model_state_dict", "network", "weights")
@@ -95,7 +96,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     allowed = f"a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
     require(path.suffix.lower() in SUFFIXES, "weights", str(path), allowed)
     if not path.exists():
-        raise FileNotFoundError(f"there is no file of weights at {path}")
+        raise missing_file(path, "weights")
     with open_regular(path) as file:
         head = file.read(64)
         file.seek(0)

@@ -15,6 +15,9 @@ from torch import nn
 from sparring import evaluation
 from sparring.introspect import freeze
 from sparring.models import load_program, wrap_model
+from sparring.runtime.provenance import model_hash
+
+BATCH = torch.export.Dim("b")
 
 
 def net(k: int = 3) -> nn.Sequential:
@@ -126,6 +129,148 @@ def test_what_is_no_program_is_explained(files, name, said):
         load_program(files / name, trust=True)
 
 
+def trained(*layers: nn.Module) -> nn.Sequential:
+    model = nn.Sequential(*layers).train()
+    model(torch.rand(9, 4))
+    return model
+
+
+ALWAYS = {
+    "batch-norm": lambda: trained(nn.Linear(4, 3), nn.BatchNorm1d(3)),
+    "deep": lambda: trained(nn.Sequential(nn.Sequential(nn.BatchNorm1d(4))), nn.Linear(4, 3)),
+    "dropout": lambda: trained(nn.Linear(4, 3), nn.Dropout(0.5)),
+    "alpha-dropout": lambda: trained(nn.Linear(4, 3), nn.AlphaDropout(0.5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ALWAYS)
+def test_a_program_traced_in_training_mode_is_refused(tmp_path, name):
+    model = ALWAYS[name]()
+    traced = torch.jit.trace(model, torch.rand(5, 4), check_trace=False)
+    traced.save(tmp_path / "traced.pt")
+    with pytest.raises(ValueError, match=r"traced\.pt was traced in training mode \(.*eval\(\)"):
+        load_program(tmp_path / "traced.pt", trust=True)
+    with pytest.raises(ValueError, match="model was traced in training mode"):
+        wrap_model(traced)
+    torch.jit.trace(model.eval(), torch.rand(5, 4)).save(tmp_path / "traced.pt")
+    x = torch.rand(6, 4)
+    assert torch.equal(load_program(tmp_path / "traced.pt", trust=True)(x), model(x))
+
+
+def ranged(low, high):
+    return torch.export.Dim("b", min=low, max=high)
+
+
+@pytest.mark.parametrize("size", [(2, 16), (3, 3), (0, 5), (4, None)])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 16, 17, 41])
+def test_programs_of_bounded_batches_run_in_such_batches(tmp_path, size, rows):
+    dims = None if size[0] == size[1] else ({0: ranged(*size)},)
+    example = (torch.rand(size[1] or 4, 4),)
+    torch.export.save(torch.export.export(net(), example, dynamic_shapes=dims), tmp_path / "p")
+    program, x = load_program(tmp_path / "p", trust=True), torch.rand(rows, 4, requires_grad=True)
+    z = program(x)
+    torch.testing.assert_close(z, net()(x))
+    grads = [torch.autograd.grad(out.square().sum(), x)[0] for out in (z, net()(x))]
+    torch.testing.assert_close(*grads)
+
+
+def test_a_batch_that_a_program_refuses_is_named(tmp_path):
+    class Pairs(nn.Module):
+        def forward(self, x):
+            return x.reshape(-1, 2, 4).flip(1).reshape(-1, 4)
+
+    dims = ({0: 2 * torch.export.Dim("b")},)
+    program = torch.export.export(Pairs(), (torch.rand(6, 4),), dynamic_shapes=dims)
+    with pytest.raises(ValueError, match=r"does not take a batch of shape \(3, 4\): Guard failed"):
+        wrap_model(program)(torch.rand(3, 4))
+
+
+class Head(nn.Module):
+    """A network that returns its logits in some form."""
+
+    def __init__(self, form: str):
+        super().__init__()
+        self.layer, self.form = nn.Linear(4, 3), form
+
+    def forward(self, x):
+        z = self.layer(x)
+        if self.form == "mapping":
+            return {"features": -z, "logits": z}
+        if self.form == "only":
+            return {"out": z}
+        if self.form == "unnamed":
+            return {"features": -z, "scores": z}
+        return (z, -z) if self.form == "tuple" else [z]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("form", ["mapping", "only", "tuple", "list", "unnamed"])
+@pytest.mark.parametrize("kind", ["trace", "export"])
+def test_logits_are_read_from_every_form_of_output(tmp_path, form, kind):
+    model, x, path = Head(form).eval(), torch.rand(5, 4), tmp_path / "net"
+    if kind == "trace":
+        torch.jit.trace(model, x, strict=False).save(path)
+    else:
+        torch.export.save(torch.export.export(model, (x,)), path)
+    program = load_program(path, trust=True)
+    if form == "unnamed":
+        with pytest.raises(ValueError, match=r'features, scores: it must return .* with "logits"'):
+            program(x)
+    else:
+        assert torch.equal(program(x), model.layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["script", "frozen", "traced", "export"])
+def test_programs_of_every_dtype_take_and_give_that_of_the_data(tmp_path, kind, dtype):
+    model, path = nn.Sequential(nn.Linear(4, 3)).eval(), tmp_path / "net"
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_((8 * p).round() / 8)  # exact in any of them
+    inner, example = copy.deepcopy(model).to(dtype), torch.rand(2, 4, dtype=dtype)
+    if kind == "export":
+        dims = ({0: torch.export.Dim("b")},)
+        torch.export.save(torch.export.export(inner, (example,), dynamic_shapes=dims), path)
+    elif kind == "traced":
+        torch.jit.trace(inner, example).save(path)
+    else:
+        script = torch.jit.script(inner)
+        (torch.jit.freeze(script) if kind == "frozen" else script).save(path)
+    program, x = load_program(path, trust=True), torch.randint(4, (5, 4)) / 4
+    for data in (x, x.double()):
+        assert torch.equal(program(data), model(x).to(data.dtype))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: torch.jit.freeze(torch.jit.script(m)),
+        lambda m: torch.export.export(m, (torch.rand(5, 4),), dynamic_shapes=({0: BATCH},)),
+        lambda m: torch.export.export(
+            m, (torch.rand(5, 4),), dynamic_shapes=({0: BATCH},)
+        ).module(),
+    ],
+    ids=["frozen", "exported", "module"],
+)
+def test_programs_in_memory_are_evaluated_and_left_as_they_were(make):
+    x, model = torch.rand(40, 4), net()
+    program = make(model)
+    flags = [p.requires_grad for p in getattr(program, "parameters", list)()]
+    data = (x, model(x).argmax(1))
+    found = evaluation.evaluate(wrap_model(program), data, eps=0.1, batch_size=16, progress=False)
+    want = evaluation.evaluate(net(), data, eps=0.1, batch_size=16, progress=False)
+    assert found.clean.accuracy == 1.0
+    assert found.robust.accuracy == pytest.approx(want.robust.accuracy, abs=0.026)
+    assert [p.requires_grad for p in getattr(program, "parameters", list)()] == flags
+    other = net()
+    other[1].bias.data += 1
+    hashes = [model_hash(wrap_model(p)) for p in (program, program, make(other))]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 class Trap:
     """A pickle that would run code."""
 
@@ -164,6 +309,9 @@ def test_a_changed_weight_is_told(files, tmp_path, name):
 
 
 def test_a_missing_file_is_told(tmp_path):
+    (tmp_path / "net.pt2").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"at .*nte\.pt2'; did you mean .*net\.pt2'\?$"):
+        load_program(tmp_path / "nte.pt2", trust=True)
     with pytest.raises(FileNotFoundError, match="no file of a model at"):
         load_program(tmp_path / "no.pt", trust=True)
 
@@ -262,18 +410,41 @@ def test_onnx_by_onnxruntime_has_scores_alone(onnx_file, monkeypatch, free, unkn
     assert torch.equal(copy.deepcopy(model)(x), model(x))
 
 
-def test_onnx_for_real(tmp_path):
+def onnx_program(path, kind="FLOAT", inputs=("x",), outputs=("z",)):
+    """Write an ONNX program whose last output is x·w, and others −x·w."""
     import onnx
 
-    h, kind, w = onnx.helper, onnx.TensorProto.FLOAT, np.eye(4, 3, dtype=np.float32)
+    h, kind = onnx.helper, getattr(onnx.TensorProto, kind)
+    dtype = h.tensor_dtype_to_np_dtype(kind)
+    nodes = [h.make_node("MatMul", [inputs[0], "w"], [outputs[-1]])]
+    nodes += [h.make_node("Neg", [outputs[-1]], [name]) for name in outputs[:-1]]
     graph = h.make_graph(
-        [h.make_node("MatMul", ["x", "w"], ["z"])],
+        nodes,
         "g",
-        [h.make_tensor_value_info("x", kind, ["b", 4])],
-        [h.make_tensor_value_info("z", kind, ["b", 3])],
-        [onnx.numpy_helper.from_array(w, "w")],
+        [h.make_tensor_value_info(name, kind, ["b", 4]) for name in inputs],
+        [h.make_tensor_value_info(name, kind, ["b", 3]) for name in outputs],
+        [onnx.numpy_helper.from_array(np.eye(4, 3, dtype=dtype), "w")],
     )
     opset = [h.make_opsetid("", 13)]
-    onnx.save(h.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.bin")
+    onnx.save(h.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("data", [torch.float32, torch.float64])
+def test_onnx_for_real(tmp_path, kind, data):
+    program = load_program(onnx_program(tmp_path / "net.bin", kind), trust=True)
+    x = torch.rand(5, 4).to(data)
+    assert torch.equal(program(x), x.float()[:, :3].to(data) if kind == "FLOAT" else x[:, :3])
+
+
+def test_onnx_outputs_named_logits_are_read_whatever_stands_before(tmp_path):
+    path = onnx_program(tmp_path / "net.onnx", outputs=("features", "logits"))
     x = torch.rand(5, 4)
-    assert torch.equal(load_program(tmp_path / "net.bin", trust=True)(x), x[:, :3])
+    assert torch.equal(load_program(path, trust=True)(x), x[:, :3])
+
+
+def test_onnx_of_two_inputs_is_refused(tmp_path):
+    path = onnx_program(tmp_path / "net.onnx", inputs=("x", "mask"))
+    with pytest.raises(ValueError, match="takes 2 inputs; it must take one batch"):
+        load_program(path, trust=True)
