@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..component import require
 from ..introspect.freeze import frozen
 from ..introspect.lazy import shape_lazy_layers
-from ..runtime.importing import import_object
+from ..runtime.importing import import_object, reason
 
 
 class Logits(nn.Module):
@@ -51,7 +51,10 @@ def import_network(
     except TypeError as error:
         message = f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
         raise ValueError(message) from error
-    model = maker(**kw)
+    try:
+        model = maker(**kw)
+    except Exception as error:  # someone else's code may raise anything
+        raise ValueError(f"model.name = {name!r} cannot be built: {reason(error)}") from error
     allowed = f"something that returns a torch.nn.Module, not a {type(model).__name__}"
     require(isinstance(model, nn.Module), "model.name", name, allowed)
     weight = next(model.parameters(), torch.zeros(()))
@@ -60,8 +63,8 @@ def import_network(
         shape_lazy_layers(model, samples)
         with torch.no_grad(), frozen(model):
             out = model(samples)
-    except (RuntimeError, ValueError, TypeError) as error:
-        message = f"does not take inputs of shape (b, *{tuple(shape)}): {error}"
+    except Exception as error:
+        message = f"does not take inputs of shape (b, *{tuple(shape)}): {reason(error)}"
         raise ValueError(f"model.name = {name!r} {message}") from error
     logits = getattr(out, "logits", out)
     actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

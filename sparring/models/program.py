@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..runtime.importing import reason
 from .base import ArrayFunction, missing_file
 from .outputs import read_logits, weight_dtype
 
@@ -82,8 +83,8 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
     except (RefusedFile, OSError):
         raise
     except Exception as error:  # each format and kind of damage raises its own
-        reason = f"{type(error).__name__}: {_last_line(error)}"
-        raise ValueError(f"{path} is damaged, or not a {kind} program ({reason})") from error
+        text = f"{path} is damaged, or not a {kind} program ({reason(error)})"
+        raise ValueError(text) from error
     for p in program.program.parameters():
         p.requires_grad_(False)
     return program.to(device)
@@ -240,7 +241,7 @@ def _onnx(path: Path, digest: str, device: str) -> Program:
     try:
         program = onnx2torch.convert(graph).eval()
     except NotImplementedError as error:
-        return _onnxruntime(path, digest, f"onnx2torch does not know it: {_last_line(error)}; ")
+        return _onnxruntime(path, digest, f"onnx2torch does not know it: {reason(error)}; ")
     weights = {value.name for value in graph.graph.initializer}
     inputs = [value for value in graph.graph.input if value.name not in weights]
     kind = _only_input(inputs, path).type.tensor_type
@@ -346,7 +347,7 @@ class Program(nn.Module):
             output = self.program(x)
         except AssertionError as error:  # a guard of an exported program
             text = f"the program does not take a batch of shape {tuple(x.shape)}"
-            raise ValueError(f"{text}: {_last_line(error)}") from error
+            raise ValueError(f"{text}: {str(error).splitlines()[-1]}") from error
         if "logits" in self.names and not isinstance(output, Tensor | Mapping):
             output = output[self.names.index("logits")]
         return read_logits(output)
@@ -367,9 +368,3 @@ class Program(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.digest}, rows={self.rows}"
-
-
-def _last_line(error: Exception) -> str:
-    """Return the last line of an error: torch puts the reason there, below its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
