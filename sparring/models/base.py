@@ -48,10 +48,18 @@ def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def missing_file(path: Path, what: str) -> FileNotFoundError:
     """Return the error for a file that does not exist, with the nearest name in its folder."""
-    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1)
-    hint = f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
-    return FileNotFoundError(f"there is no file of {what} at {str(path)!r}{hint}")
+    shown = str(path)[:300]
+    return FileNotFoundError(f"there is no file of {what} at {shown!r}{similar_name(path)}")
+
+
+def similar_name(path: Path) -> str:
+    """Return a hint at the nearest name in a path's folder, to end a message with; "" if none."""
+    try:
+        names = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name[:300], names, n=1)
+    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def as_numbers(key: str, value: Numbers) -> list[float]:
