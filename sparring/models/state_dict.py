@@ -61,7 +61,7 @@ def load_weights(
 
     Arguments:
         source: a state dict, or a file: `.safetensors`; or `.pt`, `.pth`, `.pth.tar`, `.tar`,
-            `.ckpt`, `.bin` as PyTorch writes them, of which only tensors are read.
+            `.ckpt`, `.bin` as PyTorch writes them, read as tensors only.
         strict: raise, and load nothing, unless all keys match; False loads those that do.
 
     Raises:
@@ -75,17 +75,17 @@ def load_weights(
     if any(isinstance(v, Tensor) and not is_lazy(v) and v.is_inference() for v in state.values()):
         raise ValueError("the model was made inside torch.inference_mode: make it outside")
     content = source if isinstance(source, Mapping) else _read(Path(source))
-    found, unexpected = _by_name(_tensors(content, where), state, where)
-    differences = {k: _difference(v, state[k]) for k, v in found.items()}
+    values, unexpected = _by_name(_tensors(content, where), state, where)
+    differences = {k: _difference(v, state[k]) for k, v in values.items()}
     wrong = {k: f"{k} {text}" for k, text in differences.items() if text}
-    missing = [k for k in state.keys() - found.keys() if k.rpartition(".")[2] != COUNTER]
+    missing = [k for k in state.keys() - values.keys() if k.rpartition(".")[2] != COUNTER]
     mismatch = WeightMismatch(sorted(missing), sorted(unexpected), list(wrong.values()))
     if strict and any(mismatch):
         lists = mismatch._asdict().items()
         text = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
         advice = "strict=False loads only what fits"
         raise ValueError(f"{where} does not fit the model ({text}); {advice}")
-    matching = {k: v for k, v in found.items() if k not in wrong}
+    matching = {k: v for k, v in values.items() if k not in wrong}
     _warn_of_nan(matching, where)
     model.load_state_dict(matching, strict=False)
     return mismatch
@@ -128,23 +128,23 @@ def _foreign(path: Path, head: bytes) -> str:
             return "it is a program: evaluate it as the model, without a recipe"
         return "" if "data.pkl" in names else "it is an archive of something else"
     begins = head.lstrip()
-    found = [text for start, text in FOREIGN if begins.startswith(start) and (start or not begins)]
-    return found[0] if found else ""
+    known = (text for start, text in FOREIGN if begins.startswith(start) and (start or not begins))
+    return next(known, "")
 
 
 def _tensors(content: Any, where: str) -> Mapping[str, Any]:
     """Return the state dict inside a checkpoint."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where} holds no state dict but a {type(content).__name__}")
-    found = list(_state_dicts(content, set()))
-    if not found:
+    dicts = list(_state_dicts(content, set()))
+    if not dicts:
         raise ValueError(f"{where} holds no state dict: only {_first_keys([*map(str, content)])}")
-    average = next((path for path, _ in found if path and path[-1] in AVERAGES), None)
-    if average and average != found[0][0]:
-        read, other = ("/".join(path) for path in (found[0][0], average))
+    average = next((path for path, _ in dicts if path and path[-1] in AVERAGES), None)
+    if average and average != dicts[0][0]:
+        read, other = ("/".join(path) for path in (dicts[0][0], average))
         text = f"{where} holds weights under {read!r}, which are read, and an average of them under"
         warnings.warn(f"{text} {other!r}: hand over that dict to use it", SparringWarning, 3)
-    return found[0][1]
+    return dicts[0][1]
 
 
 def _state_dicts(

@@ -18,7 +18,7 @@ from ..component import require
 from .base import Numbers, register_mean_std, standardize
 from .estimator import estimator_scores, is_estimator
 from .outputs import read_logits, weight_dtype
-from .program import as_program
+from .runner import as_program
 
 OUTPUTS = ("logits", "probabilities")
 SHAPING = re.compile("Alias|Permute|Reshape|Select|Slice|Squeeze|ToCopy|Transpose|View")
@@ -44,8 +44,8 @@ def wrap_model(
     (1 − z, z). Inputs take the dtype of the weights, logits that of the inputs, float32 at least.
 
     A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
-    flattened inputs, without gradient. The class is the arg max of the scores, of which one per
-    pair of classes count as votes. For an SVC of several classes this is `predict` only with
+    flattened inputs, without gradient. The class is the arg max of the scores; scores of pairs of
+    classes count as votes. For an SVC of several classes this is `predict` only with
     `break_ties=True`.
 
     Arguments:
