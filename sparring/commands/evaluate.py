@@ -16,6 +16,7 @@ from ..evaluation.protocol import resolve_protocol
 from ..results.result import Result
 from ..training import parallel
 from .subject import (
+    existing_run,
     external_target,
     is_program,
     recipe_target,
@@ -62,7 +63,8 @@ def evaluate(
             "module:Class".
         mean, std, scale, outputs: inputs and outputs of a model without recipe, as in
             `models.wrap_model`.
-        surrogate: a run or a model; points computed on it are tried too.
+        surrogate: a run, a program's file, "module:Class" or a model; points computed on it are
+            tried too.
         out: the result's file; default: `RUN/results/SUITE-SPLIT.json` for a run.
         device: default: the best there is.
         progress: show progress bars.
@@ -77,6 +79,8 @@ def evaluate(
     defaults = {"data": None, **dict.fromkeys(preprocessing), "outputs": "logits"}
     changed = [k for k, v in {"data": data, **preprocessing}.items() if v != defaults[k]]
     path = Path(model) if isinstance(model, str | Path) else None
+    if path is not None and recipe is None and not is_program(path):
+        existing_run(path)  # before what is said of data for a run
     if recipe is not None or (path is not None and not is_program(path)):
         if changed:
             raise ValueError(
@@ -109,7 +113,7 @@ def evaluate(
         target.data,
         target.threat if threat is None else threat,
         protocol,
-        surrogate=surrogate_model(surrogate, trust=trust),
+        surrogate=surrogate_model(surrogate, target.data, trust=trust, device=device),
         seed=target.seed,
         out=out,
         name=target.name,

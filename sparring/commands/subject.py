@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -18,19 +18,44 @@ from ..data import Source, Split, load
 from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
 from ..models import load_weights
-from ..runtime.importing import import_object
+from ..models.base import similar_name
+from ..runtime import files, provenance
+from ..runtime.importing import import_object, reason
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
+from .report import METRICS
+
+RESULTS = "results"  # a folder in a run
+RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
+PATH_SHOWN = 300
 
 
-def existing_run(run: str | Path) -> Path:
-    """Return `run` as a path, or raise `FileNotFoundError` if it is not a run folder, and
-    `ValueError` if it holds links."""
+def existing_run(run: str | Path, *, with_recipe: bool = True) -> Path:
+    """Return `run` as a path if it is a run folder.
+
+    Arguments:
+        with_recipe: demand its recipe; without, weights alone make a run, as those from Python.
+
+    Raises:
+        FileNotFoundError: for anything else.
+        ValueError: if a file in it is a symbolic link.
+    """
     path = Path(run)
     refuse_links(path)
-    if not (path / RECIPE).is_file():
-        raise FileNotFoundError(f"{path} is not a run folder: it has no recipe.toml")
-    return path
+    if (path / RECIPE).is_file() or (not with_recipe and (path / BEST).is_file()):
+        return path
+    if (path / BEST).is_file():
+        why = (
+            f"it has no {RECIPE}. To evaluate its weights, name a recipe by --recipe, or call "
+            f"models.load_weights(network, {str(path / BEST)!r}) in Python"
+        )
+    elif path.is_dir():
+        why = f"it has no {RECIPE}"
+    elif path.exists():
+        why = "it is a file"
+    else:
+        why = f"there is no file or folder of this name{similar_name(path)}"
+    raise FileNotFoundError(f"{str(path)[:PATH_SHOWN]} is not a run folder: {why}")
 
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
@@ -57,30 +82,59 @@ class EvaluationTarget(NamedTuple):
     run: Path | None = None
 
 
-def surrogate_model(surrogate: Any, *, trust: bool = False) -> Any:
-    """Return the model of a run folder; a model as it is."""
-    if not isinstance(surrogate, str | Path):
-        return surrogate
-    return recipe_target(surrogate, None, trust=trust).model
+def surrogate_model(
+    surrogate: Any, data: Any, *, trust: bool = False, device: str = "cpu"
+) -> nn.Module | None:
+    """Return the model of a run folder, a program's file, "module:Class" or an object, on a device.
+
+    Raises:
+        ValueError: for what is no model, or does not take the data's samples.
+        FileNotFoundError: for a run folder or file that does not exist.
+    """
+    if surrogate is None:
+        return None
+    try:
+        if isinstance(surrogate, str | Path) and not is_program(Path(surrogate)):
+            model = recipe_target(surrogate, None, trust=trust).model
+        else:
+            model = loaded_model(surrogate, trust=trust, device=device)
+        moved, _ = provenance.model_on_device(models.wrap_model(model), device)
+        wrapped = cast("nn.Module", moved)
+        _check_forward(wrapped, data)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"surrogate: {error}") from error
+    return wrapped
 
 
 def recipe_target(
     model: Any, recipe: str | Path | Recipe | None, *, set: Overrides = (), trust: bool = False
 ) -> EvaluationTarget:
-    """Return the target of a run; or, with a recipe, of a weights file or an external model."""
+    """Return the target of a run; or, with a recipe, of a weights file or an external model.
+
+    Raises:
+        ValueError: for a model that is no run folder, without a recipe.
+        FileNotFoundError: for a run folder that does not exist.
+    """
     path = Path(model) if isinstance(model, str | Path) else None
-    run = None if path is None or path.is_file() else existing_run(path)
+    run = None
+    if path is not None and not is_program(path):
+        run = existing_run(path, with_recipe=recipe is None)
     origin = run if recipe is None else recipe
-    assert origin is not None
+    if origin is None:
+        raise ValueError(
+            "recipe is missing: a model that is no run folder needs one (--recipe), which names "
+            "its data and threat"
+        )
     recipe = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
     options = {k: v for k, v in recipe.tables["evaluation"].items() if k != "threat"}
     options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
     source = recipe.source() if run is None else run_data.source_of(recipe, run)
     recipe = recipe.with_data(source, "evaluation")
-    if path is not None:
+    if path is not None and (run is not None or path.is_file()):
         network = network_with_weights(recipe, run / BEST if run else path)
     else:
-        network = model if isinstance(model, nn.Module) else models.wrap_model(model)
+        network = loaded_model(model, trust=trust)
+        network = network if isinstance(network, nn.Module) else models.wrap_model(network)
     return EvaluationTarget(
         network,
         source,
@@ -118,13 +172,11 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    if isinstance(model, str | Path) and Path(model).is_file():
-        loaded, name = models.load_program(model, trust=trust, device=device), Path(model).stem
-    elif isinstance(model, str):
-        loaded = instantiate(import_object(model, key="model", trust=trust))
-        name = model.partition(":")[2]
+    loaded = loaded_model(model, trust=trust, device=device)
+    if not isinstance(model, str | Path):
+        name = type(model).__name__
     else:
-        loaded, name = model, type(model).__name__
+        name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
     source = load(data) if isinstance(data, str | Path) else data
     if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
         # scikit-learn orders its outputs by label: by name if it was trained on names.
@@ -135,6 +187,15 @@ def external_target(
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
+
+
+def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
+    """Return the model in a program's file, or of "module:Class"; any other object as it is."""
+    if isinstance(model, str | Path):
+        if Path(model).is_file():
+            return models.load_program(model, trust=trust, device=device)
+        return instantiate(import_object(str(model), key="model", trust=trust))
+    return model
 
 
 def instantiate(target: Any) -> Any:
@@ -153,35 +214,50 @@ def instantiate(target: Any) -> Any:
         return target
     except ValueError:  # a builtin without a signature
         return target
-    return target()
+    try:
+        return target()
+    except (Exception, SystemExit) as error:  # foreign code may raise anything, or exit
+        called = getattr(target, "__name__", type(target).__name__)
+        raise ValueError(f"model: {called}() failed: {reason(error)}") from error
 
 
 def is_program(path: Path) -> bool:
     """Return whether a path is a file or "module:Class", not a run folder."""
-    return path.is_file() or (":" in str(path) and not path.exists())
+    named = ":" in str(path) and not any(separator in str(path) for separator in "/\\")
+    return path.is_file() or (named and not path.exists())
 
 
 def _check_forward(model: nn.Module, data: Any) -> None:
     """Raise a `ValueError` unless the model takes two samples of the data's shape."""
     rows = data.test if isinstance(data, Source) else data
+    if not isinstance(rows, Split) and not (isinstance(rows, tuple | list) and len(rows) == 2):
+        return  # evaluation says what data must be
     x = rows.x if isinstance(rows, Split) else torch.as_tensor(rows[0])
-    low = data.bounds[0] if isinstance(data, Source) else 0.0
+    low = torch.as_tensor(data.bounds[0]).min().item() if isinstance(data, Source) else 0.0
     # `wrap_model` put its numbers, as `mean`, on the device where the model runs.
     samples = torch.full((2, *x.shape[1:]), low, device=model.get_buffer("mean").device)
     try:
         with torch.no_grad(), freeze.frozen(model):
             model(samples)
     except Exception as error:  # foreign code may raise anything
-        last = [line for line in str(error).splitlines() if line.strip()][-1:]
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        text = reason(error)
+        text = text.removeprefix("ValueError: ") if isinstance(error, ValueError) else text
         raise ValueError(
-            f"the model does not take the data's samples of shape {tuple(x.shape[1:])}: "
-            f"{kind}{' '.join(last).strip()}"
+            f"the model does not take the data's samples of shape {tuple(x.shape[1:])}: {text}"
         ) from error
 
 
 def training_history(run: Path) -> dict[str, Any]:
-    """Return what a run folder records of its training: seconds, epochs, device and log rows."""
-    log, machine = read_log(run), run / MACHINE
-    about = json.loads(machine.read_text(encoding="utf-8")) if machine.is_file() else {}
-    return {"seconds": log[-1]["seconds"] if log else 0.0, "epochs": len(log), **about, "log": log}
+    """Return what a run folder records of its training: seconds, epochs, device and log rows.
+
+    Raises:
+        ValueError: for a damaged record of the machine.
+    """
+    log, machine, about = read_log(run), run / MACHINE, {}
+    if machine.is_file():
+        try:
+            about = dict(json.loads(files.read(machine, limit=RECORD_LIMIT)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{machine} is damaged: {reason(error)}") from error
+    seconds = log[-1].get("seconds", 0.0) if log else 0.0
+    return {"seconds": seconds, "epochs": len(log), **about, "log": log}

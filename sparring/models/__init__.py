@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ..component import did_you_mean, require
-from .base import stages
+from .base import Numbers, stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
 from .imported import import_network
 from .mlp import mlp
@@ -91,8 +91,8 @@ def build(
     *,
     shape: Sequence[int],
     classes: int,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
+    mean: Numbers = 0.0,
+    std: Numbers = 1.0,
     trust: bool = False,
     **kw: Any,
 ) -> nn.Module:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..component import require
+
+Numbers: TypeAlias = float | Sequence[float] | Tensor | Any  # Any: an array of numpy's
 
 
 def stages(**modules: nn.Module) -> nn.Sequential:
@@ -43,16 +46,49 @@ def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
 
 
+def missing_file(path: Path, what: str) -> FileNotFoundError:
+    """Return the error for a file that does not exist, with the nearest name in its folder."""
+    shown = str(path)[:300]
+    return FileNotFoundError(f"there is no file of {what} at {shown!r}{similar_name(path)}")
+
+
+def similar_name(path: Path) -> str:
+    """Return a hint at the nearest name in a path's folder, to end a message with; "" if none."""
+    try:
+        names = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name[:300], names, n=1)
+    return f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+
+
+def as_numbers(key: str, value: Numbers) -> list[float]:
+    """Return one number, or a sequence, array or tensor of one per channel, as floats.
+
+    >>> as_numbers("mean", torch.tensor([[[0.5]], [[0.25]]]))
+    [0.5, 0.25]
+    """
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):  # words, or lists of unequal lengths
+        numbers = torch.zeros(0)
+    in_a_row = numbers.numel() == max(numbers.shape, default=1)
+    ok = numbers.numel() and in_a_row and numbers.isfinite().all()
+    shape = getattr(value, "shape", None)  # an array's own repr takes many lines
+    shown = value if shape is None else f"{type(value).__name__} {tuple(shape)}"
+    require(ok, key, shown, "one finite number, or one per channel")
+    return numbers.flatten().tolist()
+
+
 def register_mean_std(
-    module: nn.Module, *, device: torch.device | None = None, **given: float | Sequence[float]
+    module: nn.Module, *, device: torch.device | None = None, **given: Numbers
 ) -> dict[str, list[float]]:
     """Register `mean` and `std` (one number, or one per channel) as buffers; return the numbers."""
-    numbers = {k: [*map(float, v if isinstance(v, Sequence) else [v])] for k, v in given.items()}
+    numbers = {key: as_numbers(key, value) for key, value in given.items()}
     for key, values in numbers.items():
-        finite = bool(values) and all(map(math.isfinite, values))
-        require(finite, key, given[key], "one finite number, or one per channel")
         # configuration, not weights: they stay out of the state dict
-        module.register_buffer(key, torch.tensor(values, device=device), persistent=False)
+        with torch.inference_mode(False):  # or no gradient would pass them
+            module.register_buffer(key, torch.tensor(values, device=device), persistent=False)
     require(min(numbers["std"]) > 0, "std", given["std"], "above 0")
     return numbers
 
@@ -115,7 +151,9 @@ class ArrayFunction(nn.Module):
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.as_tensor(self.scores(x.detach().cpu().numpy())).to(x.device, x.dtype)
+        array = x.detach().cpu()
+        array = array.float() if array.dtype == torch.bfloat16 else array  # numpy has none
+        return torch.as_tensor(self.scores(array.numpy())).to(x.device, x.dtype)
 
     def __deepcopy__(self, memo: Any) -> ArrayFunction:
         return self  # a session of a runtime outside torch cannot be copied

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..component import require
 from ..introspect.freeze import frozen
-from ..runtime.importing import import_object
+from ..introspect.lazy import shape_lazy_layers
+from ..runtime.importing import import_object, reason
 
 
 class Logits(nn.Module):
@@ -50,15 +51,20 @@ def import_network(
     except TypeError as error:
         message = f"model.name = {name!r} cannot be called with {sorted(kw)}: {error}"
         raise ValueError(message) from error
-    model = maker(**kw)
+    try:
+        model = maker(**kw)
+    except Exception as error:  # someone else's code may raise anything
+        raise ValueError(f"model.name = {name!r} cannot be built: {reason(error)}") from error
     allowed = f"something that returns a torch.nn.Module, not a {type(model).__name__}"
     require(isinstance(model, nn.Module), "model.name", name, allowed)
     weight = next(model.parameters(), torch.zeros(()))
+    samples = torch.zeros(2, *shape, device=weight.device)
     try:
+        shape_lazy_layers(model, samples)
         with torch.no_grad(), frozen(model):
-            out = model(torch.zeros(2, *shape, device=weight.device))
-    except (RuntimeError, ValueError, TypeError) as error:
-        message = f"does not take inputs of shape (b, *{tuple(shape)}): {error}"
+            out = model(samples)
+    except Exception as error:
+        message = f"does not take inputs of shape (b, *{tuple(shape)}): {reason(error)}"
         raise ValueError(f"model.name = {name!r} {message}") from error
     logits = getattr(out, "logits", out)
     actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

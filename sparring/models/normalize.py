@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from .base import register_mean_std, standardize
+from .base import Numbers, register_mean_std, standardize
 
 
 class Normalize(nn.Module):
@@ -23,9 +21,7 @@ class Normalize(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(
-        self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0
-    ) -> None:
+    def __init__(self, mean: Numbers = 0.0, std: Numbers = 1.0) -> None:
         super().__init__()
         numbers = register_mean_std(self, mean=mean, std=std)
         self.identity = set(numbers["mean"]) == {0.0} and set(numbers["std"]) == {1.0}

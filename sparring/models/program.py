@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .base import ArrayFunction
+from ..runtime.importing import reason
+from .base import ArrayFunction, missing_file
+from .runner import ANY_SIZE, Program, RefusedFile, Rows, exported, scripted
 
 SCRIPT, EXPORT, ONNX = "TorchScript", "torch.export", "ONNX"
-TRAINING = {"batch_norm": 5, "dropout": 2}  # position of the argument `training` of an operator
-
-
-class RefusedFile(ValueError):
-    """Refuse a file, with the reason: raised here, not by a loader of torch."""
+ONNX_TYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64}  # of TensorProto
+RUNTIME_TYPES = {"float": torch.float32, "float16": torch.float16, "double": torch.float64}
 
 
 def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") -> nn.Module:
@@ -42,7 +40,7 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of a model at {path}")
+        raise missing_file(path, "a model")
     kind = program_kind(path)
     if not trust:
         raise ValueError(
@@ -54,12 +52,15 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
         # torch's loaders warn: a user cannot change how a file was saved
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            return load(path, digest, device).to(device)
+            program = load(path, digest, device)
     except (RefusedFile, OSError):
         raise
     except Exception as error:  # each format and kind of damage raises its own
-        reason = f"{type(error).__name__}: {_last_line(error)}"
-        raise ValueError(f"{path} is damaged, or not a {kind} program ({reason})") from error
+        text = f"{path} is damaged, or not a {kind} program ({reason(error)})"
+        raise ValueError(text) from error
+    for p in program.program.parameters():
+        p.requires_grad_(False)
+    return program.to(device)
 
 
 def program_kind(path: Path) -> str:
@@ -126,28 +127,15 @@ def _weights_alone(path: Path) -> ValueError:
     )
 
 
-def _script(path: Path, digest: str, device: str) -> nn.Module:
-    return Program(torch.jit.load(path, map_location=device).eval(), digest=digest)
+def _script(path: Path, digest: str, device: str) -> Program:
+    return scripted(torch.jit.load(path, map_location=device).eval(), digest, str(path))
 
 
-def _export(path: Path, digest: str, device: str) -> nn.Module:
-    from torch.export.passes import move_to_device_pass
-
-    program = torch.export.load(path)
-    names = program.graph_signature.user_inputs
-    if len(names) != 1:
-        raise RefusedFile(f"{path} takes {len(names)} inputs; it must take one batch of samples")
-    for node in program.graph.nodes:
-        for operator, position in TRAINING.items():
-            if operator in str(node.target) and node.args[position : position + 1] == (True,):
-                raise RefusedFile(f"{path} was exported in training mode: call model.eval() first")
-    (rows,) = (n.meta["val"].shape[0] for n in program.graph.nodes if n.name in names)
-    if device != "cpu":
-        program = move_to_device_pass(program, device)  # .to() would leave its constants behind
-    return Program(program.module(), digest=digest, rows=rows if isinstance(rows, int) else None)
+def _export(path: Path, digest: str, device: str) -> Program:
+    return exported(torch.export.load(path), digest, str(path), device)
 
 
-def _onnx(path: Path, digest: str, device: str) -> nn.Module:
+def _onnx(path: Path, digest: str, device: str) -> Program:
     try:
         import onnx  # type: ignore[import-not-found]
         import onnx2torch  # type: ignore[import-not-found]
@@ -157,14 +145,24 @@ def _onnx(path: Path, digest: str, device: str) -> nn.Module:
     try:
         program = onnx2torch.convert(graph).eval()
     except NotImplementedError as error:
-        return _onnxruntime(path, digest, f"onnx2torch does not know it: {_last_line(error)}; ")
+        return _onnxruntime(path, digest, f"onnx2torch does not know it: {reason(error)}; ")
     weights = {value.name for value in graph.graph.initializer}
-    first = next(value for value in graph.graph.input if value.name not in weights)
-    rows = first.type.tensor_type.shape.dim[0].dim_value
-    return Program(program, digest=digest, rows=rows or None)
+    inputs = [value for value in graph.graph.input if value.name not in weights]
+    kind = _only_input(inputs, path).type.tensor_type
+    size = kind.shape.dim[0].dim_value
+    rows = Rows(size, size) if size else ANY_SIZE
+    dtype = ONNX_TYPES.get(getattr(kind, "elem_type", 0))
+    names = [value.name for value in getattr(graph.graph, "output", ())]
+    return Program(program, digest=digest, rows=rows, dtype=dtype, names=names)
 
 
-def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
+def _only_input(inputs: list[Any], path: Path) -> Any:
+    if len(inputs) != 1:
+        raise RefusedFile(f"{path} takes {len(inputs)} inputs; it must take one batch of samples")
+    return inputs[0]
+
+
+def _onnxruntime(path: Path, digest: str, why: str = "") -> Program:
     try:
         import onnxruntime  # type: ignore[import-not-found]
     except ImportError:
@@ -173,65 +171,14 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> nn.Module:
             "to attack it with gradients, or onnxruntime for scores alone"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    first, kinds = session.get_inputs()[0], ("tensor(float)", "tensor(double)")
+    first, kinds = _only_input(session.get_inputs(), path), ("tensor(float)", "tensor(double)")
     floats = [o.name for o in session.get_outputs() if o.type in kinds]
     if not floats:
         raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")
-    rows = next(iter(first.shape))  # a number, or the name of a free size
+    name = "logits" if "logits" in floats else floats[0]
+    size = next(iter(first.shape))  # a number, or the name of a free size
+    rows = Rows(size, size) if isinstance(size, int) else ANY_SIZE
+    dtype = RUNTIME_TYPES.get(re.sub(r"tensor\((.*)\)", r"\1", getattr(first, "type", "")))
     # no digest: `Program` carries the file's
-    program = ArrayFunction(lambda x: session.run(floats[:1], {first.name: x})[0])
-    return Program(program, digest=digest, rows=rows if isinstance(rows, int) else None)
-
-
-class Program(nn.Module):
-    """Run a program from a file, always in the mode it was saved in for evaluation.
-
-    It hides its inner modules: those of a program have no modes to set. A program of a fixed batch
-    size runs in batches of that size, the last one padded with zeros.
-
-    Arguments:
-        rows: the fixed batch size; None if any size works.
-    """
-
-    def __init__(self, program: nn.Module, *, digest: str, rows: int | None = None) -> None:
-        super().__init__()
-        for p in program.parameters():
-            p.requires_grad_(False)
-        self.program, self.digest, self.rows = program, digest, rows
-        self.training = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rows is None or len(x) == self.rows:
-            return _first_output(self.program(x))
-        outputs = []
-        for part in x.split(self.rows):
-            padding = part.new_zeros(self.rows - len(part), *part.shape[1:])
-            outputs.append(_first_output(self.program(torch.cat([part, padding])))[: len(part)])
-        return torch.cat(outputs)
-
-    def train(self, mode: bool = True) -> Program:
-        return self  # a program has one mode
-
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]:
-        yield from [] if memo is not None and self in memo else [(prefix, self)]
-
-    def __deepcopy__(self, memo: Any) -> Program:
-        with warnings.catch_warnings(action="ignore"):
-            return Program(copy.deepcopy(self.program, memo), digest=self.digest, rows=self.rows)
-
-    def extra_repr(self) -> str:
-        return f"{self.digest}, rows={self.rows}"
-
-
-def _first_output(output: Any) -> Tensor:
-    """Return the first of several outputs, in a sequence or a mapping."""
-    several = list(output.values()) if isinstance(output, Mapping) else output
-    return several if isinstance(several, Tensor) else several[0]
-
-
-def _last_line(error: Exception) -> str:
-    """Return the last line of an error: torch puts the reason there, below its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    program = ArrayFunction(lambda x: session.run([name], {first.name: x})[0])
+    return Program(program, digest=digest, rows=rows, dtype=dtype)

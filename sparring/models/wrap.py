@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from ..component import require
-from .base import ArrayFunction, register_mean_std, standardize
+from .base import Numbers, register_mean_std, standardize
+from .estimator import estimator_scores, is_estimator
+from .outputs import read_logits, weight_dtype
+from .runner import as_program
 
 OUTPUTS = ("logits", "probabilities")
+SHAPING = re.compile("Alias|Permute|Reshape|Select|Slice|Squeeze|ToCopy|Transpose|View")
+ENOUGH_ROWS = 16  # that all lie in [0, 1]: a column of logits would not
 
 
 def wrap_model(
     model: Any,
     *,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     scale: float | None = None,
     size: int | Sequence[int] | None = None,
     outputs: str = "logits",
@@ -32,22 +39,29 @@ def wrap_model(
 
     z = model((resize(x)·scale − mean) / std), per channel
 
-    Logits are read from z: a tensor, an object with `.logits`, a mapping with `"logits"`, or the
-    first of a tuple. One column z of a binary model becomes (0, z), as a probability (1 − z, z).
+    Logits are read from z: a tensor, an object with `.logits`, a mapping with `"logits"` or of one
+    value, or the first of a tuple. One column z of a binary model becomes (0, z), as a probability
+    (1 − z, z). Inputs take the dtype of the weights, logits that of the inputs, float32 at least.
 
     A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
-    flattened inputs, without gradient. The class is the arg max of the scores. For an SVC of
-    several classes this is `predict` only with `break_ties=True`.
+    flattened inputs, without gradient. The class is the arg max of the scores; scores of pairs of
+    classes count as votes. For an SVC of several classes this is `predict` only with
+    `break_ties=True`.
 
     Arguments:
         model: a module, a function of tensors, or a classifier of scikit-learn's kind.
-        mean, std: subtracted and divided by after `scale`, one number or one per channel.
+        mean, std: subtracted and divided by after `scale`, one number or one per channel: a list,
+            an array or a tensor.
         scale: 255 for a model that takes 0..255.
         size: side or (height, width) to resize images to, bilinear with antialias.
         outputs: `"logits"`, or `"probabilities"`: their logarithm is taken, with a floor that keeps
             value and gradient finite. A saturated softmax has lost its gradient all the same: if
             you can, remove it from the model instead.
         classes: to expect; or their labels in the data's order, if `classes_` is not 0..k−1.
+
+    Raises:
+        ValueError: for what is no model, or has no weights yet; in the first pass, for outputs that
+            are not what `outputs` says.
 
     >>> wrap_model(lambda x: x, mean=[0.5, 0.0], std=0.5)(torch.tensor([[1.0, 0.5]]))
     tensor([[1., 1.]])
@@ -57,12 +71,43 @@ def wrap_model(
     require(outputs in OUTPUTS, "outputs", outputs, "one of " + ", ".join(OUTPUTS))
     if isinstance(model, type):
         raise ValueError(f"model = {model.__name__} is a class: pass an instance, as Net()")
-    scored = hasattr(model, "decision_function") or hasattr(model, "predict_proba")
-    if scored and not isinstance(model, nn.Module):
-        model, outputs = _estimator(model, classes), "logits"
-    require(callable(model), "model", model, "a module, a function or a classifier")
+    classes = int(classes) if isinstance(classes, Integral) else classes
+    model = as_program(model)
+    if isinstance(model, nn.Module):
+        _check_weights(model)
+    elif is_estimator(model):
+        model, outputs = estimator_scores(model, classes), "logits"
+    elif not callable(model):
+        raise ValueError(_no_model(model))
     k = classes if classes is None or isinstance(classes, int) else len(classes)
     return Adapted(model, mean=mean, std=std, scale=scale, size=size, outputs=outputs, classes=k)
+
+
+def _no_model(model: Any) -> str:
+    """Return the message for an object that is no model, without the object's content."""
+    kind = type(model).__name__
+    if isinstance(model, Mapping) and any(isinstance(v, Tensor | Mapping) for v in model.values()):
+        return (
+            f"model is a {kind} of {len(model)} entries, weights without their network: build the "
+            "network, call models.load_weights(network, state_dict), and pass the network"
+        )
+    files = "; models.load_program reads files" if isinstance(model, str) else ""
+    return f"model is a {kind}: it must be a module, a function or a classifier{files}"
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Raise `ValueError` for weights that are not there yet, or that no gradient passes."""
+    for name, t in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(t):
+            raise ValueError(
+                f"model has a lazy layer without weights yet ({name}): load its weights, or run a "
+                "batch through it before it is trained"
+            )
+        if t.is_inference():
+            raise ValueError(
+                f"model was made inside torch.inference_mode ({name}), so that it has no gradient: "
+                "make it outside"
+            )
 
 
 class Adapted(nn.Module):  # its first name: the fingerprint of a model covers its repr
@@ -75,36 +120,47 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         self,
         model: Callable[[Tensor], Any],
         *,
-        mean: float | Sequence[float] | None,
-        std: float | Sequence[float] | None,
+        mean: Numbers | None,
+        std: Numbers | None,
         scale: float | None,
         size: int | Sequence[int] | None,
         outputs: str,
         classes: int | None,
     ) -> None:
         super().__init__()
-        require(scale is None or 0 < scale < math.inf, "scale", scale, "a number above 0")
+        ok = scale is None or (isinstance(scale, Real) and 0 < scale < math.inf)
+        require(ok, "scale", scale, "a number above 0")
+        sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+        ok = size is None or (len(sides) == 2 and all(_is_side(side) for side in sides))
+        require(ok, "size", size, "a side, or (height, width), in whole pixels")
         weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         device = None if weight is None else weight.device
         numbers = register_mean_std(self, device=device, mean=mean, std=std)
         self.identity = numbers == {"mean": [0.0], "std": [1.0]}
-        self.size = (size, size) if isinstance(size, int) else size and tuple(size)
+        self.size = None if size is None else (int(sides[0]), int(sides[1]))
         self.model, self.scale, self.outputs, self.classes = model, scale, outputs, classes
         self.training = getattr(model, "training", False)
         self.checked = False
 
     def forward(self, x: Tensor) -> Tensor:
-        z = read_logits(self.model(self.preprocess(x)))
+        z = read_logits(self.model(self.preprocess(x)), device=x.device)
         z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
-        if z.ndim == 1 and len(z) == len(x) and z.is_floating_point():
+        one_column = z.ndim == 1 and len(z) == len(x) and z.is_floating_point()
+        if one_column:
+            if not self.checked and self.outputs == "logits":
+                self._check_logit(z, x)
             other = 1 - z if self.outputs == "probabilities" else torch.zeros_like(z)
             z = torch.stack([other, z], 1)
         if not self.checked:
             self._check(z)
+            # only once: the check waits for the device
+            self.checked = len(z) >= (ENOUGH_ROWS if one_column else 1)
         if self.outputs == "probabilities":
             z = z.clamp_min(torch.finfo(z.dtype).tiny).log()  # log 0 has no finite gradient
-        return z
+        if weight_dtype(self.model) not in (None, x.dtype):
+            return z.to(torch.promote_types(x.dtype, torch.float32))
+        return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
 
     @property
     def unwrapped(self) -> Callable[[Tensor], Any]:
@@ -113,17 +169,21 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         return self.model if bare and self.outputs == "logits" else self
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Return resized, scaled and normalised inputs."""
+        """Return resized, scaled and normalised inputs, in the dtype of the model's weights."""
         if self.size is not None:
+            if x.ndim != 4:
+                shape = tuple(x.shape[1:])
+                raise ValueError(f"size = {self.size} is for images, not for inputs of {shape}")
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         x = x if self.scale is None else x * self.scale
-        if self.identity:
-            return x
-        for key in ("mean", "std"):
-            count = len(getattr(self, key))
-            if count not in (1, x.shape[1]):
-                raise ValueError(f"{key} has {count} numbers for inputs of {x.shape[1]} channels")
-        return standardize(x, self.mean, self.std)
+        if not self.identity:
+            for key in ("mean", "std"):
+                count = len(getattr(self, key))
+                if count not in (1, *x.shape[1:2]):
+                    channels = x.shape[1] if x.ndim > 1 else 0
+                    raise ValueError(f"{key} has {count} numbers for inputs of {channels} channels")
+            x = standardize(x, self.mean, self.std)
+        return x.to(weight_dtype(self.model) or x.dtype)
 
     def _check(self, z: Tensor) -> None:
         """Check the number of classes, and that probabilities lie in [0, 1]."""
@@ -135,7 +195,30 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
                 "outputs = 'probabilities' is not allowed: the model gives values from "
                 f"{z.min().item():.3g} to {z.max().item():.3g}, outside [0, 1]"
             )
-        self.checked = len(z) > 0  # only once: the check waits for the device
+
+    def _check_logit(self, z: Tensor, x: Tensor) -> None:
+        """Check that one column `z (b,)` is a logit: a probability taken for one always says 1."""
+        if not len(z) or not ((z >= 0) & (z <= 1)).all():
+            return
+        if len(z) >= ENOUGH_ROWS or self._ends_in_sigmoid(x[:2]):
+            raise ValueError(
+                f"the model gives one column, from {z.min().item():.3g} to {z.max().item():.3g}. A "
+                "column within [0, 1] is a probability: pass outputs='probabilities' (--outputs "
+                "probabilities). For a logit z, give two columns, (0, z)"
+            )
+
+    def _ends_in_sigmoid(self, x: Tensor) -> bool:
+        """Return whether the model's last step, but for reshaping, is a sigmoid or softmax."""
+        if self.training:  # another pass would move running statistics
+            return False
+        with torch.enable_grad():
+            node: Any = read_logits(
+                self.model(self.preprocess(x.detach().clone().requires_grad_()))
+            )
+        node = node.grad_fn
+        while node is not None and SHAPING.match(node.name()):
+            node = node.next_functions[0][0]
+        return node is not None and node.name().startswith(("Sigmoid", "Softmax"))
 
     def extra_repr(self) -> str:
         numbers = f"mean={self.mean.tolist()}, std={self.std.tolist()}, scale={self.scale}"
@@ -145,62 +228,5 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         return text if isinstance(self.model, nn.Module) else text + inner
 
 
-def read_logits(output: Any) -> Tensor:
-    """Return the logits in a model's output.
-
-    >>> read_logits((torch.ones(1, 2), "attention"))
-    tensor([[1., 1.]])
-    """
-    if isinstance(output, Mapping) and "logits" in output:
-        return read_logits(output["logits"])
-    first = output[0] if isinstance(output, tuple | list) and len(output) else None
-    for value in (output, getattr(output, "logits", None), first):
-        if isinstance(value, Tensor):
-            return value
-    if hasattr(output, "__array__"):
-        return torch.as_tensor(output)
-    raise ValueError(
-        f"the model returned a {type(output).__name__}: it must return logits (b, k), an object "
-        "with .logits, or a tuple that begins with them"
-    )
-
-
-def _estimator(model: Any, classes: int | Sequence[Any] | None) -> ArrayFunction:
-    """Return a fitted classifier of scikit-learn's kind as scores, one column per class."""
-    labels = list(getattr(model, "classes_", ()))
-    require(labels, "model", type(model).__name__, "fitted: it has no classes_ yet")
-    count = len(labels) if classes is None else classes
-    order = list(range(count) if isinstance(count, int) else count)
-    if any(label not in order for label in labels):
-        raise ValueError(
-            f"the model tells apart {', '.join(map(str, labels[:8]))}; the data's classes are "
-            "0 to k−1: pass classes=[…], the model's labels in the data's order"
-        )
-    columns = [order.index(label) for label in labels]
-    raw = hasattr(model, "decision_function")
-
-    def scores(x: Any) -> Tensor:
-        if not len(x):
-            return torch.zeros(0, len(order))
-        flat = x.reshape(len(x), -1).astype("float64")
-        z = torch.as_tensor(model.decision_function(flat) if raw else model.predict_proba(flat))
-        z = torch.stack([torch.zeros_like(z), z], 1) if z.ndim == 1 else z
-        if z.shape[1] != len(labels):
-            raise ValueError(f"the model gives {z.shape[1]} scores for {len(labels)} classes")
-        z = z if raw else z.clamp_min(torch.finfo(torch.float32).tiny).log()
-        if columns == list(range(len(order))):
-            return z
-        # a class that the model never saw gets the lowest score: it is never predicted
-        wide = (z.amin(1, keepdim=True) - 1).repeat(1, len(order))
-        wide[:, columns] = z
-        return wide
-
-    return ArrayFunction(scores, digest=f"{type(model).__name__} {_fingerprint(model)}")
-
-
-def _fingerprint(model: Any) -> str:
-    """Return a text that differs between two fits; of an object without pickle, its address."""
-    try:
-        return hashlib.sha256(pickle.dumps(model)).hexdigest()[:16]
-    except Exception:  # pickling runs the object's own code
-        return hex(id(model))
+def _is_side(side: object) -> bool:
+    return isinstance(side, Integral) and int(side) >= 1

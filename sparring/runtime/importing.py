@@ -38,8 +38,18 @@ def import_object(name: str, *, key: str, trust: bool = False) -> Any:
     sys.path.insert(0, here)  # a console script, unlike `python -m`, does not search it
     try:
         return functools.reduce(getattr, path.split("."), importlib.import_module(module))
-    except Exception as error:  # importing runs someone else's code, which may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{key} = {name!r} can't be loaded: {reason}") from error
+    except (Exception, SystemExit) as error:  # someone else's code may raise anything, or exit
+        raise ValueError(f"{key} = {name!r} can't be loaded: {reason(error)}") from error
     finally:
         sys.path.remove(here)
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's type and last line, where torch puts the reason below its traceback.
+
+    >>> reason(RuntimeError("a long story\\nthe reason\\n"))
+    'RuntimeError: the reason'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f": {lines[-1]}" if lines else ""
+    return type(error).__name__ + (text if len(text) <= 300 else f"{text[:300]}…")

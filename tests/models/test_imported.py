@@ -43,6 +43,18 @@ class Pair(Net):
     def forward(self, x):
         return super().forward(x), x
 
+class Lazy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+
+class Broken(nn.Module):
+    def __init__(self):
+        raise KeyError("a long story\\nthe " + 999 * "very " + "reason")
+
+class Stopping(Net):
+    def forward(self, x):
+        return next(iter(()))
+
 def function(shape):
     return lambda x: x
 """
@@ -53,6 +65,7 @@ def stranger(tmp_path, monkeypatch):
     """The name of a module in the current folder, not on the path."""
     (tmp_path / "strangers_net.py").write_text(SOURCE)
     (tmp_path / "strangers_slip.py").write_text("1 / 0")
+    (tmp_path / "strangers_script.py").write_text("import sys; sys.exit('usage: script FILE')")
     monkeypatch.chdir(tmp_path)
     yield "strangers_net"
     sys.modules.pop("strangers_net", None)
@@ -110,6 +123,9 @@ def test_normalisation_goes_in_front(stranger):
     [
         ("no_such_module:Net", {}, "can't be loaded: ModuleNotFoundError.*no_such_module"),
         ("strangers_slip:Net", {}, "can't be loaded: ZeroDivisionError"),
+        ("strangers_script:Net", {}, "can't be loaded: SystemExit: usage: script FILE"),
+        ("strangers_net:Broken", {}, "cannot be built: KeyError: "),
+        ("strangers_net:Stopping", {}, "does not take inputs .*: StopIteration"),
         ("strangers_net:Nett", {}, "can't be loaded: AttributeError.*Nett"),
         ("strangers_net:", {}, '"module:Class"'),
         ("strangers_net:Net", {"depth": 3}, "cannot be called with .*depth"),
@@ -125,5 +141,19 @@ def test_normalisation_goes_in_front(stranger):
     ],
 )
 def test_mistakes_are_explained(stranger, name, kw, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as error:
         build(name, **kw)
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+def test_lazy_layers_are_shaped_by_the_check_with_the_draws_of_the_build(stranger):
+    torch.manual_seed(0)
+    first = build(f"{stranger}:Lazy")
+    torch.manual_seed(0)
+    again = build(f"{stranger}:Lazy")
+    assert first[0].weight.shape == (5, 4)
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert first.training
+    assert all(p.requires_grad for p in first.parameters())
+    assert first[1].num_batches_tracked == 0

@@ -2,9 +2,7 @@
 
 import copy
 import pickle
-import sys
 import warnings
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +162,9 @@ def test_a_changed_weight_is_told(files, tmp_path, name):
 
 
 def test_a_missing_file_is_told(tmp_path):
+    (tmp_path / "net.pt2").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"at .*nte\.pt2'; did you mean .*net\.pt2'\?$"):
+        load_program(tmp_path / "nte.pt2", trust=True)
     with pytest.raises(FileNotFoundError, match="no file of a model at"):
         load_program(tmp_path / "no.pt", trust=True)
 
@@ -175,105 +176,3 @@ def test_what_a_loader_raises_names_the_file(files, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", fail)
     with pytest.raises(ValueError, match=r"script is damaged, .*\(RuntimeError: the reason\)"):
         load_program(files / "script", trust=True)
-
-
-@pytest.fixture
-def onnx_file(tmp_path):
-    """A file of the right ending; the modules that would read it are stubs."""
-    path = tmp_path / "net.onnx"
-    path.write_bytes(b"\x08\x08rest")
-    return path
-
-
-def without(monkeypatch, *names):
-    for name in names:
-        monkeypatch.setitem(sys.modules, name, None)
-
-
-def dims(*sizes):
-    values = [SimpleNamespace(dim_value=n) for n in sizes]
-    shape = SimpleNamespace(shape=SimpleNamespace(dim=values))
-    return SimpleNamespace(name="x", type=SimpleNamespace(tensor_type=shape))
-
-
-def test_onnx_says_what_to_install(onnx_file, monkeypatch):
-    without(monkeypatch, "onnx", "onnx2torch", "onnxruntime")
-    with pytest.raises(ValueError, match=r"net.onnx.*pip install onnx onnx2torch.*onnxruntime"):
-        load_program(onnx_file, trust=True)
-    with pytest.raises(ValueError, match=r"\(ONNX\).*--trust"):
-        load_program(onnx_file)
-
-
-def stub(monkeypatch, name, **members):
-    module = ModuleType(name)
-    vars(module).update(members)
-    monkeypatch.setitem(sys.modules, name, module)
-
-
-def test_onnx_by_onnx2torch_has_gradients(onnx_file, monkeypatch):
-    asked = []
-
-    class Fixed(nn.Module):
-        def forward(self, x):
-            asked.append(len(x))
-            return net()(x)
-
-    graph = SimpleNamespace(initializer=[SimpleNamespace(name="w")], input=[dims(2, 4)])
-    stub(monkeypatch, "onnx", load=lambda path: SimpleNamespace(graph=graph))
-    stub(monkeypatch, "onnx2torch", convert=lambda graph: Fixed())
-    x = torch.rand(5, 4, requires_grad=True)
-    found = load_program(onnx_file, trust=True)(x)
-    assert asked == [2, 2, 2]
-    torch.testing.assert_close(found, net()(x))
-    assert found.requires_grad
-
-
-@pytest.mark.parametrize("free", [True, False])
-@pytest.mark.parametrize("unknown", [True, False])
-def test_onnx_by_onnxruntime_has_scores_alone(onnx_file, monkeypatch, free, unknown):
-    class Session:
-        def __init__(self, path, providers):
-            assert path == str(onnx_file)
-
-        def get_inputs(self):
-            return [SimpleNamespace(name="x", shape=["b" if free else 2, 4])]
-
-        def get_outputs(self):
-            ends = ("label", "tensor(int64)"), ("z", "tensor(float)")
-            return [SimpleNamespace(name=name, type=kind) for name, kind in ends]
-
-        def run(self, names, feed):
-            assert names == ["z"]
-            assert free or len(feed["x"]) == 2
-            return [net()(torch.tensor(feed["x"])).detach().numpy()]
-
-    def refuse(graph):
-        raise NotImplementedError("Converter is not implemented (Strange)")
-
-    if unknown:
-        stub(monkeypatch, "onnx", load=lambda path: None)
-        stub(monkeypatch, "onnx2torch", convert=refuse)
-    else:
-        without(monkeypatch, "onnx", "onnx2torch")
-    stub(monkeypatch, "onnxruntime", InferenceSession=Session)
-    model, x = load_program(onnx_file, trust=True), torch.rand(5, 4, requires_grad=True)
-    torch.testing.assert_close(model(x), net()(x).detach())
-    assert not model(x).requires_grad
-    assert torch.equal(copy.deepcopy(model)(x), model(x))
-
-
-def test_onnx_for_real(tmp_path):
-    import onnx
-
-    h, kind, w = onnx.helper, onnx.TensorProto.FLOAT, np.eye(4, 3, dtype=np.float32)
-    graph = h.make_graph(
-        [h.make_node("MatMul", ["x", "w"], ["z"])],
-        "g",
-        [h.make_tensor_value_info("x", kind, ["b", 4])],
-        [h.make_tensor_value_info("z", kind, ["b", 3])],
-        [onnx.numpy_helper.from_array(w, "w")],
-    )
-    opset = [h.make_opsetid("", 13)]
-    onnx.save(h.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.bin")
-    x = torch.rand(5, 4)
-    assert torch.equal(load_program(tmp_path / "net.bin", trust=True)(x), x[:, :3])

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from sparring import models
 from sparring.models import load_weights
+from sparring.runtime.warning import SparringWarning
 
 
 def net(seed: int = 0) -> nn.Sequential:
@@ -24,10 +26,17 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model."],
+    [
+        *("", "module.", "model.", "_orig_mod.", "net.", "ema_model."),
+        *("module._orig_mod.", "_orig_mod.module.model."),
+    ],
 )
 @pytest.mark.parametrize(
-    "container", [(), ("state_dict",), ("model",), ("net",), ("model_state_dict", "model")]
+    "container",
+    [
+        *((), ("state_dict",), ("model",), ("net",), ("ema",), ("model_ema",)),
+        *(("model_state_dict", "model"), ("ema", "state_dict")),
+    ],
 )
 def test_wrappers_and_containers(prefix, container):
     source, target = net(1), net(2)
@@ -44,7 +53,10 @@ def test_wrapped_model_takes_bare_weights():
     assert same(source, target.module)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+SUFFIXES = [".pt", ".pth", ".pth.tar", ".tar", ".ckpt", ".bin", ".PT", ".safetensors"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_files(tmp_path, suffix):
     source, target, path = net(1), net(2), tmp_path / f"weights{suffix}"
     state = {f"module.{k}": v for k, v in source.state_dict().items()}
@@ -53,6 +65,144 @@ def test_files(tmp_path, suffix):
     )
     load_weights(target, str(path))
     assert same(source, target)
+
+
+class OwnNames(nn.Module):
+    """Layers whose names differ by a wrapper's prefix alone."""
+
+    def __init__(self, *names: str):
+        super().__init__()
+        for name in names:
+            home = self
+            for part in name.split(".")[:-1]:
+                home = getattr(home, part, None) or self._add(home, part)
+            home.add_module(name.split(".")[-1], nn.Linear(2, 2))
+
+    @staticmethod
+    def _add(home: nn.Module, part: str) -> nn.Module:
+        home.add_module(part, nn.Module())
+        return getattr(home, part)
+
+
+TWINS = [("model.fc", "fc"), ("fc", "module.fc", "module.model.fc"), ("net.a", "ema.a", "a")]
+
+
+@pytest.mark.parametrize("names", TWINS)
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, nn.DataParallel, torch.optim.swa_utils.AveragedModel]
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_names_that_differ_by_a_prefix_stay_apart(names, wrap, prefix):
+    source, target = OwnNames(*names), OwnNames(*names)
+    state = {prefix + k: v for k, v in source.state_dict().items()}
+    wrapped = wrap(target)
+    rest = load_weights(wrapped, state, strict=False)
+    assert rest.unexpected == rest.shapes == []
+    assert same(source, target if wrapped is target else wrapped.module)
+
+
+@pytest.mark.parametrize("names", TWINS)
+def test_no_layer_stays_random_and_none_is_guessed(names):
+    source, target, before = (OwnNames(*names) for _ in range(3))
+    before.load_state_dict(target.state_dict())
+    for lost in source.state_dict():
+        state = {k: v for k, v in source.state_dict().items() if k != lost}
+        with pytest.raises(ValueError, match=f"missing: {lost}"):
+            load_weights(target, state)
+        assert same(target, before)
+
+
+def test_an_average_gives_its_weights_and_its_counter_is_no_key():
+    source, target = net(1), net(2)
+    average = torch.optim.swa_utils.AveragedModel(source)
+    assert not any(load_weights(target, average.state_dict()))
+    assert same(source, target)
+
+
+def test_the_first_of_weights_and_their_average_is_read_and_the_other_named():
+    states = [net(seed).state_dict() for seed in (1, 2)]
+    target = net(3)
+    with pytest.warns(
+        SparringWarning, match="under 'model', which are read, and an average.*'ema'"
+    ):
+        load_weights(target, {"ema": states[1], "model": states[0]})
+    assert same(target, net(1))
+    load_weights(target, {"model": {"name": "mlp"}, "ema": states[1]})
+    assert same(target, net(2))
+
+
+def test_batch_counters_may_be_missing_and_nothing_else():
+    source, target = (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(2))
+    source(torch.rand(8, 4))
+    state = source.state_dict()
+    del state["1.num_batches_tracked"]
+    assert not any(load_weights(target, state))
+    assert torch.equal(target[1].running_mean, source[1].running_mean)
+    del state["1.running_mean"]
+    with pytest.raises(ValueError, match=r"missing: 1\.running_mean"):
+        load_weights(target, state)
+
+
+class Extra(nn.Linear):
+    """A layer with state beside its tensors."""
+
+    seen = None
+
+    def get_extra_state(self):
+        return {"seen": 7}
+
+    def set_extra_state(self, state):
+        self.seen = state["seen"]
+
+
+def test_extra_state_is_loaded(tmp_path):
+    source, target = Extra(2, 2), Extra(2, 2)
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "extra.pt")
+    load_weights(target, tmp_path / "extra.pt")
+    assert target.seen == 7
+    assert torch.equal(source.weight, target.weight)
+
+
+def test_a_lazy_network_takes_its_shapes_from_the_weights():
+    source = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
+    target = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
+    load_weights(target, source.state_dict())
+    x = torch.rand(3, 4)
+    assert torch.equal(target.eval()(x), source.eval()(x))
+
+
+def test_a_network_of_inference_tensors_is_named():
+    with torch.inference_mode():
+        target = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"made inside torch\.inference_mode"):
+        load_weights(target, nn.Linear(2, 2).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.long(), "int64 for float32"),
+        (lambda w: w > 0, "bool for float32"),
+        (lambda w: w + 0j, "complex64 for float32"),
+        (lambda w: w.to_sparse(), "float32 for float32"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "qint8 for float32"),
+        (lambda w: w[:1], r"\(1, 5\) for \(3, 5\)"),
+    ],
+    ids=["integers", "bool", "complex", "sparse", "quantised", "shape"],
+)
+@pytest.mark.filterwarnings("ignore:.*quantiz:DeprecationWarning", "ignore:.*quantiz:UserWarning")
+def test_weights_of_another_kind_are_refused(change, words):
+    state = net(1).state_dict()
+    state["linear.weight"] = change(state["linear.weight"])
+    with pytest.raises(ValueError, match=f"shapes: linear.weight {words}"):
+        load_weights(net(2), state)
+
+
+def test_weights_that_are_nan_are_said():
+    state = net(1).state_dict()
+    state["linear.bias"][1] = torch.nan
+    with pytest.warns(SparringWarning, match=r"NaN \(not a number\): linear.bias$"):
+        load_weights(net(2), state)
 
 
 def test_half_precision_becomes_float32():
@@ -173,6 +323,56 @@ def test_damaged_files_are_said(tmp_path, suffix, damage):
     path.write_bytes({"truncated": whole[: len(whole) // 2], "noise": noise, "empty": b""}[damage])
     with pytest.raises(ValueError, match=r"weights\..* is damaged, or not a file of weights"):
         load_weights(net(2), path)
+
+
+def zipped(path, name, content=b"x"):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+
+
+def itself():
+    content: dict = {"epoch": 3}
+    content["model"] = content
+    return content
+
+
+FOREIGN = {
+    "empty": (lambda p: p.write_bytes(b""), "it is empty"),
+    "blank": (lambda p: p.write_bytes(b"\n \n"), "it is empty"),
+    "page": (lambda p: p.write_text("<!DOCTYPE html><html>404</html>"), "it is a web page"),
+    "pointer": (lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
+    "archive": (lambda p: zipped(p, "photo.png"), "an archive of something else"),
+    "program": (lambda p: torch.jit.script(nn.Linear(2, 2)).save(str(p)), "it is a program"),
+    "text": (lambda p: p.write_text("weights: none"), "UnpicklingError"),
+    "bytes": (lambda p: p.write_bytes(b"\x80\x02]q\x00K"), "damaged"),
+    "json": (lambda p: p.write_bytes((9).to_bytes(8, "little") + b'{"a":{}}x'), "SafetensorError"),
+    "itself": (lambda p: torch.save(itself(), p), "holds no state dict: only epoch, model"),
+    "folder": (lambda p: p.mkdir(), "is a folder"),
+    "pipe": (os.mkfifo, "no regular file"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # scripting, in favour of export
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_of_something_else_are_named_in_a_line(tmp_path, name, suffix):
+    path, (make, words) = tmp_path / f"weights{suffix}", FOREIGN[name]
+    make(path)
+    with pytest.raises((ValueError, IsADirectoryError), match=words) as error:
+        load_weights(net(2), path)
+    text = str(error.value)
+    assert text.count("\n") == 0
+    assert len(text) < 300
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+    torch.save(net(1).state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        load_weights(net(2), tmp_path / "weights.pt")
 
 
 @pytest.mark.parametrize("found", [{}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": [1]}])

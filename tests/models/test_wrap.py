@@ -1,6 +1,8 @@
 """Any model as one of ours: preprocessing inside, logits read from what it answers with."""
 
 import copy
+import dataclasses
+from collections import namedtuple
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +10,12 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, OneClassSVM
 from torch import nn
 
 from sparring import evaluation
@@ -21,6 +26,11 @@ from sparring.threats import Linf
 
 def net(d: int = 4, k: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(d, k)).eval()
+
+
+def several_labels() -> RandomForestClassifier:
+    rng = np.random.default_rng(0)
+    return RandomForestClassifier(2).fit(rng.random((20, 2)), rng.integers(0, 2, (20, 2)))
 
 
 def by_hand(x, mean, std, scale):
@@ -77,15 +87,70 @@ def test_images_are_resized():
 
 
 @pytest.mark.parametrize(
+    "form",
+    [np.array, torch.tensor, tuple, lambda v: np.array(v).reshape(3, 1, 1)],
+    ids=["array", "tensor", "tuple", "(3, 1, 1)"],
+)
+def test_mean_and_std_are_read_from_every_row_of_numbers(form):
+    x, mean, std = torch.rand(2, 3, 4, 4), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    want = wrap_model(lambda z: z.flatten(1), mean=mean, std=std)
+    model = wrap_model(lambda z: z.flatten(1), mean=form(mean), std=form(std))
+    assert torch.equal(model(x), want(x))
+    assert repr(model) == repr(want)
+    one = wrap_model(lambda z: z.flatten(1), mean=form([0.5, 0.5, 0.5])[0], std=0.5)
+    assert one(x).shape == (2, 48)
+
+
+@pytest.mark.parametrize("weights", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("inputs", [torch.float32, torch.float64, torch.float16, torch.uint8])
+def test_inputs_take_the_dtype_of_the_weights_and_logits_are_float32_at_least(weights, inputs):
+    inner, x = net(), torch.randint(2, (5, 4)).to(inputs)
+    with torch.no_grad():
+        for p in inner.parameters():
+            p.copy_((8 * p).round() / 8)  # exact in any of them
+    z = wrap_model(copy.deepcopy(inner).to(weights))(x)
+    assert z.dtype == torch.promote_types(inputs, torch.float32)
+    assert torch.equal(z, inner(x.float()).to(z.dtype))
+
+
+def test_a_float64_network_is_attacked_from_float32_inputs():
+    inner, x, y = net(), torch.rand(20, 4), torch.randint(3, (20,))
+    model = wrap_model(copy.deepcopy(inner).double())
+    torch.testing.assert_close(FGSM(Linf(0.1))(model, x, y), FGSM(Linf(0.1))(inner, x, y))
+
+
+def test_a_model_wrapped_in_inference_mode_has_a_gradient():
+    inner, x = net(), torch.rand(5, 4, requires_grad=True)
+    with torch.inference_mode():
+        model = wrap_model(inner, mean=0.5, std=0.25)
+    assert torch.autograd.grad(model(x).sum(), x)[0].abs().max() > 0
+
+
+@dataclasses.dataclass
+class Output:
+    features: object
+    logits: object
+
+
+@pytest.mark.parametrize(
     "wrap",
     [
+        lambda z: Output(-z, z),
+        lambda z: Output(-z, {"logits": (z, -z)}),
+        lambda z: {"features": -z, "logits": z},
+        lambda z: {"output": z},
+        lambda z: ({"logits": z}, -z),
+        lambda z: namedtuple("Outputs", "aux logits")(-z, z),
         lambda z: SimpleNamespace(logits=z, loss=None),
         lambda z: {"logits": z, "hidden": None},
         lambda z: (z, "attention"),
         lambda z: [z],
         lambda z: z.detach().numpy(),
     ],
-    ids=["object", "mapping", "tuple", "list", "numpy"],
+    ids=[
+        *("dataclass", "nested", "second", "only", "first-mapping", "namedtuple"),
+        *("object", "mapping", "tuple", "list", "numpy"),
+    ],
 )
 def test_logits_are_found_in_the_answer(wrap):
     x = torch.rand(2, 3)
@@ -99,6 +164,42 @@ def test_one_column_is_two_classes(column):
     p = torch.tensor([[0.25, 0.0]])
     found = wrap_model(column, outputs="probabilities")(p)
     torch.testing.assert_close(found.exp(), torch.tensor([[0.75, 0.25]]))
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda z: z.sigmoid(),
+        lambda z: z.sigmoid()[:, 0],
+        lambda z: torch.cat([0 * z, z], 1).softmax(1)[:, 1:].reshape(-1),
+    ],
+    ids=["(b, 1)", "(b,)", "softmax"],
+)
+def test_a_probability_is_not_taken_for_a_logit(end, rows):
+    inner, x = net(k=1), torch.rand(rows, 4)
+    with pytest.raises(ValueError, match=r"one column, from .* pass outputs='probabilities'"):
+        wrap_model(lambda x: end(inner(x)))(x)
+    p = wrap_model(lambda x: end(inner(x)), outputs="probabilities")(x).exp()
+    torch.testing.assert_close(p[:, 1], inner(x)[:, 0].sigmoid())
+
+
+def test_a_probability_without_a_graph_is_found_once_there_are_rows():
+    model = wrap_model(lambda x: x.detach().numpy()[:, 0])
+    assert model(torch.rand(4, 2)).shape == (4, 2)  # four logits may lie there
+    with pytest.raises(ValueError, match="pass outputs='probabilities'"):
+        model(torch.rand(40, 2))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_one_column_of_logits_may_begin_within_0_and_1(rows):
+    inner, x = net(k=1), torch.rand(rows, 4)
+    shift = 0.5 - inner(x)[0].detach()  # the first is 0.5
+    model = wrap_model(lambda x: inner(x) + shift)
+    assert model(x[:1]).tolist() == [[0.0, 0.5]]
+    assert not model.checked
+    assert model(10 * x).shape == (rows, 2)
+    assert model.checked == (rows == 40)
 
 
 def test_probabilities_become_logarithms_with_finite_gradients():
@@ -136,13 +237,21 @@ def points():
         lambda: make_pipeline(StandardScaler(), LogisticRegression()),
         lambda: RandomForestClassifier(5, random_state=0),
         lambda: SVC(break_ties=True),
+        lambda: SVC(decision_function_shape="ovo"),
+        lambda: make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")),
+        lambda: GridSearchCV(SVC(), {"decision_function_shape": ["ovo"]}, cv=2),
+        lambda: OneVsOneClassifier(LogisticRegression()),
+        lambda: GaussianNB(),
     ],
-    ids=["logistic", "pipeline", "forest", "svc"],
+    ids=[
+        *("logistic", "pipeline", "forest", "svc", "pairs", "pairs-in-pipeline"),
+        *("pairs-in-search", "one-vs-one", "bayes"),
+    ],
 )
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, 3, 4])
 def test_estimators_agree_with_their_own_predictions(make, classes, points):
     x, y = points
-    y = np.minimum(y, classes - 1)
+    y = np.minimum(y, classes - 1) + (classes == 4) * (np.arange(90) % 3 == 0)
     fitted = make().fit(x.reshape(90, 4), y)
     model = wrap_model(fitted)
     z = model(torch.tensor(x, dtype=torch.float32))
@@ -151,6 +260,18 @@ def test_estimators_agree_with_their_own_predictions(make, classes, points):
     assert not z.requires_grad
     assert (z.argmax(1).numpy() == fitted.predict(x.reshape(90, 4))).all()
     assert model(torch.zeros(0, 1, 2, 2)).shape == (0, classes)
+
+
+@pytest.mark.parametrize("classes", [3, 4, 5])
+def test_scores_of_pairs_become_those_that_svc_gives_per_class(classes):
+    rng = np.random.default_rng(1)
+    x = rng.random((120, 5))
+    y = x[:, :classes].argmax(1)
+    pairs, each = (
+        wrap_model(SVC(decision_function_shape=shape).fit(x, y))(torch.tensor(x))
+        for shape in ("ovo", "ovr")
+    )
+    torch.testing.assert_close(pairs, each)
 
 
 def test_labels_are_mapped_to_the_data_s_order(points):
@@ -192,24 +313,47 @@ def test_two_fits_can_be_told_apart(points):
     assert copy.deepcopy(model).model is model.model
 
 
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return nn.Linear(2, 2)
+
+
 @pytest.mark.parametrize(
     ("model", "how", "said"),
     [
         (nn.Linear, {}, "pass an instance"),
         (3, {}, "a module, a function or a classifier"),
+        ("net.pt", {}, "is a str.*load_program"),
+        (torch.ones(99, 99), {}, "model is a Tensor"),
+        (nn.Linear(20, 50).state_dict(), {}, "weights without their network.*load_weights"),
+        ({"state_dict": nn.Linear(20, 50).state_dict()}, {}, "weights without their network"),
+        (nn.LazyLinear(3), {}, r"lazy layer without weights yet \(weight\)"),
+        (nn.LazyBatchNorm1d(affine=False), {}, "lazy layer without weights yet"),
+        (made_in_inference_mode(), {}, r"made inside torch\.inference_mode"),
         (LogisticRegression(), {}, "fitted"),
+        (OneClassSVM(), {}, "classifier"),
+        (several_labels(), {}, "several labels a sample"),
         (lambda x: x, {"outputs": "logit"}, "one of logits, probabilities"),
         (lambda x: x, {"std": 0.0}, "above 0"),
         (lambda x: x, {"std": [1.0, -1.0]}, "above 0"),
         (lambda x: x, {"scale": 0}, "scale"),
+        (lambda x: x, {"scale": "255"}, "scale"),
+        (lambda x: x, {"size": 0}, "size"),
+        (lambda x: x, {"size": (4, 4, 4)}, "size"),
+        (lambda x: x, {"size": 4.5}, "size"),
         (lambda x: x, {"mean": float("nan")}, "finite"),
         (lambda x: x, {"mean": []}, "finite"),
+        (lambda x: x, {"mean": "half"}, "finite"),
+        (lambda x: x, {"mean": [0.1, None]}, "finite"),
+        (lambda x: x, {"mean": np.zeros((3, 3))}, "one per channel"),
     ],
-    ids=range(9),
+    ids=range(25),
 )
 def test_mistakes_are_explained(model, how, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as error:
         wrap_model(model, **how)
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +363,13 @@ def test_mistakes_are_explained(model, how, said):
         (lambda x: 3 * x, {"outputs": "probabilities"}, r"outside \[0, 1\]"),
         (lambda x: -x, {"outputs": "probabilities"}, r"outside \[0, 1\]"),
         (lambda x: x, {"classes": 3}, "classes = 3 is not allowed"),
+        (lambda x: x, {"size": 4}, r"for images, not for inputs of \(2,\)"),
         (lambda x: "cat", {}, "returned a str"),
         (lambda x: None, {}, "returned a NoneType"),
+        (lambda x: {"a": x, "b": x}, {}, "returned a dict of a, b: it must"),
+        (lambda x: (), {}, "returned a tuple"),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_mistakes_that_show_in_use_are_explained(model, how, said):
     with pytest.raises(ValueError, match=said):

@@ -1,0 +1,113 @@
+"""Turn a fitted classifier of scikit-learn's kind into scores, one column per class."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .base import ArrayFunction
+
+PAIRS = "decision_function_shape"  # the argument of SVC that asks for one score per pair
+
+
+def is_estimator(model: Any) -> bool:
+    """Return whether an object scores arrays as scikit-learn's classifiers do."""
+    return hasattr(model, "decision_function") or hasattr(model, "predict_proba")
+
+
+def estimator_scores(model: Any, classes: int | Sequence[Any] | None) -> ArrayFunction:
+    """Return a fitted classifier as a function from inputs to scores `(b, k)`, without gradient.
+
+    Arguments:
+        classes: their number; or their labels in the data's order; None: 0..k−1.
+
+    Raises:
+        ValueError: for a model that is not fitted, no classifier, or of other classes.
+    """
+    name = type(model).__name__
+    labels = [*getattr(model, "classes_", ())]
+    if not labels or any(getattr(label, "ndim", 0) for label in labels):
+        problem = "gives several labels a sample" if labels else "has no classes_"
+        raise ValueError(
+            f"model = {name} {problem}: it must be a classifier of one label, and fitted"
+        )
+    order = _class_order(labels, classes)
+    columns = [order.index(label) for label in labels]
+    raw = hasattr(model, "decision_function")
+    pairs = raw and len(labels) > 2 and _scores_pairs(model)
+
+    def scores(x: Any) -> Tensor:
+        if not len(x):
+            return torch.zeros(0, len(order))
+        flat = x.reshape(len(x), -1).astype("float64")
+        z = torch.as_tensor(model.decision_function(flat) if raw else model.predict_proba(flat))
+        z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
+        z = torch.stack([torch.zeros_like(z), z], 1) if z.ndim == 1 else z
+        z = votes(z, len(labels)) if pairs else z
+        if z.shape[1] != len(labels):
+            raise ValueError(f"the model gives {z.shape[1]} scores for {len(labels)} classes")
+        z = z if raw else z.clamp_min(torch.finfo(torch.float32).tiny).log()
+        if columns == list(range(len(order))):
+            return z
+        # a class that the model never saw gets the lowest score: it is never predicted
+        wide = (z.amin(1, keepdim=True) - 1).repeat(1, len(order))
+        wide[:, columns] = z
+        return wide
+
+    return ArrayFunction(scores, digest=f"{name} {_fingerprint(model)}")
+
+
+def votes(z: Tensor, classes: int) -> Tensor:
+    """Return a score per class `(b, k)` from one per pair i < j `(b, k(k−1)/2)`, positive for i.
+
+    The score is the number of pairs won, plus less than 1/2 of confidence to order equal numbers.
+    This is what SVC gives for decision_function_shape = "ovr".
+
+    >>> votes(torch.tensor([[2.0, -1.0, -3.0]]), 3).argmax(1)
+    tensor([2])
+    """
+    pairs = list(combinations(range(classes), 2))
+    if z.shape[1] != len(pairs):
+        raise ValueError(f"the model gives {z.shape[1]} scores for {len(pairs)} pairs of classes")
+    won, confidence = z.new_zeros(2, len(z), classes)
+    for column, (first, second) in zip(z.unbind(1), pairs, strict=True):
+        won[:, first] += column >= 0
+        won[:, second] += column < 0
+        confidence[:, first] += column
+        confidence[:, second] -= column
+    return won + confidence / (3 * (confidence.abs() + 1))
+
+
+def _scores_pairs(model: Any) -> bool:
+    """Return whether a classifier, or one inside a pipeline or search, scores pairs of classes."""
+    fitted = getattr(model, "best_estimator_", model)
+    options = fitted.get_params() if hasattr(fitted, "get_params") else {}
+    return any(key.split("__")[-1] == PAIRS and v == "ovo" for key, v in options.items())
+
+
+def _class_order(labels: list[Any], classes: int | Sequence[Any] | None) -> list[Any]:
+    """Return the labels in the order of the data's classes."""
+    count = len(labels) if classes is None else classes
+    order = list(range(count) if isinstance(count, int) else count)
+    if any(label not in order for label in labels):
+        shown = ", ".join(str(label)[:40] for label in labels[:8])
+        more = ", …" if len(labels) > 8 else ""
+        raise ValueError(
+            f"the model tells apart {shown}{more}; the data's classes are "
+            "0 to k−1: pass classes=[…], the model's labels in the data's order, to wrap_model"
+        )
+    return order
+
+
+def _fingerprint(model: Any) -> str:
+    """Return a text that differs between two fits; of an object without pickle, its address."""
+    try:
+        return hashlib.sha256(pickle.dumps(model)).hexdigest()[:16]
+    except Exception:  # pickling runs the object's own code
+        return hex(id(model))
