@@ -145,16 +145,16 @@ def higher(
 
 @contextmanager
 def begin_call(
-    attack: Attack, model: Model, x: Tensor, y: Tensor
+    model: Model, x: Tensor, y: Tensor, *, threat: Threat, mode: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Check the inputs of a call, and yield them as `attack_inputs` returns them; freeze the model,
     and leave `torch.inference_mode`, where nothing has a gradient."""
     kind = f"{type(model).__module__}.{type(model).__name__}"
     require(callable(model), "model", kind, "a module, or a function of a batch (b, *d)")
-    low, high, inference = attack.threat.low, attack.threat.high, torch.is_inference_mode_enabled()
+    inference = torch.is_inference_mode_enabled()
     with torch.inference_mode(False) if inference else nullcontext():
-        x, y = attack_inputs(x, y, low=low, high=high)
-        with freeze.frozen(model, attack.mode):
+        x, y = attack_inputs(x, y, low=threat.low, high=threat.high)
+        with freeze.frozen(model, mode):
             yield x, y
 
 
@@ -343,7 +343,7 @@ def run_restarts(
     names = ("precision", "channels_last", "targeted")  # not every attack has all of them
     execution = {k: getattr(attack, k) for k in names if hasattr(attack, k)}
     memory = freeze.channels_last(model, bool(execution.get("channels_last")))
-    with begin_call(attack, model, x, y) as (x, y), memory:
+    with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y), memory:
         if len(x) == 0:
             return x.clone()
         active = ActiveSet(model, x, y, rank=rank, **execution)

@@ -61,7 +61,7 @@ class DeepFool(Search):
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrong points `(b, *d)`, at any distance, and that distance `(b,)` in the
         threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
-        with begin_call(self, model, x, y) as (x, y):
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
             point, wrong = self.walk(model, x, y)
             point = torch.where(broadcast_rows(wrong, point), point, x)
             return point, torch.where(wrong, self.threat.distance(point, x), torch.inf)

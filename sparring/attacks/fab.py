@@ -79,7 +79,7 @@ class FAB(Search):
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest wrong points `(b, *d)`, at any distance, and that distance `(b,)` in
         the threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
-        with begin_call(self, model, x, y) as (x, y):
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
             closest = ClosestPoint(x, self.threat, 0.0)
             run_restarts(self, model, x, y, partial(self._round, closest), skip_misclassified=False)
         return closest.point, closest.distance

@@ -93,7 +93,7 @@ class HopSkipJump(Search):
         eps is ignored, and the model runs in its own precision. A sample that is wrong at x has
         distance 0.
         """
-        with begin_call(self, model, x, y) as (x, y):
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
             if len(x) == 0:
                 return x.clone(), x.new_zeros(0)
             active = ActiveSet(model, x, y)

@@ -147,7 +147,7 @@ def distances(attack: MinimalNorm, model: Model, x: Tensor, y: Tensor) -> tuple[
     eps is ignored, and the model runs in its own precision; a sample that is wrong at x has
     distance 0.
     """
-    with begin_call(attack, model, x, y) as (x, y):
+    with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y):
         if len(x) == 0:
             return x.clone(), x.new_zeros(0)
         active = ActiveSet(model, x, y)

@@ -30,7 +30,7 @@ class Noise(Attack):
         self.threat, self.draws = threat, draws
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        with begin_call(self, model, x, y) as (x, y), torch.no_grad():
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y), torch.no_grad():
             active = ActiveSet(model, x, y)
             x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
             for _ in range(self.draws):

@@ -15,7 +15,8 @@ from ..threats.base import Threat
 
 
 def finite_margin(z: Tensor, y: Tensor) -> Tensor:
-    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where it is wrong; NaN for logits without a class.
+    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where it is wrong; NaN where logits name no
+    class.
 
     >>> finite_margin(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
     tensor([-2.])

@@ -10,7 +10,7 @@ def input_gradient(value: Tensor, z: Tensor, *, retain_graph: bool = False) -> T
     """Compute the gradient of Σ value with respect to z, and leave no `.grad` behind.
 
     Raises:
-        ValueError: if the value does not depend on z: a model that detaches, rounds or leaves torch.
+        ValueError: if the value does not depend on z, as of a model that detaches or leaves torch.
 
     >>> z = torch.tensor([2.0], requires_grad=True)
     >>> input_gradient(z.square(), z)

@@ -99,7 +99,8 @@ def attack_inputs(x: object, y: object, *, low: float, high: float) -> tuple[Ten
         made = "torch.as_tensor(x, dtype=torch.float32)"
         raise ValueError(f"x is a {type(x).__name__}: it must be a tensor, as {made} makes one")
     if x.dtype not in (torch.float32, torch.float64):
-        hint = "; x.float() is enough for a model in half precision" if x.is_floating_point() else ""
+        half = x.is_floating_point()
+        hint = "; x.float() is enough for a model in half precision" if half else ""
         floats = f"floats in [{low}, {high}], torch.float32 or torch.float64"
         raise ValueError(f"x has dtype {x.dtype}: an attack needs {floats}{hint}")
     # a tensor of inference_mode cannot enter a graph: its clone outside of that mode can

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..component import require
-from ..runtime.torch_private import BATCH_NORM, tensor_version
+from ..runtime.torch_private import BATCH_NORM
 from .forward import SafeForward
 
 MODES = ("eval", "train", "keep")
@@ -62,7 +62,7 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
     Running batch-norm statistics are left to `frozen_bn`, which needs no copies.
     """
     saved = [
-        (module, name, buffer, buffer.clone(), tensor_version(buffer))
+        (module, name, buffer, buffer.clone())
         for module in model.modules()
         if module.training and not isinstance(module, BATCH_NORM)
         for name, buffer in module.named_buffers(recurse=False)
@@ -70,11 +70,9 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, name, buffer, content, version in saved:
-            # only if written to: a graph made before may need the buffer, and counts writes too
-            if tensor_version(buffer) != version:
-                with torch.no_grad():
-                    buffer.copy_(content)
+        for module, name, buffer, content in saved:
+            # past the count of writes: a graph made before may need the buffer, as it is again
+            buffer.data.copy_(content)
             if getattr(module, name, None) is not buffer:
                 setattr(module, name, buffer)
 
@@ -118,9 +116,8 @@ def channels_last(model: Model, on: bool = True) -> Iterator[None]:
 class ModelView(nn.Module):
     """Run a model in another precision or memory layout, or compiled; the weights are shared.
 
-    The model cannot change its caller's input, and gets it in the dtype of its weights: see
-    `SafeForward`. Inputs and outputs stay float32 (or wider): just below 1 the spacing of bfloat16 is 1/256, which
-    would leave an 8/255 ball 8 levels.
+    Inputs and outputs stay float32 (or wider): just below 1 the spacing of bfloat16 is 1/256, which
+    would leave an 8/255 ball 8 levels. The model cannot change its caller's input: `SafeForward`.
 
     Arguments:
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.

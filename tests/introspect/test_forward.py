@@ -128,11 +128,16 @@ class TestFrozen:
         before.backward()
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-    def test_a_scripted_batch_norm_in_train_mode(self):
-        model = torch.jit.script(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).train())
+    @pytest.mark.parametrize("scripted", [False, True])
+    @pytest.mark.parametrize(
+        "norm", [nn.BatchNorm1d(4), nn.InstanceNorm1d(4, track_running_stats=True)]
+    )
+    def test_running_statistics_whose_kernels_count_no_writes(self, norm, scripted):
+        model = nn.Sequential(nn.Linear(3, 6), norm).train()
+        model = torch.jit.script(model) if scripted else model
         state = {k: v.clone() for k, v in model.state_dict().items()}
         with freeze.frozen(model, "train"):
-            model(torch.rand(5, 3))
+            model(torch.rand(5, 4, 3))
         assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
         assert model.training
 
