@@ -211,7 +211,7 @@ class ActiveSet:
     def restart(self) -> int:
         """Begin a round on all samples that are not broken; return their number."""
         self.rows = (~self.broken).nonzero()[:, 0]
-        self.batch = Batch(self._x[self.rows], self._y[self.rows])
+        self.batch = Batch(self._x[self.rows], self._y[self.rows], index=self.rows)
         self.x, self.y = self.batch.x, self.batch.y
         # each row's first point since the last confirmation that is adversarial, unconfirmed
         self._num_records, self._candidate = 0, self.batch.x

@@ -36,7 +36,7 @@ class Noise(Attack):
             for _ in range(self.draws):
                 if len(rows) == 0:
                     break
-                batch = Batch(x[rows], y[rows])
+                batch = Batch(x[rows], y[rows], index=rows)
                 z = self.threat.random_start(batch, self.generator(x.device))
                 x_adv[rows] = z
                 rows = rows[active.logits(z).argmax(1) == y[rows]]

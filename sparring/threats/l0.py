@@ -51,8 +51,9 @@ class L0(Ball):
         init: str = "uniform",
         noise: float = 0.001,
     ) -> None:
+        whole = eps >= 0 and float(eps).is_integer()
+        require(whole, "eps", eps, "a whole number of locations ≥ 0")
         super().__init__(eps, low=low, high=high, init=init, noise=noise)
-        require(float(eps).is_integer(), "eps", eps, "a whole number of locations ≥ 0")
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init != "uniform":
