@@ -227,4 +227,4 @@ def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     if logits.shape[1] < 4:
         return margin
     top = logits.topk(4, dim=1).values
-    return margin / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp_min(1e-12)
+    return margin / losses.finite_scale(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)

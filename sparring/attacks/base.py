@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, ClassVar, TypedDict, Unpack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Annotated, Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -11,8 +12,10 @@ from torch import Tensor
 from ..batch import Batch, Model
 from ..component import Component, arguments, require
 from ..functional.geometry import broadcast_rows
+from ..functional.gradient import input_gradient
 from ..functional.losses import margin
 from ..introspect import freeze
+from ..introspect.forward import attack_inputs, check_labels, check_outputs
 from ..threats.base import Threat
 
 Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes, per sample (b,)
@@ -82,7 +85,7 @@ class Attack(Component):
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return adversarial inputs `(b, *d)`, detached, for `x (b, *d)` in the threat's box and
         labels `y (b,)`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} attacks in training only: it has no call")
 
     def num_rounds(self, active: ActiveSet) -> int:
         """Return how many rounds a search has; default: `restarts`."""
@@ -121,13 +124,7 @@ def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
     z = z.detach().requires_grad_()
     with torch.enable_grad():
         value = f(z)
-        if not value.requires_grad:
-            raise ValueError(
-                "the model's output has no gradient with respect to its input: "
-                "it detaches or leaves torch"
-            )
-        # autograd.grad, not backward: it leaves no .grad on the model's parameters
-        return value.detach(), torch.autograd.grad(value.sum(), z)[0]
+        return value.detach(), input_gradient(value, z)
 
 
 def value_no_grad(f: Gain, z: Tensor) -> Tensor:
@@ -146,29 +143,27 @@ def higher(
     return torch.where(broadcast_rows(better, z), z, best), torch.where(better, value, best_value)
 
 
-def check_inputs(x: Tensor, y: Tensor, threat: Threat) -> None:
-    """Raise `ValueError` for inputs that an attack cannot start from."""
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} rows and y has {len(y)}: they must be the same samples")
-    if not x.is_floating_point():
-        floats = f"floats in [{threat.low}, {threat.high}]"
-        raise ValueError(f"x has dtype {x.dtype}: an attack needs {floats}")
-    if len(x) == 0:
-        return
-    least, most = x.amin().item(), x.amax().item()
-    # not (a and b) instead of its negation: NaN fails every comparison, so it is refused too
-    if not (threat.low - 1e-6 <= least and most <= threat.high + 1e-6):
-        raise ValueError(
-            f"x reaches from {least:.4g} to {most:.4g}, "
-            f"the threat's box is [{threat.low}, {threat.high}]: "
-            "put normalisation into the model and hand the attack unnormalised inputs without NaN"
-        )
+@contextmanager
+def begin_call(
+    model: Model, x: Tensor, y: Tensor, *, threat: Threat, mode: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Check the inputs of a call, and yield them as `attack_inputs` returns them; freeze the model,
+    and leave `torch.inference_mode`, where nothing has a gradient."""
+    kind = f"{type(model).__module__}.{type(model).__name__}"
+    require(callable(model), "model", kind, "a module, or a function of a batch (b, *d)")
+    inference = torch.is_inference_mode_enabled()
+    with torch.inference_mode(False) if inference else nullcontext():
+        x, y = attack_inputs(x, y, low=threat.low, high=threat.high)
+        with freeze.frozen(model, mode):
+            yield x, y
 
 
 def wrong_classes(logits: Tensor, y: Tensor) -> Tensor:
     """Return the k − 1 classes other than `y (a,)`, highest logit first `(a, k - 1)`."""
-    # -1, no label, counts as class 0: such a row is wrong already, and any class will do
-    others = logits.scatter(1, y.clamp_min(0)[:, None], -torch.inf)
+    # -1, no label, counts as class 0: such a row is wrong already, and any class will do. Clamped:
+    # a masked class, of logit −inf, comes last, but still before y.
+    others = logits.clamp_min(torch.finfo(logits.dtype).min)
+    others = others.scatter(1, y.clamp_min(0)[:, None], -torch.inf)
     # stable: tied classes come in the same order in every round
     return others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
 
@@ -198,9 +193,12 @@ class ActiveSet:
         targeted: bool = False,
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
-        self.model, self.targeted, self.rank = model, targeted, rank
+        self.targeted, self.rank = targeted, rank
         self.lower_precision = precision != "float32"
-        self.logits = freeze.ModelView(model, amp=precision, channels_last=channels_last)
+        self.view_float32 = self.view = freeze.ModelView(model)
+        if self.lower_precision or channels_last:
+            self.view = freeze.ModelView(model, amp=precision, channels_last=channels_last)
+        self.classes: int | None = None
         self.confirm_period = GPU_CONFIRM_PERIOD if x.is_cuda else 1
         self._x, self._y = x, y
         self.best, self.best_value = x.clone(), x.new_full((len(x),), -torch.inf)
@@ -213,7 +211,7 @@ class ActiveSet:
     def restart(self) -> int:
         """Begin a round on all samples that are not broken; return their number."""
         self.rows = (~self.broken).nonzero()[:, 0]
-        self.batch = Batch(self._x[self.rows], self._y[self.rows])
+        self.batch = Batch(self._x[self.rows], self._y[self.rows], index=self.rows)
         self.x, self.y = self.batch.x, self.batch.y
         # each row's first point since the last confirmation that is adversarial, unconfirmed
         self._num_records, self._candidate = 0, self.batch.x
@@ -225,9 +223,26 @@ class ActiveSet:
         pred = logits.argmax(1)
         return pred == y if self.targeted else pred != y
 
+    def logits(self, z: Tensor) -> Tensor:
+        """Compute logits `(a, k)` in the precision of the search, in the dtype of z.
+
+        Raises:
+            ValueError: for an output that is no logits, is NaN throughout, or lacks a label.
+        """
+        return self._checked(self.view(z), z)
+
+    def _checked(self, logits: Any, z: Tensor) -> Tensor:
+        if self.classes is None:  # once: the checks wait for the device
+            self.classes = check_outputs(logits, len(z))
+            check_labels(self._y, self.classes, least=-1)
+            # at x too: a search may well end where a good model returns NaN
+            if bool(logits.isnan().all()) and bool(value_no_grad(self.view, self._x).isnan().all()):
+                raise ValueError("the model's logits are NaN for every sample: there is no class")
+        return logits.to(z.dtype)
+
     def logits_float32(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the model's own precision, without gradient."""
-        return value_no_grad(self.model, z)
+        return value_no_grad(lambda z: self._checked(self.view_float32(z), z), z)
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the precision of the search, without gradient."""
@@ -324,14 +339,13 @@ def run_restarts(
     return the best points `(b, *d)`. `skip_misclassified` records x first, so that a search sees
     only samples that are right there.
     """
-    check_inputs(x, y, attack.threat)
-    if len(x) == 0:
-        return x.clone()
     rank = getattr(attack, "rank", margin)
     names = ("precision", "channels_last", "targeted")  # not every attack has all of them
     execution = {k: getattr(attack, k) for k in names if hasattr(attack, k)}
     memory = freeze.channels_last(model, bool(execution.get("channels_last")))
-    with freeze.frozen(model, attack.mode), memory:
+    with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y), memory:
+        if len(x) == 0:
+            return x.clone()
         active = ActiveSet(model, x, y, rank=rank, **execution)
         if skip_misclassified:
             active.record(x, active.logits_float32(x))

@@ -11,7 +11,7 @@ from ..batch import Model
 from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows, nearest_hyperplane, step_to_hyperplane
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, run_restarts
+from .base import ActiveSet, Execution, Search, begin_call, run_restarts
 
 
 class DeepFool(Search):
@@ -61,17 +61,17 @@ class DeepFool(Search):
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrong points `(b, *d)`, at any distance, and that distance `(b,)` in the
         threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
-        point, wrong = self.walk(model, x, y)
-        point = torch.where(broadcast_rows(wrong, point), point, x.detach())
-        return point, torch.where(wrong, self.threat.distance(point, x.detach()), torch.inf)
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
+            point, wrong = self.walk(model, x, y)
+            point = torch.where(broadcast_rows(wrong, point), point, x)
+            return point, torch.where(wrong, self.threat.distance(point, x), torch.inf)
 
     def walk(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the end of each walk `(b, *d)`, its first wrong point or its last, and whether it
         is wrong there `(b,)`."""
-        x = x.detach()
         walks: list[tuple[Tensor, Tensor]] = []
         search = lambda active, round_index: walks.append(self._walk(active))  # noqa: E731
-        run_restarts(self, model, x, y, search, skip_misclassified=False)
+        x = run_restarts(self, model, x, y, search, skip_misclassified=False)
         return walks[0] if walks else (x.clone(), x.new_zeros(len(x), dtype=torch.bool))
 
     def search(self, active: ActiveSet, round_index: int) -> None:
@@ -112,5 +112,6 @@ class DeepFool(Search):
 
     def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the wrong classes of highest logit `(a, m)`."""
-        others = logits.detach().scatter(1, y.clamp_min(0)[:, None], -torch.inf)
+        others = logits.detach().clamp_min(torch.finfo(logits.dtype).min)
+        others = others.scatter(1, y.clamp_min(0)[:, None], -torch.inf)
         return others.topk(min(self.classes, logits.shape[1]) - 1, dim=1).indices

@@ -15,7 +15,7 @@ from ..functional.geometry import broadcast_rows, broadcast_scale, nearest_hyper
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, check_inputs, run_restarts, wrong_classes
+from .base import ActiveSet, Execution, Search, begin_call, run_restarts, wrong_classes
 
 
 class FAB(Search):
@@ -79,10 +79,9 @@ class FAB(Search):
     def distances(self, model: Model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the nearest wrong points `(b, *d)`, at any distance, and that distance `(b,)` in
         the threat's norm: 0 where x itself is wrong, inf (and x) without a wrong point."""
-        check_inputs(x, y, self.threat)
-        x = x.detach()
-        closest = ClosestPoint(x, self.threat, 0.0)
-        run_restarts(self, model, x, y, partial(self._round, closest), skip_misclassified=False)
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
+            closest = ClosestPoint(x, self.threat, 0.0)
+            run_restarts(self, model, x, y, partial(self._round, closest), skip_misclassified=False)
         return closest.point, closest.distance
 
     def num_rounds(self, active: ActiveSet) -> int:

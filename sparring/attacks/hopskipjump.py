@@ -11,9 +11,8 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require_at_least
 from ..functional.geometry import broadcast_rows, broadcast_scale, norm, normalize
-from ..introspect import freeze
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, check_inputs
+from .base import ActiveSet, Execution, Search, begin_call
 
 MAX_JUMP_HALVINGS = 15  # of the length of a jump
 START_HALVINGS = 10  # of the path from the first point to x
@@ -94,10 +93,9 @@ class HopSkipJump(Search):
         eps is ignored, and the model runs in its own precision. A sample that is wrong at x has
         distance 0.
         """
-        check_inputs(x, y, self.threat)
-        if len(x) == 0:
-            return x.clone(), x.new_zeros(0)
-        with freeze.frozen(model, self.mode):
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y):
+            if len(x) == 0:
+                return x.clone(), x.new_zeros(0)
             active = ActiveSet(model, x, y)
             wrong = active.is_adversarial(active.logits_float32(x), y)
             point, distance = self._follow_boundary(active, ~wrong, None)

@@ -13,9 +13,8 @@ from ..batch import Model
 from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
-from ..introspect import freeze
 from ..threats.base import Threat
-from .base import ActiveSet, check_inputs
+from .base import ActiveSet, begin_call
 
 
 class SearchState:
@@ -148,10 +147,9 @@ def distances(attack: MinimalNorm, model: Model, x: Tensor, y: Tensor) -> tuple[
     eps is ignored, and the model runs in its own precision; a sample that is wrong at x has
     distance 0.
     """
-    check_inputs(x, y, attack.threat)
-    if len(x) == 0:
-        return x.clone(), x.new_zeros(0)
-    with freeze.frozen(model, attack.mode):
+    with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y):
+        if len(x) == 0:
+            return x.clone(), x.new_zeros(0)
         active = ActiveSet(model, x, y)
         wrong = active.is_adversarial(active.logits_float32(x), y)
         state = attack.start(active, None)

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ..batch import Batch, Model
 from ..component import require_at_least
-from ..introspect import freeze
 from ..threats.base import Threat
-from .base import Attack, Float32Execution, check_inputs
+from .base import ActiveSet, Attack, Float32Execution, begin_call
 
 
 class Noise(Attack):
@@ -31,13 +30,14 @@ class Noise(Attack):
         self.threat, self.draws = threat, draws
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        check_inputs(x, y, self.threat)
-        x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
-        with freeze.frozen(model, self.mode), torch.no_grad():
+        with begin_call(model, x, y, threat=self.threat, mode=self.mode) as (x, y), torch.no_grad():
+            active = ActiveSet(model, x, y)
+            x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
             for _ in range(self.draws):
                 if len(rows) == 0:
                     break
-                z = self.threat.random_start(Batch(x[rows], y[rows]), self.generator(x.device))
+                batch = Batch(x[rows], y[rows], index=rows)
+                z = self.threat.random_start(batch, self.generator(x.device))
                 x_adv[rows] = z
-                rows = rows[model(z).argmax(1) == y[rows]]
+                rows = rows[active.logits(z).argmax(1) == y[rows]]
         return x_adv

@@ -12,6 +12,7 @@ from ..batch import Batch, Model
 from ..component import require
 from ..functional import losses
 from ..introspect import freeze
+from ..introspect.forward import check_outputs
 from ..threats.base import Threat
 from .base import ActiveSet, Attack, Execution, Maximizer, Search
 
@@ -93,8 +94,8 @@ class Transfer(Search):
         Raises:
             ValueError: for labels that the surrogate does not have.
         """
-        with freeze.frozen(self.surrogate), torch.no_grad():
-            classes = self.surrogate(active.x[:1]).shape[1]
+        with freeze.frozen(self.surrogate) as run, torch.no_grad():
+            classes = check_outputs(run(active.x[:1]), 1)
         most = int(active.y.max())
         if most >= classes:
             raise ValueError(
@@ -112,7 +113,8 @@ def surrogate_points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> 
         return attack(surrogate, x, y)
     with freeze.frozen(surrogate, attack.mode):
         if isinstance(attack, Maximizer):
-            return attack.maximize(lambda z: loss(surrogate(z), y), Batch(x, y))
+            active = ActiveSet(surrogate, x, y)
+            return attack.maximize(lambda z: loss(active.logits(z), y), Batch(x, y))
         if isinstance(attack, Search):
             active = ActiveSet(surrogate, x, y, precision=attack.precision)
             # no row is ever adversarial, so none leaves: `best` is the point of highest loss

@@ -23,9 +23,7 @@ from ..runtime import files, provenance
 from ..runtime.importing import import_object, reason
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
-from .report import METRICS
 
-RESULTS = "results"  # a folder in a run
 RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
 PATH_SHOWN = 300
 

@@ -183,9 +183,9 @@ def loss_gradient(
     model: Model, x: Tensor, y: Tensor, loss: Callable[..., Tensor] = losses.cross_entropy
 ) -> Tensor | None:
     """Compute the gradient of a loss in x; None if the model has no gradient."""
-    with freeze.frozen(model, "eval"), torch.enable_grad():
+    with freeze.frozen(model, "eval") as run, torch.enable_grad():
         z = x.detach().clone().requires_grad_()
-        value = loss(model(z).float(), y)
+        value = loss(run(z).float(), y)
         return torch.autograd.grad(value.sum(), z)[0] if value.requires_grad else None
 
 
@@ -217,5 +217,5 @@ def _relative_change(a: Tensor, b: Tensor) -> float:
 def _logits_as_received(model: Model, x: Tensor) -> Tensor:
     """Compute logits in the mode of each module, without touching the global random state."""
     devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices), freeze.frozen(model, "keep"), torch.no_grad():
-        return model(x).float()
+    with torch.random.fork_rng(devices), freeze.frozen(model, "keep") as run, torch.no_grad():
+        return run(x).float()

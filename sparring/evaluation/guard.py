@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..functional.geometry import SLACK
+from ..introspect.forward import SafeForward, check_labels, check_outputs
 from .budget import Budget
+
+__all__ = ["Guard", "check_inputs", "check_labels", "check_outputs", "count_outside"]
 
 
 class Guard(nn.Module):
@@ -47,7 +50,7 @@ class Guard(nn.Module):
         budget: Budget | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._safe_run = model, SafeForward(model)
         self.low, self.high, self.shape, self.strict, self.budget = low, high, shape, strict, budget
         self.classes: int | None = None
         self.training = getattr(model, "training", False)
@@ -65,7 +68,7 @@ class Guard(nn.Module):
             self.budget.check()
             self.budget.count(len(x))
         before = self._modes() if self.strict else []
-        logits = self.model(x)
+        logits = self._safe_run(x)
         if self.strict and self._modes() != before:
             raise ValueError(
                 "the model changes its own mode when it is called: in evaluation every module must "
@@ -121,37 +124,3 @@ def check_inputs(
         f"x reaches from {x_min:.4g} to {x_max:.4g}, its bounds are {box}: "
         "hand over unnormalised inputs and put normalisation into the model"
     )
-
-
-def check_outputs(logits: object, rows: int, classes: int | None) -> int:
-    """Return the number of classes k of logits `(rows, k)`, or raise a `ValueError`."""
-    if not isinstance(logits, Tensor):
-        raise ValueError(
-            f"the model returned a {type(logits).__name__}: it must return logits (b, k), a tensor"
-        )
-    fits = logits.ndim == 2 and len(logits) == rows and logits.shape[1] >= 2
-    if not (fits and logits.is_floating_point()):
-        raise ValueError(
-            f"the model returned {logits.dtype} of shape {tuple(logits.shape)} for {rows} samples: "
-            "it must return logits (b, k)"
-        )
-    if classes not in (None, logits.shape[1]):
-        raise ValueError(f"the model returned {logits.shape[1]} classes, and {classes} before")
-    return logits.shape[1]
-
-
-def check_labels(y: Tensor, classes: int) -> None:
-    """Raise a `ValueError` unless every label is an integer in 0..classes−1.
-
-    >>> check_labels(torch.tensor([0, 3]), 3)
-    Traceback (most recent call last):
-    ValueError: y has labels from 0 to 3: a model of 3 classes has 0 to 2 (outside: 1 rows)
-    """
-    if y.ndim != 1 or y.is_floating_point():
-        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}: labels must be integers (n,)")
-    outside = int(((y < 0) | (y >= classes)).sum())
-    if outside:
-        raise ValueError(
-            f"y has labels from {int(y.min())} to {int(y.max())}: "
-            f"a model of {classes} classes has 0 to {classes - 1} (outside: {outside} rows)"
-        )

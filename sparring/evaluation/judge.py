@@ -10,17 +10,18 @@ from torch import Tensor
 from ..batch import Batch, Model
 from ..functional import losses
 from ..functional.geometry import RELATIVE_SLACK, SLACK, broadcast_rows
-from ..introspect.predict import logits, predicted_class
+from ..introspect.predict import has_class, logits, predicted_class
 from ..threats.base import Threat
 
 
 def finite_margin(z: Tensor, y: Tensor) -> Tensor:
-    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where it is wrong; NaN for logits not finite.
+    """Compute max_{k≠y} z_k − z_y `(b,)`, positive where it is wrong; NaN where logits name no
+    class.
 
     >>> finite_margin(torch.tensor([[1.0, 3.0, 0.5]]), torch.tensor([1]))
     tensor([-2.])
     """
-    return torch.where(torch.isfinite(z).all(1), losses.margin(z, y), torch.nan)
+    return torch.where(has_class(z), losses.margin(z, y), torch.nan)
 
 
 def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..component import did_you_mean, require
+from ..component import require
 from ..runtime.annotations import AnyReal
-from ..threats import NORMS, norm_ball
+from ..threats import norm_ball, norm_name
 from ..threats.base import Threat
 
-Threats = str | Threat | Sequence[str | Threat] | Mapping[str, float | Sequence[float]]
+Threats = (
+    str | float | Threat | Sequence[str | float | Threat] | Mapping[str, float | Sequence[float]]
+)
 Eps = AnyReal | Sequence[AnyReal] | None
 Radius = tuple[float | None, Threat]
 
@@ -23,8 +25,8 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     no radius, or an infinite one.
 
     Arguments:
-        threat: a norm's name, then in the data's bounds, or a threat; several of them; or a table
-            of names with their own radii.
+        threat: a norm's name or p, then in the data's bounds, or a threat; several of them; or a
+            table of names with their own radii.
         eps: radii in input units, for each norm; default: the threat's own.
 
     >>> [(e, t.eps) for e, t in threats_at_radii({"Linf": [0.2, 0.1], "L2": 1.0}, None, None)]
@@ -33,7 +35,9 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
         return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
-    several = [threat] if isinstance(threat, str | Threat) else list(threat)
+    several = (
+        [threat] if isinstance(threat, str | Threat | float | int | np.integer) else list(threat)
+    )
     require(several, "threat", threat, "one or more threats")
     radii = [r for norm_or_threat in several for r in _at_radii(norm_or_threat, eps, bounds)]
     names = [(type(t).__name__, e) for e, t in radii]
@@ -41,7 +45,9 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     return radii
 
 
-def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None) -> list[Radius]:
+def _at_radii(
+    threat: str | float | Threat, eps: Eps, bounds: tuple[float, float] | None
+) -> list[Radius]:
     values = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
     flips = isinstance(threat, Threat) and threat.binary
     if values is not None:
@@ -50,9 +56,8 @@ def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None
         )
         allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
         require(values and all(ok), "eps", eps, allowed)
-    if isinstance(threat, str):
-        if threat not in NORMS:
-            raise ValueError(did_you_mean("threat", threat, NORMS))
+    if not isinstance(threat, Threat):
+        threat = norm_name(threat)
         require(values, "eps", eps, f"given, in input units: the radii of the {threat} ball")
         low, high = bounds or (0.0, 1.0)
         return [(e, norm_ball(threat, eps=e, low=low, high=high)) for e in values or ()]
@@ -64,13 +69,15 @@ def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None
 
 
 def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:
-    """Raise a `ValueError` for a ball that holds the whole box, as 8 in place of 8/255 does.
+    """Raise a `ValueError` for a threat that does not fit samples of this shape, or a ball that
+    holds the whole box, as 8 in place of 8/255 does.
 
     >>> check_reachable(threats_at_radii("Linf", 8, None), (1, 28, 28))
     Traceback (most recent call last):
     ValueError: eps = 8.0 is not allowed: eps must be at most 1, the width of the box ... (8/255?)
     """
     for eps, threat in radii:
+        threat.check_shape(shape)
         p, width = getattr(threat, "p", None), threat.high - threat.low
         if eps is None or p is None:
             continue

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..component import require
 from ..runtime import distributed
+from .gradient import input_gradient
 
 SLACK = 1e-6  # rounding that a bound forgives, in input units
 RELATIVE_SLACK = 1e-5  # the same relative to eps, and to the box when a point is projected
@@ -268,11 +269,6 @@ def nearest_hyperplane(margins: Tensor, z: Tensor, p: float) -> tuple[Tensor, Te
     >>> nearest_hyperplane(torch.stack([z[:, 0] - 1, 5 * z[:, 1] - 3], 1), z, torch.inf)
     (tensor([-0.5000]), tensor([[0., 5.]]), tensor([0.1000]))
     """
-    if not margins.requires_grad:
-        raise ValueError(
-            "the model's output has no gradient with respect to its input: "
-            "it detaches or leaves torch"
-        )
     dual = {torch.inf: 1, 2: 2, 1: torch.inf}[p]
     margin, normal = margins.new_zeros(len(z)), torch.zeros_like(z)
     distance = torch.full_like(margin, torch.inf)
@@ -281,7 +277,7 @@ def nearest_hyperplane(margins: Tensor, z: Tensor, p: float) -> tuple[Tensor, Te
     # one backward pass per class, and only the nearest is kept: all normals at once take m times
     # the memory
     for j, value in enumerate(margins.detach().unbind(1)):
-        (grad,) = torch.autograd.grad(sums[j], z, retain_graph=j + 1 < len(sums))
+        grad = input_gradient(sums[j], z, retain_graph=j + 1 < len(sums))
         grad = grad.nan_to_num(0.0, 0.0, 0.0)
         here = (value.abs() / norm(grad, dual)).nan_to_num(torch.inf, torch.inf)
         closer = here < distance

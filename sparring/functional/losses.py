@@ -78,7 +78,12 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
             f"loss = 'dlr' needs at least 3 classes, this model has {logits.shape[1]}: use 'margin'"
         )
     top = logits.topk(3, dim=1).values
-    return margin(logits, y) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
+    return margin(logits, y) / finite_scale(top[:, 0] - top[:, 2])
+
+
+def finite_scale(scale: Tensor) -> Tensor:
+    """Return a difference of logits ≥ 0 to divide by; 1 where a masked class made it infinite."""
+    return torch.where(scale == torch.inf, 1.0, scale).clamp_min(1e-12)
 
 
 def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:

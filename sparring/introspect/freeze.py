@@ -12,37 +12,69 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..component import require
 from ..runtime.torch_private import BATCH_NORM
+from .forward import SafeForward
 
 MODES = ("eval", "train", "keep")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @contextmanager
-def frozen(model: Model, mode: str = "eval") -> Iterator[None]:
-    """Freeze the weights and put every module in `mode`; restore each module's own mode and each
-    weight's flag on the way out.
+def frozen(model: Model, mode: str = "eval") -> Iterator[SafeForward]:
+    """Freeze the weights, put every module in `mode`, and yield the model's `SafeForward`; restore
+    each module's own mode, each weight's flag and each buffer on the way out.
 
     Arguments:
         mode: `"eval"`, `"train"` (batch statistics, running ones untouched) or `"keep"`.
+
+    Raises:
+        ValueError: for another mode, or weights made in `torch.inference_mode`.
     """
     require(mode in MODES, "mode", mode, "one of " + ", ".join(MODES))
     if not isinstance(model, nn.Module):
-        yield
+        yield SafeForward(model)
         return
     modes = [(m, m.training) for m in model.modules()]
     flags = [(p, p.requires_grad) for p in model.parameters()]
+    if any(p.is_inference() for p, _ in flags):
+        raise ValueError(
+            "the model's weights were made in torch.inference_mode, so nothing has a gradient "
+            "through them: build or load the model outside of it"
+        )
     try:
         if mode != "keep":
             model.train(mode == "train")
-        model.requires_grad_(False)
-        with frozen_bn(model):
-            yield
+        for parameter, _ in flags:  # one by one: a ScriptModule has no requires_grad_
+            parameter.requires_grad_(False)
+        with frozen_buffers(model), frozen_bn(model):
+            yield SafeForward(model)
     finally:
         # Module by module: `model.train()` would overwrite a submodule that is in another mode.
         for module, training in modes:
             module.training = training
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def frozen_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers that modules in train mode change, as the vectors of spectral norms.
+
+    Running batch-norm statistics are left to `frozen_bn`, which needs no copies.
+    """
+    saved = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        if module.training and not isinstance(module, BATCH_NORM)
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, content in saved:
+            # past the count of writes: a graph made before may need the buffer, as it is again
+            buffer.data.copy_(content)
+            if getattr(module, name, None) is not buffer:
+                setattr(module, name, buffer)
 
 
 @contextmanager
@@ -85,7 +117,7 @@ class ModelView(nn.Module):
     """Run a model in another precision or memory layout, or compiled; the weights are shared.
 
     Inputs and outputs stay float32 (or wider): just below 1 the spacing of bfloat16 is 1/256, which
-    would leave an 8/255 ball 8 levels.
+    would leave an 8/255 ball 8 levels. The model cannot change its caller's input: `SafeForward`.
 
     Arguments:
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.
@@ -112,23 +144,26 @@ class ModelView(nn.Module):
         run = torch.compile(model) if compile else model
         # Past nn.Module: a compiled model is a module, and would double every key of state_dict.
         object.__setattr__(self, "_run", run)
+        self._safe_run = SafeForward(run)
 
     @property
     def compiled(self) -> bool:
         """Return whether a compiled form is run instead of the model itself."""
         return self._run is not self.model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(self._run, x)
+    # Any: what is no tensor passes through, for the caller's own sentence about it
+    def forward(self, x: Tensor) -> Any:
+        return self.call(self._safe_run, x)
 
-    def call(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def call(self, run: Callable[[Tensor], Any], x: Tensor) -> Any:
         """Return `run(x)`, computed in this view's precision and layout."""
         if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         if self.dtype is None:
             return run(x)
         with torch.autocast(x.device.type, self.dtype):
-            return run(x).float()
+            logits = run(x)
+            return logits.float() if isinstance(logits, Tensor) else logits
 
 
 def unwrap(model: nn.Module) -> nn.Module:

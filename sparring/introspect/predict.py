@@ -31,16 +31,25 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 def logits(model: Model, x: Tensor) -> Tensor:
     """Return the logits `(b, k)` of the model in eval mode, in float32 and without gradient."""
-    with freeze.frozen(model, "eval"), torch.no_grad(), full_precision(x.device):
-        return model(x.float()).float()
+    with freeze.frozen(model, "eval") as run, torch.no_grad(), full_precision(x.device):
+        return run(x.float()).float()
 
 
 def predict(model: Model, x: Tensor) -> Tensor:
-    """Return the predicted classes `(b,)`; -1, which is not a class, for logits that are not
-    finite."""
+    """Return the predicted classes `(b,)`; -1, which is not a class, for logits without one."""
     return predicted_class(logits(model, x))
 
 
 def predicted_class(z: Tensor) -> Tensor:
-    """Return the class `(b,)` of the largest logit `(b, k)`; -1 where logits are not finite."""
-    return torch.where(torch.isfinite(z).all(1), z.argmax(1), -1)
+    """Return the class `(b,)` of the largest logit `(b, k)`; -1 where there is none."""
+    return torch.where(has_class(z), z.argmax(1), -1)
+
+
+def has_class(z: Tensor) -> Tensor:
+    """Return where logits `(b, k)` name a class `(b,)`: no NaN or +inf, and not all −inf, which
+    masks a class.
+
+    >>> has_class(torch.tensor([[0.5, -torch.inf], [0.5, torch.nan], [-torch.inf, -torch.inf]]))
+    tensor([ True, False, False])
+    """
+    return z.amax(1).isfinite()  # the maximum of a row with NaN is NaN

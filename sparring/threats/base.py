@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -14,6 +16,16 @@ from ..functional.geometry import norm
 from ..runtime import distributed
 
 INITS = ("uniform", "noise", "zero")
+
+
+def check_bounds(low: object, high: object) -> None:
+    """Raise `ValueError` unless low and high are the bounds of all features: numbers, low < high.
+    For bounds that differ by feature there is `Box`."""
+    for key, value in (("low", low), ("high", high)):
+        fits = isinstance(value, Real) and math.isfinite(value)
+        allowed = "one finite number for all features; scale them to [0, 1], or use Box(lower=…)"
+        require(fits, key, value if isinstance(value, Real) else type(value).__name__, allowed)
+    require(low < high, "low", low, f"below high = {high}")  # type: ignore[operator]
 
 
 class Threat(Component):
@@ -69,6 +81,9 @@ class Threat(Component):
         """Split z into `(x_adv, y_adv)`."""
         return z, batch.y
 
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` if this threat does not fit a data set of samples `shape`."""
+
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Measure how far x_adv is from x `(b,)`, in the units of `eps`; 0 without a radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
@@ -103,8 +118,8 @@ class Ball(Threat):
         noise: float = 0.001,
     ) -> None:
         super().__init__()
-        require(eps >= 0, "eps", eps, "a radius ≥ 0 in input units")
-        require(low < high, "low", low, f"below high = {high}")
+        require(0 <= eps < math.inf, "eps", eps, "a radius ≥ 0 in input units")
+        check_bounds(low, high)
         require(init in INITS, "init", init, "one of " + ", ".join(INITS))
         require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
         self.eps, self.low, self.high, self.init, self.noise = eps, low, high, init, noise

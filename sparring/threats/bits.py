@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..component import require
 from ..functional.geometry import project_l1, topk_mask
 from ..runtime import distributed
-from .base import Threat
+from .base import Threat, check_bounds
 
 
 def project_l1_sparse(z: Tensor, x: Tensor, eps: float, low: float, high: float) -> Tensor:
@@ -79,7 +79,7 @@ class Bits(Threat):
         super().__init__()
         whole = eps >= 0 and (eps == math.inf or float(eps).is_integer())
         require(whole, "eps", eps, "a whole number of flips ≥ 0, or inf")
-        require(low < high, "low", low, f"below high = {high}")
+        check_bounds(low, high)
         require(scale >= 0, "scale", scale, "a cost of a flip ≥ 0")
         require(power > 0, "power", power, "a power > 0 of the number of flips")
         odd = next((m for m in mutable or () if m not in (0, 1)), None)

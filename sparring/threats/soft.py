@@ -11,7 +11,7 @@ from ..batch import Batch
 from ..component import require
 from ..functional.geometry import norm, project_linf, sample_linf
 from ..runtime import distributed
-from .base import Threat
+from .base import Threat, check_bounds
 
 
 def soft_clip(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
@@ -74,7 +74,7 @@ class SoftLinf(Threat):
     ) -> None:
         super().__init__()
         require(radius >= 0, "radius", radius, "a radius ≥ 0 in input units")
-        require(low < high, "low", low, f"below high = {high}")
+        check_bounds(low, high)
         require(tau is None or tau > 0, "tau", tau, "a length > 0, or None for the step's")
         require(multiplier >= 0, "multiplier", multiplier, "a number ≥ 0")
         require(rate >= 0, "rate", rate, "a number ≥ 0")

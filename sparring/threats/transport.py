@@ -12,7 +12,7 @@ from ..component import require
 from ..functional.geometry import norm, normalize
 from ..runtime import distributed
 from ..runtime.annotations import AnyReal
-from .base import Threat
+from .base import Threat, check_bounds
 
 NORMS = (1, 2, math.inf)
 INITS = ("noise", "zero")
@@ -65,7 +65,7 @@ class Transport(Threat):
         require(0 < scale < math.inf, "scale", scale, "a cost > 0 at distance 1")
         require(p in NORMS, "p", p, "1, 2 or inf")
         require(1 <= power < math.inf, "power", power, "a power ≥ 1 of the distance")
-        require(low < high, "low", low, f"below high = {high}")
+        check_bounds(low, high)
         require(init in INITS, "init", init, "one of " + ", ".join(INITS))
         require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
         require(descent in DESCENTS, "descent", descent, "one of " + ", ".join(DESCENTS))

@@ -96,3 +96,20 @@ def test_the_number_of_classes_must_not_change():
 
 def test_an_empty_batch_passes():
     assert Guard(nn.Linear(4, 3))(torch.rand(0, 4)).shape == (0, 3)
+
+
+def test_a_model_that_writes_to_its_input_leaves_the_callers_alone():
+    guard = Guard(nn.Sequential(nn.Hardtanh(0.2, 0.8, inplace=True), nn.Linear(4, 3)))
+    x = torch.rand(5, 4)
+    kept = x.clone()
+    logits = guard(x)
+    assert torch.equal(guard(x), logits)
+    assert torch.equal(x, kept)
+    assert guard.forwards == 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_dtype_is_counted_once(dtype):
+    guard = Guard(nn.Linear(4, 3).to(dtype))
+    assert guard(torch.rand(5, 4)).dtype == dtype
+    assert guard.forwards == 5

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from sparring.attacks import PGD
-from sparring.evaluation.judge import feasible, judge
+from sparring.evaluation.judge import feasible, finite_margin, judge
 from sparring.functional import geometry
-from sparring.introspect.predict import predict
+from sparring.introspect.predict import predict, predicted_class
 from sparring.threats import L1, L2, Box, Linf
 
 THREATS = [Linf(0.1), L2(0.5), L1(1.0), Linf(8 / 255), L2(3.0), L1(12.0), Box()]
@@ -58,3 +58,30 @@ def test_an_empty_batch():
     assert feasible(
         Linf(0.1), torch.rand(0, 3), torch.rand(0, 3), torch.zeros(0, dtype=torch.long)
     ).shape == (0,)
+
+
+INF, NAN = torch.inf, torch.nan
+
+
+@pytest.mark.parametrize(
+    ("z", "pred", "margins"),
+    [
+        ([2.0, 1.0, -INF], 0, [-1, 1, INF]),
+        ([2.0, -INF, -INF], 0, [-INF, INF, INF]),
+        ([-INF, -INF, -INF], -1, [NAN] * 3),
+        ([2.0, NAN, -INF], -1, [NAN] * 3),
+        ([2.0, INF, 1.0], -1, [NAN] * 3),
+    ],
+)
+def test_a_masked_class_is_never_predicted_and_nan_is_no_class(z, pred, margins):
+    logits = torch.tensor([z] * 3)
+    assert predicted_class(logits).tolist() == [pred] * 3
+    margin, expected = finite_margin(logits, torch.arange(3)), torch.tensor(margins)
+    assert torch.equal(margin.nan_to_num(7.0), expected.nan_to_num(7.0))
+
+
+def test_the_judge_leaves_the_points_to_a_model_that_writes():
+    model = nn.Sequential(nn.Hardtanh(0.4, 0.6, inplace=True), nn.Linear(4, 3))
+    x = torch.rand(5, 4)
+    judgement = judge(model, Linf(0.1), x.clone(), x, torch.zeros(5, dtype=torch.long), name="A")
+    assert torch.equal(judgement.point, x)

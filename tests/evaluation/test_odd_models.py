@@ -1,0 +1,57 @@
+"""Networks that write to their input, mask classes or compute in float64 have their twin's
+accuracies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparring.evaluation import evaluate
+from tests.oracles import Net
+
+
+class Twisted(nn.Module):
+    """A network with one oddity, or with none."""
+
+    def __init__(self, net: nn.Module, oddity: str) -> None:
+        super().__init__()
+        self.net, self.oddity = net, oddity
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.oddity == "in place":
+            x.sub_(0.1)
+        else:
+            x = x - 0.1
+        z = self.net(x)[:, :3]
+        mask = self.oddity == "masked"
+        return torch.cat([z, torch.full_like(z[:, :1], -torch.inf)], 1) if mask else z
+
+
+@pytest.mark.parametrize("suite", ["quick", "pgd"])
+@pytest.mark.parametrize("oddity", ["in place", "masked", "float64"])
+def test_its_accuracies_are_those_of_its_twin(suite, oddity):
+    net, x = Net(scale=2.0).eval(), torch.rand(60, 6)
+    twin = Twisted(net, "none")
+    y = twin(x).argmax(1)
+    y[::10] = (y[::10] + 1) % 3
+    kept = x.clone()
+    options = {"eps": 0.05, "suite": suite, "progress": False}
+    right = evaluate(twin, (x, y), "Linf", **options)
+    odd = Twisted(net, oddity)
+    result = evaluate(odd.double() if oddity == "float64" else odd, (x, y), "Linf", **options)
+    assert torch.equal(x, kept)
+    assert result.clean.accuracy == right.clean.accuracy == 0.9
+    assert result.robust.count == pytest.approx(right.robust.count, abs=1)
+    assert result.verdict == right.verdict
+    assert right.robust.accuracy < right.clean.accuracy
+
+
+@pytest.mark.parametrize("norm", [float("inf"), 2, "2"])
+def test_a_norm_by_its_number(norm):
+    net, x = Net().eval(), torch.rand(20, 6)
+    options = {"eps": 0.05, "progress": False}
+    named = evaluate(
+        net, (x, net(x).argmax(1)), "L2" if norm != float("inf") else "Linf", **options
+    )
+    assert evaluate(net, (x, net(x).argmax(1)), norm, **options).robust == named.robust
