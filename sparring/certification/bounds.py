@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from ..batch import Model
 from ..component import did_you_mean
 from ..functional.geometry import RELATIVE_SLACK, SLACK
 from ..introspect import predict
+from ..runtime.allocator import retry_smaller_batch
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
@@ -21,6 +23,8 @@ from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, sum_units
 METHODS = ("ibp", "crown-ibp", "crown")
 CHECKED_SAMPLES = 8  # on which the traced network must agree with the model
 CPU_CROWN_SAMPLES = 4  # at once: a neuron that is unstable in any of them is bounded in all
+Errors = list[Tensor | None]  # rounding error of each operation's output; None: it is exact
+Step = Callable[[int, int], None]  # is handed the numbers of samples finished and proven
 MAX_COEFFICIENTS = 2**23  # numbers in the largest tensor of coefficients
 
 
@@ -72,8 +76,14 @@ def minimum(a: Tensor, bounds: Bounds) -> Tensor:
     return sum_units(a.clamp_min(0) * bounds.low[:, None] + a.clamp_max(0) * bounds.high[:, None])
 
 
-def interval_bounds(nodes: list[Node], inputs: Region) -> list[Bounds]:
+def interval_bounds(
+    nodes: list[Node], inputs: Region, errors: Errors | None = None
+) -> list[Bounds]:
     """Return the bounds of each activation, by interval arithmetic.
+
+    Arguments:
+        errors: to be filled with the rounding error of each operation in float32; the bounds then
+            hold for the numbers that the model computes. None: in exact arithmetic.
 
     In an L2 ball, the first linear layer W·D·x of scaled inputs moves by eps·‖row of W·D‖₂ at most.
 
@@ -81,22 +91,35 @@ def interval_bounds(nodes: list[Node], inputs: Region) -> list[Bounds]:
     """
     bounds = [Bounds(inputs.low, inputs.high)]
     # Value and D of each node up to which the network only scales and reshapes the input.
-    scaled = {0: (inputs.x, torch.ones_like(inputs.x[:1]))}
+    scaled = {0: (inputs.x, torch.ones_like(inputs.x[:1]), torch.zeros_like(inputs.x))}
+    if errors is not None:
+        errors[:] = [None]
     for i, node in enumerate(nodes[1:], 1):
         op = node.op
         assert op is not None
-        output = op.interval(*(bounds[j] for j in node.inputs))
+        parents = [bounds[j] for j in node.inputs]
+        output, error = op.interval(*parents), None if errors is None else op.rounding(*parents)
         before = scaled.get(node.inputs[0]) if inputs.p == 2 else None
         if before is not None and isinstance(op, ScaleOp):
-            scaled[i] = (op.apply(before[0]), op.scale.abs() * before[1])
+            wrong = op.scale.abs() * before[2] + (0 if error is None else error)
+            scaled[i] = (op.apply(before[0]), op.scale.abs() * before[1], wrong)
         elif before is not None and isinstance(op, ReshapeOp):
-            scaled[i] = (op.apply(before[0]), op.apply(before[1]))
+            scaled[i] = (op.apply(before[0]), op.apply(before[1]), op.apply(before[2]))
         elif before is not None and isinstance(op, DenseOp | ConvOp):
             centre = op.apply(before[0])
             radius = inputs.eps * op.apply_abs(before[1] ** 2, 2).sqrt()
+            if errors is not None:
+                radius = radius + op.apply_abs(before[2], 1)
             output = intersection(output, Bounds(centre - radius, centre + radius))
-        bounds.append(output)
+        bounds.append(widened(output, error))
+        if errors is not None:
+            errors.append(error)
     return bounds
+
+
+def widened(bounds: Bounds, error: Tensor | None) -> Bounds:
+    """Return the bounds, each side further out by an error."""
+    return bounds if error is None else Bounds(bounds.low - error, bounds.high + error)
 
 
 def intersection(a: Bounds, b: Bounds) -> Bounds:
@@ -107,7 +130,13 @@ def intersection(a: Bounds, b: Bounds) -> Bounds:
 
 
 def linear_lower_bound(
-    nodes: list[Node], bounds: list[Bounds], inputs: Region, a: Tensor, *, relax: bool
+    nodes: list[Node],
+    bounds: list[Bounds],
+    inputs: Region,
+    a: Tensor,
+    *,
+    relax: bool,
+    errors: Errors | None = None,
 ) -> Tensor:
     """Return a lower bound `(b, m)` of Σ a·h over the region, h the last node, `a (b, m, *s)`.
 
@@ -115,6 +144,7 @@ def linear_lower_bound(
         relax: go back to the input, through linear relaxations of other operations (CROWN). False
             goes back through affine operations only, and takes each other activation at the worst
             end of its bounds: IBP with the last layers elided.
+        errors: rounding errors of the operations, which the bound then allows for.
 
     Source: Zhang et al. 2018, theorem 3.2, on a graph as in Xu et al. 2020.
     """
@@ -129,6 +159,8 @@ def linear_lower_bound(
         elif not op.affine and not relax:
             bound = bound + minimum(rows, bounds[i])
         else:
+            if errors is not None and (error := errors[i]) is not None:
+                bound = bound - sum_units(rows.abs() * error[:, None])
             parts, constant = op.backward(rows, *(bounds[j] for j in parents))
             bound = bound + constant
             for j, part in zip(parents, parts, strict=True):
@@ -136,10 +168,13 @@ def linear_lower_bound(
     return bound
 
 
-def crown_bounds(nodes: list[Node], bounds: list[Bounds], inputs: Region) -> list[Bounds]:
+def crown_bounds(
+    nodes: list[Node], bounds: list[Bounds], inputs: Region, errors: Errors | None = None
+) -> list[Bounds]:
     """Return tighter bounds, by CROWN at the input of every non-linear operation.
 
-    It costs a backward pass per neuron; at a ReLU, only for inputs that can change sign.
+    It costs a backward pass per neuron; at a ReLU, only for inputs that can change sign. Rounding
+    errors get smaller in `errors` as the bounds do.
     """
     bounds = list(bounds)
     for i, node in enumerate(nodes[1:], 1):
@@ -148,21 +183,27 @@ def crown_bounds(nodes: list[Node], bounds: list[Bounds], inputs: Region) -> lis
         # CROWN adds nothing where only scaling and reshaping come before.
         mixes = any(not isinstance(n.op, ScaleOp | ReshapeOp) for n in nodes[1:j])
         if not node.op.affine and mixes:
-            bounds[j] = _crown_at_last(nodes[: j + 1], bounds, inputs, isinstance(node.op, ReluOp))
-        interval = node.op.interval(*(bounds[j] for j in node.inputs))
+            relu = isinstance(node.op, ReluOp)
+            bounds[j] = _crown_at_last(nodes[: j + 1], bounds, inputs, errors, relu)
+        parents = [bounds[j] for j in node.inputs]
+        if errors is not None:
+            errors[i] = node.op.rounding(*parents)
+        interval = widened(node.op.interval(*parents), errors and errors[i])
         bounds[i] = intersection(bounds[i], interval)
     return bounds
 
 
-def _crown_at_last(nodes: list[Node], bounds: list[Bounds], inputs: Region, relu: bool) -> Bounds:
+def _crown_at_last(
+    nodes: list[Node], bounds: list[Bounds], inputs: Region, errors: Errors | None, relu: bool
+) -> Bounds:
     old, shape = bounds[len(nodes) - 1], nodes[-1].shape
     low, high = (side.flatten(1).clone() for side in old)
     unstable = ((low < 0) & (high > 0)).any(0) if relu else (high > low).any(0)
     for rows in unstable.nonzero().flatten().split(_max_rows(nodes, len(low))):
         a = low.new_zeros(len(rows), low.shape[1]).scatter(1, rows[:, None], 1.0)
         a = a.reshape(1, len(rows), *shape).expand(len(low), -1, *shape)
-        low[:, rows] = linear_lower_bound(nodes, bounds, inputs, a, relax=True)
-        high[:, rows] = -linear_lower_bound(nodes, bounds, inputs, -a, relax=True)
+        low[:, rows] = linear_lower_bound(nodes, bounds, inputs, a, relax=True, errors=errors)
+        high[:, rows] = -linear_lower_bound(nodes, bounds, inputs, -a, relax=True, errors=errors)
     return intersection(old, Bounds(low.reshape(old.low.shape), high.reshape(old.high.shape)))
 
 
@@ -175,7 +216,7 @@ def margin_upper_bounds(
 ) -> Tensor:
     """Return an upper bound `(b,)` of the margin max_{k≠y} z_k − z_y over the ball, in float64.
 
-    Where it is negative, no point of the ball is adversarial.
+    Where it is negative, no point of the ball is adversarial, in exact arithmetic.
 
     Raises:
         ValueError: for another threat than Linf and L2, or a model that bounds can't read.
@@ -187,10 +228,57 @@ def margin_upper_bounds(
     >>> margin_upper_bounds(model, x, y, threat=Linf(0.1)).round(decimals=3)
     tensor([-0.4000], dtype=torch.float64)
     """
+    return torch.cat(list(_bounds(model, x, y, threat, method, rounding=False)) or [_none(x)])
+
+
+def certify(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    method: str = "crown-ibp",
+    progress: Step | None = None,
+) -> Tensor:
+    """Return which samples the model provably gets right in the whole ball and box: bool `(b,)`.
+
+    `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs a
+    backward pass per class; `"crown"` one per neuron, for small networks.
+
+    Bounds are computed in float64, and hold for a model that rounds to float32 in each operation:
+    its errors are bounded layer by layer, from the magnitudes of the activations. The margin must
+    be below −1e-6 times the largest logit (or 1) besides. The ball is as large as in judging:
+    eps·(1 + 1e-5) + 1e-6; at eps = 0 it is the sample itself, and its rounding that of the model.
+
+    Arguments:
+        x: `(b, *d)` within the threat's bounds.
+        y: labels `(b,)`.
+        progress: is called with the numbers of samples finished and proven.
+
+    Raises:
+        ValueError: for another threat than Linf and L2, or a model that bounds can't read.
+    """
+    proven, start = [torch.zeros(0, dtype=torch.bool, device=x.device)], 0
+    for margin in _bounds(model, x, y, threat, method, rounding=bool(threat.eps)):
+        rows = slice(start, start := start + len(margin))
+        with torch.no_grad():
+            z = predict.logits(model, x[rows]).to(margin.device)
+        right = predict.predicted_class(z) == y[rows].to(margin.device)
+        scale = z.abs().amax(1).clamp_min(1)
+        proven.append((right & (margin < -SLACK * scale)).to(x.device))
+        if progress is not None:
+            progress(len(margin), int(proven[-1].sum()))
+    return torch.cat(proven)
+
+
+def _bounds(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, method: str, *, rounding: bool
+) -> Iterator[Tensor]:
+    """Yield upper bounds of the margin, by chunks; half as large ones when memory runs out."""
     if method not in METHODS:
         raise ValueError(did_you_mean("method", method, METHODS))
     if len(x) == 0:
-        return torch.zeros(0, dtype=torch.float64, device=x.device)
+        return
     nodes = trace_network(model, x)
     inputs = region(x.cpu() if x.device.type == "mps" else x, threat)  # mps has no float64
     with torch.no_grad():
@@ -198,49 +286,36 @@ def margin_upper_bounds(
         size = _max_rows(nodes, nodes[-1].shape[0] - 1)
         if method == "crown" and inputs.x.device.type == "cpu":
             size = min(size, CPU_CROWN_SAMPLES)
-        chunks = [slice(start, start + size) for start in range(0, len(x), size)]
-        parts = [_margins(nodes, inputs.take(rows), y[rows], method) for rows in chunks]
-    return torch.cat(parts).to(x.device) if x.device.type != "mps" else torch.cat(parts)
+    start = 0
+    while start < len(x):
+
+        def run(size: int, start: int = start) -> Tensor:
+            rows = slice(start, start + size)
+            with torch.no_grad():
+                return _margins(nodes, inputs.take(rows), y[rows], method, rounding=rounding)
+
+        margin = retry_smaller_batch(run, size)
+        size, start = min(size, len(margin)), start + len(margin)
+        yield margin if x.device.type == "mps" else margin.to(x.device)
 
 
-def certify(
-    model: Model, x: Tensor, y: Tensor, *, threat: Threat, method: str = "crown-ibp"
+def _none(x: Tensor) -> Tensor:
+    return torch.zeros(0, dtype=torch.float64, device=x.device if x.device.type != "mps" else "cpu")
+
+
+def _margins(
+    nodes: list[Node], inputs: Region, y: Tensor, method: str, *, rounding: bool
 ) -> Tensor:
-    """Return which samples the model provably gets right in the whole ball and box: bool `(b,)`.
-
-    `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs a
-    backward pass per class; `"crown"` one per neuron, for small networks.
-
-    Bounds are those of the network in exact arithmetic, computed in float64. The margin must be
-    below −1e-6 times the largest logit (or 1), which covers the model's own rounding. The ball is
-    as large as in judging: eps·(1 + 1e-5) + 1e-6; at eps = 0 it is the sample itself.
-
-    Arguments:
-        x: `(b, *d)` within the threat's bounds.
-        y: labels `(b,)`.
-
-    Raises:
-        ValueError: for another threat than Linf and L2, or a model that bounds can't read.
-    """
-    margin = margin_upper_bounds(model, x, y, threat=threat, method=method)
-    if len(x) == 0:
-        return torch.zeros(0, dtype=torch.bool, device=x.device)
-    with torch.no_grad():
-        z = predict.logits(model, x).to(margin.device)
-    right = predict.predicted_class(z) == y.to(margin.device)
-    scale = z.abs().amax(1).clamp_min(1)
-    return (right & (margin < -SLACK * scale)).to(x.device)
-
-
-def _margins(nodes: list[Node], inputs: Region, y: Tensor, method: str) -> Tensor:
     """Return IBP's bound of the margin; with CROWN the better of both, class by class."""
     a = label_minus_others(y.to(inputs.x.device), nodes[-1].shape[0])
-    bounds = interval_bounds(nodes, inputs)
-    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False)
+    errors: Errors | None = [] if rounding else None
+    bounds = interval_bounds(nodes, inputs, errors)
+    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False, errors=errors)
     if method == "crown":
-        bounds = crown_bounds(nodes, bounds, inputs)
+        bounds = crown_bounds(nodes, bounds, inputs, errors)
     if method != "ibp":
-        label_gap = label_gap.maximum(linear_lower_bound(nodes, bounds, inputs, a, relax=True))
+        tighter = linear_lower_bound(nodes, bounds, inputs, a, relax=True, errors=errors)
+        label_gap = label_gap.maximum(tighter)
     return -label_gap.amin(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ class _Reader(fx.Interpreter):
             slope = m.negative_slope
             return CurveOp(lambda h: F.leaky_relu(h, slope)) if 0 <= slope <= 1 else None
         if kind in MEAN_POOLS:
-            return MeanOp(m)
+            return MeanOp(m, _window(m, before))
         if isinstance(m, nn.Linear) and kind is nn.Linear:
             return DenseOp(self._tensor(m.weight), self._bias(m))
         if isinstance(m, nn.Conv2d) and kind is nn.Conv2d:
@@ -173,9 +174,11 @@ class _Reader(fx.Interpreter):
         scale = (self._tensor(m.running_var) + m.eps).rsqrt()
         if m.affine:
             scale = scale * self._tensor(m.weight)
-        shift = (self._tensor(m.bias) if m.affine else 0) - self._tensor(m.running_mean) * scale
+        mean = self._tensor(m.running_mean) * scale
+        bias = self._tensor(m.bias) if m.affine else torch.zeros_like(mean)
         tail = [-1, *[1] * (ndim - 2)]
-        return ScaleOp(scale.view(tail), shift.view(tail))
+        parts = (scale, bias - mean, bias.abs() + mean.abs())
+        return ScaleOp(*(t.view(tail) for t in parts))
 
     def _function(
         self, n: fx.Node, parents: list[fx.Node], before: Tensor, value: Tensor
@@ -228,6 +231,14 @@ ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
 def _reshaped(before: Tensor, value: Tensor) -> ReshapeOp | None:
     keeps_samples = before.shape[0] == value.shape[0] and before.numel() == value.numel()
     return ReshapeOp(value.shape[1:]) if keeps_samples else None
+
+
+def _window(pool: Any, before: Tensor) -> int:
+    """Return the largest number of values that average pooling adds up."""
+    size = getattr(pool, "kernel_size", None)
+    if size is None:  # adaptive: at most all
+        return before[0, 0].numel()
+    return size**2 if isinstance(size, int) else math.prod(size)
 
 
 def _function_name(function: Any) -> str:

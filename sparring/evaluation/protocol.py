@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ..component import did_you_mean, require
 from ..introspect import freeze
 from ..runtime.first_edition import renamed_keywords
+from ..runtime.numbers import real_number, whole_number
 from .probes import probe_names
 from .radii import Eps
 from .suites import Suite, check_suite_name
@@ -60,17 +62,40 @@ class EvaluationProtocol:
     probes: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        # The samples check n and split, the radii eps, the certificates certify:
+        # The samples check split, the radii eps, the certificates certify:
         # they know the data, the threat and the model.
         if isinstance(self.suite, str):
             check_suite_name(self.suite)
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer ≥ 1")
-        precisions = "one of " + ", ".join(freeze.PRECISIONS)
-        require(self.precision in freeze.PRECISIONS, "precision", self.precision, precisions)
-        seconds, queries = self.seconds, self.queries
-        require(seconds is None or seconds > 0, "seconds", seconds, "a time > 0 in seconds")
-        require(queries is None or queries > 0, "queries", queries, "a number of passes > 0")
+        require(isinstance(self.suite, str | Suite), "suite", self.suite, "a suite or its name")
+        self._set("batch_size", whole_number("batch_size", self.batch_size, least=1))
+        none = "an integer ≥ 1, or None for all"
+        for key, allowed in (("n", none), ("queries", "a number of passes > 0")):
+            if (value := getattr(self, key)) is not None:
+                self._set(key, whole_number(key, value, least=1, allowed=allowed))
+        known = isinstance(self.precision, str) and self.precision in freeze.PRECISIONS
+        require(known, "precision", self.precision, "one of " + ", ".join(freeze.PRECISIONS))
+        for key, values in (("compile", (True, False)), ("cascade", (True, False, None))):
+            value = getattr(self, key)
+            require(any(value is v for v in values), key, value, _one_of(values))
+        if self.seconds is not None:
+            allowed = "a time > 0 in seconds"
+            seconds = real_number("seconds", self.seconds, allowed=allowed)
+            require(0 < seconds < math.inf, "seconds", self.seconds, allowed)
+            self._set("seconds", seconds)
+        for key in ("certify", "probes"):
+            names = getattr(self, key)
+            several = [names] if isinstance(names, str) else names
+            listed = several is None or isinstance(several, list | tuple)
+            ok = listed and all(isinstance(name, str) for name in several or ())
+            require(ok, key, names, "a name, several, or none")
         probe_names(self.probes or ())
+
+    def _set(self, key: str, value: float) -> None:
+        object.__setattr__(self, key, value)  # the class is frozen for its users
+
+
+def _one_of(values: Sequence[Any]) -> str:
+    return "one of " + ", ".join(map(str, values))
 
 
 OPTIONS = tuple(field.name for field in fields(EvaluationProtocol))

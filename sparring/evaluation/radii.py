@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..component import did_you_mean, require
+from ..runtime.numbers import real_number
 from ..threats import NORMS, norm_ball
 from ..threats.base import Threat
 
-Threats = str | Threat | Sequence[str | Threat] | Mapping[str, float | Sequence[float]]
-Eps = float | Sequence[float] | None
+Threats = str | Threat | Sequence[str | Threat] | Mapping[str, Any]
+Eps = float | str | Sequence[float | str] | None
 Radius = tuple[float | None, Threat]
 
 
@@ -24,7 +27,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     Arguments:
         threat: a norm's name, then in the data's bounds, or a threat; several of them; or a table
             of names with their own radii.
-        eps: radii in input units, for each norm; default: the threat's own.
+        eps: radii in input units, for each norm, as 0.1 or "8/255"; default: the threat's own.
 
     >>> [(e, t.eps) for e, t in threats_at_radii({"Linf": [0.2, 0.1], "L2": 1.0}, None, None)]
     [(0.1, 0.1), (0.2, 0.2), (1.0, 1.0)]
@@ -32,7 +35,9 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
         return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
-    several = [threat] if isinstance(threat, str | Threat) else list(threat)
+    several = list(threat) if isinstance(threat, list | tuple) else [threat]
+    kinds = all(isinstance(one, str | Threat) for one in several)
+    require(kinds, "threat", threat, "a norm, a threat, several, or a table of norms and radii")
     require(several, "threat", threat, "one or more threats")
     radii = [r for norm_or_threat in several for r in _at_radii(norm_or_threat, eps, bounds)]
     names = [(type(t).__name__, e) for e, t in radii]
@@ -41,13 +46,13 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
 
 
 def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None) -> list[Radius]:
-    values = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
     flips = isinstance(threat, Threat) and threat.binary
+    allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
+    values = None if eps is None else _numbers(eps, allowed)
     if values is not None:
         ok = (
             e >= 0 and (e == math.inf or e.is_integer() if flips else e < math.inf) for e in values
         )
-        allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
         require(values and all(ok), "eps", eps, allowed)
     if isinstance(threat, str):
         if threat not in NORMS:
@@ -60,6 +65,14 @@ def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None
         return [(None, threat)]
     values = [float(threat.eps)] if values is None else values
     return [(e if e < math.inf else None, _with_eps(threat, e)) for e in values]
+
+
+def _numbers(eps: Any, allowed: str) -> list[float]:
+    """Return radii, rising, each once, from one number, a fraction as "8/255", or several."""
+    if isinstance(eps, np.ndarray | Tensor):
+        eps = eps.tolist()
+    several = isinstance(eps, Iterable) and not isinstance(eps, str)
+    return sorted({real_number("eps", e, allowed=allowed) for e in (eps if several else [eps])})
 
 
 def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -66,7 +67,8 @@ def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Return the sha256 of named tensors: shapes, types and values."""
     sha = hashlib.sha256()
     for name, t in tensors:
-        _update_tensor(sha, name, t)
+        with contextlib.suppress(RuntimeError, NotImplementedError, TypeError):  # as sparse ones
+            _update_tensor(sha, name, t)
     return sha.hexdigest()
 
 
@@ -92,9 +94,8 @@ class ModelDigest:
         """Add a value; `name` is where it was read."""
         if isinstance(value, PLAIN) and type(value) in PLAIN:
             return self.text(f"{type(value).__name__} {value!r}")
-        if not isinstance(
-            value, IMMUTABLE
-        ):  # how often Python shares one of these is its own choice
+        # How often Python shares one of the immutable values is its own choice.
+        if not isinstance(value, IMMUTABLE):
             if id(value) in self.seen:
                 return self.text("seen")
             self.seen[id(value)] = value
@@ -151,7 +152,7 @@ class ModelDigest:
         self.modules.append(module)
         self.text(ADDRESS.sub("", repr(module)))
         tensors = [*module.state_dict().items(), *module.named_buffers()]
-        for key, t in {k: t for k, t in tensors}.items():
+        for key, t in dict(tensors).items():
             self.text(key)
             self.add(t, f"{name}.{key}")
         for path, inner in module.named_modules():
