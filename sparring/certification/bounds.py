@@ -18,7 +18,7 @@ from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
 from .graph import Node, trace_network
-from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, sum_units
+from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, product
 
 METHODS = ("ibp", "crown-ibp", "crown")
 CHECKED_SAMPLES = 8  # on which the traced network must agree with the model
@@ -46,7 +46,7 @@ class Region:
         in_box = minimum(a, Bounds(self.low, self.high))
         if self.p != 2:
             return in_box
-        in_ball = sum_units(a * self.x[:, None]) - self.eps * a.flatten(2).norm(dim=2)
+        in_ball = product(a, self.x) - self.eps * a.flatten(2).norm(dim=2)
         return torch.maximum(in_box, in_ball)
 
     def take(self, rows: slice) -> Region:
@@ -72,8 +72,9 @@ def region(x: Tensor, threat: Threat) -> Region:
 
 
 def minimum(a: Tensor, bounds: Bounds) -> Tensor:
-    """Return min Σ a·h `(b, m)` over h within the bounds: Σ a⁺·low + a⁻·high."""
-    return sum_units(a.clamp_min(0) * bounds.low[:, None] + a.clamp_max(0) * bounds.high[:, None])
+    """Return min Σ a·h `(b, m)` over h within the bounds: Σ a·centre − |a|·radius."""
+    low, high = bounds
+    return product(a, (low + high) / 2) - product(a.abs(), (high - low) / 2)
 
 
 def interval_bounds(
@@ -141,6 +142,7 @@ def linear_lower_bound(
     """Return a lower bound `(b, m)` of Σ a·h over the region, h the last node, `a (b, m, *s)`.
 
     Arguments:
+        a: b may be 1, for the same rows of all samples.
         relax: go back to the input, through linear relaxations of other operations (CROWN). False
             goes back through affine operations only, and takes each other activation at the worst
             end of its bounds: IBP with the last layers elided.
@@ -149,7 +151,7 @@ def linear_lower_bound(
     Source: Zhang et al. 2018, theorem 3.2, on a graph as in Xu et al. 2020.
     """
     coefficients = {len(nodes) - 1: a}
-    bound = a.new_zeros(a.shape[:2])
+    bound = a.new_zeros(len(inputs.x), a.shape[1])
     for i in reversed(range(len(nodes))):
         if (rows := coefficients.pop(i, None)) is None:
             continue
@@ -160,7 +162,7 @@ def linear_lower_bound(
             bound = bound + minimum(rows, bounds[i])
         else:
             if errors is not None and (error := errors[i]) is not None:
-                bound = bound - sum_units(rows.abs() * error[:, None])
+                bound = bound - product(rows.abs(), error.expand(len(bound), *rows.shape[2:]))
             parts, constant = op.backward(rows, *(bounds[j] for j in parents))
             bound = bound + constant
             for j, part in zip(parents, parts, strict=True):
@@ -199,11 +201,22 @@ def _crown_at_last(
     old, shape = bounds[len(nodes) - 1], nodes[-1].shape
     low, high = (side.flatten(1).clone() for side in old)
     unstable = ((low < 0) & (high > 0)).any(0) if relu else (high > low).any(0)
+    least = low.new_zeros(len(low), 1)
     for rows in unstable.nonzero().flatten().split(_max_rows(nodes, len(low))):
         a = low.new_zeros(len(rows), low.shape[1]).scatter(1, rows[:, None], 1.0)
-        a = a.reshape(1, len(rows), *shape).expand(len(low), -1, *shape)
-        low[:, rows] = linear_lower_bound(nodes, bounds, inputs, a, relax=True, errors=errors)
-        high[:, rows] = -linear_lower_bound(nodes, bounds, inputs, -a, relax=True, errors=errors)
+        a = a.reshape(1, len(rows), *shape)
+        # Affine operations at the end are the same for all samples, and for both sides.
+        last, constant, error = len(nodes) - 1, least, least
+        while (op := nodes[last].op) is not None and op.affine and len(nodes[last].inputs) == 1:
+            if errors is not None and (wrong := errors[last]) is not None:
+                error = error + product(a.abs(), wrong.expand(len(low), *a.shape[2:]))
+            (j,) = nodes[last].inputs
+            (a,), more = op.backward(a, bounds[j])
+            last, constant = j, constant + more
+        rest = {"relax": True, "errors": errors}
+        front, side = nodes[: last + 1], (bounds, inputs)
+        low[:, rows] = linear_lower_bound(front, *side, a, **rest) + constant - error
+        high[:, rows] = constant + error - linear_lower_bound(front, *side, -a, **rest)
     return intersection(old, Bounds(low.reshape(old.low.shape), high.reshape(old.high.shape)))
 
 

@@ -65,6 +65,11 @@ def sum_units(a: Tensor) -> Tensor:
     return a.flatten(2).sum(2) if a.ndim > 2 else a
 
 
+def product(a: Tensor, h: Tensor) -> Tensor:
+    """Return Σ a·h `(b, m)` over the units, for `a (b, m, *s)` and `h (b, *s)`."""
+    return (a.flatten(2) @ h.flatten(1)[:, :, None])[..., 0] if a.ndim > 2 else a * h[:, None]
+
+
 def map_rows(a: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply `function` to `a (b, m, *s)` with its first two dimensions as one."""
     out = function(a.flatten(0, 1))
@@ -241,7 +246,9 @@ class ReluOp(Op):
         chord = torch.where(always_active, 1.0, torch.where(never_active, 0.0, high / width))
         slope = (~never_active & (always_active | (high > -low))).to(low.dtype)
         lift = torch.where(always_active | never_active, 0.0, -chord * low)
-        return _two_sided(a, (slope, 0 * lift), (chord, lift))
+        # The line below goes through 0: only the one above has a height.
+        rows = a * torch.where(a >= 0, slope[:, None], chord[:, None])
+        return [rows], product(a.clamp_max(0), lift)
 
 
 class CurveOp(Op):
@@ -300,10 +307,10 @@ class MaxOp(Op):
         flat = a.flatten(3)
         above = torch.where(is_max, 0.0, highs.amax(2))[:, None]
         exact = torch.where(is_max[:, None], flat, flat.clamp_min(0))
-        out = flat.new_zeros(*flat.shape[:3], indices.numel())
+        out = flat.new_zeros(*exact.shape[:3], indices.numel())
         out = out.scatter_add(3, position[:, None].expand_as(exact), exact)
         constant = sum_units(flat.clamp_max(0) * above)
-        return [out.reshape(*a.shape[:2], *low.shape[1:])], constant
+        return [out.reshape(*out.shape[:2], *low.shape[1:])], constant
 
     def _windows(self, h: Tensor) -> Tensor:
         """Return each window's values `(b, c, kernel, windows)`, −inf in the padding."""
