@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..runtime.allocator import retry_smaller_batch
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
-from .graph import Node, trace_network
+from .graph import Node, readable, trace_network
 from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, product
 
 METHODS = ("ibp", "crown-ibp", "crown")
@@ -295,7 +296,7 @@ def _bounds(
     nodes = trace_network(model, x)
     inputs = region(x.cpu() if x.device.type == "mps" else x, threat)  # mps has no float64
     with torch.no_grad():
-        _require_same_function(nodes, model, x[:CHECKED_SAMPLES], inputs)
+        _require_same_function(nodes, readable(model, x), x[:CHECKED_SAMPLES], inputs)
         size = _max_rows(nodes, nodes[-1].shape[0] - 1)
         if method == "crown" and inputs.x.device.type == "cpu":
             size = min(size, CPU_CROWN_SAMPLES)
@@ -343,7 +344,7 @@ def label_minus_others(y: Tensor, k: int) -> Tensor:
     return one_hot[y][:, None] - one_hot[others]
 
 
-def _require_same_function(nodes: list[Node], model: Model, x: Tensor, inputs: Region) -> None:
+def _require_same_function(nodes: list[Node], model: Any, x: Tensor, inputs: Region) -> None:
     """Raise unless the traced operations compute the model's logits."""
     point = inputs.take(slice(len(x)))
     point = replace(point, low=point.x, high=point.x, eps=0.0)

@@ -226,6 +226,20 @@ class AddOp(Op):
         return [a, a], sum_units(a * 0)
 
 
+class JoinOp(Op):
+    """Concatenate activations along a dimension, counted with the batch's."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def apply(self, *h: Tensor) -> Tensor:
+        return torch.cat(h, self.dim)
+
+    def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
+        sizes = [side.low.shape[self.dim] for side in bounds]
+        return list(a.split(sizes, self.dim + 1)), sum_units(a * 0)
+
+
 class ReluOp(Op):
     """Compute max(h, 0). Where low < 0 < high: slope·h ≤ relu(h) ≤ high·(h − low)/(high − low).
 

@@ -131,7 +131,7 @@ def _attack(
     if plan.certificates:  # raises before the attacks rather than after them
         x, _ = runner.samples(np.arange(min(2, len(runner.y))))
         methods = {"methods": plan.certificates}
-        certification.require_certifiable(plain(plan.model), x, plan.radii, **methods)
+        certification.require_certifiable(plan.model, x, plan.radii, **methods)
     names = probes.probe_names(protocol.probes or ())
     _probe(runner, plan, names, rows=2)  # likewise
     measured = symptoms.model_symptoms(runner, plan.largest, seed)
@@ -223,11 +223,6 @@ def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
     return f"{reason}: {skipped} samples were not attacked, and count as robust"
 
 
-def plain(model: Model) -> Model:
-    """Return the network inside a wrapper that changes nothing (`unwrapped`), else the model."""
-    return getattr(model, "unwrapped", model)
-
-
 def _certify(
     runner: AttackRunner, plan: Plan, levels: Sequence[level.LevelOutcome]
 ) -> list[list[Certificate]]:
@@ -238,7 +233,7 @@ def _certify(
     options = {"methods": plan.certificates, "seed": plan.seed, "robust": robust}
     with distributed.alone():
         return certification.certificates(
-            plain(runner.model), x, y, plan.radii, **options, display=runner.display
+            runner.model, x, y, plan.radii, **options, display=runner.display
         )
 
 

@@ -19,11 +19,6 @@ class Float32Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x.to(self.dtype)).float()
 
-    @property
-    def unwrapped(self) -> nn.Module:
-        """Return the network without wrappers inside that change nothing, in this one."""
-        return Float32Model(getattr(self.model, "unwrapped", self.model), self.dtype)
-
 
 def on_float32(model: Model) -> Model:
     """Return a model that takes float32: itself, or a wrapper where its weights are of another

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sparring import certification, evaluation
+from sparring import certification
 from sparring.certification import bounds
-from sparring.evaluation import checks, evaluate, symptoms
+from sparring.evaluation import evaluate
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import L2, Linf
 
@@ -106,3 +105,62 @@ def test_rounding_costs_an_ordinary_network_nothing() -> None:
         exact = bounds.margin_upper_bounds(model, x, y, threat=Linf(0.02), method=method) < -1e-4
         assert (exact & ~proven).sum() == 0
         assert 0 < proven.sum() < len(x)
+
+
+def two_layers() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    x = torch.rand(150, 8)
+    with torch.no_grad():
+        return model, x, model(x).argmax(1)
+
+
+def test_bound_and_attack_are_of_the_same_samples() -> None:
+    model, x, y = two_layers()
+    y[:100] = (y[:100] + 1) % 3  # the bound's samples are all wrong, the others all right
+    names = ("ibp", "crown")
+    result = evaluate(model, (x, y), "Linf", eps=0.001, certify=names, progress=False)
+    every, first = result.by_eps[0].certified
+    assert (every.n, first.n) == (150, 100)
+    assert first.accuracy == first.robust == 0 < every.accuracy <= every.robust
+    assert every.robust == result.robust.accuracy
+    assert "on the same 100 samples the attacks leave 0.00 % robust" in first.detail
+    assert result.by_eps[0].certified[0].contradicted == 0
+    assert "contradiction" not in {c.name for c in result.checks}
+
+
+def test_a_proven_sample_that_is_broken_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = two_layers()
+    monkeypatch.setattr(
+        certification, "certify", lambda m, x, y, **_: torch.ones(len(x), dtype=torch.bool)
+    )
+    with pytest.warns(SparringWarning, match=r"contradiction: \d+ proven samples.*report it"):
+        result = evaluate(model, (x, y), "Linf", eps=0.1, certify="ibp", progress=False)
+    (certificate,) = result.by_eps[0].certified
+    assert certificate.contradicted == 150 - result.by_eps[0].count > 0
+    assert result.verdict == "do not trust"
+    assert any("contradiction" in reason for reason in result.reasons)
+
+
+def test_progress_counts_every_sample() -> None:
+    model, x, y = two_layers()
+    for method in METHODS:
+        steps: list[tuple[int, int]] = []
+        options: Any = {"method": method, "progress": lambda n, k, to=steps: to.append((n, k))}
+        proven = certification.certify(model, x, y, threat=Linf(0.01), **options)
+        assert [sum(s) for s in zip(*steps, strict=True)] == [150, int(proven.sum())]
+        assert method != "crown" or len(steps) > 10
+
+
+def test_memory_that_runs_out_makes_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = two_layers()
+    whole = certification.certify(model, x, y, threat=Linf(0.01))
+    plain = bounds._margins
+
+    def tight(nodes: Any, inputs: Any, *args: Any, **kw: Any) -> Tensor:
+        if len(inputs.x) > 7:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return plain(nodes, inputs, *args, **kw)
+
+    monkeypatch.setattr(bounds, "_margins", tight)
+    assert torch.equal(certification.certify(model, x, y, threat=Linf(0.01)), whole)
