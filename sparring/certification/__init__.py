@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -11,11 +12,14 @@ from ..batch import Model
 from ..component import did_you_mean, require
 from ..results.intervals import wilson
 from ..results.result import Certificate
+from ..runtime.annotations import Rules, fitted
+from ..runtime.progress import EvaluationProgress
+from ..runtime.warning import SparringWarning
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
 from . import bounds, graph, smoothing
-from .bounds import certify, margin_upper_bounds
+from .bounds import Step, certify, margin_upper_bounds
 
 __all__ = ["METHODS", "bounds", "certificates", "certify", "margin_upper_bounds"]
 __all__ += ["require_certifiable", "smoothing"]
@@ -64,6 +68,8 @@ def certificates(
     sigma: float | None = None,
     draws: int = 1000,
     alpha: float = 0.001,
+    robust: Sequence[Tensor] | None = None,
+    display: EvaluationProgress | None = None,
 ) -> list[list[Certificate]]:
     """Return, for each radius, a lower bound on robust accuracy by each method for its norm.
 
@@ -75,10 +81,14 @@ def certificates(
         sigma: noise of smoothing, in input units; default: half of the largest L2 radius.
         draws: noisy copies of each sample.
         alpha: probability that one claim of smoothing is wrong.
+        robust: which samples attacks left robust at each radius `(n,)`, for the same rows' accuracy
+            and for contradictions.
+        display: shows progress.
 
     Raises:
         ValueError: for a method that does not exist, fits no threat or can't read the model.
     """
+    n = fitted(int | None, n, "n", Rules())
     require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None")
     require_certifiable(model, x, threats, methods=methods)
     results: list[list[Certificate]] = [[] for _ in threats]
@@ -89,13 +99,18 @@ def certificates(
         if name != "smoothing":
             detail = f"proven of the model itself: {technique}"
             for i in levels:
-                start = time.perf_counter()
-                proven = certify(model, x[rows], y[rows], threat=threats[i][1], method=name)
-                results[i].append(_certificate(label, proven, start, detail))
+                threat, start = threats[i][1], time.perf_counter()
+                title = f"{label} · {type(threat).__name__} {threat.eps:.4g}"
+                step = _progress(display, title, len(x[rows]))
+                options = {"threat": threat, "method": name, "progress": step}
+                proven = certify(model, x[rows], y[rows], **options)
+                attacked = None if robust is None else robust[i][rows].to(proven.device)
+                results[i].append(_certificate(label, proven, start, detail, attacked))
             continue
         start, radii = time.perf_counter(), {i: float(threats[i][1].eps) for i in levels}  # type: ignore[arg-type]
         noise = sigma or max(radii.values()) / 2 or 0.25
-        settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed}
+        step = _progress(display, f"{label} · σ = {noise:g}", len(x[rows]))
+        settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed, "progress": step}
         # One pass of noise for all radii, since a sample's proven radius serves each.
         radius, pred = smoothing.certify(model, x[rows], **settings)
         detail = (
@@ -110,6 +125,26 @@ def certificates(
     return results
 
 
-def _certificate(name: str, proven: Tensor, start: float, detail: str) -> Certificate:
+def _progress(display: EvaluationProgress | None, title: str, samples: int) -> Step | None:
+    """Start a bar, and return the function that moves it."""
+    if display is not None:
+        display.begin(title, samples)
+    return None if display is None else display.step
+
+
+def _certificate(
+    name: str, proven: Tensor, start: float, detail: str, robust: Tensor | None = None
+) -> Certificate:
     share, seconds = wilson(int(proven.sum()), len(proven)), time.perf_counter() - start
-    return Certificate(name, share.accuracy, share.low, share.high, len(proven), seconds, detail)
+    bound = (share.accuracy, share.low, share.high, len(proven), seconds)
+    if robust is None:
+        return Certificate(name, *bound, detail)
+    left, broken = robust.double().mean().item(), int((proven & ~robust).sum())
+    detail += f"; on the same {len(proven)} samples the attacks leave {100 * left:.2f} % robust"
+    if broken:
+        detail += (
+            f"; contradiction: {broken} proven samples were broken by allowed points, an error of "
+            "sparring: report it"
+        )
+        warnings.warn(f"{name}: {detail}", SparringWarning, stacklevel=2)
+    return Certificate(name, *bound, detail, left, broken)

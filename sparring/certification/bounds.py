@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +14,18 @@ from ..batch import Model
 from ..component import did_you_mean
 from ..functional.geometry import RELATIVE_SLACK, SLACK
 from ..introspect import predict
+from ..runtime.allocator import retry_smaller_batch
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
-from .graph import Node, trace_network
-from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, sum_units
+from .graph import Node, readable, trace_network
+from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, product
 
 METHODS = ("ibp", "crown-ibp", "crown")
 CHECKED_SAMPLES = 8  # on which the traced network must agree with the model
 CPU_CROWN_SAMPLES = 4  # at once: a neuron that is unstable in any of them is bounded in all
+Errors = list[Tensor | None]  # rounding error of each operation's output; None: it is exact
+Step = Callable[[int, int], None]  # is handed the numbers of samples finished and proven
 MAX_COEFFICIENTS = 2**23  # numbers in the largest tensor of coefficients
 
 
@@ -42,7 +47,7 @@ class Region:
         in_box = minimum(a, Bounds(self.low, self.high))
         if self.p != 2:
             return in_box
-        in_ball = sum_units(a * self.x[:, None]) - self.eps * a.flatten(2).norm(dim=2)
+        in_ball = product(a, self.x) - self.eps * a.flatten(2).norm(dim=2)
         return torch.maximum(in_box, in_ball)
 
     def take(self, rows: slice) -> Region:
@@ -68,12 +73,19 @@ def region(x: Tensor, threat: Threat) -> Region:
 
 
 def minimum(a: Tensor, bounds: Bounds) -> Tensor:
-    """Return min Σ a·h `(b, m)` over h within the bounds: Σ a⁺·low + a⁻·high."""
-    return sum_units(a.clamp_min(0) * bounds.low[:, None] + a.clamp_max(0) * bounds.high[:, None])
+    """Return min Σ a·h `(b, m)` over h within the bounds: Σ a·centre − |a|·radius."""
+    low, high = bounds
+    return product(a, (low + high) / 2) - product(a.abs(), (high - low) / 2)
 
 
-def interval_bounds(nodes: list[Node], inputs: Region) -> list[Bounds]:
+def interval_bounds(
+    nodes: list[Node], inputs: Region, errors: Errors | None = None
+) -> list[Bounds]:
     """Return the bounds of each activation, by interval arithmetic.
+
+    Arguments:
+        errors: to be filled with the rounding error of each operation in float32; the bounds then
+            hold for the numbers that the model computes. None: in exact arithmetic.
 
     In an L2 ball, the first linear layer W·D·x of scaled inputs moves by eps·‖row of W·D‖₂ at most.
 
@@ -81,22 +93,35 @@ def interval_bounds(nodes: list[Node], inputs: Region) -> list[Bounds]:
     """
     bounds = [Bounds(inputs.low, inputs.high)]
     # Value and D of each node up to which the network only scales and reshapes the input.
-    scaled = {0: (inputs.x, torch.ones_like(inputs.x[:1]))}
+    scaled = {0: (inputs.x, torch.ones_like(inputs.x[:1]), torch.zeros_like(inputs.x))}
+    if errors is not None:
+        errors[:] = [None]
     for i, node in enumerate(nodes[1:], 1):
         op = node.op
         assert op is not None
-        output = op.interval(*(bounds[j] for j in node.inputs))
+        parents = [bounds[j] for j in node.inputs]
+        output, error = op.interval(*parents), None if errors is None else op.rounding(*parents)
         before = scaled.get(node.inputs[0]) if inputs.p == 2 else None
         if before is not None and isinstance(op, ScaleOp):
-            scaled[i] = (op.apply(before[0]), op.scale.abs() * before[1])
+            wrong = op.scale.abs() * before[2] + (0 if error is None else error)
+            scaled[i] = (op.apply(before[0]), op.scale.abs() * before[1], wrong)
         elif before is not None and isinstance(op, ReshapeOp):
-            scaled[i] = (op.apply(before[0]), op.apply(before[1]))
+            scaled[i] = (op.apply(before[0]), op.apply(before[1]), op.apply(before[2]))
         elif before is not None and isinstance(op, DenseOp | ConvOp):
             centre = op.apply(before[0])
             radius = inputs.eps * op.apply_abs(before[1] ** 2, 2).sqrt()
+            if errors is not None:
+                radius = radius + op.apply_abs(before[2], 1)
             output = intersection(output, Bounds(centre - radius, centre + radius))
-        bounds.append(output)
+        bounds.append(widened(output, error))
+        if errors is not None:
+            errors.append(error)
     return bounds
+
+
+def widened(bounds: Bounds, error: Tensor | None) -> Bounds:
+    """Return the bounds, each side further out by an error."""
+    return bounds if error is None else Bounds(bounds.low - error, bounds.high + error)
 
 
 def intersection(a: Bounds, b: Bounds) -> Bounds:
@@ -107,19 +132,27 @@ def intersection(a: Bounds, b: Bounds) -> Bounds:
 
 
 def linear_lower_bound(
-    nodes: list[Node], bounds: list[Bounds], inputs: Region, a: Tensor, *, relax: bool
+    nodes: list[Node],
+    bounds: list[Bounds],
+    inputs: Region,
+    a: Tensor,
+    *,
+    relax: bool,
+    errors: Errors | None = None,
 ) -> Tensor:
     """Return a lower bound `(b, m)` of Σ a·h over the region, h the last node, `a (b, m, *s)`.
 
     Arguments:
+        a: b may be 1, for the same rows of all samples.
         relax: go back to the input, through linear relaxations of other operations (CROWN). False
             goes back through affine operations only, and takes each other activation at the worst
             end of its bounds: IBP with the last layers elided.
+        errors: rounding errors of the operations, which the bound then allows for.
 
     Source: Zhang et al. 2018, theorem 3.2, on a graph as in Xu et al. 2020.
     """
     coefficients = {len(nodes) - 1: a}
-    bound = a.new_zeros(a.shape[:2])
+    bound = a.new_zeros(len(inputs.x), a.shape[1])
     for i in reversed(range(len(nodes))):
         if (rows := coefficients.pop(i, None)) is None:
             continue
@@ -129,6 +162,8 @@ def linear_lower_bound(
         elif not op.affine and not relax:
             bound = bound + minimum(rows, bounds[i])
         else:
+            if errors is not None and (error := errors[i]) is not None:
+                bound = bound - product(rows.abs(), error.expand(len(bound), *rows.shape[2:]))
             parts, constant = op.backward(rows, *(bounds[j] for j in parents))
             bound = bound + constant
             for j, part in zip(parents, parts, strict=True):
@@ -136,10 +171,13 @@ def linear_lower_bound(
     return bound
 
 
-def crown_bounds(nodes: list[Node], bounds: list[Bounds], inputs: Region) -> list[Bounds]:
+def crown_bounds(
+    nodes: list[Node], bounds: list[Bounds], inputs: Region, errors: Errors | None = None
+) -> list[Bounds]:
     """Return tighter bounds, by CROWN at the input of every non-linear operation.
 
-    It costs a backward pass per neuron; at a ReLU, only for inputs that can change sign.
+    It costs a backward pass per neuron; at a ReLU, only for inputs that can change sign. Rounding
+    errors get smaller in `errors` as the bounds do.
     """
     bounds = list(bounds)
     for i, node in enumerate(nodes[1:], 1):
@@ -148,21 +186,38 @@ def crown_bounds(nodes: list[Node], bounds: list[Bounds], inputs: Region) -> lis
         # CROWN adds nothing where only scaling and reshaping come before.
         mixes = any(not isinstance(n.op, ScaleOp | ReshapeOp) for n in nodes[1:j])
         if not node.op.affine and mixes:
-            bounds[j] = _crown_at_last(nodes[: j + 1], bounds, inputs, isinstance(node.op, ReluOp))
-        interval = node.op.interval(*(bounds[j] for j in node.inputs))
+            relu = isinstance(node.op, ReluOp)
+            bounds[j] = _crown_at_last(nodes[: j + 1], bounds, inputs, errors, relu)
+        parents = [bounds[j] for j in node.inputs]
+        if errors is not None:
+            errors[i] = node.op.rounding(*parents)
+        interval = widened(node.op.interval(*parents), errors and errors[i])
         bounds[i] = intersection(bounds[i], interval)
     return bounds
 
 
-def _crown_at_last(nodes: list[Node], bounds: list[Bounds], inputs: Region, relu: bool) -> Bounds:
+def _crown_at_last(
+    nodes: list[Node], bounds: list[Bounds], inputs: Region, errors: Errors | None, relu: bool
+) -> Bounds:
     old, shape = bounds[len(nodes) - 1], nodes[-1].shape
     low, high = (side.flatten(1).clone() for side in old)
     unstable = ((low < 0) & (high > 0)).any(0) if relu else (high > low).any(0)
+    least = low.new_zeros(len(low), 1)
     for rows in unstable.nonzero().flatten().split(_max_rows(nodes, len(low))):
         a = low.new_zeros(len(rows), low.shape[1]).scatter(1, rows[:, None], 1.0)
-        a = a.reshape(1, len(rows), *shape).expand(len(low), -1, *shape)
-        low[:, rows] = linear_lower_bound(nodes, bounds, inputs, a, relax=True)
-        high[:, rows] = -linear_lower_bound(nodes, bounds, inputs, -a, relax=True)
+        a = a.reshape(1, len(rows), *shape)
+        # Affine operations at the end are the same for all samples, and for both sides.
+        last, constant, error = len(nodes) - 1, least, least
+        while (op := nodes[last].op) is not None and op.affine and len(nodes[last].inputs) == 1:
+            if errors is not None and (wrong := errors[last]) is not None:
+                error = error + product(a.abs(), wrong.expand(len(low), *a.shape[2:]))
+            (j,) = nodes[last].inputs
+            (a,), more = op.backward(a, bounds[j])
+            last, constant = j, constant + more
+        rest = {"relax": True, "errors": errors}
+        front, side = nodes[: last + 1], (bounds, inputs)
+        low[:, rows] = linear_lower_bound(front, *side, a, **rest) + constant - error
+        high[:, rows] = constant + error - linear_lower_bound(front, *side, -a, **rest)
     return intersection(old, Bounds(low.reshape(old.low.shape), high.reshape(old.high.shape)))
 
 
@@ -175,7 +230,7 @@ def margin_upper_bounds(
 ) -> Tensor:
     """Return an upper bound `(b,)` of the margin max_{k≠y} z_k − z_y over the ball, in float64.
 
-    Where it is negative, no point of the ball is adversarial.
+    Where it is negative, no point of the ball is adversarial, in exact arithmetic.
 
     Raises:
         ValueError: for another threat than Linf and L2, or a model that bounds can't read.
@@ -187,60 +242,94 @@ def margin_upper_bounds(
     >>> margin_upper_bounds(model, x, y, threat=Linf(0.1)).round(decimals=3)
     tensor([-0.4000], dtype=torch.float64)
     """
-    if method not in METHODS:
-        raise ValueError(did_you_mean("method", method, METHODS))
-    if len(x) == 0:
-        return torch.zeros(0, dtype=torch.float64, device=x.device)
-    nodes = trace_network(model, x)
-    inputs = region(x.cpu() if x.device.type == "mps" else x, threat)  # mps has no float64
-    with torch.no_grad():
-        _require_same_function(nodes, model, x[:CHECKED_SAMPLES], inputs)
-        size = _max_rows(nodes, nodes[-1].shape[0] - 1)
-        if method == "crown" and inputs.x.device.type == "cpu":
-            size = min(size, CPU_CROWN_SAMPLES)
-        chunks = [slice(start, start + size) for start in range(0, len(x), size)]
-        parts = [_margins(nodes, inputs.take(rows), y[rows], method) for rows in chunks]
-    return torch.cat(parts).to(x.device) if x.device.type != "mps" else torch.cat(parts)
+    return torch.cat(list(_bounds(model, x, y, threat, method, rounding=False)) or [_none(x)])
 
 
 def certify(
-    model: Model, x: Tensor, y: Tensor, *, threat: Threat, method: str = "crown-ibp"
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    method: str = "crown-ibp",
+    progress: Step | None = None,
 ) -> Tensor:
     """Return which samples the model provably gets right in the whole ball and box: bool `(b,)`.
 
     `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs a
     backward pass per class; `"crown"` one per neuron, for small networks.
 
-    Bounds are those of the network in exact arithmetic, computed in float64. The margin must be
-    below −1e-6 times the largest logit (or 1), which covers the model's own rounding. The ball is
-    as large as in judging: eps·(1 + 1e-5) + 1e-6; at eps = 0 it is the sample itself.
+    Bounds are computed in float64, and hold for a model that rounds to float32 in each operation:
+    its errors are bounded layer by layer, from the magnitudes of the activations. The margin must
+    be below −1e-6 times the largest logit (or 1) besides. The ball is as large as in judging:
+    eps·(1 + 1e-5) + 1e-6; at eps = 0 it is the sample itself, and its rounding that of the model.
 
     Arguments:
         x: `(b, *d)` within the threat's bounds.
         y: labels `(b,)`.
+        progress: is called with the numbers of samples finished and proven.
 
     Raises:
         ValueError: for another threat than Linf and L2, or a model that bounds can't read.
     """
-    margin = margin_upper_bounds(model, x, y, threat=threat, method=method)
+    proven, start = [torch.zeros(0, dtype=torch.bool, device=x.device)], 0
+    for margin in _bounds(model, x, y, threat, method, rounding=bool(threat.eps)):
+        rows = slice(start, start := start + len(margin))
+        with torch.no_grad():
+            z = predict.logits(model, x[rows]).to(margin.device)
+        right = predict.predicted_class(z) == y[rows].to(margin.device)
+        scale = z.abs().amax(1).clamp_min(1)
+        proven.append((right & (margin < -SLACK * scale)).to(x.device))
+        if progress is not None:
+            progress(len(margin), int(proven[-1].sum()))
+    return torch.cat(proven)
+
+
+def _bounds(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, method: str, *, rounding: bool
+) -> Iterator[Tensor]:
+    """Yield upper bounds of the margin, by chunks; half as large ones when memory runs out."""
+    if method not in METHODS:
+        raise ValueError(did_you_mean("method", method, METHODS))
     if len(x) == 0:
-        return torch.zeros(0, dtype=torch.bool, device=x.device)
+        return
+    nodes = trace_network(model, x)
+    inputs = region(x.cpu() if x.device.type == "mps" else x, threat)  # mps has no float64
     with torch.no_grad():
-        z = predict.logits(model, x).to(margin.device)
-    right = predict.predicted_class(z) == y.to(margin.device)
-    scale = z.abs().amax(1).clamp_min(1)
-    return (right & (margin < -SLACK * scale)).to(x.device)
+        _require_same_function(nodes, readable(model, x), x[:CHECKED_SAMPLES], inputs)
+        size = _max_rows(nodes, nodes[-1].shape[0] - 1)
+        if method == "crown" and inputs.x.device.type == "cpu":
+            size = min(size, CPU_CROWN_SAMPLES)
+    start = 0
+    while start < len(x):
+
+        def run(size: int, start: int = start) -> Tensor:
+            rows = slice(start, start + size)
+            with torch.no_grad():
+                return _margins(nodes, inputs.take(rows), y[rows], method, rounding=rounding)
+
+        margin = retry_smaller_batch(run, size)
+        size, start = min(size, len(margin)), start + len(margin)
+        yield margin if x.device.type == "mps" else margin.to(x.device)
 
 
-def _margins(nodes: list[Node], inputs: Region, y: Tensor, method: str) -> Tensor:
+def _none(x: Tensor) -> Tensor:
+    return torch.zeros(0, dtype=torch.float64, device=x.device if x.device.type != "mps" else "cpu")
+
+
+def _margins(
+    nodes: list[Node], inputs: Region, y: Tensor, method: str, *, rounding: bool
+) -> Tensor:
     """Return IBP's bound of the margin; with CROWN the better of both, class by class."""
     a = label_minus_others(y.to(inputs.x.device), nodes[-1].shape[0])
-    bounds = interval_bounds(nodes, inputs)
-    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False)
+    errors: Errors | None = [] if rounding else None
+    bounds = interval_bounds(nodes, inputs, errors)
+    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False, errors=errors)
     if method == "crown":
-        bounds = crown_bounds(nodes, bounds, inputs)
+        bounds = crown_bounds(nodes, bounds, inputs, errors)
     if method != "ibp":
-        label_gap = label_gap.maximum(linear_lower_bound(nodes, bounds, inputs, a, relax=True))
+        tighter = linear_lower_bound(nodes, bounds, inputs, a, relax=True, errors=errors)
+        label_gap = label_gap.maximum(tighter)
     return -label_gap.amin(1)
 
 
@@ -255,15 +344,16 @@ def label_minus_others(y: Tensor, k: int) -> Tensor:
     return one_hot[y][:, None] - one_hot[others]
 
 
-def _require_same_function(nodes: list[Node], model: Model, x: Tensor, inputs: Region) -> None:
+def _require_same_function(nodes: list[Node], model: Any, x: Tensor, inputs: Region) -> None:
     """Raise unless the traced operations compute the model's logits."""
     point = inputs.take(slice(len(x)))
     point = replace(point, low=point.x, high=point.x, eps=0.0)
-    # Intervals of width 0 run the traced network; hooks and in-place changes are not traced.
-    traced = interval_bounds(nodes, point)[-1].low
-    wanted = predict.logits(model, x).to(traced.device).double()
+    # Intervals around a point run the traced network; hooks and in-place changes are not traced.
+    # They are as wide as the model's rounding, which is large where large activations cancel.
+    low, high = interval_bounds(nodes, point, [])[-1]
+    wanted = predict.logits(model, x).to(low.device).double()
     finite = torch.isfinite(wanted).all(1)
-    error = (traced - wanted)[finite].abs()
+    error = (wanted - torch.minimum(torch.maximum(wanted, low), high))[finite].abs()
     if not (error <= 1e-3 * wanted[finite].abs().amax(1, keepdim=True).clamp_min(1)).all():
         raise ValueError(
             f"the traced network differs from the model (logits {error.max():.3g} apart): it "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,8 +14,23 @@ from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
 from ..introspect import freeze
-from .ops import AddOp, ConvOp, CurveOp, DenseOp, MaxOp, MeanOp, Op, ReluOp, ReshapeOp, ScaleOp
+from ..introspect.float32 import Float32Model, on_float32
+from ..runtime.allocator import out_of_memory
+from .ops import (
+    AddOp,
+    ConvOp,
+    CurveOp,
+    DenseOp,
+    JoinOp,
+    MaxOp,
+    MeanOp,
+    Op,
+    ReluOp,
+    ReshapeOp,
+    ScaleOp,
+)
 
+ADAPTED = "sparring.models.wrap.Adapted"
 NORMALIZE = "sparring.models.normalize.Normalize"
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -22,10 +38,25 @@ CURVES = {nn.Tanh: torch.tanh, nn.Sigmoid: torch.sigmoid}
 MEAN_POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 RESHAPES = {torch.flatten, "flatten", "view", "reshape", "squeeze"}
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+SAME = {"contiguous", "clone", "float", "double", "to"}
+MEANS = {torch.mean, "mean"}
+JOINS = {torch.cat, torch.concat}
+LINEAR = {F.linear}
+WEIGHTED = {*LINEAR, F.conv2d, torch.conv2d}
+MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+LAYERS: dict[Any, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {  # of a function
+    F.max_pool2d: (nn.MaxPool2d, MAX_POOL),
+    torch.max_pool2d: (nn.MaxPool2d, MAX_POOL[:-1]),
+    F.avg_pool2d: (nn.AvgPool2d, AVERAGE),
+    F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+    F.leaky_relu: (nn.LeakyReLU, ("negative_slope", "inplace")),
+    F.dropout: (nn.Dropout, ("p", "training", "inplace")),
+}
 RELUS = {F.relu, torch.relu, "relu", "relu_"}
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, Normalize, ReLU, LeakyReLU, Tanh, Sigmoid, MaxPool2d, AvgPool2d, "
-    "AdaptiveAvgPool2d, Flatten, view, Dropout, sums, and + − × ÷ with constants"
+    "AdaptiveAvgPool2d, Flatten, view, Dropout, mean, cat, sums, and + − × ÷ with constants"
 )
 
 
@@ -48,6 +79,7 @@ def trace_network(model: object, x: Tensor) -> list[Node]:
         ValueError: for anything but a module, for control flow that depends on the data, and for an
             operation that bounds do not support.
     """
+    model = readable(model, x)
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"model is a {type(model).__name__}: bounds read a torch.nn.Module; "
@@ -61,9 +93,67 @@ def trace_network(model: object, x: Tensor) -> list[Node]:
             reader = _Reader(fx.GraphModule(tracer.root, graph), device)
             # Two samples: a step that mixes or drops samples changes the first dimension.
             reader.run(x[[0, 0]])
-        except (TypeError, AttributeError, RuntimeError, TraceError) as error:
-            raise ValueError(f"bounds can't read {type(model).__name__}: {error}") from None
+        except Exception as error:  # the model's own code runs on stand-ins for tensors
+            refused = isinstance(error, ValueError) and not isinstance(error, TraceError)
+            if refused or out_of_memory(error):
+                raise
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = (lines[-1].strip() if lines else type(error).__name__)[:200]
+            raise ValueError(
+                f"bounds can't read {type(model).__name__}: {reason}. They read the network itself "
+                "in PyTorch, no program from a file; smoothing takes any model"
+            ) from None
     return reader.nodes
+
+
+def readable(model: object, x: Tensor) -> object:
+    """Return the network of a wrapped model behind the same preprocessing, as traceable stages.
+
+    Probabilities stand for their logarithms: the largest is the same. Other models come back as
+    they are.
+
+    Raises:
+        ValueError: for a wrapper that resizes its inputs.
+    """
+    if isinstance(model, Float32Model) and _class_name(model.model) == ADAPTED:
+        model = model.model
+    if _class_name(model) != ADAPTED:
+        return model
+    adapter: Any = model
+    if adapter.size is not None:
+        raise ValueError("bounds can't read resized inputs: certify the network at its own size")
+    network = on_float32(adapter.model)
+    stages: list[Any] = [network]
+    if not adapter.identity or adapter.scale is not None:
+        stages.insert(0, _Preprocess(adapter, x.ndim))
+    with freeze.frozen(adapter, "eval"), torch.no_grad():
+        z = network(adapter.preprocess(x[:1]))
+    if isinstance(z, Tensor) and z.ndim == 2 and z.shape[1] == 1:
+        stages.append(_two_columns(z, probability=adapter.outputs == "probabilities"))
+    return nn.Sequential(*stages) if len(stages) > 1 else stages[0]
+
+
+class _Preprocess(nn.Module):
+    """Compute (x·scale − mean) / std as x·factor + shift."""
+
+    def __init__(self, adapter: Any, ndim: int) -> None:
+        super().__init__()
+        tail = [1, -1, *[1] * (ndim - 2)]
+        mean, std = (t.detach().double().view(tail) for t in (adapter.mean, adapter.std))
+        self.factor = nn.Buffer(((adapter.scale or 1.0) / std).float())
+        self.shift = nn.Buffer((-mean / std).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.shift
+
+
+def _two_columns(z: Tensor, *, probability: bool) -> nn.Linear:
+    """Return the layer that makes (0, z) of a logit z, and (1 − z, z) of a probability."""
+    layer = nn.Linear(1, 2).to(z)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[-1.0 if probability else 0.0], [1.0]]))
+        layer.bias.copy_(torch.tensor([1.0 if probability else 0.0, 0.0]))
+    return layer
 
 
 class _Tracer(fx.Tracer):
@@ -87,8 +177,8 @@ class _Reader(fx.Interpreter):
         if n.op == "placeholder":
             self._append(n, None, (), value)
         elif n.op == "output":
-            if n.all_input_nodes[0] not in self.positions or value.ndim != 2:
-                raise ValueError("bounds need a model that returns logits (b, k)")
+            if n.all_input_nodes[0] not in self.positions or not _are_logits(value):
+                raise ValueError("bounds need a model that returns logits (b, k), k ≥ 2")
             # Operations after the output are dropped: the last node is the logits.
             del self.nodes[self.positions[n.all_input_nodes[0]] + 1 :]
         elif any(a in self.positions or a in self.sizes for a in n.all_input_nodes):
@@ -111,7 +201,10 @@ class _Reader(fx.Interpreter):
         self.nodes.append(Node(op, inputs, tuple(value.shape[1:])))
 
     def _add_operation(self, n: fx.Node, value: Tensor) -> None:
-        parents = [a for a in n.args if isinstance(a, fx.Node) and a in self.positions]
+        several = n.args[0] if n.args and n.target in JOINS else n.args
+        parents = [a for a in cast(Any, several) if isinstance(a, fx.Node) and a in self.positions]
+        if n.target in JOINS and len(parents) < len(cast(Any, several)):
+            parents = []  # a constant among them
         parents = parents or [a for a in n.all_input_nodes if a in self.positions]
         before = self.values[parents[0]]
         if n.op == "call_module":
@@ -146,7 +239,7 @@ class _Reader(fx.Interpreter):
             slope = m.negative_slope
             return CurveOp(lambda h: F.leaky_relu(h, slope)) if 0 <= slope <= 1 else None
         if kind in MEAN_POOLS:
-            return MeanOp(m)
+            return MeanOp(m, _window(m, before))
         if isinstance(m, nn.Linear) and kind is nn.Linear:
             return DenseOp(self._tensor(m.weight), self._bias(m))
         if isinstance(m, nn.Conv2d) and kind is nn.Conv2d:
@@ -173,16 +266,27 @@ class _Reader(fx.Interpreter):
         scale = (self._tensor(m.running_var) + m.eps).rsqrt()
         if m.affine:
             scale = scale * self._tensor(m.weight)
-        shift = (self._tensor(m.bias) if m.affine else 0) - self._tensor(m.running_mean) * scale
+        mean = self._tensor(m.running_mean) * scale
+        bias = self._tensor(m.bias) if m.affine else torch.zeros_like(mean)
         tail = [-1, *[1] * (ndim - 2)]
-        return ScaleOp(scale.view(tail), shift.view(tail))
+        parts = (scale, bias - mean, bias.abs() + mean.abs())
+        return ScaleOp(*(t.view(tail) for t in parts))
 
-    def _function(
-        self, n: fx.Node, parents: list[fx.Node], before: Tensor, value: Tensor
-    ) -> Op | None:
+    def _function(self, n: fx.Node, parents: list[fx.Node], before: Tensor, value: Tensor) -> Any:
         function: Any = n.target
         if function in RESHAPES:
             return _reshaped(before, value)
+        if function in SAME and {before.dtype, value.dtype} <= {torch.float32, torch.float64}:
+            return "same"
+        if function in LAYERS and len(parents) == 1:
+            layer = _as_layer(n)
+            return None if layer is None else self._module(layer, before, value)
+        if function in WEIGHTED and parents == [n.args[0]]:
+            return self._weighted(n)
+        if function in MEANS:
+            return _mean(n, before)
+        if function in JOINS and len(n.args) > 1:
+            return JoinOp(cast(int, n.args[1]) % value.ndim)
         if function in RELUS:
             return ReluOp()
         if function in (torch.tanh, F.tanh, "tanh", torch.sigmoid, F.sigmoid, "sigmoid"):
@@ -194,6 +298,21 @@ class _Reader(fx.Interpreter):
         if function in ARITHMETIC and len(n.args) == 2 and with_constant and not n.kwargs:
             return self._constant(ARITHMETIC[function], n, value)
         return None
+
+    def _weighted(self, n: fx.Node) -> Op | None:
+        """Return the operation of F.linear or F.conv2d, with a weight that is no activation."""
+        values = [self.values.get(a) if isinstance(a, fx.Node) else a for a in n.args[1:]]
+        names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+        given = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        given |= dict(zip(names, values, strict=False))
+        for key, a in n.kwargs.items():
+            given[key] = self.values.get(a) if isinstance(a, fx.Node) else a
+        if not isinstance(given["weight"], Tensor) or isinstance(given["padding"], str):
+            return None
+        weight, bias = self._tensor(given["weight"]), given["bias"]
+        bias = None if bias is None else self._tensor(bias)
+        rest: Any = [given[key] for key in names[2:]]
+        return DenseOp(weight, bias) if n.target in LINEAR else ConvOp(weight, bias, *rest)
 
     def _constant(self, function: Callable[..., Tensor], n: fx.Node, value: Tensor) -> Any:
         """Return h + c, h − c, c − h, h·c or h/c, for a number or one sample's tensor c."""
@@ -225,14 +344,47 @@ ARITHMETIC: dict[Any, Callable[..., Tensor]] = {
 }
 
 
+def _as_layer(n: fx.Node) -> nn.Module | None:
+    """Return the layer that computes what a function does; None in training mode."""
+    make, names = LAYERS[n.target]
+    given = {**dict(zip(names, n.args[1:], strict=False)), **n.kwargs}
+    if given.pop("training", False) or any(isinstance(v, fx.Node) for v in given.values()):
+        return None
+    return make(**given)
+
+
+def _mean(n: fx.Node, before: Tensor) -> MeanOp | None:
+    """Return the mean over some dimensions of each sample."""
+    given: Any = {**dict(zip(("dim", "keepdim"), n.args[1:], strict=False)), **n.kwargs}
+    dims = given.get("dim")
+    dims = [dims] if isinstance(dims, int) else [*(dims or ())]
+    dims = [d % before.ndim for d in dims]
+    if not dims or 0 in dims or set(given) - {"dim", "keepdim"}:
+        return None
+    keep = bool(given.get("keepdim", False))
+    return MeanOp(lambda h: h.mean(dims, keepdim=keep), math.prod(before.shape[d] for d in dims))
+
+
 def _reshaped(before: Tensor, value: Tensor) -> ReshapeOp | None:
     keeps_samples = before.shape[0] == value.shape[0] and before.numel() == value.numel()
     return ReshapeOp(value.shape[1:]) if keeps_samples else None
+
+
+def _window(pool: Any, before: Tensor) -> int:
+    """Return the largest number of values that average pooling adds up."""
+    size = getattr(pool, "kernel_size", None)
+    if size is None:  # adaptive: at most all
+        return before[0, 0].numel()
+    return size**2 if isinstance(size, int) else math.prod(size)
+
+
+def _are_logits(value: Tensor) -> bool:
+    return value.ndim == 2 and value.shape[1] >= 2
 
 
 def _function_name(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__name__", str(function))
 
 
-def _class_name(m: nn.Module) -> str:
+def _class_name(m: object) -> str:
     return f"{type(m).__module__}.{type(m).__qualname__}"

@@ -21,6 +21,14 @@ class Bounds(NamedTuple):
     high: Tensor
 
 
+UNIT = 2.0**-24  # largest relative error of one rounding to float32
+
+
+def magnitude(bounds: Bounds) -> Tensor:
+    """Return the largest absolute value within the bounds `(b, *s)`."""
+    return torch.maximum(bounds.low.abs(), bounds.high.abs())
+
+
 class Op:
     """Map bounds on an operation's inputs to its output, and a bound on its output to its inputs.
 
@@ -44,10 +52,22 @@ class Op:
         """
         raise NotImplementedError
 
+    def rounding(self, *bounds: Bounds) -> Tensor | None:
+        """Return a bound `(b, *s')` of the output's rounding error in float32; None: it is exact.
+
+        It holds for inputs within their bounds, whatever error they have themselves.
+        """
+        return None
+
 
 def sum_units(a: Tensor) -> Tensor:
     """Return the sum `(b, m)` over all but the first two dimensions."""
     return a.flatten(2).sum(2) if a.ndim > 2 else a
+
+
+def product(a: Tensor, h: Tensor) -> Tensor:
+    """Return Σ a·h `(b, m)` over the units, for `a (b, m, *s)` and `h (b, *s)`."""
+    return (a.flatten(2) @ h.flatten(1)[:, :, None])[..., 0] if a.ndim > 2 else a * h[:, None]
 
 
 def map_rows(a: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -57,7 +77,15 @@ def map_rows(a: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 class MatrixOp(Op):
-    """Compute W·h + bias, with W in any form."""
+    """Compute W·h + bias, with W in any form.
+
+    Attributes:
+        terms: number of products in one output.
+        shift: the bias, in a shape that broadcasts to the output; None: there is none.
+    """
+
+    terms: int
+    shift: Tensor | None = None
 
     def apply_abs(self, r: Tensor, power: int) -> Tensor:
         """Return |W|^power · r."""
@@ -68,12 +96,22 @@ class MatrixOp(Op):
         centre, radius = self.apply((low + high) / 2), self.apply_abs((high - low) / 2, 1)
         return Bounds(centre - radius, centre + radius)
 
+    def rounding(self, *bounds: Bounds) -> Tensor:
+        """Return 2·(terms + 2)·u·(|W|·|h| + |bias|), u = 2⁻²⁴: any order of summation, and twice
+        that for algorithms that sum products of sums, as Winograd's.
+
+        Source: Higham 2002, eq. 3.5.
+        """
+        size = self.apply_abs(magnitude(bounds[0]), 1)
+        size = size if self.shift is None else size + self.shift.abs()
+        return 2 * (self.terms + 2) * UNIT * size
+
 
 class DenseOp(MatrixOp):
     """Compute W·h + bias over the last dimension."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias, self.shift, self.terms = weight, bias, bias, weight.shape[1]
 
     def apply(self, h: Tensor) -> Tensor:
         return F.linear(h, self.weight, self.bias)
@@ -91,6 +129,8 @@ class ConvOp(MatrixOp):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *rest: int | Sequence[int]) -> None:
         self.weight, self.bias, self.rest = weight, bias, rest
+        self.terms = weight[0].numel()
+        self.shift = None if bias is None else bias[:, None, None]
 
     def apply(self, h: Tensor) -> Tensor:
         return F.conv2d(h, self.weight, self.bias, *self.rest)  # type: ignore[arg-type]
@@ -110,10 +150,22 @@ class ConvOp(MatrixOp):
 
 
 class ScaleOp(MatrixOp):
-    """Compute scale·h + shift elementwise: normalisation, batch norm, a constant."""
+    """Compute scale·h + shift elementwise: normalisation, batch norm, a constant.
 
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+    Arguments:
+        parts: sum of the magnitudes of the numbers that `shift` is computed of; default: its own.
+    """
+
+    terms = 4  # (h − mean) / std · weight + bias
+
+    def __init__(self, scale: Tensor, shift: Tensor, parts: Tensor | None = None) -> None:
         self.scale, self.shift = scale, shift
+        self.parts = shift.abs() if parts is None else parts
+
+    def rounding(self, *bounds: Bounds) -> Tensor:
+        """Return the same bound as of a matrix, with the parts of the shift for the bias."""
+        size = self.apply_abs(magnitude(bounds[0]), 1) + self.parts
+        return 2 * (self.terms + 2) * UNIT * size
 
     def apply(self, h: Tensor) -> Tensor:
         return self.scale * h + self.shift
@@ -139,10 +191,14 @@ class ReshapeOp(Op):
 
 
 class MeanOp(Op):
-    """Pool by averages: linear, with weights ≥ 0."""
+    """Pool by averages: linear, with weights ≥ 0; `terms` is the size of the largest window."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.apply = function
+    def __init__(self, function: Callable[..., Tensor], terms: int) -> None:
+        self.apply, self.terms = function, terms
+
+    def rounding(self, *bounds: Bounds) -> Tensor:
+        """Return 2·(terms + 2)·u times the average of |h|."""
+        return 2 * (self.terms + 2) * UNIT * self.apply(magnitude(bounds[0]))
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         shape = bounds[0].low.shape[1:]
@@ -162,8 +218,26 @@ class AddOp(Op):
     def apply(self, *h: Tensor) -> Tensor:
         return h[0] + h[1]
 
+    def rounding(self, *bounds: Bounds) -> Tensor:
+        """Return 2·u·(|h₀| + |h₁|)."""
+        return 2 * UNIT * (magnitude(bounds[0]) + magnitude(bounds[1]))
+
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         return [a, a], sum_units(a * 0)
+
+
+class JoinOp(Op):
+    """Concatenate activations along a dimension, counted with the batch's."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def apply(self, *h: Tensor) -> Tensor:
+        return torch.cat(h, self.dim)
+
+    def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
+        sizes = [side.low.shape[self.dim] for side in bounds]
+        return list(a.split(sizes, self.dim + 1)), sum_units(a * 0)
 
 
 class ReluOp(Op):
@@ -186,7 +260,9 @@ class ReluOp(Op):
         chord = torch.where(always_active, 1.0, torch.where(never_active, 0.0, high / width))
         slope = (~never_active & (always_active | (high > -low))).to(low.dtype)
         lift = torch.where(always_active | never_active, 0.0, -chord * low)
-        return _two_sided(a, (slope, 0 * lift), (chord, lift))
+        # The line below goes through 0: only the one above has a height.
+        rows = a * torch.where(a >= 0, slope[:, None], chord[:, None])
+        return [rows], product(a.clamp_max(0), lift)
 
 
 class CurveOp(Op):
@@ -199,6 +275,11 @@ class CurveOp(Op):
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.apply = function
+
+    def rounding(self, *bounds: Bounds) -> Tensor:
+        """Return 8·u·max(1, |f|): the functions of PyTorch are right to a few units."""
+        ends = Bounds(*(self.apply(side) for side in bounds[0]))
+        return 8 * UNIT * magnitude(ends).clamp_min(1)
 
     def backward(self, a: Tensor, *bounds: Bounds) -> tuple[list[Tensor], Tensor]:
         low, high = bounds[0]
@@ -240,10 +321,10 @@ class MaxOp(Op):
         flat = a.flatten(3)
         above = torch.where(is_max, 0.0, highs.amax(2))[:, None]
         exact = torch.where(is_max[:, None], flat, flat.clamp_min(0))
-        out = flat.new_zeros(*flat.shape[:3], indices.numel())
+        out = flat.new_zeros(*exact.shape[:3], indices.numel())
         out = out.scatter_add(3, position[:, None].expand_as(exact), exact)
         constant = sum_units(flat.clamp_max(0) * above)
-        return [out.reshape(*a.shape[:2], *low.shape[1:])], constant
+        return [out.reshape(*out.shape[:2], *low.shape[1:])], constant
 
     def _windows(self, h: Tensor) -> Tensor:
         """Return each window's values `(b, c, kernel, windows)`, −inf in the padding."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ def certify(
     alpha: float = 0.001,
     batch_size: int = 1000,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Smoothed:
     """Return L2 radii in which the vote g(x) = arg max_c P(model(x + σ·N(0, I)) = c) is constant.
 
@@ -43,6 +45,7 @@ def certify(
         select, draws: noisy copies of a sample that choose its class, and that bound the class's
             probability; `batch_size` of them run in one pass.
         alpha: probability that a sample's claim is wrong.
+        progress: is called with the numbers of samples finished, and of those with a vote.
 
     Source: Cohen et al. 2019, "Certify" (section 3.2.2) with n0 = select, n = draws.
 
@@ -58,6 +61,8 @@ def certify(
     radius, pred = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), -1)
     options = {"sigma": sigma, "batch_size": batch_size, "generator": generator}
     for i, sample in enumerate(x):
+        if progress is not None and i:
+            progress(1, int(pred[i - 1] >= 0))
         votes = class_counts(model, sample, select, **options)
         if int(votes.sum()) == 0:
             continue  # no logits were finite

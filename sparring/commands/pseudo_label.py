@@ -14,6 +14,7 @@ from ..data.dataset_rows import read_rows
 from ..data.pseudo_labels import PseudoLabels
 from ..data.split import fingerprint
 from ..introspect import freeze
+from ..runtime.provenance import resolve_device
 from .subject import BEST, existing_run, network_with_weights
 
 FILE = "pseudo-labels.npz"
@@ -80,7 +81,7 @@ def label(
                 f"data = {data!r} has samples of shape {tuple(rows.x.shape[1:])}, the run's data "
                 f"{source.name} of {source.shape}"
             )
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = network_with_weights(recipe, Path(run, BEST)).to(target)
     y, confidence = predict(network, rows, batch_size=batch_size)
     labels = PseudoLabels(

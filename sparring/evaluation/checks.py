@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..results.result import Check
 
 LOOK, DISTRUST, TRUST = "look", "do not trust", "trust"
+FEW = 20  # samples: from fewer, a share is no evidence, and nothing is trusted
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,28 @@ class Symptom:
     advice: str
     distrust_threshold: float = math.inf
 
-    def check(self, value: float) -> Check:
-        """Return whether the symptom fires at a value, and how severe it is."""
-        detail = f"{self.quantity}: {value:.3g} (fires above {self.threshold:g})"
+    def check(self, value: float, samples: int | None = None) -> Check:
+        """Return whether the symptom fires at a value, and how severe it is.
+
+        Arguments:
+            samples: number of samples that the value is a share of; default: it is no share.
+        """
+        few = too_few(samples) if samples is not None and samples < FEW else ""
+        about = f"fires above {self.threshold:g}" + (f"; {few}" if few else "")
+        detail = f"{self.quantity}: {value:.3g} ({about})"
         # Written with `not … <=`, so that NaN fires and is severe.
         fired, severe = not value <= self.threshold, not value <= self.distrust_threshold
+        severe = severe and not few
         return Check(self.name, fired, self.advice, detail, DISTRUST if severe else LOOK)
+
+
+def too_few(samples: int) -> str:
+    """Return the remark on a share of few samples.
+
+    >>> too_few(7)
+    'on 7 samples: too few to trust'
+    """
+    return f"on {samples} sample{'s' * (samples != 1)}: too few to trust"
 
 
 SYMPTOMS = (
@@ -124,10 +141,11 @@ SYMPTOMS = (
     ),
     Symptom(
         "probabilities instead of logits",
-        "share of outputs that are ≥ 0 and sum to 1",
+        "share of outputs that are ≥ 0 and sum to 1, or one number in [0, 1] beside a 0",
         0.99,
-        "The model ends in a softmax: losses flatten and gradients vanish. Return the logits and "
-        "leave softmax to the loss.",
+        "The model ends in a softmax or sigmoid: losses flatten, gradients vanish, and one "
+        "probability read as a logit is always positive. Return the logits, or say outputs = "
+        "'probabilities'.",
     ),
     Symptom(
         "outputs not finite",
@@ -135,6 +153,22 @@ SYMPTOMS = (
         0.0,
         "These samples count as misclassified. Look for a logarithm, root or division in the "
         "model, or overflow in half precision.",
+        distrust_threshold=0.1,
+    ),
+    Symptom(
+        "buffers change",
+        "whether the model's buffers differ between start and end of the evaluation",
+        0.0,
+        "The model adapts to what it sees, so its accuracy depends on the order of the samples "
+        "and on the attacks before. Evaluate it with its buffers kept as they are.",
+    ),
+    Symptom(
+        "contradiction",
+        "samples that a certificate proves and an allowed point breaks",
+        0.0,
+        "One of the two is wrong, and the fault is in sparring: please report it with the model. "
+        "Rely on neither number.",
+        distrust_threshold=0.0,
     ),
     Symptom(
         "queries outside the box",
@@ -205,17 +239,22 @@ SYMPTOMS = (
 )
 
 
-def check(measured: Mapping[str, float]) -> list[Check]:
+def check(measured: Mapping[str, float], samples: Mapping[str, int] | None = None) -> list[Check]:
     """Compare measured values with the thresholds; return the checks in the order of `SYMPTOMS`.
+
+    Arguments:
+        samples: number of samples that a value is a share of, by symptom, where it is one.
 
     >>> [c.fired for c in check({"infeasible points": 3, "zero gradients": 0.01})]
     [False, True]
     """
-    return [s.check(measured[s.name]) for s in SYMPTOMS if s.name in measured]
+    samples = samples or {}
+    names = [s for s in SYMPTOMS if s.name in measured]
+    return [s.check(measured[s.name], samples.get(s.name)) for s in names]
 
 
 def verdict(
-    results: Sequence[Check], *, gradient_free: bool, early: str = ""
+    results: Sequence[Check], *, gradient_free: bool, early: str = "", samples: int = FEW
 ) -> tuple[str, list[str]]:
     """Return `"trust"`, `"look"` or `"do not trust"`, and the reasons against trust.
 
@@ -223,6 +262,7 @@ def verdict(
         results: of `check`.
         gradient_free: some attack of the suite needs no gradients.
         early: why the evaluation ended before its suite, else "".
+        samples: number of evaluated samples.
 
     >>> verdict([], gradient_free=True)
     ('trust', [])
@@ -238,6 +278,8 @@ def verdict(
         )
     if early:
         reasons.append(early)
+    if samples < FEW:
+        reasons.append(too_few(samples))
     if any(c.severity == DISTRUST for c in fired):
         return DISTRUST, reasons
     return (LOOK if reasons else TRUST), reasons

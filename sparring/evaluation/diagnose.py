@@ -26,6 +26,8 @@ def model_symptoms(model: Model, x: Tensor) -> dict[str, float]:
     z, again = logits(model, x), logits(model, x)
     training = isinstance(model, nn.Module) and any(m.training for m in model.modules())
     simplex = (z >= 0).all(1) & ((z.sum(1) - 1).abs() < 1e-4)
+    if z.shape[1] == 2:  # one number p became the logits (0, p): p in [0, 1] is a probability
+        simplex |= (z[:, 0] == 0) & (z[:, 1] >= 0) & (z[:, 1] <= 1)
     return {
         "train-mode model": _relative_change(_logits_as_received(model, x), z) if training else 0.0,
         "randomized model": _relative_change(again, z),
@@ -186,7 +188,10 @@ def loss_gradient(
     with freeze.frozen(model, "eval") as run, torch.enable_grad():
         z = x.detach().clone().requires_grad_()
         value = loss(run(z).float(), y)
-        return torch.autograd.grad(value.sum(), z)[0] if value.requires_grad else None
+        if not value.requires_grad:
+            return None
+        # A function's weights may have a gradient where its input has none.
+        return torch.autograd.grad(value.sum(), z, allow_unused=True)[0]
 
 
 def _has_no_gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,23 @@ import torch
 
 from .. import certification
 from ..batch import Model
-from ..component import check_arguments, check_classes, require
+from ..component import check_arguments, require
 from ..data import Source, Split
-from ..data.samples import dataset_name, select_samples
-from ..data.split import fingerprint
 from ..introspect.freeze import preserve_grads
 from ..results.detection import detection
 from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
 from ..runtime.progress import EvaluationProgress
-from ..threats.base import Threat
 from . import checks, level, probes, symptoms
 from .budget import Budget
 from .cache import BatchCache, locks_result
-from .protocol import EvaluationProtocol, resolve_protocol
-from .radii import Radius, Threats, check_reachable, threats_at_radii
+from .plan import Plan, make_plan
+from .protocol import EvaluationProtocol
+from .radii import Threats
 from .scores import added_features, score_arrays
 from .session import AttackRunner
-from .suites import Suite, find_suite
+from .suites import Suite
 
 
 @locks_result
@@ -84,57 +82,99 @@ def evaluate(
     """
     started = time.perf_counter()
     seed = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})["seed"]
-    protocol = resolve_protocol(protocol, options)
     out = None if out is None else Path(out)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
-    suite = find_suite(protocol.suite, surrogate)
-    if protocol.cascade is None:
-        protocol = replace(protocol, cascade=suite.cascade)
-    drawn = {"n": protocol.n, "seed": seed, "dataset": dataset_name(recipe)}
-    sampled = select_samples(data, protocol.split, **drawn)
-    radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
-    check_reachable(radii, sampled.rows.x.shape[1:])
-    for _, level_threat in radii:
-        suite.entries_for(level_threat)  # raises before the clean pass if there are none
-        if sampled.class_names is not None:
-            check_classes(level_threat, len(sampled.class_names))
-    model, device = provenance.model_on_device(model, device)
-    run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
-    settings = {
-        "model": provenance.model_hash(model),
-        "surrogate": None if surrogate is None else provenance.model_hash(surrogate),
-        "data": fingerprint(sampled.rows.x, sampled.rows.y),
-        "threat": [level_threat.table() for _, level_threat in radii],
-        "suite": [suite.name, suite.version, suite.labels],
-        "run": [*run, seed, str(device), provenance.versions()],
-    }
-    cache, largest = BatchCache(out, settings, resume=resume), radii[-1][1]
+    arguments = {"surrogate": surrogate, "seed": seed, "recipe": recipe, "device": device}
+    plan = make_plan(model, data, threat, protocol, **arguments, options=options)
     first = distributed.rank() == 0
     display = EvaluationProgress(progress and first)
-    with allocator.keep_freed_memory(), preserve_grads(model), display:
-        tools = {"device": device, "cache": cache, "display": display}
-        runner = AttackRunner(model, sampled.rows, largest, protocol, **tools)
-        runner.clean_pass()
-        methods = [protocol.certify] if isinstance(protocol.certify, str) else protocol.certify
-        if methods:  # raises before the attacks rather than after them
-            x, _ = runner.samples(np.arange(min(2, len(runner.y))))
-            certification.require_certifiable(plain(model), x, radii, methods=methods)
-        measured = symptoms.model_symptoms(runner, largest, seed)
-        balls = enumerate(ball for _, ball in radii)
-        levels = [level.attack_level(runner, suite, ball, key=i, seed=seed) for i, ball in balls]
-        certificates = _certify(runner, radii, methods, seed)
-        probed = _probe(runner, largest, probes.probe_names(protocol.probes or ()), seed)
-        early = _early(levels, runner.budget)
-        if not early:
-            # Only after all attacks: a sample that a spent budget left out is not robust to them.
-            measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
-    measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
-    results = checks.check(measured)
-    verdict, reasons = checks.verdict(results, gradient_free=suite.gradient_free, early=early)
-    rows = [v.row(certified) for v, certified in zip(levels, certificates, strict=True)]
-    class_names = sampled.class_names or [str(k) for k in range(runner.classes)]
-    arrays = level.result_arrays(runner, levels) | score_arrays(runner, levels) | probed.arrays
+
+    def run(batch_size: int) -> _Outcome:
+        smaller, size = plan.with_batch_size(batch_size), plan.protocol.batch_size
+        return _attack(smaller, smaller.cache(out, resume=resume), display, size)
+
+    with allocator.keep_freed_memory(), preserve_grads(plan.model), display:
+        # From the start, not from the batch that failed: the result is then that of the smaller
+        # batch size, as the attacks draw per batch.
+        outcome = allocator.retry_smaller_batch(run, plan.protocol.batch_size)
+    outcome.notes[:0] = [*data.notes] if isinstance(data, Source) else []
     features = data.feature_names if isinstance(data, Source) else None
+    result = _result(plan, outcome, features, name=name, recipe=recipe, train=train)
+    result.seconds = time.perf_counter() - started + outcome.runner.cached_seconds
+    if out is not None and first:
+        result.save(out)
+        if not outcome.early:
+            # After the result is on disk; a larger budget goes on from the cache.
+            outcome.runner.cache.clear()
+    return result
+
+
+@dataclass
+class _Outcome:
+    """Hold what was measured: everything of a result but its name and history."""
+
+    runner: AttackRunner
+    levels: list[level.LevelOutcome]
+    certificates: list[list[Certificate]]
+    probed: probes.ProbeResult
+    measured: dict[str, float]
+    early: str
+    notes: list[str]
+
+
+def _attack(
+    plan: Plan, cache: BatchCache, display: EvaluationProgress, batch_size: int
+) -> _Outcome:
+    """Run the clean pass, the suite at every radius, certificates, probes and checks."""
+    protocol, seed = plan.protocol, plan.seed
+    tools = {"device": plan.device, "cache": cache, "display": display, "batch_size": batch_size}
+    runner = AttackRunner(plan.model, plan.sampled.rows, plan.largest, protocol, **tools)
+    runner.clean_pass()
+    if plan.certificates:  # raises before the attacks rather than after them
+        x, _ = runner.samples(np.arange(min(2, len(runner.y))))
+        methods = {"methods": plan.certificates}
+        certification.require_certifiable(plan.model, x, plan.radii, **methods)
+    names = probes.probe_names(protocol.probes or ())
+    _probe(runner, plan, names, rows=2)  # likewise
+    measured = symptoms.model_symptoms(runner, plan.largest, seed)
+    balls = enumerate(ball for _, ball in plan.radii)
+    levels = [level.attack_level(runner, plan.suite, ball, key=i, seed=seed) for i, ball in balls]
+    certificates = _certify(runner, plan, levels)
+    probed = _probe(runner, plan, names, rows=probes.ROWS)
+    early = _early(levels, runner.budget)
+    if not early:
+        # Only after all attacks: a sample that a spent budget left out is not robust to them.
+        measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
+    measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
+    measured |= symptoms.contradictions(certificates)
+    notes = [*cache.notes(), *runner.notes()]
+    return _Outcome(runner, levels, certificates, probed, measured, early, notes)
+
+
+def _result(
+    plan: Plan,
+    outcome: _Outcome,
+    features: list[str] | None,
+    *,
+    name: str,
+    recipe: Mapping[str, Any] | None,
+    train: Mapping[str, Any] | None,
+) -> Result:
+    """Return the result of an outcome, but for its time."""
+    runner, levels, sampled = outcome.runner, outcome.levels, plan.sampled
+    results = checks.check(outcome.measured, samples=runner.checked)
+    correct = int(runner.correct_clean.sum())
+    verdict, reasons = checks.verdict(
+        results,
+        gradient_free=plan.suite.gradient_free,
+        early=outcome.early,
+        samples=correct or len(runner.y),  # the checks are shares of the correct ones
+    )
+    certified = zip(levels, outcome.certificates, strict=True)
+    rows = [at.row(certificates) for at, certificates in certified]
+    class_names = sampled.class_names or [str(k) for k in range(runner.classes)]
+    arrays = level.result_arrays(runner, levels) | score_arrays(runner, levels)
+    arrays |= outcome.probed.arrays
     detected = detection(
         runner.y,
         runner.clean_pred,
@@ -143,15 +183,15 @@ def evaluate(
         **{key: arrays.get(key) for key in ("clean_score", "adv_score", "flips")},
         added=added_features(runner, levels, arrays["adv_pred"], features),
     )
-    result = Result(
+    return Result(
         name=name,
         recipe=dict(recipe or {}),
         dataset=sampled.dataset,
-        split=protocol.split,
+        split=plan.protocol.split,
         n=len(runner.y),
-        threat=largest.table(),
-        seed=seed,
-        clean=wilson(int(runner.correct_clean.sum()), len(runner.y)),
+        threat=plan.largest.table(),
+        seed=plan.seed,
+        clean=wilson(correct, len(runner.y)),
         robust=wilson(int(level.worst_case(levels).sum()), len(runner.y)),
         by_eps=rows,
         attacks=rows[-1].attacks,
@@ -160,26 +200,21 @@ def evaluate(
         versions=provenance.versions(),
         commit=provenance.commit(),
         data_sha256=sampled.sha256,
-        suite=suite.name,
-        suite_version=suite.version,
-        precision=protocol.precision,
-        compiled=protocol.compile,
-        device=provenance.machine(device),
-        seconds=time.perf_counter() - started + runner.cached_seconds,
+        suite=plan.suite.name,
+        suite_version=plan.suite.version,
+        precision=plan.protocol.precision,
+        compiled=plan.protocol.compile,
+        device=provenance.machine(plan.device),
+        seconds=0.0,
         class_names=class_names,
         verdict=verdict,
         reasons=reasons,
-        early=early,
+        early=outcome.early,
         detection=detected,
-        notes=[*(data.notes if isinstance(data, Source) else ()), *cache.notes()],
-        probes=probed.rows,
+        notes=outcome.notes,
+        probes=outcome.probed.rows,
         arrays=arrays,
     )
-    if out is not None and first:
-        result.save(out)
-        if not early:
-            cache.clear()  # after the result is on disk; a larger budget goes on from the cache
-    return result
 
 
 def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
@@ -191,30 +226,29 @@ def _early(levels: Sequence[level.LevelOutcome], budget: Budget) -> str:
     return f"{reason}: {skipped} samples were not attacked, and count as robust"
 
 
-def plain(model: Model) -> Model:
-    """Return the network inside a wrapper that changes nothing (`unwrapped`), else the model."""
-    return getattr(model, "unwrapped", model)
-
-
 def _certify(
-    runner: AttackRunner, radii: Sequence[Radius], methods: Sequence[str], seed: int
+    runner: AttackRunner, plan: Plan, levels: Sequence[level.LevelOutcome]
 ) -> list[list[Certificate]]:
-    if not methods:
-        return [[] for _ in radii]
+    if not plan.certificates:
+        return [[] for _ in plan.radii]
     x, y = runner.samples(np.arange(len(runner.y)))
-    model = plain(runner.model)
+    robust = [torch.from_numpy(at.robust) for at in levels]
+    options = {"methods": plan.certificates, "seed": plan.seed, "robust": robust}
     with distributed.alone():
-        return certification.certificates(model, x, y, radii, methods=methods, seed=seed)
+        return certification.certificates(
+            runner.model, x, y, plan.radii, **options, display=runner.display
+        )
 
 
-def _probe(runner: AttackRunner, threat: Threat, names: list[str], seed: int) -> probes.ProbeResult:
+def _probe(runner: AttackRunner, plan: Plan, names: list[str], *, rows: int) -> probes.ProbeResult:
+    """Run probes on this many of the samples."""
     if not names:
         return probes.ProbeResult()
-    rows = symptoms.spread(np.arange(len(runner.y)), probes.ROWS)
-    what = (runner.model, threat, *runner.samples(rows))
+    chosen = symptoms.spread(np.arange(len(runner.y)), rows)
+    what = (runner.model, plan.largest, *runner.samples(chosen))
 
     def run(batch_size: int) -> probes.ProbeResult:
-        context = probes.ProbeContext(*what, batch_size=batch_size, seed=seed)
+        context = probes.ProbeContext(*what, batch_size=batch_size, seed=plan.seed)
         return probes.run_probes(context, names)
 
-    return runner.measure(run, seed, most=probes.ROWS)
+    return runner.measure(run, plan.seed, most=probes.ROWS)

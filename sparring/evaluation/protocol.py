@@ -61,18 +61,23 @@ class EvaluationProtocol:
 
     def __post_init__(self) -> None:
         for option, value in check_arguments(type(self), vars(self)).items():
-            object.__setattr__(self, option, value)
-        # The samples check n and split, the radii eps, the certificates certify:
+            self._set(option, value)
+        # The samples check split, the radii eps, the certificates certify:
         # they know the data, the threat and the model.
         if isinstance(self.suite, str):
             check_suite_name(self.suite)
+        require(isinstance(self.suite, str | Suite), "suite", self.suite, "a suite or its name")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer ≥ 1")
-        precisions = "one of " + ", ".join(freeze.PRECISIONS)
-        require(self.precision in freeze.PRECISIONS, "precision", self.precision, precisions)
-        seconds, queries = self.seconds, self.queries
+        n, seconds, queries = self.n, self.seconds, self.queries
+        require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for all")
         require(seconds is None or seconds > 0, "seconds", seconds, "a time > 0 in seconds")
         require(queries is None or queries > 0, "queries", queries, "a number of passes > 0")
+        precisions = "one of " + ", ".join(freeze.PRECISIONS)
+        require(self.precision in freeze.PRECISIONS, "precision", self.precision, precisions)
         probe_names(self.probes or ())
+
+    def _set(self, key: str, value: Any) -> None:
+        object.__setattr__(self, key, value)  # the class is frozen for its users
 
 
 OPTIONS = tuple(field.name for field in fields(EvaluationProtocol))

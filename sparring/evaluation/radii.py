@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from ..component import require
-from ..runtime.annotations import AnyReal
+from ..runtime.annotations import AnyReal, Rules, fitted
 from ..threats import norm_ball, norm_name
 from ..threats.base import Threat
 
-Threats = (
-    str | float | Threat | Sequence[str | float | Threat] | Mapping[str, float | Sequence[float]]
-)
+Threats = str | float | Threat | Sequence[str | float | Threat] | Mapping[str, Any]
 Eps = AnyReal | Sequence[AnyReal] | None
 Radius = tuple[float | None, Threat]
 
@@ -27,7 +24,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     Arguments:
         threat: a norm's name or p, then in the data's bounds, or a threat; several of them; or a
             table of names with their own radii.
-        eps: radii in input units, for each norm; default: the threat's own.
+        eps: radii in input units, for each norm, as 0.1 or "8/255"; default: the threat's own.
 
     >>> [(e, t.eps) for e, t in threats_at_radii({"Linf": [0.2, 0.1], "L2": 1.0}, None, None)]
     [(0.1, 0.1), (0.2, 0.2), (1.0, 1.0)]
@@ -35,9 +32,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
         return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
-    several = (
-        [threat] if isinstance(threat, str | Threat | float | int | np.integer) else list(threat)
-    )
+    several = list(threat) if isinstance(threat, list | tuple) else [threat]
     require(several, "threat", threat, "one or more threats")
     radii = [r for norm_or_threat in several for r in _at_radii(norm_or_threat, eps, bounds)]
     names = [(type(t).__name__, e) for e, t in radii]
@@ -48,13 +43,13 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
 def _at_radii(
     threat: str | float | Threat, eps: Eps, bounds: tuple[float, float] | None
 ) -> list[Radius]:
-    values = None if eps is None else sorted(set(np.atleast_1d(np.asarray(eps, float)).tolist()))
     flips = isinstance(threat, Threat) and threat.binary
+    allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
+    values = None if eps is None else _numbers(eps)
     if values is not None:
         ok = (
             e >= 0 and (e == math.inf or e.is_integer() if flips else e < math.inf) for e in values
         )
-        allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
         require(values and all(ok), "eps", eps, allowed)
     if not isinstance(threat, Threat):
         threat = norm_name(threat)
@@ -66,6 +61,13 @@ def _at_radii(
         return [(None, threat)]
     values = [float(threat.eps)] if values is None else values
     return [(e if e < math.inf else None, _with_eps(threat, e)) for e in values]
+
+
+def _numbers(eps: Any) -> list[float]:
+    """Return radii, rising, each once, from one number, a fraction as "8/255", or several."""
+    several = fitted(AnyReal | Sequence[AnyReal], eps, "eps", Rules(finite=False))
+    several = several if isinstance(several, Sequence) else [several]
+    return sorted({float(e) for e in several})
 
 
 def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:

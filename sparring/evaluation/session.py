@@ -21,6 +21,7 @@ from ..introspect.predict import logits, predict
 from ..runtime import distributed
 from ..runtime.allocator import out_of_memory, retry_smaller_batch
 from ..runtime.compiled import CompiledModel, compile_sizes
+from ..runtime.identity import modules_of, tensors_hash
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from ..runtime.torch_private import tensor_version
@@ -32,6 +33,7 @@ from .judge import Judgement, finite_margin, judge
 from .protocol import EvaluationProtocol
 
 SHOWN = 16
+FULL = "out of memory"  # in place of a record, from a process whose memory ran out
 NEAR_MISS = 0.1  # a margin that fell below this share of the clean one
 RunBatch = Callable[[np.ndarray, int], Record]
 RunAttack = Callable[..., object]
@@ -74,6 +76,9 @@ class AttackOutcome:
 class AttackRunner:
     """Run a model over the samples, clean and under attacks, and keep finished batches.
 
+    Arguments:
+        batch_size: the one that the caller chose, where memory made the protocol's smaller.
+
     Attributes:
         clean_pred, correct_clean: `(n,)` predictions without attack, and where they are correct.
         classes, x_min, x_max: k, and the range of the inputs. `clean_pass` fills these five,
@@ -81,6 +86,7 @@ class AttackRunner:
         clean_score: `(n,)` of two classes, the logit of class 1 minus that of class 0; else NaN.
         shown: the first rows that are correct without attack.
         cached_seconds: time that cached batches took when they were run.
+        checked: number of samples that each symptom was measured on, by its name.
     """
 
     def __init__(
@@ -93,8 +99,10 @@ class AttackRunner:
         device: torch.device,
         cache: BatchCache,
         display: EvaluationProgress,
+        batch_size: int | None = None,
     ) -> None:
         self.model, self.rows, self.protocol, self.device = model, rows, protocol, device
+        self.first_batch_size = protocol.batch_size if batch_size is None else batch_size
         self.budget = Budget(seconds=protocol.seconds, queries=protocol.queries)
         self.batch_size = size = protocol.batch_size
         compiled = protocol.compile
@@ -106,6 +114,10 @@ class AttackRunner:
         self.correct_clean = np.zeros(len(rows), dtype=bool)
         self.clean_score = np.full(len(rows), np.nan)
         self.classes, self.x_min, self.x_max, self.cached_seconds = 0, np.inf, -np.inf, 0.0
+        self.checked: dict[str, int] = {}
+        self.smallest_measured = size
+        self.modules = modules_of(model)
+        self.weights, self.buffers = self._weights_hash(), self._buffers_hash()
 
     def samples(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return `x (b, *d)` float32 and `y (b,)` of these rows, on the runner's device."""
@@ -115,12 +127,43 @@ class AttackRunner:
     def measure(self, run: Callable[[int], T], seed: int, *, most: int | None = None) -> T:
         """Return `run(batch_size)` of this process alone, with draws from `seed`; at most `most` a
         batch, and half as many as long as memory runs out."""
+        first = min(most or self.batch_size, self.batch_size)
 
         def once(batch_size: int) -> T:
+            if batch_size < first:
+                self.smallest_measured = min(self.smallest_measured, batch_size)
             with seeded(self.device, seed), distributed.alone():
                 return run(batch_size)
 
-        return retry_smaller_batch(once, min(most or self.batch_size, self.batch_size))
+        return retry_smaller_batch(once, first)
+
+    def notes(self) -> list[str]:
+        """Return remarks on this evaluation: batches that memory made smaller."""
+        notes, size = [], self.protocol.batch_size
+        if size < self.first_batch_size:
+            notes.append(
+                f"memory ran out at a batch size of {self.first_batch_size}: it was {size}, and "
+                "the result is that of this size"
+            )
+        if self.smallest_measured < size:
+            notes.append(
+                f"memory ran out in a check or probe: its batch size was {self.smallest_measured}"
+            )
+        return notes
+
+    def weights_changed(self) -> bool:
+        """Return whether a weight differs from its value at the start, however it was written."""
+        return self._weights_hash() != self.weights
+
+    def buffers_changed(self) -> bool:
+        """Return whether a buffer differs from its value at the start."""
+        return self._buffers_hash() != self.buffers
+
+    def _weights_hash(self) -> str:
+        return tensors_hash(item for m in self.modules for item in m.named_parameters())
+
+    def _buffers_hash(self) -> str:
+        return tensors_hash(item for m in self.modules for item in m.named_buffers())
 
     def _batches(
         self, key: str, rows: np.ndarray, run: RunBatch, *, seed: str
@@ -132,7 +175,7 @@ class AttackRunner:
         """
         size = self.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-        alone, records = distributed.world() == 1, {}
+        alone, failed, records = distributed.world() == 1, "", {}
         for number in range(distributed.rank(), len(batches), distributed.world()):
             batch_rows = batches[number]
             name = f"{key}-{number:05d}-{zlib.crc32(batch_rows.tobytes()):08x}"
@@ -148,6 +191,12 @@ class AttackRunner:
                         record = run(batch_rows, batch_seed)
                 except BudgetSpent:
                     break
+                except Exception as error:
+                    # All processes must hear of it: the others wait for this one's records.
+                    if alone or not out_of_memory(error):
+                        raise
+                    failed = str(error) or type(error).__name__
+                    break
                 record["seconds"] = np.array(time.perf_counter() - started)
                 self.cache.put(name, record)
             if alone:
@@ -155,7 +204,11 @@ class AttackRunner:
             else:
                 records[number] = record
         if not alone:
+            if failed:
+                records[-1 - distributed.rank()] = {FULL: np.array(failed)}
             for number, record in sorted(distributed.gather_dict(records).items()):
+                if FULL in record:
+                    raise MemoryError(str(record[FULL]))
                 yield batches[number], record
 
     def clean_pass(self) -> None:
@@ -185,6 +238,9 @@ class AttackRunner:
             self.correct_clean[rows] = self.clean_pred[rows] == self.y[rows]
             self.clean_score[rows] = record.get("score", np.nan)
             self.display.step(len(rows), int(self.correct_clean[rows].sum()))
+        if self.weights_changed():
+            self.cache.clear()
+            raise ValueError("the model changes its own weights when it is called: freeze them")
         self.shown = np.flatnonzero(self.correct_clean)[:SHOWN]
 
     def attack(
@@ -206,7 +262,7 @@ class AttackRunner:
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)
-        run = partial(self._split_on_oom, partial(self._attack_batch, label, attack, threat))
+        run = partial(self._attack_batch, label, attack, threat)
         for part, record in self._batches(key, rows, run, seed=seed):
             pred, allowed = record["prediction"], record["allowed"]
             outcome.attacked += len(part)
@@ -222,24 +278,11 @@ class AttackRunner:
             shown = part[np.isin(part, self.shown)].tolist()
             outcome.shown |= dict(zip(shown, record["shown"], strict=True))
             self.display.step(len(part), int((~outcome.is_adversarial[part]).sum()))
+        if self.weights_changed():
+            self.cache.clear()  # the finished batches of this attack are of another model
+            raise ValueError(weights_message(label))
         outcome.skipped = len(rows) - outcome.attacked
         return outcome
-
-    def _split_on_oom(self, run: RunBatch, rows: np.ndarray, seed: int) -> Record:
-        """Run a batch; if it does not fit in memory, run its halves one after the other."""
-        try:
-            return run(rows, seed)
-        except (RuntimeError, MemoryError) as error:
-            if len(rows) == 1 or not out_of_memory(error):
-                raise
-        # Outside the `except`: there the traceback would keep the tensors of the failed batch.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        middle = len(rows) // 2
-        parts = enumerate((rows[:middle], rows[middle:]))
-        halves = [self._split_on_oom(run, half, seed_of_text(f"{seed}|{i}")) for i, half in parts]
-        joined = {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
-        return joined | {"counts": halves[0]["counts"] + halves[1]["counts"]}
 
     def _attack_batch(
         self, label: str, attack: RunAttack, threat: Threat, rows: np.ndarray, seed: int
@@ -257,10 +300,7 @@ class AttackRunner:
                 # Clones: an attack that writes to its inputs must not move what it is judged by.
                 x_adv = attack(guard, x.clone(), y.clone())
             if _weight_versions(self.model) != versions:
-                raise ValueError(
-                    f"attack {label!r} changed the model's weights, so its result is not of your "
-                    "model: restore them in the attack"
-                )
+                raise ValueError(weights_message(label))
             # The judge comes last and past the guard: its passes are neither counted nor limited by
             # the budget, and no attack can influence it.
             return judge(self.model, threat, x_adv, x, y, name=label)
@@ -318,6 +358,14 @@ def attack_title(label: str, threat: Threat) -> str:
     """
     eps = threat.eps
     return f"{label} · {type(threat).__name__}" + ("" if eps is None else f" {eps:.4g}")
+
+
+def weights_message(label: str) -> str:
+    """Return the message about an attack that left the model with other weights."""
+    return (
+        f"attack {label!r} changed the model's weights, so its result is not of your "
+        "model: restore them in the attack"
+    )
 
 
 def _weight_versions(model: Model) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..results.result import Certificate
 from ..threats.base import Threat
 from . import diagnose
 from .level import LevelOutcome, by_norm
@@ -26,11 +27,10 @@ def model_symptoms(runner: AttackRunner, threat: Threat, seed: int) -> dict[str,
     def measure(batch_size: int) -> dict[str, float]:
         x, y = runner.samples(np.arange(min(diagnose.ROWS, batch_size, len(runner.y))))
         correct, draws = runner.samples(checked), {"batch_size": batch_size, "seed": seed}
-        return {
-            **diagnose.model_symptoms(runner.model, x),
-            **diagnose.label_leaking(runner.model, threat, x, y),
-            **diagnose.gradient_symptoms(runner.model, threat, *correct, **draws),
-        }
+        leaking = diagnose.label_leaking(runner.model, threat, x, y)
+        gradient = diagnose.gradient_symptoms(runner.model, threat, *correct, **draws)
+        runner.checked |= dict.fromkeys(leaking, len(x)) | dict.fromkeys(gradient, len(checked))
+        return {**diagnose.model_symptoms(runner.model, x), **leaking, **gradient}
 
     unused = diagnose.input_range(runner.x_min, runner.x_max, low=runner.low, high=runner.high)
     return unused | runner.measure(measure, seed)
@@ -45,6 +45,7 @@ def adaptive_attack_symptom(
     # weak suite shows most.
     level = min(levels, key=lambda level: abs(2 * level.robust.sum() - len(correct)))
     checked = spread(correct, diagnose.FEW)
+    runner.checked["adaptive steps break more"] = len(checked)
     what = (runner.model, level.threat, *runner.samples(checked[level.robust[checked]]))
 
     def measure(batch_size: int) -> dict[str, float]:
@@ -63,6 +64,10 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
         "queries outside the box": float(sum(outcome.counts[2] for outcome in outcomes)),
         "infeasible points": float(sum(outcome.infeasible for outcome in outcomes)),
     }
+    if runner.buffers_changed():
+        symptoms["buffers change"] = 1.0
+    for name in (*WITHOUT_GRADIENTS.values(), "larger eps gets weaker"):
+        runner.checked[name] = int(runner.correct_clean.sum())
     groups = by_norm(levels).values()
     if len(levels) > len(groups):
         symptoms["larger eps gets weaker"] = max(_robust_again(runner, group) for group in groups)
@@ -71,6 +76,12 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
             counts = [float(_broken_only_by(access, level).sum()) for level in levels]
             symptoms[name] = max(counts) / max(1, runner.correct_clean.sum())
     return symptoms
+
+
+def contradictions(certificates: Sequence[Sequence[Certificate]]) -> dict[str, float]:
+    """Count samples that a certificate proves and an attack breaks: none, unless we are wrong."""
+    counts = [c.contradicted for row in certificates for c in row]
+    return {"contradiction": float(max(counts))} if counts and max(counts) else {}
 
 
 def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float:

@@ -95,13 +95,15 @@ def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
     with torch.enable_grad():
         value = f(x)
         total = value.sum()
-    if not value.requires_grad:
+    grad = None
+    if value.requires_grad:  # also where only the weights have a gradient
+        (grad,) = torch.autograd.grad(total, x, allow_unused=True)
+    if grad is None:
         raise ValueError(
             f"{type(metric).__name__} needs gradients, and the model's output has none with "
             "respect to its input: it detaches or leaves torch; metrics that need none are "
             "EBD, ENI, Entropy and MaxSoftmax"
         )
-    (grad,) = torch.autograd.grad(total, x)
     return value.detach(), grad
 
 

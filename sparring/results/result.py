@@ -65,6 +65,9 @@ class Certificate:
 
     Arguments:
         n: samples it was computed on: the first of the evaluated ones.
+        robust: the share of the same samples that the attacks left robust; None if unknown.
+        contradicted: samples proven and yet broken by an allowed point: 0, or one of the two is
+            wrong.
         detail: the claim and its confidence (smoothing certifies another, smoothed, model).
     """
 
@@ -75,6 +78,8 @@ class Certificate:
     n: Count
     seconds: Amount
     detail: str = ""
+    robust: float | None = None
+    contradicted: int = 0
 
 
 @dataclass(frozen=True)

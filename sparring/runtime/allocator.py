@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,11 @@ T = TypeVar("T")
 TRIM, MMAP = -1, -3  # parameters of mallopt
 KEPT = 1 << 30
 DEFAULT = 1 << 25  # the value that glibc's own, moving threshold reaches with large tensors
+FULL = re.compile(
+    r"(can't|cannot|could not|failed to|unable to) allocate|not enough memory|out of memory"
+    r"|ALLOC_FAILED|bad_alloc|bad allocation",
+    re.IGNORECASE,
+)
 _depth = 0
 
 
@@ -61,11 +68,13 @@ def retry_smaller_batch(run: Callable[[int], T], batch_size: int) -> T:
     while True:
         try:
             return run(batch_size)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # each library raises its own
             if batch_size == 1 or not out_of_memory(error):
                 raise
         # After the except block: until there the error's traceback keeps the tensors of the failed
         # run alive.
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
         batch_size //= 2
 
 
@@ -75,6 +84,7 @@ def out_of_memory(error: BaseException) -> bool:
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"))
     True
     """
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    # PyTorch's CPU allocator raises a plain RuntimeError: recognised by its text.
-    return isinstance(error, kinds) or "not enough memory" in str(error)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # PyTorch, its libraries and others raise plain errors: recognised by their texts.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(FULL.search(str(error)))

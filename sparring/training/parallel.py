@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..batch import Batch, Loss
 from ..objective import Objective
 from ..runtime import distributed
+from ..runtime.provenance import resolve_device
 
 
 def join_process_group(device: str | torch.device | None = None) -> torch.device:
@@ -26,10 +27,8 @@ def join_process_group(device: str | torch.device | None = None) -> torch.device
         device: default: CUDA if available, else the CPU; `"cuda"` under torchrun is the GPU of this
             process's local rank.
     """
-    name = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if name.type == "cuda" and not torch.cuda.is_available():
-        reason = "this PyTorch finds no CUDA device, use device = 'cpu'"
-        raise ValueError(f"device = {device!r} is not allowed: {reason}")
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    name = resolve_device(device or best)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and name.type == "cuda" and name.index is None:
         name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

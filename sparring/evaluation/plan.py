@@ -1,0 +1,123 @@
+"""Check the arguments of an evaluation, and settle what it runs, before anything runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..batch import Model
+from ..component import check_classes, require
+from ..data import Source, Split
+from ..data.samples import Samples, dataset_name, select_samples
+from ..data.split import fingerprint
+from ..introspect.float32 import on_float32
+from ..runtime import provenance
+from ..runtime.warning import SparringWarning
+from ..threats.base import Threat
+from .cache import BatchCache
+from .protocol import EvaluationProtocol, resolve_protocol
+from .radii import Radius, Threats, check_reachable, threats_at_radii
+from .suites import Suite, find_suite
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what an evaluation runs: nothing in it is a default any more.
+
+    Arguments:
+        original, model: as given, on the device; and one that takes float32.
+        radii: (eps, threat) for each radius, rising, norm by norm.
+    """
+
+    original: Model
+    model: Model
+    surrogate: Model | None
+    device: torch.device
+    protocol: EvaluationProtocol
+    suite: Suite
+    sampled: Samples
+    radii: list[Radius]
+    seed: int
+
+    @property
+    def largest(self) -> Threat:
+        """Return the threat at the last radius."""
+        return self.radii[-1][1]
+
+    @property
+    def certificates(self) -> Sequence[str]:
+        """Return the names of the certificates to compute."""
+        names = self.protocol.certify
+        return [names] if isinstance(names, str) else names or ()
+
+    def with_batch_size(self, batch_size: int) -> Plan:
+        """Return the same plan in batches of another size."""
+        return replace(self, protocol=replace(self.protocol, batch_size=batch_size))
+
+    def cache(self, out: Path | None, *, resume: bool) -> BatchCache:
+        """Return the records of finished batches; nowhere for a model that can't be recognised."""
+        models = [m for m in (self.original, self.surrogate) if m is not None]
+        parts = [provenance.unhashable_part(m) for m in models] if out is not None else []
+        if any(parts):
+            warnings.warn(
+                f"{next(filter(None, parts))!r} of the model can't be hashed, so finished batches "
+                "are not kept: a killed evaluation starts again",
+                SparringWarning,
+                stacklevel=4,
+            )
+        return BatchCache(None if any(parts) else out, self._settings(), resume=resume)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return everything that finished batches depend on."""
+        protocol, rows = self.protocol, self.sampled.rows
+        run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
+        other = None if self.surrogate is None else provenance.model_hash(self.surrogate)
+        return {
+            "model": provenance.model_hash(self.original),
+            "surrogate": other,
+            "data": fingerprint(rows.x, rows.y),
+            "threat": [threat.table() for _, threat in self.radii],
+            "suite": [self.suite.name, self.suite.version, self.suite.labels],
+            "run": [*run, self.seed, str(self.device), provenance.versions()],
+        }
+
+
+def make_plan(
+    model: Model,
+    data: Source | Split | Sequence[Any],
+    threat: Threats,
+    protocol: EvaluationProtocol | Suite | str | None,
+    *,
+    surrogate: Model | None,
+    seed: int,
+    recipe: Mapping[str, Any] | None,
+    device: str | torch.device | None,
+    options: Mapping[str, Any],
+) -> Plan:
+    """Return the plan of an evaluation; the arguments are those of `evaluate`.
+
+    Raises:
+        ValueError: for data, labels, names or numbers that do not fit.
+    """
+    require(callable(model), "model", type(model).__name__, "a module or a function of tensors")
+    protocol = resolve_protocol(protocol, options)
+    other = None if surrogate is None else on_float32(surrogate)
+    suite = find_suite(protocol.suite, other)
+    if protocol.cascade is None:
+        protocol = replace(protocol, cascade=suite.cascade)
+    drawn = {"n": protocol.n, "seed": seed, "dataset": dataset_name(recipe)}
+    sampled = select_samples(data, protocol.split, **drawn)
+    radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
+    check_reachable(radii, sampled.rows.x.shape[1:])
+    for _, level_threat in radii:
+        suite.entries_for(level_threat)  # raises before the clean pass if there are none
+        if sampled.class_names is not None:
+            check_classes(level_threat, len(sampled.class_names))
+    model, at = provenance.model_on_device(model, device)
+    runs = on_float32(model)
+    return Plan(model, runs, surrogate, at, protocol, suite, sampled, radii, seed)
