@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..component import require
 from ..introspect.freeze import frozen
+from ..introspect.lazy import shape_lazy_layers
 from ..runtime.importing import import_object
 
 
@@ -54,9 +55,11 @@ def import_network(
     allowed = f"something that returns a torch.nn.Module, not a {type(model).__name__}"
     require(isinstance(model, nn.Module), "model.name", name, allowed)
     weight = next(model.parameters(), torch.zeros(()))
+    samples = torch.zeros(2, *shape, device=weight.device)
     try:
+        shape_lazy_layers(model, samples)
         with torch.no_grad(), frozen(model):
-            out = model(torch.zeros(2, *shape, device=weight.device))
+            out = model(samples)
     except (RuntimeError, ValueError, TypeError) as error:
         message = f"does not take inputs of shape (b, *{tuple(shape)}): {error}"
         raise ValueError(f"model.name = {name!r} {message}") from error
