@@ -92,10 +92,15 @@ class LossModule(nn.Module):
         return self.objective.minimize(self.model, batch)
 
 
-def distribute_loss(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
+def distribute_loss(
+    model: nn.Module, objective: Objective, device: torch.device, *, unused: bool = False
+) -> nn.Module:
     """Return the loss as a module `batch -> Loss`; its gradients are averaged over the processes.
 
     The model inside stays bare: an attack, hooks and `autograd.grad` never meet the wrapper.
+
+    Arguments:
+        unused: some parameters get no gradient; DDP looks for them at each step, which costs time.
     """
     loss = LossModule(model, objective)
     if distributed.world() == 1:
@@ -103,4 +108,5 @@ def distribute_loss(model: nn.Module, objective: Objective, device: torch.device
     ids = [device] if device.type == "cuda" else None
     # Broadcasting buffers before each forward would overwrite every rank's running statistics with
     # the first one's; `sync_buffers` averages them once per epoch instead.
-    return DistributedDataParallel(loss, device_ids=ids, broadcast_buffers=False)
+    options = {"broadcast_buffers": False, "find_unused_parameters": unused}
+    return DistributedDataParallel(loss, device_ids=ids, **options)

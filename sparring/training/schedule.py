@@ -13,8 +13,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..component import assign_at, did_you_mean, require
+from .ranges import is_number
 
 Target = tuple[Callable[[float], None], float]  # sets a number; its value now
+WAITED_FOR = {"since", "warmup", "up"}  # after the last epoch they would never be reached
+GRID = 100  # parts of a training, at whose ends the values of a schedule are checked
 POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
 
 
@@ -176,16 +179,35 @@ class BoundSchedule:
             if key in POSITIONS:
                 keywords[key] = _fraction(key, value, epochs)
             elif key != "shape":
-                require(_is_number(value), f"schedule.{key}", value, "a number")
+                ok = is_number(value) and math.isfinite(value)
+                require(ok, f"schedule.{key}", value, "a finite number")
         for key, parameter in known.items():
             require(key in keywords or parameter.default is not parameter.empty, key, None, "set")
+        self.base = base
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
+        _check_order(keywords)
         self._value(0.0)  # raises for a wrong `shape` before the training starts
 
     def __call__(self, progress: float) -> float:
         value = self._value(progress)
         self._assign(value)
         return value
+
+    def check_values(self, check: Callable[[], None]) -> None:
+        """Raise `ValueError` if `check` refuses the number at some progress; restore it at the end.
+
+        Arguments:
+            check: called with the number set to each of the values that it takes.
+        """
+        try:
+            for value in sorted({self._value(k / GRID) for k in range(GRID + 1)}):
+                self._assign(value)
+                try:
+                    check()
+                except ValueError as error:
+                    raise ValueError(f"schedule of {self.path}, at {value:g}: {error}") from error
+        finally:
+            self._assign(self.base)
 
 
 def _required(table: dict[str, Any], key: str) -> str:
@@ -198,8 +220,20 @@ def _fraction(key: str, value: Any, epochs: int) -> Any:
     if isinstance(value, list | tuple):
         return [_fraction(key, v, epochs) for v in value]
     allowed = "a share of the training in [0, 1), or epochs ≥ 1"
-    require(_is_number(value) and value >= 0, f"schedule.{key}", value, allowed)
+    ok = is_number(value) and 0 <= value < math.inf
+    require(ok, f"schedule.{key}", value, allowed)
+    reached = key not in WAITED_FOR or value <= epochs
+    require(reached, f"schedule.{key}", value, f"within the {epochs} epochs of the training")
     return value / epochs if value >= 1 else value
+
+
+def _check_order(keywords: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless positions rise, and those that a schedule waits for are reached."""
+    at = keywords.get("at", [])
+    require(isinstance(at, list), "schedule.at", at, "a list of positions, as [0.5, 0.75]")
+    require(at == sorted(at), "schedule.at", at, "in rising order, each a share of the training")
+    since, until = keywords.get("since", 0.0), keywords.get("until", math.inf)
+    require(until >= since, "schedule.until", until, f"at least since = {since:g}")
 
 
 def _target(
@@ -217,12 +251,12 @@ def _target(
         if not hasattr(base, name):
             assign_at(root, inside, 0.0)
         base = getattr(base, name)
-    require(_is_number(base), f"schedule.path: {path}", base, "a number")
+    require(is_number(base), f"schedule.path: {path}", base, "a number")
     return functools.partial(assign_at, root, inside), base
 
 
 def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
-    numbers = {k: v for k, v in optimizer.defaults.items() if _is_number(v)}
+    numbers = {k: v for k, v in optimizer.defaults.items() if is_number(v)}
     if key not in numbers:
         raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
@@ -235,10 +269,6 @@ def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
             optimizer.param_groups[k][key] = value
 
     return set_groups, base
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list[BoundSchedule]:
