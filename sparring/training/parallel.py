@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import inspect
 import os
 
 import torch
@@ -17,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..batch import Batch, Loss
 from ..objective import Objective
 from ..runtime import distributed
+
+SYNC_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # new and old name of one argument
 
 
 def join_process_group(device: str | torch.device | None = None) -> torch.device:
@@ -108,5 +111,7 @@ def distribute_loss(
     ids = [device] if device.type == "cuda" else None
     # Broadcasting buffers before each forward would overwrite every rank's running statistics with
     # the first one's; `sync_buffers` averages them once per epoch instead.
-    options = {"broadcast_buffers": False, "find_unused_parameters": unused}
+    known = inspect.signature(DistributedDataParallel).parameters
+    key = next(name for name in SYNC_BUFFERS if name in known)
+    options = {key: False, "find_unused_parameters": unused}
     return DistributedDataParallel(loss, device_ids=ids, **options)
