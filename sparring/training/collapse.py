@@ -11,7 +11,7 @@ from ..objective import Objective
 from ..risks import Mean
 from ..runtime.warning import SparringWarning
 
-PATIENCE = 3  # epochs: a healthy robust training may stay at chance for one or two
+FAR = 1.2  # times ln k: a loss that no network gets which is only unsure
 
 
 def epochs_at_chance(rows: Iterable[Mapping[str, Any]]) -> int:
@@ -27,6 +27,18 @@ def epochs_at_chance(rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
+def patience(epochs: int) -> int:
+    """Return for how many validations in a row a healthy training may be at chance.
+
+    With a warm-up, small data and a strong adversary the shipped recipes take up to two epochs of
+    forty to rise above it.
+
+    >>> patience(3), patience(40), patience(200)
+    (3, 5, 10)
+    """
+    return max(3, min(10, epochs // 8))
+
+
 def likely_causes(
     objective: Objective, *, lr: float, loss: float | None = None, classes: int = 0
 ) -> str:
@@ -37,7 +49,7 @@ def likely_causes(
         loss: mean of an epoch; one far above ln k, the loss of a constant guess, speaks for lr.
         classes: k.
     """
-    too_large = loss is not None and loss > 2 * math.log(max(classes, 2))
+    too_large = loss is not None and loss > FAR * math.log(max(classes, 2))
     causes = [f"lr = {lr:g}{' (the loss is far above a constant guess)' if too_large else ''}"]
     eps = getattr(getattr(objective.attack, "threat", None), "eps", None)
     if eps:

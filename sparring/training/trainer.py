@@ -247,7 +247,7 @@ class Trainer:
             return
         self._at_chance = self._at_chance + 1 if epoch.at_chance else 0
         ends = epoch.number == self.epochs and self._at_chance > 0
-        if ends or self._at_chance == collapse.PATIENCE:
+        if ends or self._at_chance == collapse.patience(self.epochs):
             collapse.warn_at_chance(
                 epoch=epoch.number,
                 epochs=self.epochs,
