@@ -61,7 +61,7 @@ def score(model: nn.Module, split: Split, attack: Attack | None, *, device: torc
         attack.reseed(attack.seed)
     for rows in torch.arange(distributed.rank(), len(split), distributed.world()).split(ROWS):
         chunk = split.take(rows.to(split.x.device)).to(device)
-        x, y = chunk.float(), chunk.y
+        x, y = chunk.float(), chunk.y.long()
         weight = (torch.ones_like(y) if chunk.weight is None else chunk.weight).to(counts)
         logits = _logits(model, x)
         predicted = logits.argmax(1)

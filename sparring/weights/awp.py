@@ -16,7 +16,7 @@ from .base import WeightPerturbation, gradients, shifted_weights
 # Names of weights: as such; under weight norm (the direction) and spectral norm, of both kinds; of
 # recurrent layers.
 WEIGHT = re.compile(
-    r"weight$|weight_(v|orig|[ih]h_l\d+(_reverse)?)$|parametrizations\.\w*weight\w*\.original1?$"
+    r"weight$|weight_(v|orig|(ih|hh|hr)_l\d+(_reverse)?)$|parametrizations\.\w*weight\w*\.original1?$"
 )
 
 

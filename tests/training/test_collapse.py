@@ -69,12 +69,21 @@ def test_a_resumed_training_counts_on(digits, tmp_path):
         if epoch.number == 2:
             break
     texts = messages(training(digits, tmp_path / "run", lr=50.0, epochs=5, resume=True))
-    assert [text.split(" the ")[0] for text in texts] == ["after epoch 3 of 5", "after epoch 5 of 5"]
+    assert [text.split(" the ")[0] for text in texts] == [
+        "after epoch 3 of 5",
+        "after epoch 5 of 5",
+    ]
 
 
 def test_epochs_that_are_not_validated_count_neither_way(digits, tmp_path):
     texts = messages(training(digits, tmp_path / "run", lr=50.0, epochs=5, every=2))
-    assert [row["at_chance"] for row in read_log(tmp_path / "run")] == [None, True, None, True, True]
+    assert [row["at_chance"] for row in read_log(tmp_path / "run")] == [
+        None,
+        True,
+        None,
+        True,
+        True,
+    ]
     assert len(texts) == 1
 
 
