@@ -18,7 +18,7 @@ from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from sparring.training import Trainer, read_weights
 from sparring.weights import AWP, EMA
-from tests.training.small import D, K, equal, finish, network, source, trainer
+from tests.training.small import D, K, Unused, equal, finish, network, source, trainer
 
 
 def plain(*, inplace: bool = False) -> nn.Sequential:
@@ -173,15 +173,6 @@ class Tied(nn.Module):
 
     def forward(self, x):
         return self.head(torch.relu(self.b(torch.relu(self.a(x)))))
-
-
-class Unused(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.unused = nn.Linear(D, K), nn.Linear(D, K)
-
-    def forward(self, x):
-        return self.used(x)
 
 
 def half_frozen() -> nn.Module:
