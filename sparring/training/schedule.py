@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import assign_at, did_you_mean, require
-from .ranges import is_number
+from ..component import arguments, assign_at, did_you_mean, require, value_at
+from .ranges import FINITE, NOT_NEGATIVE, OPTIMIZER, is_number
 
-Target = tuple[Callable[[float], None], float]  # sets a number; its value now
+# What sets a number; its value now; what raises `ValueError` for one that is out of its range.
+Target = tuple[Callable[[float], None], float, Callable[[float], None]]
 WAITED_FOR = {"since", "warmup", "up"}  # after the last epoch they would never be reached
 GRID = 100  # parts of a training, at whose ends the values of a schedule are checked
 POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
@@ -170,7 +172,7 @@ class BoundSchedule:
             raise ValueError(did_you_mean("schedule.name", name, SCHEDULES))
         weights = SimpleNamespace(climb=climb, ema=ema)
         # The base is read once, here: later values would compound (a factor on a factor).
-        self._assign, base = _target(self.path, optimizer, objective, weights)
+        self._assign, base, check = _target(self.path, optimizer, objective, weights)
         parameters = inspect.signature(SCHEDULES[name]).parameters
         known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
@@ -187,11 +189,17 @@ class BoundSchedule:
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
         _check_order(keywords)
         self._value(0.0)  # raises for a wrong `shape` before the training starts
+        for value in (min(self.values()), max(self.values())):
+            check(value)
 
     def __call__(self, progress: float) -> float:
         value = self._value(progress)
         self._assign(value)
         return value
+
+    def values(self) -> list[float]:
+        """Return the values that the number takes, at the ends of `GRID` parts of the training."""
+        return sorted({self._value(k / GRID) for k in range(GRID + 1)})
 
     def check_values(self, check: Callable[[], None]) -> None:
         """Raise `ValueError` if `check` refuses the number at some progress; restore it at the end.
@@ -200,7 +208,7 @@ class BoundSchedule:
             check: called with the number set to each of the values that it takes.
         """
         try:
-            for value in sorted({self._value(k / GRID) for k in range(GRID + 1)}):
+            for value in self.values():
                 self._assign(value)
                 try:
                     check()
@@ -252,7 +260,24 @@ def _target(
             assign_at(root, inside, 0.0)
         base = getattr(base, name)
     require(is_number(base), f"schedule.path: {path}", base, "a number")
-    return functools.partial(assign_at, root, inside), base
+    above, _, name = inside.rpartition(".")
+    piece = value_at(root, above) if above else root
+    check = functools.partial(_check_in_piece, path, piece, name)
+    return functools.partial(assign_at, root, inside), base, check
+
+
+def _check_in_piece(path: str, piece: object, name: str, value: float) -> None:
+    """Raise `ValueError` if the constructor of a piece refuses a number that a schedule sets."""
+    config = {n: getattr(piece, n) for n in arguments(type(piece)) if hasattr(piece, n)}
+    if name not in config:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]):
+            type(piece)(**{**config, name: value})
+    except ValueError as error:
+        raise ValueError(f"schedule of {path}: {error}") from error
+    except TypeError:  # a piece of the user's that does not keep all of its arguments
+        return
 
 
 def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
@@ -268,7 +293,12 @@ def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
         for k in indices:
             optimizer.param_groups[k][key] = value
 
-    return set_groups, base
+    def check(value: float) -> None:
+        # a rate of 0 is no mistake here: a warm-up begins there, and a cosine ends there
+        is_in_range, allowed = NOT_NEGATIVE if key == "lr" else OPTIMIZER.get(key, FINITE)
+        require(is_in_range(value), f"schedule of {path}: {key}", value, allowed)
+
+    return set_groups, base, check
 
 
 def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list[BoundSchedule]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from torch import nn
 
 from sparring.attacks import PGD
+from sparring.config.recipe import load_recipe, names
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import L1, L2, Bits, Joint, Linf, Only, SoftLinf
 from sparring.training import Trainer
 from sparring.training.optimizer import make_optimizer, optimizer_names
+from sparring.training.schedule import bind_schedules
 from sparring.weights import EMA
 from tests.training.small import D, K, equal, finish, network, source, trainer
 
@@ -116,6 +119,42 @@ def test_schedules(kind, tmp_path):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "run", schedule=[{"path": "lr", **table}])
     assert not (tmp_path / "run").exists()
+
+
+OUT_OF_RANGE = {
+    "lr": ({"path": "lr", "name": "ramp", "start": -1}, "schedule of lr: lr = -1"),
+    "end of a cosine": ({"path": "lr", "name": "cosine", "end": -0.5}, "schedule of lr: lr = -0"),
+    "momentum": ({"path": "optimizer.momentum", "name": "ramp", "end": 1.5}, "momentum = 1.5"),
+    "eps": (
+        {"path": "threat.eps", "name": "ramp", "start": -1},
+        "of threat.eps: eps = -1",
+    ),
+    "gamma": ({"path": "weights.climb.gamma", "name": "ramp", "start": -1}, "gamma = -1"),
+    "decay": ({"path": "weights.ema.decay", "name": "ramp", "end": 1}, "decay = 1"),
+    "beta": ({"path": "method.beta", "name": "ramp", "start": -2}, "beta = -2"),
+    "natural": ({"path": "natural", "name": "ramp", "end": 3}, "natural = 3"),
+}
+
+
+@pytest.mark.parametrize("kind", OUT_OF_RANGE)
+def test_a_schedule_keeps_to_the_range_of_its_number(kind, tmp_path):
+    table, message = OUT_OF_RANGE[kind]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer(tmp_path / "run", schedule=[table])
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_schedules_of_shipped_recipes_are_in_range(name):
+    recipe = load_recipe(name)
+    settings, model = recipe.trainer(), network()
+    bind_schedules(
+        settings["schedule"],
+        optimizer=make_optimizer(settings["optimizer"], model),
+        objective=recipe.objective(),
+        epochs=settings["epochs"],
+        climb=settings.get("climb"),
+        ema=settings.get("ema"),
+    )
 
 
 @pytest.mark.parametrize(
