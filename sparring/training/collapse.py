@@ -11,6 +11,8 @@ from ..objective import Objective
 from ..risks import Mean
 from ..runtime.warning import SparringWarning
 
+LEAST = 3  # validations in a row at chance that mean something
+LEAST_STEPS = 200  # after which one validation at chance does too
 FAR = 1.2  # times ln k: a loss that no network gets which is only unsure
 
 
@@ -36,7 +38,21 @@ def patience(epochs: int) -> int:
     >>> patience(3), patience(40), patience(200)
     (3, 5, 10)
     """
-    return max(3, min(10, epochs // 8))
+    return max(LEAST, min(10, epochs // 8))
+
+
+def is_due(at_chance: int, *, epoch: int, epochs: int, steps: int) -> bool:
+    """Return whether to warn now: once when `patience` ends, and at the end of the training.
+
+    Arguments:
+        at_chance: validations in a row.
+        steps: of the optimizer so far; a trial of a few steps has not collapsed, but not begun.
+
+    >>> is_due(1, epoch=1, epochs=1, steps=14), is_due(1, epoch=1, epochs=1, steps=400)
+    (False, True)
+    """
+    ends = epoch == epochs and at_chance > 0 and (at_chance >= LEAST or steps >= LEAST_STEPS)
+    return ends or at_chance == patience(epochs)
 
 
 def likely_causes(

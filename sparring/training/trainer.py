@@ -246,11 +246,11 @@ class Trainer:
         if epoch.at_chance is None or epoch.clean is None or not parallel.is_main():
             return
         self._at_chance = self._at_chance + 1 if epoch.at_chance else 0
-        ends = epoch.number == self.epochs and self._at_chance > 0
-        if ends or self._at_chance == collapse.patience(self.epochs):
+        number, epochs = epoch.number, self.epochs
+        if collapse.is_due(self._at_chance, epoch=number, epochs=epochs, steps=epoch.step):
             collapse.warn_at_chance(
-                epoch=epoch.number,
-                epochs=self.epochs,
+                epoch=number,
+                epochs=epochs,
                 clean=epoch.clean,
                 rows=len(self.val),
                 loss=epoch.loss,
