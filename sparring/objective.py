@@ -66,7 +66,8 @@ class Objective(nn.Module):
 
     def minimize(self, model: nn.Module, batch: Batch) -> Loss:
         """Return the loss on a batch that `maximize` has filled; differentiate its `total`."""
-        assert batch.cost is not None, "call maximize first"
+        if batch.cost is None:
+            raise ValueError("batch.cost is missing: call maximize(model, batch) first")
         loss = self.method.loss(model, batch)
         # loss and cost apart: the budget of a risk counts the cost, and an exact λ moves its weight
         total = robust = self.risk(loss.per_sample, batch.cost, batch)

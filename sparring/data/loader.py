@@ -31,6 +31,7 @@ class Loader:
         augment: applied in this order on the device, drawn from (seed, epoch).
         drop_last: leave out a short last batch.
         mix: pieces that add rows to every batch, drawn from (seed, epoch); see `AddedRows`.
+        least_rows: that a process needs of a batch; a last one with fewer joins the one before.
 
     >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch_size=2, shuffle=True)
     >>> len(loader), [len(batch) for batch in loader.epoch(1)]
@@ -48,6 +49,7 @@ class Loader:
         device: str | torch.device = "cpu",
         drop_last: bool = False,
         mix: Sequence[AddedRows] = (),
+        least_rows: int = 1,
     ) -> None:
         world = distributed.world()
         require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
@@ -56,13 +58,19 @@ class Loader:
         self.split, self.batch_size, self.seed = split.to(device), batch_size, seed
         self.shuffle, self.drop_last, self.device = shuffle, drop_last, torch.device(device)
         self.augment, self.mix = tuple(augment), tuple(mix)
-        if not len(self):
-            least = batch_size if drop_last else world
+        least = least_rows * world
+        enough = batch_size >= least
+        require(enough, "batch_size", batch_size, f"{least} or more, as this model needs")
+        full, rest = divmod(len(self.split), batch_size)
+        self._joins_last = bool(full) and world <= rest < least and not drop_last
+        if not len(self) or len(split) < least:
+            least = batch_size if drop_last else least
             raise ValueError(f"the split has {len(split)} rows: a batch takes at least {least}")
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size)
-        return full + (rest >= distributed.world() and not self.drop_last)
+        has_last = rest >= distributed.world() and not (self.drop_last or self._joins_last)
+        return full + has_last
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of an epoch; the same number gives the same batches."""
@@ -96,12 +104,15 @@ class Loader:
         else:
             for rows in self._rank_rows(order.to(self.device)):
                 weight = None if split.weight is None else split.weight[rows]
-                yield split.float(rows), split.y[rows], split.index[rows], weight
+                yield split.float(rows), split.y[rows].long(), split.index[rows], weight
 
     def _rank_rows(self, order: Tensor) -> list[Tensor]:
         """Return this rank's rows of every joint batch."""
         world, rank = distributed.world(), distributed.rank()
-        joint = order.split(self.batch_size)[: len(self)]
+        joint = list(order.split(self.batch_size))
+        if self._joins_last:
+            joint[-2:] = [torch.cat(joint[-2:])]
+        del joint[len(self) :]
         return [rows[rank * (b := len(rows) // world) : (rank + 1) * b] for rows in joint]
 
     def _generator(self, number: int, purpose: int, device: str | torch.device) -> torch.Generator:

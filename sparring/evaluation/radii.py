@@ -80,13 +80,8 @@ def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:
     """
     for eps, threat in radii:
         threat.check_shape(shape)
-        p, width = getattr(threat, "p", None), threat.high - threat.low
-        if eps is None or p is None:
-            continue
-        largest = math.prod(shape) ** (1 / p if p else 1) * (width if p else 1)
-        hint = f" ({eps:g}/255?)" if width == 1 and eps <= 255 and p == math.inf else ""
-        allowed = f"at most {largest:.4g}, the width of the box in {type(threat).__name__}{hint}"
-        require(eps <= largest, "eps", eps, allowed)
+        if eps is not None:
+            threat.check_reachable(shape)
 
 
 def _with_eps(threat: Threat, eps: float) -> Threat:

@@ -7,7 +7,7 @@ from torch import nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy
-from .base import Method
+from .base import Method, adversarial_pair
 
 
 class ALP(Method):
@@ -33,10 +33,9 @@ class ALP(Method):
         self.beta = beta
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        assert batch.y_adv is not None
-        clean, adversarial = model(batch.x), model(batch.x_adv)
-        natural, robust = cross_entropy(clean, batch.y), cross_entropy(adversarial, batch.y_adv)
+        x_adv, y_adv = adversarial_pair(batch)
+        clean, adversarial = model(batch.x), model(x_adv)
+        natural, robust = cross_entropy(clean, batch.y), cross_entropy(adversarial, y_adv)
         pairing = (adversarial - clean).square().mean(1)
         terms = {"natural": natural.mean().detach(), "pairing": pairing.mean().detach()}
         return Loss(natural / 2 + robust / 2 + self.beta * pairing, terms=terms)

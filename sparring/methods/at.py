@@ -6,7 +6,7 @@ from torch import nn
 
 from ..batch import Batch, Loss
 from ..functional.losses import cross_entropy
-from .base import Method
+from .base import Method, adversarial_pair
 
 
 class AT(Method):
@@ -23,6 +23,5 @@ class AT(Method):
     paper = "madry2018pgd"
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        assert batch.y_adv is not None
-        return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
+        x_adv, y_adv = adversarial_pair(batch)
+        return Loss(cross_entropy(model(x_adv), y_adv))

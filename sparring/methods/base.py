@@ -14,6 +14,17 @@ from ..functional.losses import cross_entropy
 SampleGain = Callable[[Tensor, Tensor], Tensor]  # (x_adv, y_adv) to gains (b,)
 
 
+def adversarial_pair(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the adversarial inputs and labels of a batch; without such labels, y.
+
+    Raises:
+        ValueError: if `Objective.maximize` has not filled them.
+    """
+    if batch.x_adv is None:
+        raise ValueError("batch.x_adv is missing: call objective.maximize(model, batch) first")
+    return batch.x_adv, batch.y if batch.y_adv is None else batch.y_adv
+
+
 class Method(Component):
     """Define the gain that the adversary maximizes and the loss that the model minimizes.
 

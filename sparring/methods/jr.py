@@ -11,7 +11,7 @@ from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import SLICE_LAWS
 from ..introspect import jacobian
 from ..runtime import distributed
-from .base import Method
+from .base import Method, adversarial_pair
 from .feature_transport import logits_and_features, mean_squared_jacobian, sliced_transport
 
 
@@ -57,11 +57,10 @@ class JR(Method):
         self.jac, self.projections, self.halve, self.layer = jac, projections, halve, layer
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        assert batch.y_adv is not None
+        x_adv, y_adv = adversarial_pair(batch)
         if self.jac == 0:
-            return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
-        x = batch.x_adv.detach().requires_grad_()
+            return Loss(cross_entropy(model(x_adv), y_adv))
+        x = x_adv.detach().requires_grad_()
         logits, outputs = logits_and_features(model, x, self.layer)
         if self.projections == -1:
             norms = jacobian.squared_jacobian_norm(outputs, x, create_graph=True)
@@ -72,7 +71,7 @@ class JR(Method):
             squared = mean_squared_jacobian(outputs, x, v)
         penalty = self.jac * (0.5 if self.halve else 1.0) * squared
         terms = {"jacobian": squared.detach()}
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)
+        return Loss(cross_entropy(logits, y_adv), penalty=penalty, terms=terms)
 
 
 class TransportJR(Method):
@@ -99,13 +98,13 @@ class TransportJR(Method):
         self.jac, self.slices, self.law, self.layer = jac, slices, law, layer
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
+        x_adv, _ = adversarial_pair(batch)
         if self.jac == 0:
             return Loss(cross_entropy(model(batch.x), batch.y))
         x = batch.x.detach().requires_grad_()
         logits, clean = logits_and_features(model, x, self.layer)
         with torch.no_grad():
-            _, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+            _, adversarial = logits_and_features(model, x_adv, self.layer)
             _, v = sliced_transport(adversarial, clean, count=self.slices, law=self.law)
         squared = mean_squared_jacobian(clean, x, v)
         terms = {"jacobian": squared.detach()}

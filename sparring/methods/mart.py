@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import boosted_ce, cross_entropy, kl, misclassification_weight
-from .base import Method, SampleGain
+from .base import Method, SampleGain, adversarial_pair
 
 INNER = ("ce", "self")
 
@@ -84,8 +84,8 @@ class MART(Method):
         return lambda x_adv, y_adv: self._per_sample(clean, model(x_adv), batch.y)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        clean, adversarial = model(batch.x), model(batch.x_adv)
+        x_adv, _ = adversarial_pair(batch)
+        clean, adversarial = model(batch.x), model(x_adv)
         terms = {
             "boosted_ce": boosted_ce(adversarial, batch.y).mean().detach(),
             "weight": misclassification_weight(clean, batch.y).mean().detach(),

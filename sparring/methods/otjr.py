@@ -9,7 +9,7 @@ from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import SLICE_LAWS
-from .base import Method
+from .base import Method, adversarial_pair
 from .feature_transport import logits_and_features, mean_squared_jacobian, sliced_transport
 
 
@@ -67,21 +67,20 @@ class OTJR(Method):
         self.register_buffer("steps", torch.tensor(0))
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        assert batch.y_adv is not None
+        x_adv, y_adv = adversarial_pair(batch)
         flatten = self.jac > 0 and (self.jac_every == 1 or int(self.steps) % self.jac_every == 0)
         if not (self.sw > 0 or flatten):
-            return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
+            return Loss(cross_entropy(model(x_adv), y_adv))
         x = batch.x.detach().requires_grad_(flatten)
         _, clean = logits_and_features(model, x, self.layer)
-        logits, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+        logits, adversarial = logits_and_features(model, x_adv, self.layer)
         distance, v = sliced_transport(adversarial, clean, count=self.slices, law=self.law)
         penalty, terms = self.sw * distance, {"sw": distance.detach()}
         if flatten:
             jacobian = self.jac_every * mean_squared_jacobian(clean, x, v)
             penalty = penalty + self.jac * jacobian
             terms["jacobian"] = jacobian.detach()
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)
+        return Loss(cross_entropy(logits, y_adv), penalty=penalty, terms=terms)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.steps += 1

@@ -9,7 +9,7 @@ from ..component import require
 from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import COSTS, sinkhorn_divergence
 from ..runtime import distributed
-from .base import Method
+from .base import Method, adversarial_pair
 from .feature_transport import logits_and_features
 
 
@@ -58,15 +58,14 @@ class SAT(Method):
         self.steps, self.tol, self.layer = steps, tol, layer
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        assert batch.y_adv is not None
+        x_adv, y_adv = adversarial_pair(batch)
         if self.weight == 0:
-            return Loss(cross_entropy(model(batch.x_adv), batch.y_adv))
+            return Loss(cross_entropy(model(x_adv), y_adv))
         _, clean = logits_and_features(model, batch.x, self.layer)
-        logits, adversarial = logits_and_features(model, batch.x_adv, self.layer)
+        logits, adversarial = logits_and_features(model, x_adv, self.layer)
         clouds = distributed.gather(clean), distributed.gather(adversarial)
         divergence = sinkhorn_divergence(
             *clouds, eps=self.entropy, cost=self.cost, steps=self.steps, tol=self.tol
         )
         penalty, terms = self.weight * divergence, {"sinkhorn": divergence.detach()}
-        return Loss(cross_entropy(logits, batch.y_adv), penalty=penalty, terms=terms)
+        return Loss(cross_entropy(logits, y_adv), penalty=penalty, terms=terms)

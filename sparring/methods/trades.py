@@ -8,7 +8,7 @@ from torch import nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy, kl
-from .base import Method, SampleGain
+from .base import Method, SampleGain, adversarial_pair
 
 
 class TRADES(Method):
@@ -38,8 +38,8 @@ class TRADES(Method):
         return lambda x_adv, y_adv: cross_entropy(model(x_adv), clean)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        clean, adversarial = model(batch.x), model(batch.x_adv)
+        x_adv, _ = adversarial_pair(batch)
+        clean, adversarial = model(batch.x), model(x_adv)
         natural, stability = cross_entropy(clean, batch.y), kl(clean, adversarial)
         terms = {"natural": natural.mean().detach(), "kl": stability.mean().detach()}
         return Loss(natural + self.beta * stability, terms=terms)

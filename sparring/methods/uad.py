@@ -21,7 +21,7 @@ from ..functional.losses import cross_entropy, kl
 from ..introspect import feature_statistics, freeze, hooks, jacobian
 from ..runtime import distributed
 from ..runtime.torch_private import BATCH_NORM
-from .base import Method
+from .base import Method, adversarial_pair
 
 ALIGN = ("cosine", "l2", "none")
 REFRESH_EVERY = 4  # steps between the passes that update batch norm's running statistics
@@ -100,9 +100,9 @@ class UAD(Method):
             return self._loss(model, batch, aligns=aligns)
 
     def _loss(self, model: nn.Module, batch: Batch, *, aligns: bool) -> Loss:
-        assert batch.x_adv is not None
+        x_adv, _ = adversarial_pair(batch)
         y = batch.y
-        x, x_adv = (t.detach().clone().requires_grad_() for t in (batch.x, batch.x_adv))
+        x, x_adv = (t.detach().clone().requires_grad_() for t in (batch.x, x_adv))
         z_adv = self._uncertain_logits(model, x_adv)
         adversarial = cross_entropy(z_adv, y)
         loss = Loss(self.adversarial * adversarial, adversarial.new_zeros(()))
@@ -177,10 +177,10 @@ class UAD(Method):
     @torch.no_grad()
     def update(self, model: nn.Module, batch: Batch) -> None:
         if self._refreshes(model) and model.training:
-            assert batch.x_adv is not None
+            x_adv, _ = adversarial_pair(batch)
             if self._steps % REFRESH_EVERY == 0:
                 model(batch.x)
-                model(batch.x_adv)
+                model(x_adv)
             self._steps += 1
 
     def get_extra_state(self) -> dict[str, Any]:

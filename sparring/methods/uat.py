@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.losses import cross_entropy, kl
-from .base import Method, SampleGain
+from .base import Method, SampleGain, adversarial_pair
 
 
 class UAT(Method):
@@ -50,9 +50,9 @@ class UAT(Method):
         return f
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        assert batch.x_adv is not None
-        target, logits = self._target(model, batch), model(batch.x_adv)
-        label = cross_entropy(logits, batch.y if batch.y_adv is None else batch.y_adv)
+        x_adv, y_adv = adversarial_pair(batch)
+        target, logits = self._target(model, batch), model(x_adv)
+        label = cross_entropy(logits, y_adv)
         stability = torch.zeros_like(label) if target is None else kl(target, logits)
         terms = {"label": label.mean().detach(), "kl": stability.mean().detach()}
         return Loss(self.online * stability + self.fixed * label, terms=terms)

@@ -28,6 +28,21 @@ def check_bounds(low: object, high: object) -> None:
     require(low < high, "low", low, f"below high = {high}")  # type: ignore[operator]
 
 
+def require_in_box(
+    threat: Threat, key: str, radius: float, shape: Sequence[int], *, p: float
+) -> None:
+    """Raise `ValueError` for a radius whose p-ball holds the whole box, as 8 in place of 8/255.
+
+    Arguments:
+        shape: of one sample.
+    """
+    width = threat.high - threat.low
+    largest = math.prod(shape) ** (1 / p if p else 1) * (width if p else 1)
+    hint = f" ({radius:g}/255?)" if width == 1 and radius <= 255 and p == math.inf else ""
+    allowed = f"at most {largest:.4g}, the width of the box in {type(threat).__name__}{hint}"
+    require(radius <= largest, key, radius, allowed)
+
+
 class Threat(Component):
     """Set S and cost c of the adversary; a subclass overrides the methods that differ from the
     defaults.
@@ -88,6 +103,9 @@ class Threat(Component):
         """Measure how far x_adv is from x `(b,)`, in the units of `eps`; 0 without a radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
+    def check_reachable(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` if the ball holds the whole box for samples of a shape."""
+
 
 class Ball(Threat):
     """Keep x' within eps of x in a norm, and in the box.
@@ -139,3 +157,6 @@ class Ball(Threat):
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, self.p)
+
+    def check_reachable(self, shape: Sequence[int]) -> None:
+        require_in_box(self, "eps", self.eps, shape, p=self.p)

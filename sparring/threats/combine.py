@@ -75,6 +75,9 @@ class ThreatWrapper(Threat):
     def check_shape(self, shape: Sequence[int]) -> None:
         self.of.check_shape(shape)
 
+    def check_reachable(self, shape: Sequence[int]) -> None:
+        self.of.check_reachable(shape)
+
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.of.update(model, batch)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from ..batch import Batch
 from ..component import require
 from ..functional.geometry import norm, project_linf, sample_linf
 from ..runtime import distributed
-from .base import Threat, check_bounds
+from .base import Threat, check_bounds, require_in_box
 
 
 def soft_clip(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
@@ -107,6 +108,9 @@ class SoftLinf(Threat):
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, math.inf)
+
+    def check_reachable(self, shape: Sequence[int]) -> None:
+        require_in_box(self, "radius", self.radius, shape, p=math.inf)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         if batch.x_adv is None or len(batch) == 0:

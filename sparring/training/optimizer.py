@@ -10,17 +10,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import did_you_mean
+from ..component import did_you_mean, require
+from .ranges import check_optimizer
 
 Group = dict[str, Any]  # of parameters
-CLOSURE = {"LBFGS"}  # call the loss several times a step, which the trainer's step does not offer
+# LBFGS calls the loss several times a step, which the trainer's step does not offer; SparseAdam
+# takes sparse gradients alone, which no layer of a classifier gives.
+UNUSABLE = {"LBFGS", "SparseAdam"}
 
 
 def optimizer_names() -> list[str]:
     """Return the names of PyTorch's optimizers that the trainer can use."""
     known = vars(torch.optim).items()
     names = {k for k, v in known if inspect.isclass(v) and issubclass(v, Optimizer)}
-    return sorted(names - {"Optimizer"} - CLOSURE)
+    return sorted(names - {"Optimizer"} - UNUSABLE)
 
 
 def make_optimizer(
@@ -37,11 +40,13 @@ def make_optimizer(
         decay_norm: let weight decay act on biases and normalisation too (tensors of one dimension).
 
     Raises:
-        ValueError: for a name or keyword that does not exist.
+        ValueError: for a name or keyword that does not exist, or a number out of its range.
 
     >>> make_optimizer({"name": "SGD", "lr": 0.1}, nn.Linear(1, 1)).param_groups[0]["lr"]
     0.1
     """
+    known_form = isinstance(config, str | Mapping)
+    require(known_form, "optimizer", config, 'a name, or a table as {name = "SGD", lr = 0.1}')
     table: dict[str, Any] = {"name": config} if isinstance(config, str) else dict(config)
     name = table.pop("name", None)
     if name not in optimizer_names():
@@ -52,6 +57,7 @@ def make_optimizer(
         if key not in known:
             raise ValueError(did_you_mean("optimizer key", key, known))
         table[key] = tuple(value) if isinstance(value, list) else value
+    check_optimizer(kind, table)
     try:
         return kind(_groups(model, objective, decay_norm), **table)
     except TypeError as error:
@@ -61,7 +67,8 @@ def make_optimizer(
 def _groups(model: nn.Module, objective: nn.Module | None, decay_norm: bool) -> list[Group]:
     weights = [p for p in model.parameters() if p.requires_grad]
     if not weights:
-        raise ValueError("the model has no weights to train: none has requires_grad")
+        none = "it has no parameters" if not [*model.parameters()] else "none has requires_grad"
+        raise ValueError(f"the model has no weights to train: {none}")
     decayed = [p for p in weights if decay_norm or p.ndim > 1]
     undecayed = [p for p in weights if not decay_norm and p.ndim <= 1]
     # Weight decay would pull a multiplier (λ, a dual variable) to 0, which has nothing to do with

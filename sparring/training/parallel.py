@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import inspect
 import os
 
 import torch
@@ -18,6 +19,8 @@ from ..batch import Batch, Loss
 from ..objective import Objective
 from ..runtime import distributed
 from ..runtime.provenance import resolve_device
+
+SYNC_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # new and old name of one argument
 
 
 def join_process_group(device: str | torch.device | None = None) -> torch.device:
@@ -91,10 +94,15 @@ class LossModule(nn.Module):
         return self.objective.minimize(self.model, batch)
 
 
-def distribute_loss(model: nn.Module, objective: Objective, device: torch.device) -> nn.Module:
+def distribute_loss(
+    model: nn.Module, objective: Objective, device: torch.device, *, unused: bool = False
+) -> nn.Module:
     """Return the loss as a module `batch -> Loss`; its gradients are averaged over the processes.
 
     The model inside stays bare: an attack, hooks and `autograd.grad` never meet the wrapper.
+
+    Arguments:
+        unused: some parameters get no gradient; DDP looks for them at each step, which costs time.
     """
     loss = LossModule(model, objective)
     if distributed.world() == 1:
@@ -102,4 +110,7 @@ def distribute_loss(model: nn.Module, objective: Objective, device: torch.device
     ids = [device] if device.type == "cuda" else None
     # Broadcasting buffers before each forward would overwrite every rank's running statistics with
     # the first one's; `sync_buffers` averages them once per epoch instead.
-    return DistributedDataParallel(loss, device_ids=ids, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    key = next(name for name in SYNC_BUFFERS if name in known)
+    options = {key: False, "find_unused_parameters": unused}
+    return DistributedDataParallel(loss, device_ids=ids, **options)

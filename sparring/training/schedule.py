@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..component import assign_at, did_you_mean, require
+from ..component import arguments, assign_at, did_you_mean, require, value_at
+from .ranges import FINITE, NOT_NEGATIVE, OPTIMIZER, is_number
 
-Target = tuple[Callable[[float], None], float]  # sets a number; its value now
+# What sets a number; its value now; what raises `ValueError` for one that is out of its range.
+Target = tuple[Callable[[float], None], float, Callable[[float], None]]
+WAITED_FOR = {"since", "warmup", "up"}  # after the last epoch they would never be reached
+GRID = 100  # parts of a training, at whose ends the values of a schedule are checked
 POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
 
 
@@ -167,7 +172,7 @@ class BoundSchedule:
             raise ValueError(did_you_mean("schedule.name", name, SCHEDULES))
         weights = SimpleNamespace(climb=climb, ema=ema)
         # The base is read once, here: later values would compound (a factor on a factor).
-        self._assign, base = _target(self.path, optimizer, objective, weights)
+        self._assign, base, check = _target(self.path, optimizer, objective, weights)
         parameters = inspect.signature(SCHEDULES[name]).parameters
         known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
@@ -176,16 +181,41 @@ class BoundSchedule:
             if key in POSITIONS:
                 keywords[key] = _fraction(key, value, epochs)
             elif key != "shape":
-                require(_is_number(value), f"schedule.{key}", value, "a number")
+                ok = is_number(value) and math.isfinite(value)
+                require(ok, f"schedule.{key}", value, "a finite number")
         for key, parameter in known.items():
             require(key in keywords or parameter.default is not parameter.empty, key, None, "set")
+        self.base = base
         self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
+        _check_order(keywords)
         self._value(0.0)  # raises for a wrong `shape` before the training starts
+        for value in (min(self.values()), max(self.values())):
+            check(value)
 
     def __call__(self, progress: float) -> float:
         value = self._value(progress)
         self._assign(value)
         return value
+
+    def values(self) -> list[float]:
+        """Return the values that the number takes, at the ends of `GRID` parts of the training."""
+        return sorted({self._value(k / GRID) for k in range(GRID + 1)})
+
+    def check_values(self, check: Callable[[], None]) -> None:
+        """Raise `ValueError` if `check` refuses the number at some progress; restore it at the end.
+
+        Arguments:
+            check: called with the number set to each of the values that it takes.
+        """
+        try:
+            for value in self.values():
+                self._assign(value)
+                try:
+                    check()
+                except ValueError as error:
+                    raise ValueError(f"schedule of {self.path}, at {value:g}: {error}") from error
+        finally:
+            self._assign(self.base)
 
 
 def _required(table: dict[str, Any], key: str) -> str:
@@ -198,8 +228,20 @@ def _fraction(key: str, value: Any, epochs: int) -> Any:
     if isinstance(value, list | tuple):
         return [_fraction(key, v, epochs) for v in value]
     allowed = "a share of the training in [0, 1), or epochs ≥ 1"
-    require(_is_number(value) and value >= 0, f"schedule.{key}", value, allowed)
+    ok = is_number(value) and 0 <= value < math.inf
+    require(ok, f"schedule.{key}", value, allowed)
+    reached = key not in WAITED_FOR or value <= epochs
+    require(reached, f"schedule.{key}", value, f"within the {epochs} epochs of the training")
     return value / epochs if value >= 1 else value
+
+
+def _check_order(keywords: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless positions rise, and those that a schedule waits for are reached."""
+    at = keywords.get("at", [])
+    require(isinstance(at, list), "schedule.at", at, "a list of positions, as [0.5, 0.75]")
+    require(at == sorted(at), "schedule.at", at, "in rising order, each a share of the training")
+    since, until = keywords.get("since", 0.0), keywords.get("until", math.inf)
+    require(until >= since, "schedule.until", until, f"at least since = {since:g}")
 
 
 def _target(
@@ -217,12 +259,29 @@ def _target(
         if not hasattr(base, name):
             assign_at(root, inside, 0.0)
         base = getattr(base, name)
-    require(_is_number(base), f"schedule.path: {path}", base, "a number")
-    return functools.partial(assign_at, root, inside), base
+    require(is_number(base), f"schedule.path: {path}", base, "a number")
+    above, _, name = inside.rpartition(".")
+    piece = value_at(root, above) if above else root
+    check = functools.partial(_check_in_piece, path, piece, name)
+    return functools.partial(assign_at, root, inside), base, check
+
+
+def _check_in_piece(path: str, piece: object, name: str, value: float) -> None:
+    """Raise `ValueError` if the constructor of a piece refuses a number that a schedule sets."""
+    config = {n: getattr(piece, n) for n in arguments(type(piece)) if hasattr(piece, n)}
+    if name not in config:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]):
+            type(piece)(**{**config, name: value})
+    except ValueError as error:
+        raise ValueError(f"schedule of {path}: {error}") from error
+    except TypeError:  # a piece of the user's that does not keep all of its arguments
+        return
 
 
 def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
-    numbers = {k: v for k, v in optimizer.defaults.items() if _is_number(v)}
+    numbers = {k: v for k, v in optimizer.defaults.items() if is_number(v)}
     if key not in numbers:
         raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
@@ -234,11 +293,12 @@ def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
         for k in indices:
             optimizer.param_groups[k][key] = value
 
-    return set_groups, base
+    def check(value: float) -> None:
+        # a rate of 0 is no mistake here: a warm-up begins there, and a cosine ends there
+        is_in_range, allowed = NOT_NEGATIVE if key == "lr" else OPTIMIZER.get(key, FINITE)
+        require(is_in_range(value), f"schedule of {path}: {key}", value, allowed)
 
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return set_groups, base, check
 
 
 def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list[BoundSchedule]:

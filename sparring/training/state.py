@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ class Epoch:
         lr, eps: at the epoch's last step.
         seconds: of training since the beginning, validation left out; val_seconds: of validation.
         best: these weights, or their average, are the best so far.
+        at_chance: the weights predict no better than chance; None where not measured.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Epoch:
     val_seconds: float
     samples_per_second: float
     best: bool
+    at_chance: bool | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the line as plain values; the log keeps the keys `epoch` and `parts`."""
@@ -162,18 +164,25 @@ class Position:
         return position
 
 
-def check_finite(total: float, loss: Loss, *, epoch: int, step: int) -> None:
-    """Raise `NonFiniteLoss` with the loss's terms and what to try, unless the loss is finite."""
+def check_finite(
+    total: float, loss: Loss, *, epoch: int, step: int, causes: Callable[[], str] | None = None
+) -> None:
+    """Raise `NonFiniteLoss` with the loss's terms and what to try, unless the loss is finite.
+
+    Arguments:
+        causes: returns what usually causes it, with the values of this training.
+    """
     if total - total == 0:
         return
     terms = {**loss.terms, "penalty": loss.penalty}
     means = {key: torch.as_tensor(value).detach().float().mean() for key, value in terms.items()}
     text = ", ".join(f"{key} {float(value):.4g}" for key, value in means.items())
     bad = int((~torch.isfinite(loss.per_sample)).sum())
+    usual = f"; usual causes: {causes()}" if causes else ""
     raise NonFiniteLoss(
         f"the loss is {total} at step {step}, in epoch {epoch} ({text}; of "
         f"{len(loss.per_sample)} samples {bad} have no finite loss): try a lower lr, a warm-up, "
-        "clip = 1.0 or amp = 'float32'; the last good checkpoint stays"
+        f"clip = 1.0 or amp = 'float32'; the last good checkpoint stays{usual}"
     )
 
 

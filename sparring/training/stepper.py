@@ -16,6 +16,8 @@ from ..runtime import distributed
 from ..runtime.seeding import derive_seed
 from ..weights import EMA, WeightPerturbation
 from . import parallel
+from .collapse import likely_causes
+from .network import check_network
 from .optimizer import make_optimizer
 from .schedule import bind_schedules
 from .state import all_finite, check_finite
@@ -29,10 +31,18 @@ class Stepper:
 
     Arguments:
         arguments: those of `Trainer`, by name.
+        samples: two inputs `(2, *d)`, to find out what the model needs.
+        classes: of the data.
     """
 
     def __init__(
-        self, model: nn.Module, arguments: Mapping[str, Any], *, device: torch.device
+        self,
+        model: nn.Module,
+        arguments: Mapping[str, Any],
+        samples: Tensor,
+        *,
+        classes: int,
+        device: torch.device,
     ) -> None:
         self.model = parallel.sync_batch_norm(model, device).to(device)
         if arguments["channels_last"]:
@@ -41,9 +51,13 @@ class Stepper:
         view = {key: arguments[key] for key in ("amp", "channels_last")}
         self.loss_model = freeze.ModelView(self.model, **view)
         self.attack_model = freeze.ModelView(self.model, **view, compile=arguments["compile"])
-        self.minimize = parallel.distribute_loss(self.loss_model, self.objective, device)
         name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
         self.optimizer = make_optimizer(name, self.model, self.objective, decay_norm=decay_norm)
+        needs = check_network(self.model, samples.to(device), classes)
+        self.least_rows, self.classes = needs.rows, classes
+        self.minimize = parallel.distribute_loss(
+            self.loss_model, self.objective, device, unused=not needs.all_parameters
+        )
         self.climb: WeightPerturbation | None = arguments["climb"]
         self.ema: EMA | None = arguments["ema"] and arguments["ema"].attach(self.model)
         self.clip, self.seed = arguments["clip"], arguments["seed"]
@@ -59,6 +73,11 @@ class Stepper:
     def eps(self) -> float | None:
         """The radius trained against now, if the threat has one."""
         return getattr(getattr(self.objective.attack, "threat", None), "eps", None)
+
+    def likely_causes(self, loss: float | None = None) -> str:
+        """Return what usually makes a training collapse, with the values of this one."""
+        lr = float(self.optimizer.defaults["lr"])
+        return likely_causes(self.objective, lr=lr, loss=loss, classes=self.classes)
 
     def begin_batch(self, *, epoch: int, index: int, progress: float) -> int:
         """Seed and schedule everything for a batch, and return how many steps to take on it."""
@@ -91,7 +110,7 @@ class Stepper:
             # leave the others waiting in `backward`. Checked before any gradient, so that weights
             # and optimizer are those of the last good step.
             total = distributed.mean(loss.total.detach()).item()
-            check_finite(total, loss, epoch=epoch, step=number)
+            check_finite(total, loss, epoch=epoch, step=number, causes=self.likely_causes)
             self.optimizer.zero_grad()
             loss.total.backward()
             if self.clip is not None:

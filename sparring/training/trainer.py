@@ -20,12 +20,15 @@ from ..objective import Objective
 from ..runtime import allocator, distributed, files
 from ..runtime.progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
-from . import checkpoint, parallel, run_folder
+from . import checkpoint, collapse, parallel, run_folder
+from .checks import check_data, check_radii
+from .network import prepare_network, two_samples
+from .ranges import check_clip
 from .settings import run_settings
 from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
 from .tensorboard import TensorBoardLog
-from .validate import Score, check_output, score
+from .validate import Score, score
 
 COUNTS = ("epochs", "batch_size", "every", "rows", "save_every")
 NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
@@ -110,8 +113,10 @@ class Trainer:
             del arguments["mix"]
         counts = {key: arguments[key] for key in COUNTS if arguments[key] is not None}
         require_at_least(1, **counts)
-        require(clip is None or clip > 0, "clip", clip, "a norm > 0, or None")
+        check_clip(clip)
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
+        kind = type(source).__name__
+        require(isinstance(source, Source), "source", kind, "a Source of sparring.data")
         source.require_train()
         self.out, self.epochs, self.every = Path(out), epochs, every
         self.save_every, self.progress = save_every, progress
@@ -119,21 +124,30 @@ class Trainer:
         self.settings = run_settings(recipe, arguments, source)
         if not resume:
             run_folder.require_empty(self.out)
-        self.device = parallel.join_process_group(device)
-        self.stepper = Stepper(model, arguments, device=self.device)
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
+        check_data(source, self.val, mixed=bool(mix))
+        samples = two_samples(self.val)
+        model = prepare_network(model, samples, seed=seed)
+        self.device = parallel.join_process_group(device)
+        self.stepper = Stepper(
+            model, arguments, samples, classes=source.classes, device=self.device
+        )
         # A copy: where the caller shares one threat with the objective, a schedule of its eps must
         # not move the radius that epochs are compared at.
         self.validation = copy.deepcopy(validation)
-        check_output(self.model, self.val, source.classes, self.device)
-        for root in filter(None, (objective, validation)):
+        for root in filter(None, (objective, self.validation)):
             check_classes(root, source.classes)
+        check_radii(objective.attack, self.stepper.schedules, source.shape)
+        check_radii(self.validation, (), source.shape)
         for piece in mix:
             piece.prepare(source, device=self.device)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
-        self.loader = Loader(source.train, batch_size=batch_size, shuffle=True, **options)
+        least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
+        self.loader = Loader(
+            source.train, batch_size=batch_size, shuffle=True, least_rows=least_rows, **options
+        )
         self.batches = len(self.loader)  # per epoch
-        self.position = Position()
+        self.position, self._at_chance = Position(), 0
         # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(recipe, resume)
         writes, done = tensorboard and parallel.is_main(), self.position.epoch
@@ -162,6 +176,7 @@ class Trainer:
         elif parallel.is_main():
             files.remove_temporary(self.out)
             run_folder.truncate_log(self.out, self.position.epoch)
+            self._at_chance = collapse.epochs_at_chance(run_folder.read_log(self.out))
         parallel.barrier()
 
     def __iter__(self) -> Iterator[Epoch]:
@@ -212,6 +227,7 @@ class Trainer:
             val_seconds=position.val_seconds,
             samples_per_second=position.rate,
             best=self._choose(weights, average),
+            at_chance=weights and weights.at_chance,
         )
         position.next_epoch()
         # Best weights, log, checkpoint, in this order: a kill in between leaves an epoch that the
@@ -219,7 +235,25 @@ class Trainer:
         if parallel.is_main():
             run_folder.append_log(self.out, epoch.row())
         self._save()
+        self._notice_collapse(epoch)
         return epoch
+
+    def _notice_collapse(self, epoch: Epoch) -> None:
+        """Warn of a network at chance: once after some epochs, and again at the end."""
+        if epoch.at_chance is None or epoch.clean is None or not parallel.is_main():
+            return
+        self._at_chance = self._at_chance + 1 if epoch.at_chance else 0
+        number, epochs = epoch.number, self.epochs
+        if collapse.is_due(self._at_chance, epoch=number, epochs=epochs, steps=epoch.step):
+            collapse.warn_at_chance(
+                epoch=number,
+                epochs=epochs,
+                clean=epoch.clean,
+                rows=len(self.val),
+                loss=epoch.loss,
+                classes=self.stepper.classes,
+                causes=self.stepper.likely_causes(epoch.loss),
+            )
 
     def _train(self, progress: TrainingProgress) -> None:
         """Train on the batches of this epoch that remain."""
@@ -269,13 +303,14 @@ class Trainer:
         rate has dropped while clean accuracy still rises (Rice et al. 2020, robust overfitting).
         """
         candidates = {"weights": (weights, self.model), "ema": (average, self.averaged)}
-        which = max(candidates, key=lambda name: candidates[name][0] or Score(-1.0, -1.0))
+        which = max(candidates, key=lambda name: (candidates[name][0] or Score(-1.0, -1.0)).rank)
         candidate, model = candidates[which]
         best = self.position.best
-        if candidate is None or model is None or (best and candidate <= tuple(best["score"])):
+        if candidate is None or model is None or (best and candidate.rank <= tuple(best["score"])):
             return False
         about = {"epoch": self.position.epoch + 1, "which": which, **candidate.accuracies()}
-        self.position.best = {**about, "score": list(candidate)}
+        self.position.best = {**about, "score": list(candidate.rank)}
+        about |= {"at_chance": True} if candidate.at_chance else {}
         if parallel.is_main():
             checkpoint.save_best(self.out, model.state_dict(), **about)
         return True

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
 from ..component import require
+from ..runtime.warning import SparringWarning
 from .base import WeightPerturbation, gradients, shifted_weights
+
+# Names of weights: as such; under weight norm (the direction) and spectral norm, of both kinds; of
+# recurrent layers.
+WEIGHT = re.compile(
+    r"weight$|weight_(v|orig|(ih|hh|hr)_l\d+(_reverse)?)$|parametrizations\.\w*weight\w*\.original1?$"
+)
 
 
 class AWP(WeightPerturbation):
     """Perturb each layer's weights along their gradient, in proportion to their norm.
     v_l = gamma·‖w_l‖·g_l/‖g_l‖ for each weight l of two or more dimensions, g its gradient.
+
+    Of a layer with weight norm the direction moves and the length stays; with spectral norm, the
+    weight before it is divided. Of recurrent layers every matrix moves.
 
     Arguments:
         gamma: norm of the move relative to that of the layer's weights, ≥ 0; 0 is off (schedule it
@@ -36,13 +48,18 @@ class AWP(WeightPerturbation):
     def perturbed(
         self, model: nn.Module, closure: Callable[[], Tensor]
     ) -> AbstractContextManager[None]:
+        if not self.gamma:
+            return nullcontext()
         # matrices and kernels alone, as in the paper's code: no bias, no scale of a norm layer
-        weights = [
-            p
-            for n, p in model.named_parameters()
-            if p.ndim > 1 and n.endswith("weight") and p.requires_grad
-        ]
-        if not self.gamma or not weights:
+        named = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.requires_grad]
+        weights = [p for n, p in named if WEIGHT.search(n)]
+        if not weights:
+            warnings.warn(
+                "AWP moves nothing: the model has no trained parameter of two or more dimensions "
+                "that is called weight",
+                SparringWarning,
+                stacklevel=2,
+            )
             return nullcontext()
         grads = gradients(model, closure, weights)
         shifts = [

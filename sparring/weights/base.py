@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -25,6 +26,13 @@ class WeightPerturbation(Component):
             closure: returns the loss at θ, `()`.
         """
         raise NotImplementedError
+
+    def climb(
+        self, model: nn.Module, closure: Callable[[], Tensor]
+    ) -> AbstractContextManager[None]:
+        """Return `perturbed(model, closure)`, whose name this was in sparring 0.1."""
+        warnings.warn("climb is perturbed since 0.2", DeprecationWarning, stacklevel=2)
+        return self.perturbed(model, closure)
 
 
 def gradients(

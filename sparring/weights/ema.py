@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,30 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..batch import Batch
 from ..component import Component, require
+
+NOT_ATTACHED = "EMA has no model yet: call attach(model) first"
+
+
+@contextmanager
+def _without_graphs(model: nn.Module) -> Iterator[None]:
+    """Let a model be copied after a pass: detach the tensors that modules computed as attributes.
+
+    `nn.utils.weight_norm` keeps the weight of the last pass so, and PyTorch copies no tensor
+    with a graph behind it.
+    """
+    computed = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    try:
+        for module, name, value in computed:
+            vars(module)[name] = value.detach()
+        yield
+    finally:
+        for module, name, value in computed:
+            vars(module)[name] = value
 
 
 class EMA(Component):
@@ -36,7 +61,8 @@ class EMA(Component):
 
     def attach(self, model: nn.Module) -> EMA:
         """Start from a copy of the model's weights; return itself."""
-        self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+        with _without_graphs(model):
+            self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
         self.averaged.requires_grad_(False)
         return self
 
@@ -44,13 +70,14 @@ class EMA(Component):
     def module(self) -> nn.Module:
         """Return the averaged model."""
         if self.averaged is None:
-            raise ValueError("EMA has no model yet: call attach(model) first")
+            raise ValueError(NOT_ATTACHED)
         return self.averaged.module
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch: Batch | None = None) -> None:
         """Average the model's present weights in; call it after the optimizer's step."""
-        assert self.averaged is not None, "call attach(model) first"
+        if self.averaged is None:
+            raise ValueError(NOT_ATTACHED)
         self.averaged.update_parameters(model)
 
     def _average(

@@ -64,7 +64,11 @@ def command_fault(arguments: list[str]) -> str | None:
     if "Usage: " in text:
         return None
     count = len(text.strip().splitlines())
-    return f"{count} lines, {len(text)} letters: {text[:300]}" if count > 3 or len(text) > 4000 else None
+    return (
+        f"{count} lines, {len(text)} letters: {text[:300]}"
+        if count > 3 or len(text) > 4000
+        else None
+    )
 
 
 def run_command(arguments: list[str]) -> tuple[int | None, str]:

@@ -23,8 +23,29 @@ from tests.fuzz.harness import fault, make_traps
 RNG = np.random.default_rng(0)
 X = RNG.random((30, 4)).astype(np.float32).round(3)
 Y = np.arange(30) % 3
-JUNK = [b"", b"\x00" * 64, b"\xff\xfe\x00", b"<!doctype html>", b"%!PS-Adobe-3.0 EPSF", b"\x80\x04]"]
-CELLS = ["", "nan", "inf", "-inf", "1e400", "x", "'", '"', "1;2", "\x00", "\x1b[31m", "1,2", "9" * 400]
+JUNK = [
+    b"",
+    b"\x00" * 64,
+    b"\xff\xfe\x00",
+    b"<!doctype html>",
+    b"%!PS-Adobe-3.0 EPSF",
+    b"\x80\x04]",
+]
+CELLS = [
+    "",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "x",
+    "'",
+    '"',
+    "1;2",
+    "\x00",
+    "\x1b[31m",
+    "1,2",
+    "9" * 400,
+]
 LABELS = ["", "nan", "1.5", "-3", "1e30", str(2**62), "30000000", "\x1b[31m", "x" * 5000, '"']
 # Bad by their look and good by their meaning; each with the reason.
 ACCEPTED = {
@@ -69,8 +90,26 @@ def bad_svmlight(draw: Any, folder: Path) -> tuple[str, Path]:
     ]
     bad = draw(
         st.sampled_from(
-            ["0 1000000000:1", "0 -1:1", "0 1:x", "x 1:1", "30000000 1:1", "0 1", "0 1:1:1", "nan 1:1"]
-            + ["1e30 1:1", "0 1:inf", "0 1:nan", f"{2**62} 1:1", "0.5 1:1", "0 a:1", "\x00", "0 1:1e400"]
+            [
+                "0 1000000000:1",
+                "0 -1:1",
+                "0 1:x",
+                "x 1:1",
+                "30000000 1:1",
+                "0 1",
+                "0 1:1:1",
+                "nan 1:1",
+            ]
+            + [
+                "1e30 1:1",
+                "0 1:inf",
+                "0 1:nan",
+                f"{2**62} 1:1",
+                "0.5 1:1",
+                "0 a:1",
+                "\x00",
+                "0 1:1e400",
+            ]
         )
     )
     lines[draw(st.integers(0, 29))] = bad

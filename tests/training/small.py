@@ -40,6 +40,17 @@ def network(*, noisy: bool = True) -> nn.Module:
         return nn.Sequential(nn.Linear(D, 16), *inside, nn.Linear(16, K))
 
 
+class Unused(nn.Module):
+    """A network whose logits do not depend on all of its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(D, K), nn.Linear(D, K)
+
+    def forward(self, x):
+        return self.used(x)
+
+
 def objective(*, eps: float = 0.1) -> Objective:
     """MART by a randomly started PGD."""
     return Objective(PGD(Linf(eps), steps=2, best=False), MART(), Mean())

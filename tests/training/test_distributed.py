@@ -9,10 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from sparring.attacks import PGD
+from sparring.methods import TRADES
+from sparring.objective import Objective
+from sparring.risks import Mean
 from sparring.runtime import distributed
-from sparring.training import parallel
+from sparring.threats import Linf
+from sparring.training import Trainer, parallel
 from sparring.training.run_folder import read_log
-from tests.training.small import finish, objective, read_metadata, trainer
+from tests.training.small import Unused, finish, objective, read_metadata, source, trainer
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,20 @@ def test_two_processes_agree_and_resume(two_processes):
         torch.testing.assert_close(resumed["state"][key], value, rtol=0, atol=1e-6, msg=key)
     assert read_metadata(out / "resumed") == read_metadata(out / "whole")
     assert [row["epoch"] for row in read_log(out / "resumed")] == [1, 2, 3]
+
+
+def test_parameters_without_gradient_do_not_stop_two_processes(two_processes, tmp_path):
+    goal = Objective(PGD(Linf(0.1), steps=1), TRADES(), Mean())
+    torch.manual_seed(1)
+    one = finish(Trainer(Unused(), goal, source(), out=tmp_path, epochs=2, batch_size=16))
+    two = two_processes[1]["unused"]
+    assert two.keys() == one.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value.double(), rtol=0, atol=1e-6, msg=key)
+
+
+def test_a_frozen_network_is_refused_by_two_processes_in_the_same_sentence(two_processes):
+    assert two_processes[1]["refusal"].startswith("the model has no weights to train")
 
 
 def test_alone_there_is_no_engine():

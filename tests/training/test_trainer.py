@@ -280,7 +280,7 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
         ({"optimizer": "SDG"}, "did you mean 'SGD'"),
         ({"optimizer": {"name": "SGD", "lrr": 1}}, "did you mean 'lr'"),
         ({"optimizer": {"lr": 1}}, "optimizer.name = 'None' does not exist"),
-        ({"optimizer": {"name": "SGD", "lr": -1.0}}, "Invalid learning rate"),
+        ({"optimizer": {"name": "SGD", "lr": -1.0}}, "optimizer.lr = -1.0 is not allowed"),
         ({"schedule": [{"path": "lr", "name": "cosin"}]}, "did you mean 'cosine'"),
         ({"device": "cuda:99"}, "device"),
     ],

@@ -1,13 +1,19 @@
-"""What each process runs in `test_distributed.py`: four trainings, and what came out of them."""
+"""What each process runs in `test_distributed.py`: trainings, and what came out of them."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import torch
 
+from sparring.attacks import PGD
+from sparring.methods import TRADES
+from sparring.objective import Objective
+from sparring.risks import Mean
 from sparring.runtime import distributed
-from sparring.training import parallel
-from tests.training.small import tensors, trainer
+from sparring.threats import Linf
+from sparring.training import Trainer, parallel
+from tests.training.small import Unused, finish, objective, source, tensors, trainer
 
 
 def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
@@ -21,13 +27,33 @@ def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
     return {"state": state, "spread": spread, "world": distributed.world()}
 
 
+def train_partly(out: Path) -> dict:
+    """Train a network whose logits do not depend on all of its parameters."""
+    goal = Objective(PGD(Linf(0.1), steps=1), TRADES(), Mean())
+    torch.manual_seed(1)
+    state = finish(Trainer(Unused(), goal, source(), out=out, epochs=2, batch_size=16))
+    return {key: value.double() for key, value in state.items()}
+
+
+def refusal(out: Path) -> str:
+    """Return the message for a network without parameters."""
+    try:
+        Trainer(torch.nn.Linear(6, 3).requires_grad_(False), objective(), source(), out=out)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 if __name__ == "__main__":
+    warnings.simplefilter("error")
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     runs = {"two": train(folder / "two", noisy=False)}
     train(folder / "resumed", noisy=True, stop=1)
     runs["resumed"] = train(folder / "resumed", noisy=True)
     runs["whole"] = train(folder / "whole", noisy=True)
+    runs["unused"] = train_partly(folder / "unused")
+    runs["refusal"] = refusal(folder / "frozen")
     if parallel.is_main():
         torch.save(runs, folder / "runs.pt")
     parallel.barrier()

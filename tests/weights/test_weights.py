@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from sparring.functional.losses import cross_entropy
+from sparring.runtime.warning import SparringWarning
 from sparring.weights import AWP, EMA, SAM, WeightPerturbation
 from tests.oracles import NormedNet, problem
 from tests.reference import training
@@ -70,6 +73,151 @@ def test_awp_leaves_the_scales_of_batch_norm():
     with AWP(gamma=0.1).perturbed(model, lambda: cross_entropy(model(x), y).mean()):
         moved = {n for n, w in model.named_parameters() if not torch.equal(w, before[n])}
     assert moved == {"0.weight", "5.weight"}
+
+
+def old_norm(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.weight_norm(layer)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase], **options: object) -> None:
+        super().__init__()
+        self.inner, self.head = kind(1, 4, batch_first=True, **options), nn.LazyLinear(3)
+        self(torch.rand(2, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(x[..., None])[0].mean(1))
+
+
+def attention() -> nn.Module:
+    inside = nn.TransformerEncoderLayer(4, 1, 8, dropout=0.0, batch_first=True)
+    first = (nn.Unflatten(1, (5, 1)), nn.Linear(1, 4))
+    return nn.Sequential(*first, inside, nn.Flatten(), nn.Linear(20, 3))
+
+
+def layer() -> nn.Module:
+    return nn.Linear(5, 3)
+
+
+NORMED = {  # of each network: the parameters that AWP moves
+    "plain": (lambda: nn.Sequential(layer()), {"0.weight"}),
+    "weight norm": (
+        lambda: nn.Sequential(parametrizations.weight_norm(layer())),
+        {"0.parametrizations.weight.original1"},
+    ),
+    "old weight norm": (lambda: nn.Sequential(old_norm(layer())), {"0.weight_v"}),
+    "spectral norm": (
+        lambda: nn.Sequential(parametrizations.spectral_norm(layer())),
+        {"0.parametrizations.weight.original"},
+    ),
+    "old spectral norm": (
+        lambda: nn.Sequential(nn.utils.spectral_norm(layer())),
+        {"0.weight_orig"},
+    ),
+    "orthogonal": (
+        lambda: nn.Sequential(parametrizations.orthogonal(layer())),
+        {"0.parametrizations.weight.original"},
+    ),
+    "GRU": (
+        lambda: Recurrent(nn.GRU, bidirectional=True),
+        {
+            "head.weight",
+            *(f"inner.weight_{k}_l0{end}" for k in ("ih", "hh") for end in ("", "_reverse")),
+        },
+    ),
+    "LSTM": (
+        lambda: Recurrent(nn.LSTM),
+        {"head.weight", "inner.weight_ih_l0", "inner.weight_hh_l0"},
+    ),
+    "attention": (
+        attention,
+        {"1.weight", "4.weight", "2.linear1.weight", "2.linear2.weight"}
+        | {f"2.self_attn.{name}" for name in ("in_proj_weight", "out_proj.weight")},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NORMED)
+@pytest.mark.parametrize("was_run", [False, True], ids=["fresh", "run before"])
+def test_awp_moves_the_weights_of_every_kind_of_layer(kind, was_run):
+    make, expected = NORMED[kind]
+    model, x, y = make().eval(), torch.rand(6, 5), torch.arange(6) % 3
+    logits = model(x).detach() if was_run else None
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    with AWP(gamma=0.1).perturbed(model, lambda: cross_entropy(model(x), y).mean()):
+        moved = {n: (p - before[n]).norm() for n, p in model.named_parameters()}
+        assert logits is None or (model(x) - logits).abs().max() > 1e-4
+    changed = {n for n, length in moved.items() if length > 0}
+    assert changed == expected
+    for name in changed:
+        torch.testing.assert_close(moved[name], 0.1 * before[name].norm())
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name])
+
+
+class Vectors(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.kernel = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x @ self.kernel
+
+
+def test_awp_says_where_it_finds_no_weight():
+    model, x, y = Vectors(), torch.rand(6, 3), torch.arange(6) % 3
+    with (
+        pytest.warns(SparringWarning, match="AWP moves nothing"),
+        AWP(gamma=0.1).perturbed(model, lambda: cross_entropy(model(x), y).mean()),
+    ):
+        assert torch.equal(model.kernel, torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("perturbation", [AWP(gamma=0.1), SAM(rho=0.1)])
+def test_the_name_of_the_first_edition_warns_and_works(perturbation):
+    model, x, y = problem()
+    before = copy.deepcopy(model.state_dict())
+    with (
+        pytest.warns(DeprecationWarning, match="climb is perturbed since 0.2"),
+        perturbation.climb(model, lambda: cross_entropy(model(x), y).mean()),
+    ):
+        assert any(not torch.equal(w, before[n]) for n, w in model.named_parameters())
+
+
+class Remembers(nn.Linear):
+    """Keeps its last output, graph and all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = super().forward(x)
+        return self.last
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: old_norm(layer()), lambda: nn.utils.spectral_norm(layer()), lambda: Remembers(5, 3)],
+    ids=["weight norm", "spectral norm", "kept output"],
+)
+def test_an_average_begins_with_a_network_that_was_run(make):
+    model, x = nn.Sequential(make()), torch.rand(4, 5)
+    fresh = EMA(decay=0.5).attach(model.eval())
+    y = model(x)
+    ema = EMA(decay=0.5).attach(model)
+    for average in (fresh, ema):
+        assert torch.equal(average.module.eval()(x), y)
+        with torch.no_grad():
+            average.update(model)
+    assert y.grad_fn is not None
+    y.sum().backward()  # the caller's graph is whole
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(not p.requires_grad for p in ema.module.parameters())
+
+
+def test_an_average_without_a_model_says_so():
+    for use in (lambda: EMA().module, lambda: EMA().update(nn.Linear(1, 1))):
+        with pytest.raises(ValueError, match=r"call attach\(model\) first"):
+            use()
 
 
 def test_sam_moves_all_weights_together_by_rho():

@@ -1,0 +1,78 @@
+"""Checks before a training: the labels of the data, and the radii of the adversaries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from ..attacks.base import Attack
+from ..data import Source, Split, Stream
+from ..runtime.warning import SparringWarning
+from .schedule import BoundSchedule
+
+
+def check_data(source: Source, val: Split, *, mixed: bool) -> None:
+    """Raise `ValueError` unless train and validation hold samples with labels of the classes.
+
+    Arguments:
+        val: the rows of the validation split that are used.
+        mixed: whether other rows join those of train.
+    """
+    splits = {} if isinstance(source.train, Stream) else {"train": source.train}
+    splits["val"] = val
+    shape = tuple(val.x.shape[1:])
+    for name, split in splits.items():
+        what = f"{source.name} {name}"
+        if not len(split):
+            raise ValueError(f"{what} is empty: it needs one row at least")
+        if tuple(split.x.shape[1:]) != shape:
+            shapes = f"{tuple(split.x.shape[1:])}, val of {shape}"
+            raise ValueError(f"{what} has samples of shape {shapes}")
+        _check_labels(what, split, source.classes, unlabelled=mixed and name == "train")
+    if "train" in splits:
+        _warn_of_missing_classes(source)
+
+
+def check_radii(
+    attack: Attack | None, schedules: Iterable[BoundSchedule], shape: Sequence[int]
+) -> None:
+    """Raise `ValueError` if the threat's ball holds the whole box, now or at a schedule's value."""
+    threat = getattr(attack, "threat", None)
+    if threat is not None:
+        threat.check_reachable(shape)
+        for schedule in schedules:
+            schedule.check_values(lambda: threat.check_reachable(shape))
+
+
+def _check_labels(what: str, split: Split, classes: int, *, unlabelled: bool) -> None:
+    y = split.y
+    integers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    if not (integers and y.ndim == 1):
+        kind = str(y.dtype).removeprefix("torch.")
+        shape = tuple(y.shape)
+        raise ValueError(f"{what} has labels of {kind} {shape}: they must be integers (n,)")
+    if len(split.x) != len(y):
+        raise ValueError(f"{what} has {len(split.x)} samples and {len(y)} labels")
+    first, last = int(y.min()), int(y.max())
+    if first < -1 or last >= classes:
+        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
+        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
+    if last < 0 and not unlabelled:
+        raise ValueError(f"{what} has no labels: all of its {len(y)} rows are -1, unlabeled")
+
+
+def _warn_of_missing_classes(source: Source) -> None:
+    """Warn of classes that the validation or test split has, and train has not."""
+    taught = set(source.train.y.unique().tolist())
+    measured = set(source.val.y.unique().tolist()) | set(source.test.y.unique().tolist())
+    missing = [source.class_names[k] for k in sorted(measured - taught) if k >= 0]
+    if missing:
+        warnings.warn(
+            f"{source.name} train has no rows of {', '.join(map(repr, missing[:5]))}"
+            f"{' and other classes' if len(missing) > 5 else ''}, which are measured: every such "
+            "row will count as wrong",
+            SparringWarning,
+            stacklevel=4,
+        )

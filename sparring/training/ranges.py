@@ -1,0 +1,61 @@
+"""The ranges of a training's numbers: counts, the seed, clipping and the optimizer's keywords."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..component import require
+
+Range = tuple[Callable[[float], bool], str]
+
+POSITIVE: Range = (lambda v: 0 < v < math.inf, "a finite number > 0")
+NOT_NEGATIVE: Range = (lambda v: 0 <= v < math.inf, "a finite number ≥ 0")
+SHARE: Range = (lambda v: 0 <= v < 1, "in [0, 1)")
+FINITE: Range = (math.isfinite, "a finite number")
+OPTIMIZER: dict[str, Range] = {  # keywords of PyTorch's optimizers; other numbers are finite
+    "lr": POSITIVE,
+    **dict.fromkeys(("momentum", "betas"), SHARE),
+    **dict.fromkeys(("alpha", "rho"), (lambda v: 0 <= v <= 1, "in [0, 1]")),
+    **dict.fromkeys(("weight_decay", "lr_decay", "initial_accumulator_value"), NOT_NEGATIVE),
+    "eps": NOT_NEGATIVE,
+}
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number, numpy's too, and no truth value."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_clip(clip: Any) -> None:
+    """Raise `ValueError` unless `clip` is None or a finite norm above 0."""
+    ok = clip is None or (is_number(clip) and POSITIVE[0](clip))
+    require(ok, "clip", clip, "a finite norm > 0, or None")
+
+
+def check_optimizer(kind: type, keywords: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a keyword of an optimizer that is no number or out of its range.
+
+    Arguments:
+        kind: a class of `torch.optim`; its defaults show which keywords are numbers.
+    """
+    parameters = inspect.signature(kind).parameters
+    for key, value in keywords.items():
+        default = parameters[key].default
+        is_in_range, allowed = OPTIMIZER.get(key, FINITE)
+        if isinstance(default, bool):
+            require(isinstance(value, bool), f"optimizer.{key}", value, "true or false")
+        elif is_number(default):
+            ok = is_number(value) and is_in_range(value)
+            require(ok, f"optimizer.{key}", value, allowed)
+        elif isinstance(default, tuple):
+            ok = isinstance(value, tuple) and len(value) == len(default)
+            # None among the defaults, as in Adafactor's eps, is a value of its own
+            ok = ok and all(
+                (v is None and d is None) or (is_number(v) and is_in_range(v))
+                for v, d in zip(value, default, strict=True)
+            )
+            require(ok, f"optimizer.{key}", value, f"{len(default)} numbers, each {allowed}")

@@ -1,0 +1,104 @@
+"""Data that were put together by hand: labels, shapes and sizes are checked before a training."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sparring.attacks import PGD
+from sparring.data import Source, Split
+from sparring.methods import TRADES
+from sparring.objective import Objective
+from sparring.risks import Mean
+from sparring.runtime.warning import SparringWarning
+from sparring.threats import Linf
+from sparring.training import Trainer
+from tests.training.small import D, equal, finish, network, source
+
+
+def training(data: Source, out, **more) -> Trainer:
+    goal = Objective(PGD(Linf(0.1), steps=2), TRADES(), Mean())
+    options = {"epochs": 1, "batch_size": 16, "validation": PGD(Linf(0.1), steps=2)}
+    return Trainer(network(), goal, data, out=out, **{**options, **more})
+
+
+def labelled(name: str, y: torch.Tensor) -> Source:
+    split = getattr(source(), name)
+    return replace(source(), **{name: replace(split, y=y)})
+
+
+def changed(name: str, **fields) -> Source:
+    return replace(source(), **{name: replace(getattr(source(), name), **fields)})
+
+
+WRONG = {
+    "one-hot": (labelled("train", torch.eye(3)[torch.arange(64) % 3]), "float32 (64, 3)"),
+    "floats": (labelled("train", torch.rand(64)), "labels of float32 (64,): they must be integers"),
+    "truth values": (labelled("train", torch.arange(64) % 2 == 0), "labels of bool"),
+    "too large": (labelled("train", torch.arange(64) % 4), "labels from 0 to 3: with 3 classes"),
+    "below -1": (labelled("val", torch.arange(16) - 5), "val has labels from -5"),
+    "too few": (labelled("train", torch.arange(60) % 3), "64 samples and 60 labels"),
+    "none": (labelled("train", torch.full((64,), -1)), "train has no labels: all of its 64 rows"),
+    "none to validate": (labelled("val", torch.full((16,), -1)), "val has no labels"),
+    "no rows": (replace(source(), train=source().train.take(slice(0, 0))), "train is empty"),
+    "no val": (replace(source(), val=source().val.take(slice(0, 0))), "corners val is empty"),
+    "other shape": (changed("train", x=torch.rand(64, D + 1)), "shape (7,), val of (6,)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_data_are_refused_before_the_first_epoch(kind, tmp_path):
+    data, message = WRONG[kind]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        training(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="source = 'tuple' is not allowed"):
+        training((torch.rand(4, D), torch.zeros(4)), tmp_path / "run")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_integer_type_train_alike(dtype, tmp_path):
+    twin = finish(training(source(), tmp_path / "twin"))
+    splits = {
+        name: replace(getattr(source(), name), y=getattr(source(), name).y.to(dtype))
+        for name in ("train", "val", "test")
+    }
+    assert equal(finish(training(replace(source(), **splits), tmp_path / "run")), twin)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_inputs_of_any_float_type_train(dtype, tmp_path):
+    splits = {
+        name: replace(getattr(source(), name), x=getattr(source(), name).x.to(dtype))
+        for name in ("train", "val", "test")
+    }
+    finish(training(replace(source(), **splits), tmp_path / "run"))
+
+
+def test_a_class_that_train_lacks_is_named(tmp_path):
+    train = source().train
+    data = replace(source(), train=train.take(train.y != 1))
+    with pytest.warns(
+        SparringWarning, match="corners train has no rows of 'b', which are measured"
+    ):
+        finish(training(data, tmp_path / "run"))
+
+
+def test_one_row_of_validation_and_a_large_batch(tmp_path):
+    data = replace(source(), val=source().val.take(slice(0, 1)))
+    run = training(data, tmp_path / "run", batch_size=1000)
+    finish(run)
+    assert [len(batch) for batch in run.loader.epoch(1)] == [64]
+
+
+def test_one_row_to_train_on(tmp_path):
+    split = Split(torch.rand(1, D), torch.tensor([0]))
+    data = replace(source(), train=split, val=split, test=split)
+    goal = Objective(PGD(Linf(0.1), steps=2), TRADES(), Mean())
+    finish(Trainer(network(noisy=False), goal, data, out=tmp_path / "run", epochs=2))
