@@ -110,7 +110,7 @@ def record(checkout: Path, out: Path) -> dict[str, Any]:
             flatten(
                 json.loads(file.read_text(encoding="utf-8")), f"{name}/{' '.join(options)}", values
             )
-            with np.load(file.with_suffix(".npz")) as arrays:
+            with np.load(next(file.parent.glob(f"{file.stem}.*npz"))) as arrays:
                 for key in arrays.files:
                     values[f"{name}/{' '.join(options)}/{key}{BYTES}"] = arrays[key].tobytes().hex()
     file = out / "metrics.json"

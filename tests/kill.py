@@ -43,7 +43,7 @@ RECIPE = {
     "train": {"epochs": 3, "batch_size": 20, "save_every": 2},
 }
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
-CLOCK = {"seconds", "samples_per_second", "notes", "train"}  # and keys that end in these
+CLOCK = {"seconds", "samples_per_second", "notes", "train", "commit"}  # and "…seconds"
 Work = Callable[[Path], object]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..config.validation import check
 from ..data import load
 from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
+from ..results.pairing import locked_result
 from . import report
 from .subject import recipe_target
 
@@ -53,21 +55,23 @@ def metrics(
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / report.METRICS / f"{split}.json"
-    return run(
-        subject.model,
-        subject.data,
-        table,
-        off={name: load(name) for name in off},
-        split=split,
-        n=n,
-        batch_size=batch_size,
-        seed=seed,
-        out=out,
-        name=subject.name,
-        recipe=subject.recipe,
-        progress=progress,
-        device=device,
-    )
+    others = {name: load(name) for name in off}
+    with nullcontext() if out is None else locked_result(Path(out), "measuring"):
+        return run(
+            subject.model,
+            subject.data,
+            table,
+            off=others,
+            split=split,
+            n=n,
+            batch_size=batch_size,
+            seed=seed,
+            out=out,
+            name=subject.name,
+            recipe=subject.recipe,
+            progress=progress,
+            device=device,
+        )
 
 
 def checked_metrics(

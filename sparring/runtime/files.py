@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 TEMPORARY = ".writing"
-# A temporary name: of which file, and by which process.
+# A temporary name: the file that it becomes, and the process that writes it.
 WRITER = re.compile(rf"(.*?)(?:\.(\d+)(?:-\d+)?)?{re.escape(TEMPORARY)}", re.DOTALL)
 NAME_LIMIT = 100  # letters; most file systems allow 255 bytes, and suffixes are added to names
 Content = bytes | Callable[[IO[bytes]], object]
