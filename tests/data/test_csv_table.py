@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from sparring import data
 from sparring.data import readers
-from sparring.data.tables import mutable_mask
+from sparring.data.tables import class_weights, mutable_mask
 from sparring.runtime.warning import SparringWarning
 
 TEXT = "a,b,label\n0.5,1,no\n-1e-1,0,yes\n.25,1.,no\n"
@@ -99,6 +100,13 @@ def test_a_first_row_is_a_header_or_data(tmp_path, first, rows, header, separato
     assert features == (first.split(",")[:-1] if header else [])
 
 
+def test_a_first_row_that_may_be_either_is_refused(tmp_path):
+    text = "2019,2020,kind\n1,2,a\n3,4,a\n"
+    with pytest.raises(ValueError, match="row 1: no other row has its label, 'kind': set label ="):
+        read(tmp_path, text)
+    assert read(tmp_path, text, label="kind")[3] == ["2019", "2020"]
+
+
 @pytest.mark.parametrize(
     ("labels", "classes", "y"),
     [
@@ -171,6 +179,21 @@ def test_a_name_of_two_features_is_not_a_mask(tmp_path):
     mask = tmp_path / "mask.txt"
     mask.write_text("b\n", encoding="utf-16")
     assert mutable_mask(mask, 2, ["a", "b"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "mask", [[1, 0], [True, False], np.array([1, 0]), np.array([True, False]), np.array([1.0, 0])]
+)
+def test_a_mask_of_any_kind_of_numbers(mask):
+    assert mutable_mask(mask, 2, None) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "balance", ["yes", "true", ["a", "b"], [[1, 2], [3]], [1j, 1], [1], [-1, 2]]
+)
+def test_a_balance_that_is_no_weights_is_refused(balance):
+    with pytest.raises(ValueError, match=r"balance = .* true, false, or 2 weights"):
+        class_weights(balance, torch.tensor([0, 1]), 2)
 
 
 def test_all_rows_arrive_in_the_source(tmp_path):
