@@ -51,6 +51,15 @@ def test_encodings_line_ends_separators_and_decimal_commas(tmp_path, content):
     assert (y.tolist(), classes, features) == ([0, 1, 0], ["no", "yes"], ["a", "b"])
 
 
+def test_a_tsv_is_a_csv_of_tabs(tmp_path):
+    rows = "".join(f"{k / 60}\t0.5\t{k % 2}\n" for k in range(60))
+    (tmp_path / "t.tsv").write_text(f"a\tlabel\tb\n{rows}".replace("0.5\t", ""))
+    (tmp_path / "u.tsv").write_text(f"a\tb\tlabel\n{rows}")
+    assert data.load(tmp_path / "u.tsv").feature_names == ["a", "b"]
+    with pytest.raises(ValueError, match="row 2: 2 cells, the first has 3"):
+        data.load(tmp_path / "t.tsv")
+
+
 def test_numbers_are_those_of_numpy(tmp_path):
     rng = np.random.default_rng(0)
     cells = [f"{v:.{k % 18}g}" for k, v in enumerate(rng.standard_normal(3000) ** 9)]
