@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from array import array
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..component import did_you_mean
 from ..runtime.warning import SparringWarning
 from . import limits
 from .content import read_bytes, shorten
@@ -44,14 +44,16 @@ def csv(
     rows = records(path, text, separator)
     line, first = next(rows, (0, []))
     limits.check_features(path.name, len(first))
-    header = [] if _is_data(first) else [name.strip() for name in first]
+    header = [name.strip() for name in first]
+    if label not in header and _is_data(first):
+        header = []
     column = _label_column(path, header, label, len(first))
     table = _Table(path, separator, header, column, len(first))
     if not header:
         table.append(line, list(first))
     for line, cells in rows:
         table.append(line, cells)
-    if not header and _names_columns(first, table.labels):
+    if not header and _names_columns(path, first, table.labels):
         header = table.header = [name.strip() for name in first]
         table.drop_first()
     if not table.labels:
@@ -178,22 +180,29 @@ def _is_data(first: list[str]) -> bool:
     return bool(known) and all(cell in MISSING - {""} for cell in features if cell not in known)
 
 
-def _names_columns(first: list[str], labels: Sequence[str]) -> bool:
-    """Return whether a first record of numbers is a header after all.
+def _names_columns(path: Path, first: list[str], labels: Sequence[str]) -> bool:
+    """Return whether a first record of numbers and a label is a header after all.
 
-    Its label is no class of another row, and a word, or the last of the column numbers 0, 1, ….
+    Raises:
+        ValueError: if it may be either: no other row has its label, a word.
     """
     if labels[0] in labels[1:]:
         return False
-    counted = [cell.strip() for cell in first] == [str(k) for k in range(len(first))]
-    return not is_number(labels[0]) or (counted and len(first) > 2)
+    cells, counted = [cell.strip() for cell in first], [str(k) for k in range(len(first))]
+    if is_number(labels[0]):
+        return cells == counted and len(first) > 2
+    if labels[0].lower() in LABEL_NAMES or cells[:-1] == counted[:-1]:
+        return True
+    word = shorten(labels[0])
+    how = f"set label = {word} if it is a header; else add one, or drop the row"
+    raise ValueError(f"{path.name}, row 1: no other row has its label, {word}: {how}")
 
 
 def _label_column(path: Path, header: list[str], label: str | None, width: int) -> int:
     if label is not None and label not in header:
         has = ", ".join(name[:40] for name in header[:12]) + (", …" if len(header) > 12 else "")
-        close = did_you_mean("label", label, header).split(";")[1:] if header else []
-        hint = f" ({close[0].split('?')[0].strip()}?)" if close else ""
+        close = difflib.get_close_matches(label, header[:1000], n=1, cutoff=0.5)
+        hint = f" (did you mean {shorten(close[0])}?)" if close else ""
         what = f"label = {shorten(label)} is not a column of {path.name}{hint}"
         raise ValueError(f"{what}; it has {has or 'no header'}")
     if width < 2:

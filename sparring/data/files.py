@@ -17,6 +17,7 @@ from . import readers
 from .content import SHOWN, shorten
 from .layouts import LAYOUTS, RawDataset
 
+TEXT = (".csv", ".tsv")
 SVMLIGHT = (".svm", ".libsvm", ".svmlight")
 SPELLINGS = {"test": ("test",), "val": ("val", "valid", "validation")}
 
@@ -31,7 +32,7 @@ def read(path: Path, label: str | None = None) -> RawDataset:
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
-    if kind == ".csv" and not path.is_dir():
+    if kind in TEXT and not path.is_dir():
         x, y, names, features = readers.csv(path, label)
         return RawDataset((x, y), classes=names, features=features or None)
     require(label is None, "label", label, "omitted: only a csv has a label column to name")
@@ -42,7 +43,7 @@ def read(path: Path, label: str | None = None) -> RawDataset:
     if kind in SVMLIGHT:
         x, y, names = readers.svmlight(path)
         return RawDataset((x, y), classes=names)
-    ends, kind = ", ".join((".npz", ".csv", *SVMLIGHT)), kind[:SHOWN] or "no ending"
+    ends, kind = ", ".join((".npz", *TEXT, *SVMLIGHT)), kind[:SHOWN] or "no ending"
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
 
 

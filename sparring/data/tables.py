@@ -89,6 +89,8 @@ def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]
     >>> x.tolist(), y.tolist(), notes[0]
     ([[0, 1]], [0], '2 rows dropped: the same features with different labels')
     """
+    if not x.size:  # an empty set has nothing to compare, and is refused elsewhere
+        return (x, y), ()
     flat = np.packbits(x != 0, axis=1) if x.ndim == 2 and is_binary(x) else x.reshape(len(x), -1)
     flat = np.ascontiguousarray(flat + flat.dtype.type(0))  # -0.0 is 0.0: bytes are compared
     keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))
@@ -129,7 +131,8 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
             raise FileNotFoundError(f"mutable = {str(mutable)!r} is not a file")
         lines = [line.strip() for line in decode(path, readers.read_bytes(path)).splitlines()]
         mutable = [line for line in lines if line]
-    entries = [f"{m:g}" if isinstance(m, int | float) else str(m) for m in mutable]
+    values = np.asarray(mutable).reshape(-1).tolist()  # numpy's numbers and booleans as Python's
+    entries = [f"{m:g}" if isinstance(m, int | float) else str(m) for m in values]
     if set(entries) <= {"0", "1"}:
         if len(entries) != d:
             counts = f"{len(entries)} entries and the data have {d} features"
@@ -162,7 +165,10 @@ def class_weights(balance: bool | Sequence[float], y: Tensor, classes: int) -> T
         return None
     labeled = y >= 0
     counts = torch.bincount(y[labeled], minlength=classes).double()
-    given = torch.tensor(balance, dtype=torch.float64)
+    try:
+        given = torch.tensor(balance, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # words, or rows of weights
+        given = torch.zeros(0)
     ratio = 1 / counts.clamp_min(1) if balance is True else given
     finite = ratio.shape == (classes,) and ((ratio >= 0) & (ratio < torch.inf)).all()
     ok = bool(finite) and ratio.sum() > 0

@@ -69,6 +69,7 @@ FILES: dict[str, tuple[str, Write, str]] = {
         csv("a,b,file\n" + "".join(f"0,1,{k}.exe\n" for k in range(90))),
         "90 classes of 90 rows",
     ),
+    "csv-first-row": ("t.csv", csv("0.1,1,spam\n0.2,0,ham\n"), "no other row has its label"),
     "csv-nul": ("t.csv", b"a,b,label\n1,\0,1\n", "NUL bytes"),
     "csv-utf16-no-mark": ("t.csv", csv("a,b,label\n1,0,1\n", "utf-16-le"), "NUL.*UTF-8"),
     "csv-utf16-damaged": ("t.csv", csv("a,b,label\n1,0,1\n", "utf-16")[:-1], "encoding, utf-16"),

@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from sparring import data
 from sparring.data import readers
-from sparring.data.tables import mutable_mask
+from sparring.data.tables import class_weights, mutable_mask
 from sparring.runtime.warning import SparringWarning
 
 TEXT = "a,b,label\n0.5,1,no\n-1e-1,0,yes\n.25,1.,no\n"
@@ -48,6 +49,15 @@ def test_encodings_line_ends_separators_and_decimal_commas(tmp_path, content):
     assert x.dtype == np.float32
     assert np.array_equal(x, X)
     assert (y.tolist(), classes, features) == ([0, 1, 0], ["no", "yes"], ["a", "b"])
+
+
+def test_a_tsv_is_a_csv_of_tabs(tmp_path):
+    rows = "".join(f"{k / 60}\t0.5\t{k % 2}\n" for k in range(60))
+    (tmp_path / "t.tsv").write_text(f"a\tlabel\tb\n{rows}".replace("0.5\t", ""))
+    (tmp_path / "u.tsv").write_text(f"a\tb\tlabel\n{rows}")
+    assert data.load(tmp_path / "u.tsv").feature_names == ["a", "b"]
+    with pytest.raises(ValueError, match="row 2: 2 cells, the first has 3"):
+        data.load(tmp_path / "t.tsv")
 
 
 def test_numbers_are_those_of_numpy(tmp_path):
@@ -97,6 +107,13 @@ def test_a_first_row_is_a_header_or_data(tmp_path, first, rows, header, separato
     x, y, _, features = read(tmp_path, text)
     assert (len(x), len(y)) == (rows, rows)
     assert features == (first.split(",")[:-1] if header else [])
+
+
+def test_a_first_row_that_may_be_either_is_refused(tmp_path):
+    text = "2019,2020,kind\n1,2,a\n3,4,a\n"
+    with pytest.raises(ValueError, match="row 1: no other row has its label, 'kind': set label ="):
+        read(tmp_path, text)
+    assert read(tmp_path, text, label="kind")[3] == ["2019", "2020"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +188,21 @@ def test_a_name_of_two_features_is_not_a_mask(tmp_path):
     mask = tmp_path / "mask.txt"
     mask.write_text("b\n", encoding="utf-16")
     assert mutable_mask(mask, 2, ["a", "b"]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "mask", [[1, 0], [True, False], np.array([1, 0]), np.array([True, False]), np.array([1.0, 0])]
+)
+def test_a_mask_of_any_kind_of_numbers(mask):
+    assert mutable_mask(mask, 2, None) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "balance", ["yes", "true", ["a", "b"], [[1, 2], [3]], [1j, 1], [1], [-1, 2]]
+)
+def test_a_balance_that_is_no_weights_is_refused(balance):
+    with pytest.raises(ValueError, match=r"balance = .* true, false, or 2 weights"):
+        class_weights(balance, torch.tensor([0, 1]), 2)
 
 
 def test_all_rows_arrive_in_the_source(tmp_path):
