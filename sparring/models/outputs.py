@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
-def weight_dtype(model: Any) -> torch.dtype | None:
-    """Return the dtype of a module's first floating-point parameter, else None."""
+def first_weight(model: Any) -> list[Tensor]:
+    """Return a module's first floating-point parameter in a list, which is empty without one."""
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    return next((p.dtype for p in parameters if p.is_floating_point()), None)
+    return [p for p in parameters if p.is_floating_point()][:1]
 
 
 def read_logits(output: Any, *, device: torch.device | None = None) -> Tensor:
@@ -30,8 +30,8 @@ def read_logits(output: Any, *, device: torch.device | None = None) -> Tensor:
         if isinstance(value, Mapping):
             only = next(iter(value.values())) if len(value) == 1 else None
             value = value.get("logits", only)
-        elif getattr(value, "logits", None) is not None:
-            value = value.logits
+        elif (logits := getattr(value, "logits", None)) is not None:
+            value = logits
         elif isinstance(value, tuple | list) and value:
             value = value[0]
         elif hasattr(value, "__array__"):

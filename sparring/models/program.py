@@ -171,7 +171,7 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> Program:
             "to attack it with gradients, or onnxruntime for scores alone"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    first, kinds = _only_input(session.get_inputs(), path), ("tensor(float)", "tensor(double)")
+    first, kinds = _only_input([*session.get_inputs()], path), ("tensor(float)", "tensor(double)")
     floats = [o.name for o in session.get_outputs() if o.type in kinds]
     if not floats:
         raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .outputs import read_logits, weight_dtype
+from .outputs import first_weight, read_logits
 
 TRAINING = {"batch_norm": 5, "dropout": 2}  # position of the argument `training` of an operator
 TRACED = (
@@ -63,10 +63,11 @@ class Program(nn.Module):
         super().__init__()
         self.program, self.digest, self.rows = program, digest, rows
         self.dtype, self.names = dtype, names
+        self.first_weight = first_weight(program)
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = weight_dtype(self.program) or self.dtype or x.dtype
+        dtype = self.first_weight[0].dtype if self.first_weight else self.dtype or x.dtype
         z = self._in_batches(x.to(dtype))
         return z if dtype == x.dtype else z.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from numbers import Integral, Real
@@ -15,9 +16,10 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from ..component import require
+from ..runtime.warning import SparringWarning
 from .base import Numbers, register_mean_std, standardize
 from .estimator import estimator_scores, is_estimator
-from .outputs import read_logits, weight_dtype
+from .outputs import first_weight, read_logits
 from .runner import as_program
 
 OUTPUTS = ("logits", "probabilities")
@@ -130,21 +132,21 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         super().__init__()
         ok = scale is None or (isinstance(scale, Real) and 0 < scale < math.inf)
         require(ok, "scale", scale, "a number above 0")
-        sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-        ok = size is None or (len(sides) == 2 and all(_is_side(side) for side in sides))
-        require(ok, "size", size, "a side, or (height, width), in whole pixels")
         weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
         device = None if weight is None else weight.device
         numbers = register_mean_std(self, device=device, mean=mean, std=std)
         self.identity = numbers == {"mean": [0.0], "std": [1.0]}
-        self.size = None if size is None else (int(sides[0]), int(sides[1]))
+        self.size = _height_and_width(size)
+        # A list hides the parameter from `parameters()`; looking it up there costs as much as a
+        # small layer at each call.
+        self.first_weight = first_weight(model)
         self.model, self.scale, self.outputs, self.classes = model, scale, outputs, classes
         self.training = getattr(model, "training", False)
         self.checked = False
 
     def forward(self, x: Tensor) -> Tensor:
-        z = read_logits(self.model(self.preprocess(x)), device=x.device)
+        z = self._output(x)
         z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
         one_column = z.ndim == 1 and len(z) == len(x) and z.is_floating_point()
         if one_column:
@@ -158,9 +160,16 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
             self.checked = len(z) >= (ENOUGH_ROWS if one_column else 1)
         if self.outputs == "probabilities":
             z = z.clamp_min(torch.finfo(z.dtype).tiny).log()  # log 0 has no finite gradient
-        if weight_dtype(self.model) not in (None, x.dtype):
+        if any(weight.dtype != x.dtype for weight in self.first_weight):
             return z.to(torch.promote_types(x.dtype, torch.float32))
         return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+
+    def _output(self, x: Tensor) -> Tensor:
+        """Return what the model gives for `x`, handed to it in the dtype of its weights."""
+        z = self.preprocess(x)
+        for weight in self.first_weight:
+            z = z if z.dtype == weight.dtype else z.to(weight.dtype)
+        return read_logits(self.model(z), device=x.device)
 
     @property
     def unwrapped(self) -> Callable[[Tensor], Any]:
@@ -169,7 +178,7 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         return self.model if bare and self.outputs == "logits" else self
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Return resized, scaled and normalised inputs, in the dtype of the model's weights."""
+        """Return resized, scaled and normalised inputs."""
         if self.size is not None:
             if x.ndim != 4:
                 shape = tuple(x.shape[1:])
@@ -183,7 +192,7 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
                     channels = x.shape[1] if x.ndim > 1 else 0
                     raise ValueError(f"{key} has {count} numbers for inputs of {channels} channels")
             x = standardize(x, self.mean, self.std)
-        return x.to(weight_dtype(self.model) or x.dtype)
+        return x
 
     def _check(self, z: Tensor) -> None:
         """Check the number of classes, and that probabilities lie in [0, 1]."""
@@ -200,25 +209,28 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         """Check that one column `z (b,)` is a logit: a probability taken for one always says 1."""
         if not len(z) or not ((z >= 0) & (z <= 1)).all():
             return
-        if len(z) >= ENOUGH_ROWS or self._ends_in_sigmoid(x[:2]):
-            raise ValueError(
-                f"the model gives one column, from {z.min().item():.3g} to {z.max().item():.3g}. A "
-                "column within [0, 1] is a probability: pass outputs='probabilities' (--outputs "
-                "probabilities). For a logit z, give two columns, (0, z)"
-            )
+        varied = len(z) >= ENOUGH_ROWS and bool(z.max() > z.min())
+        last = self._last_step(x[:2])
+        text = (
+            f"the model gives one column, from {z.min().item():.3g} to {z.max().item():.3g}. A "
+            "column within [0, 1] is a probability: pass outputs='probabilities' (--outputs "
+            "probabilities). For a logit z, give two columns, (0, z)"
+        )
+        if last.startswith(("Sigmoid", "Softmax")) or (varied and not last):
+            raise ValueError(text)
+        if varied:  # logits of a network that always says 1, or an unusual form of a sigmoid
+            warnings.warn(text, SparringWarning, stacklevel=2)
 
-    def _ends_in_sigmoid(self, x: Tensor) -> bool:
-        """Return whether the model's last step, but for reshaping, is a sigmoid or softmax."""
+    def _last_step(self, x: Tensor) -> str:
+        """Return the name of the model's last operation, but for reshaping; "" if none is known."""
         if self.training:  # another pass would move running statistics
-            return False
+            return ""
+        x = x.detach().clone() if x.is_floating_point() else x.float()
         with torch.enable_grad():
-            node: Any = read_logits(
-                self.model(self.preprocess(x.detach().clone().requires_grad_()))
-            )
-        node = node.grad_fn
+            node: Any = self._output(x.requires_grad_()).grad_fn
         while node is not None and SHAPING.match(node.name()):
             node = node.next_functions[0][0]
-        return node is not None and node.name().startswith(("Sigmoid", "Softmax"))
+        return "" if node is None else node.name()
 
     def extra_repr(self) -> str:
         numbers = f"mean={self.mean.tolist()}, std={self.std.tolist()}, scale={self.scale}"
@@ -228,5 +240,11 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         return text if isinstance(self.model, nn.Module) else text + inner
 
 
-def _is_side(side: object) -> bool:
-    return isinstance(side, Integral) and int(side) >= 1
+def _height_and_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Return (height, width) from one side or both; None as it is."""
+    if size is None:
+        return None
+    sides = list(size) if isinstance(size, Sequence) else [size, size]
+    ok = len(sides) == 2 and all(isinstance(side, Integral) and side >= 1 for side in sides)
+    require(ok, "size", size, "a side, or (height, width), in whole pixels")
+    return int(sides[0]), int(sides[1])

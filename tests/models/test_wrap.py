@@ -21,6 +21,7 @@ from torch import nn
 from sparring import evaluation
 from sparring.attacks import FGSM
 from sparring.models import wrap_model
+from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 
 
@@ -113,6 +114,15 @@ def test_inputs_take_the_dtype_of_the_weights_and_logits_are_float32_at_least(we
     assert torch.equal(z, inner(x.float()).to(z.dtype))
 
 
+def test_a_model_may_change_its_dtype_after_it_was_wrapped():
+    inner, x = net(), torch.rand(5, 4)
+    model = wrap_model(inner)
+    for changed in (copy.deepcopy(model).double(), model.double()):
+        assert changed(x).dtype == torch.float32
+        torch.testing.assert_close(changed(x), inner.float()(x))
+        inner.double()
+
+
 def test_a_float64_network_is_attacked_from_float32_inputs():
     inner, x, y = net(), torch.rand(20, 4), torch.randint(3, (20,))
     model = wrap_model(copy.deepcopy(inner).double())
@@ -189,6 +199,15 @@ def test_a_probability_without_a_graph_is_found_once_there_are_rows():
     assert model(torch.rand(4, 2)).shape == (4, 2)  # four logits may lie there
     with pytest.raises(ValueError, match="pass outputs='probabilities'"):
         model(torch.rand(40, 2))
+
+
+def test_logits_within_0_and_1_are_said_where_the_graph_shows_no_sigmoid():
+    model = wrap_model(lambda x: 0.1 + 0.5 * x[:, :1])
+    assert torch.equal(model(torch.zeros(40, 2))[:, 1], torch.full((40,), 0.1))
+    model = wrap_model(lambda x: 0.5 * (1 + x[:, :1].tanh()))
+    with pytest.warns(SparringWarning, match="pass outputs='probabilities'"):
+        model(torch.rand(40, 2))
+    model(torch.rand(40, 2))  # said once
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])
