@@ -238,7 +238,7 @@ class ActiveSet:
             # at x too: a search may well end where a good model returns NaN
             if bool(logits.isnan().all()) and bool(value_no_grad(self.view, self._x).isnan().all()):
                 raise ValueError("the model's logits are NaN for every sample: there is no class")
-        return logits.to(z.dtype)
+        return logits if logits.dtype == z.dtype else logits.to(z.dtype)
 
     def logits_float32(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the model's own precision, without gradient."""

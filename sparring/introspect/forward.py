@@ -34,11 +34,13 @@ class SafeForward:
     def __call__(self, x: Tensor) -> Any:
         if not self.probed:
             return self._probe(x)
-        z = x if self.dtype is None else x.to(self.dtype)
-        z = z.clone() if self.copies else z
-        version = tensor_version(z)
-        output = self._run(z)
-        if not self.copies and tensor_version(z) != version:
+        if self.dtype is not None:
+            x = x.to(self.dtype)
+        if self.copies:
+            return self._run(x.clone())
+        version = tensor_version(x)
+        output = self._run(x)
+        if tensor_version(x) != version:
             raise ValueError(
                 "the model writes to its input, though not in its first call: "
                 "let its forward begin with x = x.clone()"

@@ -23,4 +23,7 @@ def batched_tensor_check() -> Callable[[Tensor], bool] | None:
 
 def tensor_version(t: Tensor) -> int:
     """Return how often a tensor was written to in place; 0 where torch does not count it."""
-    return 0 if t.is_inference() else getattr(t, "_version", 0)
+    try:
+        return t._version
+    except (AttributeError, RuntimeError):  # a tensor of inference_mode has no count
+        return 0

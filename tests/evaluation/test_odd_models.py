@@ -31,18 +31,18 @@ class Twisted(nn.Module):
 @pytest.mark.parametrize("suite", ["quick", "pgd"])
 @pytest.mark.parametrize("oddity", ["in place", "masked", "float64"])
 def test_its_accuracies_are_those_of_its_twin(suite, oddity):
-    net, x = Net(scale=2.0).eval(), torch.rand(60, 6)
+    net, x = Net(scale=4.0).eval(), torch.rand(60, 6)
     twin = Twisted(net, "none")
     y = twin(x).argmax(1)
     y[::10] = (y[::10] + 1) % 3
     kept = x.clone()
-    options = {"eps": 0.05, "suite": suite, "progress": False}
+    options = {"eps": 0.2, "suite": suite, "progress": False}
     right = evaluate(twin, (x, y), "Linf", **options)
     odd = Twisted(net, oddity)
     result = evaluate(odd.double() if oddity == "float64" else odd, (x, y), "Linf", **options)
     assert torch.equal(x, kept)
     assert result.clean.accuracy == right.clean.accuracy == 0.9
-    assert result.robust.count == pytest.approx(right.robust.count, abs=1)
+    assert abs(result.robust.accuracy - right.robust.accuracy) < 0.02
     assert result.verdict == right.verdict
     assert right.robust.accuracy < right.clean.accuracy
 
