@@ -10,19 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 ESCAPES = ["\x1b[31mred", "\x1b]0;title\x07", "a\nb", "\u202eabc", "\x00", "\r", "[bold]x[/]"]
-NAMES = [
-    "",
-    " ",
-    "../../up",
-    "/etc/passwd",
-    "x" * 5000,
-    "a/b",
-    "..",
-    ".",
-    "-x",
-    "Ω" * 101,
-    *ESCAPES,
-]
+# Paths stay inside the test's folder: a fault that the tests are to find may write to them.
+NAMES = ["", " ", "../up", "x" * 5000, "a/b", "..", ".", "-x", "Ω" * 101, *ESCAPES]
 NUMBERS = [float("nan"), -(10**30), 10**400, "abc", "1/0", "", "0x10", datetime.date(2020, 1, 1)]
 OTHERS: list[Any] = [[], {}, [[]], [None], {"a": {"b": 1}}]
 
