@@ -181,11 +181,12 @@ def evaluate(
         if name not in ("model", "at", "robustbench") and value != []
     }
     from .. import reporting
-    from ..commands import evaluate
+    from ..commands import evaluate, rehearsal
     from ..results import leaderboard
 
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
+        rehearsal.new_file(robustbench, "robustbench")
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
@@ -327,9 +328,11 @@ def study_(
 ) -> None:
     """Train and evaluate several recipes and seeds alike; finished parts are kept."""
     from .. import reporting
-    from ..commands import study
+    from ..commands import rehearsal, study
 
     plan = study.load(file)
+    if report is not None:
+        rehearsal.new_file(report, "report")
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
     write_line(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:

@@ -13,6 +13,7 @@ from ..data import load
 from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
 from . import report
+from .rehearsal import check_samples, new_file
 from .subject import recipe_target
 
 
@@ -50,6 +51,8 @@ def metrics(
         ValueError: for a name or an argument that does not exist, or is not allowed.
     """
     table = checked_metrics(names, arguments)
+    check_samples(n, split)
+    out = None if out is None else new_file(out)
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / report.METRICS / f"{split}.json"

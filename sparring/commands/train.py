@@ -13,6 +13,7 @@ from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..training import Trainer
 from ..training.run_folder import MACHINE, require_empty
+from .rehearsal import new_folder
 from .subject import BEST, existing_run, network_with_weights
 
 
@@ -37,7 +38,7 @@ def train(
         progress: show a live progress bar.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
-    run = Path("runs", recipe.name) if out is None else Path(out)
+    run = Path("runs", recipe.name) if out is None else new_folder(out)
     if not resume:
         require_empty(run)
     source, model, objective, settings = recipe.build()
