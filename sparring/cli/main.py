@@ -15,6 +15,7 @@ from .. import __version__
 from ..runtime.output import make_legible, write_line
 from .console import explain, format_warning, show
 from .options import (
+    N_NAMES,
     At,
     Certify,
     Data,
@@ -24,6 +25,7 @@ from .options import (
     Probes,
     Radii,
     RobustBench,
+    Samples,
     Scale,
     Set,
     Std,
@@ -125,13 +127,7 @@ def evaluate(
     ] = None,
     certify: Certify = None,
     probes: Probes = None,
-    n: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of samples, drawn with the recipe's seed (default: the recipe's, "
-            "else all)."
-        ),
-    ] = None,
+    n: Samples = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data: test, val or train (default: test).")
     ] = None,
@@ -218,7 +214,7 @@ def metrics(
             help="Argument of a metric, such as ebd.directions=20. Repeatable.",
         ),
     ] = [],
-    n: Annotated[int, typer.Option(help="Number of samples, drawn with the seed.")] = 200,
+    n: Annotated[int, typer.Option(*N_NAMES, help="Number of samples, drawn with the seed.")] = 200,
     split: Annotated[str, typer.Option(help="Split: test, val or train.")] = "test",
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", help="Samples per pass.")

@@ -131,6 +131,6 @@ def check_job(
     recipe.with_data(source_of(recipe))
     for name, table in evaluations.items():
         with located(f"evaluations.{name}"):
-            own = table.get("set", ())
-            measured = load_recipe(origin, set=(*changes, *own)) if own else recipe
+            more = table.get("set", ())
+            measured = load_recipe(origin, set=(*changes, *more)) if more else recipe
             check_evaluation(measured, table, source_of(measured))

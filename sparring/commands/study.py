@@ -24,7 +24,7 @@ from . import evaluate, metrics, rehearsal, train
 from .pseudo_label import FILE, label
 
 TABLES = ("runs", "evaluations", "metrics")
-OWN_KEYS = ("set", "only")  # of an evaluation, beside those of its protocol
+STUDY_KEYS = ("set", "only")  # of an evaluation, beside those of its protocol
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
@@ -177,7 +177,7 @@ def _evaluation(name: str, table: object) -> Table:
     assert isinstance(table, Mapping)
     options = {key: value for key, value in checked.items() if key in table}
     with located(path):
-        protocol = EvaluationProtocol(**{k: v for k, v in options.items() if k not in OWN_KEYS})
+        protocol = EvaluationProtocol(**{k: v for k, v in options.items() if k not in STUDY_KEYS})
         rehearsal.check_samples(protocol.n, protocol.split)
     return options
 

@@ -24,13 +24,13 @@ from ..training.schedule import bind_schedules
 from ..training.trainer import COUNTS
 from .overrides import Overrides, innermost, overlaid, override, set_value
 from .registry import make, maker
+from .shipped import SHIPPED, names
 from .tables import resolve
 from .toml import read_toml
 from .validation import Table, arguments, located, plain
 
 AMP = ("float32", "bfloat16")
 BASES = 20  # recipes, each based on the next
-SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
 class BuiltRecipe(NamedTuple):
@@ -209,11 +209,6 @@ def _check_training(objective: Objective, settings: Table) -> None:
             epochs=settings["epochs"],
             **weights,
         )
-
-
-def names() -> list[str]:
-    """Return the names of the recipes inside the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
 def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
