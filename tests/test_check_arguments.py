@@ -26,7 +26,7 @@ from sparring.threats import Linf
 ROOMS = (threats, attacks, methods, risks, weights, data)
 ENDLESS = 10**400
 WRONG = {
-    int: [True, "3", 2.5, 2.0, math.nan, ENDLESS, -ENDLESS, None, [1], torch.ones(2), object()],
+    int: [True, "3", 2.5, 1e300, math.nan, ENDLESS, -ENDLESS, None, [1], torch.ones(2), object()],
     float: [True, "0.3", "much", math.nan, math.inf, ENDLESS, None, [0.1], 1j, np.array(True)],
     bool: [1, 0, 0.0, "true", None, []],
     str: [1, None, True, ["a"], b"a", 0.5],
@@ -82,6 +82,13 @@ def test_integers_of_other_libraries_are_pythons(value):
     assert type(attack.steps) is int
     assert attack.steps == 3
     assert EvaluationProtocol(n=value).n == 3
+
+
+def test_a_whole_float_is_an_integer_in_python_and_not_in_toml():
+    assert PGD(Linf(0.1), steps=1e2).steps == 100
+    assert type(EvaluationProtocol(n=1e3).n) is int
+    with pytest.raises(ValueError, match=r"attack\.steps = 3\.0 is not allowed"):
+        recipe.load_recipe("digits-mart", set={"attack.steps": 3.0})
 
 
 def test_a_fraction_is_a_number_wherever_one_is_wanted():

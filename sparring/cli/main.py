@@ -15,6 +15,7 @@ from .. import __version__
 from ..runtime.output import make_legible, write_line
 from .console import explain, format_warning, show
 from .options import (
+    N_NAMES,
     At,
     Certify,
     Data,
@@ -24,6 +25,7 @@ from .options import (
     Probes,
     Radii,
     RobustBench,
+    Samples,
     Scale,
     Set,
     Std,
@@ -125,13 +127,7 @@ def evaluate(
     ] = None,
     certify: Certify = None,
     probes: Probes = None,
-    n: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of samples, drawn with the recipe's seed (default: the recipe's, "
-            "else all)."
-        ),
-    ] = None,
+    n: Samples = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data: test, val or train (default: test).")
     ] = None,
@@ -181,11 +177,12 @@ def evaluate(
         if name not in ("model", "at", "robustbench") and value != []
     }
     from .. import reporting
-    from ..commands import evaluate
+    from ..commands import evaluate, rehearsal
     from ..results import leaderboard
 
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
+        rehearsal.new_file(robustbench, "robustbench")
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
@@ -217,7 +214,7 @@ def metrics(
             help="Argument of a metric, such as ebd.directions=20. Repeatable.",
         ),
     ] = [],
-    n: Annotated[int, typer.Option(help="Number of samples, drawn with the seed.")] = 200,
+    n: Annotated[int, typer.Option(*N_NAMES, help="Number of samples, drawn with the seed.")] = 200,
     split: Annotated[str, typer.Option(help="Split: test, val or train.")] = "test",
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", help="Samples per pass.")
@@ -327,9 +324,11 @@ def study_(
 ) -> None:
     """Train and evaluate several recipes and seeds alike; finished parts are kept."""
     from .. import reporting
-    from ..commands import study
+    from ..commands import rehearsal, study
 
     plan = study.load(file)
+    if report is not None:
+        rehearsal.new_file(report, "report")
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
     write_line(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:

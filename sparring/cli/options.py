@@ -9,6 +9,15 @@ import typer
 
 from ..runtime.fractions import parse_number
 
+# torchrun takes --n for a shortened option of its own, even behind the command.
+N_NAMES = ("--n", "--samples")
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        *N_NAMES,
+        help="Number of samples, drawn with the recipe's seed (default: the recipe's, else all).",
+    ),
+]
 Set = Annotated[
     list[str],
     typer.Option(

@@ -14,7 +14,9 @@ from ..config.registry import pieces
 from ..evaluation import EvaluationProtocol, Suite
 from ..evaluation.protocol import resolve_protocol
 from ..results.result import Result
+from ..runtime.files import plain_name
 from ..training import parallel
+from .rehearsal import new_file
 from .subject import (
     existing_run,
     external_target,
@@ -74,6 +76,7 @@ def evaluate(
         ValueError: for a model, data or options that do not fit.
         FileNotFoundError: for a run folder or weights that do not exist.
     """
+    out = None if out is None else new_file(out)
     device = str(parallel.join_process_group(device))
     preprocessing = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
     defaults = {"data": None, **dict.fromkeys(preprocessing), "outputs": "logits"}
@@ -107,7 +110,8 @@ def evaluate(
         protocol = replace(protocol, probes=default_probes(target.recipe))
     if target.run is not None and out is None:
         suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
-        out = target.run / "results" / f"{suite}-{protocol.split}.json"
+        name = plain_name(f"{suite}-{protocol.split}", "suite")
+        out = target.run / "results" / f"{name}.json"
     return evaluation.evaluate(
         target.model,
         target.data,

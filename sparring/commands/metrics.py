@@ -15,6 +15,7 @@ from ..metrics import METRICS, metric_named, run
 from ..results.metric_report import MetricReport
 from ..results.pairing import locked_result
 from . import report
+from .rehearsal import check_samples, new_file
 from .subject import recipe_target
 
 
@@ -52,6 +53,8 @@ def metrics(
         ValueError: for a name or an argument that does not exist, or is not allowed.
     """
     table = checked_metrics(names, arguments)
+    check_samples(n, split)
+    out = None if out is None else new_file(out)
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / report.METRICS / f"{split}.json"

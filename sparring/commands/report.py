@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import reporting
 from ..results.metric_report import MetricReport
 from ..results.result import Result
+from .rehearsal import new_file
 
 METRICS = "metrics"
 
@@ -21,6 +22,7 @@ def report(
         runs: run folders, each with the results in it, or single result files.
         out: the page; default: `report.html` in the run, or in the working folder for several.
     """
+    out = None if out is None else new_file(out)
     results = [Result.load(path) for run in runs for path in result_files(Path(run))]
     single = len(runs) == 1 and Path(runs[0]).is_dir()
     page = Path(out) if out is not None else Path(runs[0] if single else ".", "report.html")

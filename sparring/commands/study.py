@@ -13,19 +13,27 @@ from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
 from ..config.toml import read_toml
 from ..config.validation import Table, check, located
+from ..data import Source
 from ..evaluation import EvaluationProtocol
 from ..results.metric_report import MetricReport
 from ..results.result import Result
+from ..runtime.files import plain_name
 from ..runtime.first_edition import upgrade
 from ..training.run_folder import LOG
-from . import evaluate, metrics, train
+from . import evaluate, metrics, rehearsal, train
 from .pseudo_label import FILE, label
 
 TABLES = ("runs", "evaluations", "metrics")
+STUDY_KEYS = ("set", "only")  # of an evaluation, beside those of its protocol
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
-def _study_keys(*, seeds: list[int] = [0], set: list[str] = []) -> None: ...
+def _study_keys(*, seeds: list[int] = [0], set: list[str] = [], jobs: int = 1000) -> None:
+    """The keys of a study.
+
+    Arguments:
+        jobs: how many trainings it may have; more are a slip in a grid more often than not.
+    """
 
 
 def _run_keys(
@@ -146,6 +154,8 @@ def load(path: str | Path) -> Study:
     evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
     metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []
     metric_reports = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
+    study_name = plain_name(path.stem, "study")
+    rehearsal.check_number(runs, shared)
     jobs = [job for name, table in runs.items() for job in _jobs(name, table, shared, path.parent)]
     known = _names(jobs)
     for kind, checked in (("evaluations", evaluations), ("metrics", metric_reports)):
@@ -157,7 +167,7 @@ def load(path: str | Path) -> Study:
     order = [*dict.fromkeys(job.seed for job in jobs)]
     jobs.sort(key=lambda job: order.index(job.seed))
     _check_order(jobs)
-    return Study(path.stem, jobs, evaluations, metric_reports)
+    return Study(study_name, jobs, evaluations, metric_reports)
 
 
 def _evaluation(name: str, table: object) -> Table:
@@ -167,7 +177,8 @@ def _evaluation(name: str, table: object) -> Table:
     assert isinstance(table, Mapping)
     options = {key: value for key, value in checked.items() if key in table}
     with located(path):
-        EvaluationProtocol(**{k: v for k, v in options.items() if k not in ("set", "only")})
+        protocol = EvaluationProtocol(**{k: v for k, v in options.items() if k not in STUDY_KEYS})
+        rehearsal.check_samples(protocol.n, protocol.split)
     return options
 
 
@@ -178,6 +189,7 @@ def _metrics(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table
     checked = check(_metric_keys, table, path, without=())
     with located(path):
         metrics.checked_metrics(checked["names"], checked["set"])
+        rehearsal.check_metrics(checked)
     return checked
 
 
@@ -185,6 +197,11 @@ def _check_order(jobs: Sequence[Job]) -> None:
     """Raise a `ValueError` unless every job comes after those whose pseudo-labels it trains on."""
     before: list[str] = []
     for job in jobs:
+        if job.name in before:
+            raise ValueError(
+                f"runs.{job.run} is there twice at seed {job.seed}: name runs, grids and seeds so "
+                "that each job has a name of its own"
+            )
         for key, name in job.pseudo.items():
             if name not in before:
                 raise ValueError(did_you_mean(f"runs.{job.run}.pseudo.{key}", name, before))
@@ -198,7 +215,7 @@ def _jobs(name: str, table: Table, shared: Table, folder: Path) -> Iterator[Job]
     grid = table["grid"]
     for switches in product((False, True), repeat=len(grid)):
         labels_on = [label for label, on in zip(grid, switches, strict=True) if on]
-        run = "-".join([name, *labels_on])
+        run = plain_name("-".join([name, *labels_on]), f"runs.{name}")
         changes = (*shared["set"], *table["set"], *(grid[label] for label in labels_on))
         with located(f"runs.{run}"):
             load_recipe(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
@@ -212,7 +229,7 @@ def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:
     named = tables.get(key, {})
     if not isinstance(named, dict) or not named:
         raise ValueError(f"{key} is missing: a study needs one table [{key}.NAME] or more")
-    return list(named.items())
+    return [(plain_name(name, key), table) for name, table in named.items()]
 
 
 def run(
@@ -240,6 +257,7 @@ def run(
     runs = Path("runs", study.name) if runs is None else Path(runs)
     settings: Table = {"device": device, "progress": progress}
     out = _results_folder(study, results)
+    _rehearse(study, only, runs, out)
     for job in _selected(study, only):
         for name, table in study.tables_for(job, study.evaluations):
             file = out / name / f"{job.name}.json"
@@ -254,6 +272,21 @@ def run(
                 arguments["arguments"] = table["set"]
                 metrics.metrics(folder, table["names"], **arguments, out=file, **settings)
     return collect(study, results=results, only=only)
+
+
+def _rehearse(study: Study, only: Sequence[str], runs: Path, out: Path) -> None:
+    """Check every training, evaluation and file that is to come, before the first training."""
+    sources: dict[str, Source] = {}
+    for job in _selected(study, only):
+        tables = [*study.tables_for(job, study.evaluations), *study.tables_for(job, study.metrics)]
+        files_to_come = [out / name / f"{job.name}.json" for name, _ in tables]
+        if all(file.is_file() for file in files_to_come):
+            continue
+        for file in files_to_come:
+            rehearsal.new_file(file, "results")
+        rehearsal.new_folder(runs / job.name, "runs")
+        evaluations = dict(study.tables_for(job, study.evaluations))
+        rehearsal.check_job(job.recipe, job.set, evaluations, sources)
 
 
 def page(study: Study, results: StudyResults, path: str | Path) -> Path:

@@ -14,6 +14,7 @@ from ..runtime.files import write
 from ..training import Trainer, parallel
 from ..training.run_folder import MACHINE, locked_run, require_empty
 from . import run_data
+from .rehearsal import new_folder
 from .subject import BEST, existing_run, network_with_weights
 
 
@@ -41,7 +42,7 @@ def train(
         Locked: if another process trains in the run folder.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
-    run = Path("runs", recipe.name) if out is None else Path(out)
+    run = Path("runs", recipe.name) if out is None else new_folder(out)
     if not resume:
         require_empty(run)
     source, model, objective, settings = recipe.build()

@@ -14,19 +14,23 @@ import torch
 from torch import nn
 
 from .. import data, models
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.text import printable
+from ..training.optimizer import make_optimizer
 from ..training.run_folder import RECIPE
+from ..training.schedule import bind_schedules
+from ..training.trainer import COUNTS
 from .overrides import Overrides, innermost, overlaid, override, set_value
 from .registry import make, maker
+from .shipped import SHIPPED, names
 from .tables import resolve
 from .toml import read_toml
 from .validation import Table, arguments, located, plain
 
+AMP = ("float32", "bfloat16")
 BASES = 20  # recipes, each based on the next
-SHIPPED = Path(__file__).parents[1] / "recipes"
 
 
 class BuiltRecipe(NamedTuple):
@@ -180,14 +184,31 @@ def load_recipe(
         set_value(tables, path, value)
         tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
-    for build in (recipe.objective, recipe.trainer, recipe.threat):
-        build()  # constructors refuse numbers that are out of range
+    # Constructors refuse numbers that are out of range.
+    _check_training(recipe.objective(), recipe.trainer())
+    recipe.threat()
     return recipe
 
 
-def names() -> list[str]:
-    """Return the names of the recipes inside the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+def _check_training(objective: Objective, settings: Table) -> None:
+    """Raise a `ValueError` for settings of a trainer that it would refuse when it has the data."""
+    with located("train"):
+        counts = {k: settings[k] for k in COUNTS if settings.get(k) is not None and k != "seed"}
+        require_at_least(1, **counts)
+        clip, amp = settings.get("clip"), settings.get("amp")
+        require(clip is None or clip > 0, "clip", clip, "a norm > 0")
+        require(amp in (None, *AMP), "amp", amp, "one of " + ", ".join(AMP))
+        # Weights in place of the network's, which has no shape yet.
+        network = nn.ParameterList([torch.zeros(1, 1)])
+        optimizer = make_optimizer(settings["optimizer"], network, objective)
+        weights = {k: settings.get(k) for k in ("climb", "ema")}
+        bind_schedules(
+            settings["schedule"],
+            optimizer=optimizer,
+            objective=objective,
+            epochs=settings["epochs"],
+            **weights,
+        )
 
 
 def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:

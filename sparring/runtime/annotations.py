@@ -35,7 +35,8 @@ class Rules(NamedTuple):
 
     Arguments:
         finite: neither inf nor NaN is a number.
-        floats: an integer becomes a float where the annotation is one, as in TOML.
+        floats: an integer and a float are two things, as in TOML: an integer becomes a float where
+            the annotation is one, and 3.0 is no integer. Python's 1e3 is one.
     """
 
     finite: bool = True
@@ -160,6 +161,8 @@ def _fit_leaf(kind: type, value: Any, rules: Rules) -> Any:
             if math.isfinite(number) or not (rules.finite or overflow):
                 return number if rules.floats or not isinstance(value, int) else value
     elif kind is int:
+        if isinstance(value, float) and value.is_integer() and not rules.floats:
+            value = int(value)
         if isinstance(value, numbers.Integral) and not isinstance(value, bool):
             number = operator.index(value)
             if number in INTEGERS:
