@@ -88,8 +88,8 @@ def evaluate(
     suite = find_suite(protocol.suite, surrogate)
     if protocol.cascade is None:
         protocol = replace(protocol, cascade=suite.cascade)
-    drawn = {"n": protocol.n, "seed": seed, "dataset": dataset_name(recipe)}
-    sampled = select_samples(data, protocol.split, **drawn)
+    drawn = {"n": protocol.n, "first": protocol.first, "seed": seed}
+    sampled = select_samples(data, protocol.split, **drawn, dataset=dataset_name(recipe))
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
     for _, level_threat in radii:
@@ -169,7 +169,7 @@ def evaluate(
         reasons=reasons,
         early=early,
         detection=detected,
-        notes=list(data.notes) if isinstance(data, Source) else [],
+        notes=list(sampled.notes),
         probes=probed.rows,
         arrays=arrays,
     )
