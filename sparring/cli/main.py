@@ -128,6 +128,10 @@ def evaluate(
     certify: Certify = None,
     probes: Probes = None,
     n: Samples = None,
+    first: Annotated[
+        bool | None,
+        typer.Option(help="Take the first samples in the data's order, instead of drawing them."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split of the data: test, val or train (default: test).")
     ] = None,

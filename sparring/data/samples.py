@@ -21,7 +21,11 @@ SPLITS = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows to evaluate on, and facts of their data set; None where a fact is unknown."""
+    """Rows to evaluate on, and facts of their data set; None where a fact is unknown.
+
+    Arguments:
+        notes: the data set's remarks on itself, and one if the rows are the first ones.
+    """
 
     rows: Split
     dataset: str
@@ -66,9 +70,9 @@ def select_samples(
         counts = f"{total} samples and {len(rows.y)} labels"
         raise ValueError(f"the {split} split has {counts}: it needs ≥ 1 sample, one label each")
     digest = digest or fingerprint(rows.x, rows.y)
-    notes = ()
+    notes = tuple(data.notes) if isinstance(data, Source) else ()
     if n is not None and n < total and first:
-        notes = (f"the first {n:,} of {total:,} samples of {split}, not drawn by the seed",)
+        notes += (f"the first {n:,} of {total:,} samples of {split}, not drawn by the seed",)
     if isinstance(rows, Stream) or (n is not None and n < total):
         assert n is not None
         rows = rows.subset(n, seed, first=first)

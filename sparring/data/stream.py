@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require, require_at_least
 from . import limits
+from .pickles import shown
 from .source import Source
 from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
 
@@ -106,6 +107,9 @@ def collate(samples: list[Any]) -> Pair:
     Raises:
         ValueError: for samples that are not such pairs, or x of several shapes.
     """
+    if isinstance(samples[0], Mapping):
+        keys = ", ".join(shown(k, 20) for k in list(samples[0])[:4])
+        raise ValueError(f"a data set must give pairs (x, integer label), not a mapping of {keys}")
     try:
         pairs = [(x, operator.index(y)) for x, y in samples]
     except (TypeError, ValueError) as error:

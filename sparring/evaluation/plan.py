@@ -110,8 +110,8 @@ def make_plan(
     suite = find_suite(protocol.suite, other)
     if protocol.cascade is None:
         protocol = replace(protocol, cascade=suite.cascade)
-    drawn = {"n": protocol.n, "seed": seed, "dataset": dataset_name(recipe)}
-    sampled = select_samples(data, protocol.split, **drawn)
+    drawn = {"n": protocol.n, "first": protocol.first, "seed": seed}
+    sampled = select_samples(data, protocol.split, **drawn, dataset=dataset_name(recipe))
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
     for _, level_threat in radii:

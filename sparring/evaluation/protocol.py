@@ -26,6 +26,8 @@ class EvaluationProtocol:
         suite: name of a suite (`sparring list suites`), or a `Suite`.
         eps: radii in input units, for each norm; default: the threat's own.
         n: number of samples, drawn by the seed; default: all.
+        first: take the first n samples in the data's order instead, as published evaluations do;
+            the result's notes say so.
         split: `"test"`, `"val"` or `"train"`.
         batch_size: samples per batch. The attacks draw per batch, so results depend on it.
         precision: of the model inside the attacks. The judge always uses float32, and attacks
@@ -49,6 +51,7 @@ class EvaluationProtocol:
     suite: str | Suite = "quick"
     eps: Eps = None
     n: int | None = None
+    first: bool = False
     split: str = "test"
     batch_size: int = 250
     precision: str = "float32"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import sparring
-from sparring import evaluation
+from sparring import data, evaluation
 from sparring.commands import study
 from sparring.config.recipe import load_recipe
 from sparring.evaluation import EvaluationProtocol, Suite, suites
@@ -19,6 +22,7 @@ VALUES = {  # an option that is no default, for every field
     "suite": "autoattack",
     "eps": [0.05],
     "n": 7,
+    "first": True,
     "split": "val",
     "batch_size": 9,
     "precision": "bfloat16",
@@ -36,6 +40,7 @@ recipe = "digits-mart"
 suite = "autoattack"
 eps = [0.05]
 n = 7
+first = true
 split = "val"
 batch_size = 9
 precision = "bfloat16"
@@ -155,3 +160,29 @@ def test_mistakes_are_named_where_the_option_is_set(options, message):
     if name != "probes":
         with pytest.raises(ValueError, match=rf"evaluation\.{message}"):
             load_recipe("digits-mart", set={f"evaluation.{name}": value})
+
+
+def test_the_first_samples_are_those_of_the_data_and_the_result_says_so():
+    x = torch.rand(40, 6)
+    y = torch.arange(40) % 2
+    model = nn.Linear(6, 2).eval()
+    options = {"eps": 0.01, "n": 10, "progress": False}
+    first = evaluation.evaluate(model, (x, y), "Linf", first=True, **options)
+    same = evaluation.evaluate(model, (x[:10], y[:10]), "Linf", eps=0.01, progress=False)
+    drawn = evaluation.evaluate(model, (x, y), "Linf", **options)
+    assert first.notes == ["the first 10 of 40 samples of test, not drawn by the seed"]
+    assert drawn.notes == same.notes == []
+    assert np.array_equal(first.arrays["y"], same.arrays["y"])
+    assert not np.array_equal(first.arrays["y"], drawn.arrays["y"])
+    with pytest.raises(ValueError, match="first = 1 is not allowed"):
+        EvaluationProtocol(first=1)
+
+
+def test_a_streamed_split_is_evaluated_on_n_rows():
+    rows = TensorDataset(torch.rand(40, 6), torch.arange(40) % 2)
+    source = data.streamed(rows, rows, classes=2, val=5)
+    model = nn.Linear(6, 2).eval()
+    options = {"eps": 0.01, "split": "train", "progress": False}
+    assert evaluation.evaluate(model, source, "Linf", n=10, **options).n == 10
+    with pytest.raises(ValueError, match=r"n = None is not allowed.*train is streamed"):
+        evaluation.evaluate(model, source, "Linf", **options)
