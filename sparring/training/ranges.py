@@ -7,7 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..component import require
 
@@ -26,7 +26,7 @@ OPTIMIZER: dict[str, Range] = {  # keywords of PyTorch's optimizers; other numbe
 }
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a real number, numpy's too, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -41,8 +41,8 @@ def whole_number(key: str, value: Any, least: int) -> int:
     Traceback (most recent call last):
     ValueError: epochs = 2.7 is not allowed: epochs must be an integer ≥ 1
     """
-    ok = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
-    require(ok, key, value, f"an integer ≥ {least}")
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    require(whole and operator.index(value) >= least, key, value, f"an integer ≥ {least}")
     return operator.index(value)
 
 
