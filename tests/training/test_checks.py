@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from sparring.attacks import PGD
-from sparring.data import Source, Split
+from sparring.data import Flip, Source, Split
 from sparring.methods import TRADES
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from sparring.training import Trainer
+from sparring.weights import EMA
 from tests.training.small import D, equal, finish, network, source
 
 
@@ -55,6 +56,32 @@ def test_wrong_data_are_refused_before_the_first_epoch(kind, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         training(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("objective", TRADES()),
+        ("objective", None),
+        ("validation", Linf(0.1)),
+        ("climb", "AWP"),
+        ("climb", EMA()),
+        ("ema", 0.99),
+        ("augment", Flip()),
+        ("augment", ["Flip"]),
+        ("mix", [Flip()]),
+        ("schedule", {"path": "lr", "name": "cosine"}),
+        ("schedule", ["cosine"]),
+        ("schedule", "cosine"),
+        ("resume", "yes"),
+        ("compile", 1),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_type_are_refused(key, value, tmp_path):
+    pieces = {"objective": Objective(None, TRADES(), Mean()), key: value}
+    with pytest.raises(ValueError, match=rf"^{key} = .* is not allowed"):
+        Trainer(network(), source=source(), out=tmp_path / "run", **pieces)
 
 
 def test_what_is_no_source_is_refused(tmp_path):
