@@ -10,7 +10,7 @@ import torch
 
 from sparring.attacks import PGD
 from sparring.data import Flip, Source, Split
-from sparring.methods import TRADES
+from sparring.methods import AT, TRADES, UAT, SemiSupervised
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime.warning import SparringWarning
@@ -129,3 +129,16 @@ def test_one_row_to_train_on(tmp_path):
     data = replace(source(), train=split, val=split, test=split)
     goal = Objective(PGD(Linf(0.1), steps=2), TRADES(), Mean())
     finish(Trainer(network(noisy=False), goal, data, out=tmp_path / "run", epochs=2))
+
+
+@pytest.mark.parametrize("single", ["labelled", "unlabelled"])
+def test_one_row_of_its_kind_in_a_batch_trains_under_batch_norm(single, tmp_path):
+    train = source().train
+    alone = torch.arange(64) % 16 == 3
+    y = torch.where(alone if single == "unlabelled" else ~alone, -1, train.y)
+    method = SemiSupervised(of=AT(), unlabelled=UAT(fixed=0.0))
+    goal = Objective(PGD(Linf(0.1), steps=2), method, Mean())
+    data = replace(source(), train=replace(train, y=y))
+    net = network()
+    finish(Trainer(net, goal, data, out=tmp_path / "run", epochs=2, batch_size=8))
+    assert all(torch.isfinite(p).all() for p in net.parameters())
