@@ -48,6 +48,7 @@ class Objective(nn.Module):
         if self.attack is None:
             return replace(batch, x_adv=batch.x, y_adv=batch.y, cost=torch.zeros_like(batch.weight))
         threat = self.attack.threat
+        threat.check_reachable(batch.x.shape[1:])  # of shapes alone: nothing waits for the device
         # the adversary pays λ and does not move it: a λ that is a parameter gets its gradient in
         # minimize alone. In exact mode it is the λ of the last batch
         multiplier = torch.as_tensor(self.risk.multiplier).detach()

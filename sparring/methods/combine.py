@@ -5,7 +5,25 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..batch import Batch, Loss
+from ..runtime.torch_private import BATCH_NORM
 from .base import Method, SampleGain
+
+
+def _loss(method: Method, model: nn.Module, batch: Batch) -> Loss:
+    """Return the loss of a part; a single row that batch norm refuses takes running statistics."""
+    try:
+        return method.loss(model, batch)
+    except ValueError:
+        norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.training]
+        if len(batch) > 1 or not norms:
+            raise
+        try:
+            for norm in norms:
+                norm.eval()
+            return method.loss(model, batch)
+        finally:
+            for norm in norms:
+                norm.train()
 
 
 class SemiSupervised(Method):
@@ -51,7 +69,7 @@ class SemiSupervised(Method):
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         whole = Loss(batch.x.new_zeros(len(batch)))
         for method, rows in self._halves(batch):
-            part = method.loss(model, batch.take(rows))
+            part = _loss(method, model, batch.take(rows))
             whole.per_sample = whole.per_sample.index_put((rows,), part.per_sample)
             whole.penalty = whole.penalty + part.penalty
             prefix = "unlabelled " if method is self.unlabelled else ""

@@ -51,7 +51,7 @@ def prepare_network(model: Any, samples: Tensor, *, seed: int) -> nn.Module:
                 "makes them; amp = 'bfloat16' computes faster inside"
             )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)
         with _clear_errors(model, samples):
             shape_lazy_layers(model, samples)
     _check_extra_state(model)

@@ -9,6 +9,7 @@ import atexit
 import gc
 import inspect
 import os
+from typing import Any
 
 import torch
 import torch.distributed as td
@@ -112,5 +113,5 @@ def distribute_loss(
     # the first one's; `sync_buffers` averages them once per epoch instead.
     known = inspect.signature(DistributedDataParallel).parameters
     key = next(name for name in SYNC_BUFFERS if name in known)
-    options = {key: False, "find_unused_parameters": unused}
+    options: dict[str, Any] = {key: False, "find_unused_parameters": unused}
     return DistributedDataParallel(loss, device_ids=ids, **options)

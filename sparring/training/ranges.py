@@ -6,7 +6,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..component import require
 
@@ -25,7 +25,7 @@ OPTIMIZER: dict[str, Range] = {  # keywords of PyTorch's optimizers; other numbe
 }
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a real number, numpy's too, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 

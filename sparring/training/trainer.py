@@ -21,7 +21,7 @@ from ..runtime import allocator, distributed, files
 from ..runtime.progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, parallel, run_folder
-from .checks import check_data, check_radii
+from .checks import check_data, check_radii, check_types
 from .network import prepare_network, two_samples
 from .ranges import check_clip
 from .settings import run_settings
@@ -114,6 +114,7 @@ class Trainer:
         counts = {key: arguments[key] for key in COUNTS if arguments[key] is not None}
         require_at_least(1, **counts)
         check_clip(clip)
+        check_types(arguments)
         require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
         kind = type(source).__name__
         require(isinstance(source, Source), "source", kind, "a Source of sparring.data")

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from sparring.attacks import PGD
-from sparring.data import Source, Split
-from sparring.methods import TRADES
+from sparring.data import Flip, Source, Split
+from sparring.methods import AT, TRADES, UAT, SemiSupervised
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from sparring.training import Trainer
+from sparring.weights import EMA
 from tests.training.small import D, equal, finish, network, source
 
 
@@ -55,6 +56,32 @@ def test_wrong_data_are_refused_before_the_first_epoch(kind, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         training(data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("objective", TRADES()),
+        ("objective", None),
+        ("validation", Linf(0.1)),
+        ("climb", "AWP"),
+        ("climb", EMA()),
+        ("ema", 0.99),
+        ("augment", Flip()),
+        ("augment", ["Flip"]),
+        ("mix", [Flip()]),
+        ("schedule", {"path": "lr", "name": "cosine"}),
+        ("schedule", ["cosine"]),
+        ("schedule", "cosine"),
+        ("resume", "yes"),
+        ("compile", 1),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_type_are_refused(key, value, tmp_path):
+    pieces = {"objective": Objective(None, TRADES(), Mean()), key: value}
+    with pytest.raises(ValueError, match=rf"^{key} = .* is not allowed"):
+        Trainer(network(), source=source(), out=tmp_path / "run", **pieces)
 
 
 def test_what_is_no_source_is_refused(tmp_path):
@@ -102,3 +129,16 @@ def test_one_row_to_train_on(tmp_path):
     data = replace(source(), train=split, val=split, test=split)
     goal = Objective(PGD(Linf(0.1), steps=2), TRADES(), Mean())
     finish(Trainer(network(noisy=False), goal, data, out=tmp_path / "run", epochs=2))
+
+
+@pytest.mark.parametrize("single", ["labelled", "unlabelled"])
+def test_one_row_of_its_kind_in_a_batch_trains_under_batch_norm(single, tmp_path):
+    train = source().train
+    alone = torch.arange(64) % 16 == 3
+    y = torch.where(alone if single == "unlabelled" else ~alone, -1, train.y)
+    method = SemiSupervised(of=AT(), unlabelled=UAT(fixed=0.0))
+    goal = Objective(PGD(Linf(0.1), steps=2), method, Mean())
+    data = replace(source(), train=replace(train, y=y))
+    net = network()
+    finish(Trainer(net, goal, data, out=tmp_path / "run", epochs=2, batch_size=8))
+    assert all(torch.isfinite(p).all() for p in net.parameters())

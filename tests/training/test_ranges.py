@@ -7,9 +7,11 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from sparring.attacks import PGD
+from sparring.batch import Batch
 from sparring.config.recipe import load_recipe, names
 from sparring.methods import AT
 from sparring.objective import Objective
@@ -194,6 +196,13 @@ def test_a_radius_that_holds_the_whole_box_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match="the width of the box"):
         Trainer(network(), goal, source(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", TOO_LARGE)
+def test_so_it_is_by_the_objective_in_a_loop_without_the_trainer(kind):
+    goal = Objective(PGD(TOO_LARGE[kind], steps=1), AT(), Mean())
+    with pytest.raises(ValueError, match="the width of the box"):
+        goal.maximize(network().eval(), Batch(torch.rand(4, D), torch.arange(4) % K))
 
 
 def test_so_is_that_of_the_validation(tmp_path):
