@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..component import require
+from ..runtime.warning import SparringWarning
 from . import readers
+from .content import SHOWN, shorten
 from .layouts import LAYOUTS, RawDataset
 
 SVMLIGHT = (".svm", ".libsvm", ".svmlight")
@@ -25,7 +31,7 @@ def read(path: Path, label: str | None = None) -> RawDataset:
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
-    if kind == ".csv" and path.is_file():
+    if kind == ".csv" and not path.is_dir():
         x, y, names, features = readers.csv(path, label)
         return RawDataset((x, y), classes=names, features=features or None)
     require(label is None, "label", label, "omitted: only a csv has a label column to name")
@@ -36,7 +42,7 @@ def read(path: Path, label: str | None = None) -> RawDataset:
     if kind in SVMLIGHT:
         x, y, names = readers.svmlight(path)
         return RawDataset((x, y), classes=names)
-    ends, kind = ", ".join((".npz", ".csv", *SVMLIGHT)), kind or "no ending"
+    ends, kind = ", ".join((".npz", ".csv", *SVMLIGHT)), kind[:SHOWN] or "no ending"
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
 
 
@@ -53,16 +59,34 @@ def pictures(path: Path) -> RawDataset:
                 differ = " and ".join(", ".join(n) for n in (part_names, names))
                 raise ValueError(f"{folder} and train have different classes: {differ}")
             others[part] = (x_part, y_part)
+    unread = sorted(entry.name for entry in os.scandir(path) if split and _is_unread(entry))
+    if unread:
+        parts = ", ".join(s for spellings in SPELLINGS.values() for s in spellings)
+        what = f"{path / unread[0]} is not read: beside train, only {parts} are splits"
+        warnings.warn(what, SparringWarning, stacklevel=2)
     return RawDataset((x, y), classes=names, **others)
+
+
+def _is_unread(entry: os.DirEntry[str]) -> bool:
+    splits = {"train", *(s for spellings in SPELLINGS.values() for s in spellings)}
+    return entry.is_dir() and entry.name[0] not in "._" and entry.name not in splits
 
 
 def arrays(path: Path) -> RawDataset:
     """Read an npz of `x_train, y_train` (perhaps `x_test, y_test`, `x_val, y_val`), or of `x, y`.
 
-    `class_names`, `feature_names` and the mask `mutable` are read if they are there.
+    `class_names`, `feature_names` and the mask `mutable` are read if they are there. With `x_test,
+    y_test` alone, train has no rows.
+
+    Raises:
+        ValueError: for one array of a pair without the other, a name close to one of these, or
+            names that are no text `(k,)`.
     """
     archive = readers.npz(path)
     ends = {"train": ("_train", ""), "test": ("_test",), "val": ("_val",)}
+    known = [f"{s}{end}" for spellings in ends.values() for end in spellings for s in "xy"]
+    known += ["class_names", "feature_names", "mutable"]
+    _refuse_near_misses(path, archive, known)
     splits: dict[str, Any] = {}
     for part, spellings in ends.items():
         for end in spellings:
@@ -70,11 +94,13 @@ def arrays(path: Path) -> RawDataset:
                 if not {f"x{end}", f"y{end}"} <= set(archive):
                     raise ValueError(f"{path.name} has only one of x{end} and y{end}")
                 splits[part] = (channels(archive[f"x{end}"]), archive[f"y{end}"])
+    if "train" not in splits and "test" in splits:
+        splits["train"] = tuple(a[:0] if a.ndim else a for a in splits["test"])
     if "train" not in splits:
-        keys = ", ".join(archive) or "nothing"
+        keys = ", ".join(key[:SHOWN] for key in list(archive)[:12]) or "nothing"
         raise ValueError(f"{path.name} holds {keys}; it needs x_train and y_train, or x and y")
     classes, features = (
-        [str(n) for n in archive[key]] if key in archive else None
+        _names(path, key, archive[key]) if key in archive else None
         for key in ("class_names", "feature_names")
     )
     mutable = archive["mutable"].reshape(-1).tolist() if "mutable" in archive else None
@@ -82,9 +108,30 @@ def arrays(path: Path) -> RawDataset:
 
 
 def channels(x: np.ndarray) -> np.ndarray:
-    """Return uint8 pictures `(n, h, w)` or `(n, h, w, c)` as `(n, c, h, w)`; other arrays as is."""
+    """Return pictures `(n, h, w, c)`, and uint8 ones `(n, h, w)`, as `(n, c, h, w)`; others as is.
+
+    c is 1 or 3, and h neither: arrays for which both readings are possible stay as they are.
+    """
     if x.dtype == np.uint8 and x.ndim == 3:
         return x[:, None]
-    if x.dtype == np.uint8 and x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
+    if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     return x
+
+
+def _refuse_near_misses(path: Path, archive: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise `ValueError` for a key that is almost one of the known ones, which is missing."""
+    other = {"x": "x_train", "y": "y_train", "x_train": "x", "y_train": "y"}  # two spellings
+    missing = [key for key in known if not {key, other.get(key)} & set(archive)]
+    for key in archive:
+        close = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=0.8)
+        close += [k for k in missing if sorted(k.split("_")) == sorted(key.lower().split("_"))]
+        if key not in known and close:
+            hint = f"did you mean {close[0]!r}? It may hold {', '.join(known)}"
+            raise ValueError(f"{path.name} holds {shorten(key)}: {hint}")
+
+
+def _names(path: Path, key: str, names: np.ndarray) -> list[str]:
+    if names.ndim != 1:
+        raise ValueError(f"{path.name}: {key} is {names.shape}: it must be text (k,), one per name")
+    return [n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names]

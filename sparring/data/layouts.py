@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import cifar, readers
+from . import cifar, limits, readers
 from .readers import Arrays
 
 
@@ -59,6 +59,10 @@ def idx(folder: Path, checks: Checks) -> RawDataset | None:
     arrays = [readers.idx(p, checks.get(s)) for p, s in zip(paths, IDX, strict=True) if p]
     if len(arrays) < len(IDX):
         return None
+    for path, a, dimensions in zip(paths, arrays, (3, 1) * 2, strict=True):
+        if a.ndim != dimensions:
+            what = f"{path} has arrays of shape {a.shape}"
+            raise ValueError(f"{what}: images must be (n, h, w), labels (n,)")
     x, y, x_test, y_test = arrays
     return RawDataset((x[:, None], y), (x_test[:, None], y_test))
 
@@ -71,7 +75,7 @@ def cifar10_mosaics(folder: Path, checks: Checks) -> RawDataset | None:
     if not {"train", "test"} <= set(labels):
         raise ValueError(f"{paths[0]} has {', '.join(labels)}; it needs train and test")
     x = np.concatenate([cifar.mosaic(p) for p in paths[1:-1]])
-    names = [str(n) for n in labels.get("class_names", CIFAR10)]
+    names = [str(n) for n in labels.get("class_names", np.array(CIFAR10)).reshape(-1)]
     test = cifar.mosaic(paths[-1]), labels["test"]
     return RawDataset((x, labels["train"]), test, classes=names)
 
@@ -107,7 +111,8 @@ def cifar100_binary(folder: Path, checks: Checks) -> RawDataset | None:
     if not (paths := _existing(folder, ("train.bin", "test.bin"))):
         return None
     names = folder / "fine_label_names.txt"
-    classes = names.read_text().split() if names.is_file() else [str(k) for k in range(100)]
+    known = limits.read(names).decode("utf-8", "replace").split() if names.is_file() else []
+    classes = known or [str(k) for k in range(100)]
     train, test = (cifar.binary(p, labels=2) for p in paths)
     return RawDataset(train, test, classes=classes)
 

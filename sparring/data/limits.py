@@ -12,7 +12,8 @@ from pathlib import Path
 from ..runtime import files
 
 BYTES, CLASSES = "SPARRING_MAX_BYTES", "SPARRING_MAX_CLASSES"
-DEFAULTS = {BYTES: 8 * 2**30, CLASSES: 100_000}
+FEATURES, PIXELS = "SPARRING_MAX_FEATURES", "SPARRING_MAX_PIXELS"
+DEFAULTS = {BYTES: 8 * 2**30, CLASSES: 100_000, FEATURES: 1_000_000, PIXELS: 100_000_000}
 
 
 def max_bytes() -> int:
@@ -74,6 +75,31 @@ def check_classes(what: str, count: int) -> None:
     if count > (limit := max_classes()):
         classes = f"so {count:,} classes: at most {limit:,} are allowed"
         raise ValueError(f"{what} has labels up to {count - 1}, {classes}; {how(CLASSES)}")
+
+
+def check_features(what: str, count: int) -> None:
+    """Raise `ValueError` if a table is wider than a million; `SPARRING_MAX_FEATURES` sets another.
+
+    >>> check_features("d.svm", 10**9)
+    Traceback (most recent call last):
+    ValueError: d.svm has 1,000,000,000 features: at most 1,000,000 are read; ...
+    """
+    if count > (limit := _limit(FEATURES)):
+        raise ValueError(
+            f"{what} has {count:,} features: at most {limit:,} are read; {how(FEATURES)}"
+        )
+
+
+def check_pixels(what: str, width: int, height: int) -> None:
+    """Raise `ValueError` if a picture has over 100 million; `SPARRING_MAX_PIXELS` sets another.
+
+    >>> check_pixels("a.png", 50_000, 50_000)
+    Traceback (most recent call last):
+    ValueError: a.png is 50000 × 50000 pixels: at most 100,000,000 are read; ...
+    """
+    if width * height > (limit := _limit(PIXELS)):
+        size = f"{height} × {width} pixels"
+        raise ValueError(f"{what} is {size}: at most {limit:,} are read; {how(PIXELS)}")
 
 
 def read(path: str | Path) -> bytes:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..component import did_you_mean, require
 from . import readers
+from .content import SHOWN, shorten
+from .csv_text import decode
 from .layouts import Checks, RawDataset, find_gzipped
 from .packed import is_binary
 from .readers import Arrays
@@ -50,7 +52,7 @@ def read_bits(
     Raises:
         ValueError: for another cell, a row of another length, or a label without a class.
     """
-    header, *lines = content.decode("utf-8-sig", "replace").encode().splitlines()
+    header, *lines = content.decode("utf-8-sig", "replace").encode().splitlines() or [b""]
     names = [name.decode().strip() for name in header.split(b",")[:-1]]
     x, y = np.empty((len(lines), len(names)), np.uint8), np.empty(len(lines), np.int64)
     kept = 0
@@ -71,7 +73,8 @@ def read_bits(
         word = label.decode().strip()
         if word not in labels:
             known = ", ".join(labels)
-            raise ValueError(f"{path}, row {k}: the label is {word!r}, it must be one of {known}")
+            what = f"the label is {shorten(word)}, it must be one of {known}"
+            raise ValueError(f"{path}, row {k}: {what}")
         y[kept] = labels[word]
         kept += 1
     dropped = sum(bool(line.strip()) for line in lines) - kept
@@ -86,6 +89,8 @@ def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]
     >>> x.tolist(), y.tolist(), notes[0]
     ([[0, 1]], [0], '2 rows dropped: the same features with different labels')
     """
+    if not x.size:  # an empty set has nothing to compare, and is refused elsewhere
+        return (x, y), ()
     flat = np.packbits(x != 0, axis=1) if x.ndim == 2 and is_binary(x) else x.reshape(len(x), -1)
     flat = np.ascontiguousarray(flat + flat.dtype.type(0))  # -0.0 is 0.0: bytes are compared
     keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))
@@ -124,9 +129,10 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
         key, path = f"mutable in {mutable}", Path(mutable).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"mutable = {str(mutable)!r} is not a file")
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in decode(path, readers.read_bytes(path)).splitlines()]
         mutable = [line for line in lines if line]
-    entries = [f"{m:g}" if isinstance(m, int | float) else str(m) for m in mutable]
+    values = np.asarray(mutable).reshape(-1).tolist()  # numpy's numbers and booleans as Python's
+    entries = [f"{m:g}" if isinstance(m, int | float) else str(m) for m in values]
     if set(entries) <= {"0", "1"}:
         if len(entries) != d:
             counts = f"{len(entries)} entries and the data have {d} features"
@@ -135,9 +141,11 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
     if names is None:
         odd = next(m for m in entries if m not in ("0", "1"))
         why = "since these data name no features"
-        raise ValueError(f"{key} has {odd!r}: it must be {d} zeros and ones, {why}")
+        raise ValueError(f"{key} has {shorten(odd)}: it must be {d} zeros and ones, {why}")
     if (unknown := next((m for m in entries if m not in names), None)) is not None:
-        raise ValueError(did_you_mean(key, unknown, names))
+        raise ValueError(did_you_mean(key, unknown[:SHOWN], names))
+    if (double := next((m for m in entries if names.count(m) > 1), None)) is not None:
+        raise ValueError(f"{key} names {shorten(double)}, as several features are called")
     wanted = set(entries)
     return [int(name in wanted) for name in names]
 
@@ -157,7 +165,10 @@ def class_weights(balance: bool | Sequence[float], y: Tensor, classes: int) -> T
         return None
     labeled = y >= 0
     counts = torch.bincount(y[labeled], minlength=classes).double()
-    given = torch.tensor(balance, dtype=torch.float64)
+    try:
+        given = torch.tensor(balance, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # words, or rows of weights
+        given = torch.zeros(0)
     ratio = 1 / counts.clamp_min(1) if balance is True else given
     finite = ratio.shape == (classes,) and ((ratio >= 0) & (ratio < torch.inf)).all()
     ok = bool(finite) and ratio.sum() > 0

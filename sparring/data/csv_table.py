@@ -1,0 +1,272 @@
+"""Read a csv: features that are numbers, and a column of labels."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.warning import SparringWarning
+from . import limits
+from .content import read_bytes, shorten
+from .csv_text import FLAGS, decode, find_separator, is_number, records, to_number
+
+MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
+LABEL_NAMES = {"label", "labels", "class", "classes", "target"}
+MANY = 20  # classes from which on numbers that look measured are no labels
+
+Record = tuple[int, list[str]]
+
+
+def csv(
+    path: Path, label: str | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """Read a csv or csv.gz; return features float32 `(n, d)`, labels, class and feature names.
+
+    Commas, semicolons or tabs separate the cells; beside the latter two, decimal commas are read.
+
+    Arguments:
+        label: the column of labels by its name in the header; default: the last one. A first row of
+            numbers, perhaps with a label that comes again, is data, not a header.
+
+    Raises:
+        ValueError: for no rows, a row of another length, an unknown column, a row without label, a
+            cell of no finite number, or labels that look like measurements.
+    """
+    text = decode(path, read_bytes(path))
+    separator = find_separator(path, text)
+    rows = records(path, text, separator)
+    line, first = next(rows, (0, []))
+    limits.check_features(path.name, len(first))
+    header = [name.strip() for name in first]
+    if label not in header and _is_data(first):
+        header = []
+    column = _label_column(path, header, label, len(first))
+    table = _Table(path, separator, header, column, len(first))
+    if not header:
+        table.append(line, list(first))
+    for line, cells in rows:
+        table.append(line, cells)
+    if not header and _names_columns(path, first, table.labels):
+        header = table.header = [name.strip() for name in first]
+        table.drop_first()
+    if not table.labels:
+        raise ValueError(f"{path.name} has no rows of features and a label")
+    point = rf"(^|{separator})[+-]?\d*\.\d+({separator}|$)"
+    if table.decimal_comma and re.search(point, text, re.MULTILINE):
+        what = "decimal commas, and also decimal points: 1,234 may be either"
+        raise ValueError(f"{path.name} has {what}; write all numbers alike")
+    x = table.features()
+    y, names = encode(table.labels)
+    limits.check_classes(path.name, len(names))
+    _check_measured(path, header, column, label, names, len(y))
+    _warn_of_names(path, header, column, label, x)
+    return x, y, names, [name for k, name in enumerate(header) if k != column]
+
+
+def encode(labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Map labels as text to 0..k-1; return them and the class names: numbers in order, then words.
+
+    Two spellings of a number are one class.
+
+    >>> encode(["10", "9", "10", "9.0"])
+    (array([1, 0, 1, 0]), ['9', '10'])
+    """
+    number: dict[str, int] = {}
+    names: list[str] = []
+    last = None
+    for spelling in sorted(set(labels), key=_class_order):
+        value = _value(spelling)
+        if value is None or value != last:
+            names.append(spelling)
+        number[spelling], last = len(names) - 1, value
+    return np.array([number[label] for label in labels], dtype=np.int64), names
+
+
+class _Table:
+    """Features and labels of the records so far."""
+
+    def __init__(
+        self, path: Path, separator: str, header: list[str], column: int, width: int
+    ) -> None:
+        self.path, self.separator, self.header = path, separator, header
+        self.column, self.width = column, width
+        self.labels: list[str] = []
+        self.lines = array("q")
+        self.numbers = array("f")  # as C does: to a double, then to a float
+        self.decimal_comma = False
+
+    def append(self, line: int, cells: list[str]) -> None:
+        """Append a record, which ends in this line of the file."""
+        if len(cells) != self.width:
+            why = "; is a quote not closed?" if any("\n" in cell for cell in cells) else ""
+            counts = f"{len(cells)} cells, the first has {self.width}{why}"
+            raise ValueError(f"{self.path.name}, row {line}: {counts}")
+        label = cells.pop(self.column).strip()
+        if label.lower() in ("", "nan"):
+            what = f"the label{self._of(self.column)} is {label or 'empty'}"
+            raise ValueError(f"{self.path.name}, row {line}: {what}; fill it or drop the row")
+        try:
+            self.numbers.extend(self._convert(cells))
+        except ValueError:
+            self._refuse(line, cells)
+        self.labels.append(label)
+        self.lines.append(line)
+
+    def drop_first(self) -> None:
+        """Drop the first record, which was a header."""
+        del self.labels[0], self.lines[0], self.numbers[: self.width - 1]
+
+    def features(self) -> np.ndarray:
+        """Return the features float32 `(n, d)`.
+
+        Raises:
+            ValueError: for NaN, an infinite value, or decimal commas beside decimal points.
+        """
+        x = np.frombuffer(self.numbers, np.float32).reshape(len(self.lines), self.width - 1)
+        if not np.isfinite(x).all():
+            row, k = (int(index[0]) for index in np.nonzero(~np.isfinite(x)))
+            value = "NaN" if np.isnan(x[row, k]) else "infinite, or beyond float32"
+            where = f"row {self.lines[row]}{self._of(k + (k >= self.column), ', ')}"
+            how = "fill such cells, or drop the row or the column"
+            raise ValueError(f"{self.path.name}, {where}: a feature is {value}; {how}")
+        return x
+
+    def _convert(self, cells: list[str]) -> list[float]:
+        """Return the numbers of a record; raise `ValueError` for a cell that is none."""
+        try:
+            if "_" not in "".join(cells):
+                return [float(cell) for cell in cells]
+        except ValueError:
+            pass
+        numbers = [to_number(cell, self.separator) for cell in cells]
+        if not self.decimal_comma and any("," in cell for cell in cells):
+            self.decimal_comma = True
+        return numbers
+
+    def _refuse(self, line: int, cells: list[str]) -> None:
+        """Raise `ValueError` for the first cell that is no number."""
+        for k, cell in enumerate(cells):
+            try:
+                to_number(cell, self.separator)
+            except ValueError as error:
+                column = k + (k >= self.column)
+                where = f"{self.path.name}, row {line}{self._of(column, ', ')}"
+                features = [n for c, n in enumerate(self.header) if c != self.column]
+                named = [n for n in features if n.lower() in LABEL_NAMES]
+                how = "write words as numbers"
+                if cell.strip().lower() in MISSING:
+                    how = "fill missing cells, or drop the row or the column"
+                elif self.header and (named or column == 0):
+                    how = f"if it is the label, set label = {shorten((named or features)[0])}"
+                raise ValueError(f"{where}: a feature is not a number: {error}; {how}") from None
+
+    def _of(self, column: int, before: str = " in ") -> str:
+        """Return words for a column: its name, or its number."""
+        name = self.header[column] if self.header else ""
+        return f"{before}column {shorten(name) if name else column + 1}"
+
+
+def _is_data(first: list[str]) -> bool:
+    """Return whether a first record must be data: its features are numbers, or missing."""
+    features = [cell.strip().lower() for cell in first[:-1]]
+    known = [cell for cell in features if is_number(cell) or cell in FLAGS]
+    return bool(known) and all(cell in MISSING - {""} for cell in features if cell not in known)
+
+
+def _names_columns(path: Path, first: list[str], labels: Sequence[str]) -> bool:
+    """Return whether a first record of numbers and a label is a header after all.
+
+    Raises:
+        ValueError: if it may be either: no other row has its label, a word.
+    """
+    if labels[0] in labels[1:]:
+        return False
+    cells, counted = [cell.strip() for cell in first], [str(k) for k in range(len(first))]
+    if is_number(labels[0]):
+        return cells == counted and len(first) > 2
+    if labels[0].lower() in LABEL_NAMES or cells[:-1] == counted[:-1]:
+        return True
+    word = shorten(labels[0])
+    how = f"set label = {word} if it is a header; else add one, or drop the row"
+    raise ValueError(f"{path.name}, row 1: no other row has its label, {word}: {how}")
+
+
+def _label_column(path: Path, header: list[str], label: str | None, width: int) -> int:
+    if label is not None and label not in header:
+        has = ", ".join(name[:40] for name in header[:12]) + (", …" if len(header) > 12 else "")
+        close = difflib.get_close_matches(label, header[:1000], n=1, cutoff=0.5)
+        hint = f" (did you mean {shorten(close[0])}?)" if close else ""
+        what = f"label = {shorten(label)} is not a column of {path.name}{hint}"
+        raise ValueError(f"{what}; it has {has or 'no header'}")
+    if width < 2:
+        what = "no rows of features and a label"
+        seen = ": one column, where , ; or a tab separate them" if width else ": it is empty"
+        raise ValueError(f"{path.name} has {what}{seen}")
+    if not header:
+        return width - 1
+    column = header.index(label) if label is not None else width - 1
+    if header[column] and header.count(header[column]) > 1:
+        what = f"{header.count(header[column])} columns called {shorten(header[column])}, the label"
+        raise ValueError(f"{path.name} has {what}: drop or rename all but one")
+    return column
+
+
+def _check_measured(
+    path: Path, header: list[str], column: int, label: str | None, names: list[str], rows: int
+) -> None:
+    """Raise `ValueError` if the labels look like measurements; only warn if the user named them."""
+    fractions = [n for n in names if is_number(n) and not float(n).is_integer()]
+    if len(names) <= MANY or not (fractions or len(names) > rows / 2):
+        return
+    example = f", such as {shorten(fractions[0])}" if fractions else ""
+    which = f"column {shorten(header[column])}" if header else "the last column"
+    what = f"{path.name}: {which} as the label makes {len(names)} classes of {rows} rows{example}"
+    if label is not None:
+        warnings.warn(f"{what}: measurements are no classes", SparringWarning, stacklevel=3)
+        return
+    has = f" (columns: {', '.join(name[:40] for name in header[:12])})" if header else ""
+    raise ValueError(f"{what}: name the label's column by label = '…'{has}")
+
+
+def _warn_of_names(
+    path: Path, header: list[str], column: int, label: str | None, x: np.ndarray
+) -> None:
+    """Warn of columns that are probably not what the file's reader takes them for."""
+    others = [name for k, name in enumerate(header) if k != column]
+    notes = []
+    named = [name for name in others if name.lower() in LABEL_NAMES]
+    if label is None and named and header[column].lower() not in LABEL_NAMES:
+        which = f"column {shorten(named[0])} is read as a feature, the last one as the label"
+        notes.append(f"{which}; label = {shorten(named[0])} names it")
+    repeated = [name for name, n in Counter(filter(None, others)).items() if n > 1]
+    if repeated:
+        notes.append(f"several columns are called {shorten(repeated[0])}")
+    unnamed = bool(others) and others[0].lower() in ("", "unnamed: 0") and len(x) > 2
+    if unnamed and np.array_equal(x[:, 0], np.arange(len(x), dtype=np.float32) + x[0, 0]):
+        notes.append("the first column counts the rows: an index is no feature")
+    for note in notes:
+        warnings.warn(f"{path.name}: {note}", SparringWarning, stacklevel=3)
+
+
+def _value(spelling: str) -> int | float | None:
+    """Return the number that a label spells, or None for a word."""
+    if not is_number(spelling):
+        return None
+    try:
+        return int(spelling)  # exact: two long numbers may be one float
+    except ValueError:
+        return float(spelling)
+
+
+def _class_order(name: str) -> tuple[bool, float, str]:
+    try:
+        return (False, float(name), name)
+    except ValueError:
+        return (True, 0.0, name)
