@@ -77,7 +77,11 @@ ONLY = {  # a folder that sees less than its level would let it
 }
 ROOMS = ("threats", "attacks", "methods", "risks", "weights")
 LOOSE = {"objective.py", "batch.py", "component.py", "__init__.py", "__main__.py"}
-SUPPORT = {"subject", "rehearsal", "run_data"}  # of commands/: what the verbs share, no verbs of their own
+SUPPORT = {
+    "subject",
+    "rehearsal",
+    "run_data",
+}  # of commands/: what the verbs share, no verbs of their own
 
 
 def dotted(file: Path) -> str:

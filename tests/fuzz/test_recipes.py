@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparring.config.recipe import load_recipe, names
-
 from tests.fuzz.bad_values import one_bad_value
 from tests.fuzz.harness import fault
 
