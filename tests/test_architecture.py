@@ -81,7 +81,7 @@ SUPPORT = {
     "subject",
     "rehearsal",
     "run_data",
-}  # of commands/: what the verbs share, no verbs of their own
+}  # of commands/: what the verbs share
 
 
 def dotted(file: Path) -> str:

@@ -130,7 +130,7 @@ def make_traps(folder: Path) -> list[str]:
 
 
 def _data_bytes() -> int:
-    """Return the bytes of private memory that the process has mapped, as RLIMIT_DATA counts them."""
+    """Return the bytes of private memory of this process, as RLIMIT_DATA counts them."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     return pages * resource.getpagesize()
 

@@ -46,6 +46,10 @@ CELLS = [
     "1,2",
     "9" * 400,
 ]
+BAD_LINES = [  # of svmlight
+    *("0 1000000000:1", "0 -1:1", "0 1:x", "x 1:1", "30000000 1:1", "0 1", "0 1:1:1", "nan 1:1"),
+    *("1e30 1:1", "0 1:inf", "0 1:nan", f"{2**62} 1:1", "0.5 1:1", "0 a:1", "\x00", "0 1:1e400"),
+]
 LABELS = ["", "nan", "1.5", "-3", "1e30", str(2**62), "30000000", "\x1b[31m", "x" * 5000, '"']
 # Bad by their look and good by their meaning; each with the reason.
 ACCEPTED = {
@@ -88,30 +92,7 @@ def bad_svmlight(draw: Any, folder: Path) -> tuple[str, Path]:
         f"{label} " + " ".join(f"{k + 1}:{v}" for k, v in enumerate(x.tolist()))
         for x, label in zip(X, Y, strict=True)
     ]
-    bad = draw(
-        st.sampled_from(
-            [
-                "0 1000000000:1",
-                "0 -1:1",
-                "0 1:x",
-                "x 1:1",
-                "30000000 1:1",
-                "0 1",
-                "0 1:1:1",
-                "nan 1:1",
-            ]
-            + [
-                "1e30 1:1",
-                "0 1:inf",
-                "0 1:nan",
-                f"{2**62} 1:1",
-                "0.5 1:1",
-                "0 a:1",
-                "\x00",
-                "0 1:1e400",
-            ]
-        )
-    )
+    bad = draw(st.sampled_from(BAD_LINES))
     lines[draw(st.integers(0, 29))] = bad
     path = folder / "t.svm"
     path.write_text("\n".join(lines))
