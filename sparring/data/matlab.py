@@ -17,13 +17,8 @@ from .content import shorten
 START = 128  # bytes of text and version before the first element
 VERSION = b"\x00\x01IM"  # 5, the lowest byte first
 NAME, SIZES, FLAGS, MATRIX, PACKED = 1, 5, 6, 14, 15
-NUMBERS = dict(
-    zip(
-        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
-        ("i1", "u1", "<i2", "<u2", "<i4", "<u4", "<f4", "<f8", "<i8", "<u8"),
-        strict=True,
-    )
-)
+KINDS = ["i1", "u1", "<i2", "<u2", "<i4", "<u4", "<f4", ".", "<f8", ".", ".", "<i8", "<u8"]
+NUMBERS = {kind: name for kind, name in enumerate(KINDS, 1) if name != "."}
 NUMERIC = range(6, 16)  # classes of arrays: double, single, and integers
 COMPLEX = 0x0800
 

@@ -21,15 +21,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", "
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 GREY = ("1", "L", "LA")
 ORIENTATION = 0x0112  # a photograph's tag: how the camera was turned
-TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")  # its values from 2 on
+TURNS += ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
 
 def picture(path: Path, mode: str | None = None) -> np.ndarray:
@@ -91,8 +84,8 @@ def _pixels(pillow: Any, opened: Any, mode: str | None) -> np.ndarray:
         if image.getchannel("A").getextrema()[0] < 255:
             raise ValueError("it has transparent pixels: paint it on a background")
     image = image.convert(mode or ("L" if opened.mode in GREY else "RGB"))
-    if turn := TURNS.get(_orientation(opened)):
-        image = image.transpose(getattr(pillow.Transpose, turn))
+    if 2 <= (value := _orientation(opened)) < 2 + len(TURNS):
+        image = image.transpose(getattr(pillow.Transpose, TURNS[value - 2]))
     return np.asarray(image)
 
 

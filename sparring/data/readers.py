@@ -15,21 +15,8 @@ from .content import Arrays, read_bytes, reason, require_package, verify
 from .csv_table import csv, encode
 from .pictures import PICTURES, folder, picture
 
-__all__ = [
-    "PICTURES",
-    "Arrays",
-    "csv",
-    "encode",
-    "folder",
-    "idx",
-    "mat",
-    "npz",
-    "picture",
-    "read_bytes",
-    "require_package",
-    "svmlight",
-    "verify",
-]
+__all__ = ["PICTURES", "Arrays", "csv", "encode", "folder", "idx", "mat", "npz", "picture"]
+__all__ += ["read_bytes", "require_package", "svmlight", "verify"]
 
 
 def idx(path: Path, checksum: str | None = None) -> np.ndarray:
