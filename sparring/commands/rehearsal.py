@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import certification, data
 from ..component import check_classes, did_you_mean, require
 from ..config.recipe import Recipe, load_recipe
@@ -128,7 +130,9 @@ def check_job(
         return sources[key]
 
     recipe = load_recipe(origin, set=changes)
-    recipe.with_data(source_of(recipe))
+    with_data = recipe.with_data(source_of(recipe))
+    with torch.device("meta"):  # which draws no weights and takes no memory
+        with_data.network()
     for name, table in evaluations.items():
         with located(f"evaluations.{name}"):
             more = table.get("set", ())
