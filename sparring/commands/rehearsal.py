@@ -52,6 +52,7 @@ def _checked_path(path: str | Path, key: str) -> Path:
     require(text.strip() and "\0" not in text, key, text, "a path")
     short = all(len(os.fsencode(part)) <= NAME_BYTES for part in Path(text).parts)
     require(short, key, text, f"a path whose names have at most {NAME_BYTES} bytes each")
+    require(Path(text).name.isprintable(), key, text, "a path of printable letters")
     for above in Path(text).parents:
         if above.exists() and not above.is_dir():
             raise NotADirectoryError(f"{key} = {printable(text)}: {printable(above)} is a file")
