@@ -247,7 +247,7 @@ def value_at(root: object, path: str) -> Any:
             if isinstance(root, nn.Module):
                 known = (known | set(dict(root.named_children()))) - {"training"}
             raise ValueError(
-                f"path {path!r}: {type(root).__name__} has no {name!r}; "
+                f"path {shortened(path)}: {type(root).__name__} has no {shortened(name)}; "
                 f"it has {', '.join(sorted(known))}"
             )
         root = getattr(root, name)

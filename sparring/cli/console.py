@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,14 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 ERROR_LETTERS = 1000  # of a line; a path alone may have hundreds
+PATH_LETTERS = 300
 ERROR_LINES = 20
 FOREIGN_LINES = 3  # of an error that is none of ours, such as PyTorch's with its C++ stack
 ISSUES = "please report it with the output of the same command and --debug"
+
+MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+MISTAKES += (PermissionError,)
+BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EROFS)
 
 _format_warning = warnings.formatwarning
 
@@ -45,6 +51,12 @@ def show(content: RenderableType) -> None:
     console().print(Escaped(content))
 
 
+def is_mistake(error: BaseException) -> bool:
+    """Return whether the caller is at fault, and another call would help."""
+    bad_path = isinstance(error, OSError) and error.errno in BAD_PATHS
+    return bad_path or (isinstance(error, MISTAKES) and not isinstance(error, ArithmeticError))
+
+
 def explain(error: BaseException, mistake: bool) -> None:
     """Print one red message; unless the caller is at fault, say how to see more."""
     from rich.text import Text
@@ -52,6 +64,8 @@ def explain(error: BaseException, mistake: bool) -> None:
     name, text = type(error).__name__, str(error)
     if isinstance(error, AssertionError):
         text = f"internal error{f' ({text})' if text else ''}: {ISSUES}"
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.strerror}: {printable(error.filename, PATH_LETTERS)}"
     elif isinstance(error, MemoryError):
         text = text or "out of memory"
     elif isinstance(error, RecursionError):

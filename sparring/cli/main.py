@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible, write_line
-from .console import explain, format_warning, show
+from .console import explain, format_warning, is_mistake, show
 from .options import (
     N_NAMES,
     At,
@@ -33,8 +33,6 @@ from .options import (
     norms,
     numbers,
 )
-
-MISTAKES = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 app = typer.Typer(
     name="sparring",
@@ -281,9 +279,12 @@ def plane(
     ] = [0.2, 0.3],
 ) -> None:
     """Train recipes on points in the plane; draw boundary, slope, generated points, distance."""
-    from ..commands import plane
+    from ..commands import plane, rehearsal
     from ..reporting import boundary_2d
 
+    rehearsal.new_file(out)
+    if table is not None:
+        rehearsal.new_file(table, "table")
     numbers = plane.plane(
         data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
     )
@@ -353,8 +354,9 @@ def pseudo_label(
     device: Device = None,
 ) -> None:
     """Label rows by a run's model, for recipes that train on unlabelled rows."""
-    from ..commands import pseudo_label
+    from ..commands import pseudo_label, rehearsal
 
+    out = None if out is None else rehearsal.new_file(out)
     write_line(pseudo_label.label(run, data=data, out=out, trust=trust, device=device))
 
 
@@ -391,7 +393,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        mistake = isinstance(error, MISTAKES) and not isinstance(error, ArithmeticError)
+        mistake = is_mistake(error)
         explain(error, mistake)
         sys.exit(2 if mistake else 1)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..runtime.annotations import shortened
 from ..runtime.fractions import parse_number
 
 # torchrun takes --n for a shortened option of its own, even behind the command.
@@ -119,6 +120,5 @@ def numbers(key: str, text: str | None) -> list[float] | None:
     try:
         return None if text is None else [parse_number(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(
-            f"{key} = {text!r} is not allowed: {key} must be a number, or several: 0.5,0.4,0.3"
-        ) from None
+        allowed = f"{key} must be a number, or several: 0.5,0.4,0.3"
+        raise ValueError(f"{key} = {shortened(text)} is not allowed: {allowed}") from None

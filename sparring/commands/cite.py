@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from ..component import did_you_mean
 from ..config import recipe
 from ..config.registry import pieces
+from ..runtime.annotations import shortened
 
 BIB = Path(__file__).parents[1] / "papers.bib"
 
@@ -65,7 +67,7 @@ def papers(name: str) -> list[str]:
     known = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
     if name in everything or name in PAPERS:
         keys = [known[name]]
-    elif name in recipe.names() or Path(name).exists():
+    elif name in recipe.names() or os.path.exists(name):
         tables = recipe.load_recipe(name).tables
         parts = ("attack", "threat", "method", "risk", "model", "data", "weights")
         used = [name for t in parts if t in tables for name in _within(tables[t])]
@@ -74,7 +76,7 @@ def papers(name: str) -> list[str]:
         raise ValueError(did_you_mean("cite", name, [*known, *recipe.names()]))
     unique = list(dict.fromkeys(key for key in keys if key))
     if not unique:
-        raise ValueError(f"cite = {name!r}: there is no paper behind it")
+        raise ValueError(f"cite = {shortened(name)}: there is no paper behind it")
     return unique
 
 

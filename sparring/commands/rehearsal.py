@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import certification, data
 from ..component import check_classes, did_you_mean, require
 from ..config.recipe import Recipe, load_recipe
@@ -50,6 +52,7 @@ def _checked_path(path: str | Path, key: str) -> Path:
     require(text.strip() and "\0" not in text, key, text, "a path")
     short = all(len(os.fsencode(part)) <= NAME_BYTES for part in Path(text).parts)
     require(short, key, text, f"a path whose names have at most {NAME_BYTES} bytes each")
+    require(Path(text).name.isprintable(), key, text, "a path of printable letters")
     for above in Path(text).parents:
         if above.exists() and not above.is_dir():
             raise NotADirectoryError(f"{key} = {printable(text)}: {printable(above)} is a file")
@@ -128,7 +131,9 @@ def check_job(
         return sources[key]
 
     recipe = load_recipe(origin, set=changes)
-    recipe.with_data(source_of(recipe))
+    with_data = recipe.with_data(source_of(recipe))
+    with torch.device("meta"):  # which draws no weights and takes no memory
+        with_data.network()
     for name, table in evaluations.items():
         with located(f"evaluations.{name}"):
             more = table.get("set", ())

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import attacks, data, methods, risks, threats, weights
 from ..component import did_you_mean
+from ..runtime.annotations import shortened
 from ..runtime.importing import import_object
 from .validation import Maker, Table, annotated_classes, arguments, located, named, names_function
 
@@ -71,7 +72,7 @@ def complete(room: str, table: object, path: str, *, trust: bool = False) -> Tab
     table = {"name": table} if isinstance(table, str) else table
     if not isinstance(table, Mapping) or ("name" not in table and len(known) > 1):
         allowed = f'a table with a name, as {{name = "{known[0]}"}}; there are: {", ".join(known)}'
-        raise ValueError(f"{path} = {table!r} is not allowed: {path} must be {allowed}")
+        raise ValueError(f"{path} = {shortened(table)} is not allowed: {path} must be {allowed}")
     table = {"name": known[0], **table}
     call = maker(room, table["name"], path, trust=trust)
     checked = named(call, table, path, without=SUPPLIED_TO_PIECES)

@@ -13,12 +13,14 @@ from ..component import did_you_mean, require
 from ..evaluation import EvaluationProtocol
 from ..objective import Objective
 from ..runtime import first_edition
+from ..runtime.annotations import shortened
 from ..runtime.files import plain_name
 from ..runtime.importing import import_object
 from ..training import Trainer
 from ..training.optimizer import optimizer_names
 from ..training.schedule import SCHEDULES
-from .registry import complete, pieces
+from .overrides import innermost
+from .registry import complete, make, pieces
 from .validation import Table, check, located, named
 
 DEFAULTS = {"risk": "Mean"}
@@ -63,7 +65,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
         if name not in TABLES:
             raise ValueError(did_you_mean("table", name, TABLES))
         if not isinstance(table, Mapping) and name not in PIECES:
-            raise ValueError(f"{name} = {table!r} is not allowed: {name} must be a table")
+            raise ValueError(f"{name} = {shortened(table)} is not allowed: {name} must be a table")
     every = {name: tables.get(name, {}) for name in TABLES}
     out = {"recipe": check(_recipe_keys, every["recipe"], "recipe")}
     plain_name(out["recipe"]["name"], "recipe.name")
@@ -194,6 +196,12 @@ def _evaluation(table: Table, training_threat: Table | None, trust: bool) -> Tab
     if threat is None:
         return options
     threat = {"name": threat} if isinstance(threat, str) else threat
+    if not isinstance(threat, Mapping) or (
+        "threat" in table and "eps" in innermost(dict(threat))[0]
+    ):
+        # Also the eps that the radii replace.
+        first = complete("threat", threat, "evaluation.threat", trust=trust)
+        make("threat", first, "evaluation.threat", trust=trust)
     threat = _at_eps(threat, max(eps)) if eps else threat
     threat = complete("threat", threat, "evaluation.threat", trust=trust)
     return {**options, "threat": threat, "eps": eps or _finite_eps(threat)}

@@ -105,6 +105,8 @@ def check(
     parameters = {n: p.replace(annotation=_annotation(p)) for n, p in known.items()}
     fit: Table = {}
     for name, value in values.items():
+        if value is None:
+            continue
         try:
             one = {name: plain(value, f"{path}.{name}")}
             fit |= component.fit_parameters(parameters, one, path, floats=True)
@@ -161,8 +163,8 @@ def annotated_classes(annotation: Any) -> list[type]:
 
 
 def plain(value: Any, path: str, depth: int = 0) -> Any:
-    """Convert a value to what TOML can hold: tuples and arrays become lists, and NumPy's numbers
-    Python's.
+    """Convert a value to what TOML can hold: tuples and arrays become lists, NumPy's numbers
+    Python's; a key that is None is left out.
 
     Raises:
         ValueError: for a value that it can't hold, such as a date, or tables nested too deep.
@@ -177,8 +179,9 @@ def plain(value: Any, path: str, depth: int = 0) -> Any:
         return [plain(v, f"{path}.{k}", depth + 1) for k, v in enumerate(value)]
     if isinstance(value, Mapping):
         above = f"{path}." if path else ""
-        return {str(k): plain(v, f"{above}{k}", depth + 1) for k, v in value.items()}
-    if value is not None and not isinstance(value, str | bool | int | float):
+        items = {str(k): v for k, v in value.items() if v is not None}
+        return {k: plain(v, f"{above}{k}", depth + 1) for k, v in items.items()}
+    if not isinstance(value, str | bool | int | float):
         kinds = "a text, number, boolean, list or table"
         raise ValueError(f"{path} = {shortened(value)} is not allowed: {path} must be {kinds}")
     return value

@@ -61,13 +61,15 @@ def bad_targets(tmp_path) -> dict[str, str]:
         "empty": "",
         "blank": " ",
         "nul": "a\0b",
+        "escape": "a\x1b[2J",
+        "turned": "\u202eabc",
         "root": "/",
         "above": "..",
     }
 
 
 KINDS = [*("device", "pipe", "folder", "link", "below a file", "long", "long folder", "empty")]
-KINDS += [*("blank", "nul", "root", "above")]
+KINDS += [*("blank", "nul", "escape", "turned", "root", "above")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,7 +88,9 @@ def test_a_file_is_new_or_a_regular_file(kind, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("kind", ["device", "pipe", "below a file", "long", "empty", "nul"])
+@pytest.mark.parametrize(
+    "kind", ["device", "pipe", "below a file", "long", "empty", "nul", "escape"]
+)
 def test_a_run_folder_is_new_or_a_folder(kind, tmp_path):
     target = bad_targets(tmp_path)[kind]
     with pytest.raises((ValueError, NotADirectoryError), match="out") as error:
@@ -109,6 +113,9 @@ def test_a_free_name_a_file_and_a_folder_are_taken(tmp_path):
         ["evaluate", "nowhere", "--robustbench", "/dev/null"],
         ["metrics", "nowhere", "--out", "x" * 5000],
         ["report", "nowhere", "--out", "/"],
+        ["plane", "moons", "plane-trades", "--out", "/dev/null"],
+        ["plane", "moons", "plane-trades", "--table", "/dev/null"],
+        ["pseudo-label", "nowhere", "--out", " "],
         ["study", "mine.toml", "--report", "/dev/null"],
     ],
     ids=" ".join,

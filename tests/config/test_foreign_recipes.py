@@ -167,7 +167,6 @@ def itself() -> dict[str, Any]:
         {"recipe": {"base": "digits-standard"}, "train": {"epochs": datetime.date(2020, 1, 1)}},
         {"recipe": {"base": "digits-standard"}, "train": {"epochs": object()}},
         {"recipe": {"base": "digits-standard"}, "train": {3: 4}},
-        {"recipe": {"base": "digits-standard"}, "train": None},
         {3: 4},
         {},
     ],
@@ -176,3 +175,29 @@ def test_bad_tables_from_python(tables):
     with pytest.raises(ValueError) as error:  # noqa: PT011
         recipe.load_recipe(tables)
     assert len(str(error.value)) < 1500
+
+
+def test_none_is_a_key_that_is_left_out_and_no_entry_of_a_list():
+    inner = {"name": "Bits", "eps": 3, "mutable": None}
+    tables = {
+        "recipe": {"base": "digits-mart", "paper": None},
+        "evaluation": {"threat": inner, "eps": 3},
+    }
+    threat = recipe.load_recipe(tables).tables["evaluation"]["threat"]
+    assert threat["name"] == "Bits"
+    assert "mutable" not in threat
+    for path in (
+        "evaluation.eps",
+        "attack.steps",
+        "train.schedule",
+        "data.augment",
+        "train.optimizer",
+    ):
+        with pytest.raises(ValueError, match=path.replace(".", r"\.")):
+            recipe.load_recipe("digits-mart", set={path: [None]})
+
+
+@pytest.mark.parametrize("eps", [True, -1, "x", float("nan"), []])
+def test_an_eps_of_the_threat_is_checked_where_others_replace_it(eps):
+    with pytest.raises(ValueError, match=r"evaluation\.threat\.eps = .* is not allowed"):
+        recipe.load_recipe("digits-mart", set={"evaluation.threat.eps": eps, "evaluation.eps": 0.1})
