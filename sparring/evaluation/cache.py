@@ -27,7 +27,8 @@ Record = dict[str, np.ndarray]
 RECORD_LIMIT = 4 << 30  # bytes
 SIGNATURE = 32  # bytes, at the end of a record
 CONTINUED = "continued from"
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class BatchCache:

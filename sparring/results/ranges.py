@@ -49,9 +49,8 @@ def check_numbers(record: Any) -> None:
     """
     for path, values, samples in _records(record, "", None):
         center = next((name for name in CENTERS if name in values), "")
-        numbers = [values.get(name) for name in ("low", center, "high")]
-        if center and None not in numbers and "low" in values:
-            low, middle, high = numbers
+        low, middle, high = (values.get(name) for name in ("low", center, "high"))
+        if low is not None and middle is not None and high is not None:
             at = f"{center} = {middle}"
             require(low <= middle + ROUNDING, f"{path}low", low, f"at most {at}")
             require(high >= middle - ROUNDING, f"{path}high", high, f"at least {at}")

@@ -75,11 +75,12 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
                 del row[key]
     try:
         # Through text, because strict validation takes tables for dataclasses from JSON only.
-        record = _adapter(kind).validate_json(json.dumps(data, allow_nan=False))
+        record: T = _adapter(kind).validate_json(json.dumps(data, allow_nan=False))
     except pydantic.ValidationError as error:
         raise ValueError(_message(name, noun, error, data) + f". {redo} to replace it") from None
     except (ValueError, RecursionError) as error:  # 1e999, or tables in tables in tables
-        raise ValueError(f"{name} is not a {noun}: {printable(error)}. {redo}") from None
+        reason = printable(error)
+        raise ValueError(f"{name} is not a {noun}: {reason}. {redo} to replace it") from None
     with checked(path, noun, redo):
         check_numbers(record)
     return record

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .files import is_alive, process_status, read, refuse_link, temporary_name
 from .text import printable
@@ -122,7 +123,7 @@ def _remove_dead(path: Path) -> None:
         aside.unlink()
 
 
-def _owner(path: Path) -> tuple[bytes, dict[str, object]]:
+def _owner(path: Path) -> tuple[bytes, dict[str, Any]]:
     """Return a lock's content, and its owner; raise `Locked` if it names none for a while."""
     for _ in range(ATTEMPTS):
         try:

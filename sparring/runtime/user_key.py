@@ -19,12 +19,18 @@ SIZE = 32
 def key_path() -> Path:
     """Return the file of the key, in the user's own cache folder; a stranger's folder brings none.
 
+    Raises:
+        OSError: if the system knows no folder of the user's.
+
     >>> key_path().name
     'key'
     """
     name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     given = os.environ.get(name, "")
-    folder = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    try:
+        folder = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OSError(f"the user has no home folder: {error}") from error
     return folder / "sparring" / "key"
 
 
