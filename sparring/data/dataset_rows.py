@@ -132,7 +132,8 @@ class Generated(AddedRows):
         count = self.count(batch)
         result = self.call(batch, count, generator)
         x, y = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-        require(isinstance(x, Tensor), "call's rows", type(x).__name__, "a tensor x, or (x, y)")
+        if not isinstance(x, Tensor):
+            raise ValueError(f"call gave a {type(x).__name__}: it must be a tensor x, or (x, y)")
         expected = (count, *batch.x.shape[1:])
         require(tuple(x.shape) == expected, "call's shape", tuple(x.shape), f"{expected}")
         require(bool(x.isfinite().all()), "call", "NaN or infinite values", "finite")

@@ -78,6 +78,7 @@ class _Interpreter:
         self.left_to_encode = size  # each text is encoded once, so this suffices
 
     def run(self, content: bytes) -> Any:
+        value: Any
         for step, (code, value, _) in enumerate(pickletools.genops(content)):
             if step >= MAX_STEPS:
                 raise PickleError(f"it takes more than {MAX_STEPS:,} steps")

@@ -62,21 +62,21 @@ def select_samples(
         facts = (data.name, data.bounds, data.class_names)
     else:
         rows, digest, facts = _split(data), "", (dataset, None, None)
-    total = len(rows)
+    total, notes = len(rows), tuple(data.notes) if isinstance(data, Source) else ()
     if isinstance(rows, Stream):
         allowed = f"given: {split} is streamed, and n of its {total:,} rows are read into memory"
         require(n is not None, "n", n, allowed)
     elif total == 0 or total != len(rows.y):
         counts = f"{total} samples and {len(rows.y)} labels"
         raise ValueError(f"the {split} split has {counts}: it needs ≥ 1 sample, one label each")
-    digest = digest or fingerprint(rows.x, rows.y)
-    notes = tuple(data.notes) if isinstance(data, Source) else ()
+    else:
+        digest = digest or fingerprint(rows.x, rows.y)
     if n is not None and n < total and first:
         notes += (f"the first {n:,} of {total:,} samples of {split}, not drawn by the seed",)
-    if isinstance(rows, Stream) or (n is not None and n < total):
-        assert n is not None
+    if n is not None and (n < total or isinstance(rows, Stream)):
         rows = rows.subset(n, seed, first=first)
-    return Samples(rows, *facts, digest, notes)
+    assert not isinstance(rows, Stream)
+    return Samples(rows, *facts, digest or fingerprint(rows.x, rows.y), notes)
 
 
 def dataset_name(recipe: Mapping[str, Any] | None) -> str:

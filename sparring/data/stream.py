@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -197,11 +196,11 @@ def streamed(
             an iterable train it must be a data set.
         n: samples per epoch; needed for an iterable train without a length.
     """
-    if isinstance(classes, Integral):
+    if isinstance(classes, Sequence | np.ndarray):
+        names = list(classes)
+    else:
         limits.check_classes(name, int(classes))
         names = [str(k) for k in range(int(classes))]
-    else:
-        names = list(classes)
 
     def stream(dataset: Dataset, part: str, n: int | None = None) -> Stream:
         return from_torch(
@@ -213,7 +212,7 @@ def streamed(
         return split.subset(len(split))
 
     train_stream = stream(train, "train", n)
-    if val is None or isinstance(val, Real):
+    if val is None or isinstance(val, int | float | np.number):
         if train_stream.sequential:
             raise ValueError("val must be a data set: nothing can be held out of an iterable")
         total, rows = len(train_stream), 1000 if val is None else float(val)
