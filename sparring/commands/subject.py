@@ -237,7 +237,7 @@ def _check_forward(model: nn.Module, data: Any) -> None:
     try:
         with torch.no_grad(), freeze.frozen(model):
             model(samples)
-    except Exception as error:  # foreign code may raise anything
+    except (Exception, SystemExit) as error:  # foreign code may raise anything, or exit
         text = reason(error)
         text = text.removeprefix("ValueError: ") if isinstance(error, ValueError) else text
         raise ValueError(

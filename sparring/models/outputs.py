@@ -26,7 +26,7 @@ def read_logits(output: Any, *, device: torch.device | None = None) -> Tensor:
     value = output
     for _ in range(4):  # a tuple in a mapping, or the like
         if isinstance(value, Tensor):
-            return value
+            return value if value.layout == torch.strided else value.to_dense()
         if isinstance(value, Mapping):
             only = next(iter(value.values())) if len(value) == 1 else None
             value = value.get("logits", only)

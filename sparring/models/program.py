@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..runtime.importing import reason
+from .archive import ZIP, archive_names, printable
 from .base import ArrayFunction, missing_file
 from .runner import ANY_SIZE, Program, RefusedFile, Rows, exported, scripted
 
@@ -71,7 +72,7 @@ def program_kind(path: Path) -> str:
     """
     with path.open("rb") as file:
         head = file.read(16)
-    if head[:4] == b"PK\x03\x04":  # zip
+    if head[:4] == ZIP:
         return _archive_kind(path)
     if head[:1] == b"\x80":  # pickle
         raise _pickle_error(path)
@@ -85,12 +86,9 @@ def program_kind(path: Path) -> str:
 
 def _archive_kind(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names, broken = archive.namelist(), archive.testzip()
+        names = archive_names(path)
     except zipfile.BadZipFile as error:
-        raise RefusedFile(f"{path} is damaged or truncated: {error}") from None
-    if broken is not None:
-        raise RefusedFile(f"{path} is damaged: {broken} does not have its checksum")
+        raise RefusedFile(f"{path} is damaged: {error}") from None
     inner = {name.partition("/")[2] for name in names}
     if "data.pkl" in inner and any(name.startswith("code/") for name in inner):
         return SCRIPT
@@ -108,7 +106,7 @@ def _pickle_error(path: Path) -> ValueError:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {name[1]}" if name else "it is a pickle"
+        what = f"it holds {printable(name[1])}" if name else "it is a pickle"
         return RefusedFile(
             f"{path} was refused: {what}, and loading such an object can run any code. Save the "
             "network with torch.export.save, or its state_dict() and name the network by --recipe; "

@@ -19,6 +19,7 @@ from ..component import require
 from ..runtime.allocator import out_of_memory
 from ..runtime.files import open_regular
 from ..runtime.warning import SparringWarning
+from .archive import ZIP, archive_names, printable
 from .base import missing_file
 
 WRAPPERS = re.compile(r"^((module|model|_orig_mod|net|network|state_dict|ema|ema_model)\.)+")
@@ -97,10 +98,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     require(path.suffix.lower() in SUFFIXES, "weights", str(path), allowed)
     if not path.exists():
         raise missing_file(path, "weights")
+    names: list[str] = []
     with open_regular(path) as file:
         head = file.read(64)
         file.seek(0)
         try:
+            names = archive_names(path) if head[:4] == ZIP else []
             if head[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
                 return load_file(path)
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -112,21 +115,22 @@ def _read(path: Path) -> Mapping[str, Any]:
             name = re.search(r"GLOBAL (\S+)", str(error))
             if isinstance(error, pickle.UnpicklingError) and name:
                 raise ValueError(
-                    f"{path} was refused: beside tensors it holds {name[1]}, and loading such an "
-                    "object can run any code; ask for the state dict alone, or for safetensors"
+                    f"{path} was refused: beside tensors it holds {printable(name[1])}, and "
+                    "loading such an object can run any code; ask for the state dict alone, or "
+                    "for safetensors"
                 ) from error
-            reason = _foreign(path, head) or type(error).__name__
+            kind = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+            reason = _foreign(head, names) or kind
             raise ValueError(f"{path} is damaged, or not a file of weights ({reason})") from error
 
 
-def _foreign(path: Path, head: bytes) -> str:
-    """Return what else a file is, from how it begins; "" if it is unknown."""
-    if head[:4] == b"PK\x03\x04" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] for name in archive.namelist()]
-        if any(name.startswith("code/") for name in names) or "archive_format" in names:
-            return "it is a program: evaluate it as the model, without a recipe"
-        return "" if "data.pkl" in names else "it is an archive of something else"
+def _foreign(head: bytes, names: list[str]) -> str:
+    """Return what else a file is, from how it begins and the names in it; "" if it is unknown."""
+    inner = {name.partition("/")[2] for name in names}
+    if any(name.startswith("code/") for name in inner) or "archive_format" in inner:
+        return "it is a program: evaluate it as the model, without a recipe"
+    if names and "data.pkl" not in inner:
+        return "it is an archive of something else"
     begins = head.lstrip()
     known = (text for start, text in FOREIGN if begins.startswith(start) and (start or not begins))
     return next(known, "")
@@ -251,5 +255,6 @@ def _warn_of_nan(values: Mapping[str, Any], where: str) -> None:
 
 
 def _first_keys(keys: list[str]) -> str:
-    shown = [key if len(key) <= 80 else f"{key[:80]}…" for key in keys[:8]]
-    return ", ".join(shown) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+    return ", ".join(map(printable, keys[:8])) + (
+        f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    )

@@ -105,6 +105,10 @@ def _check_weights(model: nn.Module) -> None:
                 f"model has a lazy layer without weights yet ({name}): load its weights, or run a "
                 "batch through it before it is trained"
             )
+        if t.is_meta:
+            raise ValueError(
+                f"model has no numbers in {name}, on the device 'meta': load its weights"
+            )
         if t.is_inference():
             raise ValueError(
                 f"model was made inside torch.inference_mode ({name}), so that it has no gradient: "
@@ -169,7 +173,15 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
         z = self.preprocess(x)
         for weight in self.first_weight:
             z = z if z.dtype == weight.dtype else z.to(weight.dtype)
-        return read_logits(self.model(z), device=x.device)
+        try:
+            return read_logits(self.model(z), device=x.device)
+        except RuntimeError as error:
+            if "numpy() on Tensor that requires grad" not in str(error):
+                raise
+            raise ValueError(
+                "the model has no gradient with respect to its input: it calls numpy(). Let it "
+                "call x.detach().numpy(), and attack it by suite = 'black-box'"
+            ) from error
 
     @property
     def unwrapped(self) -> Callable[[Tensor], Any]:

@@ -48,6 +48,7 @@ from torch import nn
 def make(): return nn.Linear(6, 4)
 def pair(x): return x[:, :4], x
 def broken(): raise KeyError("no weights here")
+def stopping(x): raise SystemExit("no GPU")
 def leaving(): raise SystemExit("usage: net FILE")
 class Net(nn.Module):
     def __init__(self, width): super().__init__()
@@ -126,6 +127,7 @@ def test_a_mistyped_file_is_missing_whatever_comes_with_it(name, tmp_path, monke
     [
         ("broken", r"model: broken\(\) failed: KeyError: 'no weights here'"),
         ("leaving", r"model: leaving\(\) failed: SystemExit: usage: net FILE"),
+        ("stopping", r"samples of shape \(6,\): SystemExit: no GPU"),
         ("Net", "model = Net takes arguments"),
         ("word", "model is a str"),
         ("nothing", "can't be loaded: AttributeError"),
