@@ -19,13 +19,14 @@ FAR = 1.2  # times ln k: a loss that no network gets which is only unsure
 def epochs_at_chance(rows: Iterable[Mapping[str, Any]]) -> int:
     """Count how many of the last validations in a log were at chance, without a better one between.
 
-    >>> epochs_at_chance([{"at_chance": True}, {"at_chance": False}, {"at_chance": True}, {}])
+    >>> bad, good, not_measured = {"clean": 0.1, "at_chance": True}, {"clean": 0.9}, {"clean": None}
+    >>> epochs_at_chance([bad, good, bad, not_measured])
     1
     """
     count = 0
     for row in rows:
-        at_chance = row.get("at_chance")
-        count = count if at_chance is None else (count + 1) * bool(at_chance)
+        if row.get("clean") is not None:
+            count = count + 1 if row.get("at_chance") else 0
     return count
 
 

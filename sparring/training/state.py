@@ -52,9 +52,15 @@ class Epoch:
     at_chance: bool | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return the line as plain values; the log keeps the keys `epoch` and `parts`."""
+        """Return the line as plain values; the log keeps the keys `epoch` and `parts`.
+
+        It has `at_chance` for an epoch at chance alone: other lines are as those of older runs.
+        """
         keys = {"number": "epoch", "terms": "parts"}
-        return {keys.get(key, key): value for key, value in asdict(self).items()}
+        values = {keys.get(key, key): value for key, value in asdict(self).items()}
+        if not self.at_chance:
+            del values["at_chance"]
+        return values
 
     def line(self, epochs: int) -> str:
         """Return the epoch as one line of text."""

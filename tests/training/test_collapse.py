@@ -59,7 +59,7 @@ def test_a_collapsed_training_is_noticed(digits, tmp_path):
 
 def test_a_healthy_training_gives_no_alarm(digits, tmp_path):
     assert messages(training(digits, tmp_path / "run")) == []
-    assert not any(row["at_chance"] for row in read_log(tmp_path / "run"))
+    assert not any("at_chance" in row for row in read_log(tmp_path / "run"))
     assert "at_chance" not in read_metadata(tmp_path / "run")
 
 
@@ -77,13 +77,8 @@ def test_a_resumed_training_counts_on(digits, tmp_path):
 
 def test_epochs_that_are_not_validated_count_neither_way(digits, tmp_path):
     texts = messages(training(digits, tmp_path / "run", lr=50.0, epochs=5, every=2))
-    assert [row["at_chance"] for row in read_log(tmp_path / "run")] == [
-        None,
-        True,
-        None,
-        True,
-        True,
-    ]
+    rows = read_log(tmp_path / "run")
+    assert ["at_chance" in row for row in rows] == [False, True, False, True, True]
     assert len(texts) == 1
 
 
