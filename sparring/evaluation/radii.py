@@ -76,7 +76,7 @@ def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:
     ValueError: eps = 8.0 is not allowed: eps must be at most 1, the width of the box ... (8/255?)
     """
     for eps, threat in radii:
-        threat.check_shape(shape)
+        threat.check_reachable(shape)
         p, width = getattr(threat, "p", None), threat.high - threat.low
         if eps is None or p is None:
             continue

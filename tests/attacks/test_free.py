@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from sparring.attacks import Free
 from sparring.batch import Batch
