@@ -21,6 +21,7 @@ from ..component import did_you_mean, require
 from ..functional import losses, optimal_transport
 from ..functional.geometry import alignment, norm
 from ..introspect import feature_statistics, freeze, hooks
+from ..introspect.forward import SafeForward
 from ..introspect.jacobian import random_directions, squared_jacobian_norm, squared_vjp_norm
 from ..introspect.predict import full_precision, logits
 from ..results.result import ProbeValue
@@ -50,6 +51,9 @@ class ProbeContext:
         require(len(self.x) >= 2, "n", len(self.x), "at least 2 samples to probe")
         name = type(self.threat).__name__
         require(not self.threat.binary, "threat", name, "one of real inputs, to probe with PGD")
+        # a model may write to its input, or have another dtype than x
+        module = isinstance(self.model, nn.Module)
+        self.run = freeze.ModelView(self.model) if module else SafeForward(self.model)
 
     @cached_property
     def x_adv(self) -> Tensor:
@@ -61,7 +65,7 @@ class ProbeContext:
             batch = Batch(self.x[p], self.y[p])
 
             def f(z: Tensor, batch: Batch = batch) -> Tensor:
-                out = self.model(self.threat.unpack(z, batch)[0]).float()
+                out = self.run(self.threat.unpack(z, batch)[0]).float()
                 return losses.cross_entropy(out, batch.y)
 
             z = self.threat.discretize(attack.maximize(f, batch), batch)
@@ -120,9 +124,9 @@ class ProbeContext:
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs of the stages on x, without gradients."""
-        assert isinstance(self.model, nn.Module)
+        assert isinstance(self.run, nn.Module)
         with torch.no_grad():
-            return hooks.extract_features(self.model, x, self.stages)[1]
+            return hooks.extract_features(self.run, x, self.stages)[1]
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits of x, computed by chunks."""
@@ -132,7 +136,7 @@ class ProbeContext:
         """Return logits with a graph, and the leaf they were computed from."""
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()
-            return self.model(leaf), leaf
+            return self.run(leaf), leaf
 
 
 @dataclass
@@ -248,10 +252,10 @@ def statistics(context: ProbeContext) -> ProbeResult:
 def references(context: ProbeContext) -> ProbeResult:
     """Measure clean error before and after one step of the middle stage's channel statistics down
     the loss, within their spread, kept where it lowers the loss."""
-    stages, model, shapes = context.stages, context.model, context.features(context.x[:2])
+    stages, model, shapes = context.stages, context.run, context.features(context.x[:2])
     assert isinstance(model, nn.Module)
     wide = [name for name in stages if shapes[name].ndim >= 3]
-    require(wide, "model", type(model).__name__, "one with stages (b, c, positions ...)")
+    require(wide, "model", type(context.model).__name__, "one with stages (b, c, positions ...)")
     site, wrong = wide[len(wide) // 2], []
     for p in context.chunks():
         x, y = context.x[p], context.y[p]
@@ -288,7 +292,7 @@ def surface(context: ProbeContext) -> ProbeResult:
 def masking(context: ProbeContext) -> ProbeResult:
     """Measure whether gradients mislead: the share of correct samples that are robust to PGD-20 on
     logits × 1, 10 and 100 and on the margin, and to PGD with 1, 5 and 100 steps."""
-    model, threat = context.model, context.threat
+    model, threat = context.run, context.threat
     keep = context.logits(context.x).argmax(1) == context.y
     x, y = context.x[keep], context.y[keep]
     if not len(x):

@@ -96,15 +96,13 @@ class Threat(Component):
         """Split z into `(x_adv, y_adv)`."""
         return z, batch.y
 
-    def check_shape(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` if this threat does not fit a data set of samples `shape`."""
-
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Measure how far x_adv is from x `(b,)`, in the units of `eps`; 0 without a radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
     def check_reachable(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` if the ball holds the whole box for samples of a shape."""
+        """Raise `ValueError` if the threat does not fit samples of a shape: for a ball, if it holds
+        the whole box, as 8 in place of 8/255 does."""
 
 
 class Ball(Threat):

@@ -134,7 +134,7 @@ class Box(Threat):
             require_broadcast(key, end, batch.x.shape, "the batch has")
         return low, high
 
-    def check_shape(self, shape: Sequence[int]) -> None:
+    def check_reachable(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` for bounds that differ between samples of this shape."""
         x = torch.zeros(1, *shape)
         for key, end in zip(("lower", "upper"), self._ends(x), strict=True):

@@ -72,9 +72,6 @@ class ThreatWrapper(Threat):
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return self.of.distance(x_adv, x)
 
-    def check_shape(self, shape: Sequence[int]) -> None:
-        self.of.check_shape(shape)
-
     def check_reachable(self, shape: Sequence[int]) -> None:
         self.of.check_reachable(shape)
 

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from sparring.attacks import Free
 from sparring.batch import Batch
@@ -89,3 +90,8 @@ def test_values_out_of_range():
         Free(Linf(0.1), replays=0)
     with pytest.raises(ValueError, match=r"size = -1\.0 is not allowed"):
         Free(Linf(0.1), size=-1.0)
+
+
+def test_a_call_says_that_it_is_for_training():
+    with pytest.raises(NotImplementedError, match="Free attacks in training only"):
+        Free(Linf(0.1))(nn.Identity(), torch.rand(1, 2), torch.tensor([0]))

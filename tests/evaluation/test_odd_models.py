@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sparring.evaluation import evaluate
+from sparring.evaluation.probes import PROBES
 from tests.oracles import Net
+
+ANY_SHAPE = [p for p in PROBES if p not in ("statistics", "references")]  # those need images
 
 
 class Twisted(nn.Module):
@@ -45,6 +48,18 @@ def test_its_accuracies_are_those_of_its_twin(suite, oddity):
     assert abs(result.robust.accuracy - right.robust.accuracy) < 0.02
     assert result.verdict == right.verdict
     assert right.robust.accuracy < right.clean.accuracy
+
+
+@pytest.mark.parametrize("oddity", ["in place", "float64"])
+def test_its_probes_are_those_of_its_twin(oddity):
+    net, x = Net(scale=4.0).eval(), torch.rand(16, 6)
+    twin, odd = Twisted(net, "none"), Twisted(net, oddity)
+    options = {"eps": 0.2, "probes": ANY_SHAPE, "progress": False}
+    y = twin(x).argmax(1)
+    right = evaluate(twin, (x, y), "Linf", **options).probes
+    odd = odd.double() if oddity == "float64" else odd
+    rows = evaluate(odd, (x, y), "Linf", **options).probes
+    assert [(r.probe, r.name) for r in rows] == [(r.probe, r.name) for r in right]
 
 
 @pytest.mark.parametrize("norm", [float("inf"), 2, "2"])
