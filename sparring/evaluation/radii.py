@@ -35,7 +35,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
         return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
-    several = list(threat) if isinstance(threat, list | tuple) else [threat]
+    several: list[Any] = list(threat) if isinstance(threat, list | tuple) else [threat]
     kinds = all(isinstance(one, str | Threat) for one in several)
     require(kinds, "threat", threat, "a norm, a threat, several, or a table of norms and radii")
     require(several, "threat", threat, "one or more threats")

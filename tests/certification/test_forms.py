@@ -139,7 +139,8 @@ def exported(path: Any) -> Any:
 
 
 def scripted(path: Any) -> Any:
-    torch.jit.trace(net(3), torch.rand(2, 1, 4, 4)).save(path)
+    program: Any = torch.jit.trace(net(3), torch.rand(2, 1, 4, 4))
+    program.save(path)
     return path
 
 
