@@ -189,9 +189,10 @@ def crown_bounds(
             relu = isinstance(node.op, ReluOp)
             bounds[j] = _crown_at_last(nodes[: j + 1], bounds, inputs, errors, relu)
         parents = [bounds[j] for j in node.inputs]
+        error = None
         if errors is not None:
-            errors[i] = node.op.rounding(*parents)
-        interval = widened(node.op.interval(*parents), errors and errors[i])
+            error = errors[i] = node.op.rounding(*parents)
+        interval = widened(node.op.interval(*parents), error)
         bounds[i] = intersection(bounds[i], interval)
     return bounds
 

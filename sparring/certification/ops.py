@@ -157,6 +157,7 @@ class ScaleOp(MatrixOp):
     """
 
     terms = 4  # (h − mean) / std · weight + bias
+    shift: Tensor  # type: ignore[assignment]
 
     def __init__(self, scale: Tensor, shift: Tensor, parts: Tensor | None = None) -> None:
         self.scale, self.shift = scale, shift

@@ -32,7 +32,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     if isinstance(threat, Mapping):
         require(eps is None, "eps", eps, "left out: the table of threats has the radii")
         return [r for name, value in threat.items() for r in _at_radii(name, value, bounds)]
-    several = list(threat) if isinstance(threat, list | tuple) else [threat]
+    several: list[Any] = list(threat) if isinstance(threat, list | tuple) else [threat]
     require(several, "threat", threat, "one or more threats")
     radii = [r for norm_or_threat in several for r in _at_radii(norm_or_threat, eps, bounds)]
     names = [(type(t).__name__, e) for e, t in radii]

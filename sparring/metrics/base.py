@@ -12,6 +12,7 @@ from ..batch import Model
 from ..component import Component, require
 from ..functional.geometry import SLACK
 from ..introspect import freeze
+from ..runtime.allocator import retry_smaller_batch
 
 ROWS = 4096  # rows per pass, for metrics that need many points per sample
 
@@ -108,5 +109,9 @@ def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 
 
 def chunked_logits(model: Model, z: Tensor) -> Tensor:
-    """Compute the logits of many samples, `ROWS` per pass."""
-    return torch.cat([model(chunk) for chunk in z.split(ROWS)])
+    """Compute the logits of many samples, `ROWS` per pass, or fewer where memory runs out."""
+
+    def run(rows: int) -> Tensor:
+        return torch.cat([model(chunk) for chunk in z.split(rows)])
+
+    return retry_smaller_batch(run, min(ROWS, max(1, len(z))))

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..batch import Model
 from ..component import require, require_at_least
 from ..functional.geometry import norm, sample_l1, sample_l2, sample_linf
+from ..runtime.allocator import retry_smaller_batch
 from .base import Metric, gradient
 
 BALLS = {"Linf": (sample_linf, 1), "L2": (sample_l2, 2), "L1": (sample_l1, torch.inf)}
@@ -92,7 +93,10 @@ class CLEVER(Metric):
             logits = model(z)
             return logits[:, c] - logits[:, j]
 
-        return norm(torch.cat([gradient(self, difference, z)[1] for z in points.split(1024)]), q)
+        def run(rows: int) -> Tensor:
+            return torch.cat([gradient(self, difference, z)[1] for z in points.split(rows)])
+
+        return norm(retry_smaller_batch(run, min(1024, len(points))), q)
 
 
 def location(maxima: Tensor) -> float:

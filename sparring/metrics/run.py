@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor
 
 from ..batch import Model
-from ..component import checked, require_at_least
+from ..component import checked, require, require_at_least
 from ..data import Source, Split
 from ..data.samples import Samples, dataset_name, select_samples
 from ..data.split import fingerprint
+from ..introspect.float32 import on_float32
 from ..introspect.freeze import preserve_grads
 from ..introspect.predict import predict
 from ..results.intervals import mean95
 from ..results.metric_report import MetricReport, MetricRow, Softmax
 from ..runtime import distributed, provenance
+from ..runtime.allocator import retry_smaller_batch
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from .base import Metric
@@ -76,53 +79,93 @@ def run(
     >>> [(row.name, round(row.value, 3)) for row in report.rows]
     [('deepfool-linf', 0.25), ('max-softmax', 0.62)]
     """
+    require(callable(model), "model", type(model).__name__, "a module or a function of tensors")
     require_at_least(1, batch_size=batch_size)
+    require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
     draw = partial(select_samples, split=split, n=n, seed=seed)
     chosen = draw(data, dataset=dataset_name(recipe))
     others = {k: draw(d, dataset=k) for k, d in (off or {}).items()}
-    table = metrics if isinstance(metrics, Mapping) else {k: {} for k in metrics}
+    names = [metrics] if isinstance(metrics, str) else metrics
+    table = names if isinstance(names, Mapping) else {k: {} for k in names}
     built = {key: _build(key, arguments, chosen.bounds) for key, arguments in table.items()}
     model, device = provenance.model_on_device(model, device)
-    x, y = chosen.rows.float().to(device), chosen.rows.y.to(device)
+    digest = provenance.model_hash(model)
+    model = on_float32(model)
+    x = chosen.rows.float().to(device)
     shape = tuple(x.shape[1:])
-    off_support_inputs = {k: as_shape(o.rows.float().to(device), shape) for k, o in others.items()}
-    key = _digest(model, chosen, others, [split, seed, batch_size])
-    earlier = _earlier_rows(out, key) if resume else []
-    with preserve_grads(model), seeded(device, seed), EvaluationProgress(progress) as display:
-        inputs = {chosen.dataset: x, **off_support_inputs}
-        pred = {k: _finite_pred(model, k, v, batch_size) for k, v in inputs.items()}
-        report = MetricReport(
-            name=name,
-            dataset=chosen.dataset,
-            split=split,
-            n=len(y),
-            seed=seed,
-            batch=batch_size,
-            clean=(pred[chosen.dataset] == y).double().mean().item(),
-            rows=[],
-            profiles=[_profile(model, k, v) for k, v in inputs.items()],
-            class_names=chosen.class_names or [],
-            recipe=dict(recipe or {}),
-            versions=provenance.versions(),
-            commit=provenance.commit(),
-            data_sha256=chosen.sha256,
-            device=provenance.machine(device),
-            key=key,
-        )
-        labelled: Parts = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-        bare: dict[str, Parts] = {
-            k: [(p, None) for p in v.split(batch_size)] for k, v in off_support_inputs.items()
-        }
-        for metric_name, metric in built.items():
-            inputs_by_dataset = {chosen.dataset: labelled, **(bare if metric.off else {})}
-            for dataset, parts in inputs_by_dataset.items():
-                same = (metric_name, dataset, _plain(metric))
-                row = next((r for r in earlier if (r.name, r.data, r.config) == same), None)
-                row = row or _average(metric_name, metric, model, dataset, parts, display)
+    inputs = {chosen.dataset: x}
+    inputs |= {k: as_shape(o.rows.float().to(device), shape) for k, o in others.items()}
+    facts = {
+        "name": name,
+        "split": split,
+        "seed": seed,
+        "class_names": chosen.class_names or [],
+        "recipe": dict(recipe or {}),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "data_sha256": chosen.sha256,
+        "device": provenance.machine(device),
+    }
+
+    def measure(size: int) -> MetricReport:
+        key = _digest(digest, chosen, others, [split, seed, size])
+        earlier = _earlier_rows(out, key) if resume else []
+        with seeded(device, seed):
+            labels = chosen.rows.y.to(device)
+            report = _empty_report(model, chosen, inputs, labels, size, facts | {"key": key})
+            for row in _rows(model, built, chosen, inputs, labels, size, earlier, display):
                 report.rows.append(row)
                 if out is not None and distributed.rank() == 0:
                     report.save(out)
-    return report
+        return report
+
+    with preserve_grads(model), EvaluationProgress(progress) as display:
+        # From the start: the draws of the metrics depend on the batch size.
+        return retry_smaller_batch(measure, batch_size)
+
+
+def _empty_report(
+    model: Model,
+    chosen: Samples,
+    inputs: Mapping[str, Tensor],
+    y: Tensor,
+    batch_size: int,
+    facts: Mapping[str, Any],
+) -> MetricReport:
+    """Return a report without rows: clean accuracy, and how flat the softmax is."""
+    pred = {k: _finite_pred(model, k, x, batch_size) for k, x in inputs.items()}
+    return MetricReport(
+        dataset=chosen.dataset,
+        n=len(y),
+        batch=batch_size,
+        clean=(pred[chosen.dataset] == y).double().mean().item(),
+        rows=[],
+        profiles=[_profile(model, k, x) for k, x in inputs.items()],
+        **facts,
+    )
+
+
+def _rows(
+    model: Model,
+    built: Mapping[str, Metric],
+    chosen: Samples,
+    inputs: Mapping[str, Tensor],
+    y: Tensor,
+    batch_size: int,
+    earlier: Sequence[MetricRow],
+    display: EvaluationProgress,
+) -> Iterator[MetricRow]:
+    """Yield the rows of the metrics: on the data, and on other data where a metric applies."""
+    for name, metric in built.items():
+        for dataset, x in inputs.items():
+            labelled = dataset == chosen.dataset
+            if not (labelled or metric.off):
+                continue
+            labels = y.split(batch_size) if labelled else itertools.repeat(None)
+            parts: Parts = list(zip(x.split(batch_size), labels, strict=False))
+            same = (name, dataset, _plain(metric))
+            row = next((r for r in earlier if (r.name, r.data, r.config) == same), None)
+            yield row or _average(name, metric, model, dataset, parts, display)
 
 
 def _finite_pred(model: Model, dataset: str, x: Tensor, batch_size: int) -> Tensor:
@@ -189,7 +232,7 @@ def _earlier_rows(out: str | Path | None, key: str) -> list[MetricRow]:
     return report.rows if report.key == key else []
 
 
-def _digest(model: Model, chosen: Samples, others: Mapping[str, Samples], more: list[Any]) -> str:
+def _digest(model: str, chosen: Samples, others: Mapping[str, Samples], more: list[Any]) -> str:
     tensors = [t for s in (chosen, *others.values()) for t in (s.rows.x, s.rows.y)]
-    parts = [provenance.model_hash(model), fingerprint(*tensors), provenance.versions()]
+    parts = [model, fingerprint(*tensors), provenance.versions()]
     return hashlib.sha256(json.dumps([*parts, *more, list(others)]).encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -47,9 +48,7 @@ def keep_freed_memory() -> Iterator[None]:
     finally:
         _depth -= 1
         if libc is not None and _depth == 0:
-            libc.mallopt(MMAP, DEFAULT)
-            libc.mallopt(TRIM, 2 * DEFAULT)
-            libc.malloc_trim(0)
+            _return_freed_memory(libc)
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -73,9 +72,23 @@ def retry_smaller_batch(run: Callable[[int], T], batch_size: int) -> T:
                 raise
         # After the except block: until there the error's traceback keeps the tensors of the failed
         # run alive.
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        _release()
         batch_size //= 2
+
+
+def _release() -> None:
+    """Return freed memory to the system, and from now on at once: it is short."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if (libc := _glibc()) is not None:
+        _return_freed_memory(libc)
+
+
+def _return_freed_memory(libc: ctypes.CDLL) -> None:
+    libc.mallopt(MMAP, DEFAULT)
+    libc.mallopt(TRIM, 2 * DEFAULT)
+    libc.malloc_trim(0)
 
 
 def out_of_memory(error: BaseException) -> bool:

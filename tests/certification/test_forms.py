@@ -118,7 +118,8 @@ def test_wrapped_models_are_certified_with_their_preprocessing(kind: str) -> Non
             holds(model, x, method, Linf(0.001))
     result = evaluate(model, (x, y), "Linf", eps=0.0005, certify=METHODS, progress=False)
     for certificate in result.by_eps[0].certified:
-        assert 0 < certificate.accuracy <= certificate.robust == result.robust.accuracy
+        assert certificate.robust == result.robust.accuracy
+        assert 0 < certificate.accuracy <= result.robust.accuracy
 
 
 def test_one_probability_is_certified_as_its_two_classes() -> None:
@@ -138,7 +139,8 @@ def exported(path: Any) -> Any:
 
 
 def scripted(path: Any) -> Any:
-    torch.jit.trace(net(3), torch.rand(2, 1, 4, 4)).save(path)
+    program: Any = torch.jit.trace(net(3), torch.rand(2, 1, 4, 4))
+    program.save(path)
     return path
 
 
