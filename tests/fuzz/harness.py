@@ -18,6 +18,7 @@ from sparring.runtime.warning import SparringWarning
 SECONDS = 10
 BYTES = 2 << 30
 REFUSALS = (ValueError, OSError)
+ACCEPTED = "accepted without a word"
 # ValueErrors that Python or a library raises when nobody has thought of the input
 NOT_OURS = re.compile(
     r"too many values to unpack|not enough values|invalid literal for int|could not convert string"
@@ -47,7 +48,7 @@ def fault(call: Callable[[], object], *, lines: int = 2) -> str | None:
     except Exception as error:
         return f"raised {type(error).__name__}: {str(error)[:300]}"
     warned = any(issubclass(w.category, SparringWarning) for w in caught)
-    return None if warned else "accepted without a word"
+    return None if warned else ACCEPTED
 
 
 def command_fault(arguments: list[str]) -> str | None:
