@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import limits, pickles
+from ..runtime import pickles
+from . import limits
 from .readers import Arrays, picture, verify
 
 ROW = 3 * 32 * 32

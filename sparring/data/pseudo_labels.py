@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..runtime.files import write
+from ..runtime.pickles import shown
 from . import readers
 from .labels import class_numbers
-from .pickles import shown
 
 KEYS = ("y", "index", "confidence", "data", "rows", "run")
 

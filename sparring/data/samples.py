@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..component import did_you_mean, require
 from . import Source, Split
 from .labels import class_numbers
-from .split import are_flags, fingerprint
+from .split import are_flags, as_inputs, fingerprint
 from .stream import Stream
 
 SPLITS = ("test", "val", "train")
@@ -93,17 +91,5 @@ def _split(data: Split | Sequence[Any]) -> Split:
         if isinstance(data, Dataset | DataLoader):
             allowed += "; data.from_torch(dataset, classes=k).subset(n) reads a Split of a data set"
         raise ValueError(f"data is a {type(data).__name__}: it must be {allowed}")
-    return Split(_inputs(data[0]), class_numbers("y", data[1]))
-
-
-def _inputs(x: Any) -> Tensor:
-    """Return inputs `(n, *d)` as a tensor that a `Split` stores, for numbers of any kind."""
-    try:
-        x = torch.as_tensor(x).detach()
-    except (TypeError, ValueError, RuntimeError):
-        kind = getattr(x, "dtype", type(x).__name__)
-        raise ValueError(f"x is {kind}: inputs must be numbers (n, *d), of one shape") from None
-    if x.ndim < 2 or x.is_complex():
-        kind = str(x.dtype).removeprefix("torch.")
-        raise ValueError(f"x is {kind} of shape {tuple(x.shape)}: inputs must be numbers (n, *d)")
-    return x.float() if are_flags(x) else x
+    x = as_inputs(data[0])
+    return Split(x.float() if are_flags(x) else x, class_numbers("y", data[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor | PackedBits):
-            object.__setattr__(self, "x", torch.as_tensor(self.x))
+            object.__setattr__(self, "x", as_inputs(self.x))
         if not is_class_numbers(self.y):
             object.__setattr__(self, "y", class_numbers("y", self.y))
         if self.index is None:
@@ -69,6 +70,19 @@ class Split:
     def float(self, rows: slice | Tensor | None = None) -> Tensor:
         """Return inputs `(b, *d)` as float32, in the source's bounds."""
         return to_float32(self.x if rows is None else self.x[rows])
+
+
+def as_inputs(x: Any) -> Tensor:
+    """Return inputs `(n, *d)` as a tensor that a `Split` stores, for numbers of any kind."""
+    try:
+        x = torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError):
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise ValueError(f"x is {kind}: inputs must be numbers (n, *d), of one shape") from None
+    if x.ndim < 2 or x.is_complex():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise ValueError(f"x is {kind} of shape {tuple(x.shape)}: inputs must be numbers (n, *d)")
+    return x
 
 
 def chosen_rows(total: int, n: int, seed: int, *, first: bool = False) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require, require_at_least
+from ..runtime.pickles import shown
 from . import limits
-from .pickles import shown
 from .source import Source
 from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
 

@@ -206,3 +206,10 @@ def test_forged_pseudo_labels_are_refused(tmp_path):
             pseudo_labels.read(labels_file(path, **change))
     with pytest.raises(ValueError, match="SPARRING_MAX_CLASSES"):
         pseudo_labels.read(labels_file(path, y=np.array([0, 2**40])))
+
+
+def test_a_split_takes_arrays_and_refuses_what_is_no_numbers():
+    split = Split(X.numpy(), Y.numpy())
+    assert torch.equal(split.float(), X)
+    with pytest.raises(ValueError, match="x is list: inputs must be numbers"):
+        Split([["a"]] * 60, Y)

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from sparring.data import cifar, pickles
+from sparring.data import cifar
+from sparring.runtime import pickles
 
 
 def text(value):
