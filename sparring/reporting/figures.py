@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e5e5e5",
     "axes.axisbelow": True,
+    "text.parse_math": False,  # a name with a $ is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "sparring",
 }
@@ -40,6 +41,16 @@ MAX_NAMES = 8  # more do not fit into a panel
 def colour(k: int) -> str:
     """Return the k-th colour of a palette for colour-blind readers."""
     return COLOURS[k % len(COLOURS)]
+
+
+def legend_name(name: str) -> str:
+    """Return a name for a legend, which leaves out names that begin with an underscore.
+
+    >>> legend_name("_run"), legend_name("")
+    (' _run', ' ')
+    """
+    short = format.shorten(name, 60)
+    return f" {short}" if not short or short.startswith("_") else short
 
 
 def legend(figure: Figure, panels: Sequence[Any]) -> None:
@@ -109,7 +120,7 @@ def _accuracies(axes: Any, r: Result, rows: Sequence[EpsRow], tone: str, *, join
     eps = [0.0, *(row.eps or 0.0 for row in rows)]
     shares = [r.clean, *(row.robust for row in rows)]
     values, low, high = 100 * np.array([astuple(i) for i in shares]).T
-    axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=r.name)
+    axes.plot(eps, values, "-" if joined else "o", ms=4, color=tone, label=legend_name(r.name))
     for e, v, early in zip(eps, values, [0, *map(format.num_skipped, rows)], strict=True):
         axes.plot([e], [v], "v" if early else "o", ms=6 if early else 4, color=tone)
     if joined:
@@ -156,7 +167,7 @@ def _logs(results: Sequence[Result]) -> list[tuple[int, str, list[Any]]]:
         log = r.train.get("log")
         same = [i for i, (_, _, other) in enumerate(logs) if other == log]
         if log and not same:
-            logs.append((k, r.name, log))
+            logs.append((k, legend_name(r.name), log))
         elif log:
             first, name, _ = logs[same[0]]
             logs[same[0]] = (first, name.partition(" · ")[0], log)
@@ -180,9 +191,10 @@ def confusion(r: Result) -> Figure | None:
             axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
             axes.set(title=title, xlabel="predicted", ylabel="label")
             if k <= 20:
-                upright = max(map(len, r.class_names)) > 2
-                axes.set_xticks(range(k), r.class_names, rotation=90 if upright else 0)
-                axes.set_yticks(range(k), r.class_names)
+                names = [format.shorten(name, 30) for name in r.class_names]
+                upright = max(map(len, names)) > 2
+                axes.set_xticks(range(k), names, rotation=90 if upright else 0)
+                axes.set_yticks(range(k), names)
             if k <= 12:
                 for i, j in np.argwhere(share >= 0.5):
                     # White on the dark half of the colour map.

@@ -34,7 +34,7 @@ def forest(results: study_table.ResultsByEvaluation) -> Figure:
                 robust = [row.robust for _, row in rows]
                 _mark(axes, y, robust, figures.colour(k), column.head, filled)
         axes.set(xlabel="accuracy, %", ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [figures.legend_name(name) for name in names])
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
         position: dict[str, Any] = {"loc": "outside right upper"}
         figure.legend(handles.values(), handles.keys(), frameon=False, fontsize=8, **position)
@@ -52,4 +52,13 @@ def _mark(
     else:
         axes.plot(values, [y] * len(values), ".", ms=3, color=tone)
     face = tone if filled else "white"
-    axes.plot([fmean(values)], [y], "o", ms=5, color=tone, mfc=face, label=name, ls="none")
+    axes.plot(
+        [fmean(values)],
+        [y],
+        "o",
+        ms=5,
+        color=tone,
+        mfc=face,
+        label=figures.legend_name(name),
+        ls="none",
+    )

@@ -11,9 +11,11 @@ from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..runtime.fractions import format_number
+from ..runtime.text import printable
 
 # Above this many pairs, results are compared only with the best of those measured alike.
 MOST_PAIRS = 10
+NAME_LETTERS = 100  # of a result; longer names lose their middle
 SEVERITY = ("do not trust", "look")
 
 
@@ -135,7 +137,11 @@ def train_minutes(result: Result) -> str:
 
 
 def unique_names(results: Sequence[Result]) -> list[Result]:
-    """Return results under distinct names: suite, split or a number is added to repeated ones."""
+    """Return results under distinct names: suite, split or a number is added to repeated ones.
+
+    Names come from files: what a terminal would obey is escaped, and long ones lose their middle.
+    """
+    results = shown_names(results)
     names = [r.name for r in results]
     for more in (lambda r: r.suite, lambda r: r.split, lambda r: f"n = {r.n}"):
         groups: dict[str, set[str]] = {}
@@ -148,6 +154,18 @@ def unique_names(results: Sequence[Result]) -> list[Result]:
     nth = [names[: k + 1].count(name) for k, name in enumerate(names)]
     final = [f"{m} · {k}" if names.count(m) > 1 else m for m, k in zip(names, nth, strict=True)]
     return [dataclasses.replace(r, name=name) for r, name in zip(results, final, strict=True)]
+
+
+def shown_names(results: Sequence[Result]) -> list[Result]:
+    """Return results whose names, and those of their classes, are escaped and of bounded length."""
+    return [
+        dataclasses.replace(
+            r,
+            name=printable(r.name, NAME_LETTERS),
+            class_names=[printable(c, NAME_LETTERS) for c in r.class_names],
+        )
+        for r in results
+    ]
 
 
 def fired_checks(r: Result) -> list[Check]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..results.curves import AccuracyCurve
 from ..results.metric_report import MetricReport, MetricRow
-from .figures import STYLE, colour, legend
+from .figures import STYLE, colour, legend, legend_name
 from .literal import LiteralTable
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -95,8 +95,10 @@ def curve_figure(curves: Sequence[AccuracyCurve]) -> Figure | None:
         for axes, panel in zip(grid_axes, panels, strict=True):
             for c in panel:
                 tone = colour(names.index(c.name))
-                label = c.name + (f" ({len(c.seeds)} seeds)" if len(c.seeds) > 1 else "")
-                axes.plot(c.eps, 100 * np.array(c.mean), color=tone, marker="o", ms=3, label=label)
+                text = legend_name(c.name) + (
+                    f" ({len(c.seeds)} seeds)" if len(c.seeds) > 1 else ""
+                )
+                axes.plot(c.eps, 100 * np.array(c.mean), color=tone, marker="o", ms=3, label=text)
                 low, high = (100 * np.clip(v, 0, 1) for v in (c.low, c.high))
                 axes.fill_between(c.eps, low, high, color=tone, alpha=0.2, lw=0)
             c = panel[0]
@@ -125,7 +127,9 @@ def softmax_figure(reports: Sequence[MetricReport]) -> Figure | None:
             shown = [(k, p) for k, m in enumerate(reports) for p in m.profiles if p.data == data]
             for i, (k, p) in enumerate(shown):
                 x = np.arange(len(p.mean)) + (i - (len(shown) - 1) / 2) * 0.8 / len(shown)
-                axes.bar(x, p.mean, 0.8 / len(shown), color=colour(k), label=reports[k].name)
+                axes.bar(
+                    x, p.mean, 0.8 / len(shown), color=colour(k), label=legend_name(reports[k].name)
+                )
                 axes.errorbar(x, p.mean, p.std, fmt="none", ecolor="#666666", lw=0.7)
             classes = max(len(p.mean) for _, p in shown)
             axes.axhline(1 / classes, ls="--", lw=1, color="#444444")

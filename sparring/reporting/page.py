@@ -15,6 +15,7 @@ from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.files import write
 from ..runtime.fractions import format_number
+from ..runtime.text import printable
 from . import figures, format, metric_tables, over_seeds, study_table
 from .forest import forest
 
@@ -43,8 +44,9 @@ def page(
         ValueError: if there are no results.
     """
     format.require_results(results)
-    path, names = Path(path), [r.name for r in results]
+    path, names = Path(path), [printable(r.name, format.NAME_LETTERS) for r in results]
     results = format.unique_names(results)
+    study = study and {kind: format.shown_names(of_kind) for kind, of_kind in study.items()}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"interval": format.percent, "percent": lambda v: f"{100 * v:.2f}"}
@@ -53,7 +55,7 @@ def page(
     # Of a study, whose forest has every radius, only curves with several radii are drawn.
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = pages.get_template("page.html.j2").render(
-        title=title or _heading([r.name for r in results]),
+        title=printable(title or _heading([r.name for r in results])),
         several=several,
         overview=study and study_table.accuracy_table(study),
         forest=_figure(forest(study) if study else None, "accuracy of every run"),

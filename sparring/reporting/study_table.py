@@ -10,6 +10,7 @@ from ..results.intervals import Interval
 from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.fractions import format_number
+from ..runtime.text import printable
 from . import format
 from .metric_tables import ARROWS
 
@@ -140,4 +141,8 @@ def _spread_cell(values: Sequence[float], text: Callable[[float], str]) -> str:
 def _markdown(table: Grid) -> str:
     lines = [[f"`{run}`", *rest] for run, *rest in table.lines]
     rows = [table.heads, ["---"] * len(table.heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(map(_markdown_cell, row)) + " |" for row in rows)
+
+
+def _markdown_cell(text: str) -> str:
+    return printable(text).replace("|", "\\|")
