@@ -138,7 +138,7 @@ def compare(
     Raises:
         ValueError: if samples differ, arrays are missing, or a radius was not attacked.
     """
-    names = [printable(r.name) for r in (first, second)]
+    names = printable(first.name), printable(second.name)
     for name, r in zip(names, (first, second), strict=True):
         if not {"index", "clean_pred", "adv_pred", "y"} <= set(r.arrays):
             where = "they are in the .npz beside its .json; without them samples can't be paired"
