@@ -14,6 +14,7 @@ import numpy as np
 
 from ..component import require
 from ..runtime.fractions import format_number
+from ..runtime.text import printable
 from .intervals import wilson, wilson_half
 from .result import Result, correct_key
 
@@ -137,18 +138,19 @@ def compare(
     Raises:
         ValueError: if samples differ, arrays are missing, or a radius was not attacked.
     """
-    for r in (first, second):
+    names = printable(first.name), printable(second.name)
+    for name, r in zip(names, (first, second), strict=True):
         if not {"index", "clean_pred", "adv_pred", "y"} <= set(r.arrays):
             where = "they are in the .npz beside its .json; without them samples can't be paired"
-            raise ValueError(f"{r.name} has no arrays: {where}")
+            raise ValueError(f"{name} has no arrays: {where}")
     if not same_samples(first, second):
         raise ValueError(
-            f"{first.name} and {second.name} were not evaluated on the same samples: "
+            f"{names[0]} and {names[1]} were not evaluated on the same samples: "
             "evaluate both on one data set and split, with the same n and seed"
         )
     if eps is None and _largest_radii(first) != _largest_radii(second):
         raise ValueError(
-            f"{first.name} and {second.name} were attacked at different largest radii "
+            f"{names[0]} and {names[1]} were attacked at different largest radii "
             f"({_largest_radii(first)}, {_largest_radii(second)}): name one that both have as eps"
         )
     a, b = (correct(r, eps, threat) for r in (first, second))
@@ -156,7 +158,6 @@ def compare(
     at = " ".join(filter(None, (" at", threat, f"eps {format_number(eps)}"))) if eps else ""
     where = ("clean accuracy" if eps == 0 else "robust accuracy") + at
     d, upper = float(a.mean() - b.mean()), bool(eps != 0 and (first.early or second.early))
-    names = first.name, second.name
     return Comparison(*names, where, len(a), *test[:2], d, *interval, *test[2:], upper)
 
 
@@ -183,7 +184,8 @@ def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray
             return r.arrays[key].astype(bool)
     known = ", ".join(f"{v.threat} {format_number(v.eps)}".strip() for v in r.by_eps if v.eps)
     requested = f"{threat} {format_number(eps)}".strip()
-    raise ValueError(f"eps = {requested} is not among the radii of {r.name}: {known or 'none'}")
+    known = printable(known or "none")
+    raise ValueError(f"eps = {requested} is not among the radii of {printable(r.name)}: {known}")
 
 
 def _largest_radii(r: Result) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..component import require
 from ..runtime import files
+from ..runtime.text import printable
 from .result import EpsRow, Result
 
 SUITE = "autoattack"
@@ -110,7 +111,7 @@ def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
     rows = [row for row in rows if threat is None or row.threat in ("", threat)]
     known = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
     if len(rows) != 1:
-        raise ValueError(f"the result has {known}: choose one with eps and threat")
+        raise ValueError(f"the result has {printable(known)}: choose one with eps and threat")
     return rows[0]
 
 
@@ -118,11 +119,11 @@ def _check_complete(result: Result, row: EpsRow) -> None:
     skipped = sum(attack.skipped for attack in row.attacks)
     if why := result.early or (skipped and f"{skipped} samples were skipped"):
         raise ValueError(
-            f"the evaluation ended before its suite did ({why}): its robust accuracy is an upper "
-            "bound that later attacks may lower, so it makes no entry of RobustBench"
+            f"the evaluation ended before its suite did ({printable(why)}): its robust accuracy is "
+            "an upper bound that later attacks may lower, so it makes no entry of RobustBench"
         )
     if result.verdict == "do not trust":
-        why = ", ".join(result.reasons) or "see its checks"
+        why = printable(", ".join(result.reasons) or "see its checks")
         raise ValueError(f"the result's verdict is 'do not trust' ({why}): it makes no entry")
     bounds = [result.threat.get(key, default) for key, default in (("low", 0), ("high", 1))]
     require(bounds == [0, 1], "bounds", bounds, "[0, 1]: RobustBench's eps is in their units")

@@ -153,3 +153,11 @@ def test_samples_for_a_difference_give_the_power() -> None:
 def test_samples_needed_refuses(asked: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         c.samples_needed(**asked)
+
+
+def test_a_name_with_control_characters_is_shown_not_obeyed():
+    one, other = result("\x1b[2J\n", []), result("b", [], split="val")
+    with pytest.raises(ValueError, match="not evaluated on the same samples") as error:
+        c.compare(one, other)
+    assert str(error.value).isprintable()
+    assert c.compare(one, result("b", [7])).sentence().isprintable()
