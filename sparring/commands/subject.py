@@ -25,7 +25,7 @@ from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
 
 RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
-PATH_SHOWN = 300
+PATH_SHOWN = 200
 
 
 def existing_run(run: str | Path, *, with_recipe: bool = True) -> Path:
@@ -39,21 +39,31 @@ def existing_run(run: str | Path, *, with_recipe: bool = True) -> Path:
         ValueError: if a file in it is a symbolic link.
     """
     path = Path(run)
-    refuse_links(path)
-    if (path / RECIPE).is_file() or (not with_recipe and (path / BEST).is_file()):
-        return path
+    try:
+        if (path / RECIPE).is_file() or (not with_recipe and (path / BEST).is_file()):
+            refuse_links(path)
+            return path
+        why = _no_run(path)
+    except OSError as error:  # a name that the system does not take
+        why = error.strerror or type(error).__name__
+    shown = str(path) if len(str(path)) <= PATH_SHOWN else f"{str(path)[:PATH_SHOWN]}…"
+    raise FileNotFoundError(f"{shown} is not a run folder: {why}")
+
+
+def _no_run(path: Path) -> str:
+    """Return what a path is that is no run folder, and what to do."""
     if (path / BEST).is_file():
-        why = (
+        return (
             f"it has no {RECIPE}. To evaluate its weights, name a recipe by --recipe, or call "
             f"models.load_weights(network, {str(path / BEST)!r}) in Python"
         )
-    elif path.is_dir():
-        why = f"it has no {RECIPE}"
-    elif path.exists():
-        why = "it is a file"
-    else:
-        why = f"there is no file or folder of this name{similar_name(path)}"
-    raise FileNotFoundError(f"{str(path)[:PATH_SHOWN]} is not a run folder: {why}")
+    if path.is_dir():
+        return f"it has no {RECIPE}"
+    if path.is_file():
+        return "it is a file"
+    if path.exists():
+        return "it is no regular file (a pipe, device or socket)"
+    return f"there is no file or folder of this name{similar_name(path)}"
 
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
@@ -222,7 +232,10 @@ def instantiate(target: Any) -> Any:
 def is_program(path: Path) -> bool:
     """Return whether a path is a file or "module:Class", not a run folder."""
     named = ":" in str(path) and not any(separator in str(path) for separator in "/\\")
-    return path.is_file() or (named and not path.exists())
+    try:
+        return path.is_file() or (named and not path.exists())
+    except OSError:  # a name that the system does not take
+        return False
 
 
 def _check_forward(model: nn.Module, data: Any) -> None:

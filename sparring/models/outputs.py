@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def first_weight(model: Any) -> list[Tensor]:
+def first_weight(model: Any) -> list[nn.Parameter]:
     """Return a module's first floating-point parameter in a list, which is empty without one."""
     parameters = model.parameters() if isinstance(model, nn.Module) else ()
     return [p for p in parameters if p.is_floating_point()][:1]

@@ -27,9 +27,10 @@ def import_object(name: str, *, key: str, trust: bool = False) -> Any:
     Traceback (most recent call last):
     ValueError: attack.name = 'os:remove' is code from outside, which runs when it is loaded; ...
     """
+    shown = repr(name if len(name) <= 200 else f"{name[:200]}…")
     if not trust:
         raise ValueError(
-            f"{key} = {name!r} is code from outside, which runs when it is loaded; "
+            f"{key} = {shown} is code from outside, which runs when it is loaded; "
             "if you know what it does, pass --trust (in Python: trust=True)"
         )
     module, _, path = name.partition(":")
@@ -39,7 +40,7 @@ def import_object(name: str, *, key: str, trust: bool = False) -> Any:
     try:
         return functools.reduce(getattr, path.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:  # someone else's code may raise anything, or exit
-        raise ValueError(f"{key} = {name!r} can't be loaded: {reason(error)}") from error
+        raise ValueError(f"{key} = {shown} can't be loaded: {reason(error)}") from error
     finally:
         sys.path.remove(here)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -167,6 +168,21 @@ def test_a_run_without_recipe_says_what_to_do_and_takes_one(folder):
     (folder / "best.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"it has no recipe\.toml$"):
         evaluate.evaluate(folder)
+
+
+@pytest.mark.parametrize("name", [5000 * "a", 5000 * "a" + ":b", "a/" + 5000 * "b", 3000 * "a/"])
+def test_a_name_that_no_system_takes_is_shortened(name):
+    for call in (evaluate.evaluate, sparring.load):
+        with pytest.raises(FileNotFoundError, match="is not a run folder: ") as error:
+            call(name)
+        assert len(str(error.value)) < 300
+
+
+def test_a_pipe_is_neither_a_run_nor_a_model(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    for more in ({}, {"recipe": "digits-standard"}):
+        with pytest.raises(FileNotFoundError, match="it is no regular file"):
+            evaluate.evaluate(tmp_path / "pipe.pt", **more)
 
 
 def test_a_file_is_no_run(folder):
