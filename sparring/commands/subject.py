@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -21,9 +22,11 @@ from ..models import load_weights
 from ..models.base import similar_name
 from ..runtime import files, provenance
 from ..runtime.importing import import_object, reason
+from ..training.checkpoint import are_at_chance
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
 
+AT_CHANCE = "the training saved these weights at chance on its validation rows: it did not learn"
 RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
 PATH_SHOWN = 200
 
@@ -140,6 +143,8 @@ def recipe_target(
     recipe = recipe.with_data(source, "evaluation")
     if path is not None and (run is not None or path.is_file()):
         network = network_with_weights(recipe, run / BEST if run else path)
+        if run is not None and are_at_chance(run / BEST):
+            source = replace(source, notes=[*source.notes, AT_CHANCE])
     else:
         network = loaded_model(model, trust=trust)
         network = network if isinstance(network, nn.Module) else models.wrap_model(network)

@@ -89,9 +89,12 @@ def evaluate(
     first = distributed.rank() == 0
     display = EvaluationProgress(progress and first)
 
+    caches: list[BatchCache] = []  # one for each batch size that memory was tried with
+
     def run(batch_size: int) -> _Outcome:
         smaller, size = plan.with_batch_size(batch_size), plan.protocol.batch_size
-        return _attack(smaller, smaller.cache(out, resume=resume), display, size)
+        caches.append(smaller.cache(out, resume=resume))
+        return _attack(smaller, caches[-1], display, size)
 
     with allocator.keep_freed_memory(), preserve_grads(plan.model), display:
         # From the start, not from the batch that failed: the result is then that of the smaller
@@ -105,7 +108,8 @@ def evaluate(
         result.save(out)
         if not outcome.early:
             # After the result is on disk; a larger budget goes on from the cache.
-            outcome.runner.cache.clear()
+            for cache in caches:
+                cache.clear()
     return result
 
 

@@ -194,3 +194,9 @@ def read_weights(run: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist: a run writes it after its first epoch")
     with _clear_errors(path), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def are_at_chance(weights: Path) -> bool:
+    """Return whether a run's best weights predicted no better than chance when they were saved."""
+    with _clear_errors(weights), safe_open(weights, framework="pt") as file:
+        return (file.metadata() or {}).get("at_chance") == "True"

@@ -17,7 +17,7 @@ from ..runtime.text import printable
 
 RECIPE, LOG, LAST, BEST = "recipe.toml", "log.jsonl", "last.pt", "best.safetensors"
 MACHINE = "machine.json"  # device, versions and commit of the training
-FILES = (RECIPE, LOG, LAST, BEST, MACHINE)
+FILES = (RECIPE, LOG, LAST, BEST, MACHINE, "data.json")
 FOLDERS = ("results", "metrics", "tensorboard")
 LOG_LIMIT = 1 << 28  # bytes
 

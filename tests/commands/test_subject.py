@@ -260,3 +260,13 @@ def test_a_name_with_a_separator_is_a_path():
     assert subject.is_program(Path("package.module:Class"))
     assert not subject.is_program(Path("C:\\models\\net.pt"))
     assert not subject.is_program(Path("runs/2026-01-01T10:00"))
+
+
+def test_an_evaluation_says_that_the_training_did_not_learn(tmp_path):
+    changes = {"train.epochs": 1, "train.optimizer.lr": 1e-9}
+    run = sparring.train("digits-standard", out=tmp_path / "run", set=changes)
+    assert any("did not learn" in note for note in evaluate.evaluate(run, n=20).notes)
+
+
+def test_a_training_that_learns_is_not_doubted(trained):
+    assert not any("did not learn" in note for note in evaluate.evaluate(trained, n=20).notes)
