@@ -184,7 +184,7 @@ def evaluate(
 
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
-        rehearsal.new_file(robustbench, "robustbench")
+        rehearsal.check_files(robustbench=robustbench)
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
@@ -282,9 +282,7 @@ def plane(
     from ..commands import plane, rehearsal
     from ..reporting import boundary_2d
 
-    rehearsal.new_file(out)
-    if table is not None:
-        rehearsal.new_file(table, "table")
+    rehearsal.check_files(out=out, table=table)
     numbers = plane.plane(
         data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
     )
@@ -332,8 +330,7 @@ def study_(
     from ..commands import rehearsal, study
 
     plan = study.load(file)
-    if report is not None:
-        rehearsal.new_file(report, "report")
+    rehearsal.check_files(report=report)
     done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
     write_line(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:
@@ -356,7 +353,7 @@ def pseudo_label(
     """Label rows by a run's model, for recipes that train on unlabelled rows."""
     from ..commands import pseudo_label, rehearsal
 
-    out = None if out is None else rehearsal.new_file(out)
+    rehearsal.check_files(out=out)
     write_line(pseudo_label.label(run, data=data, out=out, trust=trust, device=device))
 
 

@@ -39,6 +39,13 @@ def new_file(path: str | Path, key: str = "out") -> Path:
     return path
 
 
+def check_files(**paths: str | Path | None) -> None:
+    """Raise as `new_file` does for any of these files to write; None is none."""
+    for key, path in paths.items():
+        if path is not None:
+            new_file(path, key)
+
+
 def new_folder(path: str | Path, key: str = "out") -> Path:
     """Return the path of a folder to create or to use; it raises as `new_file` does."""
     path = _checked_path(path, key)

@@ -187,7 +187,7 @@ LOADED = {  # what needs no data
     "train.amp=float8": "train.amp = 'float8' is not allowed",
     "method=MRT": "did you mean 'MART'",
     "threat.eps=nan": "threat.eps = nan",
-    "train.optimizer={name='SGD', lr=-1}": "Invalid learning rate: -1.0",
+    "train.optimizer={name='SGD', lr=-1}": "-1.0",
     "train.optimizer={name='SGD', lr='x'}": "train.optimizer.lr = 'x' is not allowed",
     "train.schedule=[{path='lr', name='cosin'}]": "did you mean 'cosine'",
     "train.schedule=[{path='threat.ep', name='cosine'}]": "no 'ep'",
