@@ -16,11 +16,11 @@ from ..threats import NORMS, norm_ball
 from ..threats.base import Threat
 
 Threats = str | Threat | Sequence[str | Threat] | Mapping[str, Any]
-Eps = float | str | Sequence[float | str] | None
+Eps = float | Sequence[float] | None  # a recipe makes numbers of texts; Python takes "8/255" too
 Radius = tuple[float | None, Threat]
 
 
-def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | None) -> list[Radius]:
+def threats_at_radii(threat: Threats, eps: Any, bounds: tuple[float, float] | None) -> list[Radius]:
     """Return (eps, threat) for each radius, rising, norm by norm; eps is None where the threat has
     no radius, or an infinite one.
 
@@ -45,7 +45,7 @@ def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | No
     return radii
 
 
-def _at_radii(threat: str | Threat, eps: Eps, bounds: tuple[float, float] | None) -> list[Radius]:
+def _at_radii(threat: str | Threat, eps: Any, bounds: tuple[float, float] | None) -> list[Radius]:
     flips = isinstance(threat, Threat) and threat.binary
     allowed = "whole numbers of flips ≥ 0, or inf" if flips else "one or more radii ≥ 0"
     values = None if eps is None else _numbers(eps, allowed)
