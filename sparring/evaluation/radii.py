@@ -17,7 +17,7 @@ Eps = AnyReal | Sequence[AnyReal] | None
 Radius = tuple[float | None, Threat]
 
 
-def threats_at_radii(threat: Threats, eps: Eps, bounds: tuple[float, float] | None) -> list[Radius]:
+def threats_at_radii(threat: Threats, eps: Any, bounds: tuple[float, float] | None) -> list[Radius]:
     """Return (eps, threat) for each radius, rising, norm by norm; eps is None where the threat has
     no radius, or an infinite one.
 
