@@ -15,7 +15,7 @@ from ..threats.base import Threat
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
 
-NEAR_ROWS = 32  # fewer near misses are not worth the choice
+NEAR_ROWS = 16  # fewer near misses are not worth the choice
 
 
 @dataclass
