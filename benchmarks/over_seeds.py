@@ -72,7 +72,7 @@ def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> 
 def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> dict[str, object]:
     """Run `evaluate` with suite `autoattack`."""
     result = evaluate(model, (x, y), "Linf", "autoattack", eps=eps, seed=seed, progress=False)
-    again = [row for row in result.attacks if row.label.endswith("again")]
+    again = [row for row in result.attacks if row.name.endswith("again")]
     before = result.attacks[-len(again) - 1].accuracy
     return {
         "robust": result.arrays[f"correct_{eps:.12g}"],
