@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sparring.commands import report, study
 from sparring.results.result import Result
+from sparring.training.run_folder import read_log
 from tests.kill import RECIPE, Work, evaluate_run, outcome, start, state, train_run, warm, whole
 
 STUDY = """
@@ -94,10 +95,14 @@ def evaluate_and_report(folder: Path) -> None:
 
 def train_and_evaluate(folder: Path) -> None:
     expected, out = trained(folder / "whole"), folder / "out"
-    for at in (30, 45):  # calls of a training whose first epoch is done, and whose last is not
+    (folder / "count").mkdir()
+    total = int(whole(train_run, folder / "count", 0))
+    for share in (0.55, 0.7):  # of the calls
         out.mkdir()
-        status, _ = outcome(start(train_run, out, at), out)
+        status, _ = outcome(start(train_run, out, int(share * total)), out)
         assert status < 0
+        # the first epoch is done, and the last is not
+        assert 1 <= len(read_log(out / "run")) < RECIPE["train"]["epochs"]
         assert (out / "run" / "best.safetensors").exists()
         children = [start(work, out) for work in (train_run, evaluate_run)]
         ends = [outcome(child, out) for child in children]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..component import require
 from ..runtime.torch_private import BATCH_NORM
+from .float32 import Float32Model
 from .forward import SafeForward
 
 MODES = ("eval", "train", "keep")
@@ -179,7 +180,7 @@ def unwrap(model: nn.Module) -> nn.Module:
                 "model is compiled: its submodules are not run one by one; give the model itself, "
                 "as ModelView(model) or compile = false"
             )
-        if isinstance(model, ModelView) and isinstance(model.model, nn.Module):
+        if isinstance(model, ModelView | Float32Model) and isinstance(model.model, nn.Module):
             model = model.model
         elif isinstance(
             model,

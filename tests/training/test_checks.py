@@ -31,31 +31,53 @@ def labelled(name: str, y: torch.Tensor) -> Source:
     return replace(source(), **{name: replace(split, y=y)})
 
 
-def changed(name: str, **fields) -> Source:
-    return replace(source(), **{name: replace(getattr(source(), name), **fields)})
+def changed(name: str, *, rows: slice = slice(None), **fields) -> Source:
+    split = replace(getattr(source(), name), **fields)
+    return replace(source(), **{name: split.take(rows)})
 
 
-WRONG = {
-    "one-hot": (labelled("train", torch.eye(3)[torch.arange(64) % 3]), "float32 (64, 3)"),
-    "floats": (labelled("train", torch.rand(64)), "labels of float32 (64,): they must be integers"),
-    "truth values": (labelled("train", torch.arange(64) % 2 == 0), "labels of bool"),
-    "too large": (labelled("train", torch.arange(64) % 4), "labels from 0 to 3: with 3 classes"),
-    "below -1": (labelled("val", torch.arange(16) - 5), "val has labels from -5"),
-    "too few": (labelled("train", torch.arange(60) % 3), "64 samples and 60 labels"),
-    "none": (labelled("train", torch.full((64,), -1)), "train has no labels: all of its 64 rows"),
-    "none to validate": (labelled("val", torch.full((16,), -1)), "val has no labels"),
-    "no rows": (replace(source(), train=source().train.take(slice(0, 0))), "train is empty"),
-    "no val": (replace(source(), val=source().val.take(slice(0, 0))), "corners val is empty"),
-    "other shape": (changed("train", x=torch.rand(64, D + 1)), "shape (7,), val of (6,)"),
+WRONG = {  # how the data are made: some mistakes are found there, others by the trainer
+    "one-hot": (
+        lambda: labelled("train", torch.eye(3)[torch.arange(64) % 3]),
+        "labels of shape (64, 3), float32: labels must be integers",
+    ),
+    "floats": (
+        lambda: labelled("train", torch.rand(64)),
+        "labels of shape (64,), float32: labels must be integers",
+    ),
+    "too large": (
+        lambda: labelled("train", torch.arange(64) % 4),
+        "labels from 0 to 3: with 3 classes",
+    ),
+    "below -1": (lambda: labelled("val", torch.arange(16) - 5), "val has labels from -5"),
+    "too few": (lambda: labelled("train", torch.arange(60) % 3), "64 samples and 60 labels"),
+    "none": (
+        lambda: labelled("train", torch.full((64,), -1)),
+        "train has no labels: all of its 64 rows",
+    ),
+    "none to validate": (lambda: labelled("val", torch.full((16,), -1)), "val has no labels"),
+    "no rows": (lambda: changed("train", rows=slice(0, 0)), "train has no rows"),
+    "no val": (lambda: changed("val", rows=slice(0, 0)), "corners val has no rows"),
+    "other shape": (lambda: changed("train", x=torch.rand(64, D + 1)), "shape (7,), val of (6,)"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_data_are_refused_before_the_first_epoch(kind, tmp_path):
-    data, message = WRONG[kind]
+    make, message = WRONG[kind]
     with pytest.raises(ValueError, match=re.escape(message)):
-        training(data, tmp_path / "run")
+        training(make(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_truth_values_train_as_the_labels_0_and_1(tmp_path):
+    def data(kind: torch.dtype) -> Source:
+        splits = {name: getattr(source(), name) for name in ("train", "val", "test")}
+        halves = {n: replace(split, y=(split.y == 0).to(kind)) for n, split in splits.items()}
+        return replace(source(), **halves)
+
+    twin = finish(training(data(torch.int64), tmp_path / "twin"))
+    assert equal(finish(training(data(torch.bool), tmp_path / "run")), twin)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +102,7 @@ def test_wrong_data_are_refused_before_the_first_epoch(kind, tmp_path):
 )
 def test_arguments_of_another_type_are_refused(key, value, tmp_path):
     pieces = {"objective": Objective(None, TRADES(), Mean()), key: value}
-    with pytest.raises(ValueError, match=rf"^{key} = .* is not allowed"):
+    with pytest.raises(ValueError, match=rf"^{key}(\.0)? = .* is not allowed"):
         Trainer(network(), source=source(), out=tmp_path / "run", **pieces)
 
 
