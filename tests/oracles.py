@@ -91,6 +91,17 @@ class Net(nn.Sequential):
                 w.mul_(scale)
 
 
+class Shifted(nn.Module):
+    """A network that shifts its input first: in the caller's own tensor, or not."""
+
+    def __init__(self, *, in_place: bool, **options: int) -> None:
+        super().__init__()
+        self.net, self.in_place = Net(scale=4.0, **options), in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.sub_(0.1) if self.in_place else x - 0.1)
+
+
 class NormedNet(nn.Sequential):
     """A small seeded image classifier with batch norm, dropout and mixed modes: everything an
     attack may disturb."""

@@ -13,7 +13,7 @@ from ..component import require
 from ..functional import losses
 from ..introspect import freeze
 from ..introspect.forward import check_outputs
-from ..threats.base import Threat
+from ..threats.base import Threat, on_rows
 from .base import ActiveSet, Attack, Execution, Maximizer, Search
 
 
@@ -78,7 +78,9 @@ class Transfer(Search):
     def search(self, active: ActiveSet, round_index: int) -> None:
         self.generator(active.x.device)  # the first call reseeds, and with it the attacks
         classes = self._classes(active)
-        z = surrogate_points(self.attacks[round_index], self.surrogate, active.x, active.y)
+        attack = self.attacks[round_index]
+        with on_rows([attack], active.rows, active.x):
+            z = surrogate_points(attack, self.surrogate, active.x, active.y)
         z = self.threat.project(z.to(active.x.dtype), active.batch)
         logits = active.logits_no_grad(z)
         if logits.shape[1] != classes:

@@ -95,9 +95,9 @@ def predict(model: nn.Module, rows: Split, *, batch_size: int = 500) -> tuple[Te
     """Predict classes `(n,)` and their probabilities `(n,)`, on the CPU."""
     device = next(model.parameters()).device
     tops = []
-    with freeze.frozen(model, "eval"), torch.no_grad():
+    with freeze.frozen(model, "eval") as run, torch.no_grad():
         for part in torch.arange(len(rows)).split(batch_size):
-            p = model(rows.float(part).to(device)).softmax(1)
+            p = run(rows.float(part).to(device)).softmax(1)
             tops.append(p.max(1))
     return (
         torch.cat([top.indices for top in tops]).cpu(),

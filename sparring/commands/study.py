@@ -19,7 +19,7 @@ from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.files import plain_name
 from ..runtime.first_edition import upgrade
-from ..training.run_folder import LOG
+from ..training.run_folder import read_log
 from . import evaluate, metrics, rehearsal, train
 from .pseudo_label import FILE, label
 
@@ -369,8 +369,7 @@ def _without_compile(table: Table | None) -> Table:  # it does not change what i
 def _train(study: Study, job: Job, runs: Path, settings: Table) -> Path:
     """Train a job's run to its last epoch, if it is not yet; return its folder."""
     folder = runs / job.name
-    log = folder / LOG
-    epochs = log.read_text(encoding="utf-8").count("\n") if log.is_file() else 0
+    epochs = len(read_log(folder))
     if epochs >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
         return folder
     changes = list(job.set)

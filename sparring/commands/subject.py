@@ -253,8 +253,8 @@ def _check_forward(model: nn.Module, data: Any) -> None:
     # `wrap_model` put its numbers, as `mean`, on the device where the model runs.
     samples = torch.full((2, *x.shape[1:]), low, device=model.get_buffer("mean").device)
     try:
-        with torch.no_grad(), freeze.frozen(model):
-            model(samples)
+        with torch.no_grad(), freeze.frozen(model) as run:
+            run(samples)
     except (Exception, SystemExit) as error:  # foreign code may raise anything, or exit
         text = reason(error)
         text = text.removeprefix("ValueError: ") if isinstance(error, ValueError) else text

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from .. import data, models
-from ..component import did_you_mean, require, require_at_least
+from ..component import did_you_mean, require
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.text import printable
 from ..training.optimizer import make_optimizer
+from ..training.ranges import check_numbers
 from ..training.run_folder import RECIPE
 from ..training.schedule import bind_schedules
-from ..training.trainer import COUNTS
 from .overrides import Overrides, innermost, overlaid, override, set_value
 from .registry import make, maker
 from .shipped import SHIPPED, names
@@ -29,7 +29,6 @@ from .tables import resolve
 from .toml import read_toml
 from .validation import Table, arguments, located, plain
 
-AMP = ("float32", "bfloat16")
 BASES = 20  # recipes, each based on the next
 
 
@@ -193,11 +192,7 @@ def load_recipe(
 def _check_training(objective: Objective, settings: Table) -> None:
     """Raise a `ValueError` for settings of a trainer that it would refuse when it has the data."""
     with located("train"):
-        counts = {k: settings[k] for k in COUNTS if settings.get(k) is not None and k != "seed"}
-        require_at_least(1, **counts)
-        clip, amp = settings.get("clip"), settings.get("amp")
-        require(clip is None or clip > 0, "clip", clip, "a norm > 0")
-        require(amp in (None, *AMP), "amp", amp, "one of " + ", ".join(AMP))
+        check_numbers(settings)
         # Weights in place of the network's, which has no shape yet.
         network = nn.ParameterList([torch.zeros(1, 1)])
         optimizer = make_optimizer(settings["optimizer"], network, objective)

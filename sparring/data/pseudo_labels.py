@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.files import write
-from ..runtime.pickles import shown
+from ..runtime.text import printable
 from . import readers
 from .labels import class_numbers
 
@@ -88,13 +88,14 @@ def read(path: str | Path, *, data: str | None = None, rows: str | None = None) 
     scores = torch.from_numpy(confidence.astype(np.float32))
     predicted = PseudoLabels(*numbers, scores, *(str(arrays[k]) for k in KEYS[3:]))
     if data is not None and predicted.data != data:
-        run = shown(predicted.run or "a run", 100)
+        run = printable(predicted.run or "a run", 100)
+        digests = f"sha256 {printable(predicted.data[:12])}…, here {data[:12]}…"
         raise ValueError(
-            f"labels are those of {run} on another data set (sha256 "
-            f"{shown(predicted.data[:12])}…, here {data[:12]}…): its classes are not this recipe's"
+            f"labels are those of {run} on another data set ({digests}): its classes are not "
+            "this recipe's"
         )
     if rows is not None and predicted.rows != rows:
-        digests = f"sha256 {shown(predicted.rows[:12])}…, here {rows[:12]}…"
+        digests = f"sha256 {printable(predicted.rows[:12])}…, here {rows[:12]}…"
         how = "label these with sparring pseudo-label"
         raise ValueError(f"labels are for other rows ({digests}): {how}")
     return predicted

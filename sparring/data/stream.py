@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require, require_at_least
-from ..runtime.pickles import shown
+from ..runtime.text import printable
 from . import limits
 from .source import Source
 from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
@@ -107,7 +107,7 @@ def collate(samples: list[Any]) -> Pair:
         ValueError: for samples that are not such pairs, or x of several shapes.
     """
     if isinstance(samples[0], Mapping):
-        keys = ", ".join(shown(k, 20) for k in list(samples[0])[:4])
+        keys = ", ".join(printable(k, 20) for k in list(samples[0])[:4])
         raise ValueError(f"a data set must give pairs (x, integer label), not a mapping of {keys}")
     try:
         pairs = [(x, operator.index(y)) for x, y in samples]

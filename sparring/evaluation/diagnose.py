@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from ..batch import Batch, Model
 from ..functional import losses
 from ..introspect import freeze
 from ..introspect.predict import logits
-from ..threats.base import Threat
+from ..threats.base import Threat, on_rows
 from .judge import judge
 
+Measure = Callable[[Callable[[Tensor, Tensor], Tensor]], Tensor]
 ROWS = 256  # checked samples
 FEW = 128  # checked samples of expensive measurements
 TINY = 1e-4  # a share of the box: a continuous model must react to such a change
@@ -61,9 +63,12 @@ def gradient_symptoms(
     """Measure whether gradients lead the adversary, on `x (b, *d)` that the model gets right."""
     if len(x) == 0:
         return {}
-    chunks = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-    no_gradient = torch.cat([_has_no_gradient(model, *chunk) for chunk in chunks])
-    insensitive = torch.cat([_is_insensitive(model, threat, x_, seed) for x_, _ in chunks])
+
+    def measure(run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return over_chunks(run, threat, x, y, batch_size)
+
+    no_gradient = measure(lambda x, y: _has_no_gradient(model, x, y))
+    insensitive = measure(lambda x, y: _is_insensitive(model, threat, x, seed))
     symptoms = {
         "zero gradients": no_gradient.float().mean().item(),
         "quantised or clipped inputs": insensitive.float().mean().item(),
@@ -71,7 +76,7 @@ def gradient_symptoms(
     if loss_gradient(model, x[:1], y[:1]) is None:
         return symptoms
     # Before the early return: this symptom is about saturated logits, without any gradient.
-    symptoms |= _logit_scale(model, threat, chunks, seed)
+    symptoms |= _logit_scale(model, threat, measure, seed)
     if no_gradient.all():
         return symptoms
     attacks = (
@@ -80,7 +85,7 @@ def gradient_symptoms(
         _gradient_attack(threat, 10, seed=seed),
     )
     few = slice(min(FEW, batch_size))
-    noise, one, many = (torch.cat([_broken(model, a, *chunk) for chunk in chunks]) for a in attacks)
+    noise, one, many = (measure(partial(_broken, model, attack)) for attack in attacks)
     return {
         **symptoms,
         **_more_steps(model, threat, x[few], y[few], seed),
@@ -110,21 +115,32 @@ def adaptive_attack_symptom(
     return {"adaptive steps break more": broken / n}
 
 
-def _logit_scale(
-    model: Model, threat: Threat, chunks: list[tuple[Tensor, Tensor]], seed: int
-) -> dict[str, float]:
+def over_chunks(
+    run: Callable[[Tensor, Tensor], Tensor], threat: Threat, x: Tensor, y: Tensor, batch_size: int
+) -> Tensor:
+    """Return `run(x, y)` of all samples, `batch_size` at a time; inside, the threat acts on their
+    rows alone."""
+    out = []
+    for rows in torch.arange(len(x), device=x.device).split(batch_size):
+        with on_rows([threat], rows, x[rows]):
+            out.append(run(x[rows], y[rows]))
+    return torch.cat(out)
+
+
+def _logit_scale(model: Model, threat: Threat, measure: Measure, seed: int) -> dict[str, float]:
     """Measure what PGD-10 gains when logits are divided by the mean gap of the largest two."""
-    top = torch.cat([logits(model, x).nan_to_num().topk(2, 1).values for x, _ in chunks])
+    top = measure(lambda x, y: logits(model, x).nan_to_num().topk(2, 1).values)
     gap = (top[:, 0] - top[:, 1]).mean().clamp_min(1e-30)
     attack = _gradient_attack(threat, 10, seed=seed)
-    gained = []
-    for x, y in chunks:
+
+    def gained(x: Tensor, y: Tensor) -> Tensor:
         broken = []
         for attacked in (model, ScaledLogits(model, gap)):
             attack.reseed(seed)  # the same start for both, so that only the scale differs
             broken.append(is_adversarial(model, threat, attack(attacked, x, y), x, y))
-        gained.append(broken[1] & ~broken[0])
-    return {"logit scale hides attacks": torch.cat(gained).float().mean().item()}
+        return broken[1] & ~broken[0]
+
+    return {"logit scale hides attacks": measure(gained).float().mean().item()}
 
 
 def _more_steps(model: Model, threat: Threat, x: Tensor, y: Tensor, seed: int) -> dict[str, float]:

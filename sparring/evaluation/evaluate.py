@@ -21,6 +21,7 @@ from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
 from ..runtime.progress import EvaluationProgress
+from ..threats.base import on_rows
 from . import checks, level, probes, symptoms
 from .budget import Budget
 from .cache import BatchCache, locks_result
@@ -132,7 +133,8 @@ def _attack(
     """Run the clean pass, the suite at every radius, certificates, probes and checks."""
     protocol, seed = plan.protocol, plan.seed
     tools = {"device": plan.device, "cache": cache, "display": display, "batch_size": batch_size}
-    runner = AttackRunner(plan.model, plan.sampled.rows, plan.largest, protocol, **tools)
+    threats = [threat for _, threat in plan.radii]
+    runner = AttackRunner(plan.model, plan.sampled.rows, threats, protocol, **tools)
     runner.clean_pass()
     if plan.certificates:  # raises before the attacks rather than after them
         x, _ = runner.samples(np.arange(min(2, len(runner.y))))
@@ -249,10 +251,12 @@ def _probe(runner: AttackRunner, plan: Plan, names: list[str], *, rows: int) -> 
     if not names:
         return probes.ProbeResult()
     chosen = symptoms.spread(np.arange(len(runner.y)), rows)
-    what = (runner.model, plan.largest, *runner.samples(chosen))
+    threat, index, (x, y) = plan.largest, runner.index(chosen), runner.samples(chosen)
 
     def run(batch_size: int) -> probes.ProbeResult:
-        context = probes.ProbeContext(*what, batch_size=batch_size, seed=plan.seed)
-        return probes.run_probes(context, names)
+        sizes = {"batch_size": batch_size, "seed": plan.seed}
+        context = probes.ProbeContext(runner.model, threat, x, y, **sizes)
+        with on_rows([threat], index, x):
+            return probes.run_probes(context, names)
 
     return runner.measure(run, plan.seed, most=probes.ROWS)

@@ -80,7 +80,7 @@ class Plan:
         return {
             "model": provenance.model_hash(self.original),
             "surrogate": other,
-            "data": fingerprint(rows.x, rows.y),
+            "data": fingerprint(rows.x, rows.y, rows.index),
             "threat": [threat.table() for _, threat in self.radii],
             "suite": [self.suite.name, self.suite.version, self.suite.labels],
             "run": [*run, self.seed, str(self.device), provenance.versions()],

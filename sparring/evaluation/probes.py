@@ -25,7 +25,7 @@ from ..introspect.forward import SafeForward
 from ..introspect.jacobian import random_directions, squared_jacobian_norm, squared_vjp_norm
 from ..introspect.predict import full_precision, logits
 from ..results.result import ProbeValue
-from ..threats.base import Threat
+from ..threats.base import Threat, on_rows
 from . import diagnose
 
 ROWS = 64
@@ -60,9 +60,9 @@ class ProbeContext:
         """Return the last points of PGD-10 on cross-entropy."""
         # best=False: a sample broken at the first step would stop just past the boundary.
         attack = PGD(self.threat, steps=10, best=False, seed=self.seed)
-        points = []
+        points, every = [], torch.arange(len(self.x), device=self.x.device)
         for p in self.chunks():
-            batch = Batch(self.x[p], self.y[p])
+            batch = Batch(self.x[p], self.y[p], index=every[p])
 
             def f(z: Tensor, batch: Batch = batch) -> Tensor:
                 out = self.run(self.threat.unpack(z, batch)[0]).float()
@@ -300,10 +300,13 @@ def masking(context: ProbeContext) -> ProbeResult:
 
     def broken(attack: PGD, factor: float = 1.0) -> Tensor:
         scaled = diagnose.ScaledLogits(model, torch.tensor(1 / factor, device=x.device))
-        chunks = zip(x.split(context.batch_size), y.split(context.batch_size), strict=True)
+
         # Attacked on scaled logits, judged on the model's own.
-        judged = [diagnose.is_adversarial(model, threat, attack(scaled, *c), *c) for c in chunks]
-        return torch.cat(judged)
+        def run(x: Tensor, y: Tensor) -> Tensor:
+            return diagnose.is_adversarial(model, threat, attack(scaled, x, y), x, y)
+
+        with on_rows([threat], keep.nonzero()[:, 0], x):
+            return diagnose.over_chunks(run, threat, x, y, context.batch_size)
 
     pgd_options = {"seed": context.seed, "best": True}
     runs = {f"logits × {f}": broken(PGD(threat, steps=20, **pgd_options), f) for f in (1, 10, 100)}

@@ -79,7 +79,7 @@ def check_reachable(radii: Sequence[Radius], shape: Sequence[int]) -> None:
     ValueError: eps = 8.0 is not allowed: eps must be at most 1, the width of the box ... (8/255?)
     """
     for _, threat in radii:
-        threat.check_reachable(shape)
+        threat.check_reachable(shape, by_row=True)
 
 
 def _with_eps(threat: Threat, eps: float) -> Threat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batch import Model
+from ..batch import Batch, Model
 from ..data import Split
 from ..introspect import freeze
 from ..introspect.predict import logits, predict
@@ -25,7 +25,7 @@ from ..runtime.identity import modules_of, tensors_hash
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from ..runtime.torch_private import tensor_version
-from ..threats.base import Threat
+from ..threats.base import Threat, on_rows
 from .budget import Budget, BudgetSpent
 from .cache import BatchCache, Record
 from .guard import Guard, check_labels
@@ -37,7 +37,7 @@ FULL = "out of memory"  # in place of a record, from a process whose memory ran 
 NEAR_MISS = 0.1  # a margin that fell below this share of the clean one
 RunBatch = Callable[[np.ndarray, int], Record]
 RunAttack = Callable[..., object]
-RunJudged = Callable[[RunAttack, Tensor, Tensor], Judgement]
+RunAgain = Callable[[RunAttack, Tensor], Judgement]
 T = TypeVar("T")
 
 
@@ -93,7 +93,7 @@ class AttackRunner:
         self,
         model: Model,
         rows: Split,
-        threat: Threat,
+        threats: Sequence[Threat],
         protocol: EvaluationProtocol,
         *,
         device: torch.device,
@@ -107,7 +107,8 @@ class AttackRunner:
         self.batch_size = size = protocol.batch_size
         compiled = protocol.compile
         self.attack_model = CompiledModel(model, compile_sizes(size, device)) if compiled else model
-        self.low, self.high, self.shape = threat.low, threat.high, tuple(rows.x.shape[1:])
+        self.threats, self.shape = threats, tuple(rows.x.shape[1:])
+        self.low, self.high = threats[-1].low, threats[-1].high
         self.cache, self.display = cache, display
         self.y = rows.y.cpu().numpy()
         self.clean_pred = np.full(len(rows), -1)
@@ -123,6 +124,11 @@ class AttackRunner:
         """Return `x (b, *d)` float32 and `y (b,)` of these rows, on the runner's device."""
         index = torch.from_numpy(rows).to(self.rows.x.device)
         return self.rows.float(index).to(self.device), self.rows.y[index].to(self.device)
+
+    def index(self, rows: np.ndarray) -> Tensor:
+        """Return these rows' numbers in the data as given `(b,)`, on the runner's device."""
+        index = self.rows.index
+        return index[torch.from_numpy(rows).to(index.device)].to(self.device)
 
     def measure(self, run: Callable[[int], T], seed: int, *, most: int | None = None) -> T:
         """Return `run(batch_size)` of this process alone, with draws from `seed`; at most `most` a
@@ -216,7 +222,9 @@ class AttackRunner:
         guard = Guard(self.model, low=self.low, high=self.high, shape=self.shape)
 
         def run(rows: np.ndarray, seed: int) -> Record:
-            x, _ = self.samples(rows)
+            x, y = self.samples(rows)
+            for threat in self.threats:
+                threat.check_samples(Batch(x, y, index=self.index(rows)))
             versions = _weight_versions(self.model)
             pred = predict(guard, x).cpu().numpy()
             if _weight_versions(self.model) != versions:
@@ -305,7 +313,13 @@ class AttackRunner:
             # the budget, and no attack can influence it.
             return judge(self.model, threat, x_adv, x, y, name=label)
 
-        judgement = self._recheck_near_misses(judged, attack, judged(attack, x, y), x, y)
+        def again(attack: RunAttack, rows: Tensor) -> Judgement:
+            with on_rows((attack, threat), rows, x[rows]):
+                return judged(attack, x[rows], y[rows])
+
+        with on_rows((attack, threat), self.index(rows), x):
+            first = judged(attack, x, y)
+            judgement = self._recheck_near_misses(again, attack, first, x, y)
         shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.device)
         record = {
             "prediction": judgement.pred.cpu().numpy(),
@@ -320,7 +334,7 @@ class AttackRunner:
         return record
 
     def _recheck_near_misses(
-        self, judged: RunJudged, attack: RunAttack, first: Judgement, x: Tensor, y: Tensor
+        self, again: RunAgain, attack: RunAttack, first: Judgement, x: Tensor, y: Tensor
     ) -> Judgement:
         """Repeat the attack in float32 on near misses: samples whose margin fell below 10 % of the
         clean margin."""
@@ -334,7 +348,7 @@ class AttackRunner:
             return first
         attack_float32 = copy.copy(attack)
         attack_float32.precision = "float32"  # type: ignore[attr-defined]
-        second = judged(attack_float32, x[rows], y[rows])
+        second = again(attack_float32, rows)
         # Only points that are adversarial replace the first ones: a second failure may be further
         # from the boundary than the first.
         better = second.is_adversarial(y[rows]).nonzero()[:, 0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..results.result import Certificate
-from ..threats.base import Threat
+from ..threats.base import Threat, on_rows
 from . import diagnose
 from .level import LevelOutcome, by_norm
 from .session import AttackRunner
@@ -25,10 +25,13 @@ def model_symptoms(runner: AttackRunner, threat: Threat, seed: int) -> dict[str,
     checked = spread(np.flatnonzero(runner.correct_clean), diagnose.ROWS)
 
     def measure(batch_size: int) -> dict[str, float]:
-        x, y = runner.samples(np.arange(min(diagnose.ROWS, batch_size, len(runner.y))))
-        correct, draws = runner.samples(checked), {"batch_size": batch_size, "seed": seed}
-        leaking = diagnose.label_leaking(runner.model, threat, x, y)
-        gradient = diagnose.gradient_symptoms(runner.model, threat, *correct, **draws)
+        rows = np.arange(min(diagnose.ROWS, batch_size, len(runner.y)))
+        (x, y), correct = runner.samples(rows), runner.samples(checked)
+        draws = {"batch_size": batch_size, "seed": seed}
+        with on_rows([threat], runner.index(rows), x):
+            leaking = diagnose.label_leaking(runner.model, threat, x, y)
+        with on_rows([threat], runner.index(checked), correct[0]):
+            gradient = diagnose.gradient_symptoms(runner.model, threat, *correct, **draws)
         runner.checked |= dict.fromkeys(leaking, len(x)) | dict.fromkeys(gradient, len(checked))
         return {**diagnose.model_symptoms(runner.model, x), **leaking, **gradient}
 

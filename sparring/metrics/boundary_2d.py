@@ -105,9 +105,9 @@ def slope(model: Model, points: Tensor) -> Tensor:
     >>> slope(lambda x: torch.stack([x[:, 0], 0 * x[:, 0]], 1), torch.zeros(1, 2))
     tensor([0.3536])
     """
-    with freeze.frozen(model, "eval"), torch.enable_grad():
+    with freeze.frozen(model, "eval") as run, torch.enable_grad():
         z = points.detach().clone().requires_grad_()
-        p = model(z).softmax(1)
+        p = run(z).softmax(1)
         if not p.requires_grad:
             raise ValueError("the softmax slope needs gradients, and the model has none")
         grads = [torch.autograd.grad(c.sum(), z, retain_graph=True)[0] for c in p.unbind(1)]

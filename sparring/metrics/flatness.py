@@ -69,8 +69,8 @@ def profile(model: Model, x: Tensor) -> Profile:
     >>> profile(lambda x: x, torch.tensor([[0.5, 0.5], [0.5, 0.5]])).mean
     tensor([0.5000, 0.5000])
     """
-    with freeze.frozen(model, "eval"), torch.no_grad():
-        p = chunked_logits(model, x).softmax(1)
+    with freeze.frozen(model, "eval") as run, torch.no_grad():
+        p = chunked_logits(run, x).softmax(1)
     return Profile(p.mean(0), p.std(0, correction=0))
 
 

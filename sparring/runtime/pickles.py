@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .text import printable
+
 MAX_STEPS = 10_000_000  # a CIFAR batch takes at most 300,000
 NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 ARRAY, DTYPE = ("numpy", "ndarray"), ("numpy", "dtype")
@@ -265,13 +267,11 @@ def _finished(value: Any) -> Any:
 
 
 def shown(value: Any, most: int = 300) -> str:
-    """Return a text, shortened and printable; of another value its type, as a repr may be endless.
+    """Return a text as `printable` does; of another value its type, as a repr may be endless.
 
-    >>> shown("a\\x1b[2J"), shown([[]]), shown("abc", 2)
-    ("'a\\\\x1b[2J'", 'a list', 'ab…')
+    >>> shown("a\\x1b[2J"), shown(b"ab"), shown([[]])
+    ('a\\\\x1b[2J', "b'ab'", 'a list')
     """
     if type(value) not in (str, bytes):
         return f"a {type(value).__name__}"
-    text = value if type(value) is str else repr(value)
-    text = text if len(text) <= most else text[:most] + "…"
-    return text if text.isprintable() else repr(text)
+    return printable(value, most)

@@ -19,7 +19,7 @@ def printable(text: object, limit: int | None = LIMIT) -> str:
     >>> printable("abcdefghijklmnop", limit=9)
     'abcd…mnop'
     """
-    text = str(text)
+    text = repr(text) if isinstance(text, bytes) else str(text)
     if limit is not None and len(text) > 2 * limit:  # first, since a text may have gigabytes
         text = text[:limit] + text[-limit:]
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

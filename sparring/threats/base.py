@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from numbers import Real
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batch import Batch
 from ..component import Component, require
@@ -100,9 +101,37 @@ class Threat(Component):
         """Measure how far x_adv is from x `(b,)`, in the units of `eps`; 0 without a radius."""
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
-    def check_reachable(self, shape: Sequence[int]) -> None:
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
         """Raise `ValueError` if the threat does not fit samples of a shape: for a ball, if it holds
-        the whole box, as 8 in place of 8/255 does."""
+        the whole box, as 8 in place of 8/255 does.
+
+        Arguments:
+            by_row: the threat may differ between samples, since `on_rows` hands it their rows.
+        """
+
+    def check_samples(self, batch: Batch) -> None:
+        """Raise `ValueError` for samples that the adversary cannot start from; `batch.index` holds
+        their rows in the data."""
+
+    @contextmanager
+    def on_rows(self, rows: Tensor, x: Tensor) -> Iterator[None]:
+        """Act inside as for the samples `x (b, *d)` alone, rows `(b,)` of those that the threat
+        knows; nothing changes for a threat that is the same for all samples."""
+        yield
+
+
+@contextmanager
+def on_rows(pieces: Iterable[object], rows: Tensor, x: Tensor) -> Iterator[None]:
+    """Call `on_rows` of every threat that these attacks and threats hold; undo it on the way out.
+
+    It nests: inside, `rows` number the samples of the call around it.
+    """
+    modules = {m for piece in pieces if isinstance(piece, nn.Module) for m in piece.modules()}
+    with ExitStack() as stack:
+        for threat in modules:
+            if isinstance(threat, Threat):
+                stack.enter_context(threat.on_rows(rows, x))
+        yield
 
 
 class Ball(Threat):
@@ -156,5 +185,5 @@ class Ball(Threat):
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, self.p)
 
-    def check_reachable(self, shape: Sequence[int]) -> None:
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
         require_in_box(self, "eps", self.eps, shape, p=self.p)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
+from ..functional.geometry import RELATIVE_SLACK
 from ..runtime import distributed
 from .base import Threat, check_bounds
 
@@ -43,6 +45,16 @@ def require_broadcast(key: str, end: Tensor, shape: Sequence[int], whose: str) -
         raise ValueError(f"{key} has shape {tuple(end.shape)}, and {whose} shape {tuple(shape)}")
 
 
+def _is_by_row(bound: Tensor, x: Tensor) -> bool:
+    """Return whether a bound has a row for each sample of `x (b, *d)`."""
+    return bound.ndim == x.ndim and len(bound) > 1
+
+
+def _require_rows(bound: Tensor, index: Tensor) -> None:
+    known = not len(index) or int(index.max()) < len(bound)
+    require(known, "lower, upper", f"{len(bound)} rows", "bounds of every sample")
+
+
 def listed(bound: Tensor) -> Any:
     """Return a bound for a result: its numbers, or, of many, their shape and a hash."""
     if bound.numel() <= MAX_LISTED:
@@ -61,9 +73,9 @@ class Box(Threat):
     Arguments:
         low, high: bounds of valid inputs, one number each.
         lower, upper: bounds of each coordinate, as an array, tensor or nested list: of the shape
-            `(*d)` of a sample, or one that broadcasts to it; or `(n, *d)`, row by row for the
-            samples of a call, or by `batch.index` in training. x lies between them. Default: low
-            and high.
+            `(*d)` of a sample, or one that broadcasts to it; or `(n, *d)`, row by row: for the
+            samples of a call, for those of an evaluation's data, or by `batch.index`. x lies
+            between them. Default: low and high.
 
     Raises:
         ValueError: for bounds that are not numbers, that cross, or leave no valid input.
@@ -115,9 +127,9 @@ class Box(Threat):
         ends = []
         for bound, edge in ((self._lower, self.low), (self._upper, self.high)):
             values = like.new_tensor(edge) if bound is None else bound.to(like)
-            if index is not None and values.ndim == like.ndim and len(values) > 1:
-                known = index.is_cuda or not len(index) or int(index.max()) < len(values)
-                require(known, "lower, upper", f"{len(values)} rows", "bounds of every sample")
+            if index is not None and _is_by_row(values, like):
+                if not index.is_cuda:  # there it would wait for the device
+                    _require_rows(values, index)
                 values = values[index]
             ends.append(values)
         # a bound outside of the valid inputs does not widen them
@@ -134,11 +146,45 @@ class Box(Threat):
             require_broadcast(key, end, batch.x.shape, "the batch has")
         return low, high
 
-    def check_reachable(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` for bounds that differ between samples of this shape."""
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
+        """Raise `ValueError` for bounds that do not fit samples of this shape, or, unless `by_row`,
+        differ between them."""
         x = torch.zeros(1, *shape)
         for key, end in zip(("lower", "upper"), self._ends(x), strict=True):
-            require_broadcast(key, end, x.shape, "an evaluation has one box for samples of")
+            end = end[:1] if by_row and _is_by_row(end, x) else end
+            require_broadcast(key, end, x.shape, "one box is for samples of")
+
+    def check_samples(self, batch: Batch) -> None:
+        """Raise `ValueError` for samples without bounds, or outside their own."""
+        if self._is_plain:
+            return
+        for bound in (self._lower, self._upper):
+            if bound is not None and _is_by_row(bound, batch.x):
+                _require_rows(bound, batch.index)
+        low, high = self.ends(batch)
+        slack = RELATIVE_SLACK * (self.high - self.low)  # as in judging
+        over = torch.maximum(low - batch.x, batch.x - high).flatten(1)
+        outside = (over > slack).any(1).nonzero()[:, 0]
+        if len(outside):
+            i = int(outside[0])
+            k = int(over[i].argmax())
+            least, most = (end.expand_as(batch.x)[i].flatten()[k] for end in (low, high))
+            raise ValueError(
+                f"x lies outside its box in row {int(batch.index[i])}: coordinate {k} is "
+                f"{batch.x[i].flatten()[k]:.4g}, its lower is {least:.4g} and upper {most:.4g}"
+            )
+
+    @contextmanager
+    def on_rows(self, rows: Tensor, x: Tensor) -> Iterator[None]:
+        bounds = self._lower, self._upper
+        # moved once here, not at every step: these are the bounds of a few rows
+        self._lower, self._upper = (
+            b if b is None or not _is_by_row(b, x) else b[rows.to(b.device)].to(x) for b in bounds
+        )
+        try:
+            yield
+        finally:
+            self._lower, self._upper = bounds
 
     def table(self) -> dict[str, Any]:
         bounds = {"lower": self._lower, "upper": self._upper}

@@ -72,8 +72,11 @@ class ThreatWrapper(Threat):
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return self.of.distance(x_adv, x)
 
-    def check_reachable(self, shape: Sequence[int]) -> None:
-        self.of.check_reachable(shape)
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
+        self.of.check_reachable(shape, by_row=by_row)
+
+    def check_samples(self, batch: Batch) -> None:
+        self.of.check_samples(batch)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.of.update(model, batch)

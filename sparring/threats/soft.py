@@ -109,7 +109,7 @@ class SoftLinf(Threat):
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, math.inf)
 
-    def check_reachable(self, shape: Sequence[int]) -> None:
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
         require_in_box(self, "radius", self.radius, shape, p=math.inf)
 
     def update(self, model: nn.Module, batch: Batch) -> None:

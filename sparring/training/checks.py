@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from ..attacks.base import Attack
 from ..component import require
 from ..data import AddedRows, Augment, Source, Split, Stream
+from ..data.split import check_labels
 from ..objective import Objective
 from ..runtime.warning import SparringWarning
 from ..weights import EMA, WeightPerturbation
@@ -75,20 +74,9 @@ def check_radii(
 
 
 def _check_labels(what: str, split: Split, classes: int, *, unlabelled: bool) -> None:
-    y = split.y
-    integers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
-    if not (integers and y.ndim == 1):
-        kind = str(y.dtype).removeprefix("torch.")
-        shape = tuple(y.shape)
-        raise ValueError(f"{what} has labels of {kind} {shape}: they must be integers (n,)")
-    if len(split.x) != len(y):
-        raise ValueError(f"{what} has {len(split.x)} samples and {len(y)} labels")
-    first, last = int(y.min()), int(y.max())
-    if first < -1 or last >= classes:
-        allowed = f"with {classes} classes they must be 0 to {classes - 1}, or -1 for unlabeled"
-        raise ValueError(f"{what} has labels from {first} to {last}: {allowed}")
-    if last < 0 and not unlabelled:
-        raise ValueError(f"{what} has no labels: all of its {len(y)} rows are -1, unlabeled")
+    check_labels(what, split.x, split.y, classes)
+    if int(split.y.max()) < 0 and not unlabelled:
+        raise ValueError(f"{what} has no labels: all of its {len(split)} rows are -1, unlabeled")
 
 
 def _warn_of_missing_classes(source: Source) -> None:

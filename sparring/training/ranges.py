@@ -8,8 +8,10 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from ..component import require
+from ..component import require, require_at_least
 
+COUNTS = ("epochs", "batch_size", "every", "rows", "save_every")
+AMP = ("float32", "bfloat16")
 Range = tuple[Callable[[float], bool], str]
 
 POSITIVE: Range = (lambda v: 0 < v < math.inf, "a finite number > 0")
@@ -28,6 +30,14 @@ OPTIMIZER: dict[str, Range] = {  # keywords of PyTorch's optimizers; other numbe
 def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a real number, numpy's too, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a count, `clip` or `amp` of a training that is out of its range."""
+    require_at_least(1, **{key: settings[key] for key in COUNTS if settings.get(key) is not None})
+    check_clip(settings.get("clip"))
+    amp = settings.get("amp")
+    require(amp in (None, *AMP), "amp", amp, "one of " + ", ".join(AMP))
 
 
 def check_clip(clip: Any) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..attacks.base import Attack
 from ..batch import Batch
-from ..component import check_classes, checked, require, require_at_least
+from ..component import check_classes, checked, require
 from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
@@ -23,14 +23,13 @@ from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, parallel, run_folder
 from .checks import check_data, check_radii, check_types
 from .network import prepare_network, two_samples
-from .ranges import check_clip
+from .ranges import check_numbers
 from .settings import run_settings
 from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
 from .tensorboard import TensorBoardLog
 from .validate import Score, score
 
-COUNTS = ("epochs", "batch_size", "every", "rows", "save_every")
 NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
 
 
@@ -111,11 +110,8 @@ class Trainer:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
         if not mix:  # runs from before `mix` existed have no such setting
             del arguments["mix"]
-        counts = {key: arguments[key] for key in COUNTS if arguments[key] is not None}
-        require_at_least(1, **counts)
-        check_clip(clip)
+        check_numbers(arguments)
         check_types(arguments)
-        require(amp in (None, "float32", "bfloat16"), "amp", amp, "float32 or bfloat16")
         kind = type(source).__name__
         require(isinstance(source, Source), "source", kind, "a Source of sparring.data")
         source.require_train()

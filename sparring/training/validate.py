@@ -100,5 +100,5 @@ def is_at_chance(accuracy: float, expected: float, rows: float) -> bool:
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    with freeze.frozen(model, "eval"), torch.no_grad():
-        return model(x)
+    with freeze.frozen(model, "eval") as run, torch.no_grad():
+        return run(x)

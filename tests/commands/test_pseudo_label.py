@@ -13,6 +13,7 @@ from sparring.commands import pseudo_label, train
 from sparring.config import recipe
 from sparring.data.pseudo_labels import read
 from sparring.training import Trainer
+from tests.oracles import Shifted
 
 TEACHER = {
     "recipe": {"name": "teacher"},
@@ -152,3 +153,12 @@ def test_the_command(teacher, tmp_path):
     assert result.exit_code == 0
     assert "1375 rows labelled" in result.output.replace("\n", "")
     assert len(read(out).y) == 1375
+
+
+def test_a_network_that_writes_to_its_input_labels_as_its_twin():
+    rows = data.Split(torch.rand(30, 6), torch.full((30,), -1))
+    kept, found = rows.x.clone(), []
+    for in_place in (False, True):
+        found.append(pseudo_label.predict(Shifted(in_place=in_place), rows, batch_size=30))
+    assert all(map(torch.equal, *found))
+    assert torch.equal(rows.x, kept)

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 from sparring.metrics import METRICS, run
+from sparring.metrics.boundary_2d import slope
+from sparring.metrics.flatness import profile
+from tests.oracles import Shifted
 
 FAST = {"clever": {"batches": 3, "samples": 3, "pool": 2}}
 
@@ -48,6 +51,28 @@ def test_networks_of_another_precision_are_measured(name):
         for dtype in (torch.float32, torch.float64)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_network_that_writes_to_its_input_has_the_numbers_of_its_twin(name):
+    twin, odd = Shifted(in_place=False).eval(), Shifted(in_place=True).eval()
+    x = torch.rand(8, 6)
+    kept, y = x.clone(), twin(x).argmax(1)
+    metric = METRICS[name](**FAST.get(name, {}))
+    values = [metric(model, x, y) for model in (twin, odd)]
+    assert torch.equal(x, kept)
+    assert torch.equal(*(v.nan_to_num(-1) for v in values))
+    rows = [run(m, (x, y), {name: FAST.get(name, {})}, progress=False).rows[0] for m in (twin, odd)]
+    assert (rows[0].value, rows[0].median) == (rows[1].value, rows[1].median)
+
+
+@pytest.mark.parametrize("measure", [slope, lambda m, x: torch.stack(profile(m, x))])
+def test_so_have_slopes_on_the_plane_and_profiles(measure):
+    twin, odd = (Shifted(in_place=i, d=2).eval() for i in (False, True))
+    x = torch.rand(8, 2)
+    kept = x.clone()
+    assert torch.equal(measure(twin, x), measure(odd, x))
+    assert torch.equal(x, kept)
 
 
 NONSENSE = {

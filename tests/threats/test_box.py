@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from torch import nn
 from sparring.attacks import BIM, MIFGSM, PGD, SPSA, Noise
 from sparring.batch import Batch
 from sparring.config import registry
+from sparring.data import Split
 from sparring.evaluation import evaluate
 from sparring.evaluation.judge import feasible
-from sparring.threats import L0, L1, L2, Box, Linf, norm_ball, norm_name
+from sparring.threats import L0, L1, L2, Box, Linf, Only, norm_ball, norm_name
 from sparring.threats.base import check_bounds
 from tests.contract.pieces import make, takes
 from tests.oracles import Linear
@@ -135,8 +137,94 @@ def test_an_evaluation_takes_one_box_for_all_samples():
     whole = evaluate(model, (x, y), Box(), **options)
     assert within.robust.accuracy >= whole.robust.accuracy
     assert within.threat["upper"] == pytest.approx(UPPER)
-    with pytest.raises(ValueError, match="an evaluation has one box for samples of shape"):
-        evaluate(model, (x, y), Box(upper=x + 0.1), **options)
+
+
+class Boxes(NamedTuple):
+    """Verification instances of a linear model, and which of them hold, in closed form."""
+
+    model: Linear
+    x: torch.Tensor
+    y: torch.Tensor
+    lower: torch.Tensor
+    upper: torch.Tensor
+    holds: torch.Tensor
+
+
+@torch.no_grad()
+def instances(n: int = 60, d: int = 5) -> Boxes:
+    draw = torch.Generator().manual_seed(3)
+    w, x = torch.randn(d, generator=draw), 0.3 + 0.4 * torch.rand(n, d, generator=draw)
+    below, above = 0.2 * torch.rand(2, n, 1, generator=draw) * torch.rand(2, n, d, generator=draw)
+    lower, upper = x - below, x + above
+    model = Linear(w, -float(x.mean(0) @ w))
+    y, up, down = model(x).argmax(1), w.clamp_min(0), w.clamp_max(0)
+    most, least = upper @ up + lower @ down + model.b, lower @ up + upper @ down + model.b
+    return Boxes(model, x, y, lower, upper, torch.where(y == 1, least > 0, most < 0))
+
+
+def of_boxes(at: Boxes, threat=None, **options):
+    options = {"batch_size": 7, "suite": "pgd", "progress": False, **options}
+    threat = Box(lower=at.lower, upper=at.upper) if threat is None else threat
+    return evaluate(at.model, (at.x, at.y), threat, **options)
+
+
+@pytest.mark.parametrize("suite", ["quick", "pgd", "from-x"])
+@pytest.mark.parametrize("options", [{}, {"cascade": True}, {"n": 40}, {"precision": "bfloat16"}])
+def test_an_evaluation_counts_the_boxes_of_its_samples_that_hold(suite, options):
+    at = instances()
+    result = of_boxes(at, suite=suite, **options)
+    rows = torch.from_numpy(result.arrays["index"])
+    assert 10 < int(at.holds.sum()) < 50
+    assert np.array_equal(result.arrays["correct"], at.holds[rows].numpy())
+    assert not any(row.infeasible for row in result.attacks)
+    # the checks too see each sample in its own box, or they would find weak attacks
+    assert [check.name for check in result.checks if check.fired] == ["input range"]
+
+
+def test_samples_of_a_wrapped_box_and_of_other_rows():
+    """Rows are those of the data as given, also of a part of it and of a part of the classes."""
+    at = instances()
+    box, rows = Box(lower=at.lower, upper=at.upper), torch.tensor([50, 3, 17, 59, 4, 5, 6, 21])
+    part = Split(at.x, at.y).take(rows)
+    options = {"suite": "pgd", "progress": False, "batch_size": 3}
+    result = evaluate(at.model, part, box, **options)
+    assert np.array_equal(result.arrays["correct"], at.holds[rows].numpy())
+    wrapped = of_boxes(at, Only(box, classes=[1])).arrays["correct"]
+    assert np.array_equal(wrapped, (at.holds | (at.y == 0)).numpy())
+
+
+def test_a_surrogate_and_probes_see_each_sample_in_its_box():
+    at = instances()
+    kinds = {"surrogate": at.model, "probes": ["masking", "jacobian"], "suite": "quick"}
+    result = of_boxes(at, **kinds)
+    assert np.array_equal(result.arrays["correct"], at.holds.numpy())
+    share = pytest.approx(at.holds.double().mean().item())
+    transfer = [row.accuracy for row in result.attacks if row.name.startswith("PGD-40")]
+    assert transfer == [share, share]  # on the surrogate
+    assert [p.adversarial for p in result.probes if p.probe == "masking"] == [share] * 7
+
+
+def test_an_interrupted_evaluation_of_boxes_resumes(tmp_path):
+    at, out = instances(), tmp_path / "r.json"
+    first = of_boxes(at, out=out, queries=500)
+    assert first.early
+    again = of_boxes(at, out=out)
+    assert any("continued from" in note for note in again.notes)
+    assert np.array_equal(again.arrays["correct"], at.holds.numpy())
+    of_boxes(at, out=out, queries=500)
+    at.upper[30] = at.x[30]  # another box: nothing is continued
+    assert not any("continued" in note for note in of_boxes(at, out=out).notes)
+
+
+def test_a_box_that_does_not_hold_its_sample_or_is_missing():
+    at = instances()
+    at.upper[41, 2] = at.x[41, 2] - 0.01
+    with pytest.raises(ValueError, match=r"x lies outside its box in row 41: coordinate 2 is 0"):
+        of_boxes(at)
+    with pytest.raises(ValueError, match=r"59 rows.* must be bounds of every sample"):
+        of_boxes(at, Box(lower=at.lower[:59]))
+    with pytest.raises(ValueError, match=r"lower has shape .* one box is for samples of"):
+        of_boxes(at, Box(lower=at.lower[:, :2]))
 
 
 @pytest.mark.parametrize("bound", [torch.zeros(3), np.ones(3), [0.0], "1", None, math.nan])

@@ -26,6 +26,7 @@ from sparring.training.checkpoint import load_last
 from sparring.training.optimizer import make_optimizer, optimizer_names
 from sparring.training.tensorboard import TensorBoardLog
 from sparring.training.validate import Score, score
+from tests.oracles import Shifted
 from tests.training.small import (
     equal,
     finish,
@@ -373,3 +374,12 @@ def test_every_keyword_is_documented():
 
 def test_a_row_is_plain():
     assert json.loads(json.dumps(epoch().row()))["epoch"] == 1
+
+
+@pytest.mark.parametrize("attack", [None, PGD(Linf(0.1), steps=3)], ids=["clean", "attacked"])
+def test_a_network_that_writes_to_its_input_has_the_score_of_its_twin(attack):
+    twin, odd = Shifted(in_place=False).eval(), Shifted(in_place=True).eval()
+    x = torch.rand(60, 6)
+    split, kept = Split(x, twin(x).argmax(1)), x.clone()
+    assert score(odd, split, attack, device=CPU) == score(twin, split, attack, device=CPU)
+    assert torch.equal(x, kept)
