@@ -187,7 +187,7 @@ def assemble(
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
         arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
         notes += dropped
-    if raw.test and not any(len(a) for a in arrays["train"]):
+    if raw.test and all(a.shape[:1] == (0,) for a in arrays["train"]):
         del arrays["train"]  # a test split alone serves for evaluation
     parts, class_names = _stored(name, arrays, raw.classes, bounds)
     counts = _class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)

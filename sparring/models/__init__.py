@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..component import did_you_mean, require
+from ..component import did_you_mean, require, require_at_least
 from .base import Numbers, as_numbers, stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
 from .imported import import_network
@@ -127,6 +127,7 @@ def build(
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))
+        require_at_least(1, **{k: v for k, v in kw.items() if type(v) is int})
         model = NETWORKS[name](shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())
     return model if normalize.identity else stages(normalize=normalize, **rest)

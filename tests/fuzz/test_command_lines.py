@@ -44,7 +44,8 @@ BAD_SETS += [f"recipe.name={name!r}" for name in ESCAPES] + ["train.epochs=" + "
 ACCEPTED: dict[str, str] = {
     r"(evaluate|weights) --(seconds|queries)=.*(9{9}|1e999).*": "a budget without end",
     r"report --out=page\.html": "a page of before is replaced",
-    r"train --out=(\.|\.\.|\.\./up|a/b|folder)": "a run is written where its user says",
+    r"train --out=(\.|\.\.|\.\./up|a/b|folder|-x|Ω+|\[bold\]x\[/\])": "a run is written where its "
+    "user says",
 }
 
 

@@ -30,6 +30,8 @@ ACCEPTED: list[tuple[str, Any, str]] = [
         "a layer's name is looked up in the network, built for the data",
     ),
     (r"method\.sites", list, "names of layers, as above"),
+    (r"(.*\.)?seed", -1, "PyTorch takes negative seeds"),
+    (r"method\.projections", -1, "the exact norm, in place of random directions"),
     (r"train\.optimizer\.weight_decay", 2.5, "the rate multiplies it: 2.5 · 1e-4 is usual"),
 ]
 
