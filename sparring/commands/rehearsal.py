@@ -60,6 +60,7 @@ def new_folder(path: str | Path, key: str = "out") -> Path:
 
 
 def _checked_path(path: str | Path, key: str) -> Path:
+    require(isinstance(path, str | os.PathLike), key, path, "a path")
     text = os.fspath(path)
     require(text.strip() and "\0" not in text, key, text, "a path")
     short = all(len(os.fsencode(part)) <= NAME_BYTES for part in Path(text).parts)

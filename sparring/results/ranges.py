@@ -34,8 +34,10 @@ TOGETHER = (  # arrays that make sense only with each other
     {"show_x", "show_x_adv", "show_y", "show_clean", "show_adv"},
     {"surface", "surface_at"},
 )
-INTEGERS = ("index", "y", "clean_pred", "adv_pred", "flips")
-PER_SAMPLE = (*INTEGERS, "clean_score", "adv_score")
+PER_SHOWN = ("show_y", "show_clean", "show_adv")
+WHOLE = ("index", "y", "clean_pred", "adv_pred", "flips")
+INTEGERS = (*WHOLE, *PER_SHOWN)
+PER_SAMPLE = (*WHOLE, "clean_score", "adv_score")
 
 
 def check_numbers(record: Any) -> None:
@@ -83,6 +85,8 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, n: int, classes: int) -> N
         require(values.dtype.kind in "biuf", f"array {name}", str(values.dtype), "numbers")
         if name in PER_SAMPLE or name.startswith("correct"):
             require(values.shape == (n,), f"shape of {name}", values.shape, f"(n,) = ({n},)")
+        if name in PER_SHOWN:
+            require(values.ndim == 1, f"shape of {name}", values.shape, "(k,)")
         if name in INTEGERS:
             require(values.dtype.kind in "iu", f"array {name}", str(values.dtype), "integers")
         if name.startswith("correct"):
