@@ -28,7 +28,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "command lines": (40, 500),
     "result values": (20, 250),
     "result bytes": (15, 150),
-    "result arrays": (15, 150),
+    "result arrays": (15, 100),
     "data files": (50, 600),
     "pseudo-label files": (10, 100),
 }

@@ -45,6 +45,8 @@ def argued(path: str, bad: Any) -> bool:
         return True
     if isinstance(bad, int | float) and not isinstance(bad, bool) and re.fullmatch(NUMBERS, path):
         return True
+    if (path, bad) == ("arrays_sha256", ""):  # a result that has no arrays
+        return True
     texts = isinstance(bad, list) and all(isinstance(v, str) for v in bad)
     return bool(re.fullmatch(TABLES, path) or (texts and re.fullmatch(LISTS, path)))
 
@@ -113,7 +115,8 @@ def check_bytes(data: st.DataObject, folder: Path) -> None:
     packed = next(folder.glob("good.*.npz")).read_bytes()
     kind = data.draw(st.sampled_from(["json", "copied", "forged"]))
     content = text if kind == "json" else packed
-    cut = data.draw(st.integers(0, len(content) - 2))
+    # a share: the length depends on the times that were measured
+    cut = int(data.draw(st.integers(0, 999)) / 1000 * len(content))
     junk = data.draw(st.sampled_from([b"", b"\x00" * 50, b"\xff\xfe", b"[" * 100_000, b"<html>"]))
     damaged = content[:cut] + junk
     if kind == "json":
