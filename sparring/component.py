@@ -26,6 +26,7 @@ from .runtime.annotations import Rules, fitted, is_plain, shortened
 
 P = ParamSpec("P")
 R = TypeVar("R")
+LARGEST = 1e15  # of an input: squares of larger ones, summed over features, overflow float32
 NAME_LIMIT = 100  # letters of a name that are compared with the known ones
 
 if TYPE_CHECKING:

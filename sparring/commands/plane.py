@@ -27,6 +27,7 @@ from ..runtime import provenance
 from ..runtime.files import write
 from ..threats import Linf
 from ..training import Trainer
+from .rehearsal import new_file
 
 SD = 1 / SCALE  # one standard deviation of the data, in input units
 EPOCHS = 10
@@ -118,9 +119,8 @@ def plane(
     for key, value in (("seeds", seeds), ("points", points), ("steps", steps)):
         require(value >= 1, key, value, "an integer ≥ 1")
     require(points <= 2000, "points", points, "at most 2000")
-    endings = (".png", ".svg", ".pdf")
-    ok = out is None or Path(out).suffix in endings
-    require(ok, "out", str(out), f"a file that ends in {', '.join(endings)}")
+    out = None if out is None else new_file(out, endings=(".png", ".svg", ".pdf"))
+    table = None if table is None else new_file(table, "table", endings=(".json",))
     start_time, rows, fields = time.perf_counter(), [], []
     for text in recipes:
         name, *changes = text.split(":")

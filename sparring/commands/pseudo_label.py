@@ -15,6 +15,7 @@ from ..data.pseudo_labels import PseudoLabels
 from ..data.split import fingerprint
 from ..introspect import freeze
 from ..runtime.provenance import resolve_device
+from .rehearsal import new_file
 from .subject import BEST, existing_run, network_with_weights
 
 FILE = "pseudo-labels.npz"
@@ -60,12 +61,13 @@ def label(
     Arguments:
         run: a run folder.
         data: a known name or a file, as for `DatasetRows`; default: the run's own data.
-        out: the file; default: `RUN/pseudo-labels.npz`.
+        out: the file, .npz; default: `RUN/pseudo-labels.npz`.
         trust: as in `config.recipe.load_recipe`.
 
     Raises:
         ValueError: for rows of another shape than the run's data.
     """
+    out = None if out is None else new_file(out, endings=(".npz",))
     recipe = load_recipe(existing_run(run), trust=trust)
     table = recipe.tables["data"]
     source = load(**{k: v for k, v in table.items() if k not in IGNORED})
@@ -81,7 +83,8 @@ def label(
                 f"data = {data!r} has samples of shape {tuple(rows.x.shape[1:])}, the run's data "
                 f"{source.name} of {source.shape}"
             )
-    target = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    target = resolve_device(best if device is None else device)
     network = network_with_weights(recipe, Path(run, BEST)).to(target)
     y, confidence = predict(network, rows, batch_size=batch_size)
     labels = PseudoLabels(

@@ -25,8 +25,11 @@ NAME_BYTES = 255  # of one file or folder on every common system
 SPLITS = ("train", "val", "test")
 
 
-def new_file(path: str | Path, key: str = "out") -> Path:
+def new_file(path: str | Path, key: str = "out", *, endings: Sequence[str] = ()) -> Path:
     """Return the path of a file to write.
+
+    Arguments:
+        endings: those that it may have; default: any.
 
     Raises:
         ValueError: for no name, one that is too long, a folder, a link, a device or a pipe.
@@ -34,6 +37,8 @@ def new_file(path: str | Path, key: str = "out") -> Path:
     """
     path = _checked_path(path, key)
     require(path.name not in ("", ".."), key, str(path), "the name of a file")
+    ok = not endings or path.suffix in endings
+    require(ok, key, str(path), f"a file that ends in {', '.join(endings)}")
     with located(key):
         files.refuse_target(path)
     return path
@@ -55,6 +60,7 @@ def new_folder(path: str | Path, key: str = "out") -> Path:
 
 
 def _checked_path(path: str | Path, key: str) -> Path:
+    require(isinstance(path, str | os.PathLike), key, path, "a path")
     text = os.fspath(path)
     require(text.strip() and "\0" not in text, key, text, "a path")
     short = all(len(os.fsencode(part)) <= NAME_BYTES for part in Path(text).parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,12 @@ import torch
 from torch import nn
 
 from .. import data, models
+<<<<<<< HEAD
 from ..component import did_you_mean, require
+=======
+from ..component import did_you_mean, require, require_at_least
+from ..data.source import check_options
+>>>>>>> fuzz2
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.text import printable
@@ -186,7 +192,18 @@ def load_recipe(
     # Constructors refuse numbers that are out of range.
     _check_training(recipe.objective(), recipe.trainer())
     recipe.threat()
+    _check_without_data(recipe.tables)
     return recipe
+
+
+def _check_without_data(tables: dict[str, Table]) -> None:
+    """Raise a `ValueError` for numbers that any data, and the network for them, would refuse."""
+    with located("data"):
+        keys = inspect.signature(check_options).parameters
+        check_options(**{k: v for k, v in tables["data"].items() if k in keys})
+    if ":" not in tables["model"]["name"]:  # the code of others runs only where it must
+        with located("model"):
+            models.check_options(**tables["model"])
 
 
 def _check_training(objective: Objective, settings: Table) -> None:

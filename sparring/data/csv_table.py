@@ -109,6 +109,9 @@ class _Table:
             counts = f"{len(cells)} cells, the first has {self.width}{why}"
             raise ValueError(f"{self.path.name}, row {line}: {counts}")
         label = cells.pop(self.column).strip()
+        if "\n" in label:  # the rest of the file, perhaps
+            what = f"the label{self._of(self.column)} has a line break"
+            raise ValueError(f"{self.path.name}, row {line}: {what}; is a quote not closed?")
         if label.lower() in ("", "nan"):
             what = f"the label{self._of(self.column)} is {label or 'empty'}"
             raise ValueError(f"{self.path.name}, row {line}: {what}; fill it or drop the row")

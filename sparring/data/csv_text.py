@@ -98,7 +98,7 @@ def to_number(cell: str, separator: str = ",") -> float:
             return float(cell)
     except ValueError:
         pass
-    raise ValueError(f"could not convert string {shorten(cell)}")
+    raise ValueError(shorten(cell))
 
 
 def find_separator(path: Path, text: str) -> str:

@@ -14,6 +14,7 @@ from ..runtime.text import printable
 from . import readers
 from .labels import class_numbers
 
+ROUNDING = 1e-3  # of a probability, in half precision too
 KEYS = ("y", "index", "confidence", "data", "rows", "run")
 
 
@@ -84,6 +85,8 @@ def read(path: str | Path, *, data: str | None = None, rows: str | None = None) 
         raise ValueError(
             f"{path.name}: y, index (integers) and confidence must be (n,), not {facts}"
         )
+    if not ((confidence >= 0) & (confidence <= 1 + ROUNDING)).all():  # false of NaN too
+        raise ValueError(f"{path.name}: confidence must be probabilities, in [0, 1]")
     numbers = class_numbers(f"y of {path.name}", y), torch.from_numpy(index.astype(np.int64))
     scores = torch.from_numpy(confidence.astype(np.float32))
     predicted = PseudoLabels(*numbers, scores, *(str(arrays[k]) for k in KEYS[3:]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import limits, matlab
 from .archives import npz
-from .content import Arrays, read_bytes, reason, require_package, verify
+from .content import Arrays, read_bytes, reason, require_package, shorten, verify
 from .csv_table import csv, encode
 from .pictures import PICTURES, folder, picture
 
@@ -56,7 +56,8 @@ def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     try:
         x, y = read(io.BytesIO(content), dtype=np.float32)
     except (ValueError, OverflowError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} is truncated, or not a svmlight file: {reason(error)}") from None
+        why = _wrong_token(content) or reason(error)
+        raise ValueError(f"{path} is truncated, or not a svmlight file: {why}") from None
     rows, width = x.shape
     if not rows or not width or not len(x.data):
         raise ValueError(f"{path} has no rows of features and a label")
@@ -72,6 +73,28 @@ def svmlight(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     labels, names = encode([str(int(v)) if v.is_integer() else repr(v) for v in y.tolist()])
     limits.check_classes(str(path), len(names))
     return x.toarray(), labels, names
+
+
+def _wrong_token(content: bytes) -> str:
+    """Return a sentence about the first token that is no label and no INDEX:VALUE; "" if none."""
+    for row, line in enumerate(content.split(b"\n"), 1):
+        label, *features = line.partition(b"#")[0].split() or [b"0"]
+        if not _is(float, label):
+            return f"row {row}: the label {shorten(label.decode('latin-1'))} is no number"
+        for token in features:
+            index, colon, value = token.partition(b":")
+            if not (colon and (index == b"qid" or _is(int, index)) and _is(float, value)):
+                what = shorten(token.decode("latin-1"))
+                return f"row {row}: {what} is not INDEX:VALUE, an integer and a number"
+    return ""
+
+
+def _is(kind: type[int] | type[float], text: bytes) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mat(path: Path, checksum: str | None = None) -> Arrays:

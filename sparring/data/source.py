@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..component import checked, did_you_mean, require, require_at_least
+from ..component import LARGEST, checked, did_you_mean, require, require_at_least
 from . import files, named, tables
 from .labels import class_numbers
 from .layouts import RawDataset
@@ -187,7 +187,7 @@ def assemble(
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
         arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
         notes += dropped
-    if raw.test and not len(arrays["train"][0]):
+    if raw.test and all(a.shape[:1] == (0,) for a in arrays["train"]):
         del arrays["train"]  # a test split alone serves for evaluation
     parts, class_names = _stored(name, arrays, raw.classes, bounds)
     counts = _class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)
@@ -329,12 +329,33 @@ def _row_count(key: str, value: Rows, n: int, default: int) -> int:
     return int(value) if value >= 1 else max(1, round(value * n))
 
 
+def check_options(
+    *,
+    val: Rows = None,
+    test: Rows = None,
+    bounds: Sequence[float] = (0.0, 1.0),
+    limit: int | None = None,
+    balance: bool | Sequence[float] = False,
+    labels: int | None = None,
+    repeat: int | None = None,
+) -> None:
+    """Raise `ValueError` for options of `load` that no data set takes."""
+    _checked_bounds(bounds)
+    for key, rows in (("val", val), ("test", test)):
+        _row_count(key, rows, 1, 1)
+    counts = {"limit": limit, "labels": labels, "repeat": repeat}
+    require_at_least(1, **{key: n for key, n in counts.items() if n is not None})
+    ok = isinstance(balance, bool) or (len(balance) > 1 and min(balance) >= 0)
+    require(ok, "balance", balance, "true, false, or a weight ≥ 0 of each class")
+
+
 def _checked_bounds(bounds: Sequence[float]) -> Bounds:
     try:
         low, high = map(float, bounds)
     except (TypeError, ValueError):  # neither two, nor numbers
         low = high = np.nan
-    require(-np.inf < low < high < np.inf, "bounds", bounds, "two finite numbers, the lower first")
+    allowed = f"two finite numbers, the lower first, at most {LARGEST:g} from 0"
+    require(-LARGEST <= low < high <= LARGEST, "bounds", bounds, allowed)
     return (low, high)
 
 

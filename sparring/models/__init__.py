@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
-from ..component import did_you_mean, require
-from .base import Numbers, stages
+from ..component import did_you_mean, require, require_at_least
+from .base import Numbers, as_numbers, stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
 from .imported import import_network
 from .mlp import mlp
@@ -46,6 +47,7 @@ __all__ = [
     "xresnet18",
 ]
 
+STAND_IN = (64, 64)  # pixels, as every network of pictures takes
 OLD_NAMES = {"adapt": wrap_model, "foreign": load_program}  # of sparring 0.1
 
 
@@ -125,6 +127,28 @@ def build(
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))
+        require_at_least(1, **{k: v for k, v in kw.items() if type(v) is int})
         model = NETWORKS[name](shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())
     return model if normalize.identity else stages(normalize=normalize, **rest)
+
+
+def check_options(
+    name: str,
+    *,
+    shape: Sequence[int] | None = None,
+    classes: int = 2,
+    mean: Numbers = 0.0,
+    std: Numbers = 1.0,
+    **options: Any,
+) -> None:
+    """Raise `ValueError` for options that `build` refuses, whatever the data's shape is.
+
+    >>> check_options("lenet", activation="sine")
+    Traceback (most recent call last):
+    ValueError: activation = 'sine' is not allowed: activation must be one of relu, sigmoid, tanh
+    """
+    channels = max(len(as_numbers(k, v)) for k, v in (("mean", mean), ("std", std)))
+    shape = (channels, *STAND_IN) if shape is None else shape
+    with torch.device("meta"):  # which draws no weights and takes no memory
+        build(name, shape=shape, classes=classes, mean=mean, std=std, **options)

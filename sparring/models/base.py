@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..component import require
+from ..component import LARGEST, require
 
 Numbers: TypeAlias = float | Sequence[float] | Tensor | Any  # Any: an array of numpy's
 
@@ -73,10 +73,11 @@ def as_numbers(key: str, value: Numbers) -> list[float]:
     except (TypeError, ValueError, RuntimeError):  # words, or lists of unequal lengths
         numbers = torch.zeros(0)
     in_a_row = numbers.numel() == max(numbers.shape, default=1)
-    ok = numbers.numel() and in_a_row and numbers.isfinite().all()
+    ok = numbers.numel() and in_a_row and (numbers.abs() <= LARGEST).all()
     shape = getattr(value, "shape", None)  # an array's own repr takes many lines
     shown = value if shape is None else f"{type(value).__name__} {tuple(shape)}"
-    require(ok, key, shown, "one finite number, or one per channel")
+    allowed = f"one finite number, or one per channel, at most {LARGEST:g} from 0"
+    require(ok, key, shown, allowed)
     return numbers.flatten().tolist()
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .intervals import Interval, effective_wilson, wilson
+from .ranges import Amount, Count, Share
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class OperatingPoint:
         threshold: the score from which on a sample is called positive; None: no sample is.
     """
 
-    at: float
-    fpr: float
+    at: Share
+    fpr: Share
     threshold: float | None
     tpr: Interval
 
@@ -54,7 +55,7 @@ class FeatureCount:
     """Count the evasions that added a feature."""
 
     name: str
-    count: int
+    count: Count
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Detection:
 
     positive: str
     rates: list[DetectionRates]
-    evasions: int = 0
-    flips: float | None = None
-    median: float | None = None
+    evasions: Count = 0
+    flips: Amount | None = None
+    median: Amount | None = None
     added: list[FeatureCount] = field(default_factory=list)
 
 

@@ -34,8 +34,10 @@ TOGETHER = (  # arrays that make sense only with each other
     {"show_x", "show_x_adv", "show_y", "show_clean", "show_adv"},
     {"surface", "surface_at"},
 )
-INTEGERS = ("index", "y", "clean_pred", "adv_pred", "flips")
-PER_SAMPLE = (*INTEGERS, "clean_score", "adv_score")
+PER_SHOWN = ("show_y", "show_clean", "show_adv")
+WHOLE = ("index", "y", "clean_pred", "adv_pred", "flips")
+INTEGERS = (*WHOLE, *PER_SHOWN)
+PER_SAMPLE = (*WHOLE, "clean_score", "adv_score")
 
 
 def check_numbers(record: Any) -> None:
@@ -83,15 +85,27 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, n: int, classes: int) -> N
         require(values.dtype.kind in "biuf", f"array {name}", str(values.dtype), "numbers")
         if name in PER_SAMPLE or name.startswith("correct"):
             require(values.shape == (n,), f"shape of {name}", values.shape, f"(n,) = ({n},)")
+        if name in PER_SHOWN:
+            require(values.ndim == 1, f"shape of {name}", values.shape, "(k,)")
         if name in INTEGERS:
             require(values.dtype.kind in "iu", f"array {name}", str(values.dtype), "integers")
+        if name.startswith("correct"):
+            ok = bool(((values == 0) | (values == 1)).all())
+            require(ok, f"array {name}", printable(values[:4]), "0 or 1 for each sample")
     for names in TOGETHER:
         missing = sorted(names - arrays.keys())
         one = sorted(names & arrays.keys() - {"y"})
         require(not (one and missing), "arrays", one, f"with {', '.join(missing)}")
     shown = {name: len(v) if v.ndim else -1 for name, v in arrays.items() if name[:5] == "show_"}
     require(len({*shown.values()}) <= 1, "show_ arrays", shown, "of equally many samples")
-    for name, least, most in (("y", 0, classes), ("clean_pred", -1, None), ("adv_pred", -1, None)):
+    least_and_most = (
+        ("index", 0, None),
+        ("flips", -1, None),
+        ("y", 0, classes),
+        ("clean_pred", -1, None),
+        ("adv_pred", -1, None),
+    )
+    for name, least, most in least_and_most:
         values = arrays.get(name, np.zeros(0, np.int64))
         low, high = (int(values.min()), int(values.max())) if values.size else (least, least)
         ok = low >= least and (most is None or high < most)

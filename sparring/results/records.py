@@ -58,6 +58,9 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
     name = printable(path)
     try:
         data = json.loads(content, object_pairs_hook=_table, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start} is not of a text in UTF-8"
+        raise ValueError(f"{name} is no complete JSON: {what}. {redo} to replace it") from None
     except (ValueError, RecursionError) as error:
         reason = printable(error)
         raise ValueError(f"{name} is no complete JSON: {reason}. {redo} to replace it") from None

@@ -78,8 +78,8 @@ class Certificate:
     n: Count
     seconds: Amount
     detail: str = ""
-    robust: float | None = None
-    contradicted: int = 0
+    robust: Share | None = None
+    contradicted: Count = 0
 
 
 @dataclass(frozen=True)

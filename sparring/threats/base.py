@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..component import Component, require
+from ..component import LARGEST, Component, require
 from ..functional.geometry import norm
 from ..runtime import distributed
 
@@ -23,8 +23,9 @@ def check_bounds(low: object, high: object) -> None:
     """Raise `ValueError` unless low and high are the bounds of all features: numbers, low < high.
     For bounds that differ by feature there is `Box`."""
     for key, value in (("low", low), ("high", high)):
-        fits = isinstance(value, Real) and math.isfinite(value)
-        allowed = "one finite number for all features; scale them to [0, 1], or use Box(lower=…)"
+        fits = isinstance(value, Real) and abs(value) <= LARGEST
+        allowed = f"one finite number for all features, at most {LARGEST:g} from 0; "
+        allowed += "scale them to [0, 1], or use Box(lower=…)"
         require(fits, key, value if isinstance(value, Real) else type(value).__name__, allowed)
     require(low < high, "low", low, f"below high = {high}")  # type: ignore[operator]
 

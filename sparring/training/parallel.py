@@ -32,7 +32,7 @@ def join_process_group(device: str | torch.device | None = None) -> torch.device
             process's local rank.
     """
     best = "cuda" if torch.cuda.is_available() else "cpu"
-    name = resolve_device(device or best)
+    name = resolve_device(best if device is None else device)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and name.type == "cuda" and name.index is None:
         name = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -21,7 +21,7 @@ FINITE: Range = (math.isfinite, "a finite number")
 OPTIMIZER: dict[str, Range] = {  # keywords of PyTorch's optimizers; other numbers are finite
     "lr": POSITIVE,
     **dict.fromkeys(("momentum", "betas"), SHARE),
-    **dict.fromkeys(("alpha", "rho"), (lambda v: 0 <= v <= 1, "in [0, 1]")),
+    **dict.fromkeys(("alpha", "rho", "dampening"), (lambda v: 0 <= v <= 1, "in [0, 1]")),
     **dict.fromkeys(("weight_decay", "lr_decay", "initial_accumulator_value"), NOT_NEGATIVE),
     "eps": NOT_NEGATIVE,
 }

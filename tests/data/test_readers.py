@@ -227,7 +227,7 @@ def test_csv_without_a_header_loses_no_row(tmp_path):
         ("", "no rows"),
         ("a,class\n", "no rows"),
         ("class\n1\n", "no rows of features"),
-        ("a,b,class\n0,?,S\n", r"a feature is not a number: could not convert string '\?'"),
+        ("a,b,class\n0,?,S\n", r"a feature is not a number: '\?'"),
         ("a,b,class\n0,1,S\n0,S\n", "row 3: 2 cells, the first has 3"),
     ],
 )

@@ -21,7 +21,7 @@ def bad_for(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return ["yes", "true", 2, 1.5, -1, *OTHERS]
     if isinstance(value, int):
-        return [True, "3", 2.5, float("inf"), *NUMBERS, *OTHERS]
+        return [True, "3", 2.5, -1, float("inf"), *NUMBERS, *OTHERS]
     if isinstance(value, float):
         return [True, *NUMBERS, *OTHERS]
     if isinstance(value, str):

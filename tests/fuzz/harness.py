@@ -13,8 +13,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from sparring.runtime.warning import SparringWarning
 
+# Generated bad inputs of each kind: in every run of the suite, and in the slow mode.
+COUNTS: dict[str, tuple[int, int]] = {
+    "recipe values": (40, 500),
+    "recipe overrides": (20, 200),
+    "recipe texts": (15, 150),
+    "study values": (15, 150),
+    "study texts": (10, 100),
+    "command lines": (40, 500),
+    "result values": (20, 250),
+    "result bytes": (15, 150),
+    "result arrays": (15, 100),
+    "data files": (50, 600),
+    "pseudo-label files": (10, 100),
+}
 SECONDS = 10
 BYTES = 2 << 30
 REFUSALS = (ValueError, OSError)
@@ -29,6 +46,21 @@ NOT_OURS = re.compile(
 
 class Hang(BaseException):
     """Interrupt a call that takes longer than `SECONDS`; no `except Exception` catches it."""
+
+
+def fuzz(kind: str, check: Callable[[st.DataObject], None], *, slow: bool = False) -> None:
+    """Run `check` on as many draws of a kind as `COUNTS` says; the draws are the same each time."""
+    drawn = 0
+
+    def counted(data: st.DataObject) -> None:
+        nonlocal drawn
+        drawn += 1
+        check(data)
+
+    least = COUNTS[kind][slow]
+    chosen = settings(max_examples=least, suppress_health_check=list(HealthCheck))
+    chosen(given(data=st.data())(counted))()
+    assert drawn >= least, f"{drawn} {kind} drawn, {least} are due"
 
 
 def fault(call: Callable[[], object], *, lines: int = 2) -> str | None:

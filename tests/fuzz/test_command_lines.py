@@ -11,13 +11,12 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparring import train
 from sparring.cli import main
 from tests.fuzz.bad_values import ESCAPES, NAMES
-from tests.fuzz.harness import command_fault, make_traps
+from tests.fuzz.harness import command_fault, fuzz, make_traps
 
 TINY = {"train.epochs": 1, "model": {"name": "mlp", "hidden": [4]}}
 QUICK = ["--eps", "0.1", "--n", "3", "--suite", "quick"]
@@ -35,6 +34,7 @@ COMMANDS = {  # good ones, each in seconds at most
     "list": ["list", "suites"],
     "cite": ["cite", "TRADES"],
 }
+PATHS = ("--out", "--table", "--report", "--runs", "--results", "--robustbench")
 BAD_NUMBERS = ["x", "-5", "nan", "", "9" * 5000, "1/0", "0x10", "1e999", "[1]", "--", "True"]
 BAD_DEVICES = ["tpu", "5", "gpu", "cuda:99", "cpu:7x", "meta", "", "x" * 5000]
 BAD_SETS = ["=", "x", "a.b.c.d=1", "train=3", "train.epochs=", "train.epochs=[", "=3", ".=1"]
@@ -43,7 +43,9 @@ BAD_SETS += [f"recipe.name={name!r}" for name in ESCAPES] + ["train.epochs=" + "
 # Bad by their look and good by their meaning; each with the reason.
 ACCEPTED: dict[str, str] = {
     r"(evaluate|weights) --(seconds|queries)=.*(9{9}|1e999).*": "a budget without end",
-    r".* --out=(x{9}|page.html|empty).*": "a file that is replaced",
+    r"report --out=page\.html": "a page of before is replaced",
+    r"train --out=(\.|\.\.|\.\./up|a/b|folder|-x|Ω+|\[bold\]x\[/\])": "a run is written where its "
+    "user says",
 }
 
 
@@ -75,45 +77,61 @@ def bad_values(name: str, annotation: Any, traps: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with a run, a study, and paths that no command should follow."""
-    folder = tmp_path_factory.mktemp("fuzz") / "work"
-    folder.mkdir()
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a run and a study."""
+    folder = tmp_path_factory.mktemp("template")
     train("digits-standard", out=folder / "run", set=TINY)
-    make_traps(folder)
     (folder / "study.toml").write_text('name = "s"\nruns = ["no-such-recipe"]\n')
     return folder
 
 
-def check(data: st.DataObject, folder: Path) -> None:
-    """Draw a command and a bad argument; it must end in one sentence, and leave no file outside."""
+def renew(folder: Path, template: Path) -> None:
+    """Make the files of a folder anew, with paths that no command should follow; empty the one
+    above it."""
+    for path in (*folder.iterdir(), *(p for p in folder.parent.iterdir() if p != folder)):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    make_traps(folder)
+
+
+def check(data: st.DataObject, folder: Path, template: Path) -> None:
+    """Draw a command and a bad argument; it must end in one sentence, and write only where the
+    argument leads."""
     base = data.draw(st.sampled_from(sorted(COMMANDS)))
-    words = COMMANDS[base]
+    words, option = COMMANDS[base], ""
     named = options()[words[0]]
     traps = ["pipe", "zero", "circle", "folder", "page.html"]
     if data.draw(st.booleans()) or not named:
         bad = data.draw(st.sampled_from([*(n for n in NAMES if "\x00" not in n), *traps]))
         words, what = [words[0], bad, *words[2:]], f"{base} {bad}"
     else:
-        name = data.draw(st.sampled_from([*sorted(named), "--no-such-option"]))
-        values = bad_values(name, named[name], traps) if name in named else ["1"]
+        option = data.draw(st.sampled_from([*sorted(named), "--no-such-option"]))
+        values = bad_values(option, named[option], traps) if option in named else ["1"]
         bad = data.draw(st.sampled_from(values))
-        words, what = [*words, f"{name}={bad}"], f"{base} {name}={bad}"
-    before = {p.name for p in folder.parent.iterdir()}
+        words, what = [*words, f"{option}={bad}"], f"{base} {option}={bad}"
+    renew(folder, template)
     wrong = command_fault(words)
-    extra = {p.name for p in folder.parent.iterdir()} - before
+    # ".." and "../up" as a path to write are obeyed; from elsewhere, nothing leaves the folder
+    inside = folder.parent if option in PATHS else folder
+    extra = {p.name for p in inside.parent.iterdir()} - {inside.name}
     assert not extra, f"{what[:200]} wrote {extra} outside of its folder"
     argued = any(re.fullmatch(pattern, what) for pattern in ACCEPTED)
     assert wrong is None or (argued and "accepted" in wrong), f"{what[:120]!r}: {wrong}"
-    shutil.rmtree(folder / "runs", ignore_errors=True)
 
 
-def test_a_bad_command_line_is_refused(workshop, monkeypatch):
-    monkeypatch.chdir(workshop)
-    settings(max_examples=60)(given(data=st.data())(lambda data: check(data, workshop)))()
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the working folder: nothing else is in the two above it."""
+    made = tmp_path / "above" / "work"
+    made.mkdir(parents=True)
+    monkeypatch.chdir(made)
+    return made
+
+
+def test_a_bad_command_line_is_refused(template, folder):
+    fuzz("command lines", lambda data: check(data, folder, template))
 
 
 @pytest.mark.slow
-def test_many_bad_command_lines_are_refused(workshop, monkeypatch):
-    monkeypatch.chdir(workshop)
-    settings(max_examples=600)(given(data=st.data())(lambda data: check(data, workshop)))()
+def test_many_bad_command_lines_are_refused(template, folder):
+    fuzz("command lines", lambda data: check(data, folder, template), slow=True)

@@ -14,9 +14,8 @@ from sparring.training.run_folder import read_log
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"seconds", "val_seconds", "samples_per_second"}
-SHORT = ["train.epochs=2", "data.limit=150", "validation.rows=40"]
+SHORT = ["train.epochs=1", "data.limit=120", "validation.rows=40"]
 MORE = {
-    "digits-mart": [],
     "digits-pgd-at": [
         'weights.climb={name="AWP"}',
         'risk={name="KL",radius=0.1}',
