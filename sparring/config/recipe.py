@@ -15,12 +15,8 @@ import torch
 from torch import nn
 
 from .. import data, models
-<<<<<<< HEAD
 from ..component import did_you_mean, require
-=======
-from ..component import did_you_mean, require, require_at_least
 from ..data.source import check_options
->>>>>>> fuzz2
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.text import printable
