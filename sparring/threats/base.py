@@ -23,7 +23,7 @@ def check_bounds(low: object, high: object) -> None:
     """Raise `ValueError` unless low and high are the bounds of all features: numbers, low < high.
     For bounds that differ by feature there is `Box`."""
     for key, value in (("low", low), ("high", high)):
-        fits = isinstance(value, Real) and abs(value) <= LARGEST
+        fits = isinstance(value, Real) and abs(float(value)) <= LARGEST
         allowed = f"one finite number for all features, at most {LARGEST:g} from 0; "
         allowed += "scale them to [0, 1], or use Box(lower=…)"
         require(fits, key, value if isinstance(value, Real) else type(value).__name__, allowed)
