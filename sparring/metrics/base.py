@@ -45,8 +45,8 @@ class Metric(Component):
         self.low, self.high = low, high
 
     def values(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        """Compute the numbers `(b,)`; the model comes frozen, in eval mode, and as a function that
-        leaves its input as it is."""
+        """Compute the numbers `(b,)`; the model comes frozen, in eval mode, in a view that leaves
+        its input as it is."""
         raise NotImplementedError
 
     def __call__(self, model: Model, x: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
@@ -75,8 +75,9 @@ class Metric(Component):
             raise ValueError(f"y holds -1, an unlabelled sample: {name} needs labels")
         if len(x) == 0:
             return x.new_zeros(0)
-        with freeze.frozen(model, "eval") as run, torch.no_grad():
-            return self.values(run, x.detach(), y).detach()
+        with freeze.frozen(model, "eval"), torch.no_grad():
+            # a view: the model may write to its input, and its stages can be looked at
+            return self.values(freeze.ModelView(model), x.detach(), y).detach()
 
     def reseed(self, seed: int) -> None:
         """Let every later call draw from `seed`."""

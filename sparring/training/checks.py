@@ -1,43 +1,15 @@
-"""Checks before a training: types of arguments, labels of the data, radii of the adversaries."""
+"""Checks before a training: samples and labels of the data, radii of the adversaries."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from ..attacks.base import Attack
-from ..component import require
-from ..data import AddedRows, Augment, Source, Split, Stream
+from ..data import Source, Split, Stream
 from ..data.split import check_labels
-from ..objective import Objective
 from ..runtime.warning import SparringWarning
-from ..weights import EMA, WeightPerturbation
 from .schedule import BoundSchedule
-
-PIECES: dict[str, tuple[type, bool, str]] = {  # argument: its type, whether a list of it, in words
-    "objective": (Objective, False, "a sparring.objective.Objective"),
-    "validation": (Attack, False, "an attack, or None"),
-    "climb": (WeightPerturbation, False, "AWP(...) or SAM(...), or None"),
-    "ema": (EMA, False, "EMA(...), or None"),
-    "augment": (Augment, True, "a list of augmentations, as [Flip()]"),
-    "mix": (AddedRows, True, "a list of pieces that add rows, as [DatasetRows(...)]"),
-    "schedule": (Mapping, True, 'a list of tables, as [{"path": "lr", "name": "cosine"}]'),
-}
-SWITCHES = ("channels_last", "compile", "decay_norm", "resume", "progress", "tensorboard")
-
-
-def check_types(arguments: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an argument of the trainer that is of another type than it must be."""
-    for key, (kind, several, allowed) in PIECES.items():
-        value = arguments.get(key, () if several else None)
-        if several:
-            ok = isinstance(value, list | tuple) and all(isinstance(v, kind) for v in value)
-        else:
-            ok = isinstance(value, kind) or (value is None and key != "objective")
-        require(ok, key, value, allowed)
-    for key in SWITCHES:
-        require(isinstance(arguments[key], bool), key, arguments[key], "true or false")
 
 
 def check_data(source: Source, val: Split, *, mixed: bool) -> None:

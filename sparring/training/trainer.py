@@ -21,7 +21,7 @@ from ..runtime import allocator, distributed, files
 from ..runtime.progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, parallel, run_folder
-from .checks import check_data, check_radii, check_types
+from .checks import check_data, check_radii
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
 from .settings import run_settings
@@ -111,7 +111,8 @@ class Trainer:
         if not mix:  # runs from before `mix` existed have no such setting
             del arguments["mix"]
         check_numbers(arguments)
-        check_types(arguments)
+        kind = type(objective).__name__
+        require(isinstance(objective, Objective), "objective", kind, "a sparring Objective")
         kind = type(source).__name__
         require(isinstance(source, Source), "source", kind, "a Source of sparring.data")
         source.require_train()
