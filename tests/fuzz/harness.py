@@ -59,7 +59,8 @@ def fuzz(kind: str, check: Callable[[st.DataObject], None], *, slow: bool = Fals
         check(data)
 
     least = COUNTS[kind][slow]
-    chosen = settings(max_examples=least, suppress_health_check=list(HealthCheck))
+    unhurried = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    chosen = settings(max_examples=least, suppress_health_check=unhurried)
     chosen(given(data=st.data())(counted))()
     assert drawn >= least, f"{drawn} {kind} drawn, {least} are due"
 
