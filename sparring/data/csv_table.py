@@ -53,6 +53,8 @@ def csv(
         table.append(line, list(first))
     for line, cells in rows:
         table.append(line, cells)
+    if any("\n" in label for label in table.labels[-1:]) and text.count('"') % 2:
+        raise ValueError(f"{path.name}, row {line}: a quote is not closed: the label has no end")
     if not header and _names_columns(path, first, table.labels):
         header = table.header = [name.strip() for name in first]
         table.drop_first()
@@ -109,9 +111,6 @@ class _Table:
             counts = f"{len(cells)} cells, the first has {self.width}{why}"
             raise ValueError(f"{self.path.name}, row {line}: {counts}")
         label = cells.pop(self.column).strip()
-        if "\n" in label:  # the rest of the file, perhaps
-            what = f"the label{self._of(self.column)} has a line break"
-            raise ValueError(f"{self.path.name}, row {line}: {what}; is a quote not closed?")
         if label.lower() in ("", "nan"):
             what = f"the label{self._of(self.column)} is {label or 'empty'}"
             raise ValueError(f"{self.path.name}, row {line}: {what}; fill it or drop the row")

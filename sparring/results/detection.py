@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..component import require
 from .intervals import Interval, effective_wilson, wilson
 from .ranges import Amount, Count, Share
 
@@ -76,6 +77,10 @@ class Detection:
     flips: Amount | None = None
     median: Amount | None = None
     added: list[FeatureCount] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        both = (self.flips is None) == (self.median is None)
+        require(both, "flips", self.flips, f"None if median is, and median = {self.median}")
 
 
 FIXED = (0.001, 0.01)  # false-positive rates at which detectors are compared

@@ -26,6 +26,7 @@ Share = Annotated[float, AfterValidator(_share)]  # a mean of ones may be 1 + 2e
 Amount = Annotated[float, Field(ge=0)]  # seconds, or passes per sample
 Count = Annotated[int, Field(ge=0, le=2**53)]  # as far as JSON's numbers are exact everywhere
 Samples = Annotated[int, Field(ge=1, le=2**53)]
+Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]  # a SHA-256, or none
 
 CENTERS = ("accuracy", "value")  # of an interval `low` to `high`
 COUNTS = ("count", "attacked", "infeasible", "skipped", "undefined")  # at most all samples

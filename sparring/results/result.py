@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from . import packing, pairing
 from .detection import Detection
 from .intervals import Interval
-from .ranges import Amount, Count, Samples, Share, check_arrays
+from .ranges import Amount, Count, Digest, Samples, Share, check_arrays
 from .records import SCHEMA, checked, from_json, is_record, to_json
 
 # Columns of a training log that a report draws; a stripped result keeps no others.
@@ -171,7 +171,7 @@ class Result:
     probes: list[ProbeValue] = field(default_factory=list)
     stripped: bool = False
     schema: int = SCHEMA
-    arrays_sha256: str = ""
+    arrays_sha256: Digest = ""
     arrays: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(

@@ -77,6 +77,8 @@ def test_a_quoted_cell_with_line_ends_separators_and_quotes(tmp_path):
     assert features == ['a;\n"b"', "c"]
     with pytest.raises(ValueError, match="row 6: 2 cells"):  # as an editor counts lines
         read(tmp_path, '"a\nb",c,l\n0,1,"x\ny"\n\n1,1\n')
+    with pytest.raises(ValueError, match="row 5: a quote is not closed"):
+        read(tmp_path, 'a,b,l\n0,1,x\n0,1,"y\n1,1,x\n1,0,y\n')
 
 
 @pytest.mark.parametrize("true", ["True", "true", "TRUE", "yes", "Yes"])

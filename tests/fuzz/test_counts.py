@@ -20,8 +20,13 @@ def allocate() -> None:
     bytearray(harness.BYTES + (64 << 20))
 
 
-def hang() -> None:
+def wait() -> None:
     time.sleep(60)
+
+
+def work() -> None:
+    while True:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -32,7 +37,8 @@ def hang() -> None:
         (lambda: int("x"), "not our own words"),
         (lambda: require(False, "a\x1b", 1, "2"), "control character"),
         (allocate, "raised MemoryError"),
-        (hang, "took more than"),
+        (wait, "took more than"),
+        (work, "took more than"),
     ],
 )
 def test_the_harness_sees_a_fault(call, words, monkeypatch):
