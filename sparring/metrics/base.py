@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..introspect import freeze
 from ..runtime.allocator import retry_smaller_batch
 
 ROWS = 4096  # rows per pass, for metrics that need many points per sample
+_rows_that_fit: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # by model, after memory ran out
 
 
 class Metric(Component):
@@ -113,7 +115,12 @@ def gradient(metric: Metric, f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[
 def chunked_logits(model: Model, z: Tensor) -> Tensor:
     """Compute the logits of many samples, `ROWS` per pass, or fewer where memory runs out."""
 
-    def run(rows: int) -> Tensor:
-        return torch.cat([model(chunk) for chunk in z.split(rows)])
+    most = min(_rows_that_fit.get(model, ROWS), max(1, len(z)))
 
-    return retry_smaller_batch(run, min(ROWS, max(1, len(z))))
+    def run(rows: int) -> Tensor:
+        logits = torch.cat([model(chunk) for chunk in z.split(rows)])
+        if rows < most:  # a metric calls this many times: it must not run out of memory each time
+            _rows_that_fit[model] = rows
+        return logits
+
+    return retry_smaller_batch(run, most)

@@ -10,11 +10,12 @@ import torch
 from sparring.runtime import allocator
 
 
-def faults(rounds: int = 20) -> int:
+def faults(rounds: int = 10) -> int:
     """Pages the kernel had to map for large tensors that come and go, each larger than the last."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for k in range(rounds):
-        torch.zeros(16_000_000 + 1000 * k)
+        # larger than what glibc keeps at the top of its heap, whatever ran before
+        torch.zeros(32_000_000 + 1000 * k)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
