@@ -109,12 +109,18 @@ def test_checks_and_probes_shrink_alone(problem):
     assert max(calls) <= 25
 
 
+FEW = {  # each pass that does not fit costs a collection of garbage
+    "clever": {"batches": 3, "samples": 3, "pool": 2},
+    "thickness": {"steps": 3, "points": 8},
+    "ebd": {"directions": 3},
+    "eni": {"directions": 3},
+}
+
+
 @pytest.mark.parametrize("name", list(metrics.METRICS))
 def test_metrics_shrink_their_batches(problem, name):
     data, options = (problem.x, problem.y), {"progress": False, "seed": 1}
-    arguments = {name: {"steps": 3} if name.startswith("deepfool") else {}}
-    if name == "clever":
-        arguments = {name: {"batches": 3, "samples": 3, "pool": 2}}
+    arguments = {name: {"steps": 3} if name.startswith("deepfool") else FEW.get(name, {})}
     tight = Tight(problem.model, 12, RuntimeError(TEXTS[3]))
     small = metrics.run(problem.model, data, arguments, batch_size=10, **options)
     shrunk = metrics.run(tight, data, arguments, batch_size=40, **options)
