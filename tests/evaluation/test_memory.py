@@ -113,7 +113,6 @@ FEW = {  # each pass that does not fit costs a collection of garbage
     "clever": {"batches": 3, "samples": 3, "pool": 2},
     "thickness": {"steps": 3, "points": 8},
     "ebd": {"directions": 3},
-    "eni": {"draws": 2},
 }
 
 
