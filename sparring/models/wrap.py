@@ -183,12 +183,6 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
                 "call x.detach().numpy(), and attack it by suite = 'black-box'"
             ) from error
 
-    @property
-    def unwrapped(self) -> Callable[[Tensor], Any]:
-        """Return the inner network if the wrapper changes nothing, else the wrapper."""
-        bare = self.identity and self.size is None and self.scale is None
-        return self.model if bare and self.outputs == "logits" else self
-
     def preprocess(self, x: Tensor) -> Tensor:
         """Return resized, scaled and normalised inputs."""
         if self.size is not None:
