@@ -33,5 +33,5 @@ def _block(match: re.Match[str]) -> str:
 
 
 if __name__ == "__main__":
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -16,7 +16,7 @@ from sparring.commands import study
 from sparring.config import recipe, registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -70,7 +70,7 @@ def test_studies_are_ready_to_run(path: Path) -> None:
 
 @pytest.mark.parametrize("room", ["threat", "attack", "method", "risk", "climb", "ema"])
 def test_the_map_names_every_piece(room: str) -> None:
-    text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "map.md").read_text(encoding="utf-8")
     assert [name for name in registry.pieces(room) if f"`{name}`" not in text] == []
 
 
