@@ -179,7 +179,9 @@ def load(path: str | Path) -> Study:
     jobs.sort(key=lambda job: order.index(job.seed))
     _check_order(jobs)
     title, question = (_text(shared[key], key) for key in ("title", "question"))
-    return Study(study_name, jobs, evaluations, metric_reports, title or study_name, question)
+    return Study(
+        study_name, jobs, evaluations, metric_reports, title or f"Study {study_name}", question
+    )
 
 
 def _text(text: str, key: str) -> str:

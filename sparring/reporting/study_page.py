@@ -292,19 +292,23 @@ def _sentences(panels: Sequence[StudyPanel]) -> list[str]:
         return []
     at = f" at {panel.where}" if panel.where else ""
     under = f"Under {panel.evaluation}{at}"
-    best = [row for row in panel.rows if row.best]
+    said = _best_sentences(under, [row for row in panel.rows if row.best])
+    if more := _overstated(panel, panels):
+        said.append(more)
+    if doubted := [row.label for row in panel.rows if row.mark]:
+        said.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
+    return said
+
+
+def _best_sentences(under: str, best: Sequence[StudyRow]) -> list[str]:
     if not best:
-        return [f"{under}, no run is robust enough to be called the best."]
+        return [f"{under}, no run can be called the best."]
     top = max(best, key=lambda row: row.mean)
     over = f"mean of {counted(len(top.points), 'seed')}" if len(top.points) > 1 else "one seed"
     said = [f"{under}, {top.label} withstands most: {100 * top.mean:.1f} % ({over})."]
     if others := [row.label for row in best if row is not top]:
         verb = "is" if len(others) == 1 else "are"
         said.append(f"{_listed(others)} {verb} not told apart from it.")
-    if more := _overstated(panel, panels):
-        said.append(more)
-    if doubted := [row.label for row in panel.rows if row.mark]:
-        said.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
     return said
 
 
