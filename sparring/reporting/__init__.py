@@ -3,6 +3,6 @@
 from .metric_tables import metrics_table
 from .page import page
 from .study_table import study_markdown
-from .table import table
+from .table import summary_lines, table
 
-__all__ = ["metrics_table", "page", "study_markdown", "table"]
+__all__ = ["metrics_table", "page", "study_markdown", "summary_lines", "table"]
