@@ -12,6 +12,7 @@ from rich.text import Text
 from ..results.levels import defence
 from ..results.result import EpsRow, Result
 from ..results.verdicts import LOOK, NOT_SOUND, SOUND
+from ..runtime.text import printable
 from . import format
 from .fitting import GAP, Cell, FittingTable, Head, joined, one_line, wrapped
 
@@ -29,8 +30,8 @@ class Card:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         r, width = self.result, min(options.max_width, WIDEST)
-        name = Text(r.name, "bold")
-        facts = [Text(fact) for fact in subject(r)]
+        name = Text(printable(r.name, width), "bold")
+        facts = [Text(printable(fact, width)) for fact in subject(r)]
         yield from joined([name, *facts], width, gap=" · ", indent=0)
         yield from measurement(r, width)
         if lack := defence(r):
@@ -88,8 +89,10 @@ def _rows(r: Result) -> list[tuple[list[Cell], EpsRow | None]]:
         label = format.radius_text(row, format.threat_name(r, row) if several else "")
         count = Cell(f"{row.count} robust")
         rows.append(([Cell(label), _accuracy(format.robust_text(row)), count], row))
-        if bound := format.certified_text(row, r.n):
-            rows.append(([Cell(""), Cell(bound), Cell("")], None))
+        if best := format.best_certificate(row):
+            first = f"first {best.n}" if best.n < r.n else ""
+            bound = _accuracy(format.certificate_text(best))
+            rows.append(([Cell("  certified"), bound, Cell(first)], None))
     if several:
         worst = Cell(format.worst_case_text(r), style="bold")
         rows.append(([Cell("worst of all", style="bold"), worst, Cell("")], None))

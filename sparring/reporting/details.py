@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.text import Text
 
 from ..results.detection import Detection
 from ..results.result import EpsRow, Result
 from . import format
-from .fitting import Cell, FittingTable, Head
+from .fitting import Cell, FittingTable, Head, Paragraph
 
 
 def attacks(results: Sequence[Result]) -> list[RenderableType]:
@@ -65,12 +64,10 @@ def detection(results: Sequence[Result]) -> list[RenderableType]:
     return [FittingTable(heads, rows, title), *(_evasions(r, d) for r, d in detectors)]
 
 
-def _evasions(r: Result, d: Detection) -> Text:
-    line = Text(f"{r.name}: {format.flips_text(d)}")
-    if d.added:
-        most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
-        line.append(f"; added most often: {most}")
-    return line
+def _evasions(r: Result, d: Detection) -> Paragraph:
+    most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
+    added = f"; added most often: {most}" if most else ""
+    return Paragraph(f"{r.name}: {format.flips_text(d)}{added}")
 
 
 def _cell(text: str, style: str = "") -> Cell:

@@ -41,7 +41,7 @@ class Cell:
 
     def form(self, short: bool) -> str:
         """Return one of the two forms."""
-        return self.text if not short or self.short is None else self.short
+        return printable(self.text if not short or self.short is None else self.short, None)
 
 
 @dataclass
@@ -118,14 +118,25 @@ class FittingTable:
         others = [k for k in columns if not self.heads[k].name]
         out = []
         for row in self.rows:
-            out += [one_line(Text(printable(row[k].text, width), row[k].style)) for k in names]
-            parts = [
-                Text.assemble((f"{self.heads[k].text} ", "dim"), (row[k].form(True), row[k].style))
-                for k in others
-                if row[k].text
-            ]
-            out += joined(parts, width)
+            titles = [Text(printable(row[k].text, width), row[k].style) for k in names]
+            parts = []
+            for k in others:
+                head = Text(f"{self.heads[k].text} " if self.heads[k].text else "", "dim")
+                parts.append(Text.assemble(head, (row[k].form(True), row[k].style)))
+            out += [one_line(line) for line in titles if line]
+            out += joined([p for k, p in zip(others, parts, strict=True) if row[k].text], width)
         return out
+
+
+@dataclass
+class Paragraph:
+    """Show a text in lines that fit, broken at spaces."""
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from wrapped(self.text, options.max_width, style=self.style)
 
 
 def one_line(text: Text) -> Text:

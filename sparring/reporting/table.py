@@ -25,7 +25,7 @@ from ..results.result import Result
 from . import details as more
 from . import format, over_seeds
 from .card import STYLES, Card, measurement, subject
-from .fitting import Cell, FittingTable, Head
+from .fitting import Cell, FittingTable, Head, Paragraph
 
 MARK = "*"  # of results that are not told apart from the best: bold is not seen everywhere
 MOST_NAMES = 3  # before a verdict that several results share
@@ -56,7 +56,7 @@ def table(
         tables = [_rank_table(group, at) for group in groups]
         blocks += [*tables, Group(*_legend(tables), Verdicts(results))]
         blocks += _differences(results, at, MOST_PAIRS if not details else None)
-        blocks += _seeds(results)
+        blocks += _seeds(results, at)
     blocks += more.detection(results)
     blocks += more.attacks(results) if details else []
     return Group(*_spaced(blocks))
@@ -152,7 +152,7 @@ def _rank_table(
 
 def _legend(tables: Sequence[FittingTable]) -> list[RenderableType]:
     marked = any(row[0].style for ranking in tables for row in ranking.rows)
-    return [Text(f"{MARK} best, or not told apart from the best")] if marked else []
+    return [Paragraph(f"{MARK} best, or not told apart from the best")] if marked else []
 
 
 def _level_cell(r: Result, level: Level, style: str) -> Cell:
@@ -181,7 +181,7 @@ def _differences(
         FittingTable(heads, rows, f"first − second on the same samples, {where}")
     ]
     if len(rows) < len(pairs):
-        out.append(Text(f"and {len(pairs) - len(rows)} more pairs", "dim"))
+        out.append(Paragraph(f"and {len(pairs) - len(rows)} more pairs", "dim"))
     return out
 
 
@@ -191,9 +191,9 @@ def _difference(c: comparison.Comparison) -> list[Cell]:
     return [Cell(c.first), Cell(c.second), _interval(text), Cell(alone), Cell(p)]
 
 
-def _seeds(results: Sequence[Result]) -> list[RenderableType]:
+def _seeds(results: Sequence[Result], at: float | None) -> list[RenderableType]:
     """Return means over training seeds, and the differences of recipes over them."""
-    recipes = over_seeds.recipe_rows(results)
+    recipes = over_seeds.recipe_rows(results, at)
     if not recipes:
         return []
     heads = [Head("recipe", left=True, name=True), Head("seeds"), Head("clean"), Head("robust")]
@@ -201,10 +201,13 @@ def _seeds(results: Sequence[Result]) -> list[RenderableType]:
         [Cell(r.name), Cell(str(len(r.runs))), _interval(r.clean), _interval(r.robust)]
         for r in recipes
     ]
-    title = "over training seeds: mean ± standard deviation [95 % interval of the mean]"
+    where = "; ".join(dict.fromkeys(r.where or "robust accuracy" for r in recipes))
+    title = f"over training seeds, {where}: mean ± standard deviation [95 % interval of the mean]"
     out: list[RenderableType] = [FittingTable(heads, rows, title)]
     if pairs := over_seeds.recipe_pairs(recipes):
         heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
         cells = [[Cell(p.first), Cell(p.second), _interval(p.difference)] for p in pairs]
-        out.append(FittingTable([*heads, Head("points")], cells, "first − second over seeds"))
+        out.append(
+            FittingTable([*heads, Head("points")], cells, f"first − second over seeds, {where}")
+        )
     return out
