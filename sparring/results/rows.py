@@ -6,12 +6,9 @@ import dataclasses
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from ..runtime.text import printable
-
-if TYPE_CHECKING:
-    import pandas  # pyright: ignore[reportMissingImports]
 
 T = TypeVar("T")
 WIDTH = 100
@@ -91,7 +88,7 @@ class Rows(Sequence[T]):
         head = _line({n: _title(n) for n in names}, widths, right)
         return "\n".join([head, *(_line(row, widths, right) for row in cells)])
 
-    def to_frame(self) -> pandas.DataFrame:
+    def to_frame(self) -> Any:
         """Return the records as a pandas data frame, one column per field.
 
         Raises:
