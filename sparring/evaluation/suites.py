@@ -202,7 +202,7 @@ def transfer(surrogate: Model) -> Suite:
 def check_suite_name(name: str) -> None:
     """Raise a `ValueError` for a suite that does not exist, with the nearest name and all names."""
     if name not in (*SUITES, TRANSFER):
-        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER]))
+        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER], listed="suites"))
 
 
 def find_suite(suite: str | Suite, surrogate: Model | None = None) -> Suite:
