@@ -23,6 +23,7 @@ from ..runtime import allocator, distributed, provenance
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
 from . import checks, level, probes, symptoms
+from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
 from .plan import Plan, make_plan
@@ -30,7 +31,7 @@ from .protocol import EvaluationProtocol
 from .radii import Threats
 from .scores import added_features, score_arrays
 from .session import AttackRunner
-from .suites import Suite
+from .suites import Suite, gradient_free_suite
 
 
 @locks_result
@@ -143,6 +144,8 @@ def _attack(
     names = probes.probe_names(protocol.probes or ())
     _probe(runner, plan, names, rows=2)  # likewise
     measured = symptoms.model_symptoms(runner, plan.largest, seed)
+    tasks = announced(runner, plan.suite, threats)
+    display.plan(tasks, passes=lambda: runner.budget.used * distributed.world())
     balls = enumerate(ball for _, ball in plan.radii)
     levels = [level.attack_level(runner, plan.suite, ball, key=i, seed=seed) for i, ball in balls]
     certificates = _certify(runner, plan, levels)
@@ -172,7 +175,8 @@ def _result(
     correct = int(runner.correct_clean.sum())
     verdict, reasons = checks.verdict(
         results,
-        gradient_free=plan.suite.gradient_free,
+        gradient_free=all(at.gradient_free for at in levels),
+        better=gradient_free_suite([threat for _, threat in plan.radii]),
         early=outcome.early,
         samples=correct or len(runner.y),  # the checks are shares of the correct ones
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*/\s*(\d*[1-9]\d*)\s*")
@@ -33,3 +34,12 @@ def format_number(value: float) -> str:
     plain, levels = f"{value:g}", round(value * LEVELS)
     exact = abs(value * LEVELS - levels) < 1e-9
     return f"{levels}/{LEVELS}" if exact and len(plain) > len("8/255") else plain
+
+
+def with_radius(name: str, eps: float | None) -> str:
+    """Return a threat's name with its radius, if it has one.
+
+    >>> with_radius("Linf", 8 / 255), with_radius("Bits", None)
+    ('Linf 8/255', 'Bits')
+    """
+    return name if eps is None or math.isinf(eps) else f"{name} {format_number(eps)}"
