@@ -9,14 +9,14 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import data, models
+from .. import models
 from ..config.overrides import Overrides
 from ..config.recipe import BuiltRecipe, Recipe, load_recipe
 from ..config.registry import ROOMS, maker
@@ -63,7 +63,6 @@ class RecipeSummary:
     evaluation: str
     minutes: float | None
     command: str
-    table: Recipe = field(repr=False, compare=False)
 
     def header(self, width: int = WIDTH) -> str:
         """Return the lines of name and facts that a training begins with, and its time."""
@@ -75,7 +74,12 @@ class RecipeSummary:
             ("", header(self.name, self.facts, width)),
             ("", [self.about[""]] if "" in self.about else []),
             ("formula", self.formula),
-            *(((room, [f"{piece:<14} {numbers}".rstrip()]) for room, piece, numbers in self.pieces)),
+            *(
+                (
+                    (room, [f"{piece:<14} {numbers}".rstrip()])
+                    for room, piece, numbers in self.pieces
+                )
+            ),
             ("data", [self.data]),
             ("training", [", ".join([self.training, *self._time()])]),
             ("evaluation", [self.evaluation]),
@@ -159,7 +163,9 @@ def duration(minutes: float) -> str:
     if minutes < 1.5 * HOUR:
         return f"{minutes:.0f} min"
     hours = minutes / HOUR
-    return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+    if hours < 48:
+        return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"
+    return f"{hours / 24:.0f} days"
 
 
 def _summary(
@@ -206,7 +212,6 @@ def _summary(
         _evaluation_text(tables["evaluation"]),
         minutes,
         shlex.join(command),
-        recipe,
     )
 
 
@@ -309,7 +314,9 @@ def _pieces(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     lists = [(room, t) for room in ("augment", "mix") for t in tables["data"].get(room, ())]
     weights = list(tables["weights"].items())
     schedules = [("schedule", t) for t in tables["train"]["schedule"]]
-    rooms = [(room, tables[room]) for room in ("threat", "attack", "method", "risk") if room in tables]
+    rooms = [
+        (room, tables[room]) for room in ("threat", "attack", "method", "risk") if room in tables
+    ]
     for room, table in [*rooms, *weights, *lists, *schedules]:
         yield room, table["name"], ", ".join(_numbers(recipe, room, table))
     network = models.NETWORKS.get(tables["model"]["name"])
@@ -343,6 +350,10 @@ def _value(value: Any) -> str:
     if isinstance(value, list) and len(value) > 8:
         return f"[{len(value)} values]"
     return format_number(value) if isinstance(value, float) else cell(value)
+
+
+def _piece_text(piece: str, numbers: str) -> str:
+    return f"{piece}: {numbers}" if numbers else piece
 
 
 def _block(label: str, lines: Sequence[str], width: int) -> Iterator[str]:

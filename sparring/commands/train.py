@@ -122,6 +122,7 @@ def plan(
 
 
 def is_run(path: Path) -> bool:
+    """Return whether a folder has the recipe of a run."""
     try:
         return (path / RECIPE).is_file()
     except OSError:  # a name that the system does not take
@@ -148,9 +149,7 @@ def _recipe_of_run(
     return inside if is_shipped or Path(origin) == run else named
 
 
-def _train(
-    recipe: Recipe, run: Path, *, resume: bool, device: str | None, progress: bool
-) -> None:
+def _train(recipe: Recipe, run: Path, *, resume: bool, device: str | None, progress: bool) -> None:
     source, model, objective, settings = recipe.build()
     settings |= {} if device is None else {"device": device}
     parallel.join_process_group(settings.get("device"))

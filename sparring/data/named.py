@@ -206,8 +206,6 @@ FROM_FILES = {
 BUILT_IN = {"digits": digits, **{name: partial(toy_2d.read, name) for name in toy_2d.SHAPES}}
 
 
-
-
 class Facts(NamedTuple):
     """Describe a data set known by name, without reading it: one line, and what a network needs."""
 
