@@ -74,12 +74,7 @@ class RecipeSummary:
             ("", header(self.name, self.facts, width)),
             ("", [self.about[""]] if "" in self.about else []),
             ("formula", self.formula),
-            *(
-                (
-                    (room, [f"{piece:<14} {numbers}".rstrip()])
-                    for room, piece, numbers in self.pieces
-                )
-            ),
+            *((room, [_piece_text(piece, numbers)]) for room, piece, numbers in self.pieces),
             ("data", [self.data]),
             ("training", [", ".join([self.training, *self._time()])]),
             ("evaluation", [self.evaluation]),
