@@ -98,7 +98,7 @@ class Screen:
     """Print lines, above a live line where there can be one. Use as a context.
 
     Arguments:
-        current: returns the live line; it is asked anew some times a second.
+        current: returns the live line; it is asked some times a second.
         enabled: False prints nothing.
     """
 
