@@ -76,6 +76,30 @@ def evaluate(
         ValueError: for a model, data or options that do not fit.
         FileNotFoundError: for a run folder or weights that do not exist.
     """
+    arguments = {key: value for key, value in locals().items() if key != "options"}
+    return evaluate_to_file(**arguments, **options)[0]
+
+
+def evaluate_to_file(
+    model: Any,
+    data: Any = None,
+    threat: Any = None,
+    protocol: EvaluationProtocol | Suite | str | None = None,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    set: Overrides = (),
+    trust: bool = False,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    outputs: str = "logits",
+    surrogate: Any = None,
+    out: str | Path | None = None,
+    device: str | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> tuple[Result, Path | None]:
+    """Evaluate as `evaluate`; return the result, and its file if it was written."""
     out = None if out is None else new_file(out)
     device = str(parallel.join_process_group(device))
     preprocessing = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
@@ -112,7 +136,7 @@ def evaluate(
         suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
         name = plain_name(f"{suite}-{protocol.split}", "suite")
         out = target.run / "results" / f"{name}.json"
-    return evaluation.evaluate(
+    result = evaluation.evaluate(
         target.model,
         target.data,
         target.threat if threat is None else threat,
@@ -126,6 +150,7 @@ def evaluate(
         progress=progress,
         device=device,
     )
+    return result, out
 
 
 def default_probes(recipe: Mapping[str, Any]) -> list[str]:
