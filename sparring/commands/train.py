@@ -11,6 +11,7 @@ from ..config.overrides import Overrides
 from ..config.recipe import Recipe, load_recipe
 from ..runtime import distributed, provenance
 from ..runtime.files import write
+from ..runtime.interactive import shows_progress
 from ..training import Trainer, parallel
 from ..training.run_folder import MACHINE, locked_run, require_empty
 from . import run_data
@@ -26,7 +27,7 @@ def train(
     resume: bool = False,
     trust: bool = False,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Path:
     """Train by a recipe and return the run folder; `load` gives its model.
 
@@ -36,7 +37,7 @@ def train(
         resume: continue the run in `out`, or start it.
         set, trust: as in `config.recipe.load_recipe`.
         device: default: the recipe's.
-        progress: show a live progress bar.
+        progress: show progress; default: on a terminal and in a notebook.
 
     Raises:
         Locked: if another process trains in the run folder.
@@ -50,7 +51,13 @@ def train(
     parallel.join_process_group(settings.get("device"))
     with locked_run(run):
         trainer = Trainer(
-            model, objective, source, out=run, resume=resume, progress=progress, **settings
+            model,
+            objective,
+            source,
+            out=run,
+            resume=resume,
+            progress=shows_progress(progress),
+            **settings,
         )
         if distributed.rank() == 0:
             machine = provenance.machine(trainer.device)
