@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 LARGEST = 1e15  # of an input: squares of larger ones, summed over features, overflow float32
 NAME_LIMIT = 100  # letters of a name that are compared with the known ones
+FEW, SHORT, NEAREST = 8, 240, 3  # a message has all names of a list of 8, or of 240 letters
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -339,14 +340,28 @@ def assign_at(root: object, path: str, value: object) -> None:
     setattr(value_at(root, above) if above else root, last, value)
 
 
-def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that does not exist: the nearest, then all.
+def did_you_mean(key: str, name: str, known: Iterable[str], *, listed: str | None = None) -> str:
+    """Return the message for a name that does not exist: the nearest names, and where all are.
+
+    Arguments:
+        listed: kind of names that `sparring list KIND` prints, "" for all kinds; default: none.
 
     >>> did_you_mean("threat", "Linv", ["Linf", "L2"])
     "threat = 'Linv' does not exist; did you mean 'Linf'? There are: L2, Linf"
+    >>> did_you_mean("recipe", "b", [f"a{k}" for k in range(102)], listed="recipes")
+    "recipe = 'b' does not exist. `sparring list recipes` has all 102"
     """
     known = sorted(known)
     lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name)[:NAME_LIMIT].lower(), lower, n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
-    return f"{key} = {shortened(name)} does not exist{hint} There are: {', '.join(known)}"
+    few = len(known) <= FEW or (listed is None and sum(map(len, known)) <= SHORT)
+    wrong = str(name)[:NAME_LIMIT].lower()
+    close = difflib.get_close_matches(wrong, lower, n=1 if few else NEAREST, cutoff=0.5)
+    nearest = " or ".join(", ".join(repr(lower[c]) for c in close).rsplit(", ", 1))
+    hint = f"; did you mean {nearest}?" if close else "."
+    if few:
+        where = f"There are: {', '.join(known)}"
+    elif listed is not None:
+        where = f"`{f'sparring list {listed}'.strip()}` has all {len(known)}"
+    else:
+        where = f"There are {len(known)}: {', '.join(known[:NEAREST])} …"
+    return f"{key} = {shortened(name)} does not exist{hint} {where}"

@@ -115,3 +115,15 @@ def test_the_message_of_an_unknown_name():
         did_you_mean("method", "zzzzzz", ["AT", "MART"])
         == "method = 'zzzzzz' does not exist. There are: AT, MART"
     )
+
+
+def test_the_message_of_a_long_list_has_the_nearest_three():
+    known = [f"{data}-{method}" for data in ("digits", "mnist", "x" * 90) for method in "abcd"]
+    assert did_you_mean("recipe", "digits-e", known, listed="recipes").startswith(
+        "recipe = 'digits-e' does not exist; did you mean 'digits-d', 'digits-c' or 'digits-b'? "
+        "`sparring list recipes` has all 12"
+    )
+    assert did_you_mean("cite", "?", known, listed="").endswith(". `sparring list` has all 12")
+    unlisted = did_you_mean("key", "?", known)
+    assert unlisted.endswith("There are 12: digits-a, digits-b, digits-c …")
+    assert "There are: a0, a1" in did_you_mean("key", "?", [f"a{k}" for k in range(20)])

@@ -247,7 +247,8 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise FileNotFoundError(f"there is no recipe at {printable(path)}")
         raise ValueError(
-            did_you_mean("recipe", str(source), names()) + "; or give the path of a .toml file"
+            did_you_mean("recipe", str(source), names(), listed="recipes")
+            + "; or give the path of a .toml file"
         )
     tables = read_toml(path)
     about = tables.setdefault("recipe", {})
@@ -277,5 +278,5 @@ def overlaid_on_base(
             raise ValueError(f"{printable(base)} is based on itself")
         require(len(above) < BASES, "base", base, f"the end of a chain of {BASES} recipes at most")
         if not os.path.exists(file) and file.suffix != ".toml":
-            raise ValueError(did_you_mean("recipe", base, shipped))
+            raise ValueError(did_you_mean("recipe", base, shipped, listed="recipes"))
         return overlaid(tables, read(file, above))

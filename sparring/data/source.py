@@ -153,7 +153,8 @@ def load(
         require(label is None, "label", label, "omitted: only a csv has a label column to name")
         name, raw = known, named.read(known, root)
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
-        raise ValueError(did_you_mean("data.name", str(name), names()) + ", or the path of a file")
+        message = did_you_mean("data.name", str(name), names(), listed="data")
+        raise ValueError(message + "; or give the path of a file")
     else:
         if not path.exists():
             where = "" if path.is_absolute() else f" in {Path.cwd()}"

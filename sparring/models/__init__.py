@@ -128,7 +128,8 @@ def build(
         rest = {"model": model}
     else:
         if name not in NETWORKS:
-            raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
+            message = did_you_mean("model.name", name, NETWORKS, listed="models")
+            raise ValueError(message + '; or give "module:Class"')
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))
