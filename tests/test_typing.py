@@ -15,7 +15,13 @@ SCRIPTS = ROOT / "tests" / "typing"
 
 def mypy(script: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """Run mypy as a user does that has installed the package: its own files are not judged."""
-    options = ["--strict", "--follow-imports=silent", "--cache-dir", str(cache), "--no-error-summary"]
+    options = [
+        "--strict",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(cache),
+        "--no-error-summary",
+    ]
     command = [sys.executable, "-m", "mypy", *options, str(SCRIPTS / script)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -27,7 +33,9 @@ def test_strict_mypy_sees_the_types_of_a_user_script(tmp_path):
     assert right.returncode == 0, right.stdout
     wrong = mypy("wrong_script.py", tmp_path).stdout
     for line, code in ((5, "call-arg"), (6, "assignment"), (7, "attr-defined")):
-        assert any(f".py:{line}: error" in r and f"[{code}]" in r for r in wrong.splitlines()), wrong
+        assert any(f".py:{line}: error" in r and f"[{code}]" in r for r in wrong.splitlines()), (
+            wrong
+        )
 
 
 @pytest.mark.slow

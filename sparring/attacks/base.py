@@ -24,13 +24,8 @@ Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes,
 # To remove rows the host must read their mask, and waits for all work queued on the GPU. Once in
 # ten steps hides that wait; rows searched in vain meanwhile cost less. A CPU has no such queue.
 GPU_CONFIRM_PERIOD = 10
-EXAMPLES: dict[object, str] = {  # a threat of each norm, for messages
-    torch.inf: "Linf(8/255)",
-    2: "L2(0.5)",
-    1: "L1(10)",
-    0: "L0(20)",
-    "bits": "Bits(10)",
-}
+# a threat of each norm, for messages
+EXAMPLES = {torch.inf: "Linf(8/255)", 2: "L2(0.5)", 1: "L1(10)", 0: "L0(20)", "bits": "Bits(10)"}
 
 
 class Execution(TypedDict, total=False):

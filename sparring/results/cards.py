@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
+from .defences import defence
 from .intervals import Interval
 from .shown import ShownLevel, ShownResult
 from .verdicts import LOOK, NOT_SOUND, SOUND
@@ -30,8 +31,12 @@ def level_name(result: ShownResult, row: ShownLevel) -> str:
 
 def facts(result: ShownResult) -> str:
     """Return what was measured, in one line: data, number of samples, suite."""
-    suite = f"suite {result.suite} v{result.suite_version}"
-    return printable(f"{result.n:,} of {result.dataset} {result.split} · {suite}")
+    parts = [
+        f"{result.n:,} of {result.dataset} {result.split}",
+        f"suite {result.suite} v{result.suite_version}",
+        defence(result),
+    ]
+    return printable(" · ".join(filter(None, parts)))
 
 
 def measurement(result: ShownResult) -> str:
@@ -41,9 +46,12 @@ def measurement(result: ShownResult) -> str:
 
 def headline(result: ShownResult) -> str:
     """Return the accuracies and the verdict, as the `repr` of a result shows them."""
-    row = headline_row(result)
+    row, several = headline_row(result), len({row.threat for row in result.by_eps}) > 1
     at = f"robust at {level_name(result, row)}: {bounded(result, row)}"
-    parts = [f"clean {result.clean.percent}", at, f"measurement: {result.verdict}"]
+    if several:
+        at = f"robust to all norms: {'≤ ' if result.early else ''}{result.robust}"
+    parts = [f"clean {result.clean.percent}", at, defence(result)]
+    parts = [*filter(None, parts), f"measurement: {result.verdict}"]
     return f"{printable(result.name, NAME_LETTERS)}: {' · '.join(parts)}"
 
 
@@ -95,10 +103,14 @@ def card(result: ShownResult) -> str:
 
 def _levels(result: ShownResult, *, lowest: bool = False) -> list[tuple[str, str]]:
     """Return name and robust accuracy of each radius; `lowest` adds the strongest attack."""
-    return [
+    levels = [
         (f"robust at {level_name(result, row)}", bounded(result, row) + _strongest(row) * lowest)
         for row in result.by_eps
     ]
+    if len({row.threat for row in result.by_eps}) > 1:
+        worst = f"{'≤ ' if result.early else ''}{result.robust}"
+        levels.append(("robust to all norms", worst))
+    return levels
 
 
 def _strongest(row: ShownLevel) -> str:

@@ -15,6 +15,7 @@ from ..runtime.text import printable
 from .shown import ShownResult
 
 SIDE = 112  # pixels of a picture on the page, the least
+PIXELS = "image-rendering:pixelated;outline:1px solid #8886"
 KEYS = ("show_x", "show_x_adv", "show_y", "show_clean", "show_adv")
 
 
@@ -130,7 +131,7 @@ def _block(sample: Sample) -> str:
     caption = html.escape(sample.caption)
     tone = "#2a8f5b" if sample.robust else "#c8472f"
     images = "".join(
-        f'<img alt="{name}: {caption}" width="{SIDE}" style="image-rendering:pixelated;outline:1px solid #8886" '
+        f'<img alt="{name}: {caption}" width="{SIDE}" style="{PIXELS}" '
         f'src="data:image/png;base64,{base64.b64encode(_png(picture)).decode()}">'
         for name, picture in named
     )

@@ -46,7 +46,9 @@ class ShownResult(Protocol):
     suite: str
     suite_version: int
     verdict: str
+    early: str
     clean: Interval
+    robust: Interval
     stripped: bool
     class_names: list[str]
     arrays: dict[str, np.ndarray]
