@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -74,10 +75,13 @@ def split_of(x: Any, y: Any) -> Split:
 def _is_whole(loader: DataLoader[Any]) -> bool:
     """Return whether a loader gives each sample of its data set as it is, once, in some order."""
     sampler = loader.sampler
-    shuffles = isinstance(sampler, RandomSampler) and not sampler.replacement
-    complete = shuffles and len(sampler) == len(sampler.data_source)
-    plain = loader.collate_fn is default_collate
-    return plain and (complete or isinstance(sampler, SequentialSampler))
+    complete = isinstance(sampler, SequentialSampler)
+    if isinstance(sampler, RandomSampler):
+        complete = not sampler.replacement and len(sampler) == len(sampler.data_source)
+    # beside a batch sampler of the user's, `sampler` is a default that nothing uses
+    batches = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
+    plain = batches and loader.collate_fn is default_collate
+    return plain and complete
 
 
 def _batches(name: str, loader: DataLoader[Any]) -> Iterator[Pair]:

@@ -110,8 +110,8 @@ def _sample(
     largest = float(np.abs(change).max())
     grey = 0.5 + 0.5 * change / (largest or 1.0)
     label, adversarial = (_class_name(result, k) for k in (y, pred))
-    pictures = (_picture(v, *box) for v in (x, x_adv))
-    return Sample(*pictures, _picture(grey, 0.0, 1.0), largest, label, adversarial, y == pred)
+    pictures = _picture(x, *box), _picture(x_adv, *box), _picture(grey, 0.0, 1.0)
+    return Sample(*pictures, largest, label, adversarial, y == pred)
 
 
 def _class_name(result: ShownResult, k: int) -> str:

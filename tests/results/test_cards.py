@@ -89,7 +89,7 @@ def test_the_headline_is_the_radius_of_the_recipe():
 def test_extremes_are_shown(standing):
     r = make(standing=standing)
     r.by_eps = [EpsRow(None, wilson(standing, 200), standing, [])]
-    assert "robust at Linf: " in r.summary()
+    assert f"robust at Linf  {standing / 2:.1f} %" in r.summary()
     xml.dom.minidom.parseString(r._repr_html_())
 
 

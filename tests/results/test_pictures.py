@@ -34,7 +34,8 @@ def test_a_page_of_samples_escapes_the_names_of_classes():
 @pytest.mark.parametrize("shape", [(1, 6, 6), (3, 200, 100)])
 def test_pictures_are_saved_in_whole_magnifications(tmp_path, shape):
     path = make(shape=shape).show_samples(2).save(tmp_path / "samples.png")
-    width, height = Image.open(path).size
+    with Image.open(path) as picture:
+        width, height = picture.size
     scale = max(1, round(112 / shape[1]))
     assert (height, width) == (2 * (scale * shape[1] + 8), 3 * (scale * shape[2] + 8))
     with pytest.raises(ValueError, match=r"must be the name of a \.png file"):
