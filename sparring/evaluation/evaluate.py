@@ -25,6 +25,7 @@ from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
 from . import checks, level, probes, symptoms
+from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
 from .plan import Plan, make_plan
@@ -152,6 +153,8 @@ def _attack(
     names = probes.probe_names(protocol.probes or ())
     _probe(runner, plan, names, rows=2)  # likewise
     measured = symptoms.model_symptoms(runner, plan.largest, seed)
+    tasks = announced(runner, plan.suite, threats)
+    display.plan(tasks, passes=lambda: runner.budget.used * distributed.world())
     balls = enumerate(ball for _, ball in plan.radii)
     levels = [level.attack_level(runner, plan.suite, ball, key=i, seed=seed) for i, ball in balls]
     certificates = _certify(runner, plan, levels)

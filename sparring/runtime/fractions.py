@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*/\s*(\d*[1-9]\d*)\s*")
@@ -46,3 +47,12 @@ def exact_number(value: float) -> str:
         return plain
     fraction = f"{value * LEVELS:.0f}/{LEVELS}" if abs(value) <= LEVELS else plain
     return fraction if FRACTION.fullmatch(fraction) and parse_number(fraction) == value else plain
+
+
+def with_radius(name: str, eps: float | None) -> str:
+    """Return a threat's name with its radius, if it has one.
+
+    >>> with_radius("Linf", 8 / 255), with_radius("Bits", None)
+    ('Linf 8/255', 'Bits')
+    """
+    return name if eps is None or math.isinf(eps) else f"{name} {format_number(eps)}"
