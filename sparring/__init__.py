@@ -25,8 +25,12 @@ if TYPE_CHECKING:
         weights,
     )
     from .commands.attack import attack
+    from .commands.compare import compare
     from .commands.evaluate import evaluate
+    from .commands.list import recipes
     from .commands.report import report
+    from .commands.runs import runs
+    from .commands.show import show
     from .commands.train import load, train
     from .config.recipe import Recipe
     from .results.result import Result
@@ -39,6 +43,7 @@ __all__ = [
     "attack",
     "attacks",
     "certification",
+    "compare",
     "data",
     "evaluate",
     "evaluation",
@@ -46,9 +51,12 @@ __all__ = [
     "methods",
     "metrics",
     "models",
+    "recipes",
     "report",
     "results",
     "risks",
+    "runs",
+    "show",
     "threats",
     "train",
     "training",
@@ -59,9 +67,13 @@ HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
     "Result": "results.result",
     "attack": "commands.attack",
+    "compare": "commands.compare",
     "evaluate": "commands.evaluate",
     "load": "commands.train",
+    "recipes": "commands.list",
     "report": "commands.report",
+    "runs": "commands.runs",
+    "show": "commands.show",
     "train": "commands.train",
 }
 
