@@ -81,6 +81,7 @@ SUPPORT = {
     "subject",
     "rehearsal",
     "run_data",
+    "timing",
 }  # of commands/: what the verbs share
 PYTHON_ONLY = {"attack"}  # of commands/: it takes a model and tensors
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..runtime.output import write_line
-from .console import show
+from ..runtime.text import printable
+from . import completion
+from .console import closing, show
 from .options import (
     N_NAMES,
     At,
     Certify,
     Data,
+    Details,
     Device,
     Mean,
     Outputs,
     Probes,
     Radii,
+    Radius,
     RobustBench,
     Samples,
     Scale,
     Set,
     Std,
     Trust,
+    is_main_process,
     norms,
     numbers,
 )
@@ -38,11 +42,15 @@ def evaluate(
             help="A run folder; a file of weights, with --recipe; or, with --data and --eps, a "
             'TorchScript, torch.export or ONNX file, or "module:Class".',
             metavar="MODEL",
+            autocompletion=completion.runs,
         ),
     ],
     suite: Annotated[
         str | None,
-        typer.Option(help="Suite of attacks (see: sparring list suites; default: the recipe's)."),
+        typer.Option(
+            help="Suite of attacks (see: sparring list suites; default: the recipe's).",
+            autocompletion=completion.suites,
+        ),
     ] = None,
     eps: Radii = [],
     threat: Annotated[
@@ -109,15 +117,16 @@ def evaluate(
     robustbench: RobustBench = None,
     set: Set = [],
     trust: Trust = False,
+    details: Details = False,
     device: Device = None,
 ) -> None:
     """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks."""
-    # The library has the same names for all options but these three. A list of the others here
+    # The library has the same names for all options but these four. A list of the others here
     # would be one more place to change for a new option.
     options = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "at", "robustbench") and value != []
+        if name not in ("model", "at", "robustbench", "details") and value != []
     }
     from .. import reporting
     from ..commands import evaluate, rehearsal
@@ -130,19 +139,54 @@ def evaluate(
     if at:
         options["threat"] = norms(at, threat, eps)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
-    result = evaluate.evaluate(model, **options, progress=True)
-    if os.environ.get("RANK", "0") != "0":
+    result, file = evaluate.evaluate_to_file(model, **options, progress=True)
+    if not is_main_process():
         return
-    show(reporting.table([result]))
+    show(reporting.table([result], details=details))
+    written = [] if file is None else [file]
     if robustbench is not None:
-        write_line(leaderboard.write_entry(result, robustbench))
+        written.append(leaderboard.write_entry(result, robustbench))
+    run = Path(model)
+    subject = run if out is None and run.is_dir() else file
+    closing(written, ["sparring", "report", subject] if subject else [])
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders or result files.",
+            metavar="RUN...",
+            autocompletion=completion.runs,
+        ),
+    ],
+    at: Radius = None,
+    details: Details = False,
+) -> None:
+    """Print one table of several runs, best first, and their differences; write nothing."""
+    from .. import reporting
+    from ..commands import compare
+
+    compared = compare.compare(runs, at=at)
+    show(reporting.table(compared.results, at=at, details=details))
+    for reason in compared.skipped:
+        write_line(f"skipped: {reason}")
 
 
 def metrics(
-    run: Annotated[str, typer.Argument(help="A run folder; or a file of weights, with --recipe.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder; or a file of weights, with --recipe.",
+            autocompletion=completion.runs,
+        ),
+    ],
     metric: Annotated[
         list[str],
-        typer.Option(help="Metric, see sparring list metrics (default: all). Repeatable."),
+        typer.Option(
+            help="Metric, see sparring list metrics (default: all). Repeatable.",
+            autocompletion=completion.metrics,
+        ),
     ] = [],
     off: Annotated[
         list[str],
@@ -190,24 +234,39 @@ def metrics(
         device=device,
         progress=True,
     )
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         show(reporting.metrics_table([metric_report]))
+        # As `commands.metrics` names it.
+        file = out or (Path(run, "metrics", f"{split}.json") if Path(run).is_dir() else None)
+        closing([file] if file else [])
 
 
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run folders or result files; several are compared.", metavar="RUN..."),
+        typer.Argument(
+            help="Run folders or result files; several are compared.",
+            metavar="RUN...",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(help="Page (default: report.html in the run; for several, here)."),
     ] = None,
+    at: Radius = None,
 ) -> None:
-    """Print the table of results, and write one page of them that works offline."""
+    """Write one page of results that works offline; print a line per result.
+
+    Runs that were not evaluated yet are left out, and named.
+    """
     from .. import reporting
     from ..commands import report
 
-    results, page = report.report(runs, out=out)
-    show(reporting.table(results))
-    write_line(page)
+    done = report.report(runs, out=out, at=at)
+    show(reporting.summary_lines(done.results, at=at))
+    for run in done.skipped:
+        write_line(
+            f"skipped {printable(run)}, not evaluated yet: sparring evaluate {printable(run)}"
+        )
+    closing([done.page])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import completion
-from .console import closing, show, stopped
+from .console import closing, console, shell_text, show
 from .options import Device, Set, Trust, is_main_process
 
 
@@ -60,13 +60,21 @@ def train(
     try:
         folder = train.train(recipe, **options, progress=True)
     except train.TrainingInterrupted as stop:
-        if is_main_process():
-            words = ["sparring", "train", stop.run, "--resume"]
-            words += ["--trust"] * trust + (["--device", device] if device else [])
-            stopped(words if train.is_run(stop.run) else ())
-        raise typer.Exit(130) from None
+        more = ["--trust"] * trust + (["--device", device] if device else [])
+        resumes = ["sparring", "train", stop.run, "--resume", *more]
+        _stop(resumes if train.is_run(stop.run) else [])
     if is_main_process():
         closing([folder], ["sparring", "evaluate", folder])
+
+
+def _stop(resumes: list[str | Path]) -> NoReturn:
+    """Say which command goes on, and exit with 130."""
+    from rich.text import Text
+
+    if is_main_process():
+        text = f"goes on  {shell_text(resumes)}" if resumes else "nothing was written yet"
+        console(error=True).print(Text(f"stopped; {text}"), soft_wrap=True)
+    raise typer.Exit(130)
 
 
 def _dry_run(recipe: str, options: dict[str, Any]) -> None:
@@ -98,14 +106,24 @@ def study(
 
     plan = study.load(file)
     rehearsal.check_files(report=report)
-    done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    try:
+        done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
+    except KeyboardInterrupt:
+        options = {"--runs": runs, "--results": results, "--report": report, "--device": device}
+        words = [word for pair in options.items() if pair[1] is not None for word in pair]
+        _stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
     write_line(reporting.study_markdown(done.results, done.metric_reports))
     if report is not None:
-        write_line(study.page(plan, done, report))
+        closing([study.page(plan, done, report)])
 
 
 def pseudo_label(
-    run: Annotated[Path, typer.Argument(help="Run folder whose model gives the labels.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder whose model gives the labels.", autocompletion=completion.runs
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option(help="Data set or file to label (default: the run's own data)."),
@@ -155,4 +173,4 @@ def plane(
         data, recipes, seeds=seeds, points=points, steps=steps, eps=eps, out=out, table=table
     )
     show(boundary_2d.rows(numbers))
-    write_line(out)
+    closing([out] if table is None else [table, out])

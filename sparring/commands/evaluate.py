@@ -85,6 +85,32 @@ def evaluate(
         ValueError: for a model, data or options that do not fit.
         FileNotFoundError: for a run folder or weights that do not exist.
     """
+    arguments = {key: value for key, value in locals().items() if key != "options"}
+    return evaluate_to_file(**arguments, **options)[0]
+
+
+def evaluate_to_file(
+    model: Any,
+    data: str | Path | SampleData | None = None,
+    threat: Threats | None = None,
+    protocol: EvaluationProtocol | Suite | str | None = None,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    set: Overrides = (),
+    trust: bool = False,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    outputs: str = "logits",
+    surrogate: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[EvaluationOptions],
+) -> tuple[Result, Path | None]:
+    """Evaluate as `evaluate`; return the result, and its file if it was written."""
     out = None if out is None else new_file(out)
     device = str(parallel.join_process_group(None if device is None else str(device)))
     preprocessing = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
@@ -121,7 +147,7 @@ def evaluate(
         suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
         file = plain_name(f"{suite}-{protocol.split}", "suite")
         out = target.run / "results" / f"{file}.json"
-    return evaluation.evaluate(
+    result = evaluation.evaluate(
         target.model,
         target.data,
         target.threat if threat is None else threat,
@@ -135,6 +161,7 @@ def evaluate(
         progress=progress,
         device=device,
     )
+    return result, out
 
 
 def default_probes(recipe: Mapping[str, Any]) -> list[str]:

@@ -9,14 +9,14 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import data, models
+from .. import models
 from ..config.overrides import Overrides
 from ..config.recipe import BuiltRecipe, Recipe, load_recipe
 from ..config.registry import ROOMS, maker
@@ -63,7 +63,6 @@ class RecipeSummary:
     evaluation: str
     minutes: float | None
     command: str
-    table: Recipe = field(repr=False, compare=False)
 
     def header(self, width: int = WIDTH) -> str:
         """Return the lines of name and facts that a training begins with, and its time."""
@@ -75,12 +74,7 @@ class RecipeSummary:
             ("", header(self.name, self.facts, width)),
             ("", [self.about[""]] if "" in self.about else []),
             ("formula", self.formula),
-            *(
-                (
-                    (room, [f"{piece:<14} {numbers}".rstrip()])
-                    for room, piece, numbers in self.pieces
-                )
-            ),
+            *((room, [_piece_text(piece, numbers)]) for room, piece, numbers in self.pieces),
             ("data", [self.data]),
             ("training", [", ".join([self.training, *self._time()])]),
             ("evaluation", [self.evaluation]),
@@ -164,13 +158,9 @@ def duration(minutes: float) -> str:
     if minutes < 1.5 * HOUR:
         return f"{minutes:.0f} min"
     hours = minutes / HOUR
-    return (
-        f"{hours:.1f} h"
-        if hours < 10
-        else f"{hours:.0f} h"
-        if hours < 48
-        else f"{hours / 24:.0f} days"
-    )
+    if hours < 48:
+        return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"
+    return f"{hours / 24:.0f} days"
 
 
 def _summary(
@@ -217,7 +207,6 @@ def _summary(
         _evaluation_text(tables["evaluation"]),
         minutes,
         shlex.join(command),
-        recipe,
     )
 
 
@@ -356,6 +345,10 @@ def _value(value: Any) -> str:
     if isinstance(value, list) and len(value) > 8:
         return f"[{len(value)} values]"
     return format_number(value) if isinstance(value, float) else cell(value)
+
+
+def _piece_text(piece: str, numbers: str) -> str:
+    return f"{piece}: {numbers}" if numbers else piece
 
 
 def _block(label: str, lines: Sequence[str], width: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -31,8 +32,8 @@ def training_seconds(built: BuiltRecipe, *, device: str | None = None, done: int
     Raises:
         ValueError: for a training that could not begin.
     """
-    settings = built.trainer | ({} if device is None else {"device": device})
-    settings |= {"tensorboard": False, "compile": False}
+    settings: dict[str, Any] = built.trainer | ({} if device is None else {"device": device})
+    settings |= {"tensorboard": False, "compile": False}  # they change little, and leave files
     with (
         tempfile.TemporaryDirectory() as folder,
         torch.random.fork_rng(),

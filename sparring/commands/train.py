@@ -124,6 +124,7 @@ def plan(
 
 
 def is_run(path: Path) -> bool:
+    """Return whether a folder has the recipe of a run."""
     try:
         return (path / RECIPE).is_file()
     except OSError:  # a name that the system does not take

@@ -14,7 +14,7 @@ from .output import make_legible
 from .text import printable
 from .workload import Task, Workload
 
-LONGEST_TITLE = 48
+LONGEST_TITLE, USUAL_TITLE = 48, 26
 AFTER_TITLE = 20  # columns of accuracy and seconds
 
 
@@ -30,7 +30,8 @@ class EvaluationProgress:
         self._longest = LONGEST_TITLE
         if is_live(console):
             self._longest = max(8, min(LONGEST_TITLE, console.width - AFTER_TITLE))
-        self._work, self._title, self._width = Workload(), "", 0
+        self._work, self._title = Workload(), ""
+        self._width = min(USUAL_TITLE, self._longest)
         self._samples = self._finished = 0
         self._others = (0, 0)
         self._correct: int | None = None
@@ -54,7 +55,7 @@ class EvaluationProgress:
         """
         self._close()
         self._work = Workload(tasks, passes)
-        self._width = max((cell_len(self._shown(t.title)) for t in tasks), default=0)
+        self._width = max(self._width, *(cell_len(self._shown(t.title)) for t in tasks))
 
     def begin(self, title: str, samples: int, *, wrong: int = 0, right: int = 0) -> None:
         """Start a pass over samples; more that are not attacked count as wrong, or as right."""

@@ -14,7 +14,7 @@ from .output import make_legible
 from .text import printable
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """Describe a column of the table; a narrow terminal loses those of the highest `rank`."""
 
     name: str
@@ -23,13 +23,13 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("epoch", 5),
-    Column("loss", 9, 2),
-    Column("clean", 7),
-    Column("robust", 8),
-    Column("averaged", 10, 1),
-    Column("s", 8, 3),
-    Column("best", 6),
+    TableColumn("epoch", 5),
+    TableColumn("loss", 9, 2),
+    TableColumn("clean", 7),
+    TableColumn("robust", 8),
+    TableColumn("averaged", 10, 1),
+    TableColumn("s", 8, 3),
+    TableColumn("best", 6),
 )
 TABLE_WIDTH = 72
 INDENT = 2
@@ -104,7 +104,7 @@ class TrainingProgress:
         return "".join(f"{cells.get(c.name, ''):>{c.width}}" for c in self._columns).rstrip()
 
 
-def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+def fitting(columns: Sequence[TableColumn], width: int) -> list[TableColumn]:
     """Return the columns that fit, in order; those of the highest rank go first.
 
     >>> [c.name for c in fitting(COLUMNS, 40)]
