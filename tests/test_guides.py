@@ -41,3 +41,26 @@ def test_numbers_of_which_method_are_means_of_results(folders: str, table: str) 
         cells = re.findall(r"\d+\.\d", row)
         assert cells
         assert set(cells) <= measured, f"{folders}, {run}: {cells} against {measured}"
+
+
+def messages() -> str:
+    """Return every text in the package's source, with … for what is filled in, one per line."""
+    texts = []
+    for file in sorted((ROOT / "sparring").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", "") for part in node.values]
+                texts.append("".join(p if isinstance(p, str) else "…" for p in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(" ".join(text.split()) for text in texts)
+
+
+def test_errors_of_the_faq_are_errors_of_the_source() -> None:
+    source = messages()
+    errors = re.findall(r"^### `(.*)`$", FAQ.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(errors) >= 20
+    for error in errors:
+        fragments = [part.strip(" :,.()") for part in error.split("…")]
+        missing = [part for part in fragments if len(part) > 7 and part not in source]
+        assert not missing, f"{error}: {missing}"
