@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
+from ..results.levels import Levels, defence
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
+from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
+from .digits import number as number  # for the page's template, which is given this module
 
 # Above this many pairs, results are compared only with the best of those measured alike.
 MOST_PAIRS = 10
+REASON_LETTERS = 200
 NAME_LETTERS = 100  # of a result; longer names lose their middle
-SEVERITY = ("do not trust", "look")
+SEVERITY = (NOT_SOUND, LOOK)
 
 
 def require_results(results: Sequence[Result]) -> None:
@@ -39,9 +44,11 @@ def points(i: Interval) -> str:
 
     >>> points(Interval(0.05, -0.01, 0.11))
     '+5.00 [−1.0, +11.0]'
+    >>> points(Interval(0.0, -0.0001, 0.02))
+    '0.00 [0.0, +2.0]'
     """
     text = f"{100 * i.accuracy:+.2f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
-    return text.replace("-", "−")
+    return re.sub(r"[+-](0\.0+)\b", r"\1", text).replace("-", "−")
 
 
 def attack_text(row: AttackRow) -> str:
@@ -113,6 +120,15 @@ def level_text(name: str, eps: float | None) -> str:
     return " ".join(filter(None, (name, "" if eps is None else f"eps {format_number(eps)}")))
 
 
+def levels_text(levels: Levels) -> str:
+    """Return the radii of a comparison in words; "" where a threat has neither name nor radius.
+
+    >>> levels_text({"Linf": Level("Linf", 0.1), "L2": Level("L2", 0.5)})
+    'Linf eps 0.1 and L2 eps 0.5'
+    """
+    return printable(" and ".join(str(level) for level in levels.values() if str(level)))
+
+
 def all_radii(results: Sequence[Result]) -> list[tuple[str, float | None]]:
     """Return every norm and radius of the results, norm by norm, rising."""
     names = threat_names(results)
@@ -175,8 +191,19 @@ def fired_checks(r: Result) -> list[Check]:
 
 
 def is_trusted(r: Result) -> bool:
-    """Return whether the verdict is other than "do not trust"."""
-    return r.verdict != "do not trust"
+    """Return whether the verdict is other than "not sound"."""
+    return r.verdict != NOT_SOUND
+
+
+def measurement_text(r: Result) -> str:
+    """Return the verdict on the measurement, and the model's lack of a defence, in words."""
+    words = f"measurement: {r.verdict}" if r.verdict else "measurement: no verdict"
+    return printable(f"{words}; the model: {lack}" if (lack := defence(r)) else words)
+
+
+def reason_text(r: Result) -> str:
+    """Return the one reason of the verdict, safe to show."""
+    return printable(r.reason, REASON_LETTERS)
 
 
 def other_reasons(r: Result) -> list[str]:
@@ -185,27 +212,15 @@ def other_reasons(r: Result) -> list[str]:
     return [text for text in r.reasons if text not in fired]
 
 
-def compared_pairs(results: Sequence[Result]) -> list[comparison.Comparison]:
-    """Return pairs of results on the same samples, with the best only if there are many."""
-    pairs = comparison.pairs(results)
-    if len(pairs) <= MOST_PAIRS:
-        return pairs
-    groups = comparable_groups(results)
-    best = {max(group, key=lambda r: r.robust.accuracy).name for group in groups}
-    return [c for c in pairs if best & {c.first, c.second}]
+def compared_pairs(
+    results: Sequence[Result], at: float | None = None
+) -> list[comparison.Comparison]:
+    """Return pairs of results on the same samples, with the best only if there are many.
 
-
-def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
-    """Return groups of results whose worst cases may be compared.
-
-    They share data, split, number of samples, suite, and the largest radius of each norm.
+    Arguments:
+        at: the radius; default: the headline of those measured alike.
     """
-    groups: dict[tuple[object, ...], list[Result]] = {}
-    for r in results:
-        radii = ((name, row.eps) for name, row in largest_radii(r).items())
-        key = (r.dataset, r.split, r.n, r.suite, r.suite_version, *radii)
-        groups.setdefault(key, []).append(r)
-    return list(groups.values())
+    return comparison.pairs(results, at=at, most=MOST_PAIRS)
 
 
 def difference_text(c: comparison.Comparison) -> str:
@@ -272,17 +287,6 @@ def shorten(name: str, most: int = 48) -> str:
 def probe_groups(r: Result) -> list[list[ProbeValue]]:
     """Return the values of probes, grouped by probe."""
     return [list(rows) for _, rows in itertools.groupby(r.probes, key=lambda m: m.probe)]
-
-
-def number(value: float | None) -> str:
-    """Return a number with three digits, thousands with separators, None as "".
-
-    >>> number(0.0123456), number(1234.5), number(None)
-    ('0.0123', '1,234', '')
-    """
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def lacks_surrogate(r: Result) -> bool:
