@@ -1,0 +1,46 @@
+"""Draw the figure of a page: its runs by robust accuracy, with intervals."""
+
+from __future__ import annotations
+
+from sparring.reporting.charts import ForestRow, forest, standalone
+from sparring.runtime.fractions import format_number
+
+from . import statistics
+from .collect import Collected, Measured
+from .tables import DATA
+
+MARK = "†"
+
+
+def draw(found: Collected) -> str:
+    """Return the figure as the content of an SVG file: a row per run of the main table."""
+    items = found.headline()
+    main = items[0].evaluation
+    bold = statistics.not_told_apart(items)
+    rows = [_row(m, m.run in bold) for m in items if m.evaluation == main]
+    return standalone(forest(rows, title=title(found), axis=f"robust accuracy, {main}, %")) + "\n"
+
+
+def title(found: Collected) -> str:
+    """Return what the figure shows, in a sentence."""
+    first = found.headline()[0]
+    data = DATA.get(first.results[0].dataset, first.results[0].dataset)
+    at = "" if first.eps is None else f", eps {format_number(first.eps)}"
+    return f"Robust accuracy of each run on {data}{at}, suite {first.suite}, with 95 % intervals"
+
+
+def _row(measured: Measured, is_bold: bool) -> ForestRow:
+    accuracies = [row.robust for _, row in measured.rows]
+    robust = statistics.interval(accuracies)
+    clean = statistics.interval([r.clean for r in measured.results])
+    is_unsound = "not sound" in statistics.measurement(measured)
+    return ForestRow(
+        measured.run,
+        100 * robust.accuracy,
+        100 * robust.low,
+        100 * robust.high,
+        points=[100 * i.accuracy for i in accuracies] if len(accuracies) > 1 else (),
+        mark=MARK if is_unsound else "",
+        reference=100 * clean.accuracy,
+        bold=is_bold,
+    )
