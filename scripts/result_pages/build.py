@@ -46,9 +46,14 @@ def made(found: Collected) -> dict[str, str]:
         closed.insert(1, (name, agreement))
     return {
         "head": tables.head(found),
-        "results": "\n\n".join([picture, tables.headline(found), NOTE]),
+        "results": "\n\n".join([picture, tables.headline(found), NOTE + _seeds(found)]),
         "details": "\n\n".join(tables.folded(*pair) for pair in closed),
     }
+
+
+def _seeds(found: Collected) -> str:
+    seeds = tables.shared_seeds(found)
+    return f" ± is the standard deviation over {seeds} seeds." if seeds else ""
 
 
 def title(file: Path) -> str:

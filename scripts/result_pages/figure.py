@@ -22,11 +22,16 @@ def draw(found: Collected) -> str:
 
 
 def title(found: Collected) -> str:
-    """Return what the figure shows, in a sentence."""
-    first = found.headline()[0]
+    """Return what the figure shows, with its highest and its lowest run."""
+    items = found.headline()
+    first = items[0]
+    last = [m for m in items if m.evaluation == first.evaluation][-1]
     data = DATA.get(first.results[0].dataset, first.results[0].dataset)
     at = "" if first.eps is None else f", eps {format_number(first.eps)}"
-    return f"Robust accuracy of each run on {data}{at}, suite {first.suite}, with 95 % intervals"
+    return (
+        f"Robust accuracy on {data}{at} under {first.suite}, with 95 % intervals: from "
+        f"{100 * first.robust:.1f} % ({first.run}) down to {100 * last.robust:.1f} % ({last.run})"
+    )
 
 
 def _row(measured: Measured, is_bold: bool) -> ForestRow:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from sparring.runtime.fractions import format_number
 
 from . import statistics
 from .collect import SUITES, Collected, Measured
-from .tables import DATA, accuracy, code, folded, minutes, robust, table, threat_text, up
+from .tables import DATA, code, folded, minutes, robust, table, threat_text, up
 
 HEADS = ("run", "study", "eps", "n", "suite", "clean", "robust", "measurement", "minutes")
 
 
 def studies(pages: Sequence[Collected], titles: dict[str, str]) -> str:
-    """Return the list of pages, each with its best run in the main table."""
+    """Return the list of pages, each with the highest run of its main table."""
     lines = []
     for found in pages:
         items = found.headline()
-        sound = [m for m in items if statistics.is_sound_enough(m)]
-        best = max((m for m in sound if m.evaluation == items[0].evaluation), key=_robust)
+        level = statistics.not_told_apart(items)
+        best = next(m for m in items if m.run in level)
         link = f"[{titles[found.page.name]}]({found.page.name}.md)"
         count = len({(m.run, m.evaluation, r.name) for m in found.measured for r in m.results})
         at = "" if best.eps is None else f" at {format_number(best.eps)}"
         answer = f"{robust(best)} under `{best.suite}`{at}"
-        lines.append([link, str(count), code(best.run), answer])
-    return table(["study", "results", "best run", "robust accuracy"], lines)
+        lines.append([link, str(count), code(best.run), answer, str(len(level) - 1)])
+    return table(["study", "results", "highest", "robust accuracy", "runs level with it"], lines)
 
 
 def everything(pages: Iterable[Collected]) -> str:
@@ -62,10 +63,6 @@ def _rank(m: Measured) -> tuple[float, int, float]:
     return (-(m.eps or 0.0), strength, -m.robust)
 
 
-def _robust(measured: Measured) -> float:
-    return measured.robust
-
-
 def _line(found: Collected, m: Measured) -> list[str]:
     result = m.results[0]
     return [
@@ -74,7 +71,7 @@ def _line(found: Collected, m: Measured) -> list[str]:
         "any" if m.eps is None else format_number(m.eps),
         f"{result.n}" + ("" if result.split == "test" else f" {result.split}"),
         f"[{m.suite}]({up(m.folder)}/)",
-        accuracy([r.clean for r in m.results]),
+        f"{100 * fmean(r.clean.accuracy for r in m.results):.2f}",
         robust(m),
         statistics.measurement(m),
         minutes(m),

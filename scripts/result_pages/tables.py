@@ -147,8 +147,16 @@ def headline(found: Collected) -> str:
         value = f"**{robust(m)}**" if m.run in bold and m.evaluation == main else robust(m)
         value += "" if m.evaluation == main else f" (`{m.evaluation}`)"
         lines.append([code(m.run), clean[m.run], value, statistics.measurement(m), minutes(m)])
+    if seeds := shared_seeds(found):
+        lines = [[cell.replace(f" ({seeds})", "") for cell in line] for line in lines]
     at = "" if found.page.eps is None else f" at {format_number(found.page.eps)}"
     return table(["run", "clean", f"robust, `{main}`{at}", "measurement", "minutes"], lines)
+
+
+def shared_seeds(found: Collected) -> int:
+    """Return the number of seeds, if every run has the same number of several; else 0."""
+    counts = {len(m.rows) for m in found.measured}
+    return 0 if len(counts) > 1 or counts == {1} else counts.pop()
 
 
 def clean_of(found: Collected) -> dict[str, str]:
