@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from sparring.results.metric_report import MetricReport
 from sparring.results.records import is_record
 from sparring.results.result import EpsRow, Result
+from sparring.results.seeds import training_seed
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -150,6 +152,8 @@ def collect(page: Page) -> Collected:
                 continue
             result = Result.load(file)
             run = re.sub(r"-seed\d+$", "", file.stem).replace(before, after, 1)
+            seed = training_seed(result)
+            result = dataclasses.replace(result, name=f"{run}-seed{seed}")
             evaluation = result.suite if page.folders else file.parent.name
             for row in result.by_eps:
                 key = (run, evaluation, row.threat, row.eps)

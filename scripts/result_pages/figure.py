@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparring.reporting.charts import ForestRow, forest, standalone
+from sparring.results import verdicts
 from sparring.runtime.fractions import format_number
 
 from . import statistics
@@ -28,9 +29,10 @@ def title(found: Collected) -> str:
     last = [m for m in items if m.evaluation == first.evaluation][-1]
     data = DATA.get(first.results[0].dataset, first.results[0].dataset)
     at = "" if first.eps is None else f", eps {format_number(first.eps)}"
+    ends = [f"{percent(m.robust):.1f} % ({m.run})" for m in (first, last)]
     return (
         f"Robust accuracy on {data}{at} under {first.suite}, with 95 % intervals: from "
-        f"{100 * first.robust:.1f} % ({first.run}) down to {100 * last.robust:.1f} % ({last.run})"
+        f"{ends[0]} down to {ends[1]}"
     )
 
 
@@ -38,14 +40,23 @@ def _row(measured: Measured, is_bold: bool) -> ForestRow:
     accuracies = [row.robust for _, row in measured.rows]
     robust = statistics.interval(accuracies)
     clean = statistics.interval([r.clean for r in measured.results])
-    is_unsound = "not sound" in statistics.measurement(measured)
+    is_unsound = verdicts.NOT_SOUND in statistics.measurement(measured)
     return ForestRow(
         measured.run,
-        100 * robust.accuracy,
+        percent(robust.accuracy),
         100 * robust.low,
         100 * robust.high,
-        points=[100 * i.accuracy for i in accuracies] if len(accuracies) > 1 else (),
+        points=[percent(i.accuracy) for i in accuracies] if len(accuracies) > 1 else (),
         mark=MARK if is_unsound else "",
-        reference=100 * clean.accuracy,
+        reference=percent(clean.accuracy),
         bold=is_bold,
     )
+
+
+def percent(share: float) -> float:
+    """Return a share in %, without the float's error that would round 88.15 down.
+
+    >>> f"{100 * 0.8815:.1f} {percent(0.8815):.1f}"
+    '88.1 88.2'
+    """
+    return round(100 * share, 6)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from sparring.reporting import format, study_markdown
+from sparring.results import levels
 from sparring.results.intervals import Interval
 from sparring.results.result import AttackRow, Result
 from sparring.results.seeds import training_seed
@@ -146,7 +146,9 @@ def headline(found: Collected) -> str:
     for m in items:
         value = f"**{robust(m)}**" if m.run in bold and m.evaluation == main else robust(m)
         value += "" if m.evaluation == main else f" (`{m.evaluation}`)"
-        lines.append([code(m.run), clean[m.run], value, statistics.measurement(m), minutes(m)])
+        defence = levels.defence(m.results[0])
+        name = code(m.run) + (f" ({defence})" if defence else "")
+        lines.append([name, clean[m.run], value, statistics.measurement(m), minutes(m)])
     if seeds := shared_seeds(found):
         lines = [[cell.replace(f" ({seeds})", "") for cell in line] for line in lines]
     at = "" if found.page.eps is None else f" at {format_number(found.page.eps)}"
@@ -175,11 +177,9 @@ def everything(found: Collected) -> str:
     order += sorted({m.run for m in found.measured} - set(order))
     results: dict[str, list[Result]] = {}
     for m in sorted(found.measured, key=lambda m: order.index(m.run)):
-        for r in m.results:
-            named = dataclasses.replace(r, name=f"{m.run}-seed{training_seed(r)}")
-            group = results.setdefault(m.evaluation, [])
-            if named.name not in {known.name for known in group}:
-                group.append(named)
+        group = results.setdefault(m.evaluation, [])
+        known = {r.name for r in group}  # a result stands in a list once, with all its radii
+        group += [r for r in m.results if r.name not in known]
     names = {m.evaluation: m for m in found.measured}
     ordered = {name: results[name] for name in sorted(names, key=lambda n: _rank(found, n))}
     metrics = sorted(found.metrics, key=lambda report: order.index(_run(report.name)))
