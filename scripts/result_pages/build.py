@@ -43,8 +43,9 @@ def made(found: Collected) -> dict[str, str]:
         closed.insert(0, ("Error rates: clean, and with the malware attacked", rates))
     if agreement := extras.agreement_table(found):
         name = "Do metrics rank the runs as AutoAttack does? Spearman's ρ"
-        closed.insert(1, (name, agreement))
-    return {
+        closed[1:1] = [(name, agreement), ("Metrics beside accuracy", tables.metrics(found))]
+    chosen = {"pairs": tables.chosen_pairs(found)} if found.page.pairs else {}
+    return chosen | {
         "head": tables.head(found),
         "results": "\n\n".join([picture, tables.headline(found), NOTE + _seeds(found)]),
         "details": "\n\n".join(tables.folded(*pair) for pair in closed),

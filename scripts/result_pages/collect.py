@@ -29,12 +29,15 @@ class Page:
         folders: of results/, with the text that replaces the recipe's name in names of its runs.
         eps: the radius of table and figure; None where the threat has none.
         baseline: the run that others are compared with, seed by seed.
+        pairs: runs that the page's text compares: first, second, and the evaluation; default: that
+            of the main table.
     """
 
     name: str
     eps: float | None
     baseline: str
     folders: dict[str, tuple[str, str]] = field(default_factory=dict)
+    pairs: tuple[tuple[str, ...], ...] = ()
 
     @property
     def file(self) -> Path:
@@ -52,6 +55,36 @@ class Page:
 
 
 RECIPES = dict.fromkeys(("mnist-autoattack", "mnist-pgd", "mnist-quick", "mnist-pgd40"), ("", ""))
+SPARSITY_PAIRS = (
+    ("sparsity-0", "standard"),
+    ("sparsity-1", "sparsity-0"),
+    ("sparsity-2", "sparsity-1"),
+    ("sparsity-4", "sparsity-2"),
+    ("sparsity-4", "sparsity-1"),
+    ("jr", "sparsity-0"),
+    ("fgsm-at", "sparsity-4"),
+    ("sparsity-at", "pgd-at"),
+)
+ABLATION_PAIRS = (
+    *(("uad-B0", "uad"), ("uad-B0-D0", "uad-D0"), ("uad-A0-B0", "uad-A0")),
+    *(("uad-A0-B0-D0", "uad-A0-D0"), ("uad-A0", "uad"), ("uad-A0-D0", "uad-D0")),
+    *(("uad-A0-B0-D0", "uad-B0-D0"), ("uad-A0-B0", "uad-B0"), ("uad-D0", "uad")),
+    *(("uad-A0-D0", "uad-A0"), ("uad-B0-D0", "uad-B0"), ("uad-A0-B0-D0", "uad-A0-B0")),
+)
+ARMOR_PAIRS = (
+    ("pgd-at", "pgd-at-radius01", "paper"),
+    ("pgd-at-radius03-natural", "pgd-at-radius03", "paper"),
+    ("armor-mart", "pgd-at", "paper"),
+    ("armor-mart", "pgd-at", "autoattack"),
+    ("armor-mart", "mart", "paper"),
+    ("armor-mart", "udr-mart", "paper"),
+    ("armor-mart-awp", "armor-mart", "paper"),
+    ("armor-mart-12-epochs", "pgd-at-12-epochs", "paper"),
+    ("armor-mart-12-epochs", "pgd-at-12-epochs"),
+    ("armor-trades", "trades", "paper"),
+    ("armor-transport", "pgd-at", "paper"),
+    ("armor-renyi", "pgd-at", "paper"),
+)
 PAGES = (
     Page(
         "mnist-recipes",
@@ -64,11 +97,11 @@ PAGES = (
     Page("inside-cifar10", CIFAR_EPS, "pgd-at"),
     Page("inside-sweep-mnist", 0.3, "pgd-at"),
     Page("inside-sweep", CIFAR_EPS, "pgd-at"),
-    Page("uad-ablation", 0.1, "uad"),
-    Page("mnist-sparsity", 0.1, "pgd-at"),
-    Page("fashion-sparsity", 0.1, "pgd-at"),
+    Page("uad-ablation", 0.1, "uad", pairs=ABLATION_PAIRS),
+    Page("mnist-sparsity", 0.1, "pgd-at", pairs=SPARSITY_PAIRS),
+    Page("fashion-sparsity", 0.1, "pgd-at", pairs=SPARSITY_PAIRS),
     Page("sparsity-sweep", 0.1, "standard"),
-    Page("mnist-linf01", 0.1, "pgd-at"),
+    Page("mnist-linf01", 0.1, "pgd-at", pairs=ARMOR_PAIRS),
     Page("mnist-1000-labels", 0.3, "mart"),
     Page("mnist-100-labels", 0.3, "mart"),
     Page("drebin215", None, "rfgsm-at"),

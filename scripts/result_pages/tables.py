@@ -25,6 +25,7 @@ DATA = {
     "defensedroid-api": "DefenseDroid, API calls",
 }
 DASH = "–"
+PAIR_HEADS = ("seed", "points", "alone right: first, second", "McNemar p")
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -172,18 +173,27 @@ def clean_of(found: Collected) -> dict[str, str]:
 
 
 def everything(found: Collected) -> str:
-    """Return the tables of all evaluations and radii, and of metrics."""
-    order = [m.run for m in found.headline()]
-    order += sorted({m.run for m in found.measured} - set(order))
+    """Return the table of all evaluations and radii."""
+    order = _order(found)
     results: dict[str, list[Result]] = {}
     for m in sorted(found.measured, key=lambda m: order.index(m.run)):
         group = results.setdefault(m.evaluation, [])
         known = {r.name for r in group}  # a result stands in a list once, with all its radii
         group += [r for r in m.results if r.name not in known]
-    names = {m.evaluation: m for m in found.measured}
-    ordered = {name: results[name] for name in sorted(names, key=lambda n: _rank(found, n))}
-    metrics = sorted(found.metrics, key=lambda report: order.index(_run(report.name)))
-    return study_markdown(ordered, {"metrics": metrics})
+    ordered = {name: results[name] for name in sorted(results, key=lambda n: _rank(found, n))}
+    return f"{study_markdown(ordered, {})}\n\n† The measurement is not sound."
+
+
+def metrics(found: Collected) -> str:
+    """Return the table of metrics, "" if there are none."""
+    order = _order(found)
+    reports = sorted(found.metrics, key=lambda report: order.index(_run(report.name)))
+    return study_markdown({}, {"metrics": reports})
+
+
+def _order(found: Collected) -> list[str]:
+    order = [m.run for m in found.headline()]
+    return order + sorted({m.run for m in found.measured} - set(order))
 
 
 def _rank(found: Collected, evaluation: str) -> tuple[int, str]:
@@ -206,9 +216,22 @@ def pair_tables(found: Collected) -> list[tuple[str, str]]:
         items = [m for m in found.at_eps() if m.evaluation == evaluation]
         if lines := _sample_lines(found, items):
             title = f"Pairs on the same samples under <code>{evaluation}</code>"
-            heads = ["pair", "seed", "points", "alone right: first, second", "McNemar p"]
-            tables.append((title, table(heads, lines)))
+            tables.append((title, table(["pair", *PAIR_HEADS], lines)))
     return tables
+
+
+def chosen_pairs(found: Collected) -> str:
+    """Return the table of the pairs that the page's text is about, on the same samples."""
+    measured = {(m.run, m.evaluation): m for m in found.at_eps()}
+    main = found.headline()[0].evaluation
+    named = any(len(pair) > 2 for pair in found.page.pairs)
+    lines = []
+    for first, second, *rest in found.page.pairs:
+        evaluation = rest[0] if rest else main
+        sides = measured[first, evaluation], measured[second, evaluation]
+        for line in _pair_lines(*sides):
+            lines.append([*line[:1], *([code(evaluation)] if named else []), *line[1:]])
+    return table(["pair", *(["under"] if named else []), *PAIR_HEADS], lines)
 
 
 def _seed_lines(found: Collected) -> list[list[str]]:
@@ -235,10 +258,17 @@ def _sample_lines(found: Collected, items: list[Measured]) -> list[list[str]]:
     for first, second in pairs_of(items):
         if all_seeds and found.page.baseline not in (first.run, second.run):
             continue
-        for seed, c in statistics.on_same_samples(first, second).items():
-            pair = f"{code(first.run)} − {code(second.run)}"
-            points = _points(c.difference, c.low, c.high)
-            lines.append([pair, str(seed), points, f"{c.first_only}, {c.second_only}", p_text(c.p)])
+        lines += _pair_lines(first, second)
+    return lines
+
+
+def _pair_lines(first: Measured, second: Measured) -> list[list[str]]:
+    lines = []
+    for seed, c in statistics.on_same_samples(first, second).items():
+        points = _points(c.difference, c.low, c.high)
+        alone = f"{c.first_only}, {c.second_only}"
+        pair = f"{code(first.run)} − {code(second.run)}"
+        lines.append([pair, str(seed), points, alone, p_text(c.p)])
     return lines
 
 
