@@ -110,21 +110,6 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_tables_of_studies_are_made_of_results(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert _module("scripts/tables.py").filled(text) == text, "run scripts/tables.py"
-
-
-def test_what_somebody_wrote_into_such_a_table_is_replaced() -> None:
-    filled = _module("scripts/tables.py").filled
-    page = "Text.\n<!-- mnist-100-labels -->\nmine\n<!-- /mnist-100-labels -->\nMore.\n"
-    assert "mine" not in filled(page)
-    assert "| `mart-kl` |" in filled(page)
-    assert filled(page).endswith("|\n<!-- /mnist-100-labels -->\nMore.\n")
-    assert filled("<!-- else -->\nmine\n<!-- /else -->") == "<!-- else -->\nmine\n<!-- /else -->"
-
-
 def _module(path: str):
     file = ROOT / path
     spec = importlib.util.spec_from_file_location(file.stem, file)
