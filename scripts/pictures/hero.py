@@ -18,11 +18,13 @@ LEFT, WIDTH, BAR, GAP, TOP = 150, 860, 20, 20, 112
 HIGH = 100.0  # per cent, the end of the axis
 WORST = ("not sound", "look", "sound")
 STYLE = """
-text { font: 15px system-ui, sans-serif; fill: #1f2328 } .title { font-size: 20px; font-weight: 600 }
-.note { font-size: 13px; fill: #57606a } .weak { fill: #a0a7b0 } .strong { fill: #0b5cad }
-.whisker { stroke: #1f2328; stroke-width: 1.5 } .grid { stroke: #d0d7de } .value { font-weight: 600 }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .note { fill: #9da7b1 }
-.weak { fill: #7d8590 } .strong { fill: #58a6ff } .whisker { stroke: #e6edf3 } .grid { stroke: #30363d } }
+text { font: 15px system-ui, sans-serif; fill: #1f2328 }
+.title { font-size: 20px; font-weight: 600 } .note { font-size: 13px; fill: #57606a }
+.weak { fill: #a0a7b0 } .strong { fill: #0b5cad } .value { font-weight: 600 }
+.whisker { stroke: #1f2328; stroke-width: 1.5 } .grid { stroke: #d0d7de }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 } .note { fill: #9da7b1 } .weak { fill: #7d8590 } .strong { fill: #58a6ff }
+.whisker { stroke: #e6edf3 } .grid { stroke: #30363d } }
 """
 
 
@@ -41,8 +43,8 @@ def draw(results: Path) -> str:
             parts += _bar(y + i * BAR, TONES[suite], *rows[run][suite])
     notes = (
         "MNIST, Linf eps 0.3, LeNet, 5 epochs each; means and 95 % intervals over three seeds.",
-        "PGD-20 on 10,000 test samples, AutoAttack on 1,000. Below a name: the worst verdict on its "
-        "measurement.",
+        "PGD-20 on 10,000 test samples, AutoAttack on 1,000 of them. Below each name: the worst "
+        "verdict on its three measurements.",
     )
     for k, note in enumerate(notes):
         parts.append(f'<text class="note" x="{LEFT}" y="{height - 26 + 18 * k}">{note}</text>')
@@ -75,7 +77,8 @@ def _head(rows: dict[str, dict[str, tuple[float, float, float]]]) -> list[str]:
     least, most = f"{min(drops):.0f}", f"{max(drops):.0f}"
     title = f"A weak attack flatters: AutoAttack leaves {least} to {most} points less"
     about = "; ".join(
-        f"{name}: PGD-20 {said[run][0]} %, AutoAttack {said[run][1]} %" for run, name in RUNS.items()
+        f"{name}: PGD-20 {said[run][0]} %, AutoAttack {said[run][1]} %"
+        for run, name in RUNS.items()
     )
     legend = []
     for k, (suite, text) in enumerate(SUITES.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-SERVER = ("tmux", "-L", f"sparring-pictures")
+SERVER = ("tmux", "-L", "sparring-pictures")
 THEME = TerminalTheme(
     (13, 17, 23),
     (230, 237, 243),
@@ -24,8 +25,8 @@ THEME = TerminalTheme(
 # rich's own format loads a font from a host; this one takes what the reader has.
 FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" role="img"
  xmlns="http://www.w3.org/2000/svg"><title>{about}</title><style>
-.{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
- monospace; font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
+.{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas,
+ "DejaVu Sans Mono", monospace; font-size: {char_height}px; line-height: {line_height}px }}
 .{unique_id}-title {{ font-size: 0 }}
 {styles}</style><defs><clipPath id="{unique_id}-clip-terminal">
 <rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>{lines}</defs>
@@ -68,9 +69,17 @@ def screen(
     return re.sub(r"(\s*\n)+\Z", "\n", shown)
 
 
+def shortened(text: str, *, first: int = 6, last: int = 12) -> str:
+    """Return a long screen without its middle lines, which a line of dots stands for."""
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) <= first + last + 1:
+        return text
+    return "\n".join([*lines[:first], "    \x1b[2m⋮\x1b[0m", *lines[-last:], ""])
+
+
 def as_svg(text: str, *, columns: int = 80, about: str) -> str:
     """Return a screen as SVG text, which needs no font of its own and no network."""
-    console = Console(record=True, width=columns, file=open("/dev/null", "w"), force_terminal=True)
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(text.rstrip("\n")))
     layout = FORMAT.replace("{about}", about)
     return console.export_svg(title="", theme=THEME, code_format=layout, unique_id="terminal")
