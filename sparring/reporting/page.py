@@ -21,7 +21,7 @@ from .forest import forest
 
 FEW = 4  # results that a heading names, and whose own sections are open at once
 STRIPPED = "Pictures are not part of this file, which keeps verdicts, predictions and counts."
-TONES = {"trust": "good", "look": "warn", "do not trust": "bad"}
+TONES = {"sound": "good", "look": "warn", "not sound": "bad"}
 
 
 def page(
