@@ -11,7 +11,7 @@ import numpy as np
 from sparring.results.intervals import mean95
 from sparring.results.result import Result
 
-RUNS = {"sat": "SAT", "pgd-at": "PGD-AT", "mart": "MART", "trades": "TRADES"}
+RUNS = {"trades": "TRADES", "mart": "MART", "pgd-at": "PGD-AT", "sat": "SAT"}  # best first
 SUITES = {"pgd20": "PGD-20 says", "autoattack": "AutoAttack leaves"}
 TONES = {"pgd20": "weak", "autoattack": "strong"}
 LEFT, WIDTH, BAR, GAP, TOP = 150, 860, 20, 20, 112
@@ -31,8 +31,8 @@ text { fill: #e6edf3 } .note { fill: #9da7b1 } .weak { fill: #7d8590 } .strong {
 def draw(results: Path) -> str:
     """Return the picture as SVG: two bars per method, means of three seeds with intervals."""
     rows = {run: {suite: _mean(results / suite, run) for suite in SUITES} for run in RUNS}
-    height = TOP + len(RUNS) * (2 * BAR + GAP) + 58
-    parts = [*_head(rows), *_grid(height - 58)]
+    height = TOP + len(RUNS) * (2 * BAR + GAP) + 76
+    parts = [*_head(rows), *_grid(height - 76)]
     for k, (run, name) in enumerate(RUNS.items()):
         y = TOP + k * (2 * BAR + GAP)
         word = measurement(results / "autoattack", run)
@@ -43,11 +43,11 @@ def draw(results: Path) -> str:
             parts += _bar(y + i * BAR, TONES[suite], *rows[run][suite])
     notes = (
         "MNIST, Linf eps 0.3, LeNet, 5 epochs each; means and 95 % intervals over three seeds.",
-        "PGD-20 on 10,000 test samples, AutoAttack on 1,000 of them. Below each name: the worst "
-        "verdict on its three measurements.",
+        "PGD-20 on 10,000 test samples, AutoAttack on 1,000 of them.",
+        "Below each name: the verdict on its measurement under AutoAttack, the worst of three.",
     )
     for k, note in enumerate(notes):
-        parts.append(f'<text class="note" x="{LEFT}" y="{height - 26 + 18 * k}">{note}</text>')
+        parts.append(f'<text class="note" x="{LEFT}" y="{height - 44 + 18 * k}">{note}</text>')
     box = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     inside = "\n".join(parts)
     return (
@@ -82,7 +82,7 @@ def _head(rows: dict[str, dict[str, tuple[float, float, float]]]) -> list[str]:
     )
     legend = []
     for k, (suite, text) in enumerate(SUITES.items()):
-        x = LEFT + 190 * k
+        x = LEFT + 150 * k
         legend.append(f'<rect class="{TONES[suite]}" x="{x}" y="72" width="14" height="14"/>')
         legend.append(f'<text x="{x + 22}" y="84">{text}</text>')
     return [
