@@ -1,0 +1,19 @@
+"""Draw charts as inline SVG text, without a style sheet and without matplotlib."""
+
+from .bars import Bar, bars
+from .base import colour, standalone
+from .forest import ForestRow, forest
+from .lines import Axis, Line, Point, lines
+
+__all__ = [
+    "Axis",
+    "Bar",
+    "ForestRow",
+    "Line",
+    "Point",
+    "bars",
+    "colour",
+    "forest",
+    "lines",
+    "standalone",
+]
