@@ -18,6 +18,7 @@ from rich.text import Text
 from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from ..runtime.files import write
+from .digits import counted
 from .figures import STYLE, colour
 from .literal import LiteralTable
 
@@ -87,7 +88,8 @@ def _shade(axes: Any, f: BoundaryField, values: np.ndarray, cmap: str, most: flo
 def rows(table: Any) -> Table:
     """Return distances and accuracies as mean ± half the 95 % t interval over seeds."""
     eps = list(table.rows[0].robust)
-    title = f"{table.data}: {table.points} points, {table.steps} steps, {len(table.seeds)} seeds"
+    seeds = counted(len(table.seeds), "seed")
+    title = f"{table.data}: {table.points} points, {table.steps} steps, {seeds}"
     out = LiteralTable(title=Text(title), title_justify="left")
     out.add_column("recipe", min_width=26, overflow="fold")
     for head in ("distance, sd", "clean, %", *(f"PGD {e} sd, %" for e in eps), "s"):

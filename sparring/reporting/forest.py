@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ..results.intervals import Interval
-from . import figures, study_table
+from . import figures, format, study_table
 
 CLEAN = "#888888"
 
@@ -30,7 +30,7 @@ def forest(results: study_table.ResultsByEvaluation) -> Figure:
             _mark(axes, y, clean, CLEAN, "clean")
             for k, column in enumerate(columns):
                 rows = study_table.rows_at(results, run, column)
-                filled = all(study_table.is_conclusive(r, row) for r, row in rows)
+                filled = all(format.is_trusted(r) and not format.num_skipped(v) for r, v in rows)
                 robust = [row.robust for _, row in rows]
                 _mark(axes, y, robust, figures.colour(k), column.head, filled)
         axes.set(xlabel="accuracy, %", ylim=(len(names) - 0.5, -0.5))

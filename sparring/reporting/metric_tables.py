@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ..results.curves import AccuracyCurve
 from ..results.metric_report import MetricReport, MetricRow
+from .digits import decimals, with_interval
 from .figures import STYLE, colour, legend, legend_name
 from .literal import LiteralTable
 
@@ -37,7 +38,7 @@ def _table(reports: Sequence[MetricReport], data: str) -> Table:
         out.add_column(Text(f"{m.name} (n = {m.n})"), justify="right")
     out.add_column("unit")
     for head, cells, unit in grid(reports, data):
-        out.add_row(Text(head), *(Text(metric_text(c)) for c in cells), Text(unit))
+        out.add_row(Text(head), *map(Text, metric_texts(cells)), Text(unit))
     return out
 
 
@@ -64,19 +65,23 @@ def grid(
     ]
 
 
-def metric_text(row: MetricRow | None) -> str:
-    """Return the mean, its interval, and the number of samples without a value.
+def metric_texts(rows: Sequence[MetricRow | None]) -> list[str]:
+    """Return means of a metric, their intervals, and the numbers of samples without a value.
 
-    >>> metric_text(MetricRow("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
-    '0.25 [0.2, 0.3], 3 undefined'
+    All have the same decimals.
+
+    >>> metric_texts([MetricRow("ebd", "d", 0.4, 0.38, 0.42, 0.4, 100, 3, "u", "higher", 1.0)])
+    ['0.400 [0.380, 0.420], 3 undefined']
     """
-    if row is None:
-        return "–"
+    places = decimals(row.value for row in rows if row)
+    return ["–" if row is None else _metric_text(row, places) for row in rows]
+
+
+def _metric_text(row: MetricRow, places: int) -> str:
     undefined = f", {row.undefined} undefined" if row.undefined else ""
     if row.value is None:
         return f"none{undefined}"
-    span = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.value:.3g}{span}{undefined}"
+    return with_interval(row.value, row.low, row.high, places) + undefined
 
 
 def curve_figure(curves: Sequence[AccuracyCurve]) -> Figure | None:
@@ -144,7 +149,7 @@ def section(reports: Sequence[MetricReport], curves: Sequence[AccuracyCurve]) ->
     return {
         "heads": [(m.name, m.n, f"{100 * m.clean:.1f}") for m in reports],
         "tables": [
-            (data, [(head, [metric_text(c) for c in cells], unit) for head, cells, unit in rows])
+            (data, [(head, metric_texts(cells), unit) for head, cells, unit in rows])
             for data in _datasets(reports)
             if (rows := grid(reports, data))
         ],

@@ -11,6 +11,7 @@ import jinja2
 
 from ..results.curves import comparable_curves
 from ..results.intervals import Interval
+from ..results.levels import CLEAN, Level, comparable_groups, not_told_apart, ranked
 from ..results.metric_report import MetricReport
 from ..results.result import EpsRow, Result
 from ..runtime.files import write
@@ -18,6 +19,7 @@ from ..runtime.fractions import format_number
 from ..runtime.text import printable
 from . import figures, format, metric_tables, over_seeds, study_table
 from .forest import forest
+from .study_page import StudyPage
 
 FEW = 4  # results that a heading names, and whose own sections are open at once
 STRIPPED = "Pictures are not part of this file, which keeps verdicts, predictions and counts."
@@ -30,7 +32,8 @@ def page(
     *,
     title: str | None = None,
     metrics: Sequence[MetricReport] = (),
-    study: study_table.ResultsByEvaluation | None = None,
+    study: StudyPage | None = None,
+    at: float | None = None,
 ) -> Path:
     """Write the report of one result, or of several compared; return its path.
 
@@ -38,33 +41,34 @@ def page(
 
     Arguments:
         metrics: metrics of the same models, for another section.
-        study: the same results by evaluation; a table and a picture of its runs come first.
+        study: of the same results; a table and a picture of its runs come first.
+        at: the radius at which to compare; default: the recipe's own eps.
 
     Raises:
         ValueError: if there are no results.
     """
     format.require_results(results)
-    path, names = Path(path), [printable(r.name, format.NAME_LETTERS) for r in results]
+    path, results = Path(path), ranked(results, at)
+    names = [printable(r.name, format.NAME_LETTERS) for r in results]
     results = format.unique_names(results)
-    study = study and {kind: format.shown_names(of_kind) for kind, of_kind in study.items()}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {"interval": format.percent, "percent": lambda v: f"{100 * v:.2f}"}
     several = len(results) > 1
-    recipes = over_seeds.recipe_rows(results)
+    recipes = over_seeds.recipe_rows(results, at)
     # Of a study, whose forest has every radius, only curves with several radii are drawn.
     curved = [r for r in results if len(r.by_eps) > 1] if study else results
     html = pages.get_template("page.html.j2").render(
         title=printable(title or _heading([r.name for r in results])),
         several=several,
-        overview=study and study_table.accuracy_table(study),
-        forest=_figure(forest(study) if study else None, "accuracy of every run"),
-        mark=study_table.UNTRUSTED_MARK,
+        overview=study and study.accuracies,
+        forest=_figure(forest(study.results) if study else None, "accuracy of every run"),
+        mark=study_table.UNSOUND_MARK,
         few=len(results) <= FEW,
         format=format,
         shown=format_number,
         tone=TONES,
-        pairs=format.compared_pairs(results),
+        pairs=format.compared_pairs(results, at),
         distrusted=[r.name for r in results if not format.is_trusted(r)],
         recipes=recipes,
         recipe_pairs=over_seeds.recipe_pairs(recipes),
@@ -112,18 +116,13 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         cells += [None if row is None else _robust(r, row) for row in levels]
         cells += [_cell(r, r.robust, upper=bool(r.early))] if several else []
         rows.append({"result": r, "minutes": format.train_minutes(r), "cells": cells})
-    for group in format.comparable_groups(results):
-        names = {r.name for r in group} if len(group) > 1 else set()
-        _mark_best([row["cells"] for row in rows if row["result"].name in names])
+    for column, level in enumerate([CLEAN, *(Level(*key) for key in radii)]):
+        best = not_told_apart(results, level)
+        for row in rows:
+            if cell := row["cells"][column]:
+                cell["best"] = row["result"].name in best
     heads = [format.level_text(name if several else "", eps) or "robust" for name, eps in radii]
     return {"heads": ["clean", *heads, *(["worst case"] if several else [])], "rows": rows}
-
-
-def _mark_best(rows: Sequence[Sequence[dict[str, Any] | None]]) -> None:
-    for column in zip(*rows, strict=True):
-        cells = [cell for cell in column if cell and cell["conclusive"]]
-        for cell in cells:
-            cell["best"] = cell["value"] == max(other["value"] for other in cells)
 
 
 def _cell(r: Result, i: Interval, *, upper: bool = False, below: str = "") -> dict[str, Any]:
@@ -152,7 +151,7 @@ def _notes(results: Sequence[Result], *, seeded: bool) -> list[str]:
         if len(values) > 1:
             different = f"different {key} ({', '.join(sorted(values))})"
             notes.append(f"The results are of {different}: they can't be compared directly.")
-    groups = [] if seeded else format.comparable_groups(results)
+    groups = [] if seeded else comparable_groups(results)
     return notes + [
         f"Of the two highest{f' under {group[0].suite}' if len(groups) > 1 else ''}: {text}."
         for group in groups
