@@ -1,7 +1,7 @@
 """Draw charts as inline SVG text, without a style sheet and without matplotlib."""
 
 from .bars import Bar, bars
-from .base import colour, standalone
+from .base import colour, colour_bar, standalone
 from .forest import ForestRow, forest
 from .lines import Axis, Line, Point, lines
 
@@ -13,6 +13,7 @@ __all__ = [
     "Point",
     "bars",
     "colour",
+    "colour_bar",
     "forest",
     "lines",
     "standalone",
