@@ -1,4 +1,4 @@
-"""Symptoms of an accuracy that can't be trusted: measured quantity, thresholds and advice."""
+"""Symptoms of an accuracy that is too high: measured quantity, thresholds and advice."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..results.result import Check
+from ..results.verdicts import LOOK, NO_GRADIENT_FREE, NOT_SOUND, SOUND
 
-LOOK, DISTRUST, TRUST = "look", "do not trust", "trust"
-FEW = 20  # samples: from fewer, a share is no evidence, and nothing is trusted
+FEW = 20  # samples: from fewer, a share is no evidence, and no measurement is sound
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Symptom:
 
     Arguments:
         threshold: the symptom fires above it; the verdict is then at best "look".
-        distrust_threshold: above it the verdict is "do not trust"; default: never.
+        severe_threshold: above it the verdict is "not sound"; default: never.
     """
 
     name: str
     quantity: str
     threshold: float
     advice: str
-    distrust_threshold: float = math.inf
+    severe_threshold: float = math.inf
 
     def check(self, value: float, samples: int | None = None) -> Check:
         """Return whether the symptom fires at a value, and how severe it is.
@@ -37,18 +37,18 @@ class Symptom:
         about = f"fires above {self.threshold:g}" + (f"; {few}" if few else "")
         detail = f"{self.quantity}: {value:.3g} ({about})"
         # Written with `not … <=`, so that NaN fires and is severe.
-        fired, severe = not value <= self.threshold, not value <= self.distrust_threshold
+        fired, severe = not value <= self.threshold, not value <= self.severe_threshold
         severe = severe and not few
-        return Check(self.name, fired, self.advice, detail, DISTRUST if severe else LOOK)
+        return Check(self.name, fired, self.advice, detail, NOT_SOUND if severe else LOOK)
 
 
 def too_few(samples: int) -> str:
     """Return the remark on a share of few samples.
 
     >>> too_few(7)
-    'on 7 samples: too few to trust'
+    'on 7 samples: too few to judge'
     """
-    return f"on {samples} sample{'s' * (samples != 1)}: too few to trust"
+    return f"on {samples} sample{'s' * (samples != 1)}: too few to judge"
 
 
 SYMPTOMS = (
@@ -59,7 +59,7 @@ SYMPTOMS = (
         "The gradients mislead the attack, so the true robust accuracy is lower. Look for "
         "rounding, thresholds, randomness or a custom backward in the model, and add an attack "
         "without gradients.",
-        distrust_threshold=0.02,
+        severe_threshold=0.02,
     ),
     Symptom(
         "more steps get weaker",
@@ -67,7 +67,7 @@ SYMPTOMS = (
         0.02,
         "An iterated attack should be at least as strong as its first step. It is not, so "
         "gradients are masked. Use the margin loss, restarts and an attack without gradients.",
-        distrust_threshold=0.02,
+        severe_threshold=0.02,
     ),
     Symptom(
         "zero gradients",
@@ -76,7 +76,7 @@ SYMPTOMS = (
         "Gradient attacks do not move there: the logits are saturated, or a step of the model has "
         "no derivative. Attack the margin loss, and take temperatures, rounding and softmax out "
         "of the model.",
-        distrust_threshold=0.5,
+        severe_threshold=0.5,
     ),
     Symptom(
         "logit scale hides attacks",
@@ -85,7 +85,7 @@ SYMPTOMS = (
         0.03,
         "The scale of the logits flattens cross-entropy, so gradients die in rounding. Attack a "
         "loss free of scale (dlr, margin), or take the temperature out of the model.",
-        distrust_threshold=0.1,
+        severe_threshold=0.1,
     ),
     Symptom(
         "more steps still gain",
@@ -107,7 +107,7 @@ SYMPTOMS = (
         0.02,
         "A step up the loss raises the accuracy: the model was trained to recognise that step, or "
         "its gradient points the wrong way. Do not evaluate with one-step attacks.",
-        distrust_threshold=0.1,
+        severe_threshold=0.1,
     ),
     Symptom(
         "quantised or clipped inputs",
@@ -115,7 +115,7 @@ SYMPTOMS = (
         0.05,
         "The model rounds or clips its inputs, so its gradient there is not that of the function. "
         "Attack it with that step replaced by the identity (BPDA), and without gradients.",
-        distrust_threshold=0.5,
+        severe_threshold=0.5,
     ),
     Symptom(
         "train-mode model",
@@ -130,7 +130,7 @@ SYMPTOMS = (
         1e-3,
         "The model draws random numbers in eval mode, so every accuracy is random. Attack its "
         "average over draws (suite autoattack-rand), or switch the randomness off.",
-        distrust_threshold=0.1,
+        severe_threshold=0.1,
     ),
     Symptom(
         "input range",
@@ -153,7 +153,7 @@ SYMPTOMS = (
         0.0,
         "These samples count as misclassified. Look for a logarithm, root or division in the "
         "model, or overflow in half precision.",
-        distrust_threshold=0.1,
+        severe_threshold=0.1,
     ),
     Symptom(
         "buffers change",
@@ -168,7 +168,7 @@ SYMPTOMS = (
         0.0,
         "One of the two is wrong, and the fault is in sparring: please report it with the model. "
         "Rely on neither number.",
-        distrust_threshold=0.0,
+        severe_threshold=0.0,
     ),
     Symptom(
         "queries outside the box",
@@ -183,7 +183,7 @@ SYMPTOMS = (
         0.0,
         "They count as failed attacks, so the robust accuracy is too high. The attack does not "
         "project, or its eps, norm or box differs from the threat's.",
-        distrust_threshold=0.0,
+        severe_threshold=0.0,
     ),
     Symptom(
         "larger eps gets weaker",
@@ -191,7 +191,7 @@ SYMPTOMS = (
         0.01,
         "A point that breaks a sample at a smaller radius is allowed at a larger one: the attacks "
         "are too weak there. Use more steps and restarts.",
-        distrust_threshold=0.05,
+        severe_threshold=0.05,
     ),
     Symptom(
         "scaled logits break more",
@@ -199,8 +199,8 @@ SYMPTOMS = (
         "logits",
         0.03,
         "The scale of the logits hides attacks on cross-entropy. Attack a loss free of scale (dlr, "
-        "margin), and trust only the lowest accuracy.",
-        distrust_threshold=0.1,
+        "margin), and rely on the lowest accuracy alone.",
+        severe_threshold=0.1,
     ),
     Symptom(
         "margin breaks more",
@@ -216,7 +216,7 @@ SYMPTOMS = (
         0.03,
         "The attacks stop where their loss no longer rises; steps of adaptive size still gain, so "
         "the true robust accuracy is lower. Use the suite autoattack.",
-        distrust_threshold=0.1,
+        severe_threshold=0.1,
     ),
     Symptom(
         "black-box beats white-box",
@@ -225,7 +225,7 @@ SYMPTOMS = (
         "Gradient attacks should be at least as strong as black-box ones. They are not, so "
         "gradients are masked and the true robust accuracy is lower. Attack with more restarts, "
         "other losses, or BPDA.",
-        distrust_threshold=0.03,
+        severe_threshold=0.03,
     ),
     Symptom(
         "transfer beats white-box",
@@ -234,7 +234,7 @@ SYMPTOMS = (
         0.005,
         "Gradient attacks should be at least as strong as points transferred from another model. "
         "They are not, so gradients are masked and the true robust accuracy is lower.",
-        distrust_threshold=0.03,
+        severe_threshold=0.03,
     ),
 )
 
@@ -254,32 +254,39 @@ def check(measured: Mapping[str, float], samples: Mapping[str, int] | None = Non
 
 
 def verdict(
-    results: Sequence[Check], *, gradient_free: bool, early: str = "", samples: int = FEW
+    results: Sequence[Check],
+    *,
+    gradient_free: bool,
+    better: str = "autoattack",
+    early: str = "",
+    samples: int = FEW,
 ) -> tuple[str, list[str]]:
-    """Return `"trust"`, `"look"` or `"do not trust"`, and the reasons against trust.
+    """Return `"sound"`, `"look"` or `"not sound"`, and the reasons against a sound measurement.
 
     Arguments:
         results: of `check`.
-        gradient_free: some attack of the suite needs no gradients.
+        gradient_free: some attack that ran needs no gradients.
+        better: a suite that has such an attack for the threat; "" if there is none.
         early: why the evaluation ended before its suite, else "".
         samples: number of evaluated samples.
 
     >>> verdict([], gradient_free=True)
-    ('trust', [])
+    ('sound', [])
     >>> verdict(check({"infeasible points": 3}), gradient_free=True)[0]
-    'do not trust'
+    'not sound'
     """
     fired = [c for c in results if c.fired]
     reasons = [f"{c.name}: {c.detail}" for c in fired]
     if not gradient_free:
+        remedy = f"use the suite {better}" if better else "attack from another model (surrogate)"
         reasons.append(
-            "no attack of this suite works without gradients, so it cannot reveal masked "
-            "gradients: use autoattack before you rely on the number"
+            f"{NO_GRADIENT_FREE}, so masked gradients may hide weaknesses: {remedy} before you "
+            "rely on the number"
         )
     if early:
         reasons.append(early)
     if samples < FEW:
         reasons.append(too_few(samples))
-    if any(c.severity == DISTRUST for c in fired):
-        return DISTRUST, reasons
-    return (LOOK if reasons else TRUST), reasons
+    if any(c.severity == NOT_SOUND for c in fired):
+        return NOT_SOUND, reasons
+    return (LOOK if reasons else SOUND), reasons

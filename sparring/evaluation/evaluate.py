@@ -30,7 +30,7 @@ from .protocol import EvaluationProtocol
 from .radii import Threats
 from .scores import added_features, score_arrays
 from .session import AttackRunner
-from .suites import Suite
+from .suites import Suite, gradient_free_suite
 
 
 @locks_result
@@ -172,7 +172,8 @@ def _result(
     correct = int(runner.correct_clean.sum())
     verdict, reasons = checks.verdict(
         results,
-        gradient_free=plan.suite.gradient_free,
+        gradient_free=all(at.gradient_free for at in levels),
+        better=gradient_free_suite([threat for _, threat in plan.radii]),
         early=outcome.early,
         samples=correct or len(runner.y),  # the checks are shares of the correct ones
     )

@@ -45,6 +45,11 @@ class LevelOutcome:
         """Return the name of the threat's class."""
         return type(self.threat).__name__
 
+    @property
+    def gradient_free(self) -> bool:
+        """Return whether an attack ran that needs no gradients: it can reveal masked ones."""
+        return any(outcome.access != "white" for outcome in self.attacks)
+
 
 def attack_level(
     runner: AttackRunner, suite: Suite, threat: Threat, *, key: int, seed: int

@@ -81,11 +81,6 @@ class Suite:
         """Return the line of the suite in `sparring list`."""
         return self.about or " · ".join(self.labels)
 
-    @property
-    def gradient_free(self) -> bool:
-        """Return whether some attack needs no gradients of the model: it can reveal masked ones."""
-        return any(entry.kind != "white" for entry in self.entries)
-
     def entries_for(self, threat: Threat) -> list[Entry]:
         """Return the attacks that support this threat.
 
@@ -197,6 +192,21 @@ def transfer(surrogate: Model) -> Suite:
         for one in on_surrogate
     )
     return Suite(TRANSFER, 1, entries)
+
+
+def gradient_free_suite(threats: Sequence[Threat]) -> str:
+    """Return the first suite that has an attack without gradients for each threat; "" if none has.
+
+    >>> from sparring.threats import L0, Bits, Linf
+    >>> [gradient_free_suite([one]) for one in (Linf(0.1), L0(3), Bits(3))]
+    ['autoattack', 'black-box', '']
+    """
+
+    def reveals(suite: Suite, threat: Threat) -> bool:
+        return any(entry.kind != "white" and entry.supports(threat) for entry in suite.entries)
+
+    names = [s.name for s in SUITES.values() if all(reveals(s, threat) for threat in threats)]
+    return names[0] if names else ""
 
 
 def check_suite_name(name: str) -> None:

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
+from ..results.levels import comparable_groups, defence
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
+from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
 
 # Above this many pairs, results are compared only with the best of those measured alike.
 MOST_PAIRS = 10
+REASON_LETTERS = 200
 NAME_LETTERS = 100  # of a result; longer names lose their middle
-SEVERITY = ("do not trust", "look")
+SEVERITY = (NOT_SOUND, LOOK)
 
 
 def require_results(results: Sequence[Result]) -> None:
@@ -175,8 +178,19 @@ def fired_checks(r: Result) -> list[Check]:
 
 
 def is_trusted(r: Result) -> bool:
-    """Return whether the verdict is other than "do not trust"."""
-    return r.verdict != "do not trust"
+    """Return whether the verdict is other than "not sound"."""
+    return r.verdict != NOT_SOUND
+
+
+def measurement_text(r: Result) -> str:
+    """Return the verdict on the measurement, and the model's lack of a defence, in words."""
+    words = f"measurement: {r.verdict}" if r.verdict else "measurement: no verdict"
+    return printable(f"{words}; the model: {lack}" if (lack := defence(r)) else words)
+
+
+def reason_text(r: Result) -> str:
+    """Return the one reason of the verdict, safe to show."""
+    return printable(r.reason, REASON_LETTERS)
 
 
 def other_reasons(r: Result) -> list[str]:
@@ -185,27 +199,15 @@ def other_reasons(r: Result) -> list[str]:
     return [text for text in r.reasons if text not in fired]
 
 
-def compared_pairs(results: Sequence[Result]) -> list[comparison.Comparison]:
-    """Return pairs of results on the same samples, with the best only if there are many."""
-    pairs = comparison.pairs(results)
-    if len(pairs) <= MOST_PAIRS:
-        return pairs
-    groups = comparable_groups(results)
-    best = {max(group, key=lambda r: r.robust.accuracy).name for group in groups}
-    return [c for c in pairs if best & {c.first, c.second}]
+def compared_pairs(
+    results: Sequence[Result], at: float | None = None
+) -> list[comparison.Comparison]:
+    """Return pairs of results on the same samples, with the best only if there are many.
 
-
-def comparable_groups(results: Sequence[Result]) -> list[list[Result]]:
-    """Return groups of results whose worst cases may be compared.
-
-    They share data, split, number of samples, suite, and the largest radius of each norm.
+    Arguments:
+        at: the radius; default: the headline of those measured alike.
     """
-    groups: dict[tuple[object, ...], list[Result]] = {}
-    for r in results:
-        radii = ((name, row.eps) for name, row in largest_radii(r).items())
-        key = (r.dataset, r.split, r.n, r.suite, r.suite_version, *radii)
-        groups.setdefault(key, []).append(r)
-    return list(groups.values())
+    return comparison.pairs(results, at=at, most=MOST_PAIRS)
 
 
 def difference_text(c: comparison.Comparison) -> str:

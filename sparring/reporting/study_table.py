@@ -44,7 +44,7 @@ def study_markdown(
 
     A cell of one seed has the 95 % interval over samples; of several seeds it has mean ± standard
     deviation and their number. Accuracies are in %: clean (of the evaluation with the most
-    samples), then a column for each evaluation and radius; † where the verdict is "do not trust".
+    samples), then a column for each evaluation and radius; † where the verdict is "not sound".
     Minutes are the wall time of training.
     """
     metrics = [report for group in reports.values() for report in group]

@@ -17,7 +17,7 @@ from . import format, over_seeds
 from .literal import LiteralTable
 
 LEFT = {"result", "verdict", "data", "first", "second", "recipe", "attack", "samples"}
-STYLES = {"trust": "bold green", "look": "bold yellow", "do not trust": "bold red"}
+STYLES = {"sound": "bold green", "look": "bold yellow", "not sound": "bold red"}
 
 
 def table(results: Sequence[Result]) -> Group:

@@ -1,4 +1,4 @@
-"""Test whether results on the same samples differ, and how many samples a claim needs."""
+"""Compare results on the same samples, and say how many samples a claim needs."""
 
 from __future__ import annotations
 
@@ -8,83 +8,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
-from typing import NamedTuple
-
-import numpy as np
 
 from ..component import require
-from ..runtime.fractions import format_number
 from ..runtime.text import printable
-from .intervals import wilson, wilson_half
-from .result import Result, correct_key
+from .differences import McNemar, correct, correct_at, mcnemar, paired_interval, same_samples
+from .headlines import (
+    CLEAN,
+    Level,
+    Levels,
+    comparable_groups,
+    group_headline,
+    headline,
+    level_of,
+    robust_at,
+)
+from .intervals import wilson_half
+from .result import Result
 
+__all__ = [
+    "Comparison",
+    "McNemar",
+    "compare",
+    "compare_at",
+    "correct",
+    "mcnemar",
+    "paired_interval",
+    "pairs",
+    "same_samples",
+    "samples_needed",
+]
 LEVEL = 0.05
-
-
-class McNemar(NamedTuple):
-    """Count samples that `first` or `second` alone gets right; p is two-sided, exact and mid-p."""
-
-    first: int
-    second: int
-    p: float
-    mid: float
-
-
-def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
-    """Test whether two classifiers are right equally often on the same samples.
-
-    `a` and `b` are whether each is right, bool. Of the n samples that one alone gets right, the
-    first gets X ~ Binomial(n, 1/2) if they are equally good: p = min(1, 2·P(X ≤ min)). Mid-p counts
-    half of P(X = min) and is less cautious.
-
-    Source: McNemar 1947, with the exact binomial in place of χ².
-
-    >>> mcnemar(np.array([True] * 9 + [False] * 3), np.array([True] * 2 + [False] * 9 + [True]))
-    McNemar(first=7, second=1, p=0.0703125, mid=0.039...)
-    """
-    from scipy.stats import binom, binomtest  # takes half a second to import
-
-    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"a has shape {a.shape}, b {b.shape}: both must be (n,), one per sample")
-    first, second = int((a & ~b).sum()), int((b & ~a).sum())
-    fewer, n = min(first, second), first + second
-    if first == second:
-        return McNemar(first, second, 1.0, 1.0)
-    p = float(binomtest(fewer, n).pvalue)
-    # X is discrete, so the exact p is too large; mid-p takes off half of P(X = min) on either side.
-    return McNemar(first, second, p, p - float(binom.pmf(fewer, n, 0.5)))
-
-
-def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of accuracy(a) − accuracy(b) on the same samples.
-
-    d ± √(u² − 2·φ·u·v + v²), u and v the distances of Wilson's limits from the accuracies, φ the
-    correlation of a and b.
-
-    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial
-    proportions based on paired data", method 10 (φ corrected for continuity).
-
-    >>> [round(v, 4) for v in paired_interval(np.arange(50) < 48, np.arange(50) < 36)]
-    [0.1144, 0.3735]
-    """
-    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    n = len(a)
-    first, second = wilson(int(a.sum()), n), wilson(int(b.sum()), n)
-    both, neither = int((a & b).sum()), int((~a & ~b).sum())
-    product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
-    # Paired, as two models mostly fail on the same samples: φ > 0 makes the interval narrower.
-    product = max(product - n / 2, 0.0) if product > 0 else product
-    margins = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
-    phi = product / math.sqrt(margins) if margins else 0.0
-    d = first.accuracy - second.accuracy
-
-    def half_width(u: float, v: float) -> float:
-        return math.sqrt(max(0.0, u * u - 2 * phi * u * v + v * v))
-
-    down = half_width(first.accuracy - first.low, second.high - second.accuracy)
-    up = half_width(first.high - first.accuracy, second.accuracy - second.low)
-    return max(-1.0, d - down), min(1.0, d + up)
 
 
 @dataclass(frozen=True)
@@ -92,9 +45,10 @@ class Comparison:
     """Compare two results on the same samples.
 
     Arguments:
-        where: the compared accuracy.
+        where: the compared accuracy, with its radius.
         first_only, second_only: samples that one alone gets right; p, mid: McNemar's of these.
         difference, low, high: of the accuracies, first − second, with its 95 % interval.
+        both: samples that both get right.
         upper: one of the two ended early, so that its accuracy is an upper bound.
     """
 
@@ -109,22 +63,38 @@ class Comparison:
     high: float
     p: float
     mid: float
+    both: int
     upper: bool = False
+
+    @property
+    def clear(self) -> bool:
+        """Return whether the samples tell the two apart, by test and by interval."""
+        return self.p < LEVEL and self.low * self.high > 0
+
+    @property
+    def zeros(self) -> bool:
+        """Return whether both are wrong on every sample, so that there is nothing to compare."""
+        return self.both + self.first_only + self.second_only == 0
 
     def sentence(self) -> str:
         """Return the conclusion in words."""
-        sign = 1 if self.difference >= 0 else -1
+        names = f"{self.first} and {self.second}"
+        if self.zeros:
+            return f"{names} are wrong on every sample in {self.where}"
+        apart = f"{self.n} samples do not tell {names} apart in {self.where}"
+        if self.difference == 0:
+            return f"{apart}, as both are right on equally many"
+        sign = 1 if self.difference > 0 else -1
         better, worse = (self.first, self.second)[::sign]
         low, high = sorted(sign * 100 * v for v in (self.low, self.high))
-        test = f"McNemar p = {self.p:.2g}, {self.first_only} against {self.second_only} samples"
-        size = f"{100 * abs(self.difference):.2f} points (95 %: {low:.2f} to {high:.2f}; {test})"
+        interval = f"95 % interval {low:.1f} to {high:.1f}".replace("-", "−")
+        size = f"{100 * abs(self.difference):.2f} points ({interval})"
         if self.upper:
             ended = "but an evaluation that ended early flatters its model"
-            return f"{self.where}: {better} is ahead of {worse} by {size}, {ended}"
-        if self.p < LEVEL:
-            return f"{self.where}: {better} is better than {worse} by {size}"
-        apart = f"{self.n} samples do not tell {self.first} and {self.second} apart"
-        return f"{self.where}: {apart}: {better} is ahead by {size}"
+            return f"{better} is ahead of {worse} in {self.where} by {size}, {ended}"
+        if self.clear:
+            return f"{better} is better than {worse} in {self.where}, by {size}"
+        return f"{apart}, where {better} is ahead by {size}"
 
 
 def compare(
@@ -133,7 +103,8 @@ def compare(
     """Compare two results sample by sample.
 
     Arguments:
-        eps, threat: radius, and norm if several; 0 for clean; default: the worst case of each.
+        eps, threat: radius, and norm if several; 0 for clean; default: the headline of the two, the
+            worst case over several norms.
 
     Raises:
         ValueError: if samples differ, arrays are missing, or a radius was not attacked.
@@ -148,48 +119,65 @@ def compare(
             f"{names[0]} and {names[1]} were not evaluated on the same samples: "
             "evaluate both on one data set and split, with the same n and seed"
         )
-    if eps is None and _largest_radii(first) != _largest_radii(second):
-        raise ValueError(
-            f"{names[0]} and {names[1]} were attacked at different largest radii "
-            f"({_largest_radii(first)}, {_largest_radii(second)}): name one that both have as eps"
-        )
-    a, b = (correct(r, eps, threat) for r in (first, second))
+    if eps is not None:
+        for r in (first, second):
+            correct(r, eps, threat)  # raises for a radius that was not attacked
+        found = compare_at(first, second, {threat: _level(first, eps, threat)})
+    else:
+        found = compare_at(first, second, headline([first, second]))
+    if found is None:
+        measured = (", ".join(str(level_of(r, v)) for v in r.by_eps) for r in (first, second))
+        radii = printable("; ".join(measured))
+        raise ValueError(f"{names[0]} and {names[1]} have no radius in common: {radii}")
+    return found
+
+
+def _level(result: Result, eps: float, threat: str) -> Level:
+    """Return the level of a radius, of the first norm that has it if no norm is named."""
+    known = (level_of(result, row) for row in result.by_eps)
+    return next((v for v in known if v.eps == eps and threat in ("", v.threat)), CLEAN)
+
+
+def compare_at(first: Result, second: Result, levels: Levels) -> Comparison | None:
+    """Compare two results of the same samples, in the worst case over these levels; None if the
+    samples differ, or arrays or a radius are missing."""
+    if not same_samples(first, second):
+        return None
+    a, b = (correct_at(r, levels.values()) for r in (first, second))
+    if a is None or b is None:
+        return None
+    clean = CLEAN in levels.values()
+    at = " and ".join(str(level) for level in levels.values() if str(level))
+    where = "clean accuracy" if clean else f"robust accuracy{f' at {at}' if at else ''}"
+    names = printable(first.name), printable(second.name)
     test, interval = mcnemar(a, b), paired_interval(a, b)
-    at = " ".join(filter(None, (" at", threat, f"eps {format_number(eps)}"))) if eps else ""
-    where = ("clean accuracy" if eps == 0 else "robust accuracy") + at
-    d, upper = float(a.mean() - b.mean()), bool(eps != 0 and (first.early or second.early))
-    return Comparison(*names, where, len(a), *test[:2], d, *interval, *test[2:], upper)
+    d, upper = float(a.mean() - b.mean()), not clean and bool(first.early or second.early)
+    both = int((a & b).sum())
+    return Comparison(*names, where, len(a), *test[:2], d, *interval, *test[2:], both, upper)
 
 
-def same_samples(first: Result, second: Result) -> bool:
-    """Return whether two results are of the same rows of the same data, in the same order."""
-    first_index, second_index = (r.arrays.get("index") for r in (first, second))
-    if first_index is None or second_index is None or not np.array_equal(first_index, second_index):
-        return False
-    same = (first.data_sha256, first.split) == (second.data_sha256, second.split)
-    return same and np.array_equal(first.arrays["y"], second.arrays["y"])
+def pairs(
+    results: Sequence[Result], *, at: float | None = None, most: int | None = None
+) -> list[Comparison]:
+    """Compare every pair measured alike on the same samples, at the headline of those like them.
 
+    Pairs that are wrong on every sample are left out.
 
-def correct(r: Result, eps: float | None = None, threat: str = "") -> np.ndarray:
-    """Return which samples `(n,)` are robust: at a radius, 0 for clean; default: worst case.
-
-    Raises:
-        ValueError: if the radius was not attacked; it names those that were.
+    Arguments:
+        at: a radius in place of the headline, where it was measured.
+        most: with more pairs than this, the best of each group alone is compared; default: all.
     """
-    if not eps:
-        return r.arrays["adv_pred" if eps is None else "clean_pred"] == r.arrays["y"]
-    for key in (correct_key(eps, threat), correct_key(eps)):
-        rows = [row for row in r.by_eps if row.eps == eps and threat in ("", row.threat)]
-        if key in r.arrays and rows:
-            return r.arrays[key].astype(bool)
-    known = ", ".join(f"{v.threat} {format_number(v.eps)}".strip() for v in r.by_eps if v.eps)
-    requested = f"{threat} {format_number(eps)}".strip()
-    known = printable(known or "none")
-    raise ValueError(f"eps = {requested} is not among the radii of {printable(r.name)}: {known}")
+    groups = [(group, group_headline(group, at)) for group in comparable_groups(results)]
+    chosen = [(*pair, levels) for group, levels in groups for pair in combinations(group, 2)]
+    if most is not None and len(chosen) > most:
+        best = {id(_best(group, levels)) for group, levels in groups}
+        chosen = [one for one in chosen if {id(one[0]), id(one[1])} & best]
+    found = [compare_at(*one) for one in chosen]
+    return [pair for pair in found if pair and not pair.zeros]
 
 
-def _largest_radii(r: Result) -> dict[str, float | None]:
-    return {row.threat or str(r.threat.get("name", "")): row.eps for row in r.by_eps}
+def _best(results: Sequence[Result], levels: Levels) -> Result:
+    return max(results, key=lambda r: share.accuracy if (share := robust_at(r, levels)) else -1.0)
 
 
 def samples_needed(
@@ -234,14 +222,3 @@ def samples_needed(
     require(d <= psi <= 1, "discordant", psi, "between the difference and 1")
     z, one = NormalDist().inv_cdf(power), NormalDist().inv_cdf(1 - LEVEL / 2)
     return math.ceil((one * math.sqrt(psi) + z * math.sqrt(psi - d * d)) ** 2 / (d * d))
-
-
-def pairs(results: Sequence[Result]) -> list[Comparison]:
-    """Compare every pair of the same samples, suite and largest radii, in the worst case."""
-
-    def is_comparable(first: Result, second: Result) -> bool:
-        suites = {(r.suite, r.suite_version) for r in (first, second)}
-        same = len(suites) == 1 and _largest_radii(first) == _largest_radii(second)
-        return same and "adv_pred" in first.arrays and same_samples(first, second)
-
-    return [compare(*pair) for pair in combinations(results, 2) if is_comparable(*pair)]

@@ -11,6 +11,7 @@ from ..component import require
 from ..runtime import files
 from ..runtime.text import printable
 from .result import EpsRow, Result
+from .verdicts import NOT_SOUND
 
 SUITE = "autoattack"
 NORMS = ("Linf", "L2")
@@ -47,8 +48,8 @@ def robustbench_entry(
         fields: those of `EXTRA_FIELDS`, as `name="…"`, `venue="…"`, `additional_data=False`.
 
     Raises:
-        ValueError: if the entry would claim more than was measured: another suite, a split other
-            than test, an evaluation that ended early or is not to be trusted, another norm.
+        ValueError: if the entry would claim more than was measured: another suite or norm, a
+            split other than test, an evaluation that ended early, a measurement that is not sound.
 
     Source: github.com/RobustBench/robustbench, `ModelInfo` and the README's "Claim".
     """
@@ -122,9 +123,9 @@ def _check_complete(result: Result, row: EpsRow) -> None:
             f"the evaluation ended before its suite did ({printable(why)}): its robust accuracy is "
             "an upper bound that later attacks may lower, so it makes no entry of RobustBench"
         )
-    if result.verdict == "do not trust":
+    if result.verdict == NOT_SOUND:
         why = printable(", ".join(result.reasons) or "see its checks")
-        raise ValueError(f"the result's verdict is 'do not trust' ({why}): it makes no entry")
+        raise ValueError(f"the measurement is not sound ({why}): it makes no entry")
     bounds = [result.threat.get(key, default) for key, default in (("low", 0), ("high", 1))]
     require(bounds == [0, 1], "bounds", bounds, "[0, 1]: RobustBench's eps is in their units")
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from ..runtime.files import write
 from .ranges import Amount, Count, Samples, Share
-from .records import SCHEMA, from_json, to_json
+from .records import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MetricReport:
     data_sha256: str
     device: str
     key: str = ""
-    schema: int = SCHEMA
+    schema: int = 1
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         strict=True, extra="forbid", allow_inf_nan=False

@@ -18,8 +18,10 @@ import pydantic
 from ..runtime import files
 from ..runtime.text import printable
 from .ranges import check_numbers
+from .verdicts import current_verdicts
 
-SCHEMA = 1
+SCHEMA = 2
+READ = (1, 2)  # files of schema 1 have other words for the verdict, and no reason beside it
 LIMIT_KEY = "SPARRING_RESULT_LIMIT"  # an environment variable: bytes of a result that are read
 JSON_LIMIT = 64 << 20
 SHOWN = 80  # letters of a wrong value
@@ -66,12 +68,14 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
         raise ValueError(f"{name} is no complete JSON: {reason}. {redo} to replace it") from None
     if not isinstance(data, dict) or "schema" not in data:
         raise ValueError(f"{name} is not a {noun}: it has no schema number")
-    if data["schema"] != SCHEMA:
-        schema = printable(repr(data["schema"]), SHOWN)
+    if type(data["schema"]) is not int or data["schema"] not in READ:
+        schema, known = printable(repr(data["schema"]), SHOWN), " and ".join(map(str, READ))
         raise ValueError(
-            f"{name} has schema {schema}, this version reads schema {SCHEMA}; "
+            f"{name} has schema {schema}, this version reads schema {known}; "
             f"{_writer(data)}. Read it with that version, or {redo.lower()}"
         )
+    data["schema"] = getattr(kind, "schema")  # noqa: B009  a field's default is the class's too
+    current_verdicts(data)
     for table in (data, *_tables(data.get("by_eps"))):
         for row in _tables(table.get("attacks")):
             for key in GONE & row.keys():

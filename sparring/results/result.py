@@ -16,6 +16,7 @@ from .detection import Detection
 from .intervals import Interval
 from .ranges import Amount, Count, Digest, Samples, Share, check_arrays
 from .records import SCHEMA, checked, from_json, is_record, to_json
+from .verdicts import LOOK, short_reason
 
 # Columns of a training log that a report draws; a stripped result keeps no others.
 DRAWN = ("epoch", "loss", "clean", "robust", "ema_robust")
@@ -49,14 +50,14 @@ class AttackRow:
 class Check:
     """Report a symptom of masked gradients: its measured `detail`, and `advice` if it fired.
 
-    Where it fires, it forces the verdict `severity`: `"look"` or `"do not trust"`.
+    Where it fires, it forces the verdict `severity`: `"look"` or `"not sound"`.
     """
 
     name: str
     fired: bool
     advice: str = ""
     detail: str = ""
-    severity: str = "look"
+    severity: str = LOOK
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class Result:
         recipe, threat: the resolved recipe, {} if unknown; name and numbers at the largest radius.
         robust, attacks: at the largest radius; `by_eps` has every radius, rising. With several
             norms, `robust` is the worst case over all of them, each at its largest radius.
-        verdict: `"trust"`, `"look"` or `"do not trust"`; its `reasons` are the checks that fired.
+        verdict: on the measurement, not on the model: `"sound"`, `"look"` or `"not sound"`.
+        reason, reasons: the gravest reason in a short sentence; every reason, as checks that fired.
         early: why the evaluation ended before its suite, or ""; `robust` is then an upper bound.
         compiled: whether the attacks searched on a compiled model.
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
@@ -163,6 +165,7 @@ class Result:
     seconds: Amount
     class_names: list[str]
     verdict: str = ""
+    reason: str = ""
     reasons: list[str] = field(default_factory=list)
     early: str = ""
     compiled: bool = False
@@ -177,6 +180,10 @@ class Result:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         strict=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
     )
+
+    def __post_init__(self) -> None:
+        if not self.reason:  # as in files of schema 1
+            self.reason = short_reason(self.verdict, self.checks, self.reasons, self.early)
 
     def save(self, path: str | Path) -> Path:
         """Write `path` (.json), and the arrays beside it as `NAME.<hash>.npz`.

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..runtime.text import printable
+from .headlines import Levels, headline, robust_at
 from .intervals import t_interval, t_quantile
 from .result import Result
 
@@ -24,20 +26,34 @@ class SeedSpread(NamedTuple):
     high: float
 
 
-def spread(results: Sequence[Result], *, clean: bool = False) -> SeedSpread:
+def spread(
+    results: Sequence[Result], *, clean: bool = False, levels: Levels | None = None
+) -> SeedSpread:
     """Return robust accuracy (or clean) over runs that differ in their seed, with its interval.
 
     mean ± t·std/√n at 95 %. It covers the randomness of training. The draw of samples it covers
     only as far as each seed drew its own, as an evaluation of fewer than all of them does.
 
+    Arguments:
+        levels: radius of each norm; default: the headline of these results.
+
     Raises:
-        ValueError: for fewer than two results.
+        ValueError: for fewer than two results, or one without such a radius.
     """
     if len(results) < 2:
         raise ValueError(f"{len(results)} results have no spread: give two seeds or more")
-    values = np.array([(r.clean if clean else r.robust).accuracy for r in results])
+    levels = levels or headline(results)
+    values = np.array([_accuracy(r, clean, levels) for r in results])
     mean, low, high = t_interval(values)
     return SeedSpread(len(values), mean, float(values.std(ddof=1)), low, high)
+
+
+def _accuracy(result: Result, clean: bool, levels: Levels) -> float:
+    share = result.clean if clean else robust_at(result, levels)
+    if share is None:
+        known = " and ".join(map(str, levels.values()))
+        raise ValueError(f"{printable(result.name)} was not attacked at {printable(known)}")
+    return share.accuracy
 
 
 class SeedDifference(NamedTuple):
@@ -49,7 +65,11 @@ class SeedDifference(NamedTuple):
 
 
 def difference(
-    first: Sequence[Result], second: Sequence[Result], *, clean: bool = False
+    first: Sequence[Result],
+    second: Sequence[Result],
+    *,
+    clean: bool = False,
+    levels: Levels | None = None,
 ) -> SeedDifference:
     """Return robust accuracy (or clean) of one recipe less that of another, over their seeds.
 
@@ -58,12 +78,16 @@ def difference(
 
     Source: Welch 1947.
 
+    Arguments:
+        levels: radius of each norm; default: the headline of all these results.
+
     Raises:
-        ValueError: for fewer than two results of either.
+        ValueError: for fewer than two results of either, or one without such a radius.
     """
     # Welch's, since recipes differ in their spread by far. Not paired by seed: what a seed draws
     # (initial weights, order, noise) means something else to another recipe.
-    one, two = spread(first, clean=clean), spread(second, clean=clean)
+    levels = levels or headline([*first, *second])
+    one, two = (spread(runs, clean=clean, levels=levels) for runs in (first, second))
     variances = [s.std**2 / s.count for s in (one, two)]
     variance = sum(variances)
     weights = sum(v**2 / (s.count - 1) for v, s in zip(variances, (one, two), strict=True))

@@ -138,7 +138,7 @@ def test_a_proven_sample_that_is_broken_is_no_secret(monkeypatch: pytest.MonkeyP
         result = evaluate(model, (x, y), "Linf", eps=0.1, certify="ibp", progress=False)
     (certificate,) = result.by_eps[0].certified
     assert certificate.contradicted == 150 - result.by_eps[0].count > 0
-    assert result.verdict == "do not trust"
+    assert result.verdict == "not sound"
     assert any("contradiction" in reason for reason in result.reasons)
 
 

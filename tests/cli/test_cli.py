@@ -369,7 +369,7 @@ def test_robustbench_s_entry(stranger, capsys, monkeypatch):
     def quick(model, **ways):
         asked.append(ways["suite"])
         result = real(model, **(ways | {"suite": "quick"}))
-        return dataclasses.replace(result, suite="autoattack", verdict="trust")
+        return dataclasses.replace(result, suite="autoattack", verdict="sound")
 
     monkeypatch.setattr("sparring.commands.evaluate.evaluate", quick)
     ways = [*WAYS[:-2], "--trust", "--robustbench", "entry.json"]

@@ -126,7 +126,7 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
 
 def picture(found):
     """A disc a run and column, a dot a seed, a bar where there is one; hollow where doubted."""
-    trusted = {k: [replace(r, verdict="trust") for r in held] for k, held in found.items()}
+    trusted = {k: [replace(r, verdict="sound") for r in held] for k, held in found.items()}
     (axes,) = forest(trusted).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
     weak = [100 * r.robust.accuracy for r in found["weak"]]
@@ -136,7 +136,7 @@ def picture(found):
     assert ("o", (weak[2],)) in drawn
     low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
     assert ("None", (low, high)) in drawn
-    trusted["weak"][2] = replace(trusted["weak"][2], verdict="do not trust")
+    trusted["weak"][2] = replace(trusted["weak"][2], verdict="not sound")
     faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
     assert faces.count("white") == 1
 
@@ -159,7 +159,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     picture(found)
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
     assert "†" not in reporting.study_markdown({"weak": plain}, {})
-    plain[1] = replace(plain[1], verdict="do not trust")
+    plain[1] = replace(plain[1], verdict="not sound")
     assert reporting.study_markdown({"weak": plain}, {}).count("(2) † |") == 1
 
 

@@ -44,7 +44,7 @@ def test_every_evaluation_ends_and_is_shown(kind, k, n, tmp_path):
         assert Result.load(tmp_path / "r.json").robust == result.robust
         reporting.table([result])
         result.strip().save(tmp_path / "s.json")
-        assert result.verdict != "trust"
+        assert result.verdict != "sound"
         assert any(f"on {n} sample" in reason or n == 9 for reason in result.reasons)
 
 
@@ -74,7 +74,7 @@ def test_logits_that_are_not_finite_are_counted_and_never_trusted(share):
     result = evaluate(SometimesNaN(share), (x, y), "Linf", "black-box", eps=0.001, progress=False)
     check = next(c for c in result.checks if c.name == "outputs not finite")
     assert check.fired
-    assert (check.severity == "do not trust") == (share > 0.1)
+    assert (check.severity == "not sound") == (share > 0.1)
     assert result.verdict == check.severity
     assert any(reason.startswith("outputs not finite") for reason in result.reasons)
     lost = (x[:, 0] < share).double().mean().item()
@@ -87,9 +87,9 @@ def test_a_verdict_of_few_samples_says_so(problem, n, few):
     with torch.no_grad():
         data[1][:] = problem.model(data[0]).argmax(1)
     result = evaluate(problem.model, data, "Linf", "black-box", eps=0.001, progress=False)
-    remark = f"on {n} samples: too few to trust"
+    remark = f"on {n} samples: too few to judge"
     assert (remark in result.reasons) == few
-    assert result.verdict == ("look" if few else "trust")
+    assert result.verdict == ("look" if few else "sound")
 
 
 def test_a_share_of_few_samples_is_no_proof(problem):
@@ -98,14 +98,14 @@ def test_a_share_of_few_samples_is_no_proof(problem):
             z = problem.model((x * 8).round() / 8)
             return z + 0 * x.sum()
 
-    for n, severity in ((7, "look"), (60, "do not trust")):
+    for n, severity in ((7, "look"), (60, "not sound")):
         x = problem.x[:n]
         y = Rounded()(x).argmax(1)
         result = evaluate(Rounded(), (x, y), "Linf", eps=0.1, progress=False)
         check = next(c for c in result.checks if c.name == "zero gradients")
         assert check.fired
         assert check.severity == severity
-        assert ("on 7 samples: too few to trust" in check.detail) == (n == 7)
+        assert ("on 7 samples: too few to judge" in check.detail) == (n == 7)
 
 
 class Drifting(nn.Module):

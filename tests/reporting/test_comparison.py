@@ -66,7 +66,7 @@ def test_recipes_are_compared_over_their_seeds(tmp_path: Path) -> None:
     assert want in said
     assert f'class="best">{want}' in html
     assert '<td class="wide">near</td><td class="wide left">far</td>' in html
-    results[0].verdict = "do not trust"
+    results[0].verdict = "not sound"
     assert f"<td>{want}" in html_of(results, tmp_path)
     results[0].verdict, results[4].early = "", "the budget was spent"
     assert f"<td>{want} (early end)" in html_of(results, tmp_path)
@@ -92,12 +92,12 @@ def test_many_recipes_are_compared_with_the_best_of_those_measured_alike() -> No
 
 def test_what_is_not_trusted_is_nobodys_best(tmp_path: Path) -> None:
     results = [paired("a", 150), paired("b", 170), paired("c", 140)]
-    results[1].verdict = "do not trust"
+    results[1].verdict = "not sound"
     html = html_of(results, tmp_path)
     assert 'class="best">75.00' in html
     assert 'class="best">85.00' not in html
     assert "Of the two highest: robust accuracy: a is better than c" in html
-    assert '<small class="bad">do not trust</small>' in html
+    assert '<small class="bad">not sound</small>' in html
 
 
 def test_the_best_is_marked_among_those_measured_alike(tmp_path: Path) -> None:

@@ -93,23 +93,23 @@ def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("verdict", ["trust", "look", "do not trust"])
+@pytest.mark.parametrize("verdict", ["sound", "look", "not sound"])
 def test_the_verdict_comes_first_with_its_reasons(verdict: str, tmp_path: Path) -> None:
     result = make()
     result.verdict = verdict
-    if verdict != "trust":
-        check = Check("zero gradients", True, "use the margin", "40 %", "do not trust")
+    if verdict != "sound":
+        check = Check("zero gradients", True, "use the margin", "40 %", "not sound")
         result.checks = [Check("noise", True, "more", "1 %"), check]
         result.reasons = ["noise: 1 %", "zero gradients: 40 %", "no attack without gradients"]
     said, html = text([result]), html_of([result], tmp_path)
     assert verdict.upper() in said
     assert f"<strong>{verdict.capitalize()}</strong>" in html
     assert html.index("<strong>") < html.index("clean accuracy<b>")
-    if verdict != "trust":
-        assert said.index("[do not trust] zero gradients: 40 %") < said.index("[look] noise: 1 %")
+    if verdict != "sound":
+        assert said.index("[not sound] zero gradients: 40 %") < said.index("[look] noise: 1 %")
         assert said.count("no attack without gradients") == 1
         assert said.count("zero gradients: 40 %") == 1
-        assert html.index(">do not trust</span>") < html.index(">look</span>")
+        assert html.index(">not sound</span>") < html.index(">look</span>")
         assert "<li>no attack without gradients</li>" in html
         assert "<li>zero gradients" not in html
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -75,16 +76,24 @@ def test_comparison_of_two_results() -> None:
     assert (found.first_only, found.second_only) == (25, 5)
     assert found.difference == pytest.approx(0.2)
     assert found.low < 0.2 < found.high
-    assert "a is better than b by 20.00 points" in found.sentence()
+    better = (
+        "a is better than b in robust accuracy at Linf eps 0.2, by 20.00 points (95 % interval "
+    )
+    assert found.sentence().startswith(better)
     turned = c.compare(b, a)
     assert turned.difference == pytest.approx(-0.2)
-    assert "a is better than b by 20.00 points" in turned.sentence()
+    assert turned.sentence() == found.sentence()
+    assert found.clear
     near = c.compare(a, b, eps=0.1, threat="Linf")
     assert (near.first_only, near.second_only) == (15, 5)
     assert near.where == "robust accuracy at Linf eps 0.1"
     clean = c.compare(a, b, eps=0)
     assert (clean.difference, clean.p) == (0, 1)
-    assert "do not tell a and b apart" in clean.sentence()
+    apart = (
+        "100 samples do not tell a and b apart in clean accuracy, as both are right on equally many"
+    )
+    assert clean.sentence() == apart
+    assert not clean.clear
 
 
 def test_an_early_end_is_said() -> None:
@@ -109,10 +118,30 @@ def test_what_can_not_be_paired_is_refused() -> None:
         c.compare(a, a, eps=0.3)
     other = copy.deepcopy(a)
     other.by_eps.pop()
-    with pytest.raises(ValueError, match="different largest radii"):
+    assert c.compare(a, other).where == "robust accuracy at Linf eps 0.1"
+    other.by_eps[0] = dataclasses.replace(other.by_eps[0], eps=0.3)
+    with pytest.raises(ValueError, match=r"no radius in common: Linf eps 0.1, Linf eps 0.2; Linf"):
         c.compare(a, other)
     assert c.pairs([a, other, moved]) == []
     assert len(c.pairs([a, result("b", [11]), result("c", [12])])) == 3
+
+
+def test_pairs_are_compared_where_models_differ_and_never_at_zero() -> None:
+    every = list(range(5, 100))
+    a, b, lone = result("a", every[:-2]), result("b", every[:-4]), result("lone", [7], suite="pgd")
+    (pair,) = c.pairs([a, b, lone])
+    assert pair.where == "robust accuracy at Linf eps 0.1"
+    (pair,) = c.pairs([a, b, lone], at=0.2)
+    assert (pair.where, pair.first_only) == ("robust accuracy at Linf eps 0.2", 0)
+    zero, other = result("zero", every), result("other", every)
+    assert c.pairs([zero, other], at=0.2) == []
+    assert "are wrong on every sample" in c.compare(zero, other, eps=0.2).sentence()
+    assert "ahead" not in c.compare(zero, other, eps=0.1).sentence()
+
+
+def test_many_are_compared_with_the_best_alone() -> None:
+    results = [result(str(k), list(range(10, 60 - k))) for k in range(4)]
+    assert [(p.first, p.second) for p in c.pairs(results, most=5)] == [(k, "3") for k in "012"]
 
 
 @pytest.mark.parametrize(("width", "accuracy"), [(0.01, 0.5), (0.02, 0.9), (0.05, 0.0)])

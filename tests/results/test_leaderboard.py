@@ -47,7 +47,7 @@ def result(*rows, **changes) -> Result:
         "device": "cpu",
         "seconds": 1.0,
         "class_names": [],
-        "verdict": "trust",
+        "verdict": "sound",
     }
     return Result(**(held | changes))
 
@@ -90,7 +90,7 @@ def test_another_suite_is_refused_or_marked():
     [
         ((), {"early": "budget of 60 s"}, "ended before its suite did .budget of 60 s"),
         ((row(0.1, 5, skipped=7),), {}, "7 samples were skipped"),
-        ((), {"verdict": "do not trust", "reasons": ["zero gradients"]}, "zero gradients"),
+        ((), {"verdict": "not sound", "reasons": ["zero gradients"]}, "zero gradients"),
         ((), {"split": "val"}, "split = 'val'"),
         ((), {"threat": {"name": "L1", "eps": 12.0}}, "threat = 'L1'"),
         ((), {"threat": {"name": "Linf", "low": -1.0, "high": 1.0}}, r"\[0, 1\]"),

@@ -65,7 +65,7 @@ def test_round_trip(result, tmp_path):
     assert all(np.array_equal(again.arrays[k], result.arrays[k]) for k in result.arrays)
     data = json.loads(path.read_text())
     assert names(path.parent) == [f"r.{data['arrays_sha256'][:12]}.npz", "r.json"]
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert next(iter(json.loads(path.read_text()))) == "schema"
 
 
@@ -107,7 +107,7 @@ def edited(result, tmp_path, **change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 2, this version reads schema 1; sparring 9.9 wrote it"),
+        ({"schema": 3}, "schema 3, this version reads schema 1 and 2; sparring 9.9 wrote it"),
         ({"schema": "gone"}, "no schema number"),
         ({"clean": "gone"}, "lacks clean"),
         ({"colour": 1}, "'colour' is unknown"),

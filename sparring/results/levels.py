@@ -1,0 +1,131 @@
+"""Rank results at the radius where they are compared, and say which are not told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import seeds
+from .comparison import compare_at
+from .differences import unpaired_interval
+from .headlines import (
+    CLEAN,
+    Level,
+    Levels,
+    accuracy_at,
+    comparable_groups,
+    group_headline,
+    headline,
+    level_of,
+    robust_at,
+    row_at,
+)
+from .result import Result
+from .verdicts import NOT_SOUND
+
+__all__ = [
+    "CLEAN",
+    "Level",
+    "Levels",
+    "accuracy_at",
+    "comparable_groups",
+    "defence",
+    "group_headline",
+    "headline",
+    "is_conclusive",
+    "level_of",
+    "not_told_apart",
+    "ranked",
+    "robust_at",
+    "row_at",
+]
+UNDEFENDED, NOT_ATTACKED = "undefended", "not attacked"
+ROBUST_NETS = {"monotone"}  # whose architecture is the defence
+
+
+def ranked(results: Sequence[Result], at: float | None = None) -> list[Result]:
+    """Return results in groups measured alike, each by robust accuracy at its headline, best first.
+
+    Results that were not measured there come last; equal ones keep their order.
+    """
+
+    def order(group: Sequence[Result]) -> list[Result]:
+        levels = group_headline(group, at)
+        shares = {id(r): robust_at(r, levels) for r in group}
+        return sorted(group, key=lambda r: -(s.accuracy if (s := shares[id(r)]) else -math.inf))
+
+    return [r for group in comparable_groups(results) for r in order(group)]
+
+
+def is_conclusive(result: Result) -> bool:
+    """Return whether a measurement may be the best: it is not refuted, and ran to its end."""
+    return result.verdict != NOT_SOUND and not result.early
+
+
+def not_told_apart(results: Sequence[Result], level: Level | Levels) -> set[str]:
+    """Return the names of the best results, and of all that are not told apart from them.
+
+    Among results measured alike: by the samples that one alone gets right, by the intervals where
+    samples differ, and by the seeds of recipes that were trained several times. No result is the
+    best at 0 %, or if its measurement is not sound or ended early.
+
+    Arguments:
+        level: of one norm, `CLEAN`, or of each norm for the worst case over them.
+    """
+    levels = {level.threat: level} if isinstance(level, Level) else level
+    best: set[str] = set()
+    for group in comparable_groups(results):
+        if len(group) > 1:
+            best |= {r.name for r in _best(group, levels)}
+    return best
+
+
+def _best(results: Sequence[Result], levels: Levels) -> list[Result]:
+    shares = {id(r): share.accuracy for r in results if (share := _share(r, levels))}
+    recipes = seeds.group_by_recipe([r for r in results if id(r) in shares and is_conclusive(r)])
+    means = [sum(shares[id(r)] for r in recipe) / len(recipe) for recipe in recipes]
+    if not means or max(means) == 0:
+        return []
+    first = recipes[means.index(max(means))]
+    alike = [one for one in recipes if one is first or not _is_apart(first, one, levels)]
+    return [r for recipe in alike for r in recipe]
+
+
+def _share(result: Result, levels: Levels) -> Any:
+    return result.clean if CLEAN in levels.values() else robust_at(result, levels)
+
+
+def _is_apart(first: Sequence[Result], second: Sequence[Result], levels: Levels) -> bool:
+    """Return whether two recipes differ: over seeds, or over samples where one has one seed."""
+    if min(len(first), len(second)) > 1:
+        d = seeds.difference(first, second, clean=CLEAN in levels.values(), levels=levels)
+        return d.low > 0 or d.high < 0
+    pairs = [(one, other) for one in first for other in second]
+    return all(_are_apart(*pair, levels) for pair in pairs)
+
+
+def _are_apart(first: Result, second: Result, levels: Levels) -> bool:
+    if paired := compare_at(first, second, levels):
+        return paired.clear
+    low, high = unpaired_interval(_share(first, levels), _share(second, levels))
+    return low > 0 or high < 0
+
+
+def defence(result: Result) -> str:
+    """Return "undefended" for a model of plain training, "not attacked" where no attack ran, or "".
+
+    Plain training has no adversary, no regularization, no robust risk and no robust architecture.
+    """
+    if not any(row.attacks and row.eps != 0 for row in result.by_eps):
+        return NOT_ATTACKED
+    method, risk, model = (_table(result.recipe, key) for key in ("method", "risk", "model"))
+    # A method that is nothing but its name has no penalty with a weight.
+    plain = method.keys() == {"name"} and risk.get("name", "Mean") == "Mean"
+    defended = "attack" in result.recipe or model.get("name") in ROBUST_NETS
+    return UNDEFENDED if plain and not defended else ""
+
+
+def _table(recipe: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = recipe.get(key)
+    return table if isinstance(table, Mapping) else {}
