@@ -21,7 +21,7 @@ from ..runtime.files import write
 from .charts import colour
 from .literal import LiteralTable
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,7 +38,7 @@ def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
 
     Slope and distance are in units of `unit`, a standard deviation in input units.
     """
-    with matplotlib.rc_context({**STYLE, "font.size": 8}):
+    with matplotlib.rc_context(STYLE | {"font.size": 8}):
         figure = Figure(figsize=(9.6, 2.35 * len(fields) + 0.75), layout="constrained")
         grid = figure.subplots(len(fields), 4, squeeze=False)
         # A quantile, because single cells on the boundary would take up the whole colour scale.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
-from ..results.levels import comparable_groups, defence
+from ..results.levels import defence
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number

@@ -2,7 +2,7 @@
 
 from .bars import Bar, bars
 from .base import colour, colour_bar, standalone
-from .forest import ForestRow, forest
+from .forest import ForestRow, forest, forest_span
 from .lines import Axis, Line, Point, lines
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "colour",
     "colour_bar",
     "forest",
+    "forest_span",
     "lines",
     "standalone",
 ]

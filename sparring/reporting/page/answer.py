@@ -30,7 +30,18 @@ class Measurement(NamedTuple):
 
 def where(levels: Levels) -> str:
     """Return the levels in words, "Linf eps 0.1 and L2 eps 1"."""
-    return " and ".join(filter(None, map(str, levels.values()))) or "the threat"
+    return " and ".join(map(str, levels.values())).strip() or "the threat"
+
+
+def at(levels: Levels) -> str:
+    """Return the levels as an adverbial, "at Linf eps 0.1" or "under the threat Bits"."""
+    radius = any(level.eps is not None for level in levels.values())
+    return f"at {where(levels)}" if radius else f"under {_named_threat(levels)}"
+
+
+def _named_threat(levels: Levels) -> str:
+    names = " and ".join(filter(None, map(str, levels.values())))
+    return f"the threat {names}" if names else "the threat"
 
 
 def share_text(i: Interval) -> str:
@@ -64,7 +75,7 @@ def answer(r: Result, levels: Levels) -> str:
     many = "none" if not k else f"{'at most ' * early}{k}"
     verb = "withstands" if k < 2 else "withstand"
     attacks = "the attacks that ran" if early else "every attack"
-    text = f"{of}, {many} {verb} {attacks} at {where(levels)}: {'≤ ' * early}{share_text(robust)}."
+    text = f"{of}, {many} {verb} {attacks} {at(levels)}: {'≤ ' * early}{share_text(robust)}."
     return f"{text} {remark}".strip()
 
 

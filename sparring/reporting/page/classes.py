@@ -19,7 +19,7 @@ MOST_COLUMNS = 20  # of a table of confusions
 
 
 class ClassRow(NamedTuple):
-    """Hold a class's accuracies, and the classes that its broken samples are taken for, by count."""
+    """Hold a class's accuracies, and what its broken samples are taken for, by count."""
 
     name: str
     n: int
@@ -51,8 +51,8 @@ def class_rows(r: Result, levels: Levels) -> list[ClassRow]:
         of = y == k
         n = int(of.sum())
         if n:
-            shares = (wilson(int((of & right).sum()), n) for right in (clean == y, robust))
-            rows.append(ClassRow(name, n, *shares, _taken(r, k)))
+            share, left = (wilson(int((of & right).sum()), n) for right in (clean == y, robust))
+            rows.append(ClassRow(name, n, share, left, _taken(r, k)))
     return sorted(rows, key=lambda row: row.robust.accuracy)
 
 
@@ -66,7 +66,7 @@ def _taken(r: Result, k: int) -> list[tuple[str, int]]:
     return [(names.get(int(values[i]), "no class"), int(counts[i])) for i in order]
 
 
-def class_chart(rows: Sequence[ClassRow], where: str) -> str | None:
+def class_chart(rows: Sequence[ClassRow], at: str) -> str | None:
     """Return bars of robust accuracy by class, worst first; None for fewer than two classes."""
     if len(rows) < 2:
         return None
@@ -83,7 +83,7 @@ def class_chart(rows: Sequence[ClassRow], where: str) -> str | None:
         )
         for k, row in enumerate(rows[:MOST_BARS])
     ]
-    title = f"Robust accuracy by class at {where}, worst first"
+    title = f"Robust accuracy by class {at}, worst first"
     return charts.bars(drawn, title=title, axis="robust accuracy, %", reference="clean")
 
 
@@ -93,14 +93,14 @@ def class_sentence(r: Result, rows: Sequence[ClassRow], levels: Levels) -> str:
         return ""
     worst = [row for row in rows if row.robust.accuracy == rows[0].robust.accuracy]
     if len(worst) == len(rows):
-        return f"All classes are at {100 * rows[0].robust.accuracy:.1f} % at {answer.where(levels)}."
+        return f"All classes are at {100 * rows[0].robust.accuracy:.1f} % {answer.at(levels)}."
     if len(worst) > 1:
         names = ", ".join(row.name for row in worst[:5]) + ", …" * (len(worst) > 5)
         text = f"Worst are {len(worst)} classes, {names}: {100 * worst[0].robust.accuracy:.1f} %."
         return text
     row, mean = rows[0], answer.count(rows[0].robust, rows[0].n)
     text = (
-        f"Worst is {row.name}: {mean} of its {row.n} samples withstand at {answer.where(levels)} "
+        f"Worst is {row.name}: {mean} of its {row.n} samples withstand {answer.at(levels)} "
         f"({100 * row.robust.accuracy:.1f} %; {100 * row.clean.accuracy:.1f} % clean)."
     )
     if not row.taken:

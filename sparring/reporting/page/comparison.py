@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...results.intervals import Interval
 from ...results.levels import (
@@ -25,7 +25,25 @@ MOST_ROWS = 40  # of a chart
 MOST_NAMES = 4  # of a sentence
 
 
-def summary(results: Sequence[Result], at: float | None) -> dict[str, Any]:
+class Group(NamedTuple):
+    """Hold results measured alike, the levels of their headline, and the names of the best."""
+
+    results: list[Result]
+    levels: Levels
+    best: set[str]
+
+
+def groups(results: Sequence[Result], at: float | None) -> list[Group]:
+    """Return groups of two or more results that were measured alike."""
+    alike = [group for group in comparable_groups(results) if len(group) > 1]
+    headlines = [group_headline(group, at) for group in alike]
+    return [
+        Group(group, levels, not_told_apart(group, levels))
+        for group, levels in zip(alike, headlines, strict=True)
+    ]
+
+
+def summary(results: Sequence[Result], alike: Sequence[Group]) -> dict[str, Any]:
     """Return heads and rows of the comparison, in the order of the results.
 
     In each column, among results measured alike, the best and all not told apart from it are
@@ -34,8 +52,7 @@ def summary(results: Sequence[Result], at: float | None) -> dict[str, Any]:
     radii = [Level(*key) for key in format.all_radii(results)]
     norms = format.threat_names(results)
     heads = ["clean", *(_head(level, norms) for level in radii)]
-    best = [not_told_apart(results, CLEAN), *(not_told_apart(results, level) for level in radii)]
-    main = {level for group in comparable_groups(results) for level in _levels(group, at).values()}
+    best = [not_told_apart(results, CLEAN), *(_best_at(results, level, alike) for level in radii)]
     worst = len(norms) > 1
     rows = []
     for r in results:
@@ -56,15 +73,19 @@ def summary(results: Sequence[Result], at: float | None) -> dict[str, Any]:
             }
         )
     heads += ["worst case"] if worst else []
-    return {"heads": heads, "rows": rows, "main": [False, *(v in main for v in radii), False]}
+    return {"heads": heads, "rows": rows}
+
+
+def _best_at(results: Sequence[Result], level: Level, alike: Sequence[Group]) -> set[str]:
+    """Return the best of each group at a level; what its headline has shown is not tested again."""
+    known = [group for group in alike if list(group.levels.values()) == [level]]
+    names = {r.name for group in known for r in group.results}
+    others = [r for r in results if r.name not in names]
+    return set().union(*(group.best for group in known), not_told_apart(others, level))
 
 
 def _head(level: Level, norms: Sequence[str]) -> str:
     return str(level if len(norms) > 1 else Level("", level.eps)) or "robust"
-
-
-def _levels(group: Sequence[Result], at: float | None) -> Levels:
-    return group_headline(group, at)
 
 
 def _cell(
@@ -80,33 +101,30 @@ def _cell(
     return {"text": "≤ " * upper + value, "span": span, "below": below, "best": best}
 
 
-def answers(results: Sequence[Result], at: float | None) -> list[str]:
-    """Return a sentence per group measured alike: its best result, and which equal it."""
-    groups = [group for group in comparable_groups(results) if len(group) > 1]
-    return [text for group in groups if (text := _group_answer(group, at, len(groups) > 1))]
+def answer_of(group: Group, *, alone: bool) -> str:
+    """Return which result of a group is best, and which are not told apart from it.
 
-
-def _group_answer(group: Sequence[Result], at: float | None, several: bool) -> str:
-    levels = _levels(group, at)
-    where, first = answer.where(levels), group[0]
+    Arguments:
+        alone: there is no other group, whose suite may be another.
+    """
+    at, first = answer.at(group.levels), group.results[0]
     of = f"{first.n} samples of {first.dataset} {first.split}"
-    if several:
-        of += f", suite {first.suite}"
-    best = not_told_apart(group, levels)
-    leading = [r for r in group if r.name in best]
+    of += "" if alone else f", suite {first.suite}"
+    leading = [r for r in group.results if r.name in group.best]
     if not leading:
-        return f"At {where}, no result has a robust accuracy to rank ({of})."
-    top = max(leading, key=lambda r: _accuracy(r, levels))
-    share = robust_at(top, levels)
+        return f"No result has a robust accuracy to rank {at} ({of})."
+    top = max(leading, key=lambda r: _accuracy(r, group.levels))
+    share = robust_at(top, group.levels)
     assert share is not None
-    text = f"{top.name} withstands most at {where}: {answer.share_text(share)} ({of})."
+    text = f"{top.name} withstands most {at}: {answer.share_text(share)} ({of})."
     others = [r.name for r in leading if r is not top]
     if not others:
         return f"{text} All others are behind it beyond chance."
+    if len(leading) == len(group.results):
+        return f"{text} No other is told apart from it."
     names = ", ".join(others[:MOST_NAMES])
     names += f" and {len(others) - MOST_NAMES} more" if len(others) > MOST_NAMES else ""
-    verb = "is" if len(others) == 1 else "are"
-    return f"{text} {names} {verb} not told apart from it."
+    return f"{text} {names} {'is' if len(others) == 1 else 'are'} not told apart from it."
 
 
 def _accuracy(r: Result, levels: Levels) -> float:
@@ -114,31 +132,25 @@ def _accuracy(r: Result, levels: Levels) -> float:
     return share.accuracy if share else -1.0
 
 
-def forests(results: Sequence[Result], at: float | None) -> list[str]:
-    """Return a forest plot per group measured alike, best first, at its headline."""
-    groups = [group for group in comparable_groups(results) if len(group) > 1]
-    return [_forest(group, at, len(groups) > 1) for group in groups]
-
-
-def _forest(group: Sequence[Result], at: float | None, several: bool) -> str:
-    levels = _levels(group, at)
-    best, where = not_told_apart(group, levels), answer.where(levels)
-    rows = []
-    for r in group[:MOST_ROWS]:
-        if share := robust_at(r, levels):
-            rows.append(
-                charts.ForestRow(
-                    r.name,
-                    *(100 * v for v in (share.accuracy, share.low, share.high)),
-                    mark="" if format.is_trusted(r) else "†",
-                    prefix="≤ " * answer.is_early(r, levels),
-                    reference=100 * r.clean.accuracy,
-                    bold=r.name in best,
-                )
+def forest(group: Group, *, alone: bool) -> str:
+    """Return a forest plot of a group, best first, at its headline."""
+    at, rows = answer.at(group.levels), []
+    for r in group.results[:MOST_ROWS]:
+        if share := robust_at(r, group.levels):
+            row = charts.ForestRow(
+                r.name,
+                100 * share.accuracy,
+                100 * share.low,
+                100 * share.high,
+                mark="" if format.is_trusted(r) else "†",
+                prefix="≤ " * answer.is_early(r, group.levels),
+                reference=100 * r.clean.accuracy,
+                bold=r.name in group.best,
             )
-    suite = f", suite {group[0].suite}" if several else ""
-    title = f"Robust accuracy at {where}{suite}"
-    return charts.forest(rows, title=title, axis=f"robust at {where}, %")
+            rows.append(row)
+    suite = "" if alone else f", suite {group.results[0].suite}"
+    axis = f"robust {at}, %"
+    return charts.forest(rows, title=f"Robust accuracy {at}{suite}", axis=axis)
 
 
 def notes(results: Sequence[Result]) -> list[str]:

@@ -66,15 +66,16 @@ def _point(r: Result, row: EpsRow | None) -> charts.Point:
 def seed_curves(curves: Sequence[AccuracyCurve]) -> list[str]:
     """Return charts of accuracy against eps, a line per recipe over its seeds.
 
-    Curves of a single seed on all samples repeat the chart of results, and are left out; curves on
-    samples that all models get right have charts of their own.
+    Recipes of a single seed have none, since that repeats the chart of results. Curves on samples
+    that all models get right have charts of their own.
     """
-    several = any(len(c.seeds) > 1 for c in curves)
+    if all(len(c.seeds) == 1 for c in curves):
+        return []
     names = list(dict.fromkeys(c.name for c in curves))
     drawn = []
     for common, threat in dict.fromkeys((c.common, c.threat) for c in curves):
         panel = [c for c in curves if (c.common, c.threat) == (common, threat)]
-        if (several or common) and len(panel[0].eps) > 2:
+        if len(panel[0].eps) > 2:
             drawn.append(_curve_chart(panel[:MOST_LINES], names))
     return drawn
 
@@ -83,12 +84,14 @@ def _curve_chart(panel: Sequence[AccuracyCurve], names: Sequence[str]) -> str:
     lines, c = [], panel[0]
     for one in panel:
         low, high = (100 * np.clip(v, 0, 1) for v in (one.low, one.high))
-        rows = zip(one.eps, 100 * np.array(one.mean), low, high, strict=True)
+        rows = zip(one.eps, one.mean, low.tolist(), high.tolist(), strict=True)
         seeds = f" ({len(one.seeds)} seeds)" if len(one.seeds) > 1 else ""
-        points = [charts.Point(*map(float, row)) for row in rows]
+        points = [charts.Point(e, 100 * mean, least, most) for e, mean, least, most in rows]
         lines.append(charts.Line(one.name + seeds, points, tone=names.index(one.name)))
     spread = "" if c.sem is None else f" ± {100 * c.sem:.1f} (s.e.m.)"
-    of = f"samples that all get right ({100 * c.share:.1f} %{spread})" if c.common else "all samples"
+    of = (
+        f"samples that all get right ({100 * c.share:.1f} %{spread})" if c.common else "all samples"
+    )
     axis = charts.Axis(f"eps ({c.threat}, input units)", 0, c.eps[-1], c.eps)
     title = f"Accuracy against eps over training seeds, {of}"
     return charts.lines(lines, title=title, x=axis, y=ACCURACY._replace(name=f"%, {of}"))
@@ -170,7 +173,9 @@ def detection(r: Result) -> list[str]:
     # In logarithm too, because detectors work at rates that the linear axis hides.
     axes = {
         "linear": charts.Axis("false-positive rate, %", 0, 100),
-        "logarithmic": charts.Axis("false-positive rate, %", least, 100, [*marks, 10, 100], log=True),
+        "logarithmic": charts.Axis(
+            "false-positive rate, %", least, 100, [*marks, 10, 100], log=True
+        ),
     }
     return [
         charts.lines(

@@ -7,7 +7,7 @@ import datetime
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from ...runtime.files import write
 from ...runtime.fractions import format_number
 from ...runtime.text import printable
 from .. import format, over_seeds
+from ..study_page import StudyPage
 from . import answer, classes, comparison, curves, section
 from .metrics import metrics_section
+from .study import study_context
 
 FOLDER = Path(__file__).parent
 FEW = 4  # results that a heading names
@@ -35,7 +37,7 @@ def page(
     *,
     title: str | None = None,
     metrics: Sequence[MetricReport] = (),
-    study: Any = None,
+    study: StudyPage | None = None,
     at: float | None = None,
     files: Sequence[Path | None] = (),
 ) -> Path:
@@ -46,7 +48,7 @@ def page(
 
     Arguments:
         metrics: metrics of the same models, for another section.
-        study: the same results by evaluation, with the study's question; it makes a study's page.
+        study: the same results by evaluation, with the study's question: they make its page.
         at: the radius at which results are compared; default: their headline's.
         files: of each result, for a link.
 
@@ -55,15 +57,18 @@ def page(
     """
     format.require_results(results)
     path, names = Path(path), [printable(r.name, format.NAME_LETTERS) for r in results]
+    if study is not None:
+        return _write(path, study.title, study_context(study, metrics) | {"kind": "study"})
     links = [_link(file, path) for file in files] or [""] * len(results)
     shown = format.unique_names(results)
     headline(shown, at)  # raises for a radius that nobody measured
     named = dict(zip([r.name for r in shown], zip(names, links, strict=True), strict=True))
     in_order = ranked(shown, at) if len(shown) > 1 else shown
-    html = _environment().get_template("page.html.j2").render(
-        **_common(title or _heading(in_order)),
-        **(_study(study, shown) if study else _report(in_order, named, metrics, at)),
-    )
+    return _write(path, title or _heading(in_order), _report(in_order, named, metrics, at))
+
+
+def _write(path: Path, title: str, context: Mapping[str, Any]) -> Path:
+    html = _environment().get_template("page.html.j2").render(**(_common(title) | context))
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, html.encode())
     return path
@@ -104,6 +109,8 @@ def _common(title: str) -> dict[str, Any]:
         f"script-src {script_hash}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "kind": "report",
+        "most_lines": curves.MOST_LINES,
+        "most_bars": classes.MOST_BARS,
     }
 
 
@@ -143,10 +150,12 @@ def _between(
     recipes = over_seeds.recipe_rows(results)
     alone: dict[str, Any] = {}
     if several:
+        groups = comparison.groups(results, at)
+        one = len(groups) == 1
         alone = {
-            "summary": comparison.summary(results, at),
-            "answers": comparison.answers(results, at),
-            "forests": comparison.forests(results, at),
+            "summary": comparison.summary(results, groups),
+            "answers": [comparison.answer_of(group, alone=one) for group in groups],
+            "forests": [comparison.forest(group, alone=one) for group in groups],
             "setting": answer.setting(results),
             "notes": comparison.notes(results),
             "pairs": format.compared_pairs(results, at),
@@ -157,12 +166,7 @@ def _between(
         }
     return alone | {
         "radii": curves.radii(results),
-        "most_lines": curves.MOST_LINES,
-        "most_bars": classes.MOST_BARS,
         "training": curves.training(results),
         "metrics": metrics_section(metrics, comparable_curves(results)),
     }
 
-
-def _study(study: Any, results: Sequence[Result]) -> dict[str, Any]:
-    return {"study": study, "results": results}

@@ -10,8 +10,12 @@ from ...runtime.text import printable
 from .. import format
 
 WHOLE = {  # samples of test sets
-    **{"digits": 270, "mnist": 10_000, "fashion-mnist": 10_000, "kmnist": 10_000},
-    **{"cifar10": 10_000, "cifar100": 10_000},
+    "digits": 270,
+    "mnist": 10_000,
+    "fashion-mnist": 10_000,
+    "kmnist": 10_000,
+    "cifar10": 10_000,
+    "cifar100": 10_000,
 }
 DIGITS = 12  # of a hash that are shown; the whole is in its title
 
@@ -66,7 +70,8 @@ def _without_none(tables: Any) -> Any:
     return tables
 
 
-def hashes(r: Result) -> list[Hash]:
+def hashes(r: Result, *, arrays: bool = True) -> list[Hash]:
     """Return the hashes of commit, data and arrays that are known."""
-    known = {"commit": r.commit, "data sha256": r.data_sha256, "arrays sha256": r.arrays_sha256}
+    known = {"commit": r.commit, "data sha256": r.data_sha256}
+    known |= {"arrays sha256": r.arrays_sha256} if arrays else {}
     return [Hash(name, value[:DIGITS], value) for name, value in known.items() if value]

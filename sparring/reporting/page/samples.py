@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,16 +48,16 @@ class Samples(NamedTuple):
 
 
 def samples(r: Result) -> Samples | None:
-    """Return samples that attacks broke, and others only if these are few; None without pictures."""
+    """Return samples that attacks broke, others if these are few; None without pictures."""
     if not set(NEEDED) <= set(r.arrays) or not len(r.arrays["show_x"]):
         return None
-    x, z, y, clean, adv = (r.arrays[name] for name in NEEDED)
+    x, z, y, clean, adv = (r.arrays[key] for key in NEEDED)
     broken = adv != y
     order = np.argsort(~broken, kind="stable")[: min(max(int(broken.sum()), LEAST), MOST)]
     most = max(float(np.abs(z[order] - x[order]).max()), 1e-6)
     names = dict(enumerate(r.class_names))
 
-    def name(k: int) -> str:
+    def name(k: Any) -> str:
         return names.get(int(k), "no class")
 
     rows = [

@@ -71,7 +71,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         whole: with pictures, classes and recipe, which a page of very many results leaves out.
     """
     rows = classes.class_rows(r, levels) if whole else []
-    where = answer.where(levels)
+    at = answer.at(levels)
     tables = [attack_table(r, row) for row in format.largest_radii(r).values()]
     at_levels = [attack_table(r, row) for row in r.by_eps if level_of(r, row) in levels.values()]
     several = [
@@ -84,7 +84,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         "answer": answer.answer(r, levels),
         "measurement": answer.measurement(r),
         "setting": answer.setting([r]),
-        "where": where,
+        "at": at,
         "robust": robust_at(r, levels),
         "early": answer.is_early(r, levels),
         "attacks": at_levels or tables,
@@ -93,7 +93,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         "quiet": [c for c in r.checks if not c.fired] if whole else [],
         "samples": samples.samples(r) if whole else None,
         "classes": rows,
-        "class_chart": classes.class_chart(rows, where),
+        "class_chart": classes.class_chart(rows, at),
         "class_sentence": classes.class_sentence(r, rows, levels),
         "confusion": classes.confusion(r) if whole else None,
         "detection": curves.detection(r) if whole else [],
