@@ -305,9 +305,11 @@ def report(
     from .. import reporting
     from ..commands import report
 
-    results, page = report.report(runs, out=out)
-    show(reporting.table(results))
-    write_line(page)
+    done = report.report(runs, out=out)
+    show(reporting.table(done.results))
+    for path in done.skipped:
+        write_line(f"skipped {path}, which was not evaluated yet")
+    write_line(done.page)
 
 
 @app.command("study")

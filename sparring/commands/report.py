@@ -4,30 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import reporting
+from ..results.levels import headline, ranked
 from ..results.metric_report import MetricReport
 from ..results.result import Result
+from ..runtime.text import printable
+from ..training.run_folder import RECIPE
 from .rehearsal import new_file
 
 METRICS = "metrics"
+MOST_RUNS = 8  # that a message names
+
+
+class Report(NamedTuple):
+    """Hold results, the page that shows them, and the runs left out as they were not evaluated."""
+
+    results: list[Result]
+    page: Path
+    skipped: list[Path]
 
 
 def report(
-    runs: Sequence[str | Path], *, out: str | Path | None = None
-) -> tuple[list[Result], Path]:
-    """Write the results of runs as one page that needs no network; return results and page.
+    runs: Sequence[str | Path], *, out: str | Path | None = None, at: float | None = None
+) -> Report:
+    """Write the results of runs as one page that needs no network.
+
+    Runs that were not evaluated yet are skipped, if others were.
 
     Arguments:
         runs: run folders, each with the results in it, or single result files.
         out: the page; default: `report.html` in the run, or in the working folder for several.
+        at: the radius at which to compare; default: the recipe's own eps.
+
+    Raises:
+        FileNotFoundError: if no run was evaluated, or one does not exist.
+        ValueError: if no result has the radius `at`.
     """
     out = None if out is None else new_file(out)
-    results = [Result.load(path) for run in runs for path in result_files(Path(run))]
-    single = len(runs) == 1 and Path(runs[0]).is_dir()
-    page = Path(out) if out is not None else Path(runs[0] if single else ".", "report.html")
-    reporting.page(results, page, metrics=[m for run in runs for m in metric_reports(Path(run))])
-    return results, page
+    paths = [Path(run) for run in runs]
+    skipped = [path for path in paths if _is_unevaluated_run(path)]
+    if len(skipped) == len(paths):
+        skipped = []  # the first one's message says what to do
+    shown = [path for path in paths if path not in skipped]
+    results = [Result.load(file) for path in shown for file in result_files(path)]
+    headline(results, at)  # raises for a radius that was not measured
+    results = ranked(results, at)
+    single = len(shown) == 1 and shown[0].is_dir()
+    page = Path(out) if out is not None else Path(shown[0] if single else ".", "report.html")
+    metrics = [report for path in shown for report in metric_reports(path)]
+    reporting.page(results, page, metrics=metrics, at=at)
+    return Report(results, page, skipped)
+
+
+def _is_unevaluated_run(path: Path) -> bool:
+    return (path / RECIPE).is_file() and not any((path / "results").glob("*.json"))
 
 
 def metric_reports(run: Path) -> list[MetricReport]:
@@ -39,12 +71,17 @@ def result_files(run: Path) -> list[Path]:
     """Return the result file that `run` is, or the result files that it contains.
 
     Raises:
-        FileNotFoundError: if there are none.
+        FileNotFoundError: if there are none; for a folder of runs it names them.
     """
     if run.is_file():
         return [run]
-    results = sorted((run / "results").glob("*.json"))
-    if not results:
-        reason = "holds no results: evaluate it first" if run.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{run} {reason}")
-    return results
+    if results := sorted((run / "results").glob("*.json")):
+        return results
+    name = printable(run)
+    if not run.exists():
+        raise FileNotFoundError(f"{name} does not exist")
+    if inside := sorted(path.parent for path in run.glob(f"*/{RECIPE}")):
+        names = " ".join(printable(path) for path in inside[:MOST_RUNS])
+        more = f" and {len(inside) - MOST_RUNS} more" if len(inside) > MOST_RUNS else ""
+        raise FileNotFoundError(f"{name} holds runs, not results; name the runs: {names}{more}")
+    raise FileNotFoundError(f"{name} holds no results: evaluate it first")

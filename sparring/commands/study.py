@@ -2,120 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import reporting
 from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
-from ..config.toml import read_toml
-from ..config.validation import Table, check, located
+from ..config.validation import Table
 from ..data import Source
-from ..evaluation import EvaluationProtocol
 from ..results.metric_report import MetricReport
 from ..results.result import Result
-from ..runtime.files import plain_name
 from ..runtime.first_edition import upgrade
 from ..training.run_folder import read_log
 from . import evaluate, metrics, rehearsal, train
 from .pseudo_label import FILE, label
+from .study_plan import Job, Study, job_names, load
 
-TABLES = ("runs", "evaluations", "metrics")
-STUDY_KEYS = ("set", "only")  # of an evaluation, beside those of its protocol
+__all__ = ["Job", "Study", "StudyResults", "collect", "load", "page", "run"]
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
-
-
-def _study_keys(*, seeds: list[int] = [0], set: list[str] = [], jobs: int = 1000) -> None:
-    """The keys of a study.
-
-    Arguments:
-        jobs: how many trainings it may have; more are a slip in a grid more often than not.
-    """
-
-
-def _run_keys(
-    *,
-    recipe: str,
-    set: list[str] = [],
-    seeds: list[int] | None = None,
-    grid: dict[str, str] = {},
-    pseudo: dict[str, str] = {},
-) -> None:
-    """The keys of a run.
-
-    Arguments:
-        set: changes to the recipe.
-        grid: named changes; the study has a run for every combination of them.
-        pseudo: keys of the recipe, as `data.mix.0.labels`, and the run of the study that writes
-            this file of pseudo-labels at the same seed.
-    """
-
-
-def _evaluation_keys(
-    *, suite: str | None = None, set: list[str] = [], only: list[str] | None = None
-) -> None:
-    """The keys of an evaluation beside the fields of `EvaluationProtocol`; default of suite: the
-    recipe's.
-
-    Arguments:
-        only: runs to evaluate, with or without seed; default: all.
-    """
-
-
-def _metric_keys(
-    *,
-    names: list[str] = [],
-    set: list[str] = [],
-    off: list[str] = [],
-    n: int = 200,
-    split: str = "test",
-    only: list[str] | None = None,
-) -> None:
-    """The keys of metrics.
-
-    Arguments:
-        names: of metrics; default: all.
-        set: their arguments, as `ebd.directions=50`.
-    """
-
-
-class Job(NamedTuple):
-    """Describe one training of a study.
-
-    Arguments:
-        name: of the run with its seed; its folder and its results have this name.
-        run: its key in `[runs]`, with the changes of its grid.
-        pseudo: keys of the recipe, and the jobs whose pseudo-labels go there.
-    """
-
-    name: str
-    run: str
-    seed: int
-    recipe: str
-    set: tuple[str, ...]
-    pseudo: dict[str, str]
-
-    def is_in(self, only: Sequence[str]) -> bool:
-        """Return whether `only` holds the job's name, or that of its run at any seed."""
-        return self.run in only or self.name in only
-
-
-class Study(NamedTuple):
-    """Hold a checked study: jobs ordered by seed; evaluations and metrics by name."""
-
-    name: str
-    jobs: list[Job]
-    evaluations: dict[str, Table]
-    metrics: dict[str, Table]
-
-    def tables_for(self, job: Job, tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:
-        """Yield name and table of the evaluations, or of the metrics, that a job gets."""
-        for name, table in tables.items():
-            if job.is_in(table.get("only", [job.run])):
-                yield name, {k: v for k, v in table.items() if k != "only"}
 
 
 class StudyResults(NamedTuple):
@@ -123,113 +29,6 @@ class StudyResults(NamedTuple):
 
     results: dict[str, list[Result]]
     metric_reports: dict[str, list[MetricReport]]
-
-
-def load(path: str | Path) -> Study:
-    """Read and check the study of a `.toml` file, with all its recipes.
-
-        seeds = [0, 1]
-        set = ["train.epochs=5"]             # of every run
-        [runs.pgd-at]
-        recipe = "mnist-pgd-at"              # a name, or a file beside the study
-        set = ["threat.eps=0.2"]
-        grid = { mart = "method=MART" }      # off and on: runs pgd-at and pgd-at-mart
-        [evaluations.strong]
-        suite = "autoattack"
-        n = 1000
-        only = ["pgd-at"]
-        [metrics.distances]
-        names = ["deepfool-l2", "ebd"]
-        set = ["ebd.directions=50"]
-
-    Raises:
-        ValueError: for a wrong key, type or name; with its path, the nearest and what is allowed.
-        FileNotFoundError: if there is no such file.
-    """
-    path = Path(path)
-    tables = read_toml(path)
-    study_keys = {k: v for k, v in tables.items() if k not in TABLES}
-    shared = check(_study_keys, study_keys, "study", without=())
-    runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
-    evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
-    metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []
-    metric_reports = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
-    study_name = plain_name(path.stem, "study")
-    rehearsal.check_number(runs, shared)
-    jobs = [job for name, table in runs.items() for job in _jobs(name, table, shared, path.parent)]
-    known = _names(jobs)
-    for kind, checked in (("evaluations", evaluations), ("metrics", metric_reports)):
-        for name, table in checked.items():
-            for one in table.get("only", []):
-                if one not in known:
-                    raise ValueError(did_you_mean(f"{kind}.{name}.only", one, known))
-    # Seed by seed, so that a study cut short has every run at its first seeds.
-    order = [*dict.fromkeys(job.seed for job in jobs)]
-    jobs.sort(key=lambda job: order.index(job.seed))
-    _check_order(jobs)
-    return Study(study_name, jobs, evaluations, metric_reports)
-
-
-def _evaluation(name: str, table: object) -> Table:
-    """Return a checked table of an evaluation: the options it sets, all others the recipe's."""
-    path = f"evaluations.{name}"
-    checked = check(EvaluationProtocol, table, path, also=(_evaluation_keys,), without=())
-    assert isinstance(table, Mapping)
-    options = {key: value for key, value in checked.items() if key in table}
-    with located(path):
-        protocol = EvaluationProtocol(**{k: v for k, v in options.items() if k not in STUDY_KEYS})
-        rehearsal.check_samples(protocol.n, protocol.split)
-    return options
-
-
-def _metrics(name: str, table: Table, evaluations: Mapping[str, Table]) -> Table:
-    path = f"metrics.{name}"
-    if name in evaluations:  # their results would share a folder
-        raise ValueError(f"{path}: there are evaluations of this name, take another")
-    checked = check(_metric_keys, table, path, without=())
-    with located(path):
-        metrics.checked_metrics(checked["names"], checked["set"])
-        rehearsal.check_metrics(checked)
-    return checked
-
-
-def _check_order(jobs: Sequence[Job]) -> None:
-    """Raise a `ValueError` unless every job comes after those whose pseudo-labels it trains on."""
-    before: list[str] = []
-    for job in jobs:
-        if job.name in before:
-            raise ValueError(
-                f"runs.{job.run} is there twice at seed {job.seed}: name runs, grids and seeds so "
-                "that each job has a name of its own"
-            )
-        for key, name in job.pseudo.items():
-            if name not in before:
-                raise ValueError(did_you_mean(f"runs.{job.run}.pseudo.{key}", name, before))
-        before.append(job.name)
-
-
-def _jobs(name: str, table: Table, shared: Table, folder: Path) -> Iterator[Job]:
-    """Yield a run with every combination of its grid, at each of its seeds."""
-    beside = folder / table["recipe"]
-    origin = str(beside) if beside.is_file() else table["recipe"]
-    grid = table["grid"]
-    for switches in product((False, True), repeat=len(grid)):
-        labels_on = [label for label, on in zip(grid, switches, strict=True) if on]
-        run = plain_name("-".join([name, *labels_on]), f"runs.{name}")
-        changes = (*shared["set"], *table["set"], *(grid[label] for label in labels_on))
-        with located(f"runs.{run}"):
-            load_recipe(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
-        for seed in table.get("seeds", shared["seeds"]):
-            labels = {key: f"{teacher}-seed{seed}" for key, teacher in table["pseudo"].items()}
-            seeded = (*changes, f"recipe.seed={seed}")
-            yield Job(f"{run}-seed{seed}", run, seed, origin, seeded, labels)
-
-
-def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:
-    named = tables.get(key, {})
-    if not isinstance(named, dict) or not named:
-        raise ValueError(f"{key} is missing: a study needs one table [{key}.NAME] or more")
-    return [(plain_name(name, key), table) for name, table in named.items()]
 
 
 def run(
@@ -298,8 +97,8 @@ def page(study: Study, results: StudyResults, path: str | Path) -> Path:
         for r in of_kind
     ]
     metric_reports = [report for reports in results.metric_reports.values() for report in reports]
-    title = f"Study {study.name}"
-    return reporting.page(named, path, title=title, metrics=metric_reports, study=results.results)
+    data = reporting.study_page(study, results.results)
+    return reporting.page(named, path, title=study.title, metrics=metric_reports, study=data)
 
 
 def collect(
@@ -324,15 +123,11 @@ def collect(
 
 
 def _selected(study: Study, only: Sequence[str]) -> list[Job]:
-    known = _names(study.jobs)
+    known = job_names(study.jobs)
     for name in only:
         if name not in known:
             raise ValueError(did_you_mean("only", name, known))
     return [job for job in study.jobs if not only or job.is_in(only)]
-
-
-def _names(jobs: Sequence[Job]) -> set[str]:
-    return {name for job in jobs for name in (job.run, job.name)}
 
 
 def _results_folder(study: Study, results: str | Path | None) -> Path:

@@ -2,7 +2,17 @@
 
 from .metric_tables import metrics_table
 from .page import page
+from .study_page import StudyPage, study_page, study_summary, summary_table
 from .study_table import study_markdown
 from .table import table
 
-__all__ = ["metrics_table", "page", "study_markdown", "table"]
+__all__ = [
+    "StudyPage",
+    "metrics_table",
+    "page",
+    "study_markdown",
+    "study_page",
+    "study_summary",
+    "summary_table",
+    "table",
+]

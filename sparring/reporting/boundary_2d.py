@@ -19,6 +19,7 @@ from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from ..runtime.files import write
 from .charts import colour
+from .digits import counted
 from .literal import LiteralTable
 
 STYLE: dict[Any, Any] = {
@@ -30,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sparring",
 }
+SMALL: dict[Any, Any] = {**STYLE, "font.size": 8}
 HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distance, sd")
 
 
@@ -38,7 +40,7 @@ def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
 
     Slope and distance are in units of `unit`, a standard deviation in input units.
     """
-    with matplotlib.rc_context(STYLE | {"font.size": 8}):
+    with matplotlib.rc_context(SMALL):
         figure = Figure(figsize=(9.6, 2.35 * len(fields) + 0.75), layout="constrained")
         grid = figure.subplots(len(fields), 4, squeeze=False)
         # A quantile, because single cells on the boundary would take up the whole colour scale.
@@ -96,7 +98,8 @@ def _shade(axes: Any, f: BoundaryField, values: np.ndarray, cmap: str, most: flo
 def rows(table: Any) -> Table:
     """Return distances and accuracies as mean ± half the 95 % t interval over seeds."""
     eps = list(table.rows[0].robust)
-    title = f"{table.data}: {table.points} points, {table.steps} steps, {len(table.seeds)} seeds"
+    seeds = counted(len(table.seeds), "seed")
+    title = f"{table.data}: {table.points} points, {table.steps} steps, {seeds}"
     out = LiteralTable(title=Text(title), title_justify="left")
     out.add_column("recipe", min_width=26, overflow="fold")
     for head in ("distance, sd", "clean, %", *(f"PGD {e} sd, %" for e in eps), "s"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
-from ..results.levels import defence
+from ..results.levels import Levels, defence
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
+from .digits import number as number  # for the page's template, which is given this module
 
 # Above this many pairs, results are compared only with the best of those measured alike.
 MOST_PAIRS = 10
@@ -42,9 +44,11 @@ def points(i: Interval) -> str:
 
     >>> points(Interval(0.05, -0.01, 0.11))
     '+5.00 [−1.0, +11.0]'
+    >>> points(Interval(0.0, -0.0001, 0.02))
+    '0.00 [0.0, +2.0]'
     """
     text = f"{100 * i.accuracy:+.2f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
-    return text.replace("-", "−")
+    return re.sub(r"[+-](0\.0+)\b", r"\1", text).replace("-", "−")
 
 
 def attack_text(row: AttackRow) -> str:
@@ -114,6 +118,15 @@ def radius_text(row: EpsRow, name: str = "") -> str:
 def level_text(name: str, eps: float | None) -> str:
     """Return a norm and a radius in words, each if it is known."""
     return " ".join(filter(None, (name, "" if eps is None else f"eps {format_number(eps)}")))
+
+
+def levels_text(levels: Levels) -> str:
+    """Return the radii of a comparison in words; "" where a threat has neither name nor radius.
+
+    >>> levels_text({"Linf": Level("Linf", 0.1), "L2": Level("L2", 0.5)})
+    'Linf eps 0.1 and L2 eps 0.5'
+    """
+    return printable(" and ".join(str(level) for level in levels.values() if str(level)))
 
 
 def all_radii(results: Sequence[Result]) -> list[tuple[str, float | None]]:
@@ -274,17 +287,6 @@ def shorten(name: str, most: int = 48) -> str:
 def probe_groups(r: Result) -> list[list[ProbeValue]]:
     """Return the values of probes, grouped by probe."""
     return [list(rows) for _, rows in itertools.groupby(r.probes, key=lambda m: m.probe)]
-
-
-def number(value: float | None) -> str:
-    """Return a number with three digits, thousands with separators, None as "".
-
-    >>> number(0.0123456), number(1234.5), number(None)
-    ('0.0123', '1,234', '')
-    """
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def lacks_surrogate(r: Result) -> bool:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..results.metric_report import MetricReport, MetricRow
+from .digits import decimals, with_interval
 from .literal import LiteralTable
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -32,7 +33,7 @@ def _table(reports: Sequence[MetricReport], data: str) -> Table:
         out.add_column(Text(f"{m.name} (n = {m.n})"), justify="right")
     out.add_column("unit")
     for head, cells, unit in grid(reports, data):
-        out.add_row(Text(head), *(Text(metric_text(c)) for c in cells), Text(unit))
+        out.add_row(Text(head), *map(Text, metric_texts(cells)), Text(unit))
     return out
 
 
@@ -60,16 +61,20 @@ def grid(
     ]
 
 
-def metric_text(row: MetricRow | None) -> str:
-    """Return the mean, its interval, and the number of samples without a value.
+def metric_texts(rows: Sequence[MetricRow | None]) -> list[str]:
+    """Return means of a metric, their intervals, and the numbers of samples without a value.
 
-    >>> metric_text(MetricRow("ebd", "d", 0.25, 0.2, 0.3, 0.25, 100, 3, "u", "higher", 1.0))
-    '0.25 [0.2, 0.3], 3 undefined'
+    All have the same decimals.
+
+    >>> metric_texts([MetricRow("ebd", "d", 0.4, 0.38, 0.42, 0.4, 100, 3, "u", "higher", 1.0)])
+    ['0.400 [0.380, 0.420], 3 undefined']
     """
-    if row is None:
-        return "–"
+    places = decimals(row.value for row in rows if row)
+    return ["–" if row is None else _metric_text(row, places) for row in rows]
+
+
+def _metric_text(row: MetricRow, places: int) -> str:
     undefined = f", {row.undefined} undefined" if row.undefined else ""
     if row.value is None:
         return f"none{undefined}"
-    span = "" if row.low is None or row.high is None else f" [{row.low:.3g}, {row.high:.3g}]"
-    return f"{row.value:.3g}{span}{undefined}"
+    return with_interval(row.value, row.low, row.high, places) + undefined

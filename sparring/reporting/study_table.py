@@ -7,15 +7,16 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from ..results.intervals import Interval
-from ..results.metric_report import MetricReport
+from ..results.metric_report import MetricReport, MetricRow
 from ..results.result import EpsRow, Result
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
 from . import format
+from .digits import decimals, fixed, with_interval
 from .metric_tables import ARROWS
 
 SEED = "-seed"
-UNTRUSTED_MARK = "†"
+UNSOUND_MARK = "†"
 
 
 class Grid(NamedTuple):
@@ -78,39 +79,54 @@ def rows_at(results: ResultsByEvaluation, run: str, column: Column) -> list[tupl
     return [(r, row) for r, row in rows if format.threat_name(r, row) == column.threat]
 
 
-def is_conclusive(r: Result, row: EpsRow) -> bool:
-    """Return whether a worst case is trusted and was measured to its end."""
-    return format.is_trusted(r) and not format.num_skipped(row)
-
-
 def largest_evaluation(results: ResultsByEvaluation, run: str) -> list[Result]:
     """Return results used for clean accuracy: most seeds; ties go to more samples."""
     evaluations = [by_run(group).get(run, []) for group in results.values()]
     return max(evaluations, key=lambda seeds: (len(seeds), seeds[0].n if seeds else 0))
 
 
-def accuracy_table(results: ResultsByEvaluation) -> Grid:
-    """Return the table of accuracies that `study_markdown` writes."""
+def accuracy_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None = None) -> Grid:
+    """Return the table of accuracies that `study_markdown` writes; runs may have other labels."""
     heads, lines = columns(results), []
     for run in by_run(r for group in results.values() for r in group):
         seeds = largest_evaluation(results, run)
-        cells = [_robust_cell(rows_at(results, run, column)) for column in heads]
-        seconds = [r.train["seconds"] for r in seeds if "seconds" in r.train]
-        minutes = f"{fmean(seconds) / 60:.1f}" if seconds else "–"
-        lines.append([run, _accuracy_cell([r.clean for r in seeds]), *cells, minutes])
+        rows = [rows_at(results, run, column) for column in heads]
+        cells = [
+            robust_cell([(r, row.robust) for r, row in at], early=any(map(_is_bound, at)))
+            for at in rows
+        ]
+        label = printable((labels or {}).get(run, run))
+        lines.append([label, accuracy_cell([r.clean for r in seeds]), *cells, minutes(seeds)])
     return Grid(["run", "clean", *(column.head for column in heads), "minutes"], lines)
 
 
-def _accuracy_cell(accuracies: Sequence[Interval]) -> str:
+def _is_bound(at: tuple[Result, EpsRow]) -> bool:
+    return format.num_skipped(at[1]) > 0
+
+
+def minutes(seeds: Sequence[Result]) -> str:
+    """Return the mean training time in minutes, or a dash."""
+    seconds = [r.train["seconds"] for r in seeds if "seconds" in r.train]
+    return f"{fmean(seconds) / 60:.1f}" if seconds else "–"
+
+
+def accuracy_cell(accuracies: Sequence[Interval], mark: str = "") -> str:
+    """Return a share with its interval, or mean ± deviation over seeds; a mark is at the value."""
     if len(accuracies) == 1:
-        return format.percent(accuracies[0])
-    return _spread_cell([100 * i.accuracy for i in accuracies], "{:.2f}".format)
+        value, _, span = format.percent(accuracies[0]).partition(" ")
+        return f"{value}{mark} {span}"
+    values = [100 * i.accuracy for i in accuracies]
+    return _spread_cell(values, "{:.2f}".format, mark)
 
 
-def _robust_cell(rows: Sequence[tuple[Result, EpsRow]]) -> str:
-    bound = "≤ " if any(format.num_skipped(row) for _, row in rows) else ""
-    mark = "" if all(format.is_trusted(r) for r, _ in rows) else f" {UNTRUSTED_MARK}"
-    return bound + _accuracy_cell([row.robust for _, row in rows]) + mark
+def robust_cell(
+    shares: Sequence[tuple[Result, Interval | None]], *, early: bool | None = None
+) -> str:
+    """Return robust accuracy over seeds, marked ≤ after an early end and † if not sound."""
+    measured = [(r, share) for r, share in shares if share is not None]
+    early = any(r.early for r, _ in measured) if early is None else early
+    mark = "" if all(format.is_trusted(r) for r, _ in measured) else UNSOUND_MARK
+    return "≤ " * early + accuracy_cell([share for _, share in measured], mark)
 
 
 def _metric_table(reports: Sequence[MetricReport]) -> Grid:
@@ -121,21 +137,30 @@ def _metric_table(reports: Sequence[MetricReport]) -> Grid:
         for row in report.rows
     }
     runs = by_run(reports).items()
-    lines = [[run, *(_metric_cell(seeds, *key) for key in heads)] for run, seeds in runs]
+    places = {key: decimals(row.value for row in _metric_rows(reports, *key)) for key in heads}
+    lines = [
+        [run, *(_metric_cell(_metric_rows(seeds, *key), places[key]) for key in heads)]
+        for run, seeds in runs
+    ]
     return Grid(["run", *heads.values()], lines)
 
 
-def _metric_cell(reports: Sequence[MetricReport], name: str, data: str) -> str:
-    rows = [row for m in reports for row in m.rows if (row.name, row.data) == (name, data)]
-    known = [row for row in rows if row.value is not None]
-    if len(known) != 1:
-        return _spread_cell([row.value for row in known if row.value is not None], format.number)
-    value, low, high = map(format.number, (known[0].value, known[0].low, known[0].high))
-    return f"{value} [{low}, {high}]"
+def _metric_rows(reports: Sequence[MetricReport], name: str, data: str) -> list[MetricRow]:
+    rows = (row for m in reports for row in m.rows if (row.name, row.data) == (name, data))
+    return [row for row in rows if row.value is not None]
 
 
-def _spread_cell(values: Sequence[float], text: Callable[[float], str]) -> str:
-    return f"{text(fmean(values))} ± {text(stdev(values))} ({len(values)})" if values else "–"
+def _metric_cell(rows: Sequence[MetricRow], places: int) -> str:
+    if len(rows) == 1:
+        return with_interval(rows[0].value, rows[0].low, rows[0].high, places)
+    values = [row.value for row in rows if row.value is not None]
+    return _spread_cell(values, lambda value: fixed(value, places))
+
+
+def _spread_cell(values: Sequence[float], text: Callable[[float], str], mark: str = "") -> str:
+    if not values:
+        return "–"
+    return f"{text(fmean(values))}{mark} ± {text(stdev(values))} ({len(values)})"
 
 
 def _markdown(table: Grid) -> str:

@@ -127,7 +127,7 @@ def _seeds(recipes: Sequence[over_seeds.RecipeRow]) -> Table:
         "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
         *("recipe", "seeds", "clean", "robust"),
     )
-    for name, runs, clean, robust in recipes:
+    for name, runs, clean, robust, *_ in recipes:
         out.add_row(Text(name), str(len(runs)), clean, robust)
     return out
 

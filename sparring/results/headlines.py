@@ -76,7 +76,7 @@ def _headline(levels: Sequence[Level], results: Sequence[Result]) -> Level:
     rows = {level: [row for r in results if (row := row_at(r, level))] for level in levels}
     most = max(map(len, rows.values()))
     shared = [level for level in levels if len(rows[level]) == most]
-    own = {_own_eps(r, shared[0].threat) for r in results} - {None}
+    own = {trained_eps(r, shared[0].threat) for r in results} - {None}
     candidates = [level for level in shared if level.eps in own] or shared
 
     def distance(level: Level) -> float:
@@ -86,7 +86,7 @@ def _headline(levels: Sequence[Level], results: Sequence[Result]) -> Level:
     return min(candidates, key=distance)
 
 
-def _own_eps(result: Result, threat: str) -> float | None:
+def trained_eps(result: Result, threat: str) -> float | None:
     """Return the radius that the recipe trains against, if it is of this norm."""
     table = result.recipe.get("threat")
     if not isinstance(table, Mapping) or table.get("name") != threat:

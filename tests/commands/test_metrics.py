@@ -41,7 +41,7 @@ def test_a_run_is_measured_and_reported(run, capsys):
     assert held.rows[1].config["draws"] == 3
     assert held.recipe["recipe"]["name"] == "digits-standard"
     evaluate.evaluate(run, suite="quick", n=20, eps=[0.1], device="cpu")
-    _, page = report.report([run])
+    page = report.report([run]).page
     html = page.read_text(encoding="utf-8")
     assert "Metrics on digits" in html
     assert "eni ↓" in html

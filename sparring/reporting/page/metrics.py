@@ -35,7 +35,7 @@ def metrics_section(
 
 def _rows(reports: Sequence[MetricReport], data: str) -> list[tuple[str, list[list[str]], str]]:
     return [
-        (head, [metric_tables.metric_text(c).split(" ", 1) for c in cells], unit)
+        (head, [text.split(" ", 1) for text in metric_tables.metric_texts(cells)], unit)
         for head, cells, unit in metric_tables.grid(reports, data)
     ]
 

@@ -7,7 +7,7 @@ import datetime
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def page(
     return _write(path, title or _heading(in_order), _report(in_order, named, metrics, at))
 
 
-def _write(path: Path, title: str, context: Mapping[str, Any]) -> Path:
+def _write(path: Path, title: str, context: dict[str, Any]) -> Path:
     html = _environment().get_template("page.html.j2").render(**(_common(title) | context))
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, html.encode())
@@ -147,7 +147,7 @@ def _between(
 ) -> dict[str, Any]:
     """Return the parts of a page that are of all results."""
     several = len(results) > 1
-    recipes = over_seeds.recipe_rows(results)
+    recipes = over_seeds.recipe_rows(results, at)
     alone: dict[str, Any] = {}
     if several:
         groups = comparison.groups(results, at)
@@ -169,4 +169,3 @@ def _between(
         "training": curves.training(results),
         "metrics": metrics_section(metrics, comparable_curves(results)),
     }
-

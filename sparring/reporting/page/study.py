@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...results.curves import comparable_curves
 from ...results.metric_report import MetricReport
 from ...results.result import Result
 from ...runtime.text import printable
-from .. import charts, format
+from .. import charts, format, study_table
 from ..study_page import StudyPage, StudyPanel
 from . import curves, metrics, reproduce
 
@@ -17,11 +18,12 @@ from . import curves, metrics, reproduce
 def study_context(study: StudyPage, reports: Sequence[MetricReport]) -> dict[str, Any]:
     """Return what the template shows of a study, beside its own data."""
     results = [r for group in study.results.values() for r in group]
+    hashes = [one for r in results for one in reproduce.hashes(r, arrays=False)]
     return {
         "study": study,
         "several": True,
         "panels": [panel_chart(panel, _span(study.panels, panel.where)) for panel in study.panels],
-        "radii": _curves(study.results),
+        "radii": _curves(study),
         "metrics": metrics.metrics_section(reports, []),
         "unsound": [
             (r.name, kind, printable(r.reason))
@@ -29,7 +31,7 @@ def study_context(study: StudyPage, reports: Sequence[MetricReport]) -> dict[str
             for r in group
             if not format.is_trusted(r)
         ],
-        "hashes": list(dict.fromkeys(one for r in results for one in reproduce.hashes(r, arrays=False))),
+        "hashes": list({(one.name, one.short): one for one in hashes}.values()),
     }
 
 
@@ -65,10 +67,20 @@ def _span(panels: Sequence[StudyPanel], where: str) -> tuple[float, float]:
     return charts.forest_span([100 * v for v in values])
 
 
-def _curves(results: Mapping[str, Sequence[Result]]) -> list[str]:
-    """Return accuracy against eps of each evaluation with several radii, over seeds."""
+def _curves(study: StudyPage) -> list[str]:
+    """Return accuracy against eps of each evaluation with several radii, over seeds, best first."""
+    labels = {row.run: row.label for panel in study.panels for row in panel.rows}
     drawn = []
-    for group in results.values():
-        if any(len(format.rows_of(r, name)) > 1 for r in group for name in format.threat_names([r])):
-            drawn += curves.seed_curves(comparable_curves(group)) or curves.radii(group)
+    for group in study.results.values():
+        if any(len(r.by_eps) > len(format.threat_names([r])) for r in group):
+            runs = [(_run(r), r) for r in group]
+            runs.sort(
+                key=lambda one: list(labels).index(one[0]) if one[0] in labels else len(labels)
+            )
+            named = [replace(r, name=labels.get(run, run)) for run, r in runs]
+            drawn += curves.seed_curves(comparable_curves(group)) or curves.radii(named)
     return drawn
+
+
+def _run(r: Result) -> str:
+    return next(iter(study_table.by_run([r])))
