@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import subprocess
+import sys
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.output import lines
+from ..runtime.output import lines, write_line
 from ..runtime.text import printable
 from ..runtime.warning import SparringWarning
 
@@ -49,6 +54,39 @@ def console(*, error: bool = False) -> Console:
 def show(content: RenderableType) -> None:
     """Print a table, with escapes for what a terminal would obey in the texts of a result."""
     console().print(Escaped(content))
+
+
+def closing(written: Sequence[str | Path], next_command: Sequence[str | Path] = ()) -> None:
+    """Print the last lines of a command: the files it wrote, and the command to type next.
+
+    Where stdout is no terminal, each path stands alone on its line and the command is left out: a
+    script reads the last line as a path.
+
+    Arguments:
+        next_command: its words, as `["sparring", "report", folder]`; those with spaces are quoted.
+    """
+    from rich.text import Text
+
+    shown = console()
+    if not shown.is_terminal:
+        for path in written:
+            write_line(path)
+        return
+    rows = [("written", shell_text([path])) for path in written]
+    rows += [("next", shell_text(next_command))] if next_command else []
+    for label, text in rows:
+        line = Text.assemble((f"{label:<7}", "dim"), "  ", printable(text, None))
+        shown.print(line, soft_wrap=True)  # a path that the terminal wraps is copied whole
+
+
+def shell_text(words: Sequence[str | Path]) -> str:
+    """Return a command, or a path, as it is typed into a shell.
+
+    >>> shell_text(["sparring", "report", "runs/digits-mart"])
+    'sparring report runs/digits-mart'
+    """
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if sys.platform == "win32" else shlex.join(texts)
 
 
 def is_mistake(error: BaseException) -> bool:

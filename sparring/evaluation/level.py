@@ -67,7 +67,8 @@ def attack_level(
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
-        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, access=access)
+        about = {"access": access, "spared": int(level.robust.sum()) - len(rows) if cascade else 0}
+        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, **about)
         level.robust &= ~outcome.is_adversarial
         level.margin = np.fmax(level.margin, outcome.margin)
         level.attacks.append(outcome)

@@ -21,6 +21,7 @@ from ..introspect.predict import logits, predict
 from ..runtime import distributed
 from ..runtime.allocator import out_of_memory, retry_smaller_batch
 from ..runtime.compiled import CompiledModel, compile_sizes
+from ..runtime.fractions import with_radius
 from ..runtime.identity import modules_of, tensors_hash
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
@@ -261,9 +262,13 @@ class AttackRunner:
         *,
         seed: str,
         access: str = "white",
+        spared: int = 0,
     ) -> AttackOutcome:
-        """Run an attack on these rows, with draws from `seed`, and judge the points it returns."""
-        self.display.begin(attack_title(label, threat), len(rows), wrong=len(self.y) - len(rows))
+        """Run an attack on these rows, with draws from `seed`, and judge the points it returns;
+        `spared` others are robust so far, and shown as that."""
+        wrong = len(self.y) - len(rows) - spared
+        title = attack_title(label, threat)
+        self.display.begin(title, len(rows), wrong=wrong, right=spared)
         none, score = np.zeros(len(self.y), dtype=bool), self.clean_score.copy()
         outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, access=access, score=score)
         outcome.margin = np.full(len(self.y), -np.inf)
@@ -367,11 +372,10 @@ def attack_title(label: str, threat: Threat) -> str:
     """Return the line that the progress display shows for an attack.
 
     >>> from sparring.threats import Linf
-    >>> attack_title("FGSM", Linf(0.1))
-    'FGSM · Linf 0.1'
+    >>> attack_title("FGSM", Linf(8 / 255))
+    'FGSM · Linf 8/255'
     """
-    eps = threat.eps
-    return f"{label} · {type(threat).__name__}" + ("" if eps is None else f" {eps:.4g}")
+    return f"{label} · {with_radius(type(threat).__name__, threat.eps)}"
 
 
 def weights_message(label: str) -> str:

@@ -187,7 +187,7 @@ def _average(
         # Each batch has a seed of its own, so that a run that is continued draws the same.
         metric.reseed(seed_of_text(f"{metric.seed}|{number}"))
         chunks.append(metric(model, x, y).double().cpu())
-        display.step(len(x), 0)
+        display.step(len(x))
     values = torch.cat(chunks)
     known = values[torch.isfinite(values)]
     return MetricRow(

@@ -5,7 +5,7 @@ from .page import page
 from .study_page import StudyPage, study_page, summary_table
 from .study_summary import study_summary
 from .study_table import study_markdown
-from .table import table
+from .table import summary_lines, table
 
 __all__ = [
     "StudyPage",
@@ -14,6 +14,7 @@ __all__ = [
     "study_markdown",
     "study_page",
     "study_summary",
+    "summary_lines",
     "summary_table",
     "table",
 ]

@@ -1,183 +1,213 @@
-"""Show results as a terminal table."""
+"""Show results in the terminal: one as a card, several as a ranking with their differences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from ..results import comparison
-from ..results.detection import Detection
-from ..results.result import EpsRow, Result
-from ..runtime.fractions import format_number
+from ..results.levels import (
+    Level,
+    comparable_groups,
+    defence,
+    group_headline,
+    headline,
+    not_told_apart,
+    ranked,
+    robust_at,
+    row_at,
+)
+from ..results.result import Result
+from . import details as more
 from . import format, over_seeds
-from .literal import LiteralTable
+from .card import STYLES, Card, measurement, subject
+from .fitting import Cell, FittingTable, Head, Paragraph
 
-LEFT = {"result", "verdict", "data", "first", "second", "recipe", "attack", "samples"}
-STYLES = {"sound": "bold green", "look": "bold yellow", "not sound": "bold red"}
+MARK = "*"  # of results that are not told apart from the best: bold is not seen everywhere
+MOST_NAMES = 3  # before a verdict that several results share
+MOST_PAIRS = 10
+NUMBER = re.compile(r"\d+")
 
 
-def table(results: Sequence[Result]) -> Group:
-    """Return accuracies, verdicts, pairs, seeds and the attacks at the largest radii as tables."""
+def table(
+    results: Sequence[Result], *, at: float | None = None, details: bool = False
+) -> RenderableType:
+    """Return results for the terminal, in lines that fit it.
+
+    Arguments:
+        at: compare at this radius; default: the headline of the results, see `results.levels`.
+        details: add every attack with its cost, all pairs and detection rates with intervals.
+
+    Raises:
+        ValueError: without results, or if none has the radius `at`.
+    """
     format.require_results(results)
+    headline(results, at)  # raises
     results = format.unique_names(results)
-    blocks: list[RenderableType] = [_summary(results), *(_verdict(r) for r in results)]
-    if pairs := format.compared_pairs(results):
-        blocks.append(_pairs(pairs))
-    if recipes := over_seeds.recipe_rows(results):
-        blocks.append(_seeds(recipes))
-        blocks += [_recipe_pairs(rows)] if (rows := over_seeds.recipe_pairs(recipes)) else []
-    if detectors := format.detectors(results):
-        blocks.append(_detection(detectors))
-        blocks += [_evasions(r, d) for r, d in detectors]
-    several = len(format.threat_names(results)) > 1
-    for r in results:
-        blocks += [_attacks(r, v, name, several) for name, v in format.largest_radii(r).items()]
-    return Group(*blocks)
+    blocks: list[RenderableType] = []
+    if len(results) == 1:
+        blocks.append(Card(results[0]))
+    else:
+        groups = comparable_groups(results)
+        tables = [_rank_table(group, at) for group in groups]
+        blocks += [*tables, Group(*_legend(tables), Verdicts(results))]
+        blocks += _differences(results, at, MOST_PAIRS if not details else None)
+        blocks += _seeds(results, at)
+    blocks += more.detection(results)
+    blocks += more.attacks(results) if details else []
+    return Group(*_spaced(blocks))
 
 
-def _titled(title: str, *heads: str) -> Table:
-    """Return an empty table; long cells are folded, never cut, so that names stay whole."""
-    out = LiteralTable(title=Text(title), title_justify="left")
-    for head in heads:
-        out.add_column(head, justify="left" if head in LEFT else "right", overflow="fold")
+def summary_lines(results: Sequence[Result], *, at: float | None = None) -> RenderableType:
+    """Return one line per result: accuracies at the headline, and the verdict on the measurement.
+
+    Arguments:
+        at: as in `table`.
+    """
+    format.require_results(results)
+    headline(results, at)  # raises
+    groups = comparable_groups(format.unique_names(results))
+    return Group(*(_rank_table(group, at, brief=True) for group in groups))
+
+
+def _spaced(blocks: Iterable[RenderableType]) -> list[RenderableType]:
+    """Return the blocks with an empty line between two."""
+    out: list[RenderableType] = []
+    for block in blocks:
+        out += [Text(""), block] if out else [block]
     return out
 
 
-def _summary(results: Sequence[Result]) -> Table:
-    """Return a row per result, or per norm and radius if there are several norms."""
-    if len(format.threat_names(results)) > 1:
-        return _by_norm(results)
-    radii = format.all_radii(results)
-    heads = ["threat" if eps is None else f"eps {format_number(eps)}" for _, eps in radii]
-    out = _titled(
-        "accuracy in % [95 % interval]",
-        *("result", "verdict", "data", "n", "clean", *heads, "train min"),
-    )
-    for r in results:
-        by_radius = {row.eps: _cell(r, row) for row in r.by_eps}
-        cells = [format.percent(r.clean), *(by_radius.get(eps, "–") for _, eps in radii)]
-        out.add_row(*_first_cells(r), str(r.n), *cells, format.train_minutes(r))
+class Verdicts:
+    """Show each verdict on a measurement once, with the names of the results it is of."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = results
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        groups: dict[tuple[str, str], list[Result]] = {}
+        for r in self.results:
+            groups.setdefault((r.verdict, NUMBER.sub("#", r.reason)), []).append(r)
+        for alike in groups.values():
+            names = ", ".join(r.name for r in alike[:MOST_NAMES])
+            names += f" and {len(alike) - MOST_NAMES} more" if len(alike) > MOST_NAMES else ""
+            first = dataclasses.replace(alike[0], reason=merged([r.reason for r in alike]))
+            yield from measurement(first, options.max_width, names if len(groups) > 1 else "")
+
+
+def merged(texts: Sequence[str]) -> str:
+    """Return texts that differ in their numbers as one, with the range of each number.
+
+    >>> merged(["all 16 checks passed", "all 18 checks passed"])
+    'all 16–18 checks passed'
+    """
+    columns = zip(*(map(int, NUMBER.findall(text)) for text in texts), strict=True)
+    ranges = (sorted({min(column), max(column)}) for column in columns)
+    shown = iter(["–".join(map(str, pair)) for pair in ranges])
+    return NUMBER.sub(lambda _: next(shown), texts[0])
+
+
+def _rank_table(
+    results: Sequence[Result], at: float | None, *, brief: bool = False
+) -> FittingTable:
+    """Return a row per result, best first."""
+    levels = group_headline(results, at)
+    best = set() if brief else not_told_apart(results, levels)
+    several = brief or len({r.verdict for r in results}) > 1
+    heads = [
+        Head("result", left=True, name=True),
+        Head("clean"),
+        *(Head(str(level) or "robust") for level in levels.values()),
+        *([Head("worst of all")] if len(levels) > 1 else []),
+        Head("measurement", left=True, rank=0 if brief else 1),
+        Head("model", left=True),
+        Head("train min", rank=2),
+    ]
+    rows = []
+    for r in ranked(results, at):
+        style = "bold" if r.name in best else ""
+        share = robust_at(r, levels)
+        worst = ("≤ " if r.early else "") + format.percent(share) if share else "–"
+        lack = defence(r)
+        # No green beside a model without a defence: it would read as praise of the model.
+        colour = "" if lack else STYLES.get(r.verdict, "")
+        rows.append(
+            [
+                Cell(f"{r.name} {MARK}" if style else r.name, style=style),
+                _interval(format.percent(r.clean)),
+                *(_level_cell(r, level, style) for level in levels.values()),
+                *([_interval(worst, style)] if len(levels) > 1 else []),
+                Cell(r.verdict if several else "", style=colour),
+                Cell(lack),
+                Cell("" if brief else format.train_minutes(r)),
+            ]
+        )
+    count = f"{len(results)} result" + "s" * (len(results) > 1)
+    return FittingTable(heads, rows, "" if brief else " · ".join([count, *subject(results[0])]))
+
+
+def _legend(tables: Sequence[FittingTable]) -> list[RenderableType]:
+    marked = any(row[0].style for ranking in tables for row in ranking.rows)
+    return [Paragraph(f"{MARK} best, or not told apart from the best")] if marked else []
+
+
+def _level_cell(r: Result, level: Level, style: str) -> Cell:
+    row = row_at(r, level)
+    text = "–" if row is None else format.robust_text(row)
+    return _interval(text, style)
+
+
+def _interval(text: str, style: str = "") -> Cell:
+    value, bracket, rest = text.partition(" [")
+    return Cell(text, value + (rest.partition("]")[2] if bracket else ""), style)
+
+
+def _differences(
+    results: Sequence[Result], at: float | None, most: int | None
+) -> list[RenderableType]:
+    """Return the pairs of results on the same samples, at the headline; all if `most` is None."""
+    pairs = format.compared_pairs(results, at)
+    if not pairs:
+        return []
+    heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
+    heads += [Head("points"), Head("alone right", rank=2), Head("McNemar p", rank=1)]
+    rows = [_difference(c) for c in pairs[:most]]
+    where = "; ".join(dict.fromkeys(c.where for c in pairs))
+    out: list[RenderableType] = [
+        FittingTable(heads, rows, f"first − second on the same samples, {where}")
+    ]
+    if len(rows) < len(pairs):
+        out.append(Paragraph(f"and {len(pairs) - len(rows)} more pairs", "dim"))
     return out
 
 
-def _by_norm(results: Sequence[Result]) -> Table:
-    out = _titled(
-        "accuracy in % [95 % interval]",
-        *("result", "verdict", "data", "n", "threat", "accuracy"),
-    )
-    out.columns[4].justify = "left"
-    blank = [""] * 4
-    for r in results:
-        out.add_row(*_first_cells(r), str(r.n), "none (clean)", format.percent(r.clean))
-        for row in r.by_eps:
-            out.add_row(*blank, format.radius_text(row, format.threat_name(r, row)), _cell(r, row))
-        worst = ("worst of all", format.worst_case_text(r))
-        out.add_row(*blank, *worst, style="bold", end_section=True)
+def _difference(c: comparison.Comparison) -> list[Cell]:
+    text = format.difference_text(c) + (" (early end)" if c.upper else "")
+    alone, p = f"{c.first_only} : {c.second_only}", f"{c.p:.2g}"
+    return [Cell(c.first), Cell(c.second), _interval(text), Cell(alone), Cell(p)]
+
+
+def _seeds(results: Sequence[Result], at: float | None) -> list[RenderableType]:
+    """Return means over training seeds, and the differences of recipes over them."""
+    recipes = over_seeds.recipe_rows(results, at)
+    if not recipes:
+        return []
+    heads = [Head("recipe", left=True, name=True), Head("seeds"), Head("clean"), Head("robust")]
+    rows = [
+        [Cell(r.name), Cell(str(len(r.runs))), _interval(r.clean), _interval(r.robust)]
+        for r in recipes
+    ]
+    where = "; ".join(dict.fromkeys(r.where or "robust accuracy" for r in recipes))
+    title = f"over training seeds, {where}: mean ± standard deviation [95 % interval of the mean]"
+    out: list[RenderableType] = [FittingTable(heads, rows, title)]
+    if pairs := over_seeds.recipe_pairs(recipes):
+        heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
+        cells = [[Cell(p.first), Cell(p.second), _interval(p.difference)] for p in pairs]
+        out.append(
+            FittingTable([*heads, Head("points")], cells, f"first − second over seeds, {where}")
+        )
     return out
-
-
-def _first_cells(r: Result) -> tuple[Text, Text, Text]:
-    verdict = Text(r.verdict or "–", style=STYLES.get(r.verdict, ""))
-    return Text(r.name), verdict, Text(f"{r.dataset} {r.split}")
-
-
-def _cell(r: Result, row: EpsRow) -> str:
-    bound = format.certified_text(row, r.n)
-    return format.robust_text(row) + (f"\n{bound}" if bound else "")
-
-
-def _attacks(r: Result, row: EpsRow, name: str, several: bool) -> Table:
-    out = _titled(
-        f"{r.name}: suite {r.suite} v{r.suite_version}, {format.radius_text(row, name)}",
-        *("attack", "accuracy", "robust", "skipped", "seconds", "forwards", "backwards"),
-    )
-    for a in row.attacks:
-        numbers = (f"{a.seconds:.1f}", f"{a.forwards:.1f}", f"{a.backwards:.1f}")
-        out.add_row(Text(a.name), format.attack_text(a), "", str(a.skipped or ""), *numbers)
-    total = f"{sum(a.seconds for a in row.attacks):.1f}"
-    label = f"worst case in {name}" if several and name else "worst case"
-    counts = (str(row.count), str(format.num_skipped(row) or ""))
-    out.add_row(label, format.robust_text(row), *counts, total, style="bold")
-    for c in row.certified:
-        of = "smoothed model" if format.is_smoothed(c) else "certified"
-        first = f", first {c.n}" if c.n < r.n else ""
-        cells = (format.certificate_text(c), "", "", f"{c.seconds:.1f}")
-        out.add_row(Text(f"{c.name} ({of}{first})"), *cells, style="cyan")
-    return out
-
-
-def _pairs(pairs: Sequence[comparison.Comparison]) -> Table:
-    out = _titled(
-        "pairs on the same samples: robust accuracy, first − second, in points",
-        *("first", "second", "difference [95 %]", "alone right", "McNemar p"),
-    )
-    for c in pairs:
-        alone = f"{c.first_only} : {c.second_only}"
-        marked = format.difference_text(c) + (" (early end)" if c.upper else "")
-        out.add_row(Text(c.first), Text(c.second), marked, alone, f"{c.p:.2g}")
-    return out
-
-
-def _seeds(recipes: Sequence[over_seeds.RecipeRow]) -> Table:
-    out = _titled(
-        "over training seeds: mean ± standard deviation [95 % t interval of the mean], %",
-        *("recipe", "seeds", "clean", "robust"),
-    )
-    for name, runs, clean, robust, *_ in recipes:
-        out.add_row(Text(name), str(len(runs)), clean, robust)
-    return out
-
-
-def _recipe_pairs(pairs: Sequence[over_seeds.RecipePair]) -> Table:
-    out = _titled(
-        "recipes over their seeds: mean robust accuracy, first − second, in points",
-        *("first", "second", "difference [95 %]"),
-    )
-    for v in pairs:
-        out.add_row(Text(v.first), Text(v.second), v.difference)
-    return out
-
-
-def _detection(detectors: Sequence[tuple[Result, Detection]]) -> Table:
-    out = _titled(
-        "detection in % [95 % interval], at the largest radius",
-        *("result", "samples", *format.detection_heads(detectors[0][1])),
-    )
-    for r, d in detectors:
-        for k, row in enumerate(d.rates):
-            name = Text("" if k else r.name)
-            out.add_row(name, Text(format.detection_row_name(d, row)), *format.detection_cells(row))
-        out.add_section()
-    return out
-
-
-def _evasions(r: Result, d: Detection) -> Text:
-    line = Text(f"{r.name}: {format.flips_text(d)}")
-    if d.added:
-        most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
-        line.append(f"; added most often: {most}")
-    return line
-
-
-def _verdict(r: Result) -> Group:
-    """Return the verdict in its colour, its reasons, and fired checks with their advice."""
-    fired = format.fired_checks(r)
-    head = Text(f"{r.name}: ")
-    if r.verdict or fired:
-        head.append(r.verdict.upper() or "checks fired", style=STYLES.get(r.verdict, "yellow"))
-    if not fired:
-        none = f"none of {len(r.checks)} checks fired"
-        head.append(f" ({none})" if r.verdict else none, style="green")
-    lines: list[RenderableType] = [head]
-    reasons = format.other_reasons(r)
-    reasons += [r.early] if r.early and r.early not in reasons else []
-    lines += [Padding(Text(reason), (0, 0, 0, 2)) for reason in reasons]
-    for c in fired:
-        line = Text(f"[{c.severity}] ", style=STYLES.get(c.severity, "yellow"))
-        line.append(f"{c.name}: {c.detail}", style="default not bold")
-        lines += [Padding(line, (0, 0, 0, 2)), Padding(Text(c.advice), (0, 0, 0, 4))]
-    return Group(*lines)

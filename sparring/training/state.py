@@ -13,6 +13,7 @@ from torch import Tensor
 from ..batch import Loss
 from ..component import require
 from ..runtime import distributed
+from ..runtime.training_progress import digits
 
 
 class NonFiniteLoss(ValueError, ArithmeticError):
@@ -62,17 +63,20 @@ class Epoch:
             del values["at_chance"]
         return values
 
-    def line(self, epochs: int) -> str:
-        """Return the epoch as one line of text."""
-        facts = [f"epoch {self.number}/{epochs}", f"loss {self.loss:.4f}", *self.accuracies()]
-        facts += [f"lr {self.lr:.2g}", f"{self.samples_per_second:.0f} samples/s"]
-        return " · ".join([*facts, f"{self.seconds:.0f} s", *["best"] * self.best])
+    def cells(self) -> dict[str, str]:
+        """Return the epoch as texts of a table's cells, by column; "" where not measured.
 
-    def accuracies(self) -> list[str]:
-        """Return the accuracies that were measured, in percent, as text."""
-        shares = {n: getattr(self, n) for n in ("clean", "robust", "ema_clean", "ema_robust")}
-        measured = {n.replace("_", " "): s for n, s in shares.items() if s is not None}
-        return [f"{name} {100 * share:.2f}" for name, share in measured.items()]
+        `averaged` is of the averaged weights: their robust accuracy, else their clean one.
+        """
+        averaged = self.ema_clean if self.ema_robust is None else self.ema_robust
+        shares = {"clean": self.clean, "robust": self.robust, "averaged": averaged}
+        return {
+            "epoch": str(self.number),
+            "loss": digits(self.loss),
+            **{name: "" if s is None else f"{100 * s:.1f}" for name, s in shares.items()},
+            "s": f"{self.seconds:.1f}",
+            "best": "best" if self.best else "",
+        }
 
 
 SAVED_KEYS = {"batch_index": "batch", "terms": "parts"}  # of `Position` in checkpoints

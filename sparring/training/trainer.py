@@ -18,9 +18,9 @@ from ..component import check_classes, checked, require
 from ..data import AddedRows, Augment, Loader, Source
 from ..objective import Objective
 from ..runtime import allocator, distributed, files
-from ..runtime.progress import TrainingProgress
+from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
-from . import checkpoint, collapse, parallel, run_folder
+from . import checkpoint, collapse, describe, parallel, run_folder
 from .checks import check_data, check_radii
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
@@ -117,7 +117,7 @@ class Trainer:
         require(isinstance(source, Source), "source", kind, "a Source of sparring.data")
         source.require_train()
         self.out, self.epochs, self.every = Path(out), epochs, every
-        self.save_every, self.progress = save_every, progress
+        self.save_every, self.progress, self.recipe = save_every, progress, recipe
         # Taken now: their text is of the arguments as given, before schedules and `attach` act.
         self.settings = run_settings(recipe, arguments, source)
         if not resume:
@@ -179,18 +179,35 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Epoch]:
         enabled, done = self.progress and parallel.is_main(), self.position.epoch
-        display = TrainingProgress(
-            enabled=enabled, epochs=self.epochs, batches=self.batches, epochs_done=done
-        )
-        with display as progress:
+        with self._display(enabled, done) as progress:
             while self.position.epoch < self.epochs:
                 epoch = self._epoch(progress)
-                progress.epoch(epoch.line(self.epochs), epoch.accuracies())
+                progress.epoch(epoch.number, epoch.cells())
                 if self.tensorboard is not None:
                     self.tensorboard.epoch(epoch)
                 yield epoch
         if self.tensorboard is not None:
             self.tensorboard.close()
+
+    def _display(self, enabled: bool, done: int) -> TrainingProgress:
+        measured = {"robust": self.validation, "averaged": self.averaged}
+        facts = describe.facts(
+            self.stepper.objective,
+            self.model,
+            self.recipe,
+            epochs=self.epochs,
+            epochs_done=done,
+            device=self.device,
+        )
+        return TrainingProgress(
+            enabled=enabled,
+            epochs=self.epochs,
+            batches=self.batches,
+            epochs_done=done,
+            name=describe.run_name(self.recipe, self.out),
+            facts=facts,
+            measured=["clean", *(name for name, piece in measured.items() if piece is not None)],
+        )
 
     def _epoch(self, progress: TrainingProgress) -> Epoch:
         """Train one epoch, validate, and write best weights, log and checkpoint."""

@@ -20,7 +20,8 @@ from sparring.commands import study
 from sparring.evaluation import evaluate
 from sparring.results import Result
 from sparring.runtime.output import HANDLER, lines, make_legible
-from sparring.runtime.progress import EvaluationProgress, TrainingProgress
+from sparring.runtime.progress import EvaluationProgress
+from sparring.runtime.training_progress import TrainingProgress
 from sparring.runtime.warning import SparringWarning
 from tests.command import call
 
@@ -89,9 +90,8 @@ def test_progress_shows_names_as_they_are(terminal, capsys):
     with EvaluationProgress(True, shown) as bars:
         bars.begin(HOSTILE, 3)
         bars.step(3, 2)
-    with TrainingProgress(enabled=True, epochs=1, batches=1, console=shown) as bar:
-        bar.step(epoch=1, batch_number=1, loss=0.5, rate=9.0)
-        bar.epoch(f"epoch 1 {HOSTILE}", ["[bold]1 %"])
+    named = {"name": HOSTILE, "facts": [HOSTILE], "console": shown}
+    with TrainingProgress(enabled=True, epochs=1, batches=1, **named) as bar:
         bar.step(epoch=1, batch_number=1, loss=0.5, rate=9.0)
     out = stream.getvalue() + capsys.readouterr().out
     assert "\x1b[2J" not in out
@@ -173,8 +173,9 @@ def test_a_table_and_an_epoch_are_printed_on_every_code_page(encoding, result, m
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     monkeypatch.setattr(sys, "stdout", stream)
-    with TrainingProgress(enabled=True, epochs=1, batches=1) as bar:
-        bar.epoch("ε ≤ 0.3 · 9 × 10 − 1 … 97 % 文", [])
+    facts = ["ε ≤ 0.3", "9 × 10 − 1 … 97 % 文"]
+    with TrainingProgress(enabled=True, epochs=1, batches=1, facts=facts) as bar:
+        bar.epoch(1, {"clean": "97"})
     console.show(reporting.table([result, result]))
     shown = raw.getvalue().decode(encoding)
     assert "eps <= 0.3" in shown

@@ -317,9 +317,11 @@ def test_numpy_samples_and_a_device_are_taken(problem):
     assert result.clean == run(problem, eps=0.05).clean
 
 
-def test_quiet_where_there_is_no_terminal(problem, capfd):
+def test_a_line_per_finished_attack_where_there_is_no_terminal(problem, capfd):
     evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.05, progress=True)
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.split()[0] for line in err.splitlines()] == ["clean", "FGSM", "PGD-20"]
 
 
 def test_a_result_says_where_it_comes_from(problem):

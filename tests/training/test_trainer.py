@@ -350,11 +350,12 @@ def epoch(**change) -> Epoch:
     return Epoch(**{**facts, "samples_per_second": 32.0, "best": True, **change})
 
 
-def test_an_epoch_is_a_line_of_text():
-    text = "epoch 1/3 · loss 1.5000 · clean 90.00 · robust 50.00 · lr 0.1 · 32 samples/s · 2 s"
-    assert epoch().line(3) == text + " · best"
-    assert epoch(best=False).line(3) == text
-    assert epoch(clean=None, robust=None).accuracies() == []
+def test_an_epoch_is_a_row_of_a_table():
+    cells = {"epoch": "1", "loss": "1.500", "clean": "90.0", "robust": "50.0", "averaged": ""}
+    assert epoch().cells() == cells | {"s": "2.0", "best": "best"}
+    assert epoch(best=False, clean=None).cells()["clean"] == ""
+    assert epoch(ema_clean=0.8).cells()["averaged"] == "80.0"
+    assert epoch(ema_clean=0.8, ema_robust=0.3).cells()["averaged"] == "30.0"
 
 
 def test_tensorboard_when_asked(tmp_path, monkeypatch):

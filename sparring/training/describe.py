@@ -1,0 +1,61 @@
+"""Say in a few words what a training does: for the line above its table of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..objective import Objective
+from ..runtime.fractions import with_radius
+
+
+def run_name(recipe: Mapping[str, Any] | None, out: Path) -> str:
+    """Return the name of the recipe, else that of the run folder."""
+    return str(_entry(recipe, "recipe") or out.absolute().name)
+
+
+def facts(
+    objective: Objective,
+    model: nn.Module,
+    recipe: Mapping[str, Any] | None,
+    *,
+    epochs: int,
+    epochs_done: int,
+    device: torch.device,
+) -> list[str]:
+    """Return method, attack, threat, network with its size, epochs and device in words."""
+    attack = objective.attack
+    adversary = ["no adversary"]
+    if attack is not None:
+        eps = getattr(attack.threat, "eps", None)
+        adversary = [type(attack).__name__, with_radius(type(attack.threat).__name__, eps)]
+    network = _entry(recipe, "model") or type(model).__name__
+    done = f" ({epochs_done} done)" if epochs_done else ""
+    return [
+        type(objective.method).__name__,
+        *adversary,
+        f"{network}, {size_text(sum(p.numel() for p in model.parameters()))} parameters",
+        f"{epochs} epochs{done}",
+        str(device),
+    ]
+
+
+def size_text(count: int) -> str:
+    """Return a number of parameters in three digits.
+
+    >>> size_text(812), size_text(92_345), size_text(11_200_000)
+    ('812', '92.3k', '11.2M')
+    """
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g}{letter}"
+    return str(count)
+
+
+def _entry(recipe: Mapping[str, Any] | None, table: str) -> Any:
+    value = (recipe or {}).get(table)
+    return value.get("name") if isinstance(value, Mapping) else None
