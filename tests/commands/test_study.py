@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sparring.reporting.forest import forest
 
 from sparring import reporting
 from sparring.commands import study
 from sparring.reporting import format
-from sparring.reporting.forest import forest
 from tests.command import call
 
 TEXT = """
