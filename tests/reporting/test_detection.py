@@ -97,7 +97,7 @@ def test_without_arrays_the_table_stays(tmp_path: Path) -> None:
     result.arrays = {}
     html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
     assert ">Detection of malware</h2>" in html
-    assert "ROC curves" not in html
+    assert "No ROC curves: The arrays" in html
     assert html.count("arrays of this result are not beside it") == 3
 
 
