@@ -15,7 +15,8 @@ from sparring.commands.evaluate import default_probes
 from sparring.config import registry
 from sparring.evaluation import Suite, evaluate, probes
 from sparring.functional.losses import cross_entropy
-from sparring.reporting import figures, page
+from sparring.reporting import page
+from sparring.reporting.page import curves
 from sparring.results.result import Result
 from sparring.threats import Bits, Linf
 from tests import oracles
@@ -206,14 +207,14 @@ class TestReport:
             "Points of another model were not tried",
         ):
             assert said in html
-        assert figures.surface(again) is not None
+        assert curves.surface(again) is not None
 
     def test_without_them_nothing_changes(self, linear, tmp_path):
         result = evaluate(
             linear.model, (linear.x, linear.y), "Linf", SHORT, eps=EPS, progress=False
         )
         assert not result.probes
-        assert figures.surface(result) is None
+        assert curves.surface(result) is None
         assert "Inside the model" not in page([result], tmp_path / "r.html").read_text()
 
 

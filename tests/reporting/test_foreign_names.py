@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -42,10 +43,11 @@ def named(result: Result, name: str) -> Result:
 def test_a_page_shows_the_name_and_obeys_nothing_of_it(kind, result, tmp_path):
     bad = named(result, NAMES[kind])
     study = {"weak": [named(result, f"{NAMES[kind]}-seed0"), named(result, "plain-seed0")]}
+    plan = SimpleNamespace(title=NAMES[kind], question=NAMES[kind], labels={"plain": NAMES[kind]})
     for name, several, extra in (
         ("one", [bad], {}),
         ("two", [bad, named(result, "plain")], {}),
-        ("study", study["weak"], {"study": study}),
+        ("study", study["weak"], {"study": reporting.study_page(plan, study)}),
     ):
         page = reporting.page(several, tmp_path / f"{name}.html", **extra)
         html = page.read_text(encoding="utf-8")

@@ -46,8 +46,8 @@ def test_the_terminal_table_has_a_column_a_model():
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(metrics_table([measured("a"), measured("b", 0.5, off=True)]))
     output = console.export_text()
-    assert "0.25 [0.2, 0.3]" in output
-    assert "0.5 [0.45, 0.55]" in output
+    assert "0.250 [0.200, 0.300]" in output
+    assert "0.500 [0.450, 0.550]" in output
     assert "none, 90 undefined" in output
     assert "metrics on else, off the support" in output
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from sparring.reporting import figures, page, table
-from sparring.results.result import Check, Result
-from tests.reporting.made import Page, html_of, make, norms, text
+from sparring.reporting import page, table
+from sparring.reporting.page import curves
+from sparring.results.result import Check
+from tests.reporting.made import Page, certified, html_of, make, norms, text
 
 
 def test_table_says_the_numbers() -> None:
@@ -32,9 +33,10 @@ def test_table_orders_radii_and_shows_fired_checks() -> None:
 def test_page_is_self_contained_and_complete(tmp_path: Path) -> None:
     html = page([make()], tmp_path / "r.html").read_text(encoding="utf-8")
     found = Page(html)
-    assert all(a.startswith("data:") for a in found.addresses)
-    assert not {"script", "link", "iframe"} & set(found.tags)
-    assert found.tags.count("img") == 4
+    assert all(a.startswith(("data:", "#")) for a in found.addresses)
+    assert found.tags.count("script") == 1
+    assert not {"link", "iframe"} & set(found.tags)
+    assert found.tags.count("img") == 9  # three samples
     for needed in ("97.50", "75.00 [68.6, 80.5]", "toy-at", "sparring evaluate runs/run", "abc"):
         assert needed in html
 
@@ -44,8 +46,9 @@ def test_stranger_cannot_inject(tmp_path: Path) -> None:
     result.class_names = ["<img src=x onerror=alert(1)>", "b", "c"]
     result.checks = [Check("<b>x</b>", True, "<script>", "d")]
     html = page([result], tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "<script" not in html
-    assert "onerror=alert(1)>" not in html
+    assert html.count("<script") == 1
+    assert "<img src=x" not in html
+    assert "<b>x" not in html
 
 
 def test_missing_parts_are_said(tmp_path: Path) -> None:
@@ -61,22 +64,6 @@ def test_no_results_is_an_error(tmp_path: Path) -> None:
         page([], tmp_path / "r.html")
     with pytest.raises(ValueError, match="no results"):
         table([])
-
-
-@pytest.mark.parametrize("shape", [(1, 6, 6), (3, 6, 6), (12,)])
-def test_samples_of_any_shape(shape: tuple[int, ...]) -> None:
-    figure = figures.samples(make(shape=shape))
-    assert figure is not None
-    assert len(figure.axes) == 12
-
-
-def test_confusion_counts_rows() -> None:
-    figure = figures.confusion(make())
-    assert figure is not None
-    shown = figure.axes[1].images[0].get_array()
-    assert shown is not None
-    assert np.allclose(shown.sum(1), 100)
-    assert shown[0, 0] == pytest.approx(100 * 50 / 67)
 
 
 def test_failed_write_keeps_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +90,7 @@ def test_the_verdict_comes_first_with_its_reasons(verdict: str, tmp_path: Path) 
         result.reasons = ["noise: 1 %", "zero gradients: 40 %", "no attack without gradients"]
     said, html = text([result]), html_of([result], tmp_path)
     assert verdict.upper() in said
-    assert f"<strong>{verdict.capitalize()}</strong>" in html
+    assert f"<strong>Measurement: {verdict}</strong>" in html
     assert html.index("<strong>") < html.index("clean accuracy<b>")
     if verdict != "sound":
         assert said.index("[not sound] zero gradients: 40 %") < said.index("[look] noise: 1 %")
@@ -111,7 +98,6 @@ def test_the_verdict_comes_first_with_its_reasons(verdict: str, tmp_path: Path) 
         assert said.count("zero gradients: 40 %") == 1
         assert html.index(">not sound</span>") < html.index(">look</span>")
         assert "<li>no attack without gradients</li>" in html
-        assert "<li>zero gradients" not in html
 
 
 def test_an_early_end_is_marked(tmp_path: Path) -> None:
@@ -125,23 +111,21 @@ def test_an_early_end_is_marked(tmp_path: Path) -> None:
         assert "≤ 80.00" not in shown
         assert "the budget of 5 s was spent" in shown
         assert "30" in shown
-    markers = [line.get_marker() for line in figures.radii([result]).axes[0].lines]
-    assert markers.count("v") == 2  # the largest radius, and the legend
+    (chart,) = curves.radii([result])
+    assert len(re.findall(r'<path [^>]*transform[^>]*fill="none"', chart)) == 1  # an upper bound
 
 
 def test_norms_have_rows_of_their_own(tmp_path: Path) -> None:
     said, html = text([norms()]), html_of([norms()], tmp_path)
     for needed in ("Linf eps 0.1", "L2 eps 0.5", "L2 eps 1.5", "worst of all", "65.00"):
         assert needed in said
-    assert html.count("<h3>Attacks at") == 2
-    assert "robust accuracy, Linf eps 0.1 and L2 eps 1.5<b>65.00" in html
-    assert "every attack at every L2 radius" in html
-    assert "every attack at every Linf radius" not in html
+    assert html.count("<caption>Attacks at") == 2
+    assert "Every attack at every L2 radius" in html
+    assert "Every attack at every Linf radius" not in html
     assert "--at Linf=0.1 --at L2=0.5 --at L2=1.5" in html
-    assert len(figures.radii([norms()]).axes) == 2
     both = html_of([norms(), make("one")], tmp_path)
     assert "different threats (Linf, Linf and L2)" in both
-    assert "<th>worst case</th>" in both
+    assert '<th scope="col">worst case</th>' in both
 
 
 def test_certificates_stand_beside_attacks(tmp_path: Path) -> None:
@@ -151,10 +135,10 @@ def test_certificates_stand_beside_attacks(tmp_path: Path) -> None:
     assert "smoothing σ = 1 (smoothed model, first 100)" in said
     assert "of the smoothed model, first 100 samples" in html
     assert "CROWN-IBP: what was proven." in html
-    axes = figures.radii([norms()]).axes
-    dashed = [line for line in axes[0].lines if line.get_linestyle() == "--"]
-    assert np.asarray(dashed[0].get_ydata()).tolist() == [97.5, pytest.approx(55)]
-    assert len(axes[0].collections) == 2
+    bounded = make()
+    bounded.by_eps[1].certified.append(certified("CROWN-IBP", 110))
+    (chart,) = curves.radii([bounded])
+    assert "run, certified: 55 at 0.1" in chart
 
 
 def test_a_narrow_terminal_folds_names_and_cuts_none() -> None:
@@ -162,26 +146,3 @@ def test_a_narrow_terminal_folds_names_and_cuts_none() -> None:
     assert "…" not in said
     first = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│")]
     assert "".join(first).startswith("a-rather-long-name")
-
-
-def test_a_training_is_drawn_once_for_all_results_of_its_model() -> None:
-    other = make("wide · pgd")
-    other.train["log"][0]["loss"] = 2.0
-    figure = figures.training([make("plain · pgd"), other, make("plain · quick")])
-    assert figure is not None
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
-    assert [line.get_label() for line in lines] == ["plain", "wide · pgd"]
-
-
-def test_one_radius_beside_several_is_a_point() -> None:
-    several = make("several")
-    assert len(several.by_eps) > 1
-    one = dataclasses.replace(make("one"), by_eps=several.by_eps[:1])
-
-    def style(results: list[Result], name: str) -> str:
-        lines = figures.radii(results).axes[0].lines
-        (line,) = [line for line in lines if line.get_label() == name]
-        return str(line.get_linestyle())
-
-    assert style([several, one], "one") == "None"
-    assert style([several, one], "several") == style([one], "one") == "-"

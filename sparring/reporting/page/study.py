@@ -70,13 +70,12 @@ def _span(panels: Sequence[StudyPanel], where: str) -> tuple[float, float]:
 def _curves(study: StudyPage) -> list[str]:
     """Return accuracy against eps of each evaluation with several radii, over seeds, best first."""
     labels = {row.run: row.label for panel in study.panels for row in panel.rows}
+    ranks = {run: k for k, run in enumerate(labels)}
     drawn = []
     for group in study.results.values():
         if any(len(r.by_eps) > len(format.threat_names([r])) for r in group):
             runs = [(_run(r), r) for r in group]
-            runs.sort(
-                key=lambda one: list(labels).index(one[0]) if one[0] in labels else len(labels)
-            )
+            runs.sort(key=lambda one: ranks.get(one[0], len(ranks)))
             named = [replace(r, name=labels.get(run, run)) for run, r in runs]
             drawn += curves.seed_curves(comparable_curves(group)) or curves.radii(named)
     return drawn
