@@ -17,7 +17,7 @@ def draw(found: Collected) -> str:
     """Return the figure as the content of an SVG file: a row per run of the main table."""
     items = found.headline()
     main = items[0].evaluation
-    bold = statistics.not_told_apart(items)
+    bold = statistics.tied_with_best(items)
     rows = [_row(m, m.run in bold) for m in items if m.evaluation == main]
     return standalone(forest(rows, title=title(found), axis=f"robust accuracy, {main}, %")) + "\n"
 

@@ -19,7 +19,7 @@ def studies(pages: Sequence[Collected], titles: dict[str, str]) -> str:
     lines = []
     for found in pages:
         items = found.headline()
-        level = statistics.not_told_apart(items)
+        level = statistics.tied_with_best(items)
         best = next(m for m in items if m.run in level)
         link = f"[{titles[found.page.name]}]({found.page.name}.md)"
         count = len({(m.run, m.evaluation, r.name) for m in found.measured for r in m.results})

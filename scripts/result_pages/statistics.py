@@ -61,10 +61,10 @@ def on_same_samples(first: Measured, second: Measured) -> dict[int, Comparison]:
     return paired
 
 
-def not_told_apart(items: Sequence[Measured]) -> set[str]:
+def tied_with_best(items: Sequence[Measured]) -> set[str]:
     """Return the best runs of the first one's evaluation, and those not told apart from them."""
     alike = [m for m in items if m.evaluation == items[0].evaluation]
     level = headlines.level_of(*alike[0].rows[0])
-    best = levels.not_told_apart([r for m in alike for r in m.results], level)
+    best = levels.tied_with_best([r for m in alike for r in m.results], level)
     # All seeds: the sound ones of a run are no fair sample of it.
     return {m.run for m in alike if all(r.name in best for r in m.results)}

@@ -140,7 +140,7 @@ def up(path: Path) -> str:
 def headline(found: Collected) -> str:
     """Return the one table of a page: runs by robust accuracy, the best in bold."""
     items = found.headline()
-    bold = statistics.not_told_apart(items)
+    bold = statistics.tied_with_best(items)
     main = items[0].evaluation
     clean = clean_of(found)
     lines = []

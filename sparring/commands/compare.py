@@ -124,7 +124,7 @@ def _record(result: Result, compared: ResultComparison) -> ComparedResult:
         None if robust is None else _percent(robust.accuracy),
         None if robust is None else _percent(robust.low),
         None if robust is None else _percent(robust.high),
-        result.name in levels.not_told_apart(compared.results, compared.levels),
+        result.name in levels.tied_with_best(compared.results, compared.levels),
         result.verdict,
     )
 

@@ -15,8 +15,9 @@ from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, 
 from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
-from .digits import number as number  # for the page's template, which is given this module
+from . import digits
 
+number = digits.number  # for the page's templates, which are given this module
 # Above this many pairs, results are compared only with the best of those measured alike.
 MOST_PAIRS = 10
 REASON_LETTERS = 200

@@ -16,8 +16,8 @@ from ..results.levels import (
     defence,
     headline,
     is_conclusive,
-    not_told_apart,
     robust_at,
+    tied_with_best,
 )
 from ..results.result import Result
 from ..runtime.fractions import format_number
@@ -34,7 +34,7 @@ STRENGTH = (
 MOST_NAMED = 4  # runs in a sentence
 
 
-class Plan(Protocol):
+class StudyText(Protocol):
     """Hold what a study's file says of it: title, question, and the runs' readable labels."""
 
     @property
@@ -115,7 +115,7 @@ class StudyPage(NamedTuple):
     results: ResultsByEvaluation
 
 
-def study_page(plan: Plan, results: ResultsByEvaluation) -> StudyPage:
+def study_page(plan: StudyText, results: ResultsByEvaluation) -> StudyPage:
     """Return the data of a study's page; names from files are escaped."""
     results = {printable(k): format.shown_names(group) for k, group in results.items() if group}
     labels = plan.labels
@@ -146,9 +146,11 @@ def ranked_evaluations(results: ResultsByEvaluation) -> list[str]:
         group = results[name]
         suite = group[0].suite.partition("+")[0]
         rank = STRENGTH.index(suite) if suite in STRENGTH else len(STRENGTH)
-        own = {trained_eps(r, level.threat) for r in group for level in headline(group).values()}
-        at_own = any(level.eps in own for level in headline(group).values())
-        return len(by_run(group)) * 2 < most, rank, not at_own
+        trained = {
+            trained_eps(r, level.threat) for r in group for level in headline(group).values()
+        }
+        at_trained = any(level.eps in trained for level in headline(group).values())
+        return len(by_run(group)) * 2 < most, rank, not at_trained
 
     return sorted((name for name, group in results.items() if group), key=key)
 
@@ -160,7 +162,7 @@ def _panels(
     for kind in order:
         group = results[kind]
         levels = headline(group)
-        best = not_told_apart(group, levels)
+        best = tied_with_best(group, levels)
         known = by_run(r for r in group if robust_at(r, levels) is not None)
         rows = [_row(run, labels, known[run], levels, best) for run in runs if run in known]
         first, where = group[0], _where(levels)
@@ -292,12 +294,12 @@ def _sentences(panels: Sequence[StudyPanel]) -> list[str]:
         return []
     at = f" at {panel.where}" if panel.where else ""
     under = f"Under {panel.evaluation}{at}"
-    said = _best_sentences(under, [row for row in panel.rows if row.best])
+    sentences = _best_sentences(under, [row for row in panel.rows if row.best])
     if more := _overstated(panel, panels):
-        said.append(more)
+        sentences.append(more)
     if doubted := [row.label for row in panel.rows if row.mark]:
-        said.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
-    return said
+        sentences.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
+    return sentences
 
 
 def _best_sentences(under: str, best: Sequence[StudyRow]) -> list[str]:
@@ -305,11 +307,11 @@ def _best_sentences(under: str, best: Sequence[StudyRow]) -> list[str]:
         return [f"{under}, no run can be called the best."]
     top = max(best, key=lambda row: row.mean)
     over = f"mean of {counted(len(top.points), 'seed')}" if len(top.points) > 1 else "one seed"
-    said = [f"{under}, {top.label} withstands most: {100 * top.mean:.1f} % ({over})."]
+    sentences = [f"{under}, {top.label} withstands most: {100 * top.mean:.1f} % ({over})."]
     if others := [row.label for row in best if row is not top]:
         verb = "is" if len(others) == 1 else "are"
-        said.append(f"{_listed(others)} {verb} not told apart from it.")
-    return said
+        sentences.append(f"{_listed(others)} {verb} not told apart from it.")
+    return sentences
 
 
 def _overstated(strongest: StudyPanel, panels: Sequence[StudyPanel]) -> str:
@@ -342,14 +344,14 @@ def _pairs(kind: str, results: Sequence[Result], labels: Mapping[str, str]) -> l
     if len(pairs) > format.MOST_PAIRS:
         best = max(runs, key=lambda run: _mean(runs[run], levels))
         pairs = [(best, run) for run in runs if run != best]
-    found = []
+    compared = []
     for names in pairs:
         difference = _difference(runs[names[0]], runs[names[1]], levels)
         if difference and max(_mean(runs[run], levels) for run in names) > 0:
             first, second = (printable(labels.get(run, run)) for run in names)
             where = _where(levels)
-            found.append(StudyPair(kind, first, second, where, *difference))
-    return found
+            compared.append(StudyPair(kind, first, second, where, *difference))
+    return compared
 
 
 def _difference(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..results.metric_report import MetricReport
 from .literal import LiteralTable
-from .study_page import Plan, study_page
+from .study_page import StudyText, study_page
 from .study_table import Grid, ResultsByEvaluation, metric_means
 
 MOST_METRICS = 4  # columns of a table
@@ -27,17 +27,17 @@ class Results(Protocol):
     def metric_reports(self) -> Mapping[str, Sequence[MetricReport]]: ...
 
 
-def study_summary(done: Results, plan: Plan) -> Group:
+def study_summary(done: Results, plan: StudyText) -> Group:
     """Return a study for the terminal: its question, the answer, and five columns, best first."""
     data = study_page(plan, done.results)
     lines = [Text(data.title, style="bold"), *(Text(t) for t in (data.question,) if t)]
     facts = Text(" · ".join(value for _, value in data.facts), style="dim")
-    said = [Text(" ".join(data.sentences))] if data.sentences else []
+    answer = [Text(" ".join(data.sentences))] if data.sentences else []
     reports = [report for group in done.metric_reports.values() for report in group]
     metrics = metric_means(reports, plan.labels)
     starts = range(1, len(metrics.heads), MOST_METRICS)
     parts = [terminal_table(_columns(metrics, k, k + MOST_METRICS)) for k in starts]
-    return Group(*lines, facts, terminal_table(data.table), *said, *parts)
+    return Group(*lines, facts, terminal_table(data.table), *answer, *parts)
 
 
 def _columns(grid: Grid, start: int, stop: int) -> Grid:

@@ -16,10 +16,10 @@ from ..results.levels import (
     defence,
     group_headline,
     headline,
-    not_told_apart,
     ranked,
     robust_at,
     row_at,
+    tied_with_best,
 )
 from ..results.result import Result
 from . import details as more
@@ -116,7 +116,7 @@ def _rank_table(
 ) -> FittingTable:
     """Return a row per result, best first."""
     levels = group_headline(results, at)
-    best = set() if brief else not_told_apart(results, levels)
+    best = set() if brief else tied_with_best(results, levels)
     several = brief or len({r.verdict for r in results}) > 1
     heads = [
         Head("result", left=True, name=True),

@@ -122,14 +122,14 @@ def compare(
     if eps is not None:
         for r in (first, second):
             correct(r, eps, threat)  # raises for a radius that was not attacked
-        found = compare_at(first, second, {threat: _level(first, eps, threat)})
+        compared = compare_at(first, second, {threat: _level(first, eps, threat)})
     else:
-        found = compare_at(first, second, headline([first, second]))
-    if found is None:
+        compared = compare_at(first, second, headline([first, second]))
+    if compared is None:
         measured = (", ".join(str(level_of(r, v)) for v in r.by_eps) for r in (first, second))
         radii = printable("; ".join(measured))
         raise ValueError(f"{names[0]} and {names[1]} have no radius in common: {radii}")
-    return found
+    return compared
 
 
 def _level(result: Result, eps: float, threat: str) -> Level:
@@ -172,8 +172,8 @@ def pairs(
     if most is not None and len(chosen) > most:
         best = {id(_best(group, levels)) for group, levels in groups}
         chosen = [one for one in chosen if {id(one[0]), id(one[1])} & best]
-    found = [compare_at(*one) for one in chosen]
-    return [pair for pair in found if pair and not pair.zeros]
+    compared = [compare_at(*one) for one in chosen]
+    return [pair for pair in compared if pair and not pair.zeros]
 
 
 def _best(results: Sequence[Result], levels: Levels) -> Result:

@@ -56,8 +56,10 @@ def headline(results: Sequence[Result], at: float | None = None) -> dict[str, Le
     measured = {level_of(r, row): None for r in results for row in r.by_eps}
     if at is not None and not any(level.eps == at for level in measured):
         known = ", ".join(dict.fromkeys(str(level) for level in measured))
-        asked = format_number(at)
-        raise ValueError(f"at = {asked} is not allowed: it must be measured: {printable(known)}")
+        requested = format_number(at)
+        raise ValueError(
+            f"at = {requested} is not allowed: it must be measured: {printable(known)}"
+        )
     for threat in dict.fromkeys(level.threat for level in measured):
         levels[threat] = _headline([level for level in measured if level.threat == threat], results)
         if Level(threat, at) in measured:
@@ -66,7 +68,7 @@ def headline(results: Sequence[Result], at: float | None = None) -> dict[str, Le
 
 
 def group_headline(results: Sequence[Result], at: float | None = None) -> dict[str, Level]:
-    """Return the headline of some results of many, of which others may have measured `at`."""
+    """Return the headline of some results of many, where others may have measured `at`."""
     measured = any(row.eps == at for r in results for row in r.by_eps)
     return headline(results, at if measured else None)
 
@@ -76,8 +78,8 @@ def _headline(levels: Sequence[Level], results: Sequence[Result]) -> Level:
     rows = {level: [row for r in results if (row := row_at(r, level))] for level in levels}
     most = max(map(len, rows.values()))
     shared = [level for level in levels if len(rows[level]) == most]
-    own = {trained_eps(r, shared[0].threat) for r in results} - {None}
-    candidates = [level for level in shared if level.eps in own] or shared
+    trained = {trained_eps(r, shared[0].threat) for r in results} - {None}
+    candidates = [level for level in shared if level.eps in trained] or shared
 
     def distance(level: Level) -> float:
         return abs(fmean(row.robust.accuracy for row in rows[level]) - 0.5)

@@ -36,10 +36,10 @@ __all__ = [
     "headline",
     "is_conclusive",
     "level_of",
-    "not_told_apart",
     "ranked",
     "robust_at",
     "row_at",
+    "tied_with_best",
 ]
 
 
@@ -62,7 +62,7 @@ def is_conclusive(result: Result) -> bool:
     return result.verdict != NOT_SOUND and not result.early
 
 
-def not_told_apart(results: Sequence[Result], level: Level | Levels) -> set[str]:
+def tied_with_best(results: Sequence[Result], level: Level | Levels) -> set[str]:
     """Return the names of the best results, and of all that are not told apart from them.
 
     Among results measured alike: by the samples that one alone gets right, by the intervals where

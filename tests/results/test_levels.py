@@ -77,16 +77,16 @@ def test_results_are_ranked_best_first_among_those_measured_alike() -> None:
 
 def test_the_best_and_all_that_are_not_told_apart() -> None:
     results = [broken("best", 10), broken("near", 13), broken("far", 60)]
-    assert levels.not_told_apart(results, FAR) == {"best", "near"}
-    assert levels.not_told_apart(results, CLEAN) == {"best", "near", "far"}
-    assert levels.not_told_apart(results[:1], FAR) == set()
-    assert levels.not_told_apart(results, Level("L2", 1)) == set()
+    assert levels.tied_with_best(results, FAR) == {"best", "near"}
+    assert levels.tied_with_best(results, CLEAN) == {"best", "near", "far"}
+    assert levels.tied_with_best(results[:1], FAR) == set()
+    assert levels.tied_with_best(results, Level("L2", 1)) == set()
     elsewhere = [dataclasses.replace(r, arrays={}) for r in results]
-    assert levels.not_told_apart(elsewhere, FAR) == {"best", "near"}
+    assert levels.tied_with_best(elsewhere, FAR) == {"best", "near"}
     results[0].verdict = "not sound"
-    assert levels.not_told_apart(results, FAR) == {"near"}
+    assert levels.tied_with_best(results, FAR) == {"near"}
     every = list(range(5, 100))
-    assert levels.not_told_apart([result("a", every), result("b", every)], FAR) == set()
+    assert levels.tied_with_best([result("a", every), result("b", every)], FAR) == set()
 
 
 def test_repeated_recipes_are_told_apart_by_their_seeds() -> None:
@@ -98,9 +98,9 @@ def test_repeated_recipes_are_told_apart_by_their_seeds() -> None:
         ]
 
     spread, near, far = seeds("a", 25, 30), seeds("b", 28, 30), seeds("c", 60, 61)
-    assert levels.not_told_apart(spread + near + far, FAR) == {"a0", "a1", "b0", "b1"}
+    assert levels.tied_with_best(spread + near + far, FAR) == {"a0", "a1", "b0", "b1"}
     lone = broken("lone", 26, recipe={"recipe": {"name": "lone", "seed": 0}})
-    assert levels.not_told_apart([*near, lone], FAR) == {"b0", "b1", "lone"}
+    assert levels.tied_with_best([*near, lone], FAR) == {"b0", "b1", "lone"}
 
 
 PLAIN = {"method": {"name": "Standard"}, "risk": {"name": "Mean", "multiplier": 1.0}}

@@ -13,9 +13,9 @@ from ...results.levels import (
     comparable_groups,
     defence,
     group_headline,
-    not_told_apart,
     robust_at,
     row_at,
+    tied_with_best,
 )
 from ...results.result import Result
 from .. import charts, format
@@ -38,7 +38,7 @@ def groups(results: Sequence[Result], at: float | None) -> list[Group]:
     alike = [group for group in comparable_groups(results) if len(group) > 1]
     headlines = [group_headline(group, at) for group in alike]
     return [
-        Group(group, levels, not_told_apart(group, levels))
+        Group(group, levels, tied_with_best(group, levels))
         for group, levels in zip(alike, headlines, strict=True)
     ]
 
@@ -52,7 +52,7 @@ def summary(results: Sequence[Result], alike: Sequence[Group]) -> dict[str, Any]
     radii = [Level(*key) for key in format.all_radii(results)]
     norms = format.threat_names(results)
     heads = ["clean", *(_head(level, norms) for level in radii)]
-    best = [not_told_apart(results, CLEAN), *(_best_at(results, level, alike) for level in radii)]
+    best = [tied_with_best(results, CLEAN), *(_best_at(results, level, alike) for level in radii)]
     worst = len(norms) > 1
     rows = []
     for r in results:
@@ -81,7 +81,7 @@ def _best_at(results: Sequence[Result], level: Level, alike: Sequence[Group]) ->
     known = [group for group in alike if list(group.levels.values()) == [level]]
     names = {r.name for group in known for r in group.results}
     others = [r for r in results if r.name not in names]
-    return set().union(*(group.best for group in known), not_told_apart(others, level))
+    return set().union(*(group.best for group in known), tied_with_best(others, level))
 
 
 def _head(level: Level, norms: Sequence[str]) -> str:
