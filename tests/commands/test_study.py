@@ -4,9 +4,7 @@ import json
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from sparring.reporting.forest import forest
 
 from sparring import reporting
 from sparring.commands import study
@@ -141,21 +139,17 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
         study.run(plan, only=["plain-seed0"], **places)
 
 
-def picture(found):
-    """A disc a run and column, a dot a seed, a bar where there is one; hollow where doubted."""
-    trusted = {k: [replace(r, verdict="sound") for r in held] for k, held in found.items()}
-    (axes,) = forest(trusted).axes
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["plain", "wide"]
-    weak = [100 * r.robust.accuracy for r in found["weak"]]
-    drawn = {(line.get_marker(), tuple(np.asarray(line.get_xdata()))) for line in axes.lines}
-    assert (".", tuple(weak[:2])) in drawn
-    assert ("o", (sum(weak[:2]) / 2,)) in drawn
-    assert ("o", (weak[2],)) in drawn
-    low, high = (100 * getattr(found["weak"][2].robust, side) for side in ("low", "high"))
-    assert ("None", (low, high)) in drawn
-    trusted["weak"][2] = replace(trusted["weak"][2], verdict="not sound")
-    faces = [line.get_markerfacecolor() for line in forest(trusted).axes[0].lines]
-    assert faces.count("white") == 1
+def panel(plan, found):
+    """A row per run, a point per seed, an interval over samples where there is one seed."""
+    (weak, *_) = reporting.study_page(plan, found).panels
+    points = {row.run: row.points for row in weak.rows}
+    robust = [r.robust for r in found["weak"]]
+    assert points == {
+        "plain": [i.accuracy for i in robust[:2]],
+        "wide": [robust[2].accuracy],
+    }
+    (wide,) = [row for row in weak.rows if row.run == "wide"]
+    assert (wide.low, wide.high) == (robust[2].low, robust[2].high)
 
 
 def test_table_and_picture_have_a_row_a_run(file, tmp_path):
@@ -173,7 +167,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     assert "| – | – |" in wide
     assert study.collect(plan, results=tmp_path / "out").results == found
     assert study.collect(plan, results=tmp_path / "none").results == {"weak": [], "val": []}
-    picture(found)
+    panel(plan, found)
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
     assert "†" not in reporting.study_markdown({"weak": plain}, {})
     plain[1] = replace(plain[1], verdict="not sound")
