@@ -18,6 +18,7 @@ from torch import nn
 import sparring
 from sparring import data, evaluation
 from sparring.attacks import Noise
+from sparring.commands.evaluate import evaluate_to_file
 from sparring.config.recipe import load_recipe
 from sparring.results import Result
 from sparring.runtime.warning import SparringWarning
@@ -375,11 +376,11 @@ def test_a_run_in_another_threat(run, capsys, tmp_path):
 
 
 def test_robustbench_s_entry(stranger, capsys, monkeypatch):
-    real, asked = sparring.evaluate, []
+    real, asked = evaluate_to_file, []
 
     def quick(model, **ways):
         asked.append(ways["suite"])
-        result = real(model, **(ways | {"suite": "quick"}))
+        result, _ = real(model, **(ways | {"suite": "quick"}))
         return dataclasses.replace(result, suite="autoattack", verdict="sound"), None
 
     monkeypatch.setattr("sparring.commands.evaluate.evaluate_to_file", quick)
