@@ -72,7 +72,7 @@ def _stop(resumes: list[str | Path]) -> NoReturn:
     from rich.text import Text
 
     if is_main_process():
-        text = f"goes on  {shell_text(resumes)}" if resumes else "nothing was written yet"
+        text = f"to go on: {shell_text(resumes)}" if resumes else "nothing was written yet"
         console(error=True).print(Text(f"stopped; {text}"), soft_wrap=True)
     raise typer.Exit(130)
 

@@ -56,8 +56,8 @@ def test_a_run_of_another_recipe_is_refused(run):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "stopped; goes on sparring train 'runs/t 80' --resume"),
-        (("--device", "cpu"), "goes on sparring train 'runs/t 80' --resume --device cpu"),
+        ((), "stopped; to go on: sparring train 'runs/t 80' --resume"),
+        (("--device", "cpu"), "to go on: sparring train 'runs/t 80' --resume --device cpu"),
     ],
 )
 def test_ctrl_c_prints_the_command_that_goes_on(run, monkeypatch, capsys, argv, message):
