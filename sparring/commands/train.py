@@ -13,6 +13,7 @@ from ..config.recipe import Recipe, load_recipe
 from ..config.shipped import names
 from ..runtime import distributed, provenance
 from ..runtime.files import write
+from ..runtime.interactive import shows_progress
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from ..training import Trainer, parallel
@@ -57,7 +58,7 @@ def train(
     resume: bool = False,
     trust: bool = False,
     device: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Path:
     """Train by a recipe and return the run folder; `load` gives its model.
 
@@ -68,7 +69,7 @@ def train(
         resume: continue the run in `out`, by the recipe in its folder, or start it.
         set, trust: as in `config.recipe.load_recipe`.
         device: default: the recipe's.
-        progress: show a live progress bar.
+        progress: show progress; default: on a terminal and in a notebook.
 
     Raises:
         Locked: if another process trains in the run folder.
@@ -76,7 +77,8 @@ def train(
     """
     recipe, run = plan(recipe, out=out, set=set, resume=resume, trust=trust)
     try:
-        _train(recipe, run, resume=resume, device=device, progress=progress)
+        watched = shows_progress(progress)
+        _train(recipe, run, resume=resume, device=device, progress=watched)
     except KeyboardInterrupt as error:
         raise TrainingInterrupted(run) from error
     return run
@@ -155,7 +157,13 @@ def _train(recipe: Recipe, run: Path, *, resume: bool, device: str | None, progr
     parallel.join_process_group(settings.get("device"))
     with locked_run(run):
         trainer = Trainer(
-            model, objective, source, out=run, resume=resume, progress=progress, **settings
+            model,
+            objective,
+            source,
+            out=run,
+            resume=resume,
+            progress=progress,
+            **settings,
         )
         if distributed.rank() == 0:
             machine = provenance.machine(trainer.device)

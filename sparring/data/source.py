@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..component import LARGEST, checked, did_you_mean, require, require_at_least
+from ..runtime.text import printable
 from . import files, named, tables
 from .labels import class_numbers
 from .layouts import RawDataset
@@ -60,6 +61,12 @@ class Source:
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
+
+    def __repr__(self) -> str:
+        """Return sizes and shape; the rows themselves would fill pages."""
+        sizes = ", ".join(f"{len(getattr(self, s)):,} {s}" for s in ("train", "val", "test"))
+        facts = f"shape {self.shape}, {self.classes} classes"
+        return f"Source({printable(self.name)!r}: {sizes}, {facts})"
 
     @property
     def shape(self) -> tuple[int, ...]:

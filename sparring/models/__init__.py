@@ -47,6 +47,11 @@ __all__ = [
     "xresnet18",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 STAND_IN = (64, 64)  # pixels, as every network of pictures takes
 OLD_NAMES = {"adapt": wrap_model, "foreign": load_program}  # of sparring 0.1
 
