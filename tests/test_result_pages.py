@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.result_pages import blocks, build, collect, extras, index, statistics, tables
+from scripts.result_pages import blocks, build, collect, extras, figure, index, statistics, tables
 from sparring.results.intervals import Interval
 
 RUN = "run .venv/bin/python -m scripts.result_pages"
@@ -25,7 +25,9 @@ def test_every_folder_of_results_has_a_page():
 
 def test_a_page_made_again_is_the_same():
     page = next(page for page in collect.PAGES if page.name == "mnist-100-labels")
-    made = build.made(collect.collect(page))
+    found = collect.collect(page)
+    made = build.made(found)
+    assert page.figure.read_text(encoding="utf-8") == figure.draw(found), RUN
     text = page.file.read_text(encoding="utf-8")
     assert blocks.filled(text, made) == text, RUN
     assert "`mart-kl`" in made["results"]

@@ -1,8 +1,8 @@
 """Draw charts as inline SVG text, without a style sheet and without matplotlib."""
 
 from .bars import Bar, bars
-from .base import colour, standalone
-from .forest import ForestRow, forest
+from .base import colour, colour_bar, standalone
+from .forest import ForestRow, forest, forest_span
 from .lines import Axis, Line, Point, lines
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "Point",
     "bars",
     "colour",
+    "colour_bar",
     "forest",
+    "forest_span",
     "lines",
     "standalone",
 ]

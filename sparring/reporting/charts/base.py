@@ -217,3 +217,20 @@ def standalone(chart: str) -> str:
     )
     opened = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     return opened.replace("<title>", f"{style}<title>", 1)
+
+
+def colour_bar(low: float, high: float, tones: Sequence[str]) -> str:
+    """Return the scale of colours from `low` to `high`, with its ends and middle in numbers."""
+    step, ends = 8, [low, (low + high) / 2, high]
+    names = [f"{v:+.3g}".replace("-", "−") if v else "0" for v in ends]
+    width = step * len(tones)
+    boxes = "".join(
+        f'<rect x="{30 + k * step}" y="2" width="{step}" height="12" fill="{tone}"/>'
+        for k, tone in enumerate(tones)
+    )
+    texts = "".join(
+        label(30 + width * k / 2, 29, name, anchor="middle") for k, name in enumerate(names)
+    )
+    title = f"Scale of the differences: {names[0]} to {names[2]}"
+    about = f"colours from {names[0]} over {names[1]} to {names[2]}, in input units"
+    return document(boxes + texts, width=width + 60, height=34, title=title, description=about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ def forest(
     left = min(longest + 12, 0.42 * width)
     numbers = [_number(row) for row in rows]
     right = max((base.text_width(text) for text in numbers), default=0.0) + 8
-    low, high = span or _span(rows)
+    drawn = [v for row in rows for v in _values(row) if v is not None]
+    low, high = span or forest_span(drawn)
     x = base.Scale(low, high, left + 6, width - right - 8)
     top, step = 10.0, 24.0
     bottom = top + step * max(1, len(rows))
@@ -74,16 +76,18 @@ def _has_reference(rows: Sequence[ForestRow]) -> bool:
     return any(row.reference is not None for row in rows)
 
 
-def _span(rows: Sequence[ForestRow]) -> tuple[float, float]:
-    """Return the span of an axis: what is drawn, rounded outwards to tens, within 0 to 100."""
-    values = [
-        v
-        for row in rows
-        for v in (row.value, row.low, row.high, row.reference, *row.points)
-        if v is not None
-    ]
+def _values(row: ForestRow) -> list[float | None]:
+    return [row.value, row.low, row.high, row.reference, *row.points]
+
+
+def forest_span(values: Sequence[float]) -> tuple[float, float]:
+    """Return the span of an axis for some accuracies in per cent: tens around all of them.
+
+    >>> forest_span([62.5, 88.0])
+    (60.0, 90.0)
+    """
     low, high = min(values, default=0.0), max(values, default=100.0)
-    low, high = 10 * ((low - 1) // 10), 10 * -((-high - 1) // 10)
+    low, high = 10.0 * math.floor((low - 1) / 10), 10.0 * math.ceil((high + 1) / 10)
     return max(0.0, low), min(100.0, max(high, low + 20))
 
 
