@@ -56,8 +56,9 @@ class Component(nn.Module):
         super().__init_subclass__(**keywords)
         if "__init__" in vars(cls):
             cls.__init__ = checked(cls.__init__)
-            # else help shows nn.Module's; the examples stay with the class, where they are run
-            cls.__init__.__doc__ = (cls.__doc__ or "").partition(">>>")[0].rstrip()
+            if not cls.__init__.__doc__:
+                # else help shows nn.Module's; examples stay with the class, where they are run
+                cls.__init__.__doc__ = (cls.__doc__ or "").partition(">>>")[0].rstrip()
 
     @classmethod
     def usage(cls, name: str, known: Mapping[str, inspect.Parameter]) -> str:

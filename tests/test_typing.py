@@ -32,7 +32,7 @@ def test_strict_mypy_sees_the_types_of_a_user_script(tmp_path):
     right = mypy("user_script.py", tmp_path)
     assert right.returncode == 0, right.stdout
     wrong = mypy("wrong_script.py", tmp_path).stdout
-    for line, code in ((5, "call-arg"), (6, "assignment"), (7, "attr-defined")):
+    for line, code in ((7, "call-arg"), (8, "assignment"), (9, "attr-defined")):
         assert any(f".py:{line}: error" in r and f"[{code}]" in r for r in wrong.splitlines()), (
             wrong
         )

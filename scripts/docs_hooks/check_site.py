@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+SOURCE = "source"  # folder of files of the repository
 FETCHED = {"src", "srcset", "poster", "data", "background"}  # attributes that load what they name
 ADDRESS = re.compile(r"https?://[\w.-]+|(?<=[\"'(`])//[\w-]+(?:\.[\w-]+)+")
 HARMLESS = ("http://www.w3.org/",)  # names of XML, which nothing fetches
@@ -114,7 +115,8 @@ def _search_faults(site: Path, pages: set[str]) -> list[str]:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = {entry["location"].partition("#")[0] or "index.html" for entry in index["docs"]}
     text = " ".join(f"{entry['title']} {entry['text']}" for entry in index["docs"])
-    lost = [f"{page}: not in the search index" for page in sorted(pages - found)]
+    lists = {page for page in pages if page.startswith(f"{SOURCE}/")}  # of files, not to be found
+    lost = [f"{page}: not in the search index" for page in sorted(pages - lists - found)]
     return lost + [f"search: no page has {word!r}" for word in WORDS if word not in text]
 
 

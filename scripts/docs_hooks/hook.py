@@ -49,9 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
     for path in _linked_files(files):
-        files.append(
-            File.generated(config, f"{links.SOURCE}/{path}", abs_src_path=str(ROOT / path))
-        )
+        _add(files, config, path)
     sources = [file.src_uri for file in files.documentation_pages()]
     config.nav = navigation.navigation(s for s in sources if not s.startswith(links.SOURCE))
     return files
@@ -60,6 +58,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: Files) -> str:
     """Lead links to files of the repository to their place in the site; open the first page."""
     uri = page.file.src_uri
+    if uri.startswith(f"{links.SOURCE}/"):
+        page.meta["search"] = {"exclude": True}
+    elif page.file.abs_src_path:  # written by a person: before what is generated
+        page.meta.setdefault("search", {"boost": 2})
     if uri == "index.md":
         page.meta["hide"] = ["navigation", "toc"]
         version = f"Version {config.extra['version']} · [what changed](../CHANGELOG.md)"
@@ -88,6 +90,8 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 def _origin(uri: str) -> str:
     """Return the path in the repository of a page's text."""
+    if uri.startswith(f"{links.SOURCE}/"):
+        return uri.removeprefix(f"{links.SOURCE}/")
     copies = {page: file for file, page in links.ROOT_PAGES.items() if page != "index.md"}
     return copies.get(uri, f"docs/{uri}")
 
@@ -99,12 +103,26 @@ def _kind(path: str) -> str:
     return "folder" if (ROOT / path).is_dir() else ""
 
 
+def _add(files: Files, config: MkDocsConfig, path: str) -> None:
+    """Add a file of the repository to the site, or a folder's files and their list."""
+    copies = [path]
+    if _kind(path) == "folder":
+        names = links.listed(ROOT / path)
+        copies = [f"{path}/{name}" for name in names]
+        page = f"{links.SOURCE}/{path}/index.md"
+        files.append(File.generated(config, page, content=links.listing(path, names)))
+    for copy in copies:
+        uri = f"{links.SOURCE}/{copy}"
+        if files.get_file_from_path(uri) is None:
+            files.append(File.generated(config, uri, abs_src_path=str(ROOT / copy)))
+
+
 def _linked_files(files: Files) -> list[str]:
-    """Return the files of the repository, outside docs/, that pages link to."""
+    """Return the files and folders of the repository, outside docs/, that pages link to."""
     linked: set[str] = set()
 
     def remember(path: str) -> str:
-        if _kind(path) == "file":
+        if _kind(path):
             linked.add(path)
         return _kind(path)
 

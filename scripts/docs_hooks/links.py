@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 LINK = re.compile(
     r"\[(?P<words>(?:[^\[\]]|!?\[[^\[\]]*\])*)\]\((?P<path>[^()\s:#]+)(?P<fragment>#[^()\s]*)?\)"
@@ -16,13 +17,26 @@ ROOT_PAGES = {  # files at the root of the repository that are pages of the site
     "README.md": "index.md",
 }
 SOURCE = "source"  # folder of the site that holds linked files of the repository
+LARGEST = 1_000_000  # bytes of a file that the site copies
+
+
+def listed(folder: Path) -> list[str]:
+    """Return the names of the files of a folder that its list shows."""
+    paths = [path for path in sorted(folder.iterdir()) if path.name[0] not in "._"]
+    return [p.name for p in paths if p.is_file() and p.stat().st_size <= LARGEST]
+
+
+def listing(name: str, files: list[str]) -> str:
+    """Return the page that lists the files of a folder of the repository."""
+    lines = [f"* [{file}]({file})" for file in files]
+    return "\n".join([f"# {name}", "", "Files of this folder of the repository.", "", *lines, ""])
 
 
 def rewritten(markdown: str, page: str, origin: str, kind: Callable[[str], str]) -> str:
     """Return a page's text with its links as the site needs them.
 
-    A link to a file of the repository leads to the site's copy. Of a link to a folder the words
-    remain. A link to nothing stays, so that MkDocs reports it.
+    A link to a file of the repository leads to the site's copy, one to a folder to a list of its
+    files. A link to nothing stays, so that MkDocs reports it.
 
     Arguments:
         page: path of the page in the site's sources, as `reference/security.md`.
@@ -32,7 +46,7 @@ def rewritten(markdown: str, page: str, origin: str, kind: Callable[[str], str])
     >>> rewritten("[a](../SECURITY.md#x)", "index.md", "docs/index.md", lambda path: "file")
     '[a](reference/security.md#x)'
     >>> rewritten("[all](../results)", "index.md", "docs/index.md", lambda path: "folder")
-    'all'
+    '[all](source/results/index.md)'
     """
 
     def target(link: re.Match[str]) -> str:
@@ -42,7 +56,7 @@ def rewritten(markdown: str, page: str, origin: str, kind: Callable[[str], str])
         elif path.startswith("docs/"):
             inside = path.removeprefix("docs/")
         elif kind(path) == "folder":
-            return link["words"]
+            inside = f"{SOURCE}/{path}/index.md"
         elif kind(path) == "file":
             inside = f"{SOURCE}/{path}"
         else:

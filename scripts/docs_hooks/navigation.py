@@ -17,7 +17,7 @@ ORDER = {  # folder: its title, and pages or folders in order; others follow by 
         "How-to",
         (
             *("attack-my-model", "train-on-my-data", "coming-from", "adding-a-piece"),
-            *("extending", "training", "data", "any-model", "plane", "gpu", "faq"),
+            *("training", "data", "any-model", "gpu", "plane", "faq"),
         ),
     ),
     "reference": (
@@ -29,8 +29,8 @@ ORDER = {  # folder: its title, and pages or folders in order; others follow by 
     ),
     "reference/recipes": ("Recipes", ()),
     "reference/api": ("API", tuple(api.ROOMS)),
-    "results": ("Results", ()),
-    "explanation": ("Explanation", ("which-method", "choosing", "evaluating")),
+    "results": ("Results", ("mnist-recipes",)),
+    "explanation": ("Explanation", ("which-method", "evaluating", "statistics", "metrics")),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -75,7 +76,7 @@ def _suites() -> str:
             str(suite.version),
             cell(" · ".join(suite.labels)),
             "yes" if suite.cascade else "–",
-            "yes" if suite.gradient_free else "–",
+            "yes" if any(e.kind != "white" for e in suite.entries) else "–",
             ", ".join(n for n, t in THREATS.items() if any(e.supports(t) for e in suite.entries)),
         ]
         for suite in suites
@@ -150,12 +151,26 @@ def _pieces() -> str:
     return PIECES_INTRO + "\n".join(sections)
 
 
+def citation(key: str) -> str:
+    """Return authors and year of a paper.
+
+    >>> citation("madry2018pgd"), citation("wang2020mart")
+    ('Madry et al. 2018', 'Wang et al. 2020')
+    """
+    entry = cite.entries()[key]
+    authors = re.search(r"author\s*=\s*\{(.*)\}", entry)
+    year = re.search(r"year\s*=\s*\{?(\d+)", entry)
+    names = [name.partition(",")[0] for name in authors[1].split(" and ")] if authors else [key]
+    short = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    return cell(f"{short} {year[1] if year else ''}".strip())
+
+
 def _link(room: str, name: str) -> str:
     return f"[{code(name)}](api/{room}.md#sparring.{room}.{name})" if room else code(name)
 
 
 def _paper(name: str) -> str:
     try:
-        return ", ".join(map(code, cite.papers(name)))
+        return ", ".join(map(citation, cite.papers(name)))
     except ValueError:
         return "–"

@@ -72,7 +72,7 @@ def _stop(resumes: list[str | Path]) -> NoReturn:
     from rich.text import Text
 
     if is_main_process():
-        text = f"goes on  {shell_text(resumes)}" if resumes else "nothing was written yet"
+        text = f"to go on: {shell_text(resumes)}" if resumes else "nothing was written yet"
         console(error=True).print(Text(f"stopped; {text}"), soft_wrap=True)
     raise typer.Exit(130)
 
@@ -112,9 +112,14 @@ def study(
         options = {"--runs": runs, "--results": results, "--report": report, "--device": device}
         words = [word for pair in options.items() if pair[1] is not None for word in pair]
         _stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
-    write_line(reporting.study_markdown(done.results, done.metric_reports))
-    if report is not None:
-        closing([study.page(plan, done, report)])
+    pages = [] if report is None else [study.page(plan, done, report)]
+    if not console().is_terminal:
+        write_line(reporting.study_markdown(done.results, done.metric_reports))
+        closing(pages)
+        return
+    show(reporting.study_summary(done, plan))
+    page_next = ["sparring", "study", file, "--report", f"{plan.name}.html"]
+    closing([results or Path("results", plan.name), *pages], [] if pages else page_next)
 
 
 def pseudo_label(

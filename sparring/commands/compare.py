@@ -105,6 +105,7 @@ def compare(runs: Sequence[Result | str | Path], *, at: float | None = None) -> 
         results += [Result.load(file) for file in result_files(path)]
     if not results:
         raise ValueError(f"nothing to compare: {'; '.join(skipped) or 'no runs'}")
+    levels.headline(results, at)  # raises for a radius that was not measured
     return ResultComparison(
         levels.ranked(results, at), at, comparison.pairs(results, at=at), skipped
     )

@@ -179,7 +179,7 @@ def _line(entry: object) -> str:
     sentence = re.split(r"\.\s|\n\n", text)[0].replace("\n", " ").rstrip(".:")
     if isinstance(entry, functools.partial) and entry.keywords:
         given = ", ".join(f"{key} {value}" for key, value in entry.keywords.items())
-        return f"{sentence} ({given})"
+        return f"{sentence.split(';')[0]} ({given})"
     return sentence
 
 

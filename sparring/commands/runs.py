@@ -16,7 +16,7 @@ from ..results.records import from_json
 from ..results.result import Result
 from ..results.rows import HIDDEN, Rows
 from ..runtime.fractions import format_number
-from ..runtime.lock import LOCK, is_held
+from ..runtime.lock import LOCK, is_locked
 from ..runtime.text import printable
 from ..training.run_folder import BEST, LAST, LOG, RECIPE, read_log, refuse_links
 
@@ -122,7 +122,7 @@ def _describe(path: Path, top: Path) -> RunInfo:
 
 
 def _state(path: Path, done: int, epochs: int | None) -> str:
-    if is_held(path / LOCK):
+    if is_locked(path / LOCK):
         return RUNNING
     if epochs is not None and done >= epochs:
         return FINISHED

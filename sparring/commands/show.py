@@ -115,7 +115,7 @@ def show(
         ValueError: for a recipe that does not exist or is wrong.
 
     >>> show("digits-mart", timed=False).parameters
-    79702
+    91702
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
     origin = loaded.name if isinstance(recipe, Recipe) else str(recipe)

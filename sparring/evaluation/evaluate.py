@@ -35,6 +35,8 @@ from .scores import added_features, score_arrays
 from .session import AttackRunner
 from .suites import Suite, gradient_free_suite
 
+NAME_LIMIT = 300  # letters: more than a folder's name has
+
 
 @locks_result
 def evaluate(
@@ -91,6 +93,8 @@ def evaluate(
     started = time.perf_counter()
     checked = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})
     seed = 0 if checked["seed"] is None else checked["seed"]
+    ok = name is None or (name.strip() and len(name) <= NAME_LIMIT)
+    require(ok, "name", name, f"a text of 1 to {NAME_LIMIT} letters")
     threat = "Linf" if threat is None else threat
     out = None if out is None else Path(out)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")

@@ -20,7 +20,7 @@ KEYS = ("show_x", "show_x_adv", "show_y", "show_clean", "show_adv")
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplePictures:
     """Hold a sample and its adversarial point as pictures `(h, w, c)` uint8, and what it is.
 
     Arguments:
@@ -45,7 +45,7 @@ class Sample:
 class SampleGrid:
     """Hold samples, broken ones first; a notebook shows them, and `save` writes a picture."""
 
-    def __init__(self, samples: list[Sample], title: str) -> None:
+    def __init__(self, samples: list[SamplePictures], title: str) -> None:
         self.samples, self.title = samples, title
 
     def __len__(self) -> int:
@@ -105,13 +105,13 @@ def _sample(
     y: int,
     pred: int,
     box: tuple[float, float],
-) -> Sample:
+) -> SamplePictures:
     change = np.nan_to_num(x_adv.astype(np.float64) - x)
     largest = float(np.abs(change).max())
     grey = 0.5 + 0.5 * change / (largest or 1.0)
     label, adversarial = (_class_name(result, k) for k in (y, pred))
     pictures = _picture(x, *box), _picture(x_adv, *box), _picture(grey, 0.0, 1.0)
-    return Sample(*pictures, largest, label, adversarial, y == pred)
+    return SamplePictures(*pictures, largest, label, adversarial, y == pred)
 
 
 def _class_name(result: ShownResult, k: int) -> str:
@@ -126,7 +126,7 @@ def _picture(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
 
 
-def _block(sample: Sample) -> str:
+def _block(sample: SamplePictures) -> str:
     named = (("clean", sample.x), ("adversarial", sample.x_adv), ("difference", sample.difference))
     caption = html.escape(sample.caption)
     tone = "#2a8f5b" if sample.robust else "#c8472f"
@@ -142,7 +142,7 @@ def _block(sample: Sample) -> str:
     )
 
 
-def _padded(sample: Sample) -> list[np.ndarray]:
+def _padded(sample: SamplePictures) -> list[np.ndarray]:
     """Return the three pictures, magnified by whole numbers, with a white edge."""
     scale = max(1, round(SIDE / sample.x.shape[0]))
     large = [

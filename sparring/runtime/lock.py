@@ -66,10 +66,10 @@ def locked(path: str | Path, doing: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def is_held(path: str | Path) -> bool:
+def is_locked(path: str | Path) -> bool:
     """Return whether a living process holds a lock, or one of another machine.
 
-    >>> is_held("no/such/.lock")
+    >>> is_locked("no/such/.lock")
     False
     """
     try:

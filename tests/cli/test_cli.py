@@ -18,6 +18,7 @@ from torch import nn
 import sparring
 from sparring import data, evaluation
 from sparring.attacks import Noise
+from sparring.commands.evaluate import evaluate_to_file
 from sparring.config.recipe import load_recipe
 from sparring.results import Result
 from sparring.runtime.warning import SparringWarning
@@ -70,7 +71,18 @@ def test_public_names():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "digits-mrt"], "did you mean 'digits-mart'"),
+        (
+            ["train", "digits-mrt"],
+            "did you mean 'digits-mart', 'digits-trades' or 'digits-pgd-at'? `",
+        ),
+        (["train", "digits-mrt"], "`sparring list recipes` has all"),
+        (["show", "digits-mrt"], "did you mean 'digits-mart'"),
+        (["compare", "no-such-run"], "no-such-run does not exist"),
+        (["runs", "no-such-folder"], "no folder no-such-folder here"),
+        (["list", "models", "--method", "MART"], "choose among recipes, not among models"),
+        (["list", "--data", "mnst"], "did you mean 'mnist'"),
+        (["evaluate", "digits-mart"], "digits-mart is a recipe"),
+        (["evaluate", "net.pt2", "--data", "mnist", "--eps", "0.3"], "no file net.pt2 here"),
         (["train", "digits-mart", "--set", "method.bta=3"], "did you mean 'method.beta'"),
         (["train", "digits-mart", "--set", "threat.eps=-1"], "threat.eps = -1.0 is not allowed"),
         (["train", "digits-mart", "--set", "method=own:Mine"], "--trust"),
@@ -364,14 +376,14 @@ def test_a_run_in_another_threat(run, capsys, tmp_path):
 
 
 def test_robustbench_s_entry(stranger, capsys, monkeypatch):
-    real, asked = sparring.evaluate, []
+    real, asked = evaluate_to_file, []
 
     def quick(model, **ways):
         asked.append(ways["suite"])
-        result = real(model, **(ways | {"suite": "quick"}))
-        return dataclasses.replace(result, suite="autoattack", verdict="sound")
+        result, _ = real(model, **(ways | {"suite": "quick"}))
+        return dataclasses.replace(result, suite="autoattack", verdict="sound"), None
 
-    monkeypatch.setattr("sparring.commands.evaluate.evaluate", quick)
+    monkeypatch.setattr("sparring.commands.evaluate.evaluate_to_file", quick)
     ways = [*WAYS[:-2], "--trust", "--robustbench", "entry.json"]
     assert "entry.json" in call("evaluate", "net.pt", *ways, capsys=capsys)
     assert asked == ["autoattack"]

@@ -17,7 +17,7 @@ HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "scipy")  # typer itself imp
 def test_the_index_is_that_of_the_pieces():
     index = tomllib.loads(listed.INDEX.read_text(encoding="utf-8"))
     assert index == listed.index(), "write it: python -m sparring.commands.list"
-    assert list(index) == [kind for kind in listed.kinds() if kind != "recipes"]
+    assert list(index) == listed.kinds()
     assert all(list(index[kind]) == list(of) for kind, of in listed.index().items())
 
 
