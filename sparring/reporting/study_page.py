@@ -294,7 +294,7 @@ def _sentences(panels: Sequence[StudyPanel]) -> list[str]:
         return []
     at = f" at {panel.where}" if panel.where else ""
     under = f"Under {panel.evaluation}{at}"
-    sentences = _best_sentences(under, [row for row in panel.rows if row.best])
+    sentences = _best_sentences(under, panel.rows)
     if more := _overstated(panel, panels):
         sentences.append(more)
     if doubted := [row.label for row in panel.rows if row.mark]:
@@ -302,12 +302,14 @@ def _sentences(panels: Sequence[StudyPanel]) -> list[str]:
     return sentences
 
 
-def _best_sentences(under: str, best: Sequence[StudyRow]) -> list[str]:
-    if not best:
+def _best_sentences(under: str, rows: Sequence[StudyRow]) -> list[str]:
+    best = [row for row in rows if row.best]
+    if not best and len(rows) > 1:
         return [f"{under}, no run can be called the best."]
-    top = max(best, key=lambda row: row.mean)
+    top = max(best or rows, key=lambda row: row.mean)
     over = f"mean of {counted(len(top.points), 'seed')}" if len(top.points) > 1 else "one seed"
-    sentences = [f"{under}, {top.label} withstands most: {100 * top.mean:.1f} % ({over})."]
+    share, most = f"{100 * top.mean:.1f} % ({over})", "most: " if best else ""
+    sentences = [f"{under}, {top.label} withstands {most}{top.prefix}{share}."]
     if others := [row.label for row in best if row is not top]:
         verb = "is" if len(others) == 1 else "are"
         sentences.append(f"{_listed(others)} {verb} not told apart from it.")

@@ -146,3 +146,5 @@ def test_one_seed_is_compared_by_its_samples() -> None:
     assert pair.difference.startswith("+25.00 [+")
     results["pgd"][1] = dataclasses.replace(results["pgd"][1], arrays={})
     assert study_page(Plan(), results).pairs == []
+    alone = study_page(Plan(), {"pgd": results["pgd"][:1]}).sentences
+    assert alone == ["Under pgd at Linf eps 0.1, a withstands 75.0 % (one seed)."]
