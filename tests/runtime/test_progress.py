@@ -102,7 +102,7 @@ def test_nothing_is_live_where_no_line_can_be_drawn_again(screen):
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines[0].startswith("digits-mart   MART · PGD")
-    assert [line.split() for line in lines if "FGSM" in line][0][:5] == [
+    assert next(line for line in lines if "FGSM" in line).split()[:5] == [
         *("FGSM", "·", "Linf", "0.1", "37.50"),
     ]
     assert len([line for line in lines if "37.50 %" in line]) == 2
@@ -118,11 +118,16 @@ def attack(display: EvaluationProgress) -> None:
 
 def test_nothing_stays_of_the_live_line_after_an_interrupt():
     screen = console()
-    with pytest.raises(KeyboardInterrupt), EvaluationProgress(True, screen) as display:
-        display.begin("FGSM", 30)
-        display.step(20, 10)
-        screen._live_stack[-1].refresh()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with EvaluationProgress(True, screen) as display:
+            display.begin("FGSM", 30)
+            display.step(20, 10)
+            screen._live_stack[-1].refresh()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     text = screen.file.getvalue()
     assert "ETA" in text
     assert text.endswith("\x1b[2K")  # the line is erased
