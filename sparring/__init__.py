@@ -7,31 +7,86 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import (
+        attacks,
+        certification,
+        data,
+        evaluation,
+        methods,
+        metrics,
+        models,
+        results,
+        risks,
+        threats,
+        training,
+        weights,
+    )
+    from .commands.attack import attack
+    from .commands.compare import compare
     from .commands.evaluate import evaluate
+    from .commands.list import recipes
     from .commands.report import report
+    from .commands.runs import runs
+    from .commands.show import show
     from .commands.train import load, train
     from .config.recipe import Recipe
+    from .results.result import Result
 
 __version__ = "0.2.0.dev0"
-__all__ = ["Recipe", "__version__", "evaluate", "load", "report", "train"]
+__all__ = [
+    "Recipe",
+    "Result",
+    "__version__",
+    "attack",
+    "attacks",
+    "certification",
+    "compare",
+    "data",
+    "evaluate",
+    "evaluation",
+    "load",
+    "methods",
+    "metrics",
+    "models",
+    "recipes",
+    "report",
+    "results",
+    "risks",
+    "runs",
+    "show",
+    "threats",
+    "train",
+    "training",
+    "weights",
+]
 
-HOMES = {
-    "train": "commands.train",
-    "load": "commands.train",
-    "evaluate": "commands.evaluate",
-    "report": "commands.report",
+HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
+    "Result": "results.result",
+    "attack": "commands.attack",
+    "compare": "commands.compare",
+    "evaluate": "commands.evaluate",
+    "load": "commands.train",
+    "recipes": "commands.list",
+    "report": "commands.report",
+    "runs": "commands.runs",
+    "show": "commands.show",
+    "train": "commands.train",
 }
 
+# Type checkers read the imports above, so that they refuse a name that does not exist.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, when it is, so that the command line starts at once."""
-    if name not in HOMES:
+    def __getattr__(name: str) -> object:
+        """Import what is asked for, when it is, so that the command line starts at once."""
+        if name in HOMES:
+            return getattr(import_module(f".{HOMES[name]}", __name__), name)
+        if name in __all__:
+            return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -23,11 +23,13 @@ from typing import (
 from torch import nn
 
 from .runtime.annotations import Rules, fitted, is_plain, shortened
+from .runtime.fractions import exact_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
 LARGEST = 1e15  # of an input: squares of larger ones, summed over features, overflow float32
 NAME_LIMIT = 100  # letters of a name that are compared with the known ones
+FEW, SHORT, NEAREST = 8, 240, 3  # a message has all names of a list of 8, or of 240 letters
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -54,6 +56,14 @@ class Component(nn.Module):
         super().__init_subclass__(**keywords)
         if "__init__" in vars(cls):
             cls.__init__ = checked(cls.__init__)
+            # else help shows nn.Module's; the examples stay with the class, where they are run
+            cls.__init__.__doc__ = (cls.__doc__ or "").partition(">>>")[0].rstrip()
+
+    @classmethod
+    def usage(cls, name: str, known: Mapping[str, inspect.Parameter]) -> str:
+        """Return a call that shows how `name`, which makes this piece of arguments, is used."""
+        shown = [k if p.default is p.empty else f"{k}={p.default!r}" for k, p in known.items()]
+        return f"{name}({', '.join(shown)})"
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Move duals and running statistics after a step; nothing by default."""
@@ -75,10 +85,13 @@ class Component(nn.Module):
         config = {n: v.table() if isinstance(v, Component) else v for n, v in self.config().items()}
         return {"name": type(self).__name__, **config}
 
+    def __repr__(self) -> str:
+        """Return the call that makes this piece, in one line."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
-        return ", ".join(
-            f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module)
-        )
+        """Return the arguments in that call: those that are not at their defaults."""
+        return arguments_text(type(self), self.config())
 
 
 def arguments(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -108,6 +121,30 @@ def arguments(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL and name != "self":
             out[name] = parameter
     return out
+
+
+def arguments_text(make: Callable[..., Any], values: Mapping[str, Any]) -> str:
+    """Return the arguments of a call of `make` as they are written, defaults omitted.
+
+    >>> def ball(eps, *, low: float = 0.0, high: float = 1.0): ...
+    >>> arguments_text(ball, {"eps": 8 / 255, "low": -1.0, "high": 1.0})
+    '8/255, low=-1.0'
+    """
+    known, shown = arguments(make), []
+    for name, value in values.items():
+        text, default = _value_text(value), known[name].default
+        if default is inspect.Parameter.empty:
+            named = known[name].kind is inspect.Parameter.KEYWORD_ONLY
+            shown.append(f"{name}={text}" if named else text)
+        elif text != _value_text(default):
+            shown.append(f"{name}={text}")
+    return ", ".join(shown)
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, nn.Module) and not isinstance(value, Component):
+        return f"{type(value).__name__}(…)"  # a network has lines for all of its layers
+    return exact_number(value) if type(value) is float else repr(value)
 
 
 def check_arguments(
@@ -167,20 +204,57 @@ def fit_parameters(
 
 
 def checked(call: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a constructor or function: `check_arguments` sees its arguments before it."""
-    every = inspect.signature(call).parameters.values()
+    """Decorate a constructor or function: `check_arguments` sees its arguments before it.
+
+    What does not fit is refused in one sentence, with a call that does where one is known.
+    """
+    signature = inspect.signature(call)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [p.name for p in every if p.kind in kinds]
+    positional = [p.name for p in signature.parameters.values() if p.kind in kinds]
 
     @functools.wraps(call)
     def check_and_call(*args: P.args, **keywords: P.kwargs) -> R:
         first = dict(zip(positional, args, strict=False))
-        values = check_arguments(call, {**first, **keywords})
+        made = type(args[0]) if positional[:1] == ["self"] and args else call
+        try:
+            values = check_arguments(call, {**first, **keywords})
+        except ValueError as error:
+            pieces = [k for k, p in _checkable(call).items() if _is_piece(p.annotation)]
+            is_piece = any(str(error).startswith(f"{k} = ") for k in pieces)
+            raise ValueError(f"{error}{_as_in(made) if is_piece else ''}") from None
+        try:
+            signature.bind(*args, **keywords)
+            require_known(made, keywords)
+        except TypeError as error:
+            raise TypeError(f"{made.__name__}: {error}{_as_in(made)}") from None
         fit = [values[name] for name in first]
         return call(*fit, *args[len(fit) :], **{name: values[name] for name in keywords})  # type: ignore[arg-type]
 
     check_and_call.checked = True  # type: ignore[attr-defined]
     return check_and_call
+
+
+def require_known(make: Callable[..., Any], keywords: Iterable[str]) -> None:
+    """Raise `TypeError` for a keyword that a constructor or function does not take."""
+    known = arguments(make)
+    for key in keywords:
+        if key not in known and not takes_any_keyword(make):
+            raise TypeError(f"there is no argument {key!r}; it takes {', '.join(known)}")
+
+
+def _as_in(make: Callable[..., Any]) -> str:
+    """Return the end of a message: how a piece, or a function that makes one, is called."""
+    piece = make if inspect.isclass(make) else _return_annotation(make)
+    if not (inspect.isclass(piece) and issubclass(piece, Component)):
+        return ""
+    return f". Call it as {piece.usage(make.__name__, arguments(make))}"
+
+
+def _return_annotation(call: Callable[..., Any]) -> Any:
+    try:
+        return inspect.signature(call, eval_str=True).return_annotation
+    except (NameError, TypeError):  # names that only a type checker imports
+        return None
 
 
 @functools.cache
@@ -266,14 +340,28 @@ def assign_at(root: object, path: str, value: object) -> None:
     setattr(value_at(root, above) if above else root, last, value)
 
 
-def did_you_mean(key: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that does not exist: the nearest, then all.
+def did_you_mean(key: str, name: str, known: Iterable[str], *, listed: str | None = None) -> str:
+    """Return the message for a name that does not exist: the nearest names, and where all are.
+
+    Arguments:
+        listed: kind of names that `sparring list KIND` prints, "" for all kinds; default: none.
 
     >>> did_you_mean("threat", "Linv", ["Linf", "L2"])
     "threat = 'Linv' does not exist; did you mean 'Linf'? There are: L2, Linf"
+    >>> did_you_mean("recipe", "b", [f"a{k}" for k in range(102)], listed="recipes")
+    "recipe = 'b' does not exist. `sparring list recipes` has all 102"
     """
     known = sorted(known)
     lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name)[:NAME_LIMIT].lower(), lower, n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
-    return f"{key} = {shortened(name)} does not exist{hint} There are: {', '.join(known)}"
+    few = len(known) <= FEW or (listed is None and sum(map(len, known)) <= SHORT)
+    wrong = str(name)[:NAME_LIMIT].lower()
+    close = difflib.get_close_matches(wrong, lower, n=1 if few else NEAREST, cutoff=0.5)
+    nearest = " or ".join(", ".join(repr(lower[c]) for c in close).rsplit(", ", 1))
+    hint = f"; did you mean {nearest}?" if close else "."
+    if few:
+        where = f"There are: {', '.join(known)}"
+    elif listed is not None:
+        where = f"`{f'sparring list {listed}'.strip()}` has all {len(known)}"
+    else:
+        where = f"There are {len(known)}: {', '.join(known[:NEAREST])} …"
+    return f"{key} = {shortened(name)} does not exist{hint} {where}"

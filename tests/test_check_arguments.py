@@ -105,7 +105,7 @@ def test_a_fraction_is_a_number_wherever_one_is_wanted():
 
 def test_a_valid_number_stays_as_it_was_written():
     assert type(Linf(1).eps) is int
-    assert repr(MART(beta=6)) == "MART(beta=6, inner='ce', compat=False)"
+    assert repr(MART(beta=6)) == "MART(beta=6)"
 
 
 def test_arrays_are_lists_of_numbers():

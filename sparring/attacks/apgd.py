@@ -9,7 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require, require_at_least
+from ..component import checked, did_you_mean, require, require_at_least
 from ..functional import losses
 from ..functional.geometry import normalize, project_l1, project_l2, project_linf
 from ..runtime import distributed
@@ -195,6 +195,7 @@ class APGD(Search):
         return project(x + noise, x)
 
 
+@checked
 def APGDT(
     threat: Threat,
     *,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from inspect import Parameter
 from typing import Annotated, Any, ClassVar, TypedDict, Unpack
 
 import torch
@@ -23,6 +24,8 @@ Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes,
 # To remove rows the host must read their mask, and waits for all work queued on the GPU. Once in
 # ten steps hides that wait; rows searched in vain meanwhile cost less. A CPU has no such queue.
 GPU_CONFIRM_PERIOD = 10
+# a threat of each norm, for messages
+EXAMPLES = {torch.inf: "Linf(8/255)", 2: "L2(0.5)", 1: "L1(10)", 0: "L0(20)", "bits": "Bits(10)"}
 
 
 class Execution(TypedDict, total=False):
@@ -81,6 +84,14 @@ class Attack(Component):
             require(value in allowed, key, value, "one of " + ", ".join(allowed))
         for key, value in values.items():
             setattr(self, key, value)
+
+    @classmethod
+    def usage(cls, name: str, known: Mapping[str, Parameter]) -> str:
+        """Return a call with a threat that fits, and all that has no default."""
+        norm = next(iter(getattr(cls, "norms", EXAMPLES)))
+        rest = [f"{k}=…" for k, p in known.items() if k != "threat" and p.default is p.empty]
+        rest += ["steps=10"] if "steps" in known else []
+        return f"{name}({', '.join([EXAMPLES[norm], *rest])})(model, x, y)"
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """Return adversarial inputs `(b, *d)`, detached, for `x (b, *d)` in the threat's box and

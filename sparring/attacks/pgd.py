@@ -8,7 +8,7 @@ from typing import Unpack
 from torch import Tensor
 
 from ..batch import Batch, Model
-from ..component import did_you_mean, require, require_at_least
+from ..component import checked, did_you_mean, require, require_at_least
 from ..functional import losses
 from ..threats.base import Threat
 from . import base
@@ -121,6 +121,7 @@ class PGD(Maximizer):
         return self.threat.project(self.threat.step(z, grad, self.step_size, batch), batch)
 
 
+@checked
 def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int = 0) -> PGD:
     """Build PGD of one step from x that reaches the ball's edge. Source: Goodfellow et al. 2015.
 
@@ -131,6 +132,7 @@ def FGSM(threat: Threat, *, loss: str = "ce", targeted: bool = False, seed: int 
     return PGD(threat, steps=1, random_start=False, loss=loss, targeted=targeted, seed=seed)
 
 
+@checked
 def BIM(
     threat: Threat, *, steps: int = 10, size: float | None = None, loss: str = "ce", seed: int = 0
 ) -> PGD:
@@ -138,6 +140,7 @@ def BIM(
     return PGD(threat, steps=steps, size=size, random_start=False, loss=loss, seed=seed)
 
 
+@checked
 def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:
     """Build PGD of one step of length ratio·eps from a random start; 1.25 is the paper's ratio.
 

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..component import did_you_mean, require, require_at_least
+from ..component import checked, did_you_mean, require, require_at_least
 from ..functional import losses
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
@@ -156,6 +156,7 @@ def gaussian(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -
     return torch.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
 
 
+@checked
 def NES(
     threat: Threat,
     *,

@@ -24,6 +24,11 @@ from .bounds import Step, certify, margin_upper_bounds
 __all__ = ["METHODS", "bounds", "certificates", "certify", "margin_upper_bounds"]
 __all__ += ["require_certifiable", "smoothing"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 METHODS = {  # label, threats, default number of samples (None: all), technique
     "ibp": ("IBP", (Linf, L2), None, "intervals, elided last layer"),
     "crown-ibp": ("CROWN-IBP", (Linf, L2), None, "linear relaxations over interval bounds"),

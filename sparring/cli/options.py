@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ..runtime.annotations import shortened
 from ..runtime.fractions import parse_number
+from . import completion
 
 # torchrun takes --n for a shortened option of its own, even behind the command.
 N_NAMES = ("--n", "--samples")
@@ -35,6 +37,18 @@ Radii = Annotated[
         metavar="FLOAT",
         help="Radius in input units, such as 0.3 or 8/255 (default: the recipe's). Repeatable.",
     ),
+]
+Radius = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_number,
+        metavar="FLOAT",
+        help="Radius at which to compare, such as 0.1 or 8/255 (default: the recipe's own, else "
+        "the one nearest to 50 % robust accuracy).",
+    ),
+]
+Details = Annotated[
+    bool, typer.Option("--details", help="Print every attack with its cost, and all pairs, too.")
 ]
 Certify = Annotated[
     list[str] | None,
@@ -71,7 +85,8 @@ RobustBench = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data for a model without recipe: a name (see: sparring list data) or a file."
+        help="Data for a model without recipe: a name (see: sparring list data) or a file.",
+        autocompletion=completion.data,
     ),
 ]
 Mean = Annotated[
@@ -94,6 +109,11 @@ Outputs = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="Device: cpu, cuda, cuda:1 … (default: the best available).")
 ]
+
+
+def is_main_process() -> bool:
+    """Return whether this process prints: under torchrun, the first one alone does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def norms(at: list[str], threat: str | None, eps: list[float]) -> dict[str, list[float]]:

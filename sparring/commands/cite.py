@@ -73,7 +73,7 @@ def papers(name: str) -> list[str]:
         used = [name for t in parts if t in tables for name in _within(tables[t])]
         keys = [tables["recipe"]["paper"], *(known.get(n) for n in used)]
     else:
-        raise ValueError(did_you_mean("cite", name, [*known, *recipe.names()]))
+        raise ValueError(did_you_mean("cite", name, [*known, *recipe.names()], listed=""))
     unique = list(dict.fromkeys(key for key in keys if key))
     if not unique:
         raise ValueError(f"cite = {shortened(name)}: there is no paper behind it")

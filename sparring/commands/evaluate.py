@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
+
+import torch
 
 from .. import evaluation
 from ..config.overrides import Overrides
 from ..config.recipe import Recipe
 from ..config.registry import pieces
+from ..data.samples import SampleData
 from ..evaluation import EvaluationProtocol, Suite
-from ..evaluation.protocol import resolve_protocol
+from ..evaluation.protocol import EvaluationOptions, resolve_protocol
+from ..evaluation.radii import Threats
 from ..results.result import Result
 from ..runtime.files import plain_name
 from ..training import parallel
@@ -29,8 +33,8 @@ from .subject import (
 
 def evaluate(
     model: Any,
-    data: Any = None,
-    threat: Any = None,
+    data: str | Path | SampleData | None = None,
+    threat: Threats | None = None,
     protocol: EvaluationProtocol | Suite | str | None = None,
     *,
     recipe: str | Path | Recipe | None = None,
@@ -41,10 +45,12 @@ def evaluate(
     scale: float | None = None,
     outputs: str = "logits",
     surrogate: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
-    device: str | None = None,
-    progress: bool = False,
-    **options: Any,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> Result:
     """Compute clean and robust accuracy of a run, by its recipe, or of any model, by `data` and
     `threat`; return the result of `evaluation.evaluate`.
@@ -55,7 +61,8 @@ def evaluate(
         model: a run folder; or, with `recipe`, a file of weights or a model trained elsewhere; or,
             with `data` and `eps`, a program's file (see `models.load_program`), "module:Class", a
             module, a function of tensors, or a classifier of scikit-learn's kind.
-        data: for a model without recipe: a name or file as in `data.load`, a source, or `(x, y)`.
+        data: for a model without recipe: a name or file as in `data.load`, a source, a split,
+            `(x, y)`, or a PyTorch `Dataset` or `DataLoader` of these pairs.
         threat: a norm's name, a threat, several, or a table of names and radii; default: the
             recipe's threat and eps, else Linf.
         protocol: an `EvaluationProtocol`, or only its suite; default: `[evaluation]` of the recipe.
@@ -68,16 +75,44 @@ def evaluate(
         surrogate: a run, a program's file, "module:Class" or a model; points computed on it are
             tried too.
         out: the result's file; default: `RUN/results/SUITE-SPLIT.json` for a run.
+        name: of the model, in the result; default: the run's, the recipe's, or its class.
+        seed: of the samples and of all draws; default: the recipe's, else 0.
         device: default: the best there is.
-        progress: show progress bars.
+        progress: show progress; default: on a terminal and in a notebook.
         options: fields of `EvaluationProtocol`, as `suite="pgd", eps=0.1, n=1000`; None: default.
 
     Raises:
         ValueError: for a model, data or options that do not fit.
         FileNotFoundError: for a run folder or weights that do not exist.
     """
+    arguments = {key: value for key, value in locals().items() if key != "options"}
+    return evaluate_to_file(**arguments, **options)[0]
+
+
+def evaluate_to_file(
+    model: Any,
+    data: str | Path | SampleData | None = None,
+    threat: Threats | None = None,
+    protocol: EvaluationProtocol | Suite | str | None = None,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    set: Overrides = (),
+    trust: bool = False,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: float | None = None,
+    outputs: str = "logits",
+    surrogate: Any = None,
+    name: str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[EvaluationOptions],
+) -> tuple[Result, Path | None]:
+    """Evaluate as `evaluate`; return the result, and its file if it was written."""
     out = None if out is None else new_file(out)
-    device = str(parallel.join_process_group(device))
+    device = str(parallel.join_process_group(None if device is None else str(device)))
     preprocessing = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
     defaults = {"data": None, **dict.fromkeys(preprocessing), "outputs": "logits"}
     changed = [k for k, v in {"data": data, **preprocessing}.items() if v != defaults[k]]
@@ -104,28 +139,29 @@ def evaluate(
         )
     # Another threat does not take the recipe's radii: they are in another norm's units.
     default = target.protocol if threat is None else replace(target.protocol, eps=None)
-    options = {name: value for name, value in options.items() if value is not None}
-    protocol = resolve_protocol(protocol, options, default)
+    given = {key: value for key, value in options.items() if value is not None}
+    protocol = resolve_protocol(protocol, given, default)
     if protocol.probes is None:
         protocol = replace(protocol, probes=default_probes(target.recipe))
     if target.run is not None and out is None:
         suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
-        name = plain_name(f"{suite}-{protocol.split}", "suite")
-        out = target.run / "results" / f"{name}.json"
-    return evaluation.evaluate(
+        file = plain_name(f"{suite}-{protocol.split}", "suite")
+        out = target.run / "results" / f"{file}.json"
+    result = evaluation.evaluate(
         target.model,
         target.data,
         target.threat if threat is None else threat,
         protocol,
         surrogate=surrogate_model(surrogate, target.data, trust=trust, device=device),
-        seed=target.seed,
+        seed=target.seed if seed is None else seed,
         out=out,
-        name=target.name,
+        name=target.name if name is None else name,
         recipe=target.recipe,
         train={} if target.run is None else training_history(target.run),
         progress=progress,
         device=device,
     )
+    return result, out
 
 
 def default_probes(recipe: Mapping[str, Any]) -> list[str]:

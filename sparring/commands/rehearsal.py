@@ -108,7 +108,7 @@ def check_metrics(table: Mapping[str, Any]) -> None:
     check_samples(table["n"], table["split"])
     for name in table["off"]:
         if name not in data.names() and not os.path.exists(name):
-            raise ValueError(did_you_mean("off", name, data.names()))
+            raise ValueError(did_you_mean("off", name, data.names(), listed="data"))
 
 
 def check_number(runs: Mapping[str, Table], shared: Table) -> None:

@@ -179,7 +179,9 @@ def load(path: str | Path) -> Study:
     jobs.sort(key=lambda job: order.index(job.seed))
     _check_order(jobs)
     title, question = (_text(shared[key], key) for key in ("title", "question"))
-    return Study(study_name, jobs, evaluations, metric_reports, title or study_name, question)
+    return Study(
+        study_name, jobs, evaluations, metric_reports, title or f"Study {study_name}", question
+    )
 
 
 def _text(text: str, key: str) -> str:
@@ -251,8 +253,9 @@ def _label(name: str, table: Table, labels_on: Sequence[str]) -> str:
             raise ValueError(did_you_mean(f"runs.{name}.labels", change, table["grid"]))
     if not (table["label"] or table["labels"]):
         return "-".join([name, *labels_on])
-    parts = [table["label"] or name, *(table["labels"].get(on, on) for on in labels_on)]
-    return _text(", ".join(parts), f"runs.{name}.label")
+    changes = ", ".join(table["labels"].get(on, on) for on in labels_on)
+    text = (table["label"] or name) + (f" ({changes})" if changes else "")
+    return _text(text, f"runs.{name}.label")
 
 
 def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from torch import nn
 from .. import models
 from ..config.overrides import Overrides
 from ..config.recipe import Recipe, load_recipe
+from ..config.shipped import names
 from ..data import Source, Split, load
 from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
@@ -47,14 +48,19 @@ def existing_run(run: str | Path, *, with_recipe: bool = True) -> Path:
             refuse_links(path)
             return path
         why = _no_run(path)
+    except FileNotFoundError:
+        raise
     except OSError as error:  # a name that the system does not take
         why = error.strerror or type(error).__name__
-    shown = str(path) if len(str(path)) <= PATH_SHOWN else f"{str(path)[:PATH_SHOWN]}…"
-    raise FileNotFoundError(f"{shown} is not a run folder: {why}")
+    raise FileNotFoundError(f"{_shown(path)} is not a run folder: {why}")
 
 
 def _no_run(path: Path) -> str:
-    """Return what a path is that is no run folder, and what to do."""
+    """Return what a path is that is no run folder, and what to do.
+
+    Raises:
+        FileNotFoundError: for a missing file, and for the name of a recipe.
+    """
     if (path / BEST).is_file():
         return (
             f"it has no {RECIPE}. To evaluate its weights, name a recipe by --recipe, or call "
@@ -66,7 +72,24 @@ def _no_run(path: Path) -> str:
         return "it is a file"
     if path.exists():
         return "it is no regular file (a pipe, device or socket)"
+    if str(path) in names():
+        raise FileNotFoundError(_of_recipe(str(path)))
+    if path.suffix:
+        raise FileNotFoundError(f"no file {_shown(path)} here{similar_name(path)}")
     return f"there is no file or folder of this name{similar_name(path)}"
+
+
+def _of_recipe(name: str) -> str:
+    """Return what to type in place of a recipe's name."""
+    run = Path("runs", name)
+    if (run / RECIPE).is_file():
+        return f"{name} is a recipe; its run is {run}: sparring evaluate {run}"
+    return f"{name} is a recipe, to be trained first: sparring train {name}, then evaluate {run}"
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= PATH_SHOWN else f"{text[:PATH_SHOWN]}…"
 
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:

@@ -19,6 +19,7 @@ from ..component import did_you_mean, require
 from ..data.source import check_options
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
+from ..runtime.fractions import exact_number
 from ..runtime.text import printable
 from ..training.optimizer import make_optimizer
 from ..training.ranges import check_numbers
@@ -55,6 +56,18 @@ class Recipe:
 
     tables: dict[str, Table]
     trust: bool = field(default=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Return the pieces in one line; `toml` has every number."""
+        at = self.tables.get("threat") or {}
+        threat = " ".join(
+            exact_number(v) if isinstance(v, float) else str(v)
+            for v in (at.get("name"), at.get("eps"))
+            if v is not None
+        )
+        parts = [self.tables.get(k, {}).get("name") for k in ("method", "data", "model")]
+        named = [str(part) for part in (parts[0], threat, *parts[1:]) if part]
+        return printable(f"Recipe({self.name!r}: {', '.join(named)})")
 
     @property
     def name(self) -> str:
@@ -234,7 +247,8 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
         if path.suffix == ".toml" or len(path.parts) > 1:
             raise FileNotFoundError(f"there is no recipe at {printable(path)}")
         raise ValueError(
-            did_you_mean("recipe", str(source), names()) + "; or give the path of a .toml file"
+            did_you_mean("recipe", str(source), names(), listed="recipes")
+            + "; or give the path of a .toml file"
         )
     tables = read_toml(path)
     about = tables.setdefault("recipe", {})
@@ -264,5 +278,5 @@ def overlaid_on_base(
             raise ValueError(f"{printable(base)} is based on itself")
         require(len(above) < BASES, "base", base, f"the end of a chain of {BASES} recipes at most")
         if not os.path.exists(file) and file.suffix != ".toml":
-            raise ValueError(did_you_mean("recipe", base, shipped))
+            raise ValueError(did_you_mean("recipe", base, shipped, listed="recipes"))
         return overlaid(tables, read(file, above))

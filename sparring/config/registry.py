@@ -26,7 +26,13 @@ ROOMS = {
     "mix": (data, data.AddedRows),
 }
 
-
+LISTED = {  # the kind of `sparring list` that has the pieces of a room
+    **{room: f"{room}s" for room in ("threat", "attack", "method", "risk")},
+    "maximizer": "attacks",
+    **dict.fromkeys(("climb", "ema"), "weights"),
+    "augment": "augment",
+    "mix": "mix",
+}
 SUPPLIED_TO_PIECES = ("self", "threat")  # of a piece's own arguments
 
 
@@ -58,7 +64,7 @@ def maker(room: str, name: object, path: str, *, trust: bool = False) -> Maker:
     if isinstance(name, str) and ":" in name:
         return import_object(name, key=f"{path}.name", trust=trust)
     if str(name) not in known:
-        raise ValueError(did_you_mean(f"{path}.name", str(name), known))
+        raise ValueError(did_you_mean(f"{path}.name", str(name), known, listed=LISTED[room]))
     return known[str(name)]
 
 

@@ -132,7 +132,7 @@ def _model(table: Table, trust: bool) -> Table:
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif str(name) not in models.NETWORKS:
-        raise ValueError(did_you_mean("model.name", str(name), models.NETWORKS))
+        raise ValueError(did_you_mean("model.name", str(name), models.NETWORKS, listed="models"))
     make = models.NETWORKS.get(str(name), models.build)
     return named(make, table, "model", also=(models.build, _shape_keys), without=("trust",))
 

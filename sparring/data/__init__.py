@@ -34,3 +34,7 @@ __all__ = [
     "shell_spread",
     "streamed",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -45,10 +47,14 @@ class DatasetFiles:
 
     def read(self, name: str, root: str | Path | None) -> RawDataset:
         """Read the set from the first folder that has it; download it if none does."""
-        raw = self._read_first(name, fetch.candidate_folders(name, root, self.inner))
+        raw = self.read_local(name, root)
         raw = raw or self._read_first(name, [fetch.download(name, self.remotes)])
         assert raw is not None
         return raw._replace(classes=raw.classes or list(self.classes))
+
+    def read_local(self, name: str, root: str | Path | None) -> RawDataset | None:
+        """Read the set from the first folder that has it, without a download; None if none does."""
+        return self._read_first(name, fetch.candidate_folders(name, root, self.inner))
 
     def _read_first(self, name: str, folders: list[Path]) -> RawDataset | None:
         for folder in folders:
@@ -200,6 +206,43 @@ FROM_FILES = {
 BUILT_IN = {"digits": digits, **{name: partial(toy_2d.read, name) for name in toy_2d.SHAPES}}
 
 
+class Facts(NamedTuple):
+    """Describe a data set known by name, without reading it: one line, and what a network needs."""
+
+    line: str
+    shape: tuple[int, ...]
+    classes: int
+
+
+_PLANE = "for pictures of decision boundaries"
+# One entry per name: `sparring list data` prints the line.
+FACTS = {
+    "digits": Facts("scikit-learn's handwritten digits, 8×8; 1,797 in all", (1, 8, 8), 10),
+    "mnist": Facts("handwritten digits, 28×28; 60,000 train, 10,000 test", (1, 28, 28), 10),
+    "fashion-mnist": Facts("clothes in grey, 28×28; 60,000 train, 10,000 test", (1, 28, 28), 10),
+    "cifar10": Facts("photos in colour, 32×32; 50,000 train, 10,000 test", (3, 32, 32), 10),
+    "cifar100": Facts("photos of 100 classes, 32×32; 50,000 train, 10,000 test", (3, 32, 32), 100),
+    "svhn": Facts("house numbers in colour, 32×32; 73,257 train, 26,032 test", (3, 32, 32), 10),
+    "drebin215": Facts(
+        "15,036 Android apps, benign or malware: 215 permissions, intents, API calls", (215,), 2
+    ),
+    "defensedroid-prs": Facts(
+        "11,975 Android apps, benign or malware: 2,938 permissions, receivers, services", (2938,), 2
+    ),
+    "defensedroid-api": Facts(
+        "10,476 Android apps, benign or malware: 4,274 API calls", (4274,), 2
+    ),
+    "tuandromd": Facts(
+        "4,464 Android apps, benign or malware: 241 permissions, API calls", (241,), 2
+    ),
+    "moons": Facts(f"two interlocking half circles in the plane, {_PLANE}", (2,), 2),
+    "circles": Facts(f"a circle inside another in the plane, {_PLANE}", (2,), 2),
+    "blobs": Facts(f"three Gaussian clouds in the plane, {_PLANE}", (2,), 3),
+    "spirals": Facts(f"two spiral arms in the plane, {_PLANE}", (2,), 2),
+    "checkers": Facts(f"a board of 4×4 squares in two colours in the plane, {_PLANE}", (2,), 2),
+}
+
+
 def names() -> list[str]:
     """Return the names of the data sets known by name.
 
@@ -218,3 +261,30 @@ def find(name: str) -> str | None:
 def read(name: str, root: str | Path | None) -> RawDataset:
     """Read one of `names()`: built in, or from `root`, the cache or a download."""
     return BUILT_IN[name]() if name in BUILT_IN else FROM_FILES[name].read(name, root)
+
+
+def is_here(name: str, root: str | Path | None = None) -> bool:
+    """Return whether one of `names()` can be read without a download.
+
+    Raises:
+        ValueError: if its files are damaged.
+    """
+    if name in BUILT_IN:
+        return True
+    files = FROM_FILES[name]
+    return files.read_local(name, root) is not None
+
+
+def origin(name: str) -> str:
+    """Return where one of `names()` comes from, in words.
+
+    >>> origin("digits"), origin("drebin215")
+    ('built in', 'drebin215.csv.gz, put into $SPARRING_DATA/drebin215')
+    """
+    if name in BUILT_IN:
+        return "built in"
+    remotes = FROM_FILES[name].remotes
+    hosts = dict.fromkeys(urlsplit(url).netloc for remote in remotes for url in remote.urls[:1])
+    if hosts:
+        return f"downloaded from {', '.join(hosts)}"
+    return f"{', '.join(remote.file for remote in remotes)}, put into $SPARRING_DATA/{name}"

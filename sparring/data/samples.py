@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..component import did_you_mean, require
 from . import Source, Split
-from .labels import class_numbers
-from .split import are_flags, as_inputs, fingerprint
+from .split import fingerprint
 from .stream import Stream
+from .torch_rows import read_torch, split_of
 
 SPLITS = ("test", "val", "train")
+SampleData = Source | Split | Dataset[Any] | DataLoader[Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Samples:
 
 
 def select_samples(
-    data: Source | Split | Sequence[Any],
+    data: SampleData,
     split: str,
     *,
     n: int | None,
@@ -42,7 +43,8 @@ def select_samples(
     dataset: str,
     first: bool = False,
 ) -> Samples:
-    """Return samples of a source's split, of a split, or of tensors `(x, y)`.
+    """Return samples of a source's split, of a split, of tensors `(x, y)`, or of a PyTorch data
+    set or loader.
 
     Arguments:
         split: which one of a source.
@@ -59,8 +61,15 @@ def select_samples(
         rows, digest = getattr(data, split), data.sha256
         facts = (data.name, data.bounds, data.class_names)
     else:
-        rows, digest, facts = _split(data), "", (dataset, None, None)
+        digest, facts = "", (dataset, None, None)
+        if isinstance(data, Dataset | DataLoader):
+            # n are taken while they are read: such data may be larger than memory
+            rows = read_torch(data, n=n, seed=seed, first=first)
+        else:
+            rows = _split(data)
     total, notes = len(rows), tuple(data.notes) if isinstance(data, Source) else ()
+    if isinstance(data, Dataset | DataLoader) and n is not None and first:
+        notes = (f"the first {total:,} samples of the data, not drawn by the seed",)
     if isinstance(rows, Stream):
         allowed = f"given: {split} is streamed, and n of its {total:,} rows are read into memory"
         require(n is not None, "n", n, allowed)
@@ -87,9 +96,6 @@ def _split(data: Split | Sequence[Any]) -> Split:
     if isinstance(data, Split):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        allowed = "a Source, a Split, or tensors (x, y)"
-        if isinstance(data, Dataset | DataLoader):
-            allowed += "; data.from_torch(dataset, classes=k).subset(n) reads a Split of a data set"
+        allowed = "a Source, a Split, tensors (x, y), or a Dataset or DataLoader of them"
         raise ValueError(f"data is a {type(data).__name__}: it must be {allowed}")
-    x = as_inputs(data[0])
-    return Split(x.float() if are_flags(x) else x, class_numbers("y", data[1]))
+    return split_of(*data)

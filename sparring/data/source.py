@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..component import LARGEST, checked, did_you_mean, require, require_at_least
+from ..runtime.text import printable
 from . import files, named, tables
 from .labels import class_numbers
 from .layouts import RawDataset
@@ -60,6 +61,12 @@ class Source:
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
+
+    def __repr__(self) -> str:
+        """Return sizes and shape; the rows themselves would fill pages."""
+        sizes = ", ".join(f"{len(getattr(self, s)):,} {s}" for s in ("train", "val", "test"))
+        facts = f"shape {self.shape}, {self.classes} classes"
+        return f"Source({printable(self.name)!r}: {sizes}, {facts})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,7 +153,8 @@ def load(
         require(label is None, "label", label, "omitted: only a csv has a label column to name")
         name, raw = known, named.read(known, root)
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
-        raise ValueError(did_you_mean("data.name", str(name), names()) + ", or the path of a file")
+        message = did_you_mean("data.name", str(name), names(), listed="data")
+        raise ValueError(message + "; or give the path of a file")
     else:
         if not path.exists():
             where = "" if path.is_absolute() else f" in {Path.cwd()}"

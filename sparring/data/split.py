@@ -51,6 +51,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        """Return size and shape; the rows themselves would fill pages."""
+        kind = str(getattr(self.x, "dtype", "bits")).removeprefix("torch.")
+        return f"Split({len(self):,} samples of shape {tuple(self.x.shape[1:])}, {kind})"
+
     def to(self, device: str | torch.device) -> Split:
         """Return the split on a device."""
         weight = None if self.weight is None else self.weight.to(device)

@@ -8,3 +8,7 @@ from .suites import SUITES, Suite
 
 __all__ = ["SUITES", "EvaluationProtocol", "Guard", "Suite"]
 __all__ += ["checks", "diagnose", "evaluate", "suites"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

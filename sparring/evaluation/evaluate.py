@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ import torch
 from .. import certification
 from ..batch import Model
 from ..component import check_arguments, require
-from ..data import Source, Split
+from ..data import Source
+from ..data.samples import SampleData
 from ..introspect.freeze import preserve_grads
 from ..results.detection import detection
 from ..results.intervals import wilson
 from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
+from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
 from . import checks, level, probes, symptoms
@@ -27,7 +29,7 @@ from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
 from .plan import Plan, make_plan
-from .protocol import EvaluationProtocol
+from .protocol import EvaluationOptions, EvaluationProtocol
 from .radii import Threats
 from .scores import added_features, score_arrays
 from .session import AttackRunner
@@ -37,22 +39,24 @@ from .suites import Suite, gradient_free_suite
 @locks_result
 def evaluate(
     model: Model,
-    data: Source | Split | Sequence[Any],
-    threat: Threats = "Linf",
+    data: SampleData,
+    threat: Threats | None = None,
     protocol: EvaluationProtocol | Suite | str | None = None,
     *,
     surrogate: Model | None = None,
-    seed: int = 0,
+    name: str | None = None,
+    seed: int | None = None,
     out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
     resume: bool = True,
-    name: str = "model",
     recipe: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
-    progress: bool = True,
-    device: str | torch.device | None = None,
-    **options: Any,
+    **options: Unpack[EvaluationOptions],
 ) -> Result:
     """Compute clean accuracy, and robust accuracy as the worst case over a suite at each radius.
+
+    `sparring.evaluate` calls it, and takes run folders, names of data and programs too.
 
     A sample counts as robust if the model is right on it and on every allowed point the attacks
     return for it. The model comes back unchanged: weights, modes and `.grad`, and so does the
@@ -61,17 +65,19 @@ def evaluate(
 
     Arguments:
         model: inputs `(b, *d)` in the data's bounds to logits `(b, k)`.
-        data: a source, a split, or `(x (n, *d), y (n,))`; inputs in [0, 1] unless the source or
-            the threat has other bounds.
+        data: a source, a split, `(x (n, *d), y (n,))`, or a PyTorch `Dataset` or `DataLoader` of
+            these pairs; inputs in [0, 1] unless the source or the threat has other bounds.
         threat: a norm's name (`"Linf"`, `"L2"`, `"L1"`, `"L0"`) or a threat; several of them; or
-            a table of names with their radii, `{"Linf": [0.1, 0.3], "L2": 2}`.
+            a table of names with their radii, `{"Linf": [0.1, 0.3], "L2": 2}`. Default: Linf.
         protocol: an `EvaluationProtocol`, or only its suite; default: the suite `"quick"`.
         surrogate: another model; points computed on it are tried on this one too.
-        seed: of the samples and of all draws.
+        name: of the model, in the result; default: `"model"`.
+        seed: of the samples and of all draws; default: 0.
         out: the result's `.json`; beside it, the finished batches of a killed evaluation, from
             which `resume` continues.
         recipe, train: written into the result as they are.
         device: where to run; default: the model's own.
+        progress: show progress; default: on a terminal and in a notebook.
         options: fields of the protocol, as `suite="pgd", eps=0.1, n=1000`.
 
     Raises:
@@ -83,13 +89,15 @@ def evaluate(
     (1.0, [2, 1])
     """
     started = time.perf_counter()
-    seed = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})["seed"]
+    checked = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})
+    seed = 0 if checked["seed"] is None else checked["seed"]
+    threat = "Linf" if threat is None else threat
     out = None if out is None else Path(out)
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     arguments = {"surrogate": surrogate, "seed": seed, "recipe": recipe, "device": device}
     plan = make_plan(model, data, threat, protocol, **arguments, options=options)
     first = distributed.rank() == 0
-    display = EvaluationProgress(progress and first)
+    display = EvaluationProgress(shows_progress(progress) and first)
 
     caches: list[BatchCache] = []  # one for each batch size that memory was tried with
 
@@ -104,6 +112,7 @@ def evaluate(
         outcome = allocator.retry_smaller_batch(run, plan.protocol.batch_size)
     outcome.notes[:0] = plan.sampled.notes
     features = data.feature_names if isinstance(data, Source) else None
+    name = "model" if name is None else name
     result = _result(plan, outcome, features, name=name, recipe=recipe, train=train)
     result.seconds = time.perf_counter() - started + outcome.runner.cached_seconds
     if out is not None and first:

@@ -12,8 +12,7 @@ import torch
 
 from ..batch import Model
 from ..component import check_classes, require
-from ..data import Source, Split
-from ..data.samples import Samples, dataset_name, select_samples
+from ..data.samples import SampleData, Samples, dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.float32 import on_float32
 from ..runtime import provenance
@@ -89,7 +88,7 @@ class Plan:
 
 def make_plan(
     model: Model,
-    data: Source | Split | Sequence[Any],
+    data: SampleData,
     threat: Threats,
     protocol: EvaluationProtocol | Suite | str | None,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from ..component import check_arguments, did_you_mean, require
 from ..introspect import freeze
@@ -81,6 +81,24 @@ class EvaluationProtocol:
 
     def _set(self, key: str, value: Any) -> None:
         object.__setattr__(self, key, value)  # the class is frozen for its users
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Keywords of `evaluate`: the fields of `EvaluationProtocol`, with their defaults."""
+
+    suite: Annotated[str | Suite, "quick"]
+    eps: Annotated[float | str | Sequence[float | str] | None, None]
+    n: Annotated[int | None, None]
+    first: Annotated[bool, False]
+    split: Annotated[str, "test"]
+    batch_size: Annotated[int, 250]
+    precision: Annotated[str, "float32"]
+    compile: Annotated[bool, False]
+    cascade: Annotated[bool | None, None]
+    seconds: Annotated[float | None, None]
+    queries: Annotated[int | None, None]
+    certify: Annotated[str | Sequence[str], ()]
+    probes: Annotated[str | Sequence[str] | None, None]
 
 
 OPTIONS = tuple(field.name for field in fields(EvaluationProtocol))

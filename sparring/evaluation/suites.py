@@ -212,7 +212,7 @@ def gradient_free_suite(threats: Sequence[Threat]) -> str:
 def check_suite_name(name: str) -> None:
     """Raise a `ValueError` for a suite that does not exist, with the nearest name and all names."""
     if name not in (*SUITES, TRANSFER):
-        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER]))
+        raise ValueError(did_you_mean("suite", name, [*SUITES, TRANSFER], listed="suites"))
 
 
 def find_suite(suite: str | Suite, surrogate: Model | None = None) -> Suite:

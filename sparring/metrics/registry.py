@@ -41,5 +41,5 @@ def metric_named(name: str) -> Callable[..., Metric]:
     5
     """
     if name not in METRICS:
-        raise ValueError(did_you_mean("metric", name, METRICS))
+        raise ValueError(did_you_mean("metric", name, METRICS, listed="metrics"))
     return METRICS[name]

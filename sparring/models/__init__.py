@@ -47,6 +47,11 @@ __all__ = [
     "xresnet18",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 STAND_IN = (64, 64)  # pixels, as every network of pictures takes
 OLD_NAMES = {"adapt": wrap_model, "foreign": load_program}  # of sparring 0.1
 
@@ -123,7 +128,8 @@ def build(
         rest = {"model": model}
     else:
         if name not in NETWORKS:
-            raise ValueError(did_you_mean("model.name", name, NETWORKS) + ', and "module:Class"')
+            message = did_you_mean("model.name", name, NETWORKS, listed="models")
+            raise ValueError(message + '; or give "module:Class"')
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))

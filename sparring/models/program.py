@@ -17,7 +17,7 @@ from torch import nn
 from ..runtime.importing import reason
 from .archive import ZIP, archive_names, printable
 from .base import ArrayFunction, missing_file
-from .runner import ANY_SIZE, Program, RefusedFile, Rows, exported, scripted
+from .runner import ANY_SIZE, BatchSizes, Program, RefusedFile, exported, scripted
 
 SCRIPT, EXPORT, ONNX = "TorchScript", "torch.export", "ONNX"
 ONNX_TYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64}  # of TensorProto
@@ -148,7 +148,7 @@ def _onnx(path: Path, digest: str, device: str) -> Program:
     inputs = [value for value in graph.graph.input if value.name not in weights]
     kind = _only_input(inputs, path).type.tensor_type
     size = kind.shape.dim[0].dim_value
-    rows = Rows(size, size) if size else ANY_SIZE
+    rows = BatchSizes(size, size) if size else ANY_SIZE
     dtype = ONNX_TYPES.get(getattr(kind, "elem_type", 0))
     names = [value.name for value in getattr(graph.graph, "output", ())]
     return Program(program, digest=digest, rows=rows, dtype=dtype, names=names)
@@ -175,7 +175,7 @@ def _onnxruntime(path: Path, digest: str, why: str = "") -> Program:
         raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")
     name = "logits" if "logits" in floats else floats[0]
     size = next(iter(first.shape))  # a number, or the name of a free size
-    rows = Rows(size, size) if isinstance(size, int) else ANY_SIZE
+    rows = BatchSizes(size, size) if isinstance(size, int) else ANY_SIZE
     dtype = RUNTIME_TYPES.get(re.sub(r"tensor\((.*)\)", r"\1", getattr(first, "type", "")))
     # no digest: `Program` carries the file's
     program = ArrayFunction(lambda x: session.run([name], {first.name: x})[0])

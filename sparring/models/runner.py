@@ -20,8 +20,8 @@ TRACED = (
 )
 
 
-class Rows(NamedTuple):
-    """The batch sizes that a program takes; `most` None: any from `least` on."""
+class BatchSizes(NamedTuple):
+    """Batch sizes that a program takes; `most` None: any from `least` on."""
 
     least: int = 0
     most: int | None = None
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
         return f"{self.least}..{'' if self.most is None else self.most}"
 
 
-ANY_SIZE = Rows()
+ANY_SIZE = BatchSizes()
 
 
 class RefusedFile(ValueError):
@@ -56,7 +56,7 @@ class Program(nn.Module):
         program: nn.Module,
         *,
         digest: str,
-        rows: Rows = ANY_SIZE,
+        rows: BatchSizes = ANY_SIZE,
         dtype: torch.dtype | None = None,
         names: Sequence[str] = (),
     ) -> None:
@@ -168,15 +168,15 @@ def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Prog
     return Program(program.module(), digest=digest, rows=rows, dtype=dtype)
 
 
-def _export_rows(size: Any, constraints: Mapping[Any, Any]) -> Rows:
+def _export_rows(size: Any, constraints: Mapping[Any, Any]) -> BatchSizes:
     """Return the batch sizes that an exported program takes: one, or those of a dynamic size."""
     if isinstance(size, int):
-        return Rows(size, size)
+        return BatchSizes(size, size)
     limits = constraints.get(size.node.expr)
     if limits is None:
         return ANY_SIZE
     most = str(limits.upper)  # a number, or infinity
-    return Rows(int(limits.lower), int(most) if most.isdecimal() else None)
+    return BatchSizes(int(limits.lower), int(most) if most.isdecimal() else None)
 
 
 def as_program(model: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from .metric_tables import metrics_table
 from .page import page
-from .study_page import StudyPage, study_page, study_summary, summary_table
+from .study_page import StudyPage, study_page, summary_table
+from .study_summary import study_summary
 from .study_table import study_markdown
 from .table import summary_lines, table
 

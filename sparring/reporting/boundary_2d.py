@@ -18,10 +18,20 @@ from rich.text import Text
 from ..results.field import BoundaryField
 from ..results.intervals import mean95
 from ..runtime.files import write
+from .charts import colour
 from .digits import counted
-from .figures import STYLE, colour
 from .literal import LiteralTable
 
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.parse_math": False,  # a name with a $ is no formula
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sparring",
+}
+SMALL: dict[Any, Any] = {**STYLE, "font.size": 8}
 HEADS = ("decision boundary", "generated points", "softmax slope, 1/sd", "distance, sd")
 
 
@@ -30,7 +40,7 @@ def plane(fields: Sequence[BoundaryField], unit: float) -> Figure:
 
     Slope and distance are in units of `unit`, a standard deviation in input units.
     """
-    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 8}):
+    with matplotlib.rc_context(SMALL):
         figure = Figure(figsize=(9.6, 2.35 * len(fields) + 0.75), layout="constrained")
         grid = figure.subplots(len(fields), 4, squeeze=False)
         # A quantile, because single cells on the boundary would take up the whole colour scale.

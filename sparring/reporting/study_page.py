@@ -7,22 +7,23 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple, Protocol
 
-from rich import box
-from rich.console import Group
-from rich.text import Text
-
 from ..results import seeds
 from ..results.comparison import compare_at
 from ..results.headlines import trained_eps
 from ..results.intervals import Interval
-from ..results.levels import Levels, headline, is_conclusive, not_told_apart, robust_at
-from ..results.metric_report import MetricReport
+from ..results.levels import (
+    Levels,
+    defence,
+    headline,
+    is_conclusive,
+    not_told_apart,
+    robust_at,
+)
 from ..results.result import Result
+from ..runtime.fractions import format_number
 from ..runtime.text import printable
 from . import format, study_table
 from .digits import counted
-from .literal import LiteralTable
-from .metric_tables import metrics_table
 from .study_table import UNSOUND_MARK, Grid, ResultsByEvaluation, by_run
 
 # From the strongest; suites that are not named come last.
@@ -44,15 +45,6 @@ class Plan(Protocol):
     def labels(self) -> Mapping[str, str]: ...
 
 
-class Results(Protocol):
-    """Hold results and metrics of a study, by evaluation."""
-
-    @property
-    def results(self) -> ResultsByEvaluation: ...
-    @property
-    def metric_reports(self) -> Mapping[str, Sequence[MetricReport]]: ...
-
-
 class StudyRow(NamedTuple):
     """Hold one run of a panel: shares in [0, 1].
 
@@ -63,6 +55,7 @@ class StudyRow(NamedTuple):
         points: the accuracy of each seed.
         clean: mean clean accuracy.
         mark, prefix: "†" if a measurement is not sound; "≤ " if one ended early.
+        defence: "undefended" of plain training, "not attacked" where no attack ran, or "".
         best: it is the best, or is not told apart from it.
     """
 
@@ -75,6 +68,7 @@ class StudyRow(NamedTuple):
     clean: float
     mark: str
     prefix: str
+    defence: str
     best: bool
 
 
@@ -140,22 +134,6 @@ def study_page(plan: Plan, results: ResultsByEvaluation) -> StudyPage:
     )
 
 
-def study_summary(done: Results, plan: Plan) -> Group:
-    """Return a study for the terminal: its question, the answer, and five columns, best first."""
-    data = study_page(plan, done.results)
-    lines = [Text(data.title, style="bold"), *(Text(t) for t in (data.question,) if t)]
-    facts = Text(" · ".join(value for _, value in data.facts), style="dim")
-    table = LiteralTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in data.table.heads:
-        left = head in ("run", "measurement")
-        table.add_column(Text(head), justify="left" if left else "right", overflow="fold")
-    for line in data.table.lines:
-        table.add_row(*map(Text, line))
-    said = [Text(" ".join(data.sentences))] if data.sentences else []
-    reports = [report for group in done.metric_reports.values() for report in group]
-    return Group(*lines, facts, table, *said, *([metrics_table(reports)] if reports else []))
-
-
 def ranked_evaluations(results: ResultsByEvaluation) -> list[str]:
     """Return the names of evaluations: those of most runs first, among them the strongest suite.
 
@@ -185,7 +163,7 @@ def _panels(
         best = not_told_apart(group, levels)
         known = by_run(r for r in group if robust_at(r, levels) is not None)
         rows = [_row(run, labels, known[run], levels, best) for run in runs if run in known]
-        first, where = group[0], format.levels_text(levels)
+        first, where = group[0], _where(levels)
         panels.append(
             StudyPanel(kind, f"{first.suite} v{first.suite_version}", where, first.n, rows)
         )
@@ -200,6 +178,12 @@ def ranked_runs(results: ResultsByEvaluation, order: Sequence[str]) -> list[str]
         means = {run: _mean(group, levels) for run, group in by_run(results[kind]).items()}
         runs += [run for run in sorted(means, key=lambda run: -means[run]) if run not in runs]
     return runs
+
+
+def _where(levels: Levels) -> str:
+    """Return the radii of an evaluation in words, "" if it has none."""
+    known = {norm: level for norm, level in levels.items() if level.eps is not None}
+    return format.levels_text(known)
 
 
 def _accuracies(group: Sequence[Result], levels: Levels) -> list[Interval]:
@@ -228,6 +212,7 @@ def _row(
         fmean(r.clean.accuracy for r in group),
         "" if all(map(format.is_trusted, group)) else UNSOUND_MARK,
         "≤ " if any(r.early for r in group) else "",
+        defence(group[0]),
         all(r.name in best for r in group),
     )
 
@@ -248,17 +233,27 @@ def summary_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None
     for run in ranked_runs(results, order):
         known = study_table.largest_evaluation(results, run)
         group = strongest.get(run, [])
+        row = _row(run, labels, group, levels, set()) if _accuracies(group, levels) else None
+        lack = defence(known[0])
         lines.append(
             [
-                printable(labels.get(run, run)),
-                study_table.accuracy_cell([r.clean for r in known]),
-                study_table.robust_cell([(r, robust_at(r, levels)) for r in group]),
+                printable(labels.get(run, run)) + (f" ({lack})" if lack else ""),
+                f"{100 * fmean(r.clean.accuracy for r in known):.1f}",
+                _summary_cell(row),
                 _verdicts(group),
                 study_table.minutes(known),
             ]
         )
-    head = " at ".join(filter(None, (order[0], format.levels_text(levels))))
+    head = " at ".join(filter(None, (order[0], _where(levels))))
     return Grid(["run", "clean", head, "measurement", "minutes"], lines)
+
+
+def _summary_cell(row: StudyRow | None) -> str:
+    """Return a robust accuracy with its 95 % interval, over seeds or samples, to a tenth."""
+    if row is None:
+        return "–"
+    mean, low, high = (100 * v for v in (row.mean, row.low, row.high))
+    return f"{row.prefix}{mean:.1f}{row.mark} [{low:.1f}, {high:.1f}]"
 
 
 def _verdicts(group: Sequence[Result]) -> str:
@@ -270,13 +265,13 @@ def _verdicts(group: Sequence[Result]) -> str:
 
 def _facts(results: Sequence[Result]) -> list[tuple[str, str]]:
     nets = (r.recipe.get("model") for r in results)
-    threats = dict.fromkeys(
-        format.radius_text(row, format.threat_name(r, row)) for r in results for row in r.by_eps
-    )
+    radii: dict[str, list[str]] = {}
+    for threat, eps in format.all_radii(results):
+        radii.setdefault(threat, []).extend([] if eps is None else [format_number(eps)])
+    threats = [f"{t} eps {', '.join(eps)}" if eps else t for t, eps in radii.items()]
     samples: dict[int, list[str]] = {}
     for r in results:
         samples.setdefault(r.n, []).append(r.suite)
-    counts = {len(group) for group in by_run(results).values()} if results else {0}
     training = {seeds.training_seed(r) for r in results}
     facts = {
         "data": dict.fromkeys(f"{r.dataset} {r.split}" for r in results),
@@ -285,7 +280,7 @@ def _facts(results: Sequence[Result]) -> list[tuple[str, str]]:
         "samples": [
             f"{n:,} ({', '.join(dict.fromkeys(suites))})" for n, suites in sorted(samples.items())
         ],
-        "seeds": [counted(len(training), "seed")] if counts else [],
+        "seeds": [counted(len(training), "seed")] if training else [],
     }
     return [(key, printable(", ".join(values))) for key, values in facts.items() if values]
 
@@ -297,18 +292,40 @@ def _sentences(panels: Sequence[StudyPanel]) -> list[str]:
         return []
     at = f" at {panel.where}" if panel.where else ""
     under = f"Under {panel.evaluation}{at}"
-    best = [row for row in panel.rows if row.best]
+    said = _best_sentences(under, [row for row in panel.rows if row.best])
+    if more := _overstated(panel, panels):
+        said.append(more)
+    if doubted := [row.label for row in panel.rows if row.mark]:
+        said.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
+    return said
+
+
+def _best_sentences(under: str, best: Sequence[StudyRow]) -> list[str]:
     if not best:
-        return [f"{under}, no run is robust enough to be called the best."]
+        return [f"{under}, no run can be called the best."]
     top = max(best, key=lambda row: row.mean)
     over = f"mean of {counted(len(top.points), 'seed')}" if len(top.points) > 1 else "one seed"
     said = [f"{under}, {top.label} withstands most: {100 * top.mean:.1f} % ({over})."]
     if others := [row.label for row in best if row is not top]:
         verb = "is" if len(others) == 1 else "are"
         said.append(f"{_listed(others)} {verb} not told apart from it.")
-    if doubted := [row.label for row in panel.rows if row.mark]:
-        said.append(f"{UNSOUND_MARK} The measurement of {_listed(doubted)} is not sound.")
     return said
+
+
+def _overstated(strongest: StudyPanel, panels: Sequence[StudyPanel]) -> str:
+    """Return how much more the weakest evaluation reports at the same radius, if it does."""
+    means = {row.run: row.mean for row in strongest.rows}
+    more = [
+        (row.mean - means[row.run], panel.evaluation, row.label)
+        for panel in panels
+        if panel.where == strongest.where
+        for row in panel.rows
+        if row.run in means
+    ]
+    points, evaluation, label = max(more)
+    if 100 * points < 1:
+        return ""
+    return f"{evaluation} reports up to {100 * points:.1f} points more, for {label}."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -330,7 +347,7 @@ def _pairs(kind: str, results: Sequence[Result], labels: Mapping[str, str]) -> l
         difference = _difference(runs[names[0]], runs[names[1]], levels)
         if difference and max(_mean(runs[run], levels) for run in names) > 0:
             first, second = (printable(labels.get(run, run)) for run in names)
-            where = format.levels_text(levels)
+            where = _where(levels)
             found.append(StudyPair(kind, first, second, where, *difference))
     return found
 

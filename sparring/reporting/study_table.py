@@ -145,6 +145,16 @@ def _metric_table(reports: Sequence[MetricReport]) -> Grid:
     return Grid(["run", *heads.values()], lines)
 
 
+def metric_means(reports: Sequence[MetricReport], labels: Mapping[str, str] | None = None) -> Grid:
+    """Return the means of metrics alone, a row per run: what fits in a terminal."""
+    table = _metric_table(reports)
+    lines = [
+        [printable((labels or {}).get(run, run)), *(cell.split(" ")[0] for cell in cells)]
+        for run, *cells in table.lines
+    ]
+    return Grid(table.heads, lines)
+
+
 def _metric_rows(reports: Sequence[MetricReport], name: str, data: str) -> list[MetricRow]:
     rows = (row for m in reports for row in m.rows if (row.name, row.data) == (name, data))
     return [row for row in rows if row.value is not None]

@@ -13,3 +13,7 @@ __all__ = [
     "strip_results",
     "wilson",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

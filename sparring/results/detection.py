@@ -150,7 +150,7 @@ def operating_point(
 
     >>> y = np.array([0, 0, 0, 0, 1, 1])
     >>> operating_point(0.25, np.array([0.1, 0.2, 0.3, 0.6, 0.5, 0.9]), y).tpr
-    Interval(accuracy=1.0, low=0.34..., high=1.0)
+    100.0 % [34.2, 100.0]
     """
     curve, positive = roc(clean, y), y == 1
     if not 0 < at < 1:

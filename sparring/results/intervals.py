@@ -14,11 +14,23 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """Hold an accuracy and its 95 % interval, as shares in [0, 1]."""
+    """Hold an accuracy and its 95 % interval, as shares in [0, 1].
+
+    >>> Interval(0.885, 0.842, 0.918)
+    88.5 % [84.2, 91.8]
+    """
 
     accuracy: Share
     low: Share
     high: Share
+
+    def __repr__(self) -> str:
+        return f"{self.percent} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    @property
+    def percent(self) -> str:
+        """The accuracy in per cent: `88.5 %`."""
+        return f"{100 * self.accuracy:.1f} %"
 
 
 def wilson(k: int, n: int) -> Interval:
@@ -29,7 +41,7 @@ def wilson(k: int, n: int) -> Interval:
     Source: Wilson 1927.
 
     >>> wilson(950, 1000)
-    Interval(accuracy=0.95, low=0.9346..., high=0.9618...)
+    95.0 % [93.5, 96.2]
     >>> wilson(0, 5).low, wilson(5, 5).high
     (0.0, 1.0)
     """
@@ -55,7 +67,7 @@ def effective_wilson(share: float, variance: float, min_trials: float) -> Interv
     Source: Korn and Graubard 1998 for the effective number of trials.
 
     >>> effective_wilson(0.95, 0.95 * 0.05 / 1000, min_trials=1)
-    Interval(accuracy=0.95, low=0.9346..., high=0.9618...)
+    95.0 % [93.5, 96.2]
     """
     # The formula itself, because SciPy's takes whole numbers of trials only.
     n = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else min_trials

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import seeds
 from .comparison import compare_at
+from .defences import defence
 from .differences import unpaired_interval
 from .headlines import (
     CLEAN,
@@ -40,8 +41,6 @@ __all__ = [
     "robust_at",
     "row_at",
 ]
-UNDEFENDED, NOT_ATTACKED = "undefended", "not attacked"
-ROBUST_NETS = {"monotone"}  # whose architecture is the defence
 
 
 def ranked(results: Sequence[Result], at: float | None = None) -> list[Result]:
@@ -110,22 +109,3 @@ def _are_apart(first: Result, second: Result, levels: Levels) -> bool:
         return paired.clear
     low, high = unpaired_interval(_share(first, levels), _share(second, levels))
     return low > 0 or high < 0
-
-
-def defence(result: Result) -> str:
-    """Return "undefended" for a model of plain training, "not attacked" where no attack ran, or "".
-
-    Plain training has no adversary, no regularization, no robust risk and no robust architecture.
-    """
-    if not any(row.attacks and row.eps != 0 for row in result.by_eps):
-        return NOT_ATTACKED
-    method, risk, model = (_table(result.recipe, key) for key in ("method", "risk", "model"))
-    # A method that is nothing but its name has no penalty with a weight.
-    plain = method.keys() == {"name"} and risk.get("name", "Mean") == "Mean"
-    defended = "attack" in result.recipe or model.get("name") in ROBUST_NETS
-    return UNDEFENDED if plain and not defended else ""
-
-
-def _table(recipe: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    table = recipe.get(key)
-    return table if isinstance(table, Mapping) else {}

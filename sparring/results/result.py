@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from . import packing, pairing
+from . import cards, frames, packing, pairing, pictures
 from .detection import Detection
 from .intervals import Interval
 from .ranges import Amount, Count, Digest, Samples, Share, check_arrays
@@ -184,6 +185,48 @@ class Result:
     def __post_init__(self) -> None:
         if not self.reason:  # as in files of schema 1
             self.reason = short_reason(self.verdict, self.checks, self.reasons, self.early)
+
+    def __repr__(self) -> str:
+        return f"Result({cards.headline(self)})"
+
+    def _repr_html_(self) -> str:
+        """Return a card for a notebook: accuracies, the verdict with its reason, a small chart."""
+        return cards.card(self)
+
+    def summary(self) -> str:
+        """Return the accuracies, the verdict and its reason in a few lines of text."""
+        return cards.summary(self)
+
+    def plot(self) -> cards.Chart:
+        """Return accuracy against eps with its intervals, which a notebook draws.
+
+        Raises:
+            ValueError: for a result of several norms, or of a threat without a radius.
+        """
+        return cards.Chart(self)
+
+    def show_samples(self, worst: int = 8) -> pictures.SampleGrid:
+        """Return pictures of at most `worst` samples and their adversarial points, broken first.
+
+        A notebook shows them, and `.save("samples.png")` writes them.
+
+        Raises:
+            ValueError: for a stripped result, or samples that are no pictures.
+        """
+        return pictures.samples(self, worst)
+
+    def to_frame(self) -> Any:
+        """Return a pandas `DataFrame`: clean accuracy, then a row per radius and attack.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        return frames.frame(frames.rows(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as nested tables of plain values, as its JSON file has them; the arrays
+        stay behind."""
+        return json.loads(to_json(self))
 
     def save(self, path: str | Path) -> Path:
         """Write `path` (.json), and the arrays beside it as `NAME.<hash>.npz`.

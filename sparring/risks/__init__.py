@@ -7,3 +7,7 @@ from .divergence import KL, Alpha, Renyi
 from .mean import Mean
 
 __all__ = ["KL", "Alpha", "CVaR", "Mean", "PerClass", "Renyi", "Risk"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

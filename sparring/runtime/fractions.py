@@ -36,6 +36,19 @@ def format_number(value: float) -> str:
     return f"{levels}/{LEVELS}" if exact and len(plain) > len("8/255") else plain
 
 
+def exact_number(value: float) -> str:
+    """Return a number as Python writes it, or as a fraction of 255 that equals it and is shorter.
+
+    >>> exact_number(8 / 255), exact_number(0.1), exact_number(51 / 255), exact_number(2.0)
+    ('8/255', '0.1', '0.2', '2.0')
+    """
+    plain = repr(value)
+    if len(plain) <= len("128/255"):
+        return plain
+    fraction = f"{value * LEVELS:.0f}/{LEVELS}" if abs(value) <= LEVELS else plain
+    return fraction if FRACTION.fullmatch(fraction) and parse_number(fraction) == value else plain
+
+
 def with_radius(name: str, eps: float | None) -> str:
     """Return a threat's name with its radius, if it has one.
 

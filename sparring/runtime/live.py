@@ -25,6 +25,8 @@ LEAST_TITLE = 12
 GAP = "  "
 BAR, ASCII_BAR = "━╸─", "==-"  # done, the cell that is half done, left
 NOTEBOOK_SECONDS = 0.5  # between two updates
+# JupyterLab gives a <pre> of HTML output the font of running text: columns would not stand.
+FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,inherit)"
 
 
 @dataclass
@@ -173,4 +175,4 @@ class _NotebookCell:
     def _content(self, live: bool) -> dict[str, str]:
         shown = [*self._lines, *([self._current().text(self._width).plain] if live else [])]
         text = "\n".join(shown)
-        return {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        return {"text/plain": text, "text/html": f'<pre style="{FONT}">{html.escape(text)}</pre>'}

@@ -66,6 +66,26 @@ def locked(path: str | Path, doing: str) -> Iterator[None]:
                 folder.rmdir()
 
 
+def is_held(path: str | Path) -> bool:
+    """Return whether a living process holds a lock, or one of another machine.
+
+    >>> is_held("no/such/.lock")
+    False
+    """
+    try:
+        owner = json.loads(read(path, limit=10_000))
+        return not _is_dead(owner)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Return whether the process that wrote a lock was of this machine, and has ended."""
+    process = int(owner["process"])
+    alive = is_alive(process) and owner.get("started") in (None, _start_time(process))
+    return str(owner["machine"]) == platform.node() and not alive
+
+
 def _acquire(path: Path, owner: bytes) -> None:
     refuse_link(path)
     # Written whole under another name, then linked: no reader sees an empty lock, and of two
@@ -105,9 +125,7 @@ def _remove_dead(path: Path) -> None:
         return
     process, machine = int(owner["process"]), str(owner["machine"])
     who = f"{owner['doing']} by process {process} on {machine} since {owner['since']}"
-    here = machine == platform.node()
-    dead = here and not (is_alive(process) and owner.get("started") in (None, _start_time(process)))
-    if not dead:
+    if not _is_dead(owner):
         raise Locked(
             f"{printable(path)} is in use: {printable(who)}. Delete this file if that process is "
             "dead"

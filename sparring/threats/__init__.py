@@ -28,6 +28,11 @@ __all__ = [
     "norm_name",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 NORMS = {"Linf": Linf, "L2": L2, "L1": L1, "L0": L0}
 
 

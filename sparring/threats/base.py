@@ -169,6 +169,8 @@ class Ball(Threat):
         require(init in INITS, "init", init, "one of " + ", ".join(INITS))
         require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
         self.eps, self.low, self.high, self.init, self.noise = eps, low, high, init, noise
+        if self.p == math.inf:  # the other balls need the number of features: `check_reachable`
+            self.check_reachable(())
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init == "zero":

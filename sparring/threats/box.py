@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..component import require
+from ..component import arguments_text, require
 from ..functional.geometry import RELATIVE_SLACK
 from ..runtime import distributed
 from .base import Threat, check_bounds
@@ -191,7 +191,8 @@ class Box(Threat):
         return super().table() | {k: None if b is None else listed(b) for k, b in bounds.items()}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{k}={v}" for k, v in self.table().items() if k != "name")
+        table = self.table()
+        return arguments_text(type(self), {k: table[k] for k in self.config()})
 
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Draw a point uniformly from the box, wherever x is."""

@@ -5,3 +5,7 @@ from .state import Epoch, NonFiniteLoss
 from .trainer import Trainer
 
 __all__ = ["Epoch", "NonFiniteLoss", "Trainer", "read_weights"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

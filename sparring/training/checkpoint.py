@@ -125,7 +125,10 @@ def check_settings(folder: Path, state: Mapping[str, Any], settings: Mapping[str
             raise _unfit(folder / LAST, "its settings are no table") from error
         if before != settings:
             changes = describe_changes(before, settings)
-            raise ValueError(f"the run in {folder} can't go on with other settings: {changes}")
+            raise ValueError(
+                f"the run in {folder} can't go on with other settings: {changes}. "
+                "Train the run folder itself, without changes, to go on as it was"
+            )
 
 
 @contextlib.contextmanager

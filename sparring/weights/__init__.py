@@ -6,3 +6,7 @@ from .ema import EMA
 from .sam import SAM
 
 __all__ = ["AWP", "EMA", "SAM", "WeightPerturbation"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

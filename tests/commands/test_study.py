@@ -9,7 +9,7 @@ import pytest
 
 from sparring import reporting
 from sparring.commands import study
-from sparring.reporting import format
+from sparring.reporting.digits import decimals, fixed
 from sparring.reporting.forest import forest
 from tests.command import call
 
@@ -97,6 +97,23 @@ def test_a_grid_makes_every_combination(file):
         study.load(file)
 
 
+def test_a_study_has_a_title_a_question_and_readable_names(file):
+    assert study.load(file).title == "Study both"
+    assert study.load(file).labels == {"plain": "plain", "wide": "wide"}
+    grid = 'label = "Wide net"\ngrid = { two = "attack.steps=2", m = "method=MART" }\n'
+    text = TEXT.replace("[runs.wide]\n", "[runs.wide]\n" + grid + 'labels = { two = "2 steps" }\n')
+    file.write_text('title = "Width"\nquestion = "Does width help?"\n' + text)
+    plan = study.load(file)
+    assert (plan.title, plan.question) == ("Width", "Does width help?")
+    assert plan.labels == {
+        "plain": "plain",
+        "wide": "Wide net",
+        "wide-two": "Wide net (2 steps)",
+        "wide-m": "Wide net (m)",
+        "wide-two-m": "Wide net (2 steps, m)",
+    }
+
+
 def test_work_is_done_once_and_goes_on(file, tmp_path):
     plan, places = study.load(file), {"runs": tmp_path / "r", "results": tmp_path / "out"}
     first = study.run(plan, only=["plain-seed0"], **places)
@@ -160,7 +177,7 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
     plain = [replace(r, verdict="look") for r in found["weak"][:2]]
     assert "†" not in reporting.study_markdown({"weak": plain}, {})
     plain[1] = replace(plain[1], verdict="not sound")
-    assert reporting.study_markdown({"weak": plain}, {}).count("(2) † |") == 1
+    assert reporting.study_markdown({"weak": plain}, {}).count("† ± ") == 1
 
 
 @pytest.mark.parametrize(
@@ -176,6 +193,13 @@ def test_table_and_picture_have_a_row_a_run(file, tmp_path):
         ("n = 10", "n = 10\n[metrics.val]", r"metrics\.val: there are evaluations of this name"),
         ("n = 10", 'n = 10\n[metrics.far]\nnames = ["edb"]', r"metrics\.far\.metric = 'edb'"),
         ('"plain"]', '"plain"]\n[metrics.far]\nonly = ["plane"]', r"metrics\.far\.only = 'plane'"),
+        (
+            "seeds = [0, 1]",
+            'title = "a\\u001b"',
+            "title = .*one line of at most 300 pr",
+        ),
+        ("seeds = [1]", 'label = "a\\nb"', r"runs\.wide\.label = .*one line"),
+        ("seeds = [1]", 'labels = { a = "b" }', r"runs\.wide\.labels = 'a'"),
     ],
 )
 def test_mistakes_are_told_with_their_path(file, old, new, message):
@@ -232,7 +256,7 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value
-    assert line.startswith(f"| `plain` | {format.number(value)} [")
+    assert line.startswith(f"| `plain` | {fixed(value, decimals([value]))} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
     more = study.run(study.load(file), only=["plain"], **places).metric_reports["far"][0]

@@ -43,13 +43,13 @@ def test_digits_are_whole_and_in_bounds():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("digit", "'digits'"), ("cifar1O", "'cifar10'"), ("", "There are")]
+    ("name", "hint"), [("digit", "'digits'"), ("cifar1O", "'cifar10'"), ("", "does not exist. `")]
 )
 def test_a_misspelt_name_is_told(name, hint):
     with pytest.raises(ValueError, match=r"data\.name = .* does not exist") as caught:
         data.load(name)
     assert hint in str(caught.value)
-    assert "fashion-mnist" in str(caught.value)
+    assert "`sparring list data` has all" in str(caught.value)
 
 
 def test_held_out_rows_keep_the_class_proportions():

@@ -11,7 +11,7 @@ NONSENSE = {
     "n": (True, 2.5, "3", 0, -1, torch.nan, 1e400, [3], torch.ones(2)),
     "batch_size": (0, True, 2.5, "a", -3, None, 1e30),
     "eps": ("0.1", "a", True, torch.nan, -0.1, torch.inf, [0.1, "x"], [], {}),
-    "seed": ("a", 2.5, True, None, 2**70, torch.nan),
+    "seed": ("a", 2.5, True, 2**70, torch.nan),
     "seconds": (torch.nan, torch.inf, 0, -1, "1", True),
     "queries": (1e400, 0, 2.5, "5", True),
     "precision": ("half", 32, ["float32"]),
@@ -21,7 +21,7 @@ NONSENSE = {
     "certify": (3, True, [1]),
     "probes": (3, True, [1]),
     "split": ("tset", 3),
-    "threat": (3, None, [], [3], "Linv"),
+    "threat": (3, [], [3], "Linv"),
     "device": ("gpu", 3),
     "out": ("result.txt",),
 }

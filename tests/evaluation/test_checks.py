@@ -249,6 +249,14 @@ def test_attacks_without_gradients_must_not_win(problem, kind, cascade):
         assert result.verdict == ("not sound" if expected else "sound")
 
 
+def test_an_attack_without_gradients_counts_only_where_it_ran(problem):
+    black = fixed(lambda x: x[:, 0] > 2, "black")
+    suite = Suite("own", 1, (fixed(lambda x: x[:, 0] > -1, "white"), black._replace(norms=(0,))))
+    result = evaluate(problem.model, (problem.x, problem.y), "Linf", suite, eps=0.1, progress=False)
+    assert (result.verdict, result.reason) == ("look", "no gradient-free attack ran")
+    assert "use the suite autoattack" in result.reasons[0]
+
+
 class TestVerdict:
     def test_severe_symptoms_decide(self):
         verdict, reasons = checks.verdict(

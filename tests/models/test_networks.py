@@ -190,8 +190,8 @@ def test_normalisation_of_tables():
 @pytest.mark.parametrize(
     ("name", "kw", "said"),
     [
-        ("resnet-18", {}, "did you mean 'resnet18'.*lenet-sigmoid, mlp, mnist-net"),
-        ("gibberish", {}, "There are: cifar-net, lenet, lenet-sigmoid, mlp.*module:Class"),
+        ("resnet-18", {}, "did you mean 'resnet18', .*`sparring list models` has all"),
+        ("gibberish", {}, "`sparring list models` has all.*module:Class"),
         (
             "mlp",
             {"hiden": [3]},

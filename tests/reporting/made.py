@@ -118,7 +118,7 @@ def norms() -> Result:
 
 
 class Page(HTMLParser):
-    """Tags and addresses of a page."""
+    """Tags, addresses and headings of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

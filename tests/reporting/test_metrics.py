@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from sparring.reporting import boundary_2d, metric_tables, metrics_table, page
+from sparring.reporting.page import curves, metrics
 from sparring.results.curves import AccuracyCurve
 from sparring.results.field import BoundaryField
 from sparring.results.metric_report import MetricReport, MetricRow, Softmax
@@ -66,39 +68,38 @@ def test_the_page_shows_the_section(tmp_path: Path):
     assert "Metrics on toy" in html
     assert "Metrics on else, off the support" in html
     assert "Softmax on and off the support" in html
-    assert "Seed 4 · commit c0ffee" in html
-    assert "Robust accuracy over seeds" in html
+    assert 'Seed 4 · commit <code title="c0ffee">' in html
 
 
 def test_a_page_without_metrics_says_nothing_of_them(tmp_path: Path):
     html = page([make("a")], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Metrics on" not in html
-    assert "over seeds" not in html
+    assert 'id="metrics"' not in html
 
 
 def test_a_stranger_s_names_are_no_markup(tmp_path: Path):
     bad = measured("<script>alert(1)</script>", off=True)
     out = page([make("a")], tmp_path / "r.html", metrics=[bad])
-    assert "<script>" not in out.read_text(encoding="utf-8")
+    assert "<script>alert" not in out.read_text(encoding="utf-8")
 
 
-def test_curves_have_bands_within_0_and_100():
+def test_curves_over_seeds_stay_within_0_and_100():
     lines = [curve("one"), curve("one", common=True, share=0.8, sem=0.02)]
-    figure = metric_tables.curve_figure(lines)
-    left, right = figure.axes
-    (band,) = left.collections
-    heights = band.get_paths()[0].vertices[:, 1]
-    assert heights.min() >= 0
-    assert heights.max() <= 100
-    assert "80.0 % ± 2.0 (s.e.m.)" in right.get_title()
-    assert "(2 seeds)" in left.get_legend().get_texts()[0].get_text()
-    assert metric_tables.curve_figure([]) is None
+    all_samples, common = curves.seed_curves(lines)
+    heights = [float(y) for y in re.findall(r'<line [^>]*y2="([0-9.]+)"', all_samples)]
+    assert max(heights) <= 256 + 4  # the axis and its marks
+    assert "80.0 % ± 2.0 (s.e.m.)" in common
+    assert "one (2 seeds)" in all_samples
+    assert curves.seed_curves([]) == []
+    lone = dataclasses.replace(curve("one"), seeds=[0])
+    assert curves.seed_curves([lone]) == []  # the chart of results shows it already
 
 
 def test_the_softmax_picture_needs_other_data():
-    assert metric_tables.softmax_figure([measured("a")]) is None
-    figure = metric_tables.softmax_figure([measured("a", off=True), measured("b", off=True)])
-    assert [axes.get_title() for axes in figure.axes] == ["toy", "else, off the support"]
+    assert metrics.softmax_charts([measured("a")]) == []
+    drawn = metrics.softmax_charts([measured("a", off=True), measured("b", off=True)])
+    assert ["on toy<" in one or "on else, off the support<" in one for one in drawn] == [True, True]
+    assert all(one.count("M-4.5 0A4.5") == 3 for one in drawn)  # a marker a class
 
 
 def test_the_plane_has_a_row_a_model():

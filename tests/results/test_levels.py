@@ -99,7 +99,7 @@ def test_repeated_recipes_are_told_apart_by_their_seeds() -> None:
 
     spread, near, far = seeds("a", 25, 30), seeds("b", 28, 30), seeds("c", 60, 61)
     assert levels.not_told_apart(spread + near + far, FAR) == {"a0", "a1", "b0", "b1"}
-    lone = broken("lone", 20, recipe={"recipe": {"name": "lone", "seed": 0}})
+    lone = broken("lone", 26, recipe={"recipe": {"name": "lone", "seed": 0}})
     assert levels.not_told_apart([*near, lone], FAR) == {"b0", "b1", "lone"}
 
 

@@ -31,7 +31,10 @@ class TestStart:
 
     def test_noise_is_a_small_gaussian(self, ball):
         batch = middle(b=400)
-        delta = ball(100.0, init="noise", noise=0.01).random_start(batch, generator()) - batch.x
+        delta = (
+            ball(100.0, init="noise", noise=0.01, high=100.0).random_start(batch, generator())
+            - batch.x
+        )
         assert delta.std().item() == pytest.approx(0.01, rel=0.05)
         assert abs(delta.mean().item()) < 4 * 0.01 / delta.numel() ** 0.5
 

@@ -1,0 +1,1 @@
+"""Pages that the documentation site generates, and its links: hooks of MkDocs."""

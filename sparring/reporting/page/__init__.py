@@ -1,0 +1,5 @@
+"""Write results as one HTML page that works without a network: a report, or a study's page."""
+
+from .render import page
+
+__all__ = ["page"]

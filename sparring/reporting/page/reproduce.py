@@ -1,0 +1,77 @@
+"""Say how to make a result again: commands, recipe, versions and hashes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ...results.result import Result
+from ...runtime.fractions import format_number
+from ...runtime.text import printable
+from .. import format
+
+WHOLE = {  # samples of test sets
+    "digits": 270,
+    "mnist": 10_000,
+    "fashion-mnist": 10_000,
+    "kmnist": 10_000,
+    "cifar10": 10_000,
+    "cifar100": 10_000,
+}
+DIGITS = 12  # of a hash that are shown; the whole is in its title
+
+
+class Hash(NamedTuple):
+    """Hold a hash in short and whole."""
+
+    name: str
+    short: str
+    whole: str
+
+
+def commands(r: Result, name: str) -> list[str]:
+    """Return the commands that train, evaluate and report a model again."""
+    table = r.recipe.get("recipe")
+    recipe = str(table.get("name", "RECIPE.toml")) if isinstance(table, dict) else "RECIPE.toml"
+    levels = [(format.threat_name(r, row), format_number(row.eps)) for row in r.by_eps if row.eps]
+    several = len(format.largest_radii(r)) > 1
+    eps = [f"--at {threat}={eps}" if several else f"--eps {eps}" for threat, eps in levels]
+    # Without --n an evaluation takes the whole set.
+    some = [] if r.n == WHOLE.get(r.dataset) and r.split == "test" else [f"--n {r.n}"]
+    split = [] if r.split == "test" else [f"--split {r.split}"]
+    options = " ".join([f"--suite {r.suite}", *eps, *some, *split])
+    return [
+        printable(text, 600)
+        for text in (
+            f"sparring train {recipe} --out runs/{name}",
+            f"sparring evaluate runs/{name} {options}",
+            f"sparring report runs/{name}",
+        )
+    ]
+
+
+def recipe_toml(r: Result) -> str | None:
+    """Return the resolved recipe as the TOML that `sparring train` reads; None if unknown.
+
+    TOML has no null: keys without a value have their default in a recipe, and are left out.
+    """
+    import tomli_w
+
+    if not r.recipe:
+        return None
+    lines = tomli_w.dumps(_without_none(r.recipe)).rstrip().split("\n")
+    return "\n".join(printable(line, 2000) for line in lines)
+
+
+def _without_none(tables: Any) -> Any:
+    if isinstance(tables, dict):
+        return {k: _without_none(v) for k, v in tables.items() if v is not None}
+    if isinstance(tables, list):
+        return [_without_none(v) for v in tables if v is not None]
+    return tables
+
+
+def hashes(r: Result, *, arrays: bool = True) -> list[Hash]:
+    """Return the hashes of commit, data and arrays that are known."""
+    known = {"commit": r.commit, "data sha256": r.data_sha256}
+    known |= {"arrays sha256": r.arrays_sha256} if arrays else {}
+    return [Hash(name, value[:DIGITS], value) for name, value in known.items() if value]

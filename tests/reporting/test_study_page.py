@@ -1,0 +1,148 @@
+"""A study as data for its page, as a table of five columns, and in the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from sparring.reporting import study_page, study_summary, summary_table
+from sparring.reporting.study_page import ranked_evaluations
+from sparring.results.metric_report import MetricReport, MetricRow
+from sparring.results.result import Result
+from tests.reporting.made import paired
+
+LABELS = {"at": "PGD-AT", "plain": "plain training"}
+
+
+class Plan(NamedTuple):
+    title: str = "Two methods"
+    question: str = "Which withstands more?"
+    labels: Mapping[str, str] = MappingProxyType(LABELS)
+
+
+class Done(NamedTuple):
+    results: dict[str, list[Result]]
+    metric_reports: dict[str, list[MetricReport]]
+
+
+def runs(name: str, *standing: int, suite: str = "quick", **recipe: Any) -> list[Result]:
+    found = [paired(f"{name}-seed{k}", many, k) for k, many in enumerate(standing)]
+    for r in found:
+        r.suite, r.verdict = suite, "sound"
+        r.recipe |= recipe | {"threat": {"name": "Linf", "eps": 0.1}, "method": {"name": name}}
+        r.arrays = {k: r.arrays[k] for k in ("index", "y", "clean_pred", "adv_pred")}
+    return found
+
+
+ATTACK = {"attack": {"name": "PGD"}}
+
+
+def made() -> dict[str, list[Result]]:
+    return {
+        "weak": [*runs("plain", 100, 110), *runs("at", 152, 154, **ATTACK)],
+        "strong": [
+            *runs("plain", 2, 4, suite="autoattack"),
+            *runs("at", 150, 152, suite="autoattack", **ATTACK),
+        ],
+    }
+
+
+def test_a_page_has_a_panel_per_evaluation_in_the_order_of_the_strongest() -> None:
+    data = study_page(Plan(), made())
+    assert (data.title, data.question) == ("Two methods", "Which withstands more?")
+    assert [(p.evaluation, p.where, p.n) for p in data.panels] == [
+        ("strong", "Linf eps 0.1", 200),
+        ("weak", "Linf eps 0.1", 200),
+    ]
+    assert [[row.label for row in p.rows] for p in data.panels] == [[*LABELS.values()]] * 2
+    at, plain = data.panels[0].rows
+    assert (at.points, at.mean, at.best, at.mark) == ([0.75, 0.76], 0.755, True, "")
+    assert 0 <= plain.low <= plain.mean <= plain.high <= 1
+    assert (at.defence, plain.defence, plain.best) == ("", "undefended", False)
+    assert dict(data.facts)["seeds"] == "2 seeds"
+    assert dict(data.facts)["threat"] == "Linf eps 0.05, 0.1"
+    assert data.sentences == [
+        "Under strong at Linf eps 0.1, PGD-AT withstands most: 75.5 % (mean of 2 seeds).",
+        "weak reports up to 51.0 points more, for plain training.",
+    ]
+    assert [(p.evaluation, p.first, p.second) for p in data.pairs] == [
+        ("strong", "plain training", "PGD-AT"),
+        ("weak", "plain training", "PGD-AT"),
+    ]
+
+
+def test_what_is_not_sound_or_ended_early_is_marked_and_never_the_best() -> None:
+    results = made()
+    for r in results["strong"][2:]:
+        r.verdict = "not sound"
+    results["strong"][0].early = "the time was spent"
+    data = study_page(Plan(), results)
+    at, plain = data.panels[0].rows
+    assert (at.mark, at.best, plain.prefix) == ("†", False, "≤ ")
+    assert data.sentences[0] == "Under strong at Linf eps 0.1, no run can be called the best."
+    assert data.sentences[-1] == "† The measurement of PGD-AT is not sound."
+    assert [line[3] for line in data.table.lines] == ["not sound", "sound"]
+    assert data.table.lines[0][2].startswith("75.5† [")
+    assert data.table.lines[1][0] == "plain training (undefended)"
+
+
+def test_evaluations_of_few_runs_come_last() -> None:
+    results = made()
+    results["strong"] = results["strong"][:1]
+    results["more"] = runs("other", 10, suite="pgd")
+    results["weak"] += results["more"]
+    assert ranked_evaluations(results) == ["weak", "strong", "more"]
+    assert ranked_evaluations({"none": []}) == []
+    assert summary_table({}).lines == []
+    assert study_page(Plan(), {"none": []}).sentences == []
+
+
+def test_names_from_files_are_escaped() -> None:
+    results = {"\x1b": runs("a\x1b[2J", 150)}
+    data = study_page(Plan("a\n", "\x07", {}), results)
+    shown = [data.title, data.question, *data.sentences, *itertools.chain(*data.table.lines)]
+    assert all(text.isprintable() for text in shown)
+
+
+def metric(name: str, value: float) -> MetricReport:
+    rows = [
+        MetricRow(m, "toy", value, -value, 3 * value, value, 9, 0, "u", "higher", 1.0)
+        for m in ("ebd", "clever", "rho", "entropy", "slope")
+    ]
+    fields: dict[str, Any] = {"rows": rows, "profiles": [], "class_names": [], "recipe": {}}
+    fields |= {"versions": {}, "commit": "", "data_sha256": "", "device": "cpu"}
+    return MetricReport(name, "toy", "test", n=9, seed=0, batch=9, clean=0.5, **fields)
+
+
+def test_a_terminal_of_80_columns_shows_every_name_whole() -> None:
+    done = Done(made(), {"m": [metric("at-seed0", 0.4), metric("plain-seed0", 0.361)]})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(study_summary(done, Plan()))
+    text = console.export_text()
+    assert text.splitlines()[:2] == ["Two methods", "Which withstands more?"]
+    for shown in (
+        "PGD-AT",
+        "plain training",
+        "(undefended)",
+        "0.400",
+        "0.361",
+        "75.5 [69.1, 81.9]",
+    ):
+        assert shown in text
+    assert "…" not in text
+    assert study_summary(Done({}, {}), Plan())
+
+
+def test_one_seed_is_compared_by_its_samples() -> None:
+    results = {"pgd": [*runs("a", 150, suite="pgd"), *runs("b", 100, suite="pgd")]}
+    (pair,) = study_page(Plan(), results).pairs
+    assert pair.clear
+    assert pair.difference.startswith("+25.00 [+")
+    results["pgd"][1] = dataclasses.replace(results["pgd"][1], arrays={})
+    assert study_page(Plan(), results).pairs == []

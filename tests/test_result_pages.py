@@ -1,0 +1,116 @@
+"""The pages of docs/results/ are what results/ gives; only their text is by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.result_pages import blocks, build, collect, extras, figure, index, statistics, tables
+from sparring.results.intervals import Interval
+
+RUN = "run .venv/bin/python -m scripts.result_pages"
+
+
+def test_pages_are_made_of_the_present_results():
+    wrong = list(build.out_of_date())
+    assert not wrong, "\n".join([*wrong, RUN])
+
+
+def test_every_folder_of_results_has_a_page():
+    shown = {folder.name for page in collect.PAGES for folder in page.sources()} | {"moons"}
+    assert {path.name for path in collect.RESULTS.iterdir() if path.is_dir()} == shown
+
+
+def test_a_page_made_again_is_the_same():
+    page = next(page for page in collect.PAGES if page.name == "mnist-100-labels")
+    found = collect.collect(page)
+    made = build.made(found)
+    assert page.figure.read_text(encoding="utf-8") == figure.draw(found), RUN
+    text = page.file.read_text(encoding="utf-8")
+    assert blocks.filled(text, made) == text, RUN
+    assert "`mart-kl`" in made["results"]
+
+
+def test_an_edited_block_and_a_changed_result_are_told(tmp_path: Path):
+    (tmp_path / "study").mkdir()
+    result = tmp_path / "study" / "run-seed0.json"
+    result.write_text("{}", encoding="utf-8")
+    page = "Mine.\n<!-- made: results -->\n\nold\n\n<!-- /made: results -->\nMine, too.\n"
+    made = blocks.filled(page, {"results": "new"})
+    assert made == page.replace("old", "new")
+    stamped = blocks.stamped(made, [tmp_path / "study"], "")
+    assert blocks.stamped(stamped, [tmp_path / "study"], "") == stamped
+
+    assert blocks.state(stamped, [tmp_path / "study"], "") == ""
+    assert blocks.state(stamped.replace("Mine.", "Yours."), [tmp_path / "study"], "") == ""
+    edited = blocks.state(stamped.replace("new", "better"), [tmp_path / "study"], "")
+    assert edited == "a block was edited by hand"
+    assert "edited" in blocks.state(stamped, [tmp_path / "study"], "<svg>other</svg>")
+    assert blocks.state(made, [], "") == "it has no stamp"
+    result.write_text("[]", encoding="utf-8")
+    assert "results changed" in blocks.state(stamped, [tmp_path / "study"], "")
+
+
+def test_a_page_without_a_place_for_a_block_is_refused():
+    with pytest.raises(ValueError, match="the page has blocks"):
+        blocks.filled("No place.\n", {"results": "new"})
+
+
+@pytest.fixture(scope="module")
+def recipes() -> collect.Collected:
+    """The page whose runs lie in five folders; some were not attacked by every suite."""
+    return collect.collect(next(page for page in collect.PAGES if page.name == "mnist-recipes"))
+
+
+def test_runs_are_ordered_by_autoattack_then_by_their_strongest_suite(recipes):
+    items = recipes.headline()
+    suites = [m.suite for m in items]
+    assert suites == sorted(suites, key=collect.SUITES.index)
+    assert items[0].run == "mnist-mart"
+    assert {m.run for m in items if m.suite == "quick"} == {"mnist-otjr-sw8"}
+
+
+def test_an_unsound_run_is_never_in_bold_and_plain_training_says_so(recipes):
+    lines = tables.headline(recipes).splitlines()
+    bold = [line for line in lines if "**" in line]
+    assert bold
+    assert not any("not sound" in line for line in bold)
+    assert any("`mnist-standard` (undefended)" in line for line in lines)
+
+
+def test_pairs_have_the_higher_first_and_every_pair_once(recipes):
+    items = [m for m in recipes.at_eps() if m.evaluation == "autoattack"]
+    pairs = list(collect.pairs_of(items))
+    assert len(pairs) == len(items) * (len(items) - 1) // 2
+    assert all(first.robust >= second.robust for first, second in pairs)
+    paired = statistics.on_same_samples(*pairs[0])
+    assert all(
+        c.difference == pytest.approx(pairs[0][0].robust - pairs[0][1].robust)
+        for c in paired.values()
+    )
+
+
+def test_the_index_has_every_result_once(recipes):
+    lines = [line for line in index.everything([recipes]).splitlines() if line.startswith("| `")]
+    assert len(lines) == len(recipes.measured)
+    assert all(re.search(r"\(\.\./\.\./results/[\w/-]+/\)", line) for line in lines)
+
+
+def test_seeds_show_as_mean_and_spread_and_one_seed_as_interval():
+    two = [Interval(0.5, 0.4, 0.6), Interval(0.6, 0.5, 0.7)]
+    assert tables.accuracy(two) == "55.00 ± 7.07 (2)"
+    assert tables.accuracy(two[:1]) == "50.00 [40.0, 60.0]"
+    over = statistics.interval(two)
+    assert over.accuracy == pytest.approx(0.55)
+    assert 0 <= over.low < over.high <= 1
+
+
+def test_a_page_without_metrics_or_detectors_has_no_such_table(recipes):
+    assert extras.agreement_table(recipes) == ""
+    assert extras.detection_table(recipes) == ""
+
+
+def test_cells_escape_bars():
+    assert tables.table(["a"], [["x|y"]]).endswith("| x\\|y |")
