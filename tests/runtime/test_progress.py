@@ -55,7 +55,7 @@ def test_a_training_fits_every_terminal(width):
     row = next(line for line in lines if "57.9" in line)
     assert row.split()[-1] == heads.split()[-1] == "best"
     assert ("7.1" in row) == (width > 40)
-    bar = next(line for line in lines if "ETA" in line)
+    bar = next(line for line in lines if re.search(r"ETA \d", line))
     assert bar.startswith("2/40  ")
     assert "╸─" in bar or "━─" in bar
     assert re.search(r"ETA \d+:\d\d:\d\d$", bar)
@@ -223,4 +223,5 @@ def test_a_notebook_shows_all_in_one_output_in_place(monkeypatch):
     with Screen(screen, lambda: LiveLine("1/3", done=0.5), enabled=True) as cell:
         cell.print("epoch <b> 1")
     assert "ETA" in shown[0]["text/plain"]
-    assert shown[-1] == {"text/plain": "epoch <b> 1", "text/html": "<pre>epoch &lt;b&gt; 1</pre>"}
+    assert shown[-1]["text/plain"] == "epoch <b> 1"
+    assert shown[-1]["text/html"].endswith(">epoch &lt;b&gt; 1</pre>")
