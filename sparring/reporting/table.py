@@ -175,14 +175,16 @@ def _differences(
         return []
     heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
     heads += [Head("points"), Head("alone right", rank=2), Head("McNemar p", rank=1)]
-    rows = [_difference(c) for c in pairs[:most]]
+    if most is not None and len(pairs) > most:  # the closest ones: of others all is clear
+        shown = sorted(pairs, key=lambda c: abs(c.difference))[:most]
+    else:
+        shown = list(pairs)
+    rows = [_difference(c) for c in shown]
     where = "; ".join(dict.fromkeys(c.where for c in pairs))
-    out: list[RenderableType] = [
-        FittingTable(heads, rows, f"first − second on the same samples, {where}")
-    ]
-    if len(rows) < len(pairs):
-        out.append(Paragraph(f"and {len(pairs) - len(rows)} more pairs", "dim"))
-    return out
+    table = FittingTable(heads, rows, f"first − second on the same samples, {where}")
+    more = len(pairs) - len(rows)
+    rest = [Paragraph(f"and {more} further apart", "dim")] if more else []
+    return [Group(table, *rest)]
 
 
 def _difference(c: comparison.Comparison) -> list[Cell]:

@@ -114,3 +114,13 @@ def test_zero_robust_samples_and_fired_checks():
     assert "0.00 [0.0, 1.9]" in said
     assert "not sound · zero gradients: 40 %" in said
     assert "use the margin" in said
+
+
+def test_of_many_pairs_the_closest_are_shown():
+    results = [paired(f"r{k}", 100 + k) for k in range(12)]
+    for k, r in enumerate(results):
+        r.recipe = {"recipe": {"name": f"r{k}"}}
+    said = text(results, width=80)
+    assert "and 1 further apart" in said
+    assert re.search(r"r11 +r10|r10 +r11", said)
+    assert not re.search(r"r11 +r0\b|r0 +r11", said)
