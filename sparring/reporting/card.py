@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Card:
         name = Text(printable(r.name, width), "bold")
         facts = [Text(printable(fact, width)) for fact in subject(r)]
         yield from joined([name, *facts], width, gap=" · ", indent=0)
-        yield from measurement(r, width)
+        yield from measurement(dataclasses.replace(r, reason=full_reason(r)), width)
         if lack := defence(r):
             yield Text(f"the model: {lack}")
         cells, attacked = zip(*_rows(r), strict=True)
@@ -74,8 +75,13 @@ def fired(r: Result, width: int) -> Iterator[Text]:
         yield from (head, *more)
         yield from wrapped(check.advice, width, indent=4)
     for reason in format.other_reasons(r):
-        if reason not in (r.reason, r.early):
+        if reason not in (full_reason(r), r.early):
             yield from wrapped(reason, width, indent=2)
+
+
+def full_reason(r: Result) -> str:
+    """Return the reason of the verdict with what to do about it, where it says so."""
+    return next((long for long in r.reasons if long.startswith(r.reason)), r.reason)
 
 
 def _rows(r: Result) -> list[tuple[list[Cell], EpsRow | None]]:

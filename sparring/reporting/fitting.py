@@ -12,7 +12,7 @@ from rich.text import Text
 from ..runtime.text import printable
 
 GAP = "  "
-LONG_NAME, LEAST_NAME = 32, 8  # a longer name loses its middle before a column is left out
+LONG_NAME, LEAST_NAME = 28, 8  # a longer name loses its middle before a column is left out
 
 
 @dataclass(frozen=True)

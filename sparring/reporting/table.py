@@ -22,9 +22,9 @@ from ..results.levels import (
     tied_with_best,
 )
 from ..results.result import Result
-from . import details as more
 from . import format, over_seeds
 from .card import STYLES, Card, measurement, subject
+from .details import attacks, detection
 from .fitting import Cell, FittingTable, Head, Paragraph
 
 MARK = "*"  # of results that are not told apart from the best: bold is not seen everywhere
@@ -40,7 +40,7 @@ def table(
 
     Arguments:
         at: compare at this radius; default: the headline of the results, see `results.levels`.
-        details: add every attack with its cost, all pairs and detection rates with intervals.
+        details: add every attack with its cost, and all pairs.
 
     Raises:
         ValueError: without results, or if none has the radius `at`.
@@ -57,8 +57,8 @@ def table(
         blocks += [*tables, Group(*_legend(tables), Verdicts(results))]
         blocks += _differences(results, at, MOST_PAIRS if not details else None)
         blocks += _seeds(results, at)
-    blocks += more.detection(results)
-    blocks += more.attacks(results) if details else []
+    blocks += detection(results)
+    blocks += attacks(results) if details else []
     return Group(*_spaced(blocks))
 
 
@@ -175,14 +175,16 @@ def _differences(
         return []
     heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
     heads += [Head("points"), Head("alone right", rank=2), Head("McNemar p", rank=1)]
-    rows = [_difference(c) for c in pairs[:most]]
+    if most is not None and len(pairs) > most:  # the closest ones: of others all is clear
+        shown = sorted(pairs, key=lambda c: abs(c.difference))[:most]
+    else:
+        shown = list(pairs)
+    rows = [_difference(c) for c in shown]
     where = "; ".join(dict.fromkeys(c.where for c in pairs))
-    out: list[RenderableType] = [
-        FittingTable(heads, rows, f"first − second on the same samples, {where}")
-    ]
-    if len(rows) < len(pairs):
-        out.append(Paragraph(f"and {len(pairs) - len(rows)} more pairs", "dim"))
-    return out
+    table = FittingTable(heads, rows, f"first − second on the same samples, {where}")
+    more = len(pairs) - len(rows)
+    rest = [Paragraph(f"and {more} further apart", "dim")] if more else []
+    return [Group(table, *rest)]
 
 
 def _difference(c: comparison.Comparison) -> list[Cell]:
@@ -207,7 +209,6 @@ def _seeds(results: Sequence[Result], at: float | None) -> list[RenderableType]:
     if pairs := over_seeds.recipe_pairs(recipes):
         heads = [Head("first", left=True, name=True), Head("second", left=True, name=True)]
         cells = [[Cell(p.first), Cell(p.second), _interval(p.difference)] for p in pairs]
-        out.append(
-            FittingTable([*heads, Head("points")], cells, f"first − second over seeds, {where}")
-        )
+        title = f"first − second over seeds, {where}"
+        out.append(FittingTable([*heads, Head("points")], cells, title))
     return out

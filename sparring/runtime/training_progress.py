@@ -73,9 +73,9 @@ class TrainingProgress:
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
         if self._last_epoch < self.epochs:
+            self._screen.__enter__()  # first: a notebook shows all in one output
             for row in (*self._header, self._row({c.name: c.name for c in self._columns})):
                 self._screen.print(row)
-            self._screen.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -199,3 +199,17 @@ def test_a_pipe_that_ends_early_is_no_error():
     done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("recipes")
     assert done.stderr == ""
+
+
+def test_the_last_lines_name_files_and_the_next_command(capsys, monkeypatch):
+    written = ["runs/a b/results/pgd-test.json", "x.html"]
+    console.closing(written, ["sparring", "report", "runs/a b"])
+    assert capsys.readouterr().out.splitlines() == written  # a script reads the bare paths
+    terminal = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "console", lambda: terminal)
+    console.closing(written, ["sparring", "report", "runs/a b"])
+    assert terminal.file.getvalue().splitlines() == [
+        "written  'runs/a b/results/pgd-test.json'",
+        "written  x.html",
+        "next     sparring report 'runs/a b'",
+    ]

@@ -6,6 +6,7 @@ import dataclasses
 import io
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -74,9 +75,9 @@ def make(name: str = "run", *, shape: tuple[int, ...] = (1, 6, 6), standing: int
     )
 
 
-def text(results: list[Result], *, width: int = 200) -> str:
+def text(results: list[Result], *, width: int = 200, **options: Any) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(table(results))
+    console.print(table(results, **options))
     return console.export_text()
 
 

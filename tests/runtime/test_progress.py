@@ -55,7 +55,7 @@ def test_a_training_fits_every_terminal(width):
     row = next(line for line in lines if "57.9" in line)
     assert row.split()[-1] == heads.split()[-1] == "best"
     assert ("7.1" in row) == (width > 40)
-    bar = next(line for line in lines if "ETA" in line)
+    bar = next(line for line in lines if re.search(r"ETA \d", line))
     assert bar.startswith("2/40  ")
     assert "╸─" in bar or "━─" in bar
     assert re.search(r"ETA \d+:\d\d:\d\d$", bar)
@@ -102,7 +102,7 @@ def test_nothing_is_live_where_no_line_can_be_drawn_again(screen):
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines[0].startswith("digits-mart   MART · PGD")
-    assert [line.split() for line in lines if "FGSM" in line][0][:5] == [
+    assert next(line for line in lines if "FGSM" in line).split()[:5] == [
         *("FGSM", "·", "Linf", "0.1", "37.50"),
     ]
     assert len([line for line in lines if "37.50 %" in line]) == 2
@@ -118,11 +118,16 @@ def attack(display: EvaluationProgress) -> None:
 
 def test_nothing_stays_of_the_live_line_after_an_interrupt():
     screen = console()
-    with pytest.raises(KeyboardInterrupt), EvaluationProgress(True, screen) as display:
-        display.begin("FGSM", 30)
-        display.step(20, 10)
-        screen._live_stack[-1].refresh()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with EvaluationProgress(True, screen) as display:
+            display.begin("FGSM", 30)
+            display.step(20, 10)
+            screen._live_stack[-1].refresh()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     text = screen.file.getvalue()
     assert "ETA" in text
     assert text.endswith("\x1b[2K")  # the line is erased
@@ -218,4 +223,5 @@ def test_a_notebook_shows_all_in_one_output_in_place(monkeypatch):
     with Screen(screen, lambda: LiveLine("1/3", done=0.5), enabled=True) as cell:
         cell.print("epoch <b> 1")
     assert "ETA" in shown[0]["text/plain"]
-    assert shown[-1] == {"text/plain": "epoch <b> 1", "text/html": "<pre>epoch &lt;b&gt; 1</pre>"}
+    assert shown[-1]["text/plain"] == "epoch <b> 1"
+    assert shown[-1]["text/html"].endswith(">epoch &lt;b&gt; 1</pre>")
