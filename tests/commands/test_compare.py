@@ -52,5 +52,5 @@ def test_runs_that_were_not_evaluated_are_left_out_and_named(results, tmp_path, 
     text = call("compare", *runs, "--at", "0.4", capsys=capsys)
     assert "strong" in text
     assert "new was never evaluated" in " ".join(text.split())
-    with pytest.raises(ValueError, match="nothing to compare: .*new was never evaluated"):
+    with pytest.raises(ValueError, match=r"nothing to compare: .*new was never evaluated"):
         compare(runs[2:])

@@ -93,7 +93,7 @@ def test_a_stranger_s_recipe_raises_nothing(tmp_path, text):
 
 def test_folders_without_runs(tmp_path):
     assert repr(runs(tmp_path)) == f"no runs in {tmp_path}"
-    with pytest.raises(FileNotFoundError, match="no folder .*gone here: sparring train"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*gone here: sparring train"):
         runs(tmp_path / "gone")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="is a file"):
