@@ -97,7 +97,7 @@ def _section(one: Card) -> str:
     if "paper" in one.tables["recipe"]:
         facts.append(["cite it", code(f"sparring cite {one.name}")])
     return (
-        f"\n## {one.name}\n\n{literal(one.about)}\n\n{table(('', ''), facts)}\n"
+        f"\n## {one.name}\n\n{literal(one.about)}\n\n{table(('what', 'value'), facts)}\n"
         f"```toml\n{one.toml}\n```\n"
     )
 
