@@ -1,4 +1,4 @@
-"""The pictures of docs/explanation/armor.md: points that move and grow, weights over an epoch, λ over training.
+"""The pictures of docs/explanation/armor.md: moved and growing points, weights, λ over training.
 
 python studies/reweighting.py docs/figures
 """

@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     broken: bool
 
 
-class Samples(NamedTuple):
+class ShownSamples(NamedTuple):
     """Hold the samples of a result with the scale of their differences.
 
     Arguments:
@@ -47,7 +47,7 @@ class Samples(NamedTuple):
     scale: str
 
 
-def samples(r: Result) -> Samples | None:
+def samples(r: Result) -> ShownSamples | None:
     """Return samples that attacks broke, others if these are few; None without pictures."""
     if not set(NEEDED) <= set(r.arrays) or not len(r.arrays["show_x"]):
         return None
@@ -74,7 +74,7 @@ def samples(r: Result) -> Samples | None:
         for i in order
     ]
     scale = charts.colour_bar(-most, most, [_hex(t) for t in np.linspace(-1, 1, 21)])
-    return Samples(rows, int(broken.sum()), len(y), _layout(x[0]), scale)
+    return ShownSamples(rows, int(broken.sum()), len(y), _layout(x[0]), scale)
 
 
 def _layout(x: np.ndarray) -> str:
