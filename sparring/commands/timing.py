@@ -14,9 +14,9 @@ from ..runtime import allocator
 from ..training import Trainer
 from ..training.validate import score
 
-FEW, GROWTH = 2, 4  # rows that are timed first, and how many times more each time
-REPEATS = 2  # of a timed step: the fastest counts, as other programs may use the machine too
-ENOUGH, TOO_LONG = 1.0, 5.0  # seconds that are measured well enough; that are not spent again
+FEW, SOME, GROWTH = 2, 32, 4  # rows that are timed first, and next; how many times more then
+ENOUGH, TOO_LONG = 1.0, 1.5  # seconds that are measured well enough; that few rows take at most
+MOST = 5.0  # seconds of work that is repeated
 ROWS = 500  # of the validation split
 
 
@@ -54,7 +54,8 @@ def _batch_seconds(trainer: Trainer) -> float:
 
     def step(rows: int) -> None:
         part = batch.take(torch.arange(rows, device=batch.x.device))
-        for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.0)):
+        # In the middle of the schedules: an eps that grows is 0 at their start.
+        for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.5)):
             trainer.stepper.step(part, epoch=1, number=1)
 
     return _seconds(trainer, step, len(batch))
@@ -80,8 +81,13 @@ def _seconds(trainer: Trainer, work: Callable[[int], None], rows: int) -> float:
     """
     size = min(FEW, rows)
     seconds = _timed(trainer, work, size)  # more than later: memory, kernels, the optimizer's state
-    while seconds < TOO_LONG:
-        seconds = min(_timed(trainer, work, size) for _ in range(REPEATS))
+    if seconds >= TOO_LONG:
+        return seconds * rows / size
+    # On a processor PyTorch computes small batches by other, slower code.
+    size = min(SOME, rows)
+    while (seconds := _timed(trainer, work, size)) < MOST:
+        # The first of a size prepares its kernels.
+        seconds = min(seconds, _timed(trainer, work, size))
         if seconds >= ENOUGH or size == rows:
             break
         size = min(rows, GROWTH * size)
