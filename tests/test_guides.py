@@ -26,9 +26,7 @@ def accuracies(folder: str, run: str) -> set[str]:
     files = sorted((ROOT / "results" / folder).glob(f"{run}-seed?.json"))
     records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     assert records, f"{folder} has no results of {run}"
-    clean, robust = (
-        mean(100 * r[key]["accuracy"] for r in records) for key in ("clean", "robust")
-    )
+    clean, robust = (mean(100 * r[key]["accuracy"] for r in records) for key in ("clean", "robust"))
     minutes = mean(r["train"]["seconds"] / 60 for r in records)
     return {f"{value:.1f}" for value in (clean, robust, minutes)}
 
