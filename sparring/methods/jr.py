@@ -82,7 +82,7 @@ class TransportJR(Method):
     Source: `sw_jac` of Le et al. 2024's code.
 
     >>> TransportJR()
-    TransportJR(jac=0.005, slices=32, law='sphere', layer=None)
+    TransportJR()
     """
 
     paper = "le2024otjr"

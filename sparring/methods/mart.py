@@ -62,7 +62,7 @@ class MART(Method):
     Source: Wang et al. 2020, eq. 11. Differs: exact log-space form; theirs with `compat=True`.
 
     >>> MART(beta=6.0)
-    MART(beta=6.0, inner='ce', compat=False)
+    MART(beta=6.0)
     """
 
     paper = "wang2020mart"

@@ -39,7 +39,7 @@ class OTJR(Method):
     direction, where theirs is NaN.
 
     >>> OTJR(jac=0.002)
-    OTJR(sw=64.0, jac=0.002, slices=32, law='sphere', layer=None, jac_every=1)
+    OTJR(jac=0.002)
     """
 
     paper = "le2024otjr"

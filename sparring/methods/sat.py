@@ -33,7 +33,7 @@ class SAT(Method):
     differentiates through them; here the gradient is that of the dual.
 
     >>> SAT()
-    SAT(weight=1.0, entropy=1.0, cost='squared', steps=50, tol=0.1, layer=None)
+    SAT()
     """
 
     paper = "bouniot2021sat"

@@ -124,6 +124,7 @@ def level_text(name: str, eps: float | None) -> str:
 def levels_text(levels: Levels) -> str:
     """Return the radii of a comparison in words; "" where a threat has neither name nor radius.
 
+    >>> from sparring.results.levels import Level
     >>> levels_text({"Linf": Level("Linf", 0.1), "L2": Level("L2", 0.5)})
     'Linf eps 0.1 and L2 eps 0.5'
     """

@@ -34,8 +34,8 @@ class AWP(WeightPerturbation):
     Source: Wu et al. 2020, eq. 10 and alg. 1. Differs: it ascends the training loss itself, on
     the model and not on a copy.
 
-    >>> AWP()
-    AWP(gamma=0.01)
+    >>> AWP(gamma=0.01), AWP().gamma
+    (AWP(), 0.01)
     """
 
     paper = "wu2020awp"

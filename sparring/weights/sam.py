@@ -21,8 +21,8 @@ class SAM(WeightPerturbation):
     Source: Foret et al. 2021, eq. 2. Differs: the move is taken back after the optimizer's step,
     not before it. For plain SGD that is the same, but weight decay sees θ + v.
 
-    >>> SAM()
-    SAM(rho=0.05)
+    >>> SAM(rho=0.1)
+    SAM(rho=0.1)
     """
 
     paper = "foret2021sam"

@@ -96,7 +96,7 @@ def test_everything_asked_for_is_shipped():
         ("train.epoch=3", "key = 'train.epoch' does not exist; did you mean 'train.epochs'?"),
         (
             "model.name=mnistnet",
-            "model.name = 'mnistnet' does not exist; did you mean 'mnist-net'?",
+            "model.name = 'mnistnet' does not exist; did you mean 'mnist-net', ",
         ),
         ("model.hiden=[3]", "key = 'model.hiden' does not exist; did you mean 'model.hidden'?"),
         (

@@ -87,8 +87,8 @@ def test_the_tables_that_were_given_stay_as_they_were():
     [
         ("threat.of.dlta=1", "key = 'threat.of.dlta' does not exist; did you mean 'threat.of.del"),
         ("threat.of.of.ep=1", "key = 'threat.of.of.ep' does not exist; did you mean"),
-        ("threat.of.name=Jont", "threat.of.name = 'Jont' does not exist; did you mean 'Joint'?"),
-        ("threat.of.of=Bots", "threat.of.of.name = 'Bots' does not exist; did you mean 'Bits'?"),
+        ("threat.of.name=Jont", "threat.of.name = 'Jont' does not exist; did you mean 'Joint'"),
+        ("threat.of.of=Bots", "threat.of.of.name = 'Bots' does not exist; did you mean 'Bits'"),
         ("threat.of.delta=0.7", "threat.of.delta = 0.7 is not allowed: delta must be in (0, 0.5)"),
         ("attack.threat.of.of.eps=-1", "threat.of.of.eps = -1.0 is not allowed: eps must be a"),
         ("threat.of.of.eps='a'", "threat.of.of.eps = 'a' is not allowed: threat.of.of.eps must be"),

@@ -327,7 +327,7 @@ def test_a_line_per_finished_attack_where_there_is_no_terminal(problem, capfd):
 def test_a_result_says_where_it_comes_from(problem):
     result = run(problem, "Linf", eps=0.05, name="mine", recipe={"a": 1}, train={"epochs": 2})
     assert (result.schema, result.name, result.recipe, result.train) == (
-        1,
+        2,
         "mine",
         {"a": 1},
         {"epochs": 2},
@@ -357,7 +357,7 @@ def test_every_row_misclassified(problem):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"suite": "quik"}, "did you mean 'quick'.*pgd, quick"),
+        ({"suite": "quik"}, "did you mean 'quick'.*list suites"),
         ({"threat": "Linv"}, "did you mean 'Linf'"),
         ({"split": "tset"}, "did you mean 'test'"),
         ({"eps": -0.1}, "eps = -0.1 is not allowed"),

@@ -38,11 +38,16 @@ only_glibc = pytest.mark.skipif(
 )
 
 
+def printed(code: str) -> list[int]:
+    """Numbers that code prints in a fresh process: the heap of this one is as tests have left it."""
+    command = [sys.executable, "-c", f"from {__name__} import *\n{code}"]
+    run = {"cwd": Path(__file__).parents[2], "check": True, "capture_output": True, "text": True}
+    return [int(word) for word in subprocess.run(command, **run).stdout.split()]
+
+
 @only_glibc
 def test_pages_are_mapped_once():
-    # In a fresh process: the heap of this one is as the tests before have left it.
     code = (
-        "from tests.runtime.test_allocator import allocator, faults\n"
         "outside = faults()\n"
         "with allocator.keep_freed_memory():\n"
         # until the heap is steady: small objects take places beside the freed tensors, whose
@@ -52,19 +57,20 @@ def test_pages_are_mapped_once():
         "        inside = faults()\n"
         "    print(outside, inside, faults())\n"
     )
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code]
-    printed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-    outside, inside, still = map(int, printed.split())
+    outside, inside, still = printed(code)
     assert max(inside, still) < outside / 4
 
 
 @only_glibc
 def test_memory_goes_back_on_the_way_out():
-    with allocator.keep_freed_memory():
-        faults(1)
-        inside = resident()
-    assert inside - resident() > 50_000_000  # of the tensor's 64
+    code = (
+        "with allocator.keep_freed_memory():\n"
+        "    faults(1)\n"
+        "    inside = resident()\n"
+        "print(inside, resident())\n"
+    )
+    inside, outside = printed(code)
+    assert inside - outside > 50_000_000  # of the tensor's 128
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
