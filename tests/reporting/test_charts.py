@@ -86,6 +86,12 @@ def test_a_forest_says_its_numbers() -> None:
     assert charts.forest([], title="none")
 
 
+def test_long_names_of_a_forest_stay_distinct() -> None:
+    names = [f"data sparsity (with {k} unlabelled points a row)" for k in range(3)]
+    svg = charts.forest([charts.ForestRow(name, 40) for name in names], title="t")
+    assert [t for t in texts(svg) if t.startswith("data")] == names
+
+
 def test_bars_keep_their_order_and_say_their_numbers() -> None:
     rows = [charts.Bar("8", 58, 40, 70, reference=96), charts.Bar("1", 0)]
     svg = charts.bars(rows, title="by class", axis="robust, %")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from . import base
 
+MOST_LABEL = 0.42  # of the width: longer names stand above their rows
+
 
 class ForestRow(NamedTuple):
     """Describe a row; accuracies are in per cent.
@@ -54,17 +56,21 @@ def forest(
         description: for those who can't see it; default: the numbers of every row.
     """
     longest = max((base.text_width(row.label) for row in rows), default=0.0)
-    left = min(longest + 12, 0.42 * width)
+    # Cut names may look alike, so long ones stand above their rows, whole.
+    above = longest + 12 > MOST_LABEL * width
+    left = 4.0 if above else longest + 12
     numbers = [_number(row) for row in rows]
     right = max((base.text_width(text) for text in numbers), default=0.0) + 8
     drawn = [v for row in rows for v in _values(row) if v is not None]
     low, high = span or forest_span(drawn)
     x = base.Scale(low, high, left + 6, width - right - 8)
-    top, step = 10.0, 24.0
+    top, step = 10.0, 42.0 if above else 24.0
     bottom = top + step * max(1, len(rows))
     parts = [base.line(x(t), top, x(t), bottom) for t in base.ticks(low, high)]
     for k, (row, number) in enumerate(zip(rows, numbers, strict=True)):
-        parts.append(_row(row, number, x, top + step * (k + 0.5), left, width, reference))
+        y = top + step * (k + 1) - 12
+        parts.append(_name(row, 0.0 if above else left - 4, y - 18 * above, x, reference))
+        parts.append(_row(row, number, x, y, width, reference))
     named = f"{axis}{f' (grey square: {reference})' if _has_reference(rows) else ''}"
     parts.append(base.bottom_axis(x, base.ticks(low, high), bottom, named, width=width))
     about = description or "; ".join(_sentence(row, reference) for row in rows)
@@ -107,14 +113,11 @@ def _row(
     number: str,
     x: base.Scale,
     y: float,
-    left: float,
     width: float,
     reference: str,
 ) -> str:
-    weight = ' font-weight="700"' if row.bold else ""
     hover = row.hover or _sentence(row, reference)
-    name = base.shorten(row.label, left - 8)
-    parts = [base.label(left - 4, y + 4.5, name, anchor="end", hover=hover, more=weight)]
+    parts = []
     if row.reference is not None:
         at = x(row.reference)
         square = f'x="{base.pixels(at - 3)}" y="{base.pixels(y - 3)}" width="6" height="6"'
@@ -131,4 +134,16 @@ def _row(
                 f'<circle {position} r="2" fill="{base.colour(0)}"><title>{shown}</title></circle>'
             )
     parts.append(base.marker(0, x(row.value), y, hollow=bool(row.mark or row.prefix), hover=hover))
-    return "".join(parts) + base.label(width, y + 4.5, number, anchor="end", more=weight)
+    return "".join(parts) + base.label(width, y + 4.5, number, anchor="end", more=_weight(row))
+
+
+def _weight(row: ForestRow) -> str:
+    return ' font-weight="700"' if row.bold else ""
+
+
+def _name(row: ForestRow, edge: float, y: float, x: base.Scale, reference: str) -> str:
+    """Return a row's name left of its plot, or, where `edge` is 0, from there on above it."""
+    hover = row.hover or _sentence(row, reference)
+    name = base.shorten(row.label, edge or x.stop)
+    anchor = "end" if edge else "start"
+    return base.label(edge, y + 4.5, name, anchor=anchor, hover=hover, more=_weight(row))
