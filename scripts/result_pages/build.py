@@ -10,6 +10,8 @@ from . import blocks, extras, figure, index, tables
 from .collect import PAGES, RESULTS, ROOT, Collected, collect
 
 INDEX = ROOT / "docs" / "results" / "index.md"
+README = ROOT / "README.md"
+SHOWN = "inside-mnist"  # the page whose table the README has
 MOONS = ROOT / "docs" / "results" / "moons.md"
 NOTE = (
     "**Bold**: the best run, and every run whose difference to it may be 0. † in the figure: the "
@@ -26,6 +28,8 @@ def build() -> None:
         one.page.figure.write_text(drawn, encoding="utf-8")
         _write(one.page.file, made(one), one.page.sources(), drawn)
     _write(MOONS, {"results": extras.moons_table()}, [RESULTS / "moons"], "")
+    shown = next(one for one in found if one.page.name == SHOWN)
+    _write(README, {"results": tables.headline(shown)}, shown.page.sources(), "")
     titles = {page.name: title(page.file) for page in PAGES}
     overview = {"studies": index.studies(found, titles), "everything": index.everything(found)}
     _write(INDEX, overview, [RESULTS], "")
@@ -69,6 +73,8 @@ def out_of_date() -> Iterator[str]:
     for page in PAGES:
         drawn = page.figure.read_text(encoding="utf-8")
         yield from _check(page.file, page.sources(), drawn)
+        if page.name == SHOWN:
+            yield from _check(README, page.sources(), "")
     yield from _check(MOONS, [RESULTS / "moons"], "")
     yield from _check(INDEX, [RESULTS], "")
 

@@ -48,13 +48,16 @@ def report(
     if len(skipped) == len(paths):
         skipped = []  # the first one's message says what to do
     shown = [path for path in paths if path not in skipped]
-    results = [Result.load(file) for path in shown for file in result_files(path)]
+    files = [file for path in shown for file in result_files(path)]
+    results = [Result.load(file) for file in files]
+    file_of = {id(result): file for result, file in zip(results, files, strict=True)}
     headline(results, at)  # raises for a radius that was not measured
     results = ranked(results, at)
     single = len(shown) == 1 and shown[0].is_dir()
     page = Path(out) if out is not None else Path(shown[0] if single else ".", "report.html")
     metrics = [report for path in shown for report in metric_reports(path)]
-    reporting.page(results, page, metrics=metrics, at=at)
+    sources = [file_of[id(result)] for result in results]
+    reporting.page(results, page, metrics=metrics, at=at, files=sources)
     return Report(results, page, skipped)
 
 
