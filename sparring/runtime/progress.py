@@ -14,7 +14,7 @@ from .output import make_legible
 from .text import printable
 from .workload import Task, Workload
 
-LONGEST_TITLE, USUAL_TITLE = 48, 29
+LONGEST_TITLE, USUAL_TITLE = 48, 31
 AFTER_TITLE = 20  # columns of accuracy and seconds
 
 

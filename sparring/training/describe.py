@@ -27,17 +27,17 @@ def facts(
     epochs_done: int,
     device: torch.device,
 ) -> list[str]:
-    """Return method, attack, threat, network with its size, epochs and device in words."""
+    """Return method, threat, network with its size, epochs and device in words."""
     attack = objective.attack
-    adversary = ["no adversary"]
+    adversary = "no adversary"
     if attack is not None:
         eps = getattr(attack.threat, "eps", None)
-        adversary = [type(attack).__name__, with_radius(type(attack.threat).__name__, eps)]
+        adversary = with_radius(type(attack.threat).__name__, eps)
     network = _entry(recipe, "model") or type(model).__name__
     done = f" ({epochs_done} done)" if epochs_done else ""
     return [
         type(objective.method).__name__,
-        *adversary,
+        adversary,
         f"{network}, {size_text(sum(p.numel() for p in model.parameters()))} parameters",
         f"{epochs} epochs{done}",
         str(device),

@@ -50,7 +50,7 @@ def test_a_training_is_rehearsed_and_leaves_nothing(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     changes = [word for change in TINY for word in ("--set", change)]
     text = call("train", "digits-mart", "--dry-run", *changes, capsys=capsys)
-    assert "digits-mart   MART · PGD · Linf 0.1 · mlp, 610 parameters · 2 epochs" in text
+    assert "digits-mart   MART · Linf 0.1 · mlp, 610 parameters · 2 epochs" in text
     assert "about " in text
     assert "nothing written. The run folder would be runs/digits-mart" in text
     assert not list(tmp_path.iterdir())
