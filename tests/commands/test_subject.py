@@ -118,7 +118,7 @@ def test_a_mistyped_file_is_missing_whatever_comes_with_it(name, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.pt2").write_bytes(b"")
     for more in ({}, {"trust": True}, {"mean": 0.5}, {"data": None}):
-        with pytest.raises(FileNotFoundError, match="no file .*nte.* here|is not a run folder: there is no file") as e:
+        with pytest.raises(FileNotFoundError, match=r"no file .*nte|is not a run folder") as e:
             run(name, **more)
         assert ("did you mean 'net.pt2'?" in str(e.value)) == (name in ("nte.pt2", "./nte.pt2"))
 

@@ -39,7 +39,7 @@ only_glibc = pytest.mark.skipif(
 
 
 def printed(code: str) -> list[int]:
-    """Numbers that code prints in a fresh process: the heap of this one is as tests have left it."""
+    """Numbers that code prints in a fresh process, whose heap no test has used."""
     command = [sys.executable, "-c", f"from {__name__} import *\n{code}"]
     run = {"cwd": Path(__file__).parents[2], "check": True, "capture_output": True, "text": True}
     return [int(word) for word in subprocess.run(command, **run).stdout.split()]
