@@ -127,6 +127,7 @@ def test_mistakes_on_the_plane(capsys):
         assert said in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_unlabelled_points_push_the_boundary_away_and_labels_alone_do_not():
     """Two moons at λ = 0.1: N_u = 0 is where plain training is, N_u = 3 further away."""
     rows = [f"plane-sparsity:data.mix.0.per={n}" for n in (0, 3)]

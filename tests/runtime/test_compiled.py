@@ -115,7 +115,7 @@ def test_an_evaluation_finds_the_same(plain):
     ]
 
 
-@pytest.mark.parametrize("amp", ["float32", "bfloat16"])
+@pytest.mark.parametrize("amp", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_compiled_in_earnest(amp):
     model = net().requires_grad_(False)
     static, x = CompiledModel(model, [16]), torch.rand(27, 1, 28, 28)
