@@ -30,9 +30,6 @@ def test_the_notebook_is_kept_without_outputs():
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
-    pytest.importorskip("nbconvert")
-    pytest.importorskip("ipykernel")
-    pytest.importorskip("pandas")
     shutil.copy(NOTEBOOK, tmp_path)  # its cells run in its own folder, and train there
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute"]
     run = subprocess.run(

@@ -28,7 +28,6 @@ def mypy(script: str, cache: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_strict_mypy_sees_the_types_of_a_user_script(tmp_path):
-    pytest.importorskip("mypy")
     right = mypy("user_script.py", tmp_path)
     assert right.returncode == 0, right.stdout
     wrong = mypy("wrong_script.py", tmp_path).stdout
