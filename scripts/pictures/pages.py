@@ -17,7 +17,7 @@ def photograph(page: str, out: Path, *, width: int, height: int = 1800, dark: bo
         width, height: of the window in pixels; below 500 the page stands in a frame, because
             Chromium makes no narrower window.
     """
-    options = ["--virtual-time-budget=6000", f"--screenshot={out}"]
+    options = ["--timeout=15000", f"--screenshot={out}"]
     options += ["--blink-settings=preferredColorScheme=0"] if dark else []
     with tempfile.TemporaryDirectory() as folder:
         if width < 500:

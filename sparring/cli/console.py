@@ -111,8 +111,11 @@ def explain(error: BaseException, mistake: bool) -> None:
     more = "" if mistake else f" ({name}; --debug shows where)"
     most = ERROR_LINES if mistake else FOREIGN_LINES
     message = lines((text or name).strip(), limit=ERROR_LETTERS, most=most)
-    console(error=True).print(
-        Text("Error: ", "bold red") + Text(f"{message}{more}", "red"), soft_wrap=True
+    output = console(error=True)
+    # A file or a pipe gets whole lines, to search in; a terminal gets lines broken between words.
+    output.print(
+        Text("Error: ", "bold red") + Text(f"{message}{more}", "red"),
+        soft_wrap=not output.is_terminal,
     )
 
 

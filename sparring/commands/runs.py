@@ -135,7 +135,7 @@ def _entry(tables: Mapping[str, Any], table: str, key: str) -> Any:
 
 
 def _best(log: list[dict[str, Any]]) -> str:
-    """Return the accuracy that chose the best epoch, and that epoch."""
+    """Return the accuracy that chose the best epoch, and that epoch in brackets."""
     chosen = [row for row in log if row.get("best") is True]
     if not chosen:
         return ""
@@ -143,7 +143,7 @@ def _best(log: list[dict[str, Any]]) -> str:
     for keys, word in ((("robust", "ema_robust"), "robust"), (("clean", "ema_clean"), "clean")):
         values = [row[key] for key in keys if isinstance(row.get(key), int | float)]
         if values:
-            return f"{100 * max(values):.1f} {word}, epoch {row['epoch']}"
+            return f"{100 * max(values):.1f} {word} ({row['epoch']})"
     return f"epoch {row['epoch']}"
 
 
@@ -154,7 +154,9 @@ def _results(path: Path) -> tuple[str, str]:
         for file in sorted(islice((path / "results").glob("*.json"), MOST)):
             try:
                 result = from_json(Result, file, noun="result", redo="Evaluate again")
-                texts.append(f"{printable(file.stem, NAME)} {_robust_text(result)}")
+                texts.append(
+                    f"{printable(file.stem.removesuffix('-test'), NAME)} {_robust_text(result)}"
+                )
             except (ValueError, OSError, RecursionError):
                 notes.append(f"{printable(file.name, NAME)} is damaged")
     return ", ".join(texts), "; ".join(notes)

@@ -95,7 +95,7 @@ class Workload:
         within, elapsed = self._share_of_task(), self._elapsed()
         current = elapsed / within * (1 - within) if within else None
         if not self.number:
-            return current
+            return None if self._started is None else current
         task = self.tasks[self.number - 1]
         units = self._samples * (task.passes or UNKNOWN_PASSES)
         spent, done = self._spent + elapsed, self._units + within * units

@@ -35,7 +35,7 @@ def test_states_and_best_epochs(tmp_path):
     assert (done.recipe, done.epochs, done.best) == (
         "digits-mart",
         "3 of 3",
-        "62.5 robust, epoch 1",
+        "62.5 robust (1)",
     )
     assert (done.results, rows["new"].results) == ("never evaluated", "")
     assert [row.path for row in runs(tmp_path / "done")] == [tmp_path / "done"]
@@ -49,7 +49,7 @@ def test_results_have_their_headline(tmp_path):
     evaluate(lambda x: x, (x, y), "Linf", eps=[0.2], progress=False, out=file)
     (run / "results" / "cut.json").write_text('{"schema"')
     (row,) = runs(tmp_path)
-    assert row.results == "quick-test 50.0 at 0.2"
+    assert row.results == "quick 50.0 at 0.2"
     assert row.note == "cut.json is damaged"
 
 
