@@ -41,14 +41,15 @@ class RecipeInfo:
     """Describe a shipped recipe in a list.
 
     Arguments:
-        ours: what was measured with it, or "not measured yet".
+        about: one line on it.
+        measured: what was measured with it, or "not measured yet".
     """
 
     name: str
     data: str
     method: str
-    line: str
-    ours: str = field(repr=False)
+    about: str
+    measured: str = field(repr=False)
 
 
 def kinds() -> list[str]:
@@ -80,7 +81,7 @@ def recipes(data: str | None = None, method: str | None = None) -> Rows[RecipeIn
     wanted = {"data": data, "method": method}
     return Rows(
         [
-            RecipeInfo(name, ours=header_of(name).get("ours", ""), **_facts(entry))
+            RecipeInfo(name, measured=header_of(name).get("ours", ""), **_facts(entry))
             for name, entry in table.items()
             if all(v is None or entry[k].lower() == v.lower() for k, v in wanted.items())
         ],
@@ -108,7 +109,7 @@ def listing(
         if kind not in (None, "recipes"):
             raise ValueError(f"data and method choose among recipes, not among {kind}")
         chosen = recipes(data, method)
-        return _aligned({r.name: r.line for r in chosen}, width) or chosen.empty
+        return _aligned({r.name: r.about for r in chosen}, width) or chosen.empty
     if kind is None:
         inner = None if width is None else width - 2
         return "\n\n".join(f"{k}\n{_indent(listing(k, width=inner))}" for k in KINDS)
@@ -158,7 +159,7 @@ def _recipes() -> dict[str, dict[str, Any]]:
 
 
 def _facts(entry: Mapping[str, Any]) -> dict[str, str]:
-    return {"data": entry["data"], "method": entry["method"], "line": _shown(entry)}
+    return {"data": entry["data"], "method": entry["method"], "about": _shown(entry)}
 
 
 def _shown(entry: str | Mapping[str, Any]) -> str:
