@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
-from ..results.levels import Levels, defence
+from ..results.levels import Levels
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
 from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
@@ -195,12 +195,6 @@ def fired_checks(r: Result) -> list[Check]:
 def is_trusted(r: Result) -> bool:
     """Return whether the verdict is other than "not sound"."""
     return r.verdict != NOT_SOUND
-
-
-def measurement_text(r: Result) -> str:
-    """Return the verdict on the measurement, and the model's lack of a defence, in words."""
-    words = f"measurement: {r.verdict}" if r.verdict else "measurement: no verdict"
-    return printable(f"{words}; the model: {lack}" if (lack := defence(r)) else words)
 
 
 def reason_text(r: Result) -> str:
