@@ -87,7 +87,8 @@ class PictureAttack(NamedTuple):
         reread = decode_picture(png_bytes(pixels_adv), task.name).pixels
         from_file = reread.to(device, torch.float32)[None] / 255
         _, pred_in_file, _ = self._answer(model, from_file, task)
-        change = pixels_adv.astype(int) - pixels.astype(int)
+        change = torch.from_numpy(pixels_adv.astype(int) - pixels.astype(int))
+        moved = (change.double() / 255)[None]  # whole levels, so that 8/255 is exactly that
         record = AttackedPicture(
             task.name,
             task.file,
@@ -100,8 +101,8 @@ class PictureAttack(NamedTuple):
             already,
             task.reached(pred),
             task.reached(pred_in_file),
-            float(self.threat.distance(x_adv, x)[0]),
-            int(np.abs(change).max(initial=0)),
+            float(self.threat.distance(moved, torch.zeros_like(moved))[0]),
+            int(change.abs().max()),
             attack,
             0.0,
             [self._survival(model, one, pixels, pixels_adv, task, device) for one in self.formats],

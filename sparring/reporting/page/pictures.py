@@ -71,7 +71,9 @@ def _facts(record: AttackedPictures) -> list[tuple[str, str]]:
 
 
 def _section(picture: AttackedPicture, x: np.ndarray, x_adv: np.ndarray) -> PictureSection:
-    named = [("before", x), ("after", x_adv), ("difference × 10", enlarged_difference(x, x_adv))]
+    named = [("before", x)]
+    if not picture.already:
+        named += [("after", x_adv), ("difference × 10", enlarged_difference(x, x_adv))]
     images = [(name, _address(pixels)) for name, pixels in named]
     rows = [
         (one.format, answer_text(one.before), answer_text(one.after), one.adversarial)
@@ -80,15 +82,19 @@ def _section(picture: AttackedPicture, x: np.ndarray, x_adv: np.ndarray) -> Pict
     goal = f", to become {picture.target}" if picture.target is not None else ""
     whose = "given" if picture.label_given else "the model's own answer"
     facts = [f"label {picture.label} ({whose}){goal}"]
-    facts += [f"distance {picture.distance:.4g}", f"at most {picture.levels} of 255 levels"]
-    facts += [f"attack {picture.attack}", f"{picture.seconds:.1f} s"]
+    sentence = f"before {answer_text(picture.before)}"
+    if not picture.already:
+        sentence += f", after {answer_text(picture.after)}"
+        distance = format_number(picture.distance)
+        facts += [f"distance {distance}", f"changed by at most {picture.levels} of 255 levels"]
+        facts += [f"attack {picture.attack}", f"{picture.seconds:.1f} s"]
     return PictureSection(
         picture.name,
         images,
         max(x.shape[1:]) <= SMALL,
         f"{MARKS[picture.verdict]} {picture.verdict}",
         TONES[picture.verdict],
-        f"before {answer_text(picture.before)}, after {answer_text(picture.after)}",
+        sentence,
         facts + picture.notes,
         _chart(picture),
         rows if not picture.already else [],
@@ -100,7 +106,7 @@ def _chart(picture: AttackedPicture) -> str:
     points = picture.curve
     if picture.already or len(points) < 2:
         return ""
-    other = picture.target or "the strongest other class"
+    other = picture.target or "another class"
     named = [(picture.label, "label"), (other, "goal")]
     series = [
         charts.Line(
