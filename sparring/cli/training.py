@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -45,6 +46,14 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, order and draws (default: the recipe's).")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin from: a file or a run folder. --set train.freeze=[...] and "
+            "train.start_without=[...] name modules.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
 ) -> None:
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights.
 
@@ -53,6 +62,8 @@ def train(
     from ..commands import train
 
     changes = set if seed is None else [*set, f"recipe.seed={seed}"]
+    # in quotes: a name such as 2024 would be a number
+    changes = changes if start is None else [*changes, f"train.start={json.dumps(str(start))}"]
     options = {"out": out, "set": changes, "resume": resume, "trust": trust, "device": device}
     if dry_run:
         _dry_run(recipe, options)
