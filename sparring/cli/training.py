@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -48,6 +49,14 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, order and draws (default: the recipe's).")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to begin from: a file or a run folder. --set train.freeze=[...] and "
+            "train.start_without=[...] name modules.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
 ) -> None:
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights.
 
@@ -56,6 +65,8 @@ def train(
     from ..commands import train
 
     changes = set if seed is None else [*set, f"recipe.seed={seed}"]
+    # in quotes: a name such as 2024 would be a number
+    changes = changes if start is None else [*changes, f"train.start={json.dumps(str(start))}"]
     options = {"out": out, "set": changes, "resume": resume, "trust": trust, "device": device}
     if dry_run:
         _dry_run(recipe, options)

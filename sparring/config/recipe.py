@@ -21,7 +21,7 @@ from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
 from ..runtime.text import printable
-from ..training.optimizer import make_optimizer
+from ..training.optimizer import make_optimizer, read_optimizer
 from ..training.ranges import check_numbers
 from ..training.run_folder import RECIPE
 from ..training.schedule import bind_schedules
@@ -221,7 +221,9 @@ def _check_training(objective: Objective, settings: Table) -> None:
         check_numbers(settings)
         # Weights in place of the network's, which has no shape yet.
         network = nn.ParameterList([torch.zeros(1, 1)])
-        optimizer = make_optimizer(settings["optimizer"], network, objective)
+        keywords = read_optimizer(settings["optimizer"]).keywords
+        name = settings["optimizer"]["name"]
+        optimizer = make_optimizer({"name": name, **keywords}, network, objective)
         weights = {k: settings.get(k) for k in ("climb", "ema")}
         bind_schedules(
             settings["schedule"],
