@@ -40,7 +40,7 @@ class BitBeam(Search):
     """
 
     norms = ("bits",)  # type: ignore[assignment]
-    takes_groups = True
+    loss = "margin"  # it climbs: so `Transfer` goes on beyond the surrogate's boundary
 
     def __init__(
         self,

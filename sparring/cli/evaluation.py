@@ -13,12 +13,15 @@ from . import completion
 from .console import closing, show
 from .options import (
     N_NAMES,
+    AddOnly,
     At,
     Certify,
+    Classes,
     Data,
     Details,
     Device,
     Mean,
+    Mutable,
     Outputs,
     Probes,
     Radii,
@@ -34,13 +37,15 @@ from .options import (
     numbers,
 )
 
+OF_THREAT = ("add_only", "mutable", "classes")
+
 
 def evaluate(
     model: Annotated[
         str,
         typer.Argument(
             help="A run folder; a file of weights, with --recipe; or, with --data and --eps, a "
-            'TorchScript, torch.export or ONNX file, or "module:Class".',
+            'TorchScript, torch.export, ONNX or skops file, or "module:Class".',
             metavar="MODEL",
             autocompletion=completion.runs,
         ),
@@ -54,8 +59,12 @@ def evaluate(
     ] = None,
     eps: Radii = [],
     threat: Annotated[
-        str | None, typer.Option(help="Norm, such as Linf (default: from the recipe, else Linf).")
+        str | None,
+        typer.Option(help="Norm, such as Linf, or Bits (default: from the recipe, else Linf)."),
     ] = None,
+    add_only: AddOnly = None,
+    mutable: Mutable = None,
+    classes: Classes = [],
     at: At = [],
     surrogate: Annotated[
         Path | None,
@@ -121,15 +130,16 @@ def evaluate(
     device: Device = None,
 ) -> None:
     """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks."""
-    # The library has the same names for all options but these four. A list of the others here
-    # would be one more place to change for a new option.
+    # The library has the same names for all options but these. A list of the others here would be
+    # one more place to change for a new option.
     options = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "at", "robustbench", "details") and value != []
+        if name not in ("model", "at", "robustbench", "details", *OF_THREAT) and value != []
     }
     from .. import reporting
     from ..commands import evaluate, rehearsal
+    from ..commands.requested_threat import RequestedThreat
     from ..results import leaderboard
 
     if robustbench is not None:
@@ -138,6 +148,12 @@ def evaluate(
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
+    if add_only is not None or mutable is not None or classes:
+        if at:
+            raise ValueError(
+                "at takes no add-only, mutable or classes: give one --threat and --eps"
+            )
+        options["threat"] = RequestedThreat(threat or "Linf", add_only, mutable, classes)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
     result, file = evaluate.evaluate_to_file(model, **options, progress=True)
     if not is_main_process():

@@ -78,6 +78,27 @@ At = Annotated[
         "Repeatable."
     ),
 ]
+AddOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--add-only/--add-and-remove",
+        help="With --threat Bits: may features only be added, or removed too (default: only added).",
+    ),
+]
+Mutable = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --threat Bits: file of the features that an attacker can change, a name per "
+        "line, or a 0 or 1 per feature (default: all, or those that the data name).",
+    ),
+]
+Classes = Annotated[
+    list[str],
+    typer.Option(
+        help="Attack only the samples of this class, a name or a number, such as malware "
+        "(default: all). Repeatable.",
+    ),
+]
 RobustBench = Annotated[
     Path | None,
     typer.Option(help="File for a RobustBench leaderboard entry; the suite is then autoattack."),

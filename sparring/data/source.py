@@ -48,6 +48,8 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
+        groups: features of which a sample has at most one, and which move together; None if each
+            moves alone.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Source:
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
+    groups: list[list[int]] | None = None
 
     def __repr__(self) -> str:
         """Return sizes and shape; the rows themselves would fill pages."""
