@@ -153,7 +153,7 @@ def evaluate(
             raise ValueError(
                 "at takes no add-only, mutable or classes: give one --threat and --eps"
             )
-        options["threat"] = RequestedThreat(threat or "Linf", add_only, mutable, classes)
+        options["threat"] = RequestedThreat(threat, add_only, mutable, classes)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
     result, file = evaluate.evaluate_to_file(model, **options, progress=True)
     if not is_main_process():

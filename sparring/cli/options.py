@@ -27,7 +27,8 @@ Set = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Change the recipe, such as train.epochs=3 or method=MART. Repeatable.",
+        help="Change the recipe, such as train.epochs=3 or method=MART; or, with --data, how the "
+        "data are read, such as data.label=kind. Repeatable.",
     ),
 ]
 Radii = Annotated[
@@ -82,7 +83,7 @@ AddOnly = Annotated[
     bool | None,
     typer.Option(
         "--add-only/--add-and-remove",
-        help="With --threat Bits: may features only be added, or removed too (default: only added).",
+        help="With --threat Bits: may features only be added, or removed too (default: added).",
     ),
 ]
 Mutable = Annotated[

@@ -142,10 +142,11 @@ def evaluate_to_file(
         )
     if is_bits(threat):
         threat = RequestedThreat()
-    if isinstance(threat, RequestedThreat):
-        threat = threat.build(target.data, options.get("eps"))
     # Another threat does not take the recipe's radii: they are in another norm's units.
-    default = target.protocol if threat is None else replace(target.protocol, eps=None)
+    same = threat is None or (isinstance(threat, RequestedThreat) and threat.name is None)
+    default = target.protocol if same else replace(target.protocol, eps=None)
+    if isinstance(threat, RequestedThreat):
+        threat = threat.build(target.data, options.get("eps"), target.threat)
     given = {key: value for key, value in options.items() if value is not None}
     protocol = resolve_protocol(protocol, given, default)
     if protocol.probes is None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..component import did_you_mean, require
 from ..data import Source
 from ..data.tables import mutable_mask
+from ..runtime.fractions import parse_number
 from ..threats import Bits, Only, norm_ball, norm_name
 from ..threats.base import Threat
 
@@ -22,7 +23,7 @@ class RequestedThreat:
     """Hold the options of a threat.
 
     Arguments:
-        name: `"Bits"`, or a norm; default: Bits.
+        name: `"Bits"`, or a norm; None: the threat of the model's recipe, or Linf.
         add_only: as in `Bits`; default: its own.
         mutable: a file of the features that an attacker can change; default: the data's mask.
         classes: names or numbers of the classes whose samples move; default: all.
@@ -31,7 +32,7 @@ class RequestedThreat:
         ValueError: for options of bits with a norm.
     """
 
-    name: str = BITS
+    name: str | None = BITS
     add_only: bool | None = None
     mutable: str | Path | None = None
     classes: Sequence[str | int] = ()
@@ -41,16 +42,24 @@ class RequestedThreat:
             return
         for key, value in (("add_only", self.add_only), ("mutable", self.mutable)):
             shown = str(value) if isinstance(value, Path) else value
-            require(value is None, key, shown, f"left out with --threat {self.name}: of Bits alone")
+            require(value is None, key, shown, "left out: it belongs to --threat Bits")
 
-    def build(self, data: Any, eps: Any = None) -> Threat:
+    def build(self, data: Any, eps: Any = None, own: Any = None) -> Threat:
         """Return the threat on these data; a norm needs an eps, which the radii replace.
+
+        Arguments:
+            own: the threat of the model's recipe.
 
         Raises:
             ValueError: for a mask that does not fit, a class that the data lack, or a norm without
                 eps.
         """
-        threat = self._bits(data) if is_bits(self.name) else self._ball(data, eps)
+        if is_bits(self.name):
+            threat = self._bits(data)
+        elif self.name is None and isinstance(own, Threat):
+            threat = own
+        else:
+            threat = self._ball(data, eps)
         if not self.classes:
             return threat
         names = data.class_names if isinstance(data, Source) else None
@@ -69,10 +78,12 @@ class RequestedThreat:
         return Bits(**options)
 
     def _ball(self, data: Any, eps: Any) -> Threat:
-        first = next(iter(eps), None) if isinstance(eps, Sequence) and eps != "" else eps
-        require(first is not None, "eps", eps, f"given: the radius of the {self.name} ball")
+        name = norm_name("Linf" if self.name is None else self.name)
+        first = next(iter(eps), None) if isinstance(eps, list | tuple) else eps
+        if first is None:
+            raise ValueError(f"eps is missing: give --eps, the radius of the {name} ball")
         low, high = data.bounds if isinstance(data, Source) else (0.0, 1.0)
-        return norm_ball(norm_name(self.name), eps=float(first), low=low, high=high)
+        return norm_ball(name, eps=parse_number(str(first)), low=low, high=high)
 
 
 def is_bits(name: object) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..runtime.extras import import_extra
 from ..runtime.importing import reason
 from .archive import ZIP, archive_names, printable
@@ -95,6 +93,8 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 def check_trees(model: Any, path: Path) -> None:
     """Raise `ValueError` for a tree whose nodes point outside it, back, or at a feature that the
     samples do not have: compiled code follows them without looking."""
+    import numpy as np
+
     for owner in _parts(model):
         features = getattr(owner, "n_features_in_", None)
         trees = [owner.tree_] if hasattr(owner, "tree_") else []
@@ -108,18 +108,22 @@ def check_trees(model: Any, path: Path) -> None:
             raise ValueError(f"{path} is damaged: a tree in it points outside of itself")
 
 
-def _is_sound(tree: Any, features: object) -> bool:
+def _is_sound(tree: Any, features: Any) -> bool:
+    import numpy as np
+
     left, right, feature = (
         np.asarray(v) for v in (tree.children_left, tree.children_right, tree.feature)
     )
     inner, number = left != -1, np.arange(len(left))
     below = all(((child > number) & (child < len(number)))[inner].all() for child in (left, right))
-    least = min(tree.n_features, features if isinstance(features, int) else 0)
+    least = min(tree.n_features, 0 if features is None else int(features))
     return bool(len(left)) and below and bool(((feature >= 0) & (feature < least))[inner].all())
 
 
-def _is_sound_binned(tree: Any, features: object) -> bool:
-    nodes, width = tree.nodes, features if isinstance(features, int) else 0
+def _is_sound_binned(tree: Any, features: Any) -> bool:
+    import numpy as np
+
+    nodes, width = tree.nodes, 0 if features is None else int(features)
     inner, number = nodes["is_leaf"] == 0, np.arange(len(nodes))
     inside = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < width)
     for child in (nodes["left"], nodes["right"]):
@@ -131,6 +135,8 @@ def _is_sound_binned(tree: Any, features: object) -> bool:
 
 def _parts(model: Any) -> Iterator[Any]:
     """Yield every object of scikit-learn inside a model, itself first, each once."""
+    import numpy as np
+
     waiting, seen = [model], set()
     while waiting:
         part = waiting.pop()
