@@ -13,8 +13,10 @@ from . import completion
 from .console import GATE_FAILED, closing, explain_gate, show
 from .options import (
     N_NAMES,
+    AddOnly,
     At,
     Certify,
+    Classes,
     Data,
     Details,
     Device,
@@ -22,6 +24,7 @@ from .options import (
     FailUnder,
     Junit,
     Mean,
+    Mutable,
     Outputs,
     Probes,
     Radii,
@@ -37,7 +40,8 @@ from .options import (
     numbers,
 )
 
-ONLY_HERE = ("at", "robustbench", "details", "fail_under", "fail_on", "junit")
+OF_THREAT = ("add_only", "mutable", "classes")
+ONLY_HERE = ("at", "robustbench", "details", "fail_under", "fail_on", "junit", *OF_THREAT)
 
 
 def evaluate(
@@ -45,7 +49,7 @@ def evaluate(
         str,
         typer.Argument(
             help="A run folder; a file of weights, with --recipe; or, with --data and --eps, a "
-            'TorchScript, torch.export or ONNX file, or "module:Class".',
+            'TorchScript, torch.export, ONNX or skops file, or "module:Class".',
             metavar="MODEL",
             autocompletion=completion.runs,
         ),
@@ -59,8 +63,12 @@ def evaluate(
     ] = None,
     eps: Radii = [],
     threat: Annotated[
-        str | None, typer.Option(help="Norm, such as Linf (default: from the recipe, else Linf).")
+        str | None,
+        typer.Option(help="Norm, such as Linf, or Bits (default: from the recipe, else Linf)."),
     ] = None,
+    add_only: AddOnly = None,
+    mutable: Mutable = None,
+    classes: Classes = [],
     at: At = [],
     surrogate: Annotated[
         Path | None,
@@ -141,6 +149,7 @@ def evaluate(
     }
     from .. import reporting
     from ..commands import evaluate, rehearsal
+    from ..commands.requested_threat import RequestedThreat
     from ..results import gates, leaderboard
 
     gate = gates.Gate(fail_under, fail_on).check()
@@ -151,6 +160,12 @@ def evaluate(
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
+    if add_only is not None or mutable is not None or classes:
+        if at:
+            raise ValueError(
+                "at takes no add-only, mutable or classes: give one --threat and --eps"
+            )
+        options["threat"] = RequestedThreat(threat, add_only, mutable, classes)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
     result, file = evaluate.evaluate_to_file(model, **options, progress=True)
     if not is_main_process():

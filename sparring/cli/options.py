@@ -27,7 +27,8 @@ Set = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Change the recipe, such as train.epochs=3 or method=MART. Repeatable.",
+        help="Change the recipe, such as train.epochs=3 or method=MART; or, with --data, how the "
+        "data are read, such as data.label=kind. Repeatable.",
     ),
 ]
 Radii = Annotated[
@@ -76,6 +77,27 @@ At = Annotated[
     typer.Option(
         help="Norm and radius, in place of --threat and --eps, such as --at Linf=0.1 --at L2=1.5. "
         "Repeatable."
+    ),
+]
+AddOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--add-only/--add-and-remove",
+        help="With --threat Bits: may features only be added, or removed too (default: added).",
+    ),
+]
+Mutable = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --threat Bits: file of the features that an attacker can change, a name per "
+        "line, or a 0 or 1 per feature (default: all, or those that the data name).",
+    ),
+]
+Classes = Annotated[
+    list[str],
+    typer.Option(
+        help="Attack only the samples of this class, a name or a number, such as malware "
+        "(default: all). Repeatable.",
     ),
 ]
 RobustBench = Annotated[

@@ -96,8 +96,8 @@ class Recipe:
             return models.build(**self.tables["model"], trust=self.trust)
 
     def with_data(self, source: data.Source, table: str = "") -> Recipe:
-        """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
-        from the data, so that a run loads without them.
+        """Fill `model.shape`, `model.classes` and, if the recipe leaves them out, `threat.mutable`
+        and `threat.groups` from the data, so that a run loads without them.
 
         Arguments:
             table: the one whose threat must fit the data: `"evaluation"`; default: the training
@@ -117,13 +117,12 @@ class Recipe:
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
         tables = copy.deepcopy({**self.tables, "model": model | of_data})
-        if source.mutable is not None:
+        facts = {"mutable": source.mutable, "groups": source.groups}
+        for key, fact in ((key, fact) for key, fact in facts.items() if fact is not None):
             for holder in (tables, tables["validation"], tables["evaluation"]):
                 inner, _ = innermost(holder.get("threat", {}))
-                if inner and "mutable" in arguments(
-                    maker("threat", inner["name"], "", trust=self.trust)
-                ):
-                    inner.setdefault("mutable", list(source.mutable))
+                if inner and key in arguments(maker("threat", inner["name"], "", trust=self.trust)):
+                    inner.setdefault(key, copy.deepcopy(fact))
         return replace(self, tables=tables)
 
     def objective(self) -> Objective:

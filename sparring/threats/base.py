@@ -57,11 +57,13 @@ class Threat(Component):
         binary: every feature is low or high, and a search between them ends with `discretize`.
         labels: a point contains a label too, so that `unpack` returns soft labels: for training
             only.
+        groups: columns that move together, of which at most one is high; None if each moves alone.
     """
 
     eps: float | None = None
     binary: bool = False
     labels: bool = False
+    groups: Sequence[Sequence[int]] | None = None
     low: float = 0.0
     high: float = 1.0
 

@@ -69,6 +69,11 @@ class ThreatWrapper(Threat):
     def eps(self, value: float | None) -> None:
         self.of.eps = value
 
+    @property
+    def groups(self) -> Sequence[Sequence[int]] | None:  # type: ignore[override]
+        """Return the columns that move together in `of`."""
+        return self.of.groups
+
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return self.of.distance(x_adv, x)
 
