@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import models
 from ..config.overrides import Overrides
@@ -208,12 +208,15 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    loaded = loaded_model(model, trust=trust, device=device)
+    source = load(data) if isinstance(data, str | Path) else data
+    samples = _random_samples(source)
+    loaded = loaded_model(model, trust=trust, device=device, samples=samples)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
         name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
-    source = load(data) if isinstance(data, str | Path) else data
+    if isinstance(source, Source) and (notes := getattr(loaded, "notes", ())):
+        source = replace(source, notes=[*source.notes, *map(str, notes)])
     if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
         # scikit-learn orders its outputs by label: by name if it was trained on names.
         by_name = all(isinstance(label, str) for label in labels)
@@ -225,11 +228,17 @@ def external_target(
     return EvaluationTarget(wrapped, source, "Linf", name)
 
 
-def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is."""
+def loaded_model(
+    model: Any, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
+) -> Any:
+    """Return the model in a program's file, or of "module:Class"; any other object as it is.
+
+    Arguments:
+        samples: as in `models.load_program`.
+    """
     if isinstance(model, str | Path):
         if Path(model).is_file():
-            return models.load_program(model, trust=trust, device=device)
+            return models.load_program(model, trust=trust, device=device, samples=samples)
         return instantiate(import_object(str(model), key="model", trust=trust))
     return model
 
@@ -264,6 +273,15 @@ def is_program(path: Path) -> bool:
         return path.is_file() or (named and not path.exists())
     except OSError:  # a name that the system does not take
         return False
+
+
+def _random_samples(data: Any, rows: int = 8) -> Tensor | None:
+    """Return random rows in the bounds of a source; None for other data, whose are unknown."""
+    if not isinstance(data, Source):
+        return None
+    low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in data.bounds)
+    draw = torch.Generator().manual_seed(0)
+    return low + (high - low) * torch.rand(rows, *data.shape, generator=draw)
 
 
 def _check_forward(model: nn.Module, data: Any) -> None:

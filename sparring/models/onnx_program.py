@@ -23,9 +23,7 @@ from .straight_through import pass_gradients_through
 ROWS = 8  # that a converted program is compared on
 TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest logit; default: 1e-5
 COUPLED = 1e-2  # of the largest logit: more is no rounding
-BLOCKING = (
-    "DynamicQuantizeLinear"  # its scale depends on the batch, and its output is whole numbers
-)
+BLOCKING = "DynamicQuantizeLinear"  # to whole numbers, by a scale of the batch
 SIDES = (32, 28, 64, 224)  # to try for a picture whose size is free
 PIP = "pip install --no-deps onnx2pytorch"
 RUNTIME_PIP = "pip install onnxruntime"
@@ -217,15 +215,15 @@ def _rows(file: OnnxFile, samples: Tensor | None) -> Iterator[Tensor]:
     """Yield candidates for the rows to compare on."""
     free = sum(size == 0 for size in file.dims[1:])
     if samples is not None and file.takes(tuple(samples.shape[1:])):
-        yield _values(samples.detach().cpu()[:ROWS], file.dtype)
+        yield values_for(samples.detach().cpu()[:ROWS], file.dtype)
         return
     draw = torch.Generator().manual_seed(0)
     for side in SIDES if free else (0,):
         shape = [size or side for size in file.dims[1:]]
-        yield _values(torch.rand(ROWS, *shape, generator=draw), file.dtype)
+        yield values_for(torch.rand(ROWS, *shape, generator=draw), file.dtype)
 
 
-def _values(x: Tensor, dtype: torch.dtype) -> Tensor:
+def values_for(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return rows in [0, 1] as a program of this dtype takes them: whole numbers fill its range."""
     if dtype.is_floating_point:
         return x.float()
@@ -244,7 +242,8 @@ def _by_onnxruntime(file: OnnxFile) -> Program:
         str(file.path), options, providers=["CPUExecutionProvider"]
     )
     outputs = [o for o in session.get_outputs() if o.name == file.outputs[file.output]]
-    assert outputs and outputs[0].type in KINDS
+    if not outputs or outputs[0].type not in KINDS:
+        raise RefusedFile(f"{file.path} has no output of floats: it must give logits")
 
     def run(x: Any) -> Any:
         return session.run([outputs[0].name], {file.input: x})[0]

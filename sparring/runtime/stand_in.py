@@ -48,7 +48,7 @@ def import_without_torchvision(module: str) -> Any:
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
     """Put stand-ins into `sys.modules` inside, and what was there before back afterwards."""
-    before = {name: sys.modules.pop(name, None) for name in TORCHVISION}
+    before = {name: sys.modules.pop(name) for name in TORCHVISION if name in sys.modules}
     modules = {name: ModuleType(name) for name in TORCHVISION}
     for name, module in modules.items():
         # Called for each name that a `from torchvision.ops import ...` asks for.
@@ -60,10 +60,9 @@ def _stand_ins() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, module in before.items():
+        for name in TORCHVISION:
             sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
+        sys.modules.update(before)
 
 
 def _missing_name(module: str, name: str) -> _Missing:
