@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import models
 from ..component import require
@@ -214,12 +214,15 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    loaded = loaded_model(model, trust=trust, device=device)
+    source = load_data(data, set, trust=trust)
+    samples = _random_samples(source)
+    loaded = loaded_model(model, trust=trust, device=device, samples=samples)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
         name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
-    source = load_data(data, set, trust=trust)
+    if isinstance(source, Source) and (notes := getattr(loaded, "notes", ())):
+        source = replace(source, notes=[*source.notes, *map(str, notes)])
     wrapped = models.wrap_model(loaded, **preprocessing, **estimator_options(loaded, source))
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
@@ -266,13 +269,19 @@ def estimator_options(loaded: Any, source: Any) -> dict[str, Any]:
     return {"classes": source.class_names if by_name else source.classes}
 
 
-def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is."""
+def loaded_model(
+    model: Any, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
+) -> Any:
+    """Return the model in a program's file, or of "module:Class"; any other object as it is.
+
+    Arguments:
+        samples: as in `models.load_program`.
+    """
     if isinstance(model, str | Path):
         if Path(model).is_file() and models.is_estimator_file(Path(model)):
             return models.load_estimator(model, trust=trust)
         if Path(model).is_file():
-            return models.load_program(model, trust=trust, device=device)
+            return models.load_program(model, trust=trust, device=device, samples=samples)
         return instantiate(import_object(str(model), key="model", trust=trust))
     return model
 
@@ -307,6 +316,15 @@ def is_program(path: Path) -> bool:
         return path.is_file() or (named and not path.exists())
     except OSError:  # a name that the system does not take
         return False
+
+
+def _random_samples(data: Any, rows: int = 8) -> Tensor | None:
+    """Return random rows in the bounds of a source; None for other data, whose are unknown."""
+    if not isinstance(data, Source):
+        return None
+    low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in data.bounds)
+    draw = torch.Generator().manual_seed(0)
+    return low + (high - low) * torch.rand(rows, *data.shape, generator=draw)
 
 
 def _check_forward(model: nn.Module, data: Any) -> None:
