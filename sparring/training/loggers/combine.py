@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ...component import did_you_mean, require
 from ...runtime.importing import reason
@@ -45,7 +45,7 @@ def make_logger(entry: Any, path: str = "log") -> Logger:
         entry = entry()
     allowed = f"{ENTRY}: an object with start, epoch and close"
     require(isinstance(entry, Logger), path, type(entry).__name__, allowed)
-    return entry
+    return cast("Logger", entry)
 
 
 class Loggers:
