@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from ..data.source import check_options
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
+from ..runtime.importing import import_object
 from ..runtime.text import printable
 from ..training.optimizer import make_optimizer, read_optimizer
 from ..training.ranges import check_numbers
@@ -149,7 +151,18 @@ class Recipe:
             for key, value in self.tables["validation"].items()
             if key in ("rows", "every")
         }
+        if loggers := self.tables["train"].get("log"):
+            built["log"] = [self._logger(k, table) for k, table in enumerate(loggers)]
         return {**self.tables["train"], **chosen, **built, "seed": self.seed, "recipe": self.tables}
+
+    def _logger(self, k: int, table: Table) -> Any:
+        """Return the table of a logger of ours, or a function that makes one from outside: the
+        trainer makes them, so that a recipe loads where their packages are missing."""
+        if ":" not in table["name"]:
+            return table
+        options = {key: value for key, value in table.items() if key != "name"}
+        make = import_object(table["name"], key=f"train.log.{k}.name", trust=self.trust)
+        return functools.partial(make, **options)
 
     def threat(self, table: str = "evaluation") -> Any:
         """Build the threat of `"evaluation"` or `"validation"`, or the training `"threat"`, or
