@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, training
+from . import evaluation, listing, pictures, training
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ PANELS = {
         evaluation.report,
         evaluation.compare,
         evaluation.metrics,
+        pictures.attack,
         training.study,
         training.plane,
         training.pseudo_label,
