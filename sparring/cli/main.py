@@ -61,7 +61,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 2 for a mistake of the caller, 1 for a failure, or 130."""
+    """Run the command line; exit with 0, 1 for a failure, 2 for a mistake of the caller, 3 for a
+    result below the demands of a pipeline, or 130."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     warnings.formatwarning = format_warning
     make_legible()
