@@ -19,7 +19,7 @@ from ..config.shipped import names
 from ..data import Source, Split, load
 from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
-from ..models import load_weights
+from ..models import hubs, load_weights
 from ..models.base import similar_name
 from ..runtime import files, provenance
 from ..runtime.importing import import_object, reason
@@ -98,7 +98,7 @@ def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
         raise FileNotFoundError(
             f"{weights} does not exist: a run writes its weights after the first epoch"
         )
-    model = recipe.network()
+    model = recipe.network(pretrained=False)
     load_weights(model, weights)
     return model.eval()
 
@@ -208,11 +208,14 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
+    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
+        what = "the network brings its own, and normalizes inside"
+        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
     loaded = loaded_model(model, trust=trust, device=device)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
-        name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
+        name = Path(model).stem if Path(model).is_file() else _name_of(str(model))
     source = load(data) if isinstance(data, str | Path) else data
     if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
         # scikit-learn orders its outputs by label: by name if it was trained on names.
@@ -225,9 +228,18 @@ def external_target(
     return EvaluationTarget(wrapped, source, "Linf", name)
 
 
+def _name_of(model: str) -> str:
+    """Return the name of a result for "module:Class", "timm:NAME" or "hf:PATH"."""
+    name = model.partition(":")[2]
+    return Path(name).name if hubs.is_hub_name(model) else name
+
+
 def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is."""
+    """Return the model in a program's file, of "timm:NAME" or "module:Class"; any other object as
+    it is."""
     if isinstance(model, str | Path):
+        if hubs.is_hub_name(model):
+            return hubs.load_hub_model(str(model), trust=trust).to(device)
         if Path(model).is_file():
             return models.load_program(model, trust=trust, device=device)
         return instantiate(import_object(str(model), key="model", trust=trust))
@@ -258,7 +270,9 @@ def instantiate(target: Any) -> Any:
 
 
 def is_program(path: Path) -> bool:
-    """Return whether a path is a file or "module:Class", not a run folder."""
+    """Return whether a path is a file, a hub's name or "module:Class", not a run folder."""
+    if hubs.is_hub_name(str(path)):
+        return True
     named = ":" in str(path) and not any(separator in str(path) for separator in "/\\")
     try:
         return path.is_file() or (named and not path.exists())
