@@ -214,53 +214,30 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-<<<<<<< HEAD
     if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
         what = "the network brings its own, and normalizes inside"
         raise ValueError(f"{given[0]} must be left out for {model}: {what}")
-    loaded = loaded_model(model, trust=trust, device=device)
-    if not isinstance(model, str | Path):
-        name = type(model).__name__
-    else:
-        name = Path(model).stem if Path(model).is_file() else _name_of(str(model))
-    source = load(data) if isinstance(data, str | Path) else data
-    if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
-        # scikit-learn orders its outputs by label: by name if it was trained on names.
-        by_name = all(isinstance(label, str) for label in labels)
-        classes = source.class_names if by_name else source.classes
-        preprocessing = {**preprocessing, "classes": classes}
-    wrapped = models.wrap_model(loaded, **preprocessing)
-=======
     source = load_data(data, set, trust=trust)
     samples = _random_samples(source)
     loaded = loaded_model(model, trust=trust, device=device, samples=samples)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
-        name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
+        name = Path(model).stem if Path(model).is_file() else _name_of(str(model))
     if isinstance(source, Source) and (notes := getattr(loaded, "notes", ())):
         source = replace(source, notes=[*source.notes, *map(str, notes)])
     wrapped = models.wrap_model(loaded, **preprocessing, **estimator_options(loaded, source))
->>>>>>> integ
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
 
 
-<<<<<<< HEAD
 def _name_of(model: str) -> str:
     """Return the name of a result for "module:Class", "timm:NAME" or "hf:PATH"."""
     name = model.partition(":")[2]
     return Path(name).name if hubs.is_hub_name(model) else name
 
 
-def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
-    """Return the model in a program's file, of "timm:NAME" or "module:Class"; any other object as
-    it is."""
-    if isinstance(model, str | Path):
-        if hubs.is_hub_name(model):
-            return hubs.load_hub_model(str(model), trust=trust).to(device)
-=======
 def load_data(data: Any, set: Overrides = (), *, trust: bool = False) -> Any:
     """Return the data of a model without recipe: read by name or path, with the options that `set`
     gives as `data.KEY=VALUE`; anything else as it is.
@@ -304,15 +281,17 @@ def estimator_options(loaded: Any, source: Any) -> dict[str, Any]:
 def loaded_model(
     model: Any, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
 ) -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is.
+    """Return the model in a program's file, of "timm:NAME" or "module:Class"; any other object
+    as it is.
 
     Arguments:
         samples: as in `models.load_program`.
     """
     if isinstance(model, str | Path):
+        if hubs.is_hub_name(str(model)):
+            return hubs.load_hub_model(str(model), trust=trust).to(device)
         if Path(model).is_file() and models.is_estimator_file(Path(model)):
             return models.load_estimator(model, trust=trust)
->>>>>>> integ
         if Path(model).is_file():
             return models.load_program(model, trust=trust, device=device, samples=samples)
         return instantiate(import_object(str(model), key="model", trust=trust))

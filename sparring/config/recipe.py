@@ -106,13 +106,9 @@ class Recipe:
             return models.build(**table, trust=self.trust)
 
     def with_data(self, source: data.Source, table: str = "") -> Recipe:
-<<<<<<< HEAD
-        """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
-        from the data, and what a hub knows of its network, so that a run loads without them.
-=======
         """Fill `model.shape`, `model.classes` and, if the recipe leaves them out, `threat.mutable`
-        and `threat.groups` from the data, so that a run loads without them.
->>>>>>> integ
+        and `threat.groups` from the data, and what a hub knows of its network, so that a run loads
+        without them.
 
         Arguments:
             table: the one whose threat must fit the data: `"evaluation"`; default: the training
@@ -131,18 +127,13 @@ class Recipe:
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
-<<<<<<< HEAD
         model = model | of_data
         if hubs.is_hub_name(model["name"]):
             with located("model"):
                 model |= plain(hubs.hub_facts(model["name"], model), "model")
         tables = copy.deepcopy({**self.tables, "model": model})
-        if source.mutable is not None:
-=======
-        tables = copy.deepcopy({**self.tables, "model": model | of_data})
         facts = {"mutable": source.mutable, "groups": source.groups}
         for key, fact in ((key, fact) for key, fact in facts.items() if fact is not None):
->>>>>>> integ
             for holder in (tables, tables["validation"], tables["evaluation"]):
                 inner, _ = innermost(holder.get("threat", {}))
                 if inner and key in arguments(maker("threat", inner["name"], "", trust=self.trust)):
