@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         weights,
     )
     from .commands.attack import attack
+    from .commands.attack_pictures import attack_pictures
     from .commands.compare import compare
     from .commands.evaluate import evaluate
     from .commands.list import recipes
@@ -41,6 +42,7 @@ __all__ = [
     "Result",
     "__version__",
     "attack",
+    "attack_pictures",
     "attacks",
     "certification",
     "compare",
@@ -67,6 +69,7 @@ HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
     "Result": "results.result",
     "attack": "commands.attack",
+    "attack_pictures": "commands.attack_pictures",
     "compare": "commands.compare",
     "evaluate": "commands.evaluate",
     "load": "commands.train",

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import data, evaluation
 from ..component import checked, did_you_mean, require
 from ..data import Source, Split
-from ..models import wrap_model
+from ..models import robustbench, wrap_model
 from ..results import leaderboard
 from ..results.result import Result
 from ..runtime.output import write_line
@@ -74,18 +73,19 @@ def benchmark(
     require(not to_disk or model_name, "model_name", model_name, "a name where to_disk is True")
     require(preprocessing is None, "preprocessing", preprocessing, "None: pass dataset=(x, y)")
     folder = Path(data_dir)
+    given = samples(name if isinstance(dataset, str | Path) or name in DATASETS else dataset, folder)
+    limit = {"n": n_examples, "first": True} if n_examples < _count(given) else {}
     result = evaluation.evaluate(
         wrap_model(model),
-        samples(dataset if not isinstance(getattr(dataset, "value", None), str) else name, folder),
+        given,
         threat,
         leaderboard.SUITE,
         name=model_name or type(model).__name__,
         out=None if aa_state_path is None else Path(aa_state_path),
         device=device,
         eps=eps,
-        n=None,
         batch_size=batch_size,
-        **({"n": n_examples, "first": True}),
+        **limit,
     )
     write(result, log_path)
     if to_disk:
@@ -108,6 +108,12 @@ def samples(dataset: Any, folder: Path) -> Source | Split | Any:
     return data.load(dataset, root=root) if root else data.load(dataset)
 
 
+def _count(given: Any) -> int:
+    """Return the number of samples that can be evaluated."""
+    rows = given.test if isinstance(given, Source) else given
+    return len(rows.y) if isinstance(rows, Split) else len(rows[1])
+
+
 def write(result: Result, log_path: str | Path | None) -> None:
     """Print what was measured, and append it to a file."""
     lines = [
@@ -127,10 +133,7 @@ def load_model(
     model_dir: str | Path = "./models",
     dataset: Any = "cifar10",
     threat_model: Any = "Linf",
-) -> torch.nn.Module:
+) -> nn.Module:
     """Return a model of RobustBench's zoo, by its own package, which runs the package's code."""
-    from ..models.robustbench import load_robustbench
-
     dataset, threat_model = (str(getattr(v, "value", v)) for v in (dataset, threat_model))
-    name = f"robustbench:{dataset}/{threat_model}/{model_name}"
-    return load_robustbench(name, trust=True, model_dir=model_dir)
+    return robustbench.load(f"{dataset}/{threat_model}/{model_name}", model_dir=model_dir)
