@@ -63,7 +63,8 @@ FOLDERS = {
     ),
     "config": Row(6, (), ("torch", "tomli_w")),
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
-    "commands": Row(7, (), ("torch", "numpy")),
+    "commands": Row(7, (), ("torch", "numpy", "tomli_w")),
+    "sklearn": Row(7, (), ("torch", "numpy", "sklearn")),
     "cli": Row(8, (), ("typer", "rich")),
     "__main__": Row(9, (), ()),
     "sparring": Row(8, (), ()),  # __init__.py: names on demand, and the version for all
@@ -77,7 +78,14 @@ ONLY = {  # a folder that sees less than its level would let it
 }
 ROOMS = ("threats", "attacks", "methods", "risks", "weights")
 LOOSE = {"objective.py", "batch.py", "component.py", "__init__.py", "__main__.py"}
-SUPPORT = {"subject", "rehearsal", "run_data", "timing", "study_plan"}  # of commands/: shared
+SUPPORT = {
+    "subject",
+    "rehearsal",
+    "run_data",
+    "timing",
+    "study_plan",
+    "search_space",
+}  # of commands/: shared
 PYTHON_ONLY = {"attack"}  # of commands/: it takes a model and tensors
 
 

@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..runtime.output import make_legible
 from . import evaluation, listing, training
+from . import search as searching
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ PANELS = {
         evaluation.compare,
         evaluation.metrics,
         training.study,
+        searching.search,
         training.plane,
         training.pseudo_label,
     ),

@@ -62,12 +62,12 @@ def train(
     except train.TrainingInterrupted as stop:
         more = ["--trust"] * trust + (["--device", device] if device else [])
         resumes = ["sparring", "train", stop.run, "--resume", *more]
-        _stop(resumes if train.is_run(stop.run) else [])
+        stop(resumes if train.is_run(stop.run) else [])
     if is_main_process():
         closing([folder], ["sparring", "evaluate", folder])
 
 
-def _stop(resumes: list[str | Path]) -> NoReturn:
+def stop(resumes: list[str | Path]) -> NoReturn:
     """Say which command goes on, and exit with 130."""
     from rich.text import Text
 
@@ -111,7 +111,7 @@ def study(
     except KeyboardInterrupt:
         options = {"--runs": runs, "--results": results, "--report": report, "--device": device}
         words = [word for pair in options.items() if pair[1] is not None for word in pair]
-        _stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
+        stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
     pages = [] if report is None else [study.page(plan, done, report)]
     if not console().is_terminal:
         write_line(reporting.study_markdown(done.results, done.metric_reports))

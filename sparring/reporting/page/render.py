@@ -17,6 +17,7 @@ from ...results.curves import comparable_curves
 from ...results.levels import headline, ranked
 from ...results.metric_report import MetricReport
 from ...results.result import Result
+from ...results.trials import SearchRecord
 from ...runtime.files import write
 from ...runtime.fractions import format_number
 from ...runtime.text import printable
@@ -24,6 +25,7 @@ from .. import format, over_seeds
 from ..study_page import StudyPage
 from . import answer, classes, comparison, curves, section
 from .metrics import metrics_section
+from .search import search_context
 from .study import study_context
 
 FOLDER = Path(__file__).parent
@@ -65,6 +67,12 @@ def page(
     named = dict(zip([r.name for r in shown], zip(names, links, strict=True), strict=True))
     in_order = ranked(shown, at) if len(shown) > 1 else shown
     return _write(path, title or _heading(in_order), _report(in_order, named, metrics, at))
+
+
+def search_page(record: SearchRecord, path: str | Path) -> Path:
+    """Write the report of a search: its best trial, the front, and every trial; return its path."""
+    name = printable(record.name, format.NAME_LETTERS)
+    return _write(Path(path), f"Search of {name}", search_context(record) | {"kind": "search"})
 
 
 def _write(path: Path, title: str, context: dict[str, Any]) -> Path:
