@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models,
         results,
         risks,
+        sklearn,
         threats,
         training,
         weights,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .commands.list import recipes
     from .commands.report import report
     from .commands.runs import runs
+    from .commands.search import search
     from .commands.show import show
     from .commands.train import load, train
     from .config.recipe import Recipe
@@ -58,7 +60,9 @@ __all__ = [
     "results",
     "risks",
     "runs",
+    "search",
     "show",
+    "sklearn",
     "threats",
     "train",
     "training",
@@ -76,6 +80,7 @@ HOMES = {  # of the names that are no rooms
     "recipes": "commands.list",
     "report": "commands.report",
     "runs": "commands.runs",
+    "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
 }

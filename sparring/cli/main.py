@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..runtime.output import make_legible
 from . import evaluation, listing, pictures, training
+from . import search as searching
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ PANELS = {
         evaluation.metrics,
         pictures.attack,
         training.study,
+        searching.search,
         training.plane,
         training.pseudo_label,
     ),
