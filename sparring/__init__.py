@@ -25,9 +25,12 @@ if TYPE_CHECKING:
         weights,
     )
     from .commands.attack import attack
+    from .commands.card import card
     from .commands.compare import compare
     from .commands.evaluate import evaluate
+    from .commands.export import export
     from .commands.list import recipes
+    from .commands.push import push
     from .commands.report import report
     from .commands.runs import runs
     from .commands.show import show
@@ -42,15 +45,18 @@ __all__ = [
     "__version__",
     "attack",
     "attacks",
+    "card",
     "certification",
     "compare",
     "data",
     "evaluate",
     "evaluation",
+    "export",
     "load",
     "methods",
     "metrics",
     "models",
+    "push",
     "recipes",
     "report",
     "results",
@@ -67,9 +73,12 @@ HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
     "Result": "results.result",
     "attack": "commands.attack",
+    "card": "commands.card",
     "compare": "commands.compare",
     "evaluate": "commands.evaluate",
+    "export": "commands.export",
     "load": "commands.train",
+    "push": "commands.push",
     "recipes": "commands.list",
     "report": "commands.report",
     "runs": "commands.runs",

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, training
+from . import evaluation, listing, sharing, training
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ PANELS = {
         training.plane,
         training.pseudo_label,
     ),
+    "Share": (sharing.export, sharing.card, sharing.push),
     "Look up": (listing.list_, listing.show, listing.runs, listing.cite),
 }
 for panel, verbs in PANELS.items():
