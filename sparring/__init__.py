@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     )
     from .commands.attack import attack
     from .commands.attack_pictures import attack_pictures
+    from .commands.card import card
     from .commands.compare import compare
     from .commands.evaluate import evaluate
+    from .commands.export import export
     from .commands.list import recipes
+    from .commands.push import push
     from .commands.report import report
     from .commands.runs import runs
     from .commands.search import search
@@ -46,15 +49,18 @@ __all__ = [
     "attack",
     "attack_pictures",
     "attacks",
+    "card",
     "certification",
     "compare",
     "data",
     "evaluate",
     "evaluation",
+    "export",
     "load",
     "methods",
     "metrics",
     "models",
+    "push",
     "recipes",
     "report",
     "results",
@@ -74,9 +80,12 @@ HOMES = {  # of the names that are no rooms
     "Result": "results.result",
     "attack": "commands.attack",
     "attack_pictures": "commands.attack_pictures",
+    "card": "commands.card",
     "compare": "commands.compare",
     "evaluate": "commands.evaluate",
+    "export": "commands.export",
     "load": "commands.train",
+    "push": "commands.push",
     "recipes": "commands.list",
     "report": "commands.report",
     "runs": "commands.runs",

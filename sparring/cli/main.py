@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, pictures, training
+from . import evaluation, listing, pictures, sharing, training
 from . import search as searching
 from .console import explain, format_warning, is_mistake
 
@@ -39,6 +39,7 @@ PANELS = {
         training.plane,
         training.pseudo_label,
     ),
+    "Share": (sharing.export, sharing.card, sharing.push),
     "Look up": (listing.list_, listing.show, listing.runs, listing.cite),
 }
 for panel, verbs in PANELS.items():
