@@ -63,6 +63,7 @@ FOLDERS = {
     ),
     "config": Row(6, (), ("torch", "tomli_w")),
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
+    "serving": Row(6, never=("methods", "risks", "weights", "certification")),
     "commands": Row(7, (), ("torch", "numpy")),
     "cli": Row(8, (), ("typer", "rich")),
     "__main__": Row(9, (), ()),

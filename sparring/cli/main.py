@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, training
+from . import evaluation, listing, serving, training
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ PANELS = {
         evaluation.metrics,
         training.study,
         training.plane,
+        serving.serve,
         training.pseudo_label,
     ),
     "Look up": (listing.list_, listing.show, listing.runs, listing.cite),
