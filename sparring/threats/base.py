@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch
+from ..batch import Batch, Model
 from ..component import LARGEST, Component, require
 from ..functional.geometry import norm
 from ..runtime import distributed
@@ -114,6 +114,11 @@ class Threat(Component):
         """Raise `ValueError` for samples that the adversary cannot start from; `batch.index` holds
         their rows in the data."""
 
+    def searched(self, model: Model) -> Model:
+        """Return the model as a search sees it: with the rounding to admissible points inside, if
+        they are no continuum; default: the model itself."""
+        return model
+
     @contextmanager
     def on_rows(self, rows: Tensor, x: Tensor) -> Iterator[None]:
         """Act inside as for the samples `x (b, *d)` alone, rows `(b,)` of those that the threat
@@ -133,6 +138,46 @@ def on_rows(pieces: Iterable[object], rows: Tensor, x: Tensor) -> Iterator[None]
             if isinstance(threat, Threat):
                 stack.enter_context(threat.on_rows(rows, x))
         yield
+
+
+class ThreatWrapper(Threat):
+    """Change another threat, `of`, and keep its box, radius and distance."""
+
+    of: Threat
+
+    @property
+    def low(self) -> float:  # type: ignore[override]
+        """Return the box's lower end."""
+        return self.of.low
+
+    @property
+    def high(self) -> float:  # type: ignore[override]
+        """Return the box's upper end."""
+        return self.of.high
+
+    @property
+    def eps(self) -> float | None:  # type: ignore[override]
+        """Return the radius of `of`."""
+        return self.of.eps
+
+    @eps.setter
+    def eps(self, value: float | None) -> None:
+        self.of.eps = value
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return self.of.distance(x_adv, x)
+
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
+        self.of.check_reachable(shape, by_row=by_row)
+
+    def check_samples(self, batch: Batch) -> None:
+        self.of.check_samples(batch)
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        self.of.update(model, batch)
+
+    def searched(self, model: Model) -> Model:
+        return self.of.searched(model)
 
 
 class Ball(Threat):
