@@ -88,7 +88,9 @@ def make_app(session: Session) -> Any:
         return responses.Response(content, media_type="image/png", headers=disposition)
 
     def page(name: str, kind: str) -> Any:
-        content = (resources.files(__package__) / "page" / (name or "page.html")).read_bytes()
+        content = (
+            resources.files("sparring.serving") / "page" / (name or "page.html")
+        ).read_bytes()
 
         async def file(request: Any) -> Any:
             return responses.Response(content, media_type=kind)

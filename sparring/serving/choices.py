@@ -10,8 +10,8 @@ from ..component import did_you_mean, require
 from ..evaluation.announce import PASSES
 from ..evaluation.suites import SUITES, Suite
 from ..runtime.fractions import parse_number
-from ..threats import NORMS, norm_ball
-from ..threats.base import Threat
+from ..threats import NORMS, Rounded, norm_ball
+from ..threats.base import Ball, Threat
 from .served import ServedModel
 
 # The first choice of a norm whose radius no recipe names; in input units, L0 in pixels.
@@ -37,11 +37,7 @@ class Setting(NamedTuple):
 
     def threat(self, eps: float) -> Threat:
         """Return the ball of a radius, whose points are those of a file of 8 bits."""
-        return eight_bits(norm_ball(self.norm, eps=eps))
-
-
-def eight_bits(ball: Threat) -> Threat:
-    return ball
+        return _file_ball(self.norm, eps)
 
 
 def attacks_for(norm: str) -> dict[str, Suite]:
@@ -50,7 +46,7 @@ def attacks_for(norm: str) -> dict[str, Suite]:
     >>> list(attacks_for("L0"))[:3]
     ['quick', 'pgd', 'from-x']
     """
-    ball = norm_ball(norm, eps=0.0)
+    ball = _file_ball(norm, 0.0)
     suites = {name: s for name, s in SUITES.items() if any(e.supports(ball) for e in s.entries)}
     single = {
         entry.label: Suite(entry.label, 1, (entry,), about=f"{entry.label} alone")
@@ -93,9 +89,16 @@ def _number(eps: Any) -> float:
     return value
 
 
+def _file_ball(norm: str, eps: float) -> Threat:
+    """Return a ball whose points are those of a file of 8 bits."""
+    ball = norm_ball(norm, eps=eps)
+    assert isinstance(ball, Ball)
+    return Rounded(ball)
+
+
 def menu(norm: str) -> list[dict[str, Any]]:
     """Return the attacks of a norm as JSON: name, what it is, and its forward passes if known."""
-    ball = norm_ball(norm, eps=0.0)
+    ball = _file_ball(norm, 0.0)
     return [
         {
             "name": name,

@@ -21,14 +21,14 @@ WAIT = 5.0  # seconds that a picture waits for the models while another picture 
 class Busy(Exception):
     """Refuse a request because an attack runs; `job` is that attack."""
 
-    def __init__(self, job: Job | None) -> None:
+    def __init__(self, job: AttackJob | None) -> None:
         share = f" ({100 * job.share():.0f} % done)" if job else ""
         super().__init__(f"busy: the models are attacking a picture{share}; wait, or cancel it")
         self.job = job
 
 
 @dataclass
-class Job:
+class AttackJob:
     """Follow an attack that runs in another thread.
 
     Attributes:
@@ -55,7 +55,7 @@ class Job:
         """Let the next pass of a model end the attack; rows that are done stay."""
         self.budget.stop(CANCELLED)
 
-    def run(self, work: Callable[[Job], Iterator[Any]]) -> None:
+    def run(self, work: Callable[[AttackJob], Iterator[Any]]) -> None:
         """Collect the rows that `work` yields, and note how it ended."""
         try:
             for row in work(self):
@@ -77,7 +77,7 @@ class JobRunner:
 
     def __init__(self) -> None:
         self._models = threading.Lock()
-        self.current: Job | None = None
+        self.current: AttackJob | None = None
 
     @contextlib.contextmanager
     def models(self) -> Iterator[None]:
@@ -94,7 +94,7 @@ class JobRunner:
         finally:
             self._models.release()
 
-    def start(self, work: Callable[[Job], Iterator[Any]]) -> Job:
+    def start(self, work: Callable[[AttackJob], Iterator[Any]]) -> AttackJob:
         """Start a job and return it.
 
         Raises:
@@ -102,12 +102,12 @@ class JobRunner:
         """
         if self._running() is not None or not self._models.acquire(timeout=WAIT):
             raise Busy(self._running())
-        job = self.current = Job()
+        job = self.current = AttackJob()
         job.thread = threading.Thread(target=self._run, args=(job, work), daemon=True)
         job.thread.start()
         return job
 
-    def job(self, id: str) -> Job | None:
+    def job(self, id: str) -> AttackJob | None:
         """Return the job that runs, or ran last, if that is its id."""
         return self.current if self.current is not None and self.current.id == id else None
 
@@ -118,11 +118,11 @@ class JobRunner:
             job.cancel()
             job.thread.join(CLOSING)
 
-    def _running(self) -> Job | None:
+    def _running(self) -> AttackJob | None:
         job = self.current
         return job if job is not None and job.state == RUNNING else None
 
-    def _run(self, job: Job, work: Callable[[Job], Iterator[Any]]) -> None:
+    def _run(self, job: AttackJob, work: Callable[[AttackJob], Iterator[Any]]) -> None:
         try:
             job.run(work)
         finally:

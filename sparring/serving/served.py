@@ -15,7 +15,7 @@ from ..data.split import Split
 from ..introspect.predict import has_class, logits
 from ..runtime.text import printable
 
-SHOWN_CLASSES = 5  # bars of an answer
+SHOWN_CLASSES = 10  # bars of an answer
 NO_CLASS = "no class"  # of logits that are NaN or infinite
 
 

@@ -19,10 +19,10 @@ from ..runtime.fractions import format_number
 from ..runtime.text import printable
 from ..threats import NORMS
 from .choices import DEFAULT_EPS, Setting, menu, setting
-from .jobs import Job, JobRunner
+from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
 from .served import ServedModel, answer, class_table, sample_picture
-from .sweep import DEEPER, Bout, Point, sweep
+from .sweep import DEEPER, Bout, WorstPoint, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
 NAME_LETTERS = 80
@@ -92,7 +92,7 @@ class Session:
         drawn = secrets.randbelow(rows) if row is None else _index("row", row, rows)
         return self._keep(*sample_picture(one, drawn))
 
-    def attack(self, request: object) -> Job:
+    def attack(self, request: object) -> AttackJob:
         """Start the attack that a request describes by picture, threat, eps, attack and label.
 
         Raises:
@@ -123,8 +123,8 @@ class Session:
         return job
 
     def _work(
-        self, numbers: list[int], fitted: Fitted, label: str | None, plan: Setting, job: Job
-    ) -> Iterator[Point]:
+        self, numbers: list[int], fitted: Fitted, label: str | None, plan: Setting, job: AttackJob
+    ) -> Iterator[WorstPoint]:
         for n in numbers:
             one, x = self.served[n], fitted.xs[n]
             known = one.label(label)
@@ -191,15 +191,15 @@ class Session:
             ],
         }
 
-    def _job(self, id: str) -> Job:
+    def _job(self, id: str) -> AttackJob:
         job = self.runner.job(id)
         if job is None:
             raise Missing("there is no such attack, or another one has begun since")
         return job
 
-    def _step(self, job: Job, row: int) -> dict[str, Any]:
+    def _step(self, job: AttackJob, row: int) -> dict[str, Any]:
         """Return a finished step as JSON."""
-        point: Point = job.rows[row]
+        point: WorstPoint = job.rows[row]
         bout: Bout = job.bouts[point.number]
         moved = (point.x_adv - bout.x).abs()
         return {

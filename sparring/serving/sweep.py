@@ -1,4 +1,4 @@
-"""Attack one picture at growing radii, on several models, and judge every point as a file."""
+"""Attack one picture at several radii, on several models, and judge every point as a file."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Bout(NamedTuple):
     label: int
 
 
-class Point(NamedTuple):
-    """Hold the worst point of a model up to a radius.
+class WorstPoint(NamedTuple):
+    """Hold the worst point of a model within a radius.
 
     Arguments:
         number: of the bout.
@@ -73,7 +73,7 @@ def on_grid(x: Tensor) -> Tensor:
 def tasks(bouts: Sequence[Bout], setting: Setting) -> list[Task]:
     """Return every attack at every radius, for the progress."""
     out = []
-    for eps in setting.radii():
+    for eps in setting.radii()[::-1]:
         threat = setting.threat(eps)
         for bout in bouts:
             labels = [entry.label for entry in setting.suite.entries_for(threat)]
@@ -92,11 +92,13 @@ def _title(bout: Bout, label: str, threat: Threat) -> str:
 
 def sweep(
     bouts: Sequence[Bout], setting: Setting, *, budget: Budget, workload: Workload
-) -> Iterator[Point]:
-    """Yield the worst point of every model at every radius, radii rising.
+) -> Iterator[WorstPoint]:
+    """Yield every picture itself, then the worst point of every model at every radius.
 
-    A point of a smaller radius counts at a larger one too, so no curve rises. Attacks that come
-    after a success are left out.
+    The largest radius comes first, since it is the one that was chosen. Once the attacks fail on a
+    model, they are left out at its smaller radii, whose balls lie inside. Attacks without gradients
+    then leave these radii without a point. A point of a smaller radius counts at a larger one, too:
+    in the end, such a point comes again where it is worse.
 
     Raises:
         BudgetSpent: once the budget is stopped.
@@ -105,37 +107,58 @@ def sweep(
         Guard(b.served.model, shape=b.served.shape, strict=False, budget=budget) for b in bouts
     ]
     workload.tasks, workload.passes = tasks(bouts, setting), lambda: sum(g.forwards for g in guards)
-    worst = [_clean(number, bout) for number, bout in enumerate(bouts)]
-    yield from worst
-    for eps in setting.radii():
+    clean = [_clean(number, bout) for number, bout in enumerate(bouts)]
+    yield from clean
+    falling, hopeless = setting.radii()[::-1], [point.is_adversarial for point in clean]
+    points: list[list[WorstPoint]] = [[] for _ in bouts]
+    for eps in falling:
         threat = setting.threat(eps)
         for number, bout in enumerate(bouts):
-            best = worst[number]._replace(eps=eps)
+            guard, worst = guards[number], clean[number]._replace(eps=eps)
             entries = setting.suite.entries_for(threat)
+            white = any(entry.kind == "white" for entry in entries)
+            tried = white or not hopeless[number]
             for entry in entries:
-                workload.begin(_title(bout, entry.label, threat), int(not best.is_adversarial))
-                if not best.is_adversarial:
+                wanted = not (hopeless[number] or worst.is_adversarial)
+                workload.begin(_title(bout, entry.label, threat), int(wanted))
+                if wanted:
                     attack = entry.make(threat)
                     attack.reseed(seed_of_text(f"{entry.label}|{eps}"))
-                    x, y = _batch(bout)
-                    x_adv = attack(guards[number], x, y)
-                    best = _worse(best, _judged(best, bout, threat, x_adv, entry.label))
+                    x_adv = attack(guard, *_batch(bout))
+                    worst = _worse(worst, _judged(worst, bout, threat, x_adv, entry.label))
+                workload.step(int(wanted))
                 workload.finish()
-            deeper = any(entry.kind == "white" for entry in entries)
-            workload.begin(_title(bout, DEEPER, threat), int(deeper))
-            if deeper:
-                x_adv = lowest_confidence(guards[number], threat, *_batch(bout))
-                best = _worse(best, _judged(best, bout, threat, x_adv, DEEPER))
+            hopeless[number] = not worst.is_adversarial
+            workload.begin(_title(bout, DEEPER, threat), int(white))
+            if white:
+                x_adv = lowest_confidence(guard, threat, *_batch(bout))
+                worst = _worse(worst, _judged(worst, bout, threat, x_adv, DEEPER))
+            workload.step(int(white))
             workload.finish()
-            worst[number] = best
-            yield best
+            if tried:
+                points[number].append(worst)
+                yield worst
+    for of_model in points:
+        yield from raised(of_model[::-1])
+
+
+def raised(rising: Sequence[WorstPoint]) -> Iterator[WorstPoint]:
+    """Yield, at each radius where a smaller one's point is worse, that point."""
+    worst = rising[0] if rising else None
+    for point in rising[1:]:
+        assert worst is not None
+        better = _worse(point, worst._replace(eps=point.eps))
+        if better is not point:
+            yield better
+        worst = better
 
 
 def lowest_confidence(guard: Guard, threat: Threat, x: Tensor, y: Tensor) -> Tensor:
     """Return the point of highest cross-entropy that PGD meets: it goes on after a success."""
     search: Maximizer = PGD(threat, steps=STEPS)
     with freeze.frozen(guard, "eval"):
-        return search.maximize(lambda z: cross_entropy(guard(z), y), Batch(x, y))
+        model = threat.searched(guard)
+        return search.maximize(lambda z: cross_entropy(model(z), y), Batch(x, y))
 
 
 def _batch(bout: Bout) -> tuple[Tensor, Tensor]:
@@ -143,14 +166,14 @@ def _batch(bout: Bout) -> tuple[Tensor, Tensor]:
     return bout.x[None].to(device), torch.tensor([bout.label], device=device)
 
 
-def _clean(number: int, bout: Bout) -> Point:
+def _clean(number: int, bout: Bout) -> WorstPoint:
     """Return the picture itself as the point at eps = 0."""
     first = answer(bout.served, bout.x)
     wrong = first.pred != bout.label
-    return Point(number, 0.0, bout.x, first, first.confidence(bout.label), wrong)
+    return WorstPoint(number, 0.0, bout.x, first, first.confidence(bout.label), wrong)
 
 
-def _judged(like: Point, bout: Bout, threat: Threat, x_adv: Tensor, label: str) -> Point:
+def _judged(like: WorstPoint, bout: Bout, threat: Threat, x_adv: Tensor, label: str) -> WorstPoint:
     """Return what the model says of a point after a file of 8 bits; x where that leaves S."""
     x, y = _batch(bout)
     judgement = judge(bout.served.model, threat, on_grid(x_adv), x, y, name=label)
@@ -158,13 +181,13 @@ def _judged(like: Point, bout: Bout, threat: Threat, x_adv: Tensor, label: str) 
     given = answer(bout.served, point)
     wrong = bool(judgement.allowed[0]) and given.pred != bout.label
     confidence = given.confidence(bout.label)
-    return Point(like.number, like.eps, point, given, confidence, wrong, label)
+    return WorstPoint(like.number, like.eps, point, given, confidence, wrong, label)
 
 
-def _worse(first: Point, second: Point) -> Point:
+def _worse(first: WorstPoint, second: WorstPoint) -> WorstPoint:
     """Return the point that is adversarial, or else of lower confidence in the label."""
 
-    def rank(point: Point) -> tuple[bool, float]:
+    def rank(point: WorstPoint) -> tuple[bool, float]:
         return point.is_adversarial, -point.confidence
 
     return second if rank(second) > rank(first) else first

@@ -3,7 +3,7 @@ const $ = (id) => document.getElementById(id);
 // The house's palette for series: 3:1 or more on white and on dark grounds.
 const COLOURS = ["#0f7ac0", "#d55e00", "#009e73", "#c66a9e", "#a87b00", "#8a63d2", "#7f7f7f", "#0d8f9c"];
 const PERIOD = 250; // milliseconds between two looks at a running attack
-let about, picture, job, rows = [], waiting = false;
+let about, picture, job, rows = [], seen = 0, waiting = false;
 
 const make = (tag, attributes = {}, ...children) => {
   const one = document.createElement(tag);
@@ -204,6 +204,7 @@ async function start(event) {
     const given = await post("attack", request);
     job = given.job;
     rows = [];
+    seen = 0;
     $("bar").value = 0;
     running(true);
     status("Attacking …");
@@ -215,11 +216,11 @@ async function follow(request) {
   const mine = job;
   try {
     for (;;) {
-      const given = await ask(`job/${mine}?after=${rows.length}`);
-      rows.push(...given.rows);
+      const given = await ask(`job/${mine}?after=${seen}`);
+      for (const row of given.rows) keep(row);
+      seen += given.rows.length;
       $("bar").value = given.share;
-      const last = rows.at(-1);
-      if (given.state === "running" && last) status(`Attacking, ${Math.round(100 * given.share)} % …`);
+      if (given.state === "running" && rows.length) status(`Attacking, ${Math.round(100 * given.share)} % …`);
       if (given.rows.length) show(request, mine, true);
       if (given.state !== "running") {
         if (given.state === "failed") throw new Refused(given.error);
@@ -240,6 +241,12 @@ async function follow(request) {
 }
 
 // 3. Before and after
+// A later row of a model and radius replaces the one before: a point of a smaller radius was worse.
+function keep(row) {
+  rows = rows.filter((r) => r.model !== row.model || r.eps !== row.eps);
+  rows.push(row);
+  rows.sort((a, b) => a.eps - b.eps);
+}
 const steps = () => {
   const models = [...new Set(rows.map((r) => r.model))].sort((a, b) => a - b);
   return models.map((m) => rows.filter((r) => r.model === m));
@@ -255,13 +262,14 @@ function show(request, id, moved) {
   $("radius-text").textContent = eps ? `eps = ${text}` : "the picture itself";
   slider.setAttribute("aria-valuetext", $("radius-text").textContent);
   slider.oninput = () => show(request, id, false);
-  const chosen = lines.map((line) => line.filter((r) => r.eps <= eps).at(-1));
+  const chosen = lines.map((line) => line.find((r) => r.eps === eps) ??
+    { ...line[0], beyond: line.find((r) => r.eps > eps)?.eps_text });
   drawChart(lines, request, eps);
   fillTable(lines, radii);
   $("answers").replaceChildren(...chosen.map((r, k) => card(lines[k][0], r, id, request)));
 }
 function drawChart(lines, request, here) {
-  const W = 640, H = 260, left = 52, right = 14, top = 12, bottom = 46;
+  const W = 640, H = 260, left = 66, right = 14, top = 12, bottom = 46;
   const most = Math.max(...rows.map((r) => r.eps)) || 1;
   const x = (e) => left + (W - left - right) * e / most, y = (p) => top + (H - top - bottom) * (1 - p);
   const chart = svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img" });
@@ -319,6 +327,7 @@ function card(clean, r, id, request) {
   const mark = (text, tone) => make("b", { class: tone, text });
   if (clean.adversarial) verdict.append(mark("Wrong before the attack", "warn"), `: it says ${clean.answer}, the picture shows ${r.label}.`);
   else if (r.adversarial) verdict.append(mark("✗ Fooled", "bad"), `: ${r.label} became `, make("b", { text: r.answer }), ` (${percent(r.classes[0].confidence)}).`);
+  else if (r.beyond) verdict.append(mark("✓ Still right", "good"), `: the attack failed at eps ${r.beyond}, and was not tried at this smaller one.`);
   else verdict.append(mark("✓ Still right", "good"), `: ${r.label}, ${percent(r.confidence)} confident after the attack.`);
   const figure = (source, text) => make("figure", {}, image(r.model, source, `${text}, ${model.name}`), make("figcaption", { text }));
   const pictures = make("div", { class: "pictures" }, figure(clean.image, "before"), figure(r.image, "after"), figure(r.difference, "difference × 10"));
@@ -329,7 +338,7 @@ function card(clean, r, id, request) {
   const table = make("table", { class: "bars" }, make("caption", { text: "Confidence by class" }),
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "class" }), make("th", { scope: "col", text: "before" }), make("th", { scope: "col", text: "after" }))),
     make("tbody", {}, ...body));
-  const facts = make("p", { class: "dim", text: r.eps ? `${request.threat}, eps ${r.eps_text}: ${r.pixels} of ${r.of} pixels moved, by ${r.levels}/255 at most.` : "Not attacked." });
+  const facts = make("p", { class: "dim", text: r.eps && !r.beyond ? `${request.threat}, eps ${r.eps_text}: ${r.pixels} of ${r.of} pixels moved, by ${r.levels}/255 at most.` : "Not attacked." });
   const link = make("a", { href: `adversarial/${id}/${r.row}.png`, download: "", text: "Download the picture after the attack (PNG)" });
   return make("article", { class: "card", "aria-label": model.name }, make("h3", {}, swatch, model.name), verdict, pictures, table, facts, make("p", {}, link));
 }
