@@ -19,8 +19,8 @@ DROP = """([content, name]) => {
   const data = new DataTransfer();
   data.items.add(new File([bytes], name, { type: "image/png" }));
   const zone = document.getElementById("drop");
-  zone.dispatchEvent(new DragEvent("dragover", { dataTransfer: data, bubbles: true, cancelable: true }));
-  zone.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  const more = { dataTransfer: data, bubbles: true, cancelable: true };
+  for (const kind of ["dragover", "drop"]) zone.dispatchEvent(new DragEvent(kind, more));
 }"""
 
 

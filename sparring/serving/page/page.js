@@ -54,8 +54,8 @@ async function attempt(work) {
   try {
     await work();
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
     complain(error);
+    if (!(error instanceof Refused)) throw error;
   }
 }
 const status = (text) => { $("status").textContent = text; };
@@ -198,11 +198,12 @@ function running(on) {
 async function start(event) {
   event.preventDefault();
   if (waiting) return;
+  waiting = true;
+  status("Starting …");
   await attempt(async () => {
     const request = { picture: picture.picture, threat: $("threat").value, eps: $("eps").value.trim(), attack: $("attack").value };
     if ($("label").value) request.label = $("label").value;
-    const given = await post("attack", request);
-    job = given.job;
+    job = (await post("attack", request)).job;
     rows = [];
     seen = 0;
     $("bar").value = 0;
@@ -211,6 +212,10 @@ async function start(event) {
     $("cancel").focus();
     await follow(request);
   });
+  if (waiting) {
+    waiting = false; // the request was refused
+    status("Not started.");
+  }
 }
 async function follow(request) {
   const mine = job;
