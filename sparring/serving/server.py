@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import socket
 import sys
 import threading
@@ -54,8 +55,12 @@ def run(app: Any, server: socket.socket, *, started: Callable[[], None] = lambda
     )
     started()
     # uvicorn ends in order, and then raises the signal again
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[server])
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[server])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def open_browser(address: str) -> None:

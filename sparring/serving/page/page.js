@@ -119,7 +119,7 @@ function wireDrop() {
   }));
 }
 function wireCanvas() {
-  const canvas = $("canvas"), context = canvas.getContext("2d"), side = canvas.width, WIDTH = 18, STEP = 8;
+  const canvas = $("canvas"), context = canvas.getContext("2d", { alpha: false }), side = canvas.width, WIDTH = 18, STEP = 8;
   let last = null, pen = { x: side / 2, y: side / 2, down: false };
   const ink = () => ($("dark-ink").checked ? ["#000", "#fff"] : ["#fff", "#000"]);
   const clear = () => {
@@ -268,7 +268,7 @@ function show(request, id, moved) {
   slider.setAttribute("aria-valuetext", $("radius-text").textContent);
   slider.oninput = () => show(request, id, false);
   const chosen = lines.map((line) => line.find((r) => r.eps === eps) ??
-    { ...line[0], beyond: line.find((r) => r.eps > eps)?.eps_text });
+    { ...line[0], asked: eps, beyond: line.find((r) => r.eps > eps)?.eps_text });
   drawChart(lines, request, eps);
   fillTable(lines, radii);
   $("answers").replaceChildren(...chosen.map((r, k) => card(lines[k][0], r, id, request)));
@@ -332,7 +332,8 @@ function card(clean, r, id, request) {
   const mark = (text, tone) => make("b", { class: tone, text });
   if (clean.adversarial) verdict.append(mark("Wrong before the attack", "warn"), `: it says ${clean.answer}, the picture shows ${r.label}.`);
   else if (r.adversarial) verdict.append(mark("✗ Fooled", "bad"), `: ${r.label} became `, make("b", { text: r.answer }), ` (${percent(r.classes[0].confidence)}).`);
-  else if (r.beyond) verdict.append(mark("✓ Still right", "good"), `: the attack failed at eps ${r.beyond}, and was not tried at this smaller one.`);
+  else if (!r.eps && !r.beyond) verdict.append(r.asked ? "Not attacked at this radius" : "The picture itself", `: ${r.label}, ${percent(r.confidence)} confident.`);
+  else if (r.beyond) verdict.append(mark("✓ Still right", "good"), `: the attack failed at eps ${r.beyond}, so it was not tried at this smaller one.`);
   else verdict.append(mark("✓ Still right", "good"), `: ${r.label}, ${percent(r.confidence)} confident after the attack.`);
   const figure = (source, text) => make("figure", {}, image(r.model, source, `${text}, ${model.name}`), make("figcaption", { text }));
   const pictures = make("div", { class: "pictures" }, figure(clean.image, "before"), figure(r.image, "after"), figure(r.difference, "difference × 10"));
@@ -356,6 +357,7 @@ async function begin() {
     $("models").append(make("li", {}, swatch, make("b", { text: one.name }), make("span", { class: "dim", text: ` ${one.about} · ${one.input}` })));
     $("sample-model").append(make("option", { value: k, text: one.name }));
   });
+  document.querySelector("main").classList.toggle("broad", about.models.length > 2);
   $("threat").append(...about.threats.map((t) => make("option", { value: t.name, text: t.name })));
   $("threat").value = about.threat;
   $("label").append(make("option", { value: "", text: "each model's answer" }), ...about.classes.map((name) => make("option", { value: name, text: name })));
