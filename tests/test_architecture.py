@@ -65,6 +65,7 @@ FOLDERS = {
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
     "commands": Row(7, (), ("torch", "numpy", "tomli_w")),
     "sklearn": Row(7, (), ("torch", "numpy", "sklearn")),
+    "serving": Row(6, never=("methods", "risks", "weights", "certification")),
     "cli": Row(8, (), ("typer", "rich")),
     "__main__": Row(9, (), ()),
     "sparring": Row(8, (), ()),  # __init__.py: names on demand, and the version for all
