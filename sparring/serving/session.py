@@ -21,7 +21,7 @@ from ..threats import NORMS
 from .choices import DEFAULT_EPS, Setting, menu, setting
 from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
-from .served import ServedModel, answer, class_table, sample_picture
+from .served import ServedModel, answer, class_table, num_samples, sample_picture
 from .sweep import DEEPER, Bout, WorstPoint, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
@@ -61,7 +61,7 @@ class Session:
                     "about": one.about,
                     "input": _size(one.shape),
                     "side": max(one.shape[1:]),
-                    "samples": len(one.samples),
+                    "samples": num_samples(one),
                 }
                 for one in self.served
             ],
@@ -88,7 +88,8 @@ class Session:
             ValueError: for a model or a row that does not exist.
         """
         one = self.served[_index("model", number, len(self.served))]
-        rows = len(one.samples)
+        rows = num_samples(one)
+        require(rows, "model", one.name, "one with test samples: it was served without data")
         drawn = secrets.randbelow(rows) if row is None else _index("row", row, rows)
         return self._keep(*sample_picture(one, drawn))
 
