@@ -119,9 +119,7 @@ class Session:
         names = [name for one in chosen for name in one.class_names]
         require(label is None or label in names, "label", label, "the name of a class, or null")
         plan = setting(request.get("threat"), request.get("eps"), request.get("attack"), chosen)
-        with self._lock:
-            job = self.runner.start(partial(self._work, numbers, fitted, label, plan))
-        return job
+        return self.runner.start(partial(self._work, numbers, fitted, label, plan))
 
     def _work(
         self, numbers: list[int], fitted: Fitted, label: str | None, plan: Setting, job: AttackJob

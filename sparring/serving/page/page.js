@@ -39,7 +39,7 @@ const post = (path, table) =>
 
 function complain(error) {
   const box = $("alert");
-  box.replaceChildren(make("span", { text: error.message[0].toUpperCase() + error.message.slice(1) + "." }));
+  box.replaceChildren(make("span", { text: error.message }));
   if (error.status === 409 && error.job) {
     const stop = make("button", { type: "button", text: "Cancel the other attack" });
     stop.addEventListener("click", () => attempt(async () => {
