@@ -9,7 +9,8 @@ from .named import names
 from .packed import PackedBits
 from .source import Source, load
 from .split import Split
-from .stream import Stream, from_torch, streamed
+from .stream import Stream, from_torch
+from .streamed import streamed
 
 __all__ = [
     "AddedRows",
