@@ -76,7 +76,7 @@ def pictures(path: Path, read: FolderReader | None = None) -> RawDataset:
     read_folder = readers.folder if read is None else read
     split = (path / "train").is_dir()
     x, y, names = read_folder(path / "train" if split else path)
-    others = {}
+    others: dict[str, Any] = {}
     for part, spellings in SPELLINGS.items() if split else ():
         folder = next((path / s for s in spellings if (path / s).is_dir()), None)
         if folder is not None:
