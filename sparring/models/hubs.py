@@ -1,4 +1,4 @@
-"""Networks of public hubs by name: "timm:resnet18", "hf:microsoft/resnet-18"."""
+"""Networks of public hubs by name: "timm:resnet18", "hf:microsoft/resnet-18", "robustbench:Standard"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..introspect.freeze import frozen
 from ..runtime.importing import reason
 from ..runtime.text import printable
-from . import hugging_face, timm_network
+from . import hugging_face, robustbench, timm_network
 from .base import Numbers, register_mean_std, standardize
 from .outputs import read_logits
 
@@ -21,7 +21,9 @@ from .outputs import read_logits
 PREFIXES: dict[str, Callable[[str], nn.Module]] = {
     "timm:": lambda name: published(timm_network, name),
     "hf:": lambda name: published(hugging_face, name),
+    "robustbench:": robustbench.load,
 }
+RUNS_CODE = {"robustbench:"}  # hubs whose files may be pickles
 
 
 class RecipeHub(NamedTuple):
@@ -98,13 +100,18 @@ def load_hub_model(text: str, *, trust: bool = False) -> nn.Module:
 
     Arguments:
         text: a name with its prefix, one of `PREFIXES`.
-        trust: has no effect on networks of safetensors, which run no code.
+        trust: allow a hub whose files can run code; no effect on networks of safetensors.
 
     Raises:
         ValueError: for an unknown name, a missing package, weights that are not at hand, or
             weights that are pickles.
     """
     prefix, name = split(text)
+    if prefix in RUNS_CODE and not trust:
+        raise ValueError(
+            f"model = {printable(text, 100)} loads files that can run code: if you trust them, pass "
+            "--trust (trust=True in Python)"
+        )
     return PREFIXES[prefix](name).eval()
 
 
