@@ -23,6 +23,7 @@ RNG = np.random.default_rng(0)
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.delenv("SPARRING_CACHE_BYTES", raising=False)
     return tmp_path / "cache" / "pictures"
 
 
