@@ -63,6 +63,7 @@ FOLDERS = {
     ),
     "config": Row(6, (), ("torch", "tomli_w")),
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
+    "compat": Row(6),
     "commands": Row(7, (), ("torch", "numpy")),
     "cli": Row(8, (), ("typer", "rich")),
     "__main__": Row(9, (), ()),
