@@ -20,7 +20,10 @@ SPELLED = {
     **dict.fromkeys(("alpha", "eps_iter", "eps_step", "step_size", "abs_stepsize", "lr"), "size"),
     **dict.fromkeys(("n_iter", "nb_iter", "num_iter", "iters", "max_iter", "num_steps"), "steps"),
     **dict.fromkeys(("n_restarts", "num_random_init"), "restarts"),
-    **{"n_queries": "queries", "eot_iter": "eot", "kappa": "confidence", "loss_fn": "loss"},
+    "n_queries": "queries",
+    "eot_iter": "eot",
+    "kappa": "confidence",
+    "loss_fn": "loss",
 }
 COMPAT = "or keep the calls of torchattacks: from sparring.compat import torchattacks"
 

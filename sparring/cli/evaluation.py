@@ -23,9 +23,11 @@ from .options import (
     FailOn,
     FailUnder,
     Junit,
+    Keep,
     Mean,
     Mutable,
     Outputs,
+    Points,
     Probes,
     Radii,
     Radius,
@@ -153,6 +155,7 @@ def evaluate(
     from ..commands import evaluate, rehearsal
     from ..commands.requested_threat import RequestedThreat
     from ..results import gates, leaderboard
+    from ..results.points import SHOWN_ONLY, check_file
 
     gate = gates.Gate(fail_under, fail_on).check()
     rehearsal.check_files(junit=junit)

@@ -86,7 +86,7 @@ class BIM(SearchAttack):
         self.steps = steps or int(min(eps * 255 + 4, 1.25 * eps * 255))
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "targeted": self.targeted}
+        run: dict[str, Any] = {"steps": self.steps, "size": self.alpha, "targeted": self.targeted}
         return attacks.PGD(Linf(self.eps), random_start=False, **run)
 
 
@@ -128,7 +128,11 @@ class PGD(SearchAttack):
         self.random_start, self.supported_mode = random_start, [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "random_start": self.random_start}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "size": self.alpha,
+            "random_start": self.random_start,
+        }
         return attacks.PGD(Linf(self.eps), targeted=self.targeted, **run)
 
 
@@ -153,7 +157,11 @@ class PGDL2(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "random_start": self.random_start}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "size": self.alpha,
+            "random_start": self.random_start,
+        }
         # as theirs: uniform in the ball starts at its edge, where ten steps find fewer errors
         return attacks.PGD(L2(self.eps, init="radius"), targeted=self.targeted, **run)
 
@@ -174,7 +182,7 @@ class MIFGSM(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "decay": self.decay}
+        run: dict[str, Any] = {"steps": self.steps, "size": self.alpha, "decay": self.decay}
         return attacks.MIFGSM(Linf(self.eps), targeted=self.targeted, **run)
 
 
@@ -202,7 +210,11 @@ class SPSA(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.nb_iter, "samples": self.nb_sample, "chunk": self.max_batch_size}
+        run: dict[str, Any] = {
+            "steps": self.nb_iter,
+            "samples": self.nb_sample,
+            "chunk": self.max_batch_size,
+        }
         return attacks.SPSA(Linf(self.eps), size=self.lr, delta=self.delta, **run)
 
 
@@ -229,7 +241,11 @@ class Square(SearchAttack):
 
     def native(self) -> attacks.Attack:
         plan = None if self.rescale_schedule else attacks.random_search.PUBLISHED_QUERIES
-        run = {"queries": self.n_queries, "restarts": self.n_restarts, "p_init": self.p_init}
+        run: dict[str, Any] = {
+            "queries": self.n_queries,
+            "restarts": self.n_restarts,
+            "p_init": self.p_init,
+        }
         run |= {"loss": self.loss, "targeted": self.targeted}
         return attacks.Square(ball(self.norm, self.eps), plan=plan, **run)
 
@@ -259,7 +275,11 @@ class APGD(SearchAttack):
         self.verbose = verbose
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "restarts": self.n_restarts, "eot": self.eot_iter}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "restarts": self.n_restarts,
+            "eot": self.eot_iter,
+        }
         return attacks.APGD(ball(self.norm, self.eps), loss=self.loss, rho=self.thr_decr, **run)
 
 
@@ -289,6 +309,10 @@ class APGDT(SearchAttack):
         self.n_target_classes = n_classes - 1
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "restarts": self.n_restarts, "eot": self.eot_iter}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "restarts": self.n_restarts,
+            "eot": self.eot_iter,
+        }
         run |= {"targets": self.n_target_classes, "rho": self.thr_decr}
         return attacks.APGD(ball(self.norm, self.eps), loss="dlr-targeted", **run)

@@ -81,8 +81,8 @@ def _zoo() -> Any:
             f"robustbench:NAME needs the package robustbench{part}: {INSTALL}"
         ) from None
     except Exception as error:
-        text = f"robustbench:NAME needs the package robustbench, which fails to import: {reason(error)}"
-        raise ValueError(text) from error
+        text = "robustbench:NAME needs the package robustbench, which fails to import"
+        raise ValueError(f"{text}: {reason(error)}") from error
 
 
 def _names(zoo: Any, dataset: str, threat: str) -> list[str]:

@@ -31,6 +31,7 @@ def test_points_break_what_they_can_and_are_x_elsewhere(made, capsys, tmp_path):
     x_adv, y_adv = attack.run_standard_evaluation(x, y, bs=10, return_labels=True)
     pred = model(x_adv).argmax(1)
     assert torch.equal(pred, y_adv)
+    assert attack.result is not None
     robust = (pred == y).double().mean().item()
     assert robust == attack.result.robust.accuracy < attack.clean_accuracy(x, y)
     same = (pred == y) | (model(x).argmax(1) != y)

@@ -15,11 +15,20 @@ from sparring.commands.subject import loaded_model
 from sparring.models.robustbench import UNSAFE_LOAD, load
 
 
+class Utils(types.ModuleType):
+    """What the package's module has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.calls: list[tuple[str | None, ...]] = []
+        self.load_model: object = None
+        self.all_models: dict[str, object] = {}
+
+
 @pytest.fixture
 def zoo(monkeypatch):
     """A module `robustbench.utils` with one network a threat."""
-    package, utils = types.ModuleType("robustbench"), types.ModuleType("robustbench.utils")
-    utils.calls = []
+    package, utils = types.ModuleType("robustbench"), Utils("robustbench.utils")
 
     def load_model(name, model_dir="./models", dataset="cifar10", threat_model="Linf"):
         utils.calls.append((name, dataset, threat_model, os.environ.get(UNSAFE_LOAD)))
@@ -73,5 +82,5 @@ def test_wrong_names_are_refused(zoo, name, message):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "robustbench", None)
     monkeypatch.delitem(sys.modules, "robustbench.utils", raising=False)
-    with pytest.raises(ValueError, match="needs the package robustbench.*pip install"):
+    with pytest.raises(ValueError, match=r"needs the package robustbench.*pip install"):
         load("Standard")
