@@ -31,7 +31,7 @@ WIDE, NARROW, L2 = {"eps": 0.25}, {"eps": 0.1}, {"norm": "L2", "eps": 1.5}
 CALLS = [  # name, arguments, seeds
     ("FGSM", NARROW, 1),
     ("FGSM", WIDE, 1),
-    ("FFGSM", {**WIDE, "alpha": 0.3}, 3),
+    ("FFGSM", {**WIDE, "alpha": 0.3}, 20),
     ("BIM", {**WIDE, "alpha": 0.05}, 1),
     ("PGD", {**NARROW, "alpha": 0.02}, 3),
     ("PGD", {**WIDE, "alpha": 0.05}, 3),
@@ -41,7 +41,7 @@ CALLS = [  # name, arguments, seeds
     ("APGD", WIDE, 3),
     ("APGD", {**WIDE, "steps": 50, "loss": "dlr"}, 1),
     ("APGD", L2, 3),
-    ("APGDT", WIDE, 1),
+    ("APGDT", WIDE, 5),
     ("APGDT", L2, 1),
     ("FAB", WIDE, 1),
     ("FAB", {**WIDE, "multi_targeted": True}, 1),

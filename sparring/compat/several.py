@@ -98,7 +98,7 @@ class AutoAttack(Attack):
             "seed": self.seed,
             "verbose": self.verbose,
         }
-        targets = ball | {"n_classes": self.n_classes}
+        targets: dict[str, Any] = ball | {"n_classes": self.n_classes}
         if self.version == "rand":
             return [APGD(self.model, loss=loss, eot_iter=20, **ball) for loss in ("ce", "dlr")]
         fab, square = FAB(self.model, multi_targeted=True, **targets), Square(self.model, **ball)

@@ -178,8 +178,8 @@ def test_save_and_load(tmp_path, images, capsys):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: torchattacks.PGD(m, **{"iters": 3}), TypeError, "keyword argument 'iters'"),
-        (lambda m: torchattacks.PGD(m, **{"steps": 1.5}), ValueError, "steps = 1.5"),
+        (lambda m: torchattacks.PGD(m, iters=3), TypeError, "keyword argument 'iters'"),  # pyright: ignore
+        (lambda m: torchattacks.PGD(m, steps=1.5), ValueError, "steps = 1.5"),  # pyright: ignore
         (lambda m: torchattacks.PGD(m, eps=-1), ValueError, "eps = -1"),
         (lambda m: torchattacks.PGD(3), ValueError, "model = 'int'"),
         (lambda m: torchattacks.APGD(m, norm="L3"), ValueError, "did you mean"),
