@@ -18,8 +18,8 @@ BALLS = {"Linf": Linf, "L2": L2, "L1": L1}
 
 
 # On a loss below 0 theirs halves its step at the first checkpoint: it compares the loss with a 0
-# that no step has given. With 10 steps that helps: APGDT of ours left 1.4 points more robust on an MNIST net with 2,
-# and 0.4 points less than theirs with 1.
+# that no step has given. With 10 steps that helps: on an MNIST net APGDT of ours left 1.4 points
+# more robust than theirs with a first step of 2·eps, and 0.4 points less with eps.
 SHORT, FIRST = 20, {"Linf": 1.0}
 
 
