@@ -146,9 +146,13 @@ class Recipe:
         with located("objective"):
             return Objective(attack, method, risk, **self.tables["objective"])
 
-    def build(self) -> BuiltRecipe:
-        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`."""
-        source = self.source()
+    def build(self, source: data.Source | None = None) -> BuiltRecipe:
+        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`.
+
+        Arguments:
+            source: the recipe's data, where they are read already.
+        """
+        source = self.source() if source is None else source
         with_data = self.with_data(source)
         return BuiltRecipe(source, with_data.network(), with_data.objective(), with_data.trainer())
 

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from ..runtime.text import printable
 
 DOMAINS = ("", "ai.onnx")  # of the operators that the standard defines
@@ -119,6 +117,7 @@ def fold_constants(model: Any) -> None:
 
 def _computed(node: Any, known: Mapping[str, Any], opsets: Any) -> list[Any]:
     """Return the arrays that a node gives, or [] if it reads others than those of known tensors."""
+    import numpy as np
     import onnx  # type: ignore[import-not-found]
     from onnx.reference import ReferenceEvaluator  # type: ignore[import-not-found]
 

@@ -92,8 +92,7 @@ def _by_onnx2pytorch(file: OnnxFile) -> Program:
 
 
 def _by_onnx2torch(file: OnnxFile) -> Program:
-    import onnx2torch  # type: ignore[import-not-found]
-
+    onnx2torch = import_without_torchvision("onnx2torch")
     return _program(onnx2torch.convert(with_neutral_names(file.graph)).eval(), file)
 
 
@@ -167,7 +166,9 @@ class _Reference(NamedTuple):
             # twice, since a state that is kept between calls would show in the second
             for rows in (self.rows, first, self.rows):
                 x = rows.clone().requires_grad_()
-                got, want = program(x), self.program(rows)
+                with torch.enable_grad():  # whatever the caller computes in
+                    got = program(x)
+                want = self.program(rows)
                 gap = relative_difference(got, want)
                 if gap > tolerance:
                     return f"gives other outputs than onnxruntime (by {gap:.0e} of the largest)"
