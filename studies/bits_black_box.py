@@ -133,6 +133,7 @@ def rows(source: data.Source, mask: list[int]) -> list[dict[str, Any]]:
 
 
 def main(out: Path) -> None:
+    """Write the table."""
     source = data.load("drebin215")
     root = Path(os.environ["SPARRING_DATA"])
     mask = mutable(source, root / "malware" / "drebin215_feature_categories.csv.gz")
