@@ -112,6 +112,7 @@ def rows(source: data.Source, mask: list[int]) -> list[dict[str, Any]]:
                 }
                 for a in result.attacks
             }
+            assert result.detection is not None
             clean, attacked = (result.detection.rates[k] for k in (0, 1))
             out.append(
                 {

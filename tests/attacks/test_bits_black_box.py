@@ -43,11 +43,13 @@ def rows(threat: Threat, n: int = 40) -> Tensor:
 def net(classes: int = 2) -> Callable[[Tensor], Tensor]:
     """A crooked network, without gradient; both classes are common."""
     torch.manual_seed(1)
-    body = nn.Sequential(nn.Linear(D, 12), nn.Tanh(), nn.Linear(12, classes))
-    with torch.no_grad():
-        body[0].weight *= 4
-        body[2].bias -= body(CUBE).median(0).values
-    return lambda x: body(x).detach()
+    first, last = nn.Linear(D, 12), nn.Linear(12, classes)
+
+    def body(x: Tensor) -> Tensor:
+        return last((4 * first(x)).tanh()).detach()
+
+    shift = body(CUBE).median(0).values
+    return lambda x: body(x) - shift
 
 
 def linear(classes: int) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from sparring.data.readers import csv
 HEADER = "sha256,when,a,b,os=x,os=y,kind"
 
 
-def table(folder: Path, *, header: str = HEADER, n: int = 40, when: str = "{i}", **cells) -> Path:
+def table(
+    folder: Path, *, header: str = HEADER, n: int = 40, when: str = "{i}", **cells: Any
+) -> Path:
     """Rows whose names, times and features differ; `cells` replaces some of a row: {row: line}."""
     lines = [header]
     for i in range(n):
@@ -24,6 +27,11 @@ def table(folder: Path, *, header: str = HEADER, n: int = 40, when: str = "{i}",
     path = folder / "apps.csv"
     path.write_text("\n".join(lines))
     return path
+
+
+def load(path: str | Path, **options: Any) -> data.Source:
+    """Load, with options of any kind."""
+    return data.load(path, **options)
 
 
 def test_a_column_that_names_the_rows_is_dropped_and_said(tmp_path):
@@ -107,11 +115,11 @@ def test_a_time_that_is_none_is_named(cell, shown, tmp_path):
 
 
 def test_a_class_that_comes_late_cannot_be_trained_on(tmp_path):
-    rows = {
+    rows: dict[str, Any] = {
         f"row{i}": f"{i:064x},{i},0,{i % 2},0,0,{'good' if i < 38 else 'bad'}" for i in range(40)
     }
     with pytest.raises(ValueError, match="the earliest rows by time, has none of class 'bad'"):
-        data.load(table(tmp_path, **rows), time="when")
+        load(table(tmp_path, **rows), time="when")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +148,7 @@ def test_a_class_that_comes_late_cannot_be_trained_on(tmp_path):
 def test_options_that_do_not_fit_are_named(options, message, tmp_path):
     path = table(tmp_path)
     with pytest.raises(ValueError, match=message):
-        data.load(path, **{"bounds": (0, 50), "seed": 0, **options})
+        load(path, **{"bounds": (0, 50), "seed": 0, **options})
 
 
 @pytest.mark.parametrize("key", ["drop", "time"])
@@ -148,7 +156,7 @@ def test_other_data_have_no_columns(key, tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((9, 2), np.float32), y=np.arange(9) % 2)
     for name in (tmp_path / "a.npz", "digits"):
         with pytest.raises(ValueError, match=f"{key} = .*only a csv has"):
-            data.load(name, **{key: "a"})
+            load(name, **{key: "a"})
 
 
 def test_groups_are_beginnings_names_or_numbers(tmp_path):

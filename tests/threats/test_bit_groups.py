@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ GROUPS = [[0, 1, 2], [4, 5]]
 CUBE = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
 
 
-def allowed_by_hand(x: list[float], z: list[float], threat: Bits) -> bool:
+def allowed_by_hand(x: Sequence[float], z: Sequence[float], threat: Bits) -> bool:
     """As the docstring says, in loops: columns alone flip, groups move as one, the mask holds."""
     mask, flips = threat.mutable or [1] * 6, 0
     for columns in GROUPS:
