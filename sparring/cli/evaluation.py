@@ -10,7 +10,7 @@ import typer
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import completion
-from .console import closing, show
+from .console import GATE_FAILED, closing, explain_gate, show
 from .options import (
     N_NAMES,
     AddOnly,
@@ -20,6 +20,9 @@ from .options import (
     Data,
     Details,
     Device,
+    FailOn,
+    FailUnder,
+    Junit,
     Mean,
     Mutable,
     Outputs,
@@ -38,6 +41,7 @@ from .options import (
 )
 
 OF_THREAT = ("add_only", "mutable", "classes")
+ONLY_HERE = ("at", "robustbench", "details", "fail_under", "fail_on", "junit", *OF_THREAT)
 
 
 def evaluate(
@@ -124,24 +128,32 @@ def evaluate(
         typer.Option(help="Result file (default: RUN/results/SUITE-SPLIT.json)."),
     ] = None,
     robustbench: RobustBench = None,
+    fail_under: FailUnder = None,
+    fail_on: FailOn = None,
+    junit: Junit = None,
     set: Set = [],
     trust: Trust = False,
     details: Details = False,
     device: Device = None,
 ) -> None:
-    """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks."""
-    # The library has the same names for all options but these. A list of the others here would be
-    # one more place to change for a new option.
+    """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks.
+
+    The exit code is 3 if the result fails --fail-under or --fail-on.
+    """
+    # The library has the same names for all other options. A list of them here would be one more
+    # place to change for a new option.
     options = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "at", "robustbench", "details", *OF_THREAT) and value != []
+        if name not in ("model", *ONLY_HERE) and value != []
     }
     from .. import reporting
     from ..commands import evaluate, rehearsal
     from ..commands.requested_threat import RequestedThreat
-    from ..results import leaderboard
+    from ..results import gates, leaderboard
 
+    gate = gates.Gate(fail_under, fail_on).check()
+    rehearsal.check_files(junit=junit)
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
         rehearsal.check_files(robustbench=robustbench)
@@ -162,9 +174,15 @@ def evaluate(
     written = [] if file is None else [file]
     if robustbench is not None:
         written.append(leaderboard.write_entry(result, robustbench))
+    if junit is not None:
+        written.append(gates.write_junit(result, gate, junit))
     run = Path(model)
     subject = run if out is None and run.is_dir() else file
     closing(written, ["sparring", "report", subject] if subject else [])
+    if failures := gate.failures(result):
+        for failure in failures:
+            explain_gate(failure)
+        raise typer.Exit(GATE_FAILED)
 
 
 def compare(

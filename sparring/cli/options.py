@@ -104,6 +104,23 @@ RobustBench = Annotated[
     Path | None,
     typer.Option(help="File for a RobustBench leaderboard entry; the suite is then autoattack."),
 ]
+FailUnder = Annotated[
+    float | None,
+    typer.Option(
+        help="Exit with 3 if robust accuracy at the largest radius is below this share, such as "
+        "0.5 (default: no demand)."
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Exit with 3 if the measurement is not sound (not-sound), or if it needs a look "
+        "(look); default: no demand."
+    ),
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Also write the outcome as JUnit XML, for a pipeline.")
+]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -164,3 +181,18 @@ def numbers(key: str, text: str | None) -> list[float] | None:
     except ValueError:
         allowed = f"{key} must be a number, or several: 0.5,0.4,0.3"
         raise ValueError(f"{key} = {shortened(text)} is not allowed: {allowed}") from None
+
+
+def slurm_options(texts: list[str]) -> dict[str, int | str]:
+    """Read parameters of Slurm from texts "KEY=VALUE"; whole numbers become integers.
+
+    >>> slurm_options(["time=600", "partition=gpu"])
+    {'time': 600, 'partition': 'gpu'}
+    """
+    options: dict[str, int | str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip() and value.strip()):
+            raise ValueError(f"slurm = {shortened(text)} is not allowed: it must be KEY=VALUE")
+        options[key.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+    return options

@@ -162,7 +162,8 @@ class ArrayFunction(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         array = x.detach().cpu()
         array = array.float() if array.dtype == torch.bfloat16 else array  # numpy has none
-        return torch.as_tensor(self.scores(array.numpy())).to(x.device, x.dtype)
+        z = torch.as_tensor(self.scores(array.numpy())).to(x.device)
+        return z.to(x.dtype) if x.is_floating_point() else z
 
     def __deepcopy__(self, memo: Any) -> ArrayFunction:
         return self  # a session of a runtime outside torch cannot be copied

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..runtime.text import printable
 from .base import ArrayFunction
@@ -77,15 +78,21 @@ def _quick_forest(model: Any) -> Callable[[Any], Any]:
     A call of a forest of 100 trees takes 6 ms before it looks at a row; asking its trees takes
     0.3 ms. The first batch is answered both ways, and if a bit differs, the forest's own way stays.
     """
-    trees = [getattr(part, "tree_", None) for part in _parts_of_forest(model)]
-    if not trees or None in trees:
+    forest = type(model).__module__ == "sklearn.ensemble._forest"
+    parts = model.estimators_ if forest else ()
+    trees: list[Any] = [part.tree_ for part in parts if hasattr(part, "tree_")]
+    if not trees or len(trees) < len(parts):
         return model.predict_proba
     agree: list[bool] = []
 
     def proba(x: Any) -> Any:
         if len(x) > QUICK_ROWS or (agree and not agree[0]):
             return model.predict_proba(x)
-        quick = sum(tree.predict(x.astype("float32")) for tree in trees) / len(trees)
+        rows = x.astype("float32")
+        total = trees[0].predict(rows)
+        for tree in trees[1:]:
+            total = total + tree.predict(rows)
+        quick = total / len(trees)
         if not agree:
             slow = model.predict_proba(x)
             agree.append(quick.shape == slow.shape and bool((quick == slow).all()))
@@ -95,9 +102,38 @@ def _quick_forest(model: Any) -> Callable[[Any], Any]:
     return proba
 
 
-def _parts_of_forest(model: Any) -> list[Any]:
-    forest = type(model).__module__ == "sklearn.ensemble._forest"
-    return list(getattr(model, "estimators_", ())) if forest else []
+class ReorderedLogits(nn.Module):
+    """Give the logits of a network the columns of other classes.
+
+    Arguments:
+        columns: of the network's outputs in the new ones.
+        count: of the new ones; those without a column get the lowest logit.
+    """
+
+    def __init__(self, network: nn.Module, columns: Sequence[int], count: int) -> None:
+        super().__init__()
+        self.network, self.columns, self.count = network, list(columns), count
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.network(x)
+        wide = (z.amin(1, keepdim=True) - 1).repeat(1, self.count)
+        return wide.index_copy(1, torch.tensor(self.columns, device=z.device), z)
+
+
+def estimator_module(model: Any, classes: int | Sequence[Any] | None) -> nn.Module:
+    """Return the module of a classifier that has one: inputs to logits `(b, k)`, with gradient.
+
+    Arguments and errors as in `estimator_scores`.
+    """
+    network, labels = model.to_module(), [*model.classes_]
+    by_number = classes is None or isinstance(classes, int)
+    if by_number and not all(isinstance(v, int | np.integer) for v in labels):
+        return network  # names without an order of the data's: that of the classifier
+    order = _class_order(labels, classes)
+    columns = [order.index(label) for label in labels]
+    if columns == list(range(len(order))):
+        return network
+    return ReorderedLogits(network, columns, len(order))
 
 
 def votes(z: Tensor, classes: int) -> Tensor:
