@@ -177,7 +177,9 @@ class PictureAttack(NamedTuple):
         after, pred, _ = self._answer(model, batch[1:], task)
         return Survival(one.name, before, after, task.reached(pred))
 
-    def _answer(self, model: Model, x: Tensor, task: PictureTask) -> tuple[Answer, int, np.ndarray]:
+    def _answer(
+        self, model: Model, x: Tensor, task: PictureTask
+    ) -> tuple[Answer, int, np.ndarray]:
         """Return the model's answer to one input, its class, and its confidence in each."""
         z = logits(model, x)
         pred = int(predicted_class(z)[0])

@@ -118,3 +118,4 @@ def recount(
             pred[part] = judged.pred.cpu().numpy()
             allowed[part] = judged.allowed.cpu().numpy()
     return pred, allowed
+

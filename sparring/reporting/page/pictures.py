@@ -111,7 +111,10 @@ def _chart(picture: AttackedPicture) -> str:
     series = [
         charts.Line(
             name,
-            [charts.Point(p.eps, 100 * getattr(p, key), hollow=not p.adversarial) for p in points],
+            [
+                charts.Point(p.eps, 100 * getattr(p, key), hollow=not p.adversarial)
+                for p in points
+            ],
             joined=len(points),
         )
         for name, key in named
