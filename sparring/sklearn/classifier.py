@@ -285,8 +285,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         x = self._checked(X)
         labels = self.predict(X) if y is None else column_or_1d(y)
         require(len(labels) == len(x), "y", f"{len(labels)} labels", f"one per row, {len(x)}")
-        unknown = labels[~np.isin(labels, self.classes_)]
-        if len(unknown):
+        unknown = labels[~np.isin(labels, self.classes_)].tolist()
+        if unknown:
             known = ", ".join(map(repr, self.classes_.tolist()[:8]))
             raise ValueError(f"y has the label {unknown[0]!r}, and the classes are {known}")
         numbers = np.searchsorted(self.classes_, labels).astype(np.int64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..component import require
 from ..config.recipe import load_recipe
-from ..data.split import fingerprint
+from ..data import load
 from ..models import load_weights
 from ..runtime import files
 from ..training.checkpoint import read_weights, save_best
@@ -40,7 +40,7 @@ def write_run(
             'network, as "mlp"'
         )
     require_empty(folder)
-    tables = classifier.recipe_.tables
+    tables, bounds = classifier.recipe_.tables, classifier.bounds_
     if test is not None:
         z = test[0].numpy()
         trained_in = np.array(classifier.bounds_)
@@ -48,7 +48,7 @@ def write_run(
         tables = _in_box(tables, bounds)
     create_run(folder, tables)
     if test is not None:
-        _write_rows(classifier, folder, *test)
+        _write_rows(classifier, folder, *test, bounds=bounds)
     arguments = plain_value(classifier.get_params(deep=False))
     seed = classifier.random_state
     about = {
@@ -115,13 +115,16 @@ def _in_box(tables: dict[str, Any], bounds: tuple[float, float]) -> dict[str, An
     return out
 
 
-def _write_rows(classifier: RobustClassifier, folder: Path, z: Tensor, y: Tensor) -> None:
+def _write_rows(
+    classifier: RobustClassifier, folder: Path, z: Tensor, y: Tensor, *, bounds: tuple[float, float]
+) -> None:
     """Write test rows, and the record by which an evaluation finds them beside the recipe."""
     names = [str(label) for label in classifier.classes_]
     content = io.BytesIO()
     np.savez_compressed(content, x_test=z.numpy(), y_test=y.numpy(), class_names=names)
     files.write(folder / DATA, content.getvalue())
-    about = {"name": DATA, "path": DATA, "sha256": fingerprint(z, y)}
+    digest = load(folder / DATA, bounds=bounds).sha256
+    about = {"name": DATA, "path": DATA, "sha256": digest}
     files.write(folder / "data.json", json.dumps(about).encode())
 
 
