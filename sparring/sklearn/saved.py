@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,18 +21,13 @@ from ..training.state import Epoch
 from .recipe import DATA, plain_value
 from .scaling import Scaling, box
 
-if TYPE_CHECKING:
-    from .classifier import RobustClassifier
-
 ABOUT = "classifier.json"  # what the recipe has no room for: labels, scaling, arguments
 LIMIT = 1 << 26  # bytes
 KINDS = {"arguments": dict, "classes": list, "shift": list, "width": list, "bounds": list}
 EPOCHS = (("epoch", "number"), ("parts", "terms"))  # keys of a row in the log, and of `Epoch`
 
 
-def write_run(
-    classifier: RobustClassifier, folder: Path, test: tuple[Tensor, Tensor] | None
-) -> Path:
+def write_run(classifier: Any, folder: Path, test: tuple[Tensor, Tensor] | None) -> Path:
     """Write a fitted classifier, and test rows in scaled units, as a run folder; return it."""
     if callable(classifier.network):
         raise ValueError(
@@ -67,7 +62,7 @@ def write_run(
     return folder
 
 
-def read_run(kind: type[RobustClassifier], folder: Path) -> Any:
+def read_run(kind: type, folder: Path) -> Any:
     """Return the classifier that `write_run` wrote."""
     path = folder / ABOUT
     if not path.is_file():
@@ -77,10 +72,10 @@ def read_run(kind: type[RobustClassifier], folder: Path) -> Any:
         about = json.loads(files.read(path, limit=LIMIT))
         for key, type_ in KINDS.items():
             require(isinstance(about[key], type_), key, about[key], f"a {type_.__name__}")
-        arguments = {
+        arguments: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in about["arguments"].items()
         }
-        classifier = kind(**arguments)
+        classifier: Any = kind(**arguments)
         classifier.classes_ = np.array(about["classes"])
         shift, width = (np.array(about[k], dtype=np.float64) for k in ("shift", "width"))
         classifier.scaling_ = Scaling(shift, width, tuple(map(int, about["shape"])))
@@ -116,7 +111,7 @@ def _in_box(tables: dict[str, Any], bounds: tuple[float, float]) -> dict[str, An
 
 
 def _write_rows(
-    classifier: RobustClassifier, folder: Path, z: Tensor, y: Tensor, *, bounds: tuple[float, float]
+    classifier: Any, folder: Path, z: Tensor, y: Tensor, *, bounds: tuple[float, float]
 ) -> None:
     """Write test rows, and the record by which an evaluation finds them beside the recipe."""
     names = [str(label) for label in classifier.classes_]
@@ -128,7 +123,7 @@ def _write_rows(
     files.write(folder / "data.json", json.dumps(about).encode())
 
 
-def _about_weights(classifier: RobustClassifier) -> dict[str, Any]:
+def _about_weights(classifier: Any) -> dict[str, Any]:
     return {k: v for k, v in classifier.best_.items() if k != "score"}
 
 
