@@ -11,6 +11,7 @@ import torch
 from .. import data, models
 from ..component import did_you_mean, require
 from ..evaluation import EvaluationProtocol
+from ..models import hubs
 from ..objective import Objective
 from ..runtime import first_edition
 from ..runtime.annotations import shortened
@@ -100,7 +101,23 @@ def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None
 def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None: ...
 
 
+def _hub_keys(
+    *, pretrained: bool = False, config: dict[str, Any] | None = None, **options: Any
+) -> None:
+    """Declare the keys of a hub's network: its published weights, and its configuration."""
+
+
 def _weights_keys(*, climb: Any = None, ema: Any = None) -> None: ...
+
+
+def _start_keys(*, start: str | None = None) -> None:
+    """Declare `train.start`: a recipe names a file or a run folder."""
+
+
+def _groups_key(*, groups: list[dict[str, Any]] | None = None) -> None: ...
+
+
+def _group_keys(*, modules: list[str], lr_scale: float | None = None) -> None: ...
 
 
 def _schedule_keys(*, path: str) -> None: ...
@@ -131,6 +148,12 @@ def _data(table: Table, trust: bool) -> Table:
 def _model(table: Table, trust: bool) -> Table:
     """Check `[model]`: a network by name, its normalisation, arguments, and shapes once known."""
     name = table.get("name")
+    if hubs.is_hub_name(name):
+        # Mean and std stay open: the hub knows them, and a run's recipe keeps what it says.
+        return named(
+            models.build, table, "model", also=(_hub_keys, _shape_keys), without=("trust",)
+        )
+    table = {"mean": 0.0, "std": 1.0, **table}
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif str(name) not in models.NETWORKS:
@@ -141,7 +164,7 @@ def _model(table: Table, trust: bool) -> Table:
 
 def _train(table: Table, trust: bool) -> Table:
     """Check `[train]`, with the arguments of the optimizer and of the schedules."""
-    checked = check(Trainer, table, "train", without=(*FROM_TABLES, *FROM_RUN))
+    checked = check(Trainer, table, "train", also=(_start_keys,), without=(*FROM_TABLES, *FROM_RUN))
     checked["optimizer"] = _optimizer(checked["optimizer"])
     checked["schedule"] = [
         _schedule(t, f"train.schedule.{k}") for k, t in enumerate(checked["schedule"])
@@ -168,7 +191,19 @@ def _optimizer(table: str | Table) -> Table:
     name, known = str(table.get("name")), optimizer_names()
     if name not in known:
         raise ValueError(did_you_mean("train.optimizer.name", name, known))
-    return named(getattr(torch.optim, name), table, "train.optimizer", without=("params",))
+    kind, path = getattr(torch.optim, name), "train.optimizer"
+    checked = named(kind, table, path, also=(_groups_key,), without=("params",))
+    if "groups" in checked:
+        tables = enumerate(checked["groups"])
+        checked["groups"] = [_group(kind, t, f"{path}.groups.{k}") for k, t in tables]
+    return checked
+
+
+def _group(kind: type, table: Table, path: str) -> Table:
+    """Check a group of weights: only the keywords that it sets, since the others are the
+    optimizer's."""
+    checked = check(kind, table, path, also=(_group_keys,), without=("params",))
+    return {key: value for key, value in checked.items() if key in table}
 
 
 def _schedule(table: Table, path: str) -> Table:

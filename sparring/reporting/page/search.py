@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ...results.trials import COMPLETE, FAILED, PRUNED, SearchRecord, Trial, importance, pareto
@@ -10,10 +11,17 @@ from ...runtime.text import printable
 from .. import charts
 from ..format import NAME_LETTERS
 from .answer import share_text
+from .render import write_page
 
 ROUND = 5.0  # per cent: an axis ends at a multiple
 MOST_PANELS = 8
 HEADS = ("trial", "robust", "clean", "epochs", "minutes")
+
+
+def search_page(record: SearchRecord, path: str | Path) -> Path:
+    """Write the report of a search: its best trial, the front, and every trial; return its path."""
+    name = printable(record.name, NAME_LETTERS)
+    return write_page(Path(path), f"Search of {name}", search_context(record) | {"kind": "search"})
 
 
 def search_context(record: SearchRecord) -> dict[str, Any]:
