@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         weights,
     )
     from .commands.attack import attack
+    from .commands.attack_pictures import attack_pictures
     from .commands.card import card
     from .commands.compare import compare
     from .commands.evaluate import evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "Result",
     "__version__",
     "attack",
+    "attack_pictures",
     "attacks",
     "card",
     "certification",
@@ -73,6 +75,7 @@ HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
     "Result": "results.result",
     "attack": "commands.attack",
+    "attack_pictures": "commands.attack_pictures",
     "card": "commands.card",
     "compare": "commands.compare",
     "evaluate": "commands.evaluate",

@@ -77,7 +77,8 @@ ONLY = {  # a folder that sees less than its level would let it
 }
 ROOMS = ("threats", "attacks", "methods", "risks", "weights")
 LOOSE = {"objective.py", "batch.py", "component.py", "__init__.py", "__main__.py"}
-SUPPORT = {"subject", "rehearsal", "run_data", "timing", "study_plan"}  # of commands/: shared
+SUPPORT = {"subject", "requested_threat", "rehearsal", "run_data", "timing"}  # of commands/: shared
+SUPPORT |= {"study_plan", "study_jobs", "study_workers", "study_slurm"}
 PYTHON_ONLY = {"attack"}  # of commands/: it takes a model and tensors
 
 

@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, sharing, training
+from . import evaluation, listing, pictures, sharing, training
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ PANELS = {
         evaluation.report,
         evaluation.compare,
         evaluation.metrics,
+        pictures.attack,
         training.study,
         training.plane,
         training.pseudo_label,
@@ -61,7 +62,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 2 for a mistake of the caller, 1 for a failure, or 130."""
+    """Run the command line; exit with 0, 1 for a failure, 2 for a mistake of the caller, 3 for a
+    result below the demands of a pipeline, or 130."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     warnings.formatwarning = format_warning
     make_legible()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from ..data.source import check_options
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
+from ..runtime.importing import import_object
 from ..runtime.text import printable
-from ..training.optimizer import make_optimizer
+from ..training.optimizer import make_optimizer, read_optimizer
 from ..training.ranges import check_numbers
 from ..training.run_folder import RECIPE
 from ..training.schedule import bind_schedules
@@ -96,8 +98,8 @@ class Recipe:
             return models.build(**self.tables["model"], trust=self.trust)
 
     def with_data(self, source: data.Source, table: str = "") -> Recipe:
-        """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
-        from the data, so that a run loads without them.
+        """Fill `model.shape`, `model.classes` and, if the recipe leaves them out, `threat.mutable`
+        and `threat.groups` from the data, so that a run loads without them.
 
         Arguments:
             table: the one whose threat must fit the data: `"evaluation"`; default: the training
@@ -117,13 +119,12 @@ class Recipe:
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
         tables = copy.deepcopy({**self.tables, "model": model | of_data})
-        if source.mutable is not None:
+        facts = {"mutable": source.mutable, "groups": source.groups}
+        for key, fact in ((key, fact) for key, fact in facts.items() if fact is not None):
             for holder in (tables, tables["validation"], tables["evaluation"]):
                 inner, _ = innermost(holder.get("threat", {}))
-                if inner and "mutable" in arguments(
-                    maker("threat", inner["name"], "", trust=self.trust)
-                ):
-                    inner.setdefault("mutable", list(source.mutable))
+                if inner and key in arguments(maker("threat", inner["name"], "", trust=self.trust)):
+                    inner.setdefault(key, copy.deepcopy(fact))
         return replace(self, tables=tables)
 
     def objective(self) -> Objective:
@@ -150,7 +151,18 @@ class Recipe:
             for key, value in self.tables["validation"].items()
             if key in ("rows", "every")
         }
+        if loggers := self.tables["train"].get("log"):
+            built["log"] = [self._logger(k, table) for k, table in enumerate(loggers)]
         return {**self.tables["train"], **chosen, **built, "seed": self.seed, "recipe": self.tables}
+
+    def _logger(self, k: int, table: Table) -> Any:
+        """Return the table of a logger of ours, or a function that makes one from outside: the
+        trainer makes them, so that a recipe loads where their packages are missing."""
+        if ":" not in table["name"]:
+            return table
+        options = {key: value for key, value in table.items() if key != "name"}
+        make = import_object(table["name"], key=f"train.log.{k}.name", trust=self.trust)
+        return functools.partial(make, **options)
 
     def threat(self, table: str = "evaluation") -> Any:
         """Build the threat of `"evaluation"` or `"validation"`, or the training `"threat"`, or
@@ -221,7 +233,9 @@ def _check_training(objective: Objective, settings: Table) -> None:
         check_numbers(settings)
         # Weights in place of the network's, which has no shape yet.
         network = nn.ParameterList([torch.zeros(1, 1)])
-        optimizer = make_optimizer(settings["optimizer"], network, objective)
+        keywords = read_optimizer(settings["optimizer"]).keywords
+        name = settings["optimizer"]["name"]
+        optimizer = make_optimizer({"name": name, **keywords}, network, objective)
         weights = {k: settings.get(k) for k in ("climb", "ema")}
         bind_schedules(
             settings["schedule"],

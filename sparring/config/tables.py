@@ -17,6 +17,7 @@ from ..runtime.annotations import shortened
 from ..runtime.files import plain_name
 from ..runtime.importing import import_object
 from ..training import Trainer
+from ..training.loggers import LOGGERS
 from ..training.optimizer import optimizer_names
 from ..training.schedule import SCHEDULES
 from .overrides import innermost
@@ -49,8 +50,9 @@ FROM_TABLES = (
     "every",
     "seed",
 )
-FROM_RUN = ("out", "recipe", "resume", "progress")
+FROM_RUN = ("out", "recipe", "resume", "progress", "tensorboard")
 EXAMPLE = '{name = "Linf", eps = 0.3}'
+LOGGER = 'a name, as "mlflow", or a table {name = "mlflow", …}'
 FROM_SCHEDULES = ("progress", "base")
 
 
@@ -82,7 +84,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     out["weights"] = check(_weights_keys, every["weights"], "weights")
     for room, table in out["weights"].items():
         out["weights"][room] = complete(room, table, f"weights.{room}", trust=trust)
-    out["train"] = _train(every["train"])
+    out["train"] = _train(every["train"], trust)
     out["validation"] = _validation(every["validation"], out.get("threat"), trust)
     out["evaluation"] = _evaluation(every["evaluation"], out.get("threat"), trust)
     return out
@@ -99,6 +101,16 @@ def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -
 
 
 def _weights_keys(*, climb: Any = None, ema: Any = None) -> None: ...
+
+
+def _start_keys(*, start: str | None = None) -> None:
+    """Declare `train.start`: a recipe names a file or a run folder."""
+
+
+def _groups_key(*, groups: list[dict[str, Any]] | None = None) -> None: ...
+
+
+def _group_keys(*, modules: list[str], lr_scale: float | None = None) -> None: ...
 
 
 def _schedule_keys(*, path: str) -> None: ...
@@ -137,14 +149,28 @@ def _model(table: Table, trust: bool) -> Table:
     return named(make, table, "model", also=(models.build, _shape_keys), without=("trust",))
 
 
-def _train(table: Table) -> Table:
+def _train(table: Table, trust: bool) -> Table:
     """Check `[train]`, with the arguments of the optimizer and of the schedules."""
-    checked = check(Trainer, table, "train", without=(*FROM_TABLES, *FROM_RUN))
+    checked = check(Trainer, table, "train", also=(_start_keys,), without=(*FROM_TABLES, *FROM_RUN))
     checked["optimizer"] = _optimizer(checked["optimizer"])
     checked["schedule"] = [
         _schedule(t, f"train.schedule.{k}") for k, t in enumerate(checked["schedule"])
     ]
+    if "log" in checked:
+        entries = enumerate(checked["log"])
+        checked["log"] = [_logger(entry, f"train.log.{k}", trust) for k, entry in entries]
     return checked
+
+
+def _logger(entry: Any, path: str, trust: bool) -> Table:
+    """Check a logger, "mlflow" or `{name = "mlflow", …}`; the package is not imported."""
+    table = {"name": entry} if isinstance(entry, str) else entry
+    require(isinstance(table, Mapping) and "name" in table, path, entry, LOGGER)
+    name = str(table["name"])
+    if name not in LOGGERS and ":" not in name:
+        raise ValueError(did_you_mean(f"{path}.name", name, LOGGERS))
+    make = LOGGERS.get(name) or import_object(name, key=f"{path}.name", trust=trust)
+    return named(make, table, path)
 
 
 def _optimizer(table: str | Table) -> Table:
@@ -152,7 +178,19 @@ def _optimizer(table: str | Table) -> Table:
     name, known = str(table.get("name")), optimizer_names()
     if name not in known:
         raise ValueError(did_you_mean("train.optimizer.name", name, known))
-    return named(getattr(torch.optim, name), table, "train.optimizer", without=("params",))
+    kind, path = getattr(torch.optim, name), "train.optimizer"
+    checked = named(kind, table, path, also=(_groups_key,), without=("params",))
+    if "groups" in checked:
+        tables = enumerate(checked["groups"])
+        checked["groups"] = [_group(kind, t, f"{path}.groups.{k}") for k, t in tables]
+    return checked
+
+
+def _group(kind: type, table: Table, path: str) -> Table:
+    """Check a group of weights: only the keywords that it sets, since the others are the
+    optimizer's."""
+    checked = check(kind, table, path, also=(_group_keys,), without=("params",))
+    return {key: value for key, value in checked.items() if key in table}
 
 
 def _schedule(table: Table, path: str) -> Table:

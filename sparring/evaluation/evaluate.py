@@ -24,7 +24,7 @@ from ..runtime import allocator, distributed, provenance
 from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
-from . import checks, level, probes, symptoms
+from . import checks, diagnose, level, probes, symptoms
 from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
@@ -35,6 +35,10 @@ from .scores import added_features, score_arrays
 from .session import AttackRunner
 from .suites import Suite, gradient_free_suite
 
+NO_GRADIENTS_NOTE = (
+    "the model has no gradients by its kind: the robust accuracy is what attacks on its scores and "
+    "classes found, an upper bound that no gradient attack checks"
+)
 NAME_LIMIT = 300  # letters: more than a folder's name has
 
 
@@ -170,6 +174,7 @@ def _attack(
     measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
     measured |= symptoms.contradictions(certificates)
     notes = [*cache.notes(), *runner.notes()]
+    notes += [NO_GRADIENTS_NOTE] if diagnose.NO_GRADIENTS in measured else []
     return _Outcome(runner, levels, certificates, probed, measured, early, notes)
 
 

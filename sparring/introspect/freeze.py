@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ class ModelView(nn.Module):
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.
         channels_last: hand images to the model in that layout.
         compile: run `torch.compile(model)`, which refuses double backward.
+        kept_in_eval: modules inside that stay in eval mode when this view is put in train mode.
     """
 
     _run: Callable[[Tensor], Tensor]
@@ -135,6 +136,7 @@ class ModelView(nn.Module):
         amp: str | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        kept_in_eval: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         amp = amp or "float32"
@@ -146,6 +148,14 @@ class ModelView(nn.Module):
         # Past nn.Module: a compiled model is a module, and would double every key of state_dict.
         object.__setattr__(self, "_run", run)
         self._safe_run = SafeForward(run)
+        self.kept_in_eval = tuple(kept_in_eval)
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the model in train or eval mode, but for the modules that stay in eval mode."""
+        super().train(mode)
+        for module in self.kept_in_eval:
+            module.eval()
+        return self
 
     @property
     def compiled(self) -> bool:

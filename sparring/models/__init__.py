@@ -14,6 +14,7 @@ from torch import nn
 from ..component import did_you_mean, require, require_at_least
 from .base import Numbers, as_numbers, stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
+from .estimator_file import is_estimator_file, load_estimator
 from .imported import import_network
 from .mlp import mlp
 from .monotone import monotone
@@ -31,7 +32,9 @@ __all__ = [
     "WeightMismatch",
     "build",
     "cifar_net",
+    "is_estimator_file",
     "lenet",
+    "load_estimator",
     "load_program",
     "load_weights",
     "mlp",

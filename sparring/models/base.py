@@ -144,11 +144,19 @@ class ArrayFunction(nn.Module):
     Arguments:
         scores: maps an array `(b, *d)` to scores `(b, k)`.
         digest: identifies the model in `repr`, which shows nothing else of it.
+        without_gradient: it is of a kind that has none, as trees; a network that only runs outside
+            torch is not.
     """
 
-    def __init__(self, scores: Callable[[Any], Any], *, digest: str = "") -> None:
+    def __init__(
+        self,
+        scores: Callable[[Any], Any],
+        *,
+        digest: str = "",
+        without_gradient: bool = False,
+    ) -> None:
         super().__init__()
-        self.scores, self.digest = scores, digest
+        self.scores, self.digest, self.without_gradient = scores, digest, without_gradient
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:

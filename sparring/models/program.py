@@ -119,6 +119,7 @@ def _pickle_error(path: Path) -> ValueError:
         return RefusedFile(
             f"{path} was refused: {what}, and loading such an object can run any code. Save the "
             "network with torch.export.save, or its state_dict() and name the network by --recipe; "
+            "save a classifier of scikit-learn with skops.io.dump; "
             'or write a function that loads it and evaluate "module:function" with --trust'
         )
     except Exception as error:  # a damaged archive may raise anything

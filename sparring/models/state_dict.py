@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..component import require
+from ..introspect.patterns import select
 from ..runtime.allocator import out_of_memory
 from ..runtime.files import open_regular
 from ..runtime.warning import SparringWarning
@@ -51,8 +52,19 @@ class WeightMismatch(NamedTuple):
     shapes: list[str]
 
 
+class MatchedWeights(NamedTuple):
+    """Hold the tensors that fit a model, by its names, and the keys that do not match."""
+
+    values: dict[str, Any]
+    mismatch: WeightMismatch
+
+
 def load_weights(
-    model: nn.Module, source: Mapping[str, Any] | str | Path, *, strict: bool = True
+    model: nn.Module,
+    source: Mapping[str, Any] | str | Path,
+    *,
+    strict: bool = True,
+    without: Sequence[str] = (),
 ) -> WeightMismatch:
     """Copy a state dict into `model`; return the keys that do not match.
 
@@ -64,6 +76,7 @@ def load_weights(
         source: a state dict, or a file: `.safetensors`; or `.pt`, `.pth`, `.pth.tar`, `.tar`,
             `.ckpt`, `.bin` as PyTorch writes them, read as tensors only.
         strict: raise, and load nothing, unless all keys match; False loads those that do.
+        without: names or patterns of modules, as `["head"]`, that keep the weights they have.
 
     Raises:
         ValueError: for a file that can't be read so; if strict, with all keys that don't match.
@@ -71,25 +84,57 @@ def load_weights(
     >>> load_weights(nn.Linear(1, 1), {"module.weight": torch.ones(1, 1)}, strict=False).missing
     ['bias']
     """
-    where = "state dict" if isinstance(source, Mapping) else str(source)
+    values, mismatch = match_weights(model, source, without=without)
+    where = described(source)
+    if strict and any(mismatch):
+        advice = "strict=False loads only what fits, and without=[…] leaves modules out"
+        raise ValueError(f"{where} does not fit the model ({mismatch_text(mismatch)}); {advice}")
+    _warn_of_nan(values, where)
+    model.load_state_dict(values, strict=False)
+    return mismatch
+
+
+def match_weights(
+    model: nn.Module,
+    source: Mapping[str, Any] | str | Path,
+    *,
+    without: Sequence[str] = (),
+    key: str = "without",
+) -> MatchedWeights:
+    """Return the tensors of a state dict or file that fit `model`, which stays as it is.
+
+    Arguments:
+        source, without: as in `load_weights`.
+        key: of `without`, for messages.
+    """
+    where = described(source)
     state = model.state_dict()
     if any(isinstance(v, Tensor) and not is_lazy(v) and v.is_inference() for v in state.values()):
         raise ValueError("the model was made inside torch.inference_mode: make it outside")
     content = source if isinstance(source, Mapping) else _read(Path(source))
-    values, unexpected = _by_name(_tensors(content, where), state, where)
+    values, unexpected = _by_name(inner_state_dict(content, where), state, where)
+    # of both sides: a head of another name is missing here and unexpected there
+    left_out = select([*state, *unexpected], without, key=key)
+    values = {k: v for k, v in values.items() if k not in left_out}
     differences = {k: _difference(v, state[k]) for k, v in values.items()}
     wrong = {k: f"{k} {text}" for k, text in differences.items() if text}
-    missing = [k for k in state.keys() - values.keys() if k.rpartition(".")[2] != COUNTER]
-    mismatch = WeightMismatch(sorted(missing), sorted(unexpected), list(wrong.values()))
-    if strict and any(mismatch):
-        lists = mismatch._asdict().items()
-        text = "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
-        advice = "strict=False loads only what fits"
-        raise ValueError(f"{where} does not fit the model ({text}); {advice}")
-    matching = {k: v for k, v in values.items() if k not in wrong}
-    _warn_of_nan(matching, where)
-    model.load_state_dict(matching, strict=False)
-    return mismatch
+    missing = [
+        k for k in state.keys() - values.keys() - left_out.keys() if k.rpartition(".")[2] != COUNTER
+    ]
+    other = sorted(k for k in unexpected if k not in left_out)
+    mismatch = WeightMismatch(sorted(missing), other, list(wrong.values()))
+    return MatchedWeights({k: v for k, v in values.items() if k not in wrong}, mismatch)
+
+
+def described(source: Mapping[str, Any] | str | Path) -> str:
+    """Return what weights are, for messages: their file, or "state dict"."""
+    return "state dict" if isinstance(source, Mapping) else str(source)
+
+
+def mismatch_text(mismatch: WeightMismatch) -> str:
+    """Return the keys that do not match in words."""
+    lists = mismatch._asdict().items()
+    return "; ".join(f"{name}: {_first_keys(keys)}" for name, keys in lists if keys)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -136,7 +181,7 @@ def _foreign(head: bytes, names: list[str]) -> str:
     return next(known, "")
 
 
-def _tensors(content: Any, where: str) -> Mapping[str, Any]:
+def inner_state_dict(content: Any, where: str) -> Mapping[str, Any]:
     """Return the state dict inside a checkpoint."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where} holds no state dict but a {type(content).__name__}")

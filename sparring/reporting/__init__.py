@@ -1,7 +1,8 @@
 """Show results as a terminal table and an HTML page."""
 
 from .metric_tables import metrics_table
-from .page import page
+from .page import page, pictures_page
+from .pictures_table import pictures_table
 from .study_page import StudyPage, study_page, summary_table
 from .study_summary import study_summary
 from .study_table import study_markdown
@@ -11,6 +12,8 @@ __all__ = [
     "StudyPage",
     "metrics_table",
     "page",
+    "pictures_page",
+    "pictures_table",
     "study_markdown",
     "study_page",
     "study_summary",

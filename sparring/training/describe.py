@@ -38,10 +38,17 @@ def facts(
     return [
         type(objective.method).__name__,
         adversary,
-        f"{network}, {size_text(sum(p.numel() for p in model.parameters()))} parameters",
+        f"{network}, {_parameters_text(model)}",
         f"{epochs} epochs{done}",
         str(device),
     ]
+
+
+def _parameters_text(model: nn.Module) -> str:
+    count = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = "" if trained == count else f" ({size_text(trained)} trained)"
+    return f"{size_text(count)} parameters{frozen}"
 
 
 def size_text(count: int) -> str:

@@ -46,21 +46,22 @@ def check_clip(clip: Any) -> None:
     require(ok, "clip", clip, "a finite norm > 0, or None")
 
 
-def check_optimizer(kind: type, keywords: Mapping[str, Any]) -> None:
+def check_optimizer(kind: type, keywords: Mapping[str, Any], path: str = "optimizer") -> None:
     """Raise `ValueError` for a keyword of an optimizer that is no number or out of its range.
 
     Arguments:
         kind: a class of `torch.optim`; its defaults show which keywords are numbers.
+        path: of the table of keywords, for messages.
     """
     parameters = inspect.signature(kind).parameters
     for key, value in keywords.items():
         default = parameters[key].default
         is_in_range, allowed = OPTIMIZER.get(key, FINITE)
         if isinstance(default, bool):
-            require(isinstance(value, bool), f"optimizer.{key}", value, "true or false")
+            require(isinstance(value, bool), f"{path}.{key}", value, "true or false")
         elif is_number(default):
             ok = is_number(value) and is_in_range(value)
-            require(ok, f"optimizer.{key}", value, allowed)
+            require(ok, f"{path}.{key}", value, allowed)
         elif isinstance(default, tuple):
             ok = isinstance(value, tuple) and len(value) == len(default)
             # None among the defaults, as in Adafactor's eps, is a value of its own
@@ -68,4 +69,4 @@ def check_optimizer(kind: type, keywords: Mapping[str, Any]) -> None:
                 (v is None and d is None) or (is_number(v) and is_in_range(v))
                 for v, d in zip(value, default, strict=True)
             )
-            require(ok, f"optimizer.{key}", value, f"{len(default)} numbers, each {allowed}")
+            require(ok, f"{path}.{key}", value, f"{len(default)} numbers, each {allowed}")

@@ -17,8 +17,10 @@ from ..runtime.text import printable
 
 RECIPE, LOG, LAST, BEST = "recipe.toml", "log.jsonl", "last.pt", "best.safetensors"
 MACHINE = "machine.json"  # device, versions and commit of the training
-FILES = (RECIPE, LOG, LAST, BEST, MACHINE, "data.json")
-FOLDERS = ("results", "metrics", "tensorboard")
+START = "start.json"  # the weights that the training began from
+LOGGED = "logged.json"  # the run's names at MLflow and W&B
+FILES = (RECIPE, LOG, LAST, BEST, MACHINE, START, LOGGED, "data.json")
+FOLDERS = ("results", "metrics", "tensorboard", "wandb")
 LOG_LIMIT = 1 << 28  # bytes
 
 
@@ -67,13 +69,17 @@ def require_empty(folder: Path) -> None:
         )
 
 
-def create_run(folder: Path, recipe: Mapping[str, Any] | None) -> None:
-    """Create an empty run: the folder, its recipe, no log."""
+def create_run(
+    folder: Path, recipe: Mapping[str, Any] | None, start: Mapping[str, Any] | None = None
+) -> None:
+    """Create an empty run: the folder, its recipe, the record of its start weights, no log."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_temporary(folder)
     # Without a checkpoint an earlier session got nowhere: its log and weights are not of this run.
-    (folder / LOG).unlink(missing_ok=True)
-    (folder / BEST).unlink(missing_ok=True)
+    for name in (LOG, BEST, START):
+        (folder / name).unlink(missing_ok=True)
+    if start is not None:
+        files.write(folder / START, json.dumps(start).encode())
     if recipe is not None:
         files.write(folder / RECIPE, tomli_w.dumps(recipe).encode())
 

@@ -145,8 +145,9 @@ class BoundSchedule:
     """Bind a schedule to a number by its path: a call with the progress sets it and returns it.
 
     Arguments:
-        table: `path`, `name`, and the keywords of that schedule. The path is `"lr"` or
-            `"optimizer.momentum"`, of every parameter group; `"weights.climb.gamma"`; or a number
+        table: `path`, `name`, and the keywords of that schedule. The path is `"lr"`, which groups
+            with another rate follow in proportion; `"optimizer.momentum"`, of every parameter group
+            that has no other; `"weights.climb.gamma"`; or a number
             of the objective, as `"attack.threat.eps"` (also `"threat.eps"`). The name is one of
             `SCHEDULES`. The positions `at`, `until`, `since`, `warmup` and `up` are fractions of
             the training if below 1, else epochs.
@@ -285,13 +286,15 @@ def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
     if key not in numbers:
         raise ValueError(did_you_mean("schedule.path", path, [f"optimizer.{k}" for k in numbers]))
     base = numbers[key]
-    # Groups that differ from the default, as those without weight decay, keep their value. By
-    # index, since `load_state_dict` puts new dicts in place of the groups.
-    indices = [k for k, group in enumerate(optimizer.param_groups) if group[key] == base]
+    # Rates keep their ratios. Groups that differ in another number, as those without weight decay,
+    # keep their value. By index, since `load_state_dict` puts new dicts in place of the groups.
+    values = {k: group[key] for k, group in enumerate(optimizer.param_groups)}
+    factors = {k: 1.0 if v == base else v / base for k, v in values.items() if key == "lr"}
+    factors = factors or {k: 1.0 for k, v in values.items() if v == base}
 
     def set_groups(value: float) -> None:
-        for k in indices:
-            optimizer.param_groups[k][key] = value
+        for k, factor in factors.items():
+            optimizer.param_groups[k][key] = value * factor
 
     def check(value: float) -> None:
         # a rate of 0 is no mistake here: a warm-up begins there, and a cosine ends there

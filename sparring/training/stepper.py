@@ -17,6 +17,7 @@ from ..runtime.seeding import derive_seed
 from ..weights import EMA, WeightPerturbation
 from . import parallel
 from .collapse import likely_causes
+from .fine_tuning import freeze_weights
 from .network import check_network
 from .optimizer import make_optimizer
 from .schedule import bind_schedules
@@ -49,6 +50,9 @@ class Stepper:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective: Objective = arguments["objective"].to(device)
         view = {key: arguments[key] for key in ("amp", "channels_last")}
+        # Before optimizer and DDP, which take the weights that have a gradient; after the
+        # conversion of batch norm, which makes new modules.
+        view["kept_in_eval"] = freeze_weights(self.model, arguments.get("freeze") or ())
         self.loss_model = freeze.ModelView(self.model, **view)
         self.attack_model = freeze.ModelView(self.model, **view, compile=arguments["compile"])
         name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
@@ -138,6 +142,10 @@ class Stepper:
             return loss
 
         return self.climb.perturbed(self.model, total)
+
+    def train(self) -> None:
+        """Put the model in train mode, but for frozen batch norm."""
+        self.loss_model.train()
 
     def sync_buffers(self) -> None:
         """Average the running statistics of model and averaged model over the processes."""

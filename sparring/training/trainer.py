@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,13 @@ from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, run_folder
 from .checks import check_data, check_radii
+from .fine_tuning import begin, start_text
+from .loggers import LoggedRun, Loggers
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
 from .settings import run_settings
 from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
-from .tensorboard import TensorBoardLog
 from .validate import Score, score
 
 NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
@@ -58,6 +61,11 @@ class Trainer:
         decay_norm: let weight decay act on biases and normalisation too.
         augment, mix: pieces of `sparring.data`, applied in turn to training batches; those of `mix`
             add rows, which `batch_size` does not count.
+        start: weights to begin from, with running statistics: a file as `models.load_weights`
+            reads, a run folder, a state dict or a module. A run that goes on needs it no more.
+        start_without: names or patterns of modules that do not take them, as `["head"]`.
+        freeze: names or patterns of modules, as `["stem", "layers.*"]`, whose weights stay; their
+            batch norm normalises by its running statistics, in training too, and keeps them.
         climb, ema: AWP or SAM; an average of the weights, validated beside them.
         validation: the attack whose accuracy on `source.val` selects the best weights; default:
             clean accuracy selects them.
@@ -67,7 +75,10 @@ class Trainer:
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder.
         resume: continue the run in `out`, or begin it; its settings must be the same.
-        progress, tensorboard: show it; write scalars to `out/tensorboard`.
+        progress: show it.
+        log: loggers, by name ("tensorboard", "mlflow", "wandb"), as `{name, …}`, or objects with
+            `start`, `epoch` and `close`, see `training.loggers`. One that fails is left out.
+        tensorboard: deprecated: `log=["tensorboard"]`.
 
     Raises:
         ValueError: for an argument that is not allowed, or a damaged checkpoint.
@@ -95,6 +106,9 @@ class Trainer:
         decay_norm: bool = True,
         augment: Sequence[Augment] = (),
         mix: Sequence[AddedRows] = (),
+        start: str | Path | Mapping[str, Any] | nn.Module | None = None,
+        start_without: Sequence[str] | None = None,
+        freeze: Sequence[str] | None = None,
         climb: WeightPerturbation | None = None,
         ema: EMA | None = None,
         validation: Attack | None = None,
@@ -105,12 +119,21 @@ class Trainer:
         recipe: Mapping[str, Any] | None = None,
         resume: bool = False,
         progress: bool = False,
-        tensorboard: bool = False,
+        log: Sequence[Any] | None = None,
+        tensorboard: bool | None = None,
     ) -> None:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
-        if not mix:  # runs from before `mix` existed have no such setting
-            del arguments["mix"]
+        for key in ("mix", "start_without", "freeze"):
+            if not arguments[key]:
+                del arguments[key]  # runs from before it existed have no such setting
+        del arguments["start"]
+        if start is not None:
+            arguments["start"] = start_text(start)
         check_numbers(arguments)
+        if tensorboard is not None:
+            what = "tensorboard=True is log=['tensorboard'] since 0.2"
+            warnings.warn(what, DeprecationWarning, stacklevel=3)
+        self._loggers = Loggers([*(log or ()), *(["tensorboard"] if tensorboard else [])])
         kind = type(objective).__name__
         require(isinstance(objective, Objective), "objective", kind, "a sparring Objective")
         kind = type(source).__name__
@@ -126,6 +149,8 @@ class Trainer:
         check_data(source, self.val, mixed=bool(mix))
         samples = two_samples(self.val)
         model = prepare_network(model, samples, seed=seed)
+        goes_on = resume and (self.out / run_folder.LAST).exists()
+        began = begin(model, start, start_without or (), run=self.out if goes_on else None)
         self.device = parallel.join_process_group(device)
         self.stepper = Stepper(
             model, arguments, samples, classes=source.classes, device=self.device
@@ -147,9 +172,7 @@ class Trainer:
         self.batches = len(self.loader)  # per epoch
         self.position, self._at_chance = Position(), 0
         # Last of all, so that a mistake in any argument leaves no folder behind.
-        self._open(recipe, resume)
-        writes, done = tensorboard and parallel.is_main(), self.position.epoch
-        self.tensorboard = TensorBoardLog(self.out, epochs_done=done) if writes else None
+        self._open(recipe, resume, began and began._asdict())
 
     @property
     def model(self) -> nn.Module:
@@ -161,7 +184,9 @@ class Trainer:
         """The model with averaged weights, if there is an average."""
         return self.stepper.averaged
 
-    def _open(self, recipe: Mapping[str, Any] | None, resume: bool) -> None:
+    def _open(
+        self, recipe: Mapping[str, Any] | None, resume: bool, start: Mapping[str, Any] | None
+    ) -> None:
         """Create the run folder, or continue the run in it."""
         state = checkpoint.load_last(self.out, self.device) if resume else None
         # Every process must have looked for a checkpoint before the first one writes the folder.
@@ -170,7 +195,7 @@ class Trainer:
             checkpoint.check_settings(self.out, state, self.settings)
             self.position = checkpoint.restore(self.out, state, self.stepper)
         if parallel.is_main() and state is None:
-            run_folder.create_run(self.out, recipe)
+            run_folder.create_run(self.out, recipe, start)
         elif parallel.is_main():
             files.remove_temporary(self.out)
             run_folder.truncate_log(self.out, self.position.epoch)
@@ -179,15 +204,25 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Epoch]:
         enabled, done = self.progress and parallel.is_main(), self.position.epoch
-        with self._display(enabled, done) as progress:
+        with self._display(enabled, done) as progress, self._logged(done) as loggers:
             while self.position.epoch < self.epochs:
                 epoch = self._epoch(progress)
                 progress.epoch(epoch.number, epoch.cells())
-                if self.tensorboard is not None:
-                    self.tensorboard.epoch(epoch)
+                loggers.epoch(epoch)
                 yield epoch
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+
+    @contextmanager
+    def _logged(self, done: int) -> Iterator[Loggers]:
+        """Begin the loggers' records, of the first process alone, and close them on the way out."""
+        loggers = self._loggers if parallel.is_main() else Loggers(())
+        name = describe.run_name(self.recipe, self.out)
+        if done < self.epochs:
+            loggers.start(LoggedRun(name, self.out, self.recipe or {}, self.epochs, done))
+        try:
+            yield loggers
+        finally:
+            if done < self.epochs:
+                loggers.close()
 
     def _display(self, enabled: bool, done: int) -> TrainingProgress:
         measured = {"robust": self.validation, "averaged": self.averaged}
@@ -211,7 +246,7 @@ class Trainer:
 
     def _epoch(self, progress: TrainingProgress) -> Epoch:
         """Train one epoch, validate, and write best weights, log and checkpoint."""
-        self.model.train()
+        self.stepper.train()
         # `keep_freed_memory`: a step frees and allocates the same large tensors again and again,
         # and clearing their pages takes up to a third of a small model's time. `fork_rng`: each
         # batch seeds the global generator, which must not reach the caller.

@@ -1,5 +1,6 @@
 """Write results as one HTML page that works without a network: a report, or a study's page."""
 
+from .pictures import pictures_page
 from .render import page
 
-__all__ = ["page"]
+__all__ = ["page", "pictures_page"]
