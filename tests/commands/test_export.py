@@ -23,7 +23,7 @@ OPTIONS = {
     "resnet18": ["model.width=8"],
     "preact-resnet18": ["model.width=8"],
     "wide-resnet": ["model.depth=10", "model.widen=1"],
-    "xresnet18": ["model.width=8"],
+    "xresnet18": ["model.width=8", "model.groups=4"],
 }
 SIDES = {"lenet": 2, "small-cnn": 2, "xresnet18": 5}  # how often a pixel of digits is repeated
 
