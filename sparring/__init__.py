@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         models,
         results,
         risks,
+        sklearn,
         threats,
         training,
         weights,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .commands.push import push
     from .commands.report import report
     from .commands.runs import runs
+    from .commands.search import search
     from .commands.show import show
     from .commands.train import load, train
     from .config.recipe import Recipe
@@ -64,7 +66,9 @@ __all__ = [
     "results",
     "risks",
     "runs",
+    "search",
     "show",
+    "sklearn",
     "threats",
     "train",
     "training",
@@ -85,6 +89,7 @@ HOMES = {  # of the names that are no rooms
     "recipes": "commands.list",
     "report": "commands.report",
     "runs": "commands.runs",
+    "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
 }

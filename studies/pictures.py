@@ -1,12 +1,12 @@
-"""What files keep of an attack: ten pictures, two models, and how many successes each format keeps.
+"""What files keep of an attack: twenty pictures, two models, and how many successes each format keeps.
 
 sparring train cifar10-small-pgd-at --set train.epochs=4 --out runs/robust
 sparring train cifar10-small-pgd-at --set method=Standard --set train.epochs=5 \
     --set validation.threat.eps=0 --set validation.attack.steps=1 --out runs/plain
-python studies/pictures.py runs/plain runs/robust
+python studies/pictures.py runs/plain=2/255 runs/robust=8/255
 
-The pictures are eight test images of CIFAR-10, enlarged to 256 × 256, and the two photographs that
-come with scikit-learn. The result is results/attack-pictures/survival.json; the table for
+The pictures are eighteen test images of CIFAR-10, enlarged to 256 × 256, and the two photographs that
+come with scikit-learn. The result is results/attack-pictures.json; the table for
 docs/how-to/attack-pictures.md is printed.
 """
 
@@ -29,9 +29,8 @@ from sparring import data
 from sparring.results.attacked_pictures import AttackedPictures
 from sparring.runtime import provenance
 
-OUT = Path(__file__).parents[1] / "results" / "attack-pictures" / "survival.json"
-EPS = "4/255"
-CIFAR = 8
+OUT = Path(__file__).parents[1] / "results" / "attack-pictures.json"
+CIFAR = 18
 ATTACKS: dict[str, dict[str, Any]] = {
     "pgd": {},
     "apgd": {},
@@ -45,7 +44,7 @@ SHOWN = ("PNG", "WebP lossless", "WebP 80", "JPEG 95", "JPEG 75", "JPEG 50", "re
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Write the ten pictures, and return their paths."""
+    """Write the pictures, and return their paths."""
     test = data.load("cifar10").test
     paths = []
     for i in range(CIFAR):
@@ -64,6 +63,7 @@ def row(run: str, name: str, record: AttackedPictures, seconds: float) -> dict[s
     return {
         "model": record.model,
         "run": run,
+        "eps": record.eps,
         "attack": name,
         "attacked": len(record.attacked),
         "broken": len(record.broken),
@@ -104,14 +104,15 @@ def main(runs: Sequence[str]) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder))
-        for run in runs:
+        for run, _, eps in (text.partition("=") for text in runs):
             for name, options in ATTACKS.items():
                 started, attack = time.perf_counter(), name.split()[0]
-                record = sparring.attack_pictures(run, paths, eps=EPS, attack=attack, **options)
+                record = sparring.attack_pictures(
+                    run, paths, eps=eps, attack=attack, curve=False, **options
+                )
                 rows.append(row(Path(run).name, name, record, time.perf_counter() - started))
                 print(rows[-1]["model"], name, rows[-1]["broken"], rows[-1]["kept"], flush=True)
-    about = {"eps": EPS, "commit": provenance.commit(), "versions": provenance.versions()}
-    OUT.parent.mkdir(parents=True, exist_ok=True)
+    about = {"commit": provenance.commit(), "versions": provenance.versions()}
     OUT.write_text(json.dumps({**about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
     print(markdown(rows))
 

@@ -11,7 +11,7 @@ from ..component import require_at_least
 from ..runtime import distributed
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search
-from .flip_sets import FlipSets, check_bits
+from .flip_sets import CHUNK, FlipSets, ask, check_bits
 
 SHARES = (0.5, 0.25, 0.75, 0.1, 0.9)  # of the flips of a random start, in turn
 ADDED = 0.2  # share of the other flips that join the smallest set before it shrinks again
@@ -84,33 +84,41 @@ class _Shrinking:
     def start(self, tries: int) -> None:
         """Find evading sets, whatever their size."""
         absent = self.sets.x == self.sets.absent(self.sets.x, self.sets.other)
-        every = torch.ones_like(absent)
-        for among in (every, absent, ~absent):
-            if not self._offer(among):
-                return
-        for k in range(tries):
-            if not self._offer(self.draw() < SHARES[k % len(SHARES)]):
-                return
+        for among in (torch.ones_like(absent), absent, ~absent):
+            self.offer(among[None])
+        shares = [SHARES[k % len(SHARES)] for k in range(min(tries, self.left))]
+        if shares:
+            self.offer(torch.stack([self.draw() < share for share in shares]))
 
-    def _offer(self, among: Tensor) -> bool:
-        """Try these flips where no set evades yet; return whether a row still needs one."""
-        d = among.shape[1]
-        flips = self.sets.highest(self.draw(), among[: len(self.sets)], eps=d)
-        need = ~self.evading & flips.any(1)
-        if need.any() and self.left > 0:
-            wrong = self.is_wrong(flips, need)
-            self.smallest = torch.where(wrong[:, None], flips, self.smallest)
-            self.evading = self.evading | wrong
-        return self.left > 0 and bool((~self.evading & self.sets.flippable.any(1)).any())
+    def offer(self, among: Tensor) -> None:
+        """Try these flips `(m, a, d)` where no set evades yet, and keep the smallest that does."""
+        need = ~self.evading & self.sets.flippable.any(1)
+        if self.left < len(among) or not need.any():
+            return
+        d = among.shape[2]
+        flips = torch.stack([self.sets.highest(self.draw(), one, eps=d) for one in among])
+        wrong = self.are_wrong(flips, need & flips.any(2))
+        size = flips.sum(2).masked_fill(~wrong, d + 1)
+        first = size.argmin(0)
+        smallest = flips[first, torch.arange(len(first), device=first.device)]
+        found = wrong.any(0)
+        self.smallest = torch.where(found[:, None], smallest, self.smallest)
+        self.evading = self.evading | found
+
+    def are_wrong(self, flips: Tensor, rows: Tensor) -> Tensor:
+        """Return where the model is wrong `(m, a)` with m sets for each row `(m, a, d)` of a mask
+        `(m, a)`; m queries."""
+        self.left -= len(flips)
+        wrong = torch.zeros(flips.shape[:2], dtype=torch.bool, device=flips.device)
+        number, row = rows.expand_as(wrong).nonzero(as_tuple=True)
+        if len(row):
+            answers = ask(self.active, self.sets, row, lambda p: flips[number[p], row[p]], CHUNK)
+            wrong[number, row] = answers.adversarial
+        return wrong
 
     def is_wrong(self, flips: Tensor, rows: Tensor) -> Tensor:
         """Return in which rows `(a,)` of a mask the model is wrong with these flips; one query."""
-        self.left -= 1
-        wrong, at = torch.zeros_like(rows), rows.nonzero()[:, 0]
-        if len(at):
-            logits = self.active.logits_no_grad(self.sets.point(flips[at], at))
-            wrong[at] = self.active.is_adversarial(logits, self.active.y[at])
-        return wrong
+        return self.are_wrong(flips[None], rows[None])[0]
 
     def shrink(self) -> bool:
         """Take back flips of each row's smallest set, grown at random if it was shrunk before;
@@ -140,22 +148,36 @@ class _Shrinking:
         self, flips: Tensor, rows: Tensor, order: Tensor, chunk: int
     ) -> tuple[Tensor, Tensor]:
         """Take back runs of `chunk` flips in an order, where the model stays wrong; return the
-        flips `(a, d)`, and which rows are still over their budget."""
-        inside = order.masked_fill(~flips, torch.inf)
-        rank = inside.argsort(dim=1).argsort(dim=1)
-        for first in range(0, int(flips[rows].sum(1).max()), chunk):
-            if self.left < 1:
-                break
-            fewer = flips & ~((rank >= first) & (rank < first + chunk))
-            changed = rows & (fewer != flips).any(1) & fewer.any(1)
-            if not changed.any():
-                continue
-            wrong = self.is_wrong(fewer, changed)
-            flips = torch.where(wrong[:, None], fewer, flips)
+        flips `(a, d)`, and which rows are still over their budget.
+
+        One call tries every run alone. Those that can go alone are then joined: a bisection finds
+        how many of them can go together, so a forest is called a few times and not once a run.
+        """
+        number = order.masked_fill(~flips, torch.inf).argsort(dim=1).argsort(dim=1) // chunk
+        count = min(-(-int(flips[rows].sum(1).max()) // chunk), self.left)
+        runs = torch.arange(count, device=flips.device)[:, None, None] == number
+        fewer = flips & ~runs
+        tried = rows & (fewer != flips).any(2) & fewer.any(2)
+        removable = self.are_wrong(fewer, tried)
+        while self.left > 0 and rows.any() and removable.any():
+            position = removable.long().cumsum(0) * removable
+            high, low = position.amax(0), torch.zeros_like(position[0])
+            middle = high
+            while self.left > 0 and (low < high).any():
+                without = flips & ~self.joined(runs, removable & (position <= middle))
+                wrong = self.is_wrong(without, rows & (low < high) & without.any(1))
+                low = torch.where(wrong, middle, low)
+                high = torch.where(wrong, high, torch.where(low < high, middle - 1, high))
+                middle = (low + high + 1) // 2
+            flips = flips & ~self.joined(runs, removable & (position <= low) & rows)
+            removable = removable & (position > low + 1)
             rows = rows & (flips.sum(1) > self.sets.eps)
-            if not rows.any():
-                break
         return flips, rows
+
+    @staticmethod
+    def joined(runs: Tensor, chosen: Tensor) -> Tensor:
+        """Return the flips `(a, d)` in the chosen `(m, a)` of the runs `(m, a, d)`."""
+        return (runs & chosen[:, :, None]).any(0)
 
     def grown(self, rows: Tensor) -> Tensor:
         """Return the smallest sets with random flips added, where the model stays wrong."""

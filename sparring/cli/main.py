@@ -11,7 +11,8 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, pictures, sharing, training
+from . import evaluation, listing, pictures, serving, sharing, training
+from . import search as searching
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -32,12 +33,12 @@ PANELS = {
         evaluation.report,
         evaluation.compare,
         evaluation.metrics,
-        pictures.attack,
         training.study,
+        searching.search,
         training.plane,
         training.pseudo_label,
     ),
-    "Share": (sharing.export, sharing.card, sharing.push),
+    "Try and share": (pictures.attack, serving.serve, sharing.export, sharing.card, sharing.push),
     "Look up": (listing.list_, listing.show, listing.runs, listing.cite),
 }
 for panel, verbs in PANELS.items():

@@ -71,6 +71,9 @@ def attack(
     lead: Annotated[
         float, typer.Option(help="Logits by which the wrong class must lead; more outlasts more.")
     ] = 0.0,
+    curve: Annotated[
+        bool, typer.Option(help="Attack at six radii too, for confidence against eps.")
+    ] = True,
     save: Annotated[
         Path | None,
         typer.Option(help="New or empty folder for the attacked pictures and their record."),
@@ -113,6 +116,7 @@ def attack(
         jpeg=jpeg,
         resize=resize,
         lead=lead,
+        curve=curve,
         save=save,
         classes=classes,
         shape=shape,

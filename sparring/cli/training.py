@@ -76,12 +76,12 @@ def train(
     except train.TrainingInterrupted as stop:
         more = ["--trust"] * trust + (["--device", device] if device else [])
         resumes = ["sparring", "train", stop.run, "--resume", *more]
-        _stop(resumes if train.is_run(stop.run) else [])
+        stop(resumes if train.is_run(stop.run) else [])
     if is_main_process():
         closing([folder], ["sparring", "evaluate", folder])
 
 
-def _stop(resumes: list[str | Path]) -> NoReturn:
+def stop(resumes: list[str | Path]) -> NoReturn:
     """Say which command goes on, and exit with 130."""
     from rich.text import Text
 
@@ -152,7 +152,7 @@ def study(
         given = {f"--{key}": value for key, value in options.items() if key != "only"}
         given |= {"--jobs": jobs if jobs > 1 else None, "--report": report, "--device": device}
         words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-        _stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
+        stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
     _shown(plan, done, file, results or Path("results", plan.name), report)
 
 

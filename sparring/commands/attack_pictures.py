@@ -54,6 +54,7 @@ def attack_pictures(
     jpeg: int | Sequence[int] = (),
     resize: float | Sequence[float] = (),
     lead: float = 0.0,
+    curve: bool = True,
     save: str | Path | None = None,
     classes: str | Path | Sequence[str] | None = None,
     shape: str | Sequence[int] | None = None,
@@ -86,6 +87,7 @@ def attack_pictures(
         jpeg: qualities that a success must outlast.
         resize: factors, as 0.5: a success must outlast resizing by it and back.
         lead: logits by which the wrong class must lead; more outlasts more.
+        curve: attack at six radii too, for the model's confidence as eps grows.
         save: new or empty folder for the pictures and their record.
         classes: a file of names, one per line, or a list; default: those of the run's data.
         shape: of the model's inputs, as `(3, 224, 224)` or "3,224,224"; default: of the run's data.
@@ -125,9 +127,18 @@ def attack_pictures(
     tasks = picture_tasks(subject, decoded, label=label, target=target, device=target_device)
     transforms = [partial(jpeg_round_trip, quality=q) for q in qualities]
     transforms += [partial(resize_round_trip, factor=f) for f in factors]
-    job = PictureAttack(ball, entries, transforms, tried, subject.classes, lead=lead, seed=seed)
+    how = {"lead": lead, "seed": seed, "curve": curve}
+    job = PictureAttack(ball, entries, transforms, tried, subject.classes, **how)
     shown = shows_progress(progress)
-    done = [job.run(subject.model, task, target_device) for task in _watched(tasks, shown)]
+    try:
+        done = [job.run(subject.model, task, target_device) for task in _watched(tasks, shown)]
+    except ValueError as error:
+        if "no gradient" not in str(error):
+            raise
+        raise ValueError(
+            f"attack = {attack!r} needs a gradient: {error}. The suite 'black-box' and the attack "
+            "'square' need none: --attack black-box"
+        ) from None
     record = AttackedPictures(
         subject.name,
         threat,

@@ -21,7 +21,7 @@ from ..config.validation import named
 from ..data import Source, Split, load
 from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
-from ..models import load_weights
+from ..models import hubs, load_weights
 from ..models.base import similar_name
 from ..models.estimator import check_features
 from ..runtime import files, provenance
@@ -102,7 +102,7 @@ def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
         raise FileNotFoundError(
             f"{weights} does not exist: a run writes its weights after the first epoch"
         )
-    model = recipe.network()
+    model = recipe.network(pretrained=False)
     load_weights(model, weights)
     return model.eval()
 
@@ -214,19 +214,28 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
+    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
+        what = "the network brings its own, and normalizes inside"
+        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
     source = load_data(data, set, trust=trust)
     samples = _random_samples(source)
     loaded = loaded_model(model, trust=trust, device=device, samples=samples)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
-        name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
+        name = Path(model).stem if Path(model).is_file() else _name_of(str(model))
     if isinstance(source, Source) and (notes := getattr(loaded, "notes", ())):
         source = replace(source, notes=[*source.notes, *map(str, notes)])
     wrapped = models.wrap_model(loaded, **preprocessing, **estimator_options(loaded, source))
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
+
+
+def _name_of(model: str) -> str:
+    """Return the name of a result for "module:Class", "timm:NAME" or "hf:PATH"."""
+    name = model.partition(":")[2]
+    return Path(name).name if hubs.is_hub_name(model) else name
 
 
 def load_data(data: Any, set: Overrides = (), *, trust: bool = False) -> Any:
@@ -272,12 +281,15 @@ def estimator_options(loaded: Any, source: Any) -> dict[str, Any]:
 def loaded_model(
     model: Any, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
 ) -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is.
+    """Return the model in a program's file, of "timm:NAME" or "module:Class"; any other object
+    as it is.
 
     Arguments:
         samples: as in `models.load_program`.
     """
     if isinstance(model, str | Path):
+        if hubs.is_hub_name(str(model)):
+            return hubs.load_hub_model(str(model), trust=trust).to(device)
         if Path(model).is_file() and models.is_estimator_file(Path(model)):
             return models.load_estimator(model, trust=trust)
         if Path(model).is_file():
@@ -310,7 +322,9 @@ def instantiate(target: Any) -> Any:
 
 
 def is_program(path: Path) -> bool:
-    """Return whether a path is a file or "module:Class", not a run folder."""
+    """Return whether a path is a file, a hub's name or "module:Class", not a run folder."""
+    if hubs.is_hub_name(str(path)):
+        return True
     named = ":" in str(path) and not any(separator in str(path) for separator in "/\\")
     try:
         return path.is_file() or (named and not path.exists())

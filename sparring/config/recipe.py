@@ -18,6 +18,7 @@ from torch import nn
 from .. import data, models
 from ..component import did_you_mean, require
 from ..data.source import check_options
+from ..models import hubs
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
@@ -91,15 +92,23 @@ class Recipe:
             **{k: v for k, v in self.tables["data"].items() if k not in ("augment", "mix")}
         )
 
-    def network(self) -> nn.Module:
-        """Build the model with initial weights from the seed; restore the global random state."""
+    def network(self, *, pretrained: bool = True) -> nn.Module:
+        """Build the model with initial weights from the seed; restore the global random state.
+
+        Arguments:
+            pretrained: load the weights that a hub publishes, if the recipe asks for them.
+        """
+        table: dict[str, Any] = self.tables["model"]
+        if not pretrained and hubs.is_hub_name(table["name"]):
+            table = table | {"fetch": False}
         with torch.random.fork_rng(devices=[]), located("model"):
             torch.manual_seed(self.seed)
-            return models.build(**self.tables["model"], trust=self.trust)
+            return models.build(**table, trust=self.trust)
 
     def with_data(self, source: data.Source, table: str = "") -> Recipe:
         """Fill `model.shape`, `model.classes` and, if the recipe leaves them out, `threat.mutable`
-        and `threat.groups` from the data, so that a run loads without them.
+        and `threat.groups` from the data, and what a hub knows of its network, so that a run loads
+        without them.
 
         Arguments:
             table: the one whose threat must fit the data: `"evaluation"`; default: the training
@@ -118,7 +127,11 @@ class Recipe:
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
-        tables = copy.deepcopy({**self.tables, "model": model | of_data})
+        model = model | of_data
+        if hubs.is_hub_name(model["name"]):
+            with located("model"):
+                model |= plain(hubs.hub_facts(model["name"], model), "model")
+        tables = copy.deepcopy({**self.tables, "model": model})
         facts = {"mutable": source.mutable, "groups": source.groups}
         for key, fact in ((key, fact) for key, fact in facts.items() if fact is not None):
             for holder in (tables, tables["validation"], tables["evaluation"]):
@@ -133,9 +146,13 @@ class Recipe:
         with located("objective"):
             return Objective(attack, method, risk, **self.tables["objective"])
 
-    def build(self) -> BuiltRecipe:
-        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`."""
-        source = self.source()
+    def build(self, source: data.Source | None = None) -> BuiltRecipe:
+        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`.
+
+        Arguments:
+            source: the recipe's data, where they are read already.
+        """
+        source = self.source() if source is None else source
         with_data = self.with_data(source)
         return BuiltRecipe(source, with_data.network(), with_data.objective(), with_data.trainer())
 
@@ -222,9 +239,13 @@ def _check_without_data(tables: dict[str, Table]) -> None:
     with located("data"):
         keys = inspect.signature(check_options).parameters
         check_options(**{k: v for k, v in tables["data"].items() if k in keys})
-    if ":" not in tables["model"]["name"]:  # the code of others runs only where it must
+    model = tables["model"]
+    if hubs.is_hub_name(model["name"]):
         with located("model"):
-            models.check_options(**tables["model"])
+            hubs.check_hub_options(**model)
+    elif ":" not in model["name"]:  # the code of others runs only where it must
+        with located("model"):
+            models.check_options(**model)
 
 
 def _check_training(objective: Objective, settings: Table) -> None:

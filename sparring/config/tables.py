@@ -11,6 +11,7 @@ import torch
 from .. import data, models
 from ..component import did_you_mean, require
 from ..evaluation import EvaluationProtocol
+from ..models import hubs
 from ..objective import Objective
 from ..runtime import first_edition
 from ..runtime.annotations import shortened
@@ -100,6 +101,12 @@ def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None
 def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None: ...
 
 
+def _hub_keys(
+    *, pretrained: bool = False, config: dict[str, Any] | None = None, **options: Any
+) -> None:
+    """Declare the keys of a hub's network: its published weights, and its configuration."""
+
+
 def _weights_keys(*, climb: Any = None, ema: Any = None) -> None: ...
 
 
@@ -141,6 +148,12 @@ def _data(table: Table, trust: bool) -> Table:
 def _model(table: Table, trust: bool) -> Table:
     """Check `[model]`: a network by name, its normalisation, arguments, and shapes once known."""
     name = table.get("name")
+    if hubs.is_hub_name(name):
+        # Mean and std stay open: the hub knows them, and a run's recipe keeps what it says.
+        return named(
+            models.build, table, "model", also=(_hub_keys, _shape_keys), without=("trust",)
+        )
+    table = {"mean": 0.0, "std": 1.0, **table}
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif str(name) not in models.NETWORKS:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..runtime.text import printable
 from .base import ArrayFunction
@@ -68,6 +69,40 @@ def estimator_scores(model: Any, classes: int | Sequence[Any] | None) -> ArrayFu
 
     digest = f"{name} {_fingerprint(model)}"
     return ArrayFunction(scores, digest=digest, without_gradient=True)
+
+
+class ReorderedLogits(nn.Module):
+    """Give the logits of a network the columns of other classes.
+
+    Arguments:
+        columns: of the network's outputs in the new ones.
+        count: of the new ones; those without a column get the lowest logit.
+    """
+
+    def __init__(self, network: nn.Module, columns: Sequence[int], count: int) -> None:
+        super().__init__()
+        self.network, self.columns, self.count = network, list(columns), count
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.network(x)
+        wide = (z.amin(1, keepdim=True) - 1).repeat(1, self.count)
+        return wide.index_copy(1, torch.tensor(self.columns, device=z.device), z)
+
+
+def estimator_module(model: Any, classes: int | Sequence[Any] | None) -> nn.Module:
+    """Return the module of a classifier that has one: inputs to logits `(b, k)`, with gradient.
+
+    Arguments and errors as in `estimator_scores`.
+    """
+    network, labels = model.to_module(), [*model.classes_]
+    by_number = classes is None or isinstance(classes, int)
+    if by_number and not all(isinstance(v, int | np.integer) for v in labels):
+        return network  # names without an order of the data's: that of the classifier
+    order = _class_order(labels, classes)
+    columns = [order.index(label) for label in labels]
+    if columns == list(range(len(order))):
+        return network
+    return ReorderedLogits(network, columns, len(order))
 
 
 def votes(z: Tensor, classes: int) -> Tensor:

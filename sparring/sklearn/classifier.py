@@ -59,7 +59,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         steps: of PGD in training; 0 trains without an adversary.
         training_attack: another attack for training and validation, by name or as a table.
         validation_fraction: share of the rows that chooses the best epoch by its accuracy under
-            attack; 0 keeps the last epoch. Below 20 rows the training rows choose.
+            attack, or the training rows where that is fewer than 100; 0 keeps the last epoch.
         random_state: seed of weights, order, held-out rows and draws.
         device: default: CUDA if available, else the CPU.
         verbose: show the epochs.

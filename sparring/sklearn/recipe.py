@@ -94,7 +94,10 @@ def recipe_of(
         table["train"]["device"] = given["device"]
     # a radius of 0 leaves the adversary nothing to do, and its steps no length
     if eps != 0 and given["steps"] != 0:
-        table |= {"threat": threat, "attack": _attack(given, eps, given["steps"], "training_attack")}
+        table |= {
+            "threat": threat,
+            "attack": _attack(given, eps, given["steps"], "training_attack"),
+        }
         validation = _attack(given, eps, VALIDATION_STEPS, "training_attack")
         table["validation"] = {"attack": validation, "threat": threat}
     # without rows to choose by, the last epoch counts: it alone is validated
@@ -112,9 +115,7 @@ def _model(given: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> di
     return {**table, "shape": list(shape), "classes": classes}
 
 
-def _attack(
-    given: Mapping[str, Any], eps: float | None, steps: int, key: str
-) -> dict[str, Any]:
+def _attack(given: Mapping[str, Any], eps: float | None, steps: int, key: str) -> dict[str, Any]:
     if given[key] is not None:
         return table_of(key, given[key])
     table: dict[str, Any] = {"name": "PGD", "steps": steps}

@@ -12,7 +12,7 @@ from ..data import Source, Split
 from ..data.split import fingerprint, hold_out
 from .scaling import Scaling
 
-LEAST_HELD_OUT = 20  # fewer rows tell epochs apart by luck alone
+LEAST_HELD_OUT = 100  # of fewer rows, a lucky early epoch would win
 
 
 class WeightedRows(NamedTuple):
@@ -54,7 +54,7 @@ def source_of(
 ) -> Source:
     """Return the rows as a source, a share of each class held out for validation.
 
-    Where that would be fewer than 20 rows, validation measures the training rows themselves.
+    Where that would be fewer than 100 rows, validation measures the training rows themselves.
 
     Raises:
         ValueError: for a share outside [0, 1).

@@ -77,7 +77,9 @@ def read_run(kind: type[RobustClassifier], folder: Path) -> Any:
         about = json.loads(files.read(path, limit=LIMIT))
         for key, type_ in KINDS.items():
             require(isinstance(about[key], type_), key, about[key], f"a {type_.__name__}")
-        arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in about["arguments"].items()}
+        arguments = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in about["arguments"].items()
+        }
         classifier = kind(**arguments)
         classifier.classes_ = np.array(about["classes"])
         shift, width = (np.array(about[k], dtype=np.float64) for k in ("shift", "width"))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..component import require
 from ..introspect.patterns import select
+from ..models.base import similar_name
 from ..models.state_dict import described, inner_state_dict, match_weights, mismatch_text
 from ..runtime import files
 from ..runtime.identity import tensors_hash
@@ -150,6 +151,9 @@ def _source(start: Start) -> Mapping[str, Any] | Path:
     kinds = "a file of weights, a run folder, a state dict or a module"
     require(isinstance(start, str | Path), "start", start, kinds)
     path = Path(start).expanduser()
+    if not path.exists():
+        where = f"there is no file or run folder at {printable(path)}"
+        raise FileNotFoundError(f"start: {where}{similar_name(path)}")
     if not path.is_dir():
         return path
     files.refuse_link(path / BEST)

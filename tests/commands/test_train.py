@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sparring.commands import train
 from sparring.config.recipe import load_recipe
+from sparring.training import read_weights
 from tests.command import call
 from tests.commands.folders import fake_run
 
@@ -69,3 +74,38 @@ def test_ctrl_c_prints_the_command_that_goes_on(run, monkeypatch, capsys, argv, 
     assert message in " ".join(text.split())
     text = call("train", "digits-trades", capsys=capsys, code=130)
     assert "stopped; nothing was written yet" in text
+
+
+TINY = ["train.epochs=1", "model={name='mlp', hidden=[8]}", "validation.rows=50"]
+
+
+def words(*changes: str) -> list[str]:
+    return [word for change in (*TINY, *changes) for word in ("--set", change)]
+
+
+def test_a_training_starts_from_a_run_and_freezes_modules(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first = ["train", "digits-standard", "--out", "2024", *words()]
+    call(*first, capsys=capsys)
+    tuned = ["train", "digits-pgd-at", "--start", "2024", "--out", "tuned"]
+    frozen = words("attack.steps=1", "train.freeze=['linear']", "weights.ema.decay=0")
+    call(*tuned, *frozen, capsys=capsys)
+    before, after = read_weights("2024"), read_weights("tuned")
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {
+        "linear1.weight",
+        "linear1.bias",
+    }
+    assert load_recipe("tuned").tables["train"]["start"] == "2024"
+    shutil.rmtree("2024")
+    call("train", "tuned", "--resume", capsys=capsys)
+
+
+def test_a_start_that_does_not_fit_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    for start, line in {
+        "w.safetensors": "these are the weights of another network",
+        "nowhere": "start: there is no file or run folder at nowhere",
+    }.items():
+        command = ["train", "digits-pgd-at", "--start", start, *words(), "--dry-run"]
+        assert line in " ".join(call(*command, capsys=capsys, code=2).split())

@@ -114,6 +114,23 @@ def test_everything_asked_for_is_shipped():
         ("validation.attack={name='PGD', steps=0}", "validation.attack.steps = 0 is not allowed"),
         ("evaluation.eps=[-0.1]", "evaluation.eps"),
         ("evaluation.suite=pdg", "evaluation.suite = 'pdg' does not exist; did you mean 'pgd'?"),
+        ("train.freeze=stem", "train.freeze = 'stem' is not allowed"),
+        ("train.freez=[]", "did you mean 'train.freeze'?"),
+        ("train.start=3", "train.start = 3 is not allowed: train.start must be a text"),
+        ("train.start_without=[1]", "train.start_without.0 = 1 is not allowed"),
+        (
+            "train.optimizer={name='SGD', groups=[{lr=1}]}",
+            "train.optimizer.groups.0.modules is missing",
+        ),
+        (
+            "train.optimizer={name='SGD', groups=[{modules=['a'], lr_scal=1}]}",
+            "did you mean 'train.optimizer.groups.0.lr_scale'",
+        ),
+        (
+            "train.optimizer={name='SGD', groups=[{modules=['a'], lr=-1}]}",
+            "optimizer.groups.0.lr = -1.0 is not allowed",
+        ),
+        ("train.optimizer={name='SGD', groups=3}", "train.optimizer.groups = 3 is not allowed"),
         ("train.epochs", "must be key=value"),
         ("data.augment.5.pixels=1", "'5' is no key or index"),
         ("recipe.seed=x", "recipe.seed = 'x' is not allowed: recipe.seed must be a valid integer"),
@@ -123,6 +140,20 @@ def test_a_mistake_is_told_with_its_path(change, said):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         recipe.load_recipe(SMALL, set=[change])
     assert said in str(caught.value)
+
+
+def test_fine_tuning_of_a_recipe_is_resolved_to_what_it_sets():
+    groups = [{"modules": ["fc*"], "lr_scale": 2.0}, {"modules": ["a"], "weight_decay": 0.0}]
+    train = {"start": "runs/a", "freeze": ["conv1"], "start_without": ["fc2"]}
+    tables = SMALL | {"train": {**train, "optimizer": {"name": "SGD", "groups": groups}}}
+    plan = recipe.load_recipe(tables)
+    assert {key: plan.tables["train"][key] for key in train} == train
+    assert plan.tables["train"]["optimizer"]["groups"] == groups
+    assert recipe.load_recipe(tomllib.loads(plan.toml())) == plan
+    assert (
+        not {"start", "freeze", "start_without"} & recipe.load_recipe(SMALL).tables["train"].keys()
+    )
+    assert "groups" not in recipe.load_recipe(SMALL).tables["train"]["optimizer"]
 
 
 def test_all_mistakes_of_a_table_are_told_at_once():

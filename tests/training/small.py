@@ -75,6 +75,16 @@ def trainer(out: str | Path, *, noisy: bool = True, **more: Any) -> Trainer:
     return Trainer(network(noisy=noisy), objective(), source(), out=out, **{**options, **more})
 
 
+def tuned() -> dict[str, Any]:
+    """Options of `trainer(noisy=False)`: other weights at the start, a frozen layer, groups."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        start = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, K))
+    groups = [{"modules": ["2.bias"], "lr_scale": 3.0}]
+    optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9, "groups": groups}
+    return {"start": start, "freeze": ["0"], "optimizer": optimizer}
+
+
 def finish(run: Trainer) -> dict[str, torch.Tensor]:
     """Train to the end; every tensor that has moved, by name."""
     for _ in run:

@@ -17,7 +17,7 @@ from sparring.runtime import distributed
 from sparring.threats import Linf
 from sparring.training import Trainer, parallel
 from sparring.training.run_folder import read_log
-from tests.training.small import Unused, finish, objective, read_metadata, source, trainer
+from tests.training.small import Unused, finish, objective, read_metadata, source, trainer, tuned
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,19 @@ def test_parameters_without_gradient_do_not_stop_two_processes(two_processes, tm
     assert two.keys() == one.keys()
     for key, value in one.items():
         torch.testing.assert_close(two[key], value.double(), rtol=0, atol=1e-6, msg=key)
+
+
+def test_two_processes_freeze_and_start_as_one(two_processes, tmp_path):
+    options = tuned()
+    one = finish(trainer(tmp_path, noisy=False, resume=True, **options))
+    two = two_processes[1]["tuned"]
+    assert two["spread"] == 0
+    assert two["state"].keys() == one.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two["state"][key], value.double(), rtol=0, atol=1e-6, msg=key)
+    for net in (".model", ".ema.averaged.module"):
+        before = options["start"][0].weight.detach().double()
+        assert torch.equal(two["state"][f"{net}.0.weight"], before)
 
 
 def test_a_frozen_network_is_refused_by_two_processes_in_the_same_sentence(two_processes):

@@ -150,7 +150,7 @@ def test_a_start_that_is_not_there(tmp_path):
     (tmp_path / "code.pt").write_bytes(b"\x80\x04cos\nsystem\n.")
     with pytest.raises(FileNotFoundError, match=r"has no best\.safetensors"):
         trainer(tmp_path / "run", start=tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match="no file of weights"):
+    with pytest.raises(FileNotFoundError, match="start: there is no file or run folder at"):
         trainer(tmp_path / "run", start=tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"damaged|refused"):
         trainer(tmp_path / "run", start=tmp_path / "code.pt")

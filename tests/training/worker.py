@@ -13,7 +13,7 @@ from sparring.risks import Mean
 from sparring.runtime import distributed
 from sparring.threats import Linf
 from sparring.training import Trainer, parallel
-from tests.training.small import Unused, finish, objective, source, tensors, trainer
+from tests.training.small import Unused, finish, objective, source, tensors, trainer, tuned
 
 
 def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
@@ -35,6 +35,14 @@ def train_partly(out: Path) -> dict:
     return {key: value.double() for key, value in state.items()}
 
 
+def tune(out: Path) -> dict:
+    """Start from other weights, freeze a layer, and train another one faster."""
+    run = trainer(out, noisy=False, resume=True, **tuned())
+    state = {key: value.double() for key, value in finish(run).items()}
+    spread = max(float((distributed.mean(value) - value).abs().max()) for value in state.values())
+    return {"state": state, "spread": spread}
+
+
 def refusal(out: Path) -> str:
     """Return the message for a network without parameters."""
     try:
@@ -53,6 +61,7 @@ if __name__ == "__main__":
     runs["resumed"] = train(folder / "resumed", noisy=True)
     runs["whole"] = train(folder / "whole", noisy=True)
     runs["unused"] = train_partly(folder / "unused")
+    runs["tuned"] = tune(folder / "tuned")
     runs["refusal"] = refusal(folder / "frozen")
     if parallel.is_main():
         torch.save(runs, folder / "runs.pt")

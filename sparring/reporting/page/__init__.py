@@ -2,5 +2,6 @@
 
 from .pictures import pictures_page
 from .render import page
+from .search import search_page
 
-__all__ = ["page", "pictures_page"]
+__all__ = ["page", "pictures_page", "search_page"]
