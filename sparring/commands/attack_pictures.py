@@ -34,7 +34,7 @@ from ..runtime.text import printable
 from ..threats import Rounded, norm_ball, norm_name
 from ..training import parallel
 from .attack import named_piece
-from .subject import existing_run, is_program, loaded_model, recipe_target
+from .subject import check_preprocessing, existing_run, is_program, loaded_model, recipe_target
 
 NAMES_LIMIT = 1 << 20  # bytes of a file of class names
 STEM_LETTERS = 80
@@ -199,6 +199,7 @@ def picture_subject(
         low, high = run.data.bounds
         require((low, high) == (0.0, 1.0), "data.bounds", (low, high), "0 and 1 for pictures")
     else:
+        check_preprocessing(model, preprocessing or {})
         loaded = loaded_model(model, trust=trust, device=device)
         network = models.wrap_model(loaded, **(preprocessing or {}))
         name = (
