@@ -81,10 +81,11 @@ def test_coordinates_between_levels_stay_until_a_move_reaches_one():
 
 def problem() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(5)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 4))
+    linear = torch.nn.Linear(48, 4)
     with torch.no_grad():
-        model[1].weight.copy_(torch.randn(4, 48, generator=draw))
-        model[1].bias.zero_()
+        linear.weight.copy_(torch.randn(4, 48, generator=draw))
+        linear.bias.zero_()
+    model = torch.nn.Sequential(torch.nn.Flatten(), linear)
     x = torch.randint(0, 256, (12, 3, 4, 4), generator=draw).to(torch.uint8).float() / 255
     return model, x, model(x).argmax(1)
 
