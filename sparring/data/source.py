@@ -48,6 +48,7 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
+        origin: the arguments of `load` that made it, if it did.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
+    origin: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         """Return sizes and shape; the rows themselves would fill pages."""
@@ -148,6 +150,7 @@ def load(
     >>> digits.shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
     ((1, 8, 8), 10, 1375, 152, 270)
     """
+    origin = {key: value for key, value in locals().items() if value is not None}
     path = Path(name).expanduser()
     if known := named.find(str(name)):
         require(label is None, "label", label, "omitted: only a csv has a label column to name")
@@ -164,7 +167,8 @@ def load(
         raw = raw._replace(unique=unique)
     options = {"val": val, "test": test, "seed": seed, "bounds": bounds}
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
-    return assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
+    source = assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
+    return replace(source, origin=origin)
 
 
 def assemble(

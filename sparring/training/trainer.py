@@ -20,7 +20,7 @@ from ..objective import Objective
 from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
-from . import checkpoint, collapse, describe, parallel, run_folder
+from . import checkpoint, collapse, describe, parallel, record, run_folder
 from .checks import check_data, check_radii
 from .fine_tuning import begin, start_text
 from .network import prepare_network, two_samples
@@ -71,7 +71,8 @@ class Trainer:
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
         seed: of the order, augmentation, attack and dropout.
-        recipe: the resolved recipe as tables; it is kept in the folder.
+        recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
+            from these arguments, without network or data where no recipe can name them.
         resume: continue the run in `out`, or begin it; its settings must be the same.
         progress, tensorboard: show it; write scalars to `out/tensorboard`.
 
@@ -161,8 +162,13 @@ class Trainer:
         )
         self.batches = len(self.loader)  # per epoch
         self.position, self._at_chance = Position(), 0
+        if recipe is None:
+            recorded = {**arguments, "objective": objective, "seed": seed}
+            recipe = record.recorded_recipe(self.out.name, model, source, recorded)
         # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(recipe, resume, began and began._asdict())
+        if parallel.is_main() and source.origin:
+            record.record_data(self.out, str(source.origin["name"]), source)
         writes, done = tensorboard and parallel.is_main(), self.position.epoch
         self.tensorboard = TensorBoardLog(self.out, epochs_done=done) if writes else None
 
