@@ -71,7 +71,8 @@ def test_a_run_of_named_pieces_loads_evaluates_and_reports(tmp_path, digits):
     result = sparring.evaluate(out, n=20, eps=[0.05], device="cpu")
     assert result.n == 20
     assert (out / "results" / "pgd-test.json").exists()
-    assert sparring.report([out], out=tmp_path / "page.html").exists()
+    sparring.report([out], out=tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
     assert json.loads((out / "data.json").read_text())["sha256"] == digits.sha256
     assert run.recipe is None
 
