@@ -21,16 +21,22 @@ if TYPE_CHECKING:
         models,
         results,
         risks,
+        sklearn,
         threats,
         training,
         weights,
     )
     from .commands.attack import attack
+    from .commands.attack_pictures import attack_pictures
+    from .commands.card import card
     from .commands.compare import compare
     from .commands.evaluate import evaluate
+    from .commands.export import export
     from .commands.list import recipes
+    from .commands.push import push
     from .commands.report import report
     from .commands.runs import runs
+    from .commands.search import search
     from .commands.show import show
     from .commands.train import load, train
     from .config.recipe import Recipe
@@ -42,23 +48,29 @@ __all__ = [
     "Result",
     "__version__",
     "attack",
+    "attack_pictures",
     "attacks",
+    "card",
     "certification",
     "compare",
     "data",
     "evaluate",
     "evaluation",
+    "export",
     "load",
     "losses",
     "methods",
     "metrics",
     "models",
+    "push",
     "recipes",
     "report",
     "results",
     "risks",
     "runs",
+    "search",
     "show",
+    "sklearn",
     "threats",
     "train",
     "training",
@@ -69,12 +81,17 @@ HOMES = {  # of the names that are no rooms
     "Recipe": "config.recipe",
     "Result": "results.result",
     "attack": "commands.attack",
+    "attack_pictures": "commands.attack_pictures",
+    "card": "commands.card",
     "compare": "commands.compare",
     "evaluate": "commands.evaluate",
+    "export": "commands.export",
     "load": "commands.train",
+    "push": "commands.push",
     "recipes": "commands.list",
     "report": "commands.report",
     "runs": "commands.runs",
+    "search": "commands.search",
     "show": "commands.show",
     "train": "commands.train",
 }

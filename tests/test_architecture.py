@@ -50,7 +50,7 @@ FOLDERS = {
     "threats": Row(2, never=("results", "introspect")),
     "risks": Row(2, never=("results", "introspect")),
     "weights": Row(2, never=("results",)),
-    "models": Row(2, (), ("torch", "safetensors"), never=("results",)),
+    "models": Row(2, (), ("torch", "numpy", "safetensors"), never=("results",)),
     "data": Row(2, (), ("torch", "numpy"), never=("results",)),
     "attacks": Row(3, never=("results", "risks", "weights", "models", "data")),
     "methods": Row(3, ("attacks.base",), never=("results", "risks", "weights", "models", "data")),
@@ -64,7 +64,9 @@ FOLDERS = {
     ),
     "config": Row(6, (), ("torch", "tomli_w")),
     "reporting": Row(6, (), ("numpy", "rich", "jinja2", "matplotlib")),
-    "commands": Row(7, (), ("torch", "numpy")),
+    "commands": Row(7, (), ("torch", "numpy", "tomli_w")),
+    "sklearn": Row(7, (), ("torch", "numpy", "sklearn")),
+    "serving": Row(6, never=("methods", "risks", "weights", "certification")),
     "cli": Row(8, (), ("typer", "rich")),
     "__main__": Row(9, (), ()),
     "sparring": Row(8, (), ()),  # __init__.py: names on demand, and the version for all
@@ -78,7 +80,8 @@ ONLY = {  # a folder that sees less than its level would let it
 }
 ROOMS = ("threats", "attacks", "methods", "risks", "weights")
 LOOSE = {"objective.py", "batch.py", "component.py", "__init__.py", "__main__.py"}
-SUPPORT = {"subject", "rehearsal", "run_data", "timing", "study_plan"}  # of commands/: shared
+SUPPORT = {"subject", "requested_threat", "rehearsal", "run_data", "timing"}  # of commands/: shared
+SUPPORT |= {"study_plan", "study_jobs", "study_workers", "study_slurm", "search_space"}
 PYTHON_ONLY = {"attack"}  # of commands/: it takes a model and tensors
 
 

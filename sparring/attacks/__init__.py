@@ -2,6 +2,9 @@
 
 from .apgd import APGD, APGDT
 from .base import Attack, Maximizer
+from .bit_beam import BitBeam
+from .bit_boundary import BitBoundary
+from .bit_exact import LinearBits, MonotoneBits
 from .bits import BCA, BGA, DFGSM, RFGSM, Grosse
 from .cw import CW
 from .deepfool import DeepFool
@@ -38,12 +41,16 @@ __all__ = [
     "RFGSM",
     "SPSA",
     "Attack",
+    "BitBeam",
+    "BitBoundary",
     "BitSearch",
     "DeepFool",
     "Free",
     "Grosse",
     "HopSkipJump",
+    "LinearBits",
     "Maximizer",
+    "MonotoneBits",
     "Noise",
     "SparseRS",
     "Square",

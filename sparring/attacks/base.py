@@ -357,7 +357,7 @@ def run_restarts(
     with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y), memory:
         if len(x) == 0:
             return x.clone()
-        active = ActiveSet(model, x, y, rank=rank, **execution)
+        active = ActiveSet(attack.threat.searched(model), x, y, rank=rank, **execution)
         if skip_misclassified:
             active.record(x, active.logits_float32(x))
             active.finish()
@@ -366,7 +366,7 @@ def run_restarts(
                 break
             search(active, round_index)
             active.finish()
-    return active.best.detach()
+        return attack.threat.discretize(active.best.detach(), Batch(x, y))
 
 
 class Search(Attack):

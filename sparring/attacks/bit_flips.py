@@ -87,10 +87,17 @@ def check_bit_attack(attack: Attack, threat: Threat, steps: int, loss: str = "ce
     """Check the arguments of an attack on bits, and return the loss of that name.
 
     Raises:
-        ValueError: for a threat whose points are not bits, steps < 1, or an unknown loss.
+        ValueError: for a threat whose points are not bits or has groups, steps < 1, or an unknown
+            loss.
     """
     allowed = f"a ball of Bits for {type(attack).__name__}"
     require(threat.binary and not threat.labels, "threat", threat, allowed)
+    require(
+        not threat.groups,
+        "threat.groups",
+        threat.groups,
+        f"empty for {type(attack).__name__}; the attacks of bits-black-box move groups",
+    )
     require_at_least(1, steps=steps)
     if loss not in losses.BY_NAME:
         raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))

@@ -22,6 +22,7 @@ class MIFGSM(Search):
         steps, loss: gradient steps, ≥ 1, and what they climb: `"ce"`, `"margin"` or `"dlr"`.
         size: length of a step in input units; default: None, eps/steps.
         decay: of the momentum, ≥ 0; 0 is BIM.
+        targeted: y is the class to reach.
         precision, channels_last, seed: as in `Execution`; this attack draws nothing.
 
     Source: Dong et al. 2018, alg. 1. Differs: a broken sample leaves at once, and any other
@@ -44,6 +45,7 @@ class MIFGSM(Search):
         size: float | None = None,
         decay: float = 1.0,
         loss: str = "ce",
+        targeted: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
         super().__init__(**execution)
@@ -53,16 +55,18 @@ class MIFGSM(Search):
         if loss not in losses.BY_NAME:
             raise ValueError(did_you_mean("loss", loss, losses.BY_NAME))
         self.threat, self.steps, self.size, self.decay, self.loss = threat, steps, size, decay, loss
+        self.targeted = targeted
 
-    def rank(self, logits: Tensor, y: Tensor) -> Tensor:
-        return losses.BY_NAME[self.loss](logits, y)
+    def gain(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Compute what the steps climb `(a,)`."""
+        return losses.BY_NAME[self.loss](logits, y) * (-1 if self.targeted else 1)
 
     def search(self, active: ActiveSet, round_index: int) -> None:
         step_size = self.size or self.threat.reach / self.steps
         z, momentum = active.x, 0 * active.x
         for _ in range(self.steps):
             y = active.y
-            value, grad, logits = active.value_and_grad(lambda out, y=y: self.rank(out, y), z)
+            value, grad, logits = active.value_and_grad(lambda out, y=y: self.gain(out, y), z)
             keep = active.record(z, logits, value)
             if len(active) == 0:
                 return
@@ -74,4 +78,5 @@ class MIFGSM(Search):
             momentum = self.decay * momentum + unit
             z = self.threat.step(z, momentum, step_size, active.batch)
             z = self.threat.project(z, active.batch)
-        active.record(z, active.logits_no_grad(z))
+        logits = active.logits_no_grad(z)
+        active.record(z, logits, self.gain(logits, active.y))

@@ -38,6 +38,7 @@ class Noise(Attack):
                     break
                 batch = Batch(x[rows], y[rows], index=rows)
                 z = self.threat.random_start(batch, self.generator(x.device))
+                z = self.threat.discretize(z, batch)
                 x_adv[rows] = z
                 rows = rows[active.logits(z).argmax(1) == y[rows]]
         return x_adv

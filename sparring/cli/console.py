@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ERROR_LETTERS = 1000  # of a line; a path alone may have hundreds
 PATH_LETTERS = 300
 ERROR_LINES = 20
+GATE_FAILED = 3  # the exit code of a result that fails the demands of a pipeline
 FOREIGN_LINES = 3  # of an error that is none of ours, such as PyTorch's with its C++ stack
 ISSUES = "please report it with the output of the same command and --debug"
 
@@ -117,6 +118,15 @@ def explain(error: BaseException, mistake: bool) -> None:
         Text("Error: ", "bold red") + Text(f"{message}{more}", "red"),
         soft_wrap=not output.is_terminal,
     )
+
+
+def explain_gate(failure: str) -> None:
+    """Print why a result fails the demands of a pipeline."""
+    from rich.text import Text
+
+    output = console(error=True)
+    text = Text("Gate: ", "bold red") + Text(printable(failure, ERROR_LETTERS), "red")
+    output.print(text, soft_wrap=not output.is_terminal)
 
 
 def format_warning(

@@ -10,15 +10,21 @@ import typer
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import completion
-from .console import closing, show
+from .console import GATE_FAILED, closing, explain_gate, show
 from .options import (
     N_NAMES,
+    AddOnly,
     At,
     Certify,
+    Classes,
     Data,
     Details,
     Device,
+    FailOn,
+    FailUnder,
+    Junit,
     Mean,
+    Mutable,
     Outputs,
     Probes,
     Radii,
@@ -34,13 +40,16 @@ from .options import (
     numbers,
 )
 
+OF_THREAT = ("add_only", "mutable", "classes")
+ONLY_HERE = ("at", "robustbench", "details", "fail_under", "fail_on", "junit", *OF_THREAT)
+
 
 def evaluate(
     model: Annotated[
         str,
         typer.Argument(
             help="A run folder; a file of weights, with --recipe; or, with --data and --eps, a "
-            'TorchScript, torch.export or ONNX file, or "module:Class".',
+            'TorchScript, torch.export, ONNX or skops file, or "module:Class".',
             metavar="MODEL",
             autocompletion=completion.runs,
         ),
@@ -54,8 +63,12 @@ def evaluate(
     ] = None,
     eps: Radii = [],
     threat: Annotated[
-        str | None, typer.Option(help="Norm, such as Linf (default: from the recipe, else Linf).")
+        str | None,
+        typer.Option(help="Norm, such as Linf, or Bits (default: from the recipe, else Linf)."),
     ] = None,
+    add_only: AddOnly = None,
+    mutable: Mutable = None,
+    classes: Classes = [],
     at: At = [],
     surrogate: Annotated[
         Path | None,
@@ -115,29 +128,44 @@ def evaluate(
         typer.Option(help="Result file (default: RUN/results/SUITE-SPLIT.json)."),
     ] = None,
     robustbench: RobustBench = None,
+    fail_under: FailUnder = None,
+    fail_on: FailOn = None,
+    junit: Junit = None,
     set: Set = [],
     trust: Trust = False,
     details: Details = False,
     device: Device = None,
 ) -> None:
-    """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks."""
-    # The library has the same names for all options but these four. A list of the others here
-    # would be one more place to change for a new option.
+    """Attack a model with a suite; print clean and robust accuracy, judged outside the attacks.
+
+    The exit code is 3 if the result fails --fail-under or --fail-on.
+    """
+    # The library has the same names for all other options. A list of them here would be one more
+    # place to change for a new option.
     options = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "at", "robustbench", "details") and value != []
+        if name not in ("model", *ONLY_HERE) and value != []
     }
     from .. import reporting
     from ..commands import evaluate, rehearsal
-    from ..results import leaderboard
+    from ..commands.requested_threat import RequestedThreat
+    from ..results import gates, leaderboard
 
+    gate = gates.Gate(fail_under, fail_on).check()
+    rehearsal.check_files(junit=junit)
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
         rehearsal.check_files(robustbench=robustbench)
         leaderboard.check_request(path=robustbench, suite=suite, split=split or "test", eps=eps)
     if at:
         options["threat"] = norms(at, threat, eps)
+    if add_only is not None or mutable is not None or classes:
+        if at:
+            raise ValueError(
+                "at takes no add-only, mutable or classes: give one --threat and --eps"
+            )
+        options["threat"] = RequestedThreat(threat, add_only, mutable, classes)
     options |= {"mean": numbers("mean", mean), "std": numbers("std", std)}
     result, file = evaluate.evaluate_to_file(model, **options, progress=True)
     if not is_main_process():
@@ -146,9 +174,15 @@ def evaluate(
     written = [] if file is None else [file]
     if robustbench is not None:
         written.append(leaderboard.write_entry(result, robustbench))
+    if junit is not None:
+        written.append(gates.write_junit(result, gate, junit))
     run = Path(model)
     subject = run if out is None and run.is_dir() else file
     closing(written, ["sparring", "report", subject] if subject else [])
+    if failures := gate.failures(result):
+        for failure in failures:
+            explain_gate(failure)
+        raise typer.Exit(GATE_FAILED)
 
 
 def compare(

@@ -11,7 +11,8 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, training
+from . import evaluation, listing, pictures, serving, sharing, training
+from . import search as searching
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -33,9 +34,11 @@ PANELS = {
         evaluation.compare,
         evaluation.metrics,
         training.study,
+        searching.search,
         training.plane,
         training.pseudo_label,
     ),
+    "Try and share": (pictures.attack, serving.serve, sharing.export, sharing.card, sharing.push),
     "Look up": (listing.list_, listing.show, listing.runs, listing.cite),
 }
 for panel, verbs in PANELS.items():
@@ -60,7 +63,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 2 for a mistake of the caller, 1 for a failure, or 130."""
+    """Run the command line; exit with 0, 1 for a failure, 2 for a mistake of the caller, 3 for a
+    result below the demands of a pipeline, or 130."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     warnings.formatwarning = format_warning
     make_legible()

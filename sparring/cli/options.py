@@ -27,7 +27,8 @@ Set = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Change the recipe, such as train.epochs=3 or method=MART. Repeatable.",
+        help="Change the recipe, such as train.epochs=3 or method=MART; or, with --data, how the "
+        "data are read, such as data.label=kind. Repeatable.",
     ),
 ]
 Radii = Annotated[
@@ -78,9 +79,47 @@ At = Annotated[
         "Repeatable."
     ),
 ]
+AddOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--add-only/--add-and-remove",
+        help="With --threat Bits: may features only be added, or removed too (default: added).",
+    ),
+]
+Mutable = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --threat Bits: file of the features that an attacker can change, a name per "
+        "line, or a 0 or 1 per feature (default: all, or those that the data name).",
+    ),
+]
+Classes = Annotated[
+    list[str],
+    typer.Option(
+        help="Attack only the samples of this class, a name or a number, such as malware "
+        "(default: all). Repeatable.",
+    ),
+]
 RobustBench = Annotated[
     Path | None,
     typer.Option(help="File for a RobustBench leaderboard entry; the suite is then autoattack."),
+]
+FailUnder = Annotated[
+    float | None,
+    typer.Option(
+        help="Exit with 3 if robust accuracy at the largest radius is below this share, such as "
+        "0.5 (default: no demand)."
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        help="Exit with 3 if the measurement is not sound (not-sound), or if it needs a look "
+        "(look); default: no demand."
+    ),
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Also write the outcome as JUnit XML, for a pipeline.")
 ]
 Data = Annotated[
     str | None,
@@ -142,3 +181,18 @@ def numbers(key: str, text: str | None) -> list[float] | None:
     except ValueError:
         allowed = f"{key} must be a number, or several: 0.5,0.4,0.3"
         raise ValueError(f"{key} = {shortened(text)} is not allowed: {allowed}") from None
+
+
+def slurm_options(texts: list[str]) -> dict[str, int | str]:
+    """Read parameters of Slurm from texts "KEY=VALUE"; whole numbers become integers.
+
+    >>> slurm_options(["time=600", "partition=gpu"])
+    {'time': 600, 'partition': 'gpu'}
+    """
+    options: dict[str, int | str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip() and value.strip()):
+            raise ValueError(f"slurm = {shortened(text)} is not allowed: it must be KEY=VALUE")
+        options[key.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+    return options

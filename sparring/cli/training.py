@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -12,7 +12,10 @@ from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import completion
 from .console import closing, console, shell_text, show
-from .options import Device, Set, Trust, is_main_process
+from .options import Device, Set, Trust, is_main_process, slurm_options
+
+if TYPE_CHECKING:
+    from ..commands.study import Study, StudyResults
 
 
 def train(
@@ -73,12 +76,12 @@ def train(
     except train.TrainingInterrupted as stop:
         more = ["--trust"] * trust + (["--device", device] if device else [])
         resumes = ["sparring", "train", stop.run, "--resume", *more]
-        _stop(resumes if train.is_run(stop.run) else [])
+        stop(resumes if train.is_run(stop.run) else [])
     if is_main_process():
         closing([folder], ["sparring", "evaluate", folder])
 
 
-def _stop(resumes: list[str | Path]) -> NoReturn:
+def stop(resumes: list[str | Path]) -> NoReturn:
     """Say which command goes on, and exit with 130."""
     from rich.text import Text
 
@@ -108,21 +111,56 @@ def study(
     only: Annotated[
         list[str], typer.Option(help="Only this run, with or without its seed. Repeatable.")
     ] = [],
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", help="Runs at once, each in a process with a log of its own."),
+    ] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads of each run (default: all; with --jobs N, cores / N)."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only part I of N, for N machines (default: all)."),
+    ] = None,
+    slurm: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Submit the runs to Slurm with this parameter of submitit, such as time=600 or "
+            "partition=gpu. Repeatable.",
+        ),
+    ] = [],
     report: Annotated[Path | None, typer.Option(help="Write a page of the results too.")] = None,
     device: Device = None,
 ) -> None:
-    """Train and evaluate several recipes and seeds alike; finished parts are kept."""
-    from .. import reporting
+    """Train and evaluate several recipes and seeds alike; finished parts are kept.
+
+    A run that fails does not stop the others; the exit code is then 2.
+    """
     from ..commands import rehearsal, study
 
     plan = study.load(file)
     rehearsal.check_files(report=report)
+    options = {"runs": runs, "results": results, "only": only, "shard": shard, "threads": threads}
+    if slurm:
+        _submitted(study.submit(plan, slurm_options(slurm), **options, device=device))
+        return
     try:
-        done = study.run(plan, runs=runs, results=results, only=only, device=device, progress=True)
+        done = study.run(plan, **options, jobs=jobs, device=device, progress=True)
     except KeyboardInterrupt:
-        options = {"--runs": runs, "--results": results, "--report": report, "--device": device}
-        words = [word for pair in options.items() if pair[1] is not None for word in pair]
-        _stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
+        given = {f"--{key}": value for key, value in options.items() if key != "only"}
+        given |= {"--jobs": jobs if jobs > 1 else None, "--report": report, "--device": device}
+        words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+        stop(["sparring", "study", file, *words, *(w for name in only for w in ("--only", name))])
+    _shown(plan, done, file, results or Path("results", plan.name), report)
+
+
+def _shown(plan: Study, done: StudyResults, file: Path, results: Path, report: Path | None) -> None:
+    """Print the table of a study, and write its page if that was asked for."""
+    from .. import reporting
+    from ..commands import study
+
     pages = [] if report is None else [study.page(plan, done, report)]
     if not console().is_terminal:
         write_line(reporting.study_markdown(done.results, done.metric_reports))
@@ -130,7 +168,13 @@ def study(
         return
     show(reporting.study_summary(done, plan))
     page_next = ["sparring", "study", file, "--report", f"{plan.name}.html"]
-    closing([results or Path("results", plan.name), *pages], [] if pages else page_next)
+    closing([results, *pages], [] if pages else page_next)
+
+
+def _submitted(numbers: dict[str, str]) -> None:
+    for name, number in numbers.items():
+        write_line(f"{name}: submitted as job {number}")
+    write_line(f"{len(numbers)} submitted; the same command without --slurm shows what is done")
 
 
 def pseudo_label(

@@ -52,20 +52,20 @@ def attack(
     >>> attack("pgd", lambda x: x, x, y, eps=0.1, steps=3, size=0.1)
     tensor([[0.4000, 0.5000]])
     """
-    maker = _named("attack", name)
+    maker = named_piece("attack", name)
     if isinstance(threat, Threat):
         if eps is not None:
             raise ValueError(f"eps = {eps!r} is not allowed: {threat!r} has its own")
     else:
         bounds = {"low": low, "high": high}
         radius = {} if eps is None else {"eps": eps}
-        threat = _named("threat", threat)(**radius, **bounds)
+        threat = named_piece("threat", threat)(**radius, **bounds)
     adversary: Attack = maker(threat, **options)
     network = load(model) if isinstance(model, str | Path) else model
     return adversary(network, torch.as_tensor(x), torch.as_tensor(y))
 
 
-def _named(room: str, name: str) -> Callable[..., Any]:
+def named_piece(room: str, name: str) -> Callable[..., Any]:
     """Return the maker of a piece by its name, in letters of any case, with or without hyphens."""
     known = pieces(room)
     by_letters: Mapping[str, str] = {_letters(k): k for k in known}

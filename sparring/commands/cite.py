@@ -57,7 +57,7 @@ def cite(name: str) -> str:
     return "\n\n".join(known[key] for key in keys)
 
 
-def papers(name: str) -> list[str]:
+def papers(name: str | recipe.Recipe) -> list[str]:
     """Return the keys of the papers behind a recipe or a piece, each once."""
     everything = {
         n: p
@@ -65,10 +65,11 @@ def papers(name: str) -> list[str]:
         for n, p in pieces(kind).items()
     }
     known = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
-    if name in everything or name in PAPERS:
+    loaded = name if isinstance(name, recipe.Recipe) else None
+    if loaded is None and (name in everything or name in PAPERS):
         keys = [known[name]]
-    elif name in recipe.names() or os.path.exists(name):
-        tables = recipe.load_recipe(name).tables
+    elif loaded is not None or name in recipe.names() or os.path.exists(name):
+        tables = (loaded or recipe.load_recipe(name)).tables
         parts = ("attack", "threat", "method", "risk", "model", "data", "weights")
         used = [name for t in parts if t in tables for name in _within(tables[t])]
         keys = [tables["recipe"]["paper"], *(known.get(n) for n in used)]

@@ -21,6 +21,7 @@ from ..results.result import Result
 from ..runtime.files import plain_name
 from ..training import parallel
 from .rehearsal import new_file
+from .requested_threat import RequestedThreat, is_bits
 from .subject import (
     existing_run,
     external_target,
@@ -34,7 +35,7 @@ from .subject import (
 def evaluate(
     model: Any,
     data: str | Path | SampleData | None = None,
-    threat: Threats | None = None,
+    threat: Threats | RequestedThreat | None = None,
     protocol: EvaluationProtocol | Suite | str | None = None,
     *,
     recipe: str | Path | Recipe | None = None,
@@ -59,17 +60,18 @@ def evaluate(
 
     Arguments:
         model: a run folder; or, with `recipe`, a file of weights or a model trained elsewhere; or,
-            with `data` and `eps`, a program's file (see `models.load_program`), "module:Class", a
-            module, a function of tensors, or a classifier of scikit-learn's kind.
+            with `data` and `eps`, a program's file (see `models.load_program`), a skops file of a
+            classifier, "module:Class", a module, a function of tensors, or a classifier of
+            scikit-learn's kind.
         data: for a model without recipe: a name or file as in `data.load`, a source, a split,
             `(x, y)`, or a PyTorch `Dataset` or `DataLoader` of these pairs.
-        threat: a norm's name, a threat, several, or a table of names and radii; default: the
-            recipe's threat and eps, else Linf.
+        threat: a norm's name, a threat, several, or a table of names and radii; `"Bits"` takes its
+            mask and groups from the data. Default: the recipe's threat and eps, else Linf.
         protocol: an `EvaluationProtocol`, or only its suite; default: `[evaluation]` of the recipe.
         recipe: a name, a file or a `Recipe`: data, network and threat for a model without a run
             folder.
-        set, trust: as in `config.recipe.load_recipe`; `trust` also allows running a program or
-            "module:Class".
+        set, trust: as in `config.recipe.load_recipe`; for a model without recipe, `data.KEY=VALUE`
+            are arguments of `data.load`. `trust` also allows running a program or "module:Class".
         mean, std, scale, outputs: inputs and outputs of a model without recipe, as in
             `models.wrap_model`.
         surrogate: a run, a program's file, "module:Class" or a model; points computed on it are
@@ -92,7 +94,7 @@ def evaluate(
 def evaluate_to_file(
     model: Any,
     data: str | Path | SampleData | None = None,
-    threat: Threats | None = None,
+    threat: Threats | RequestedThreat | None = None,
     protocol: EvaluationProtocol | Suite | str | None = None,
     *,
     recipe: str | Path | Recipe | None = None,
@@ -134,11 +136,17 @@ def evaluate_to_file(
             preprocessing,
             eps=options.get("eps") if eps is None else eps,
             threat=threat,
+            set=set,
             trust=trust,
             device=device,
         )
+    if is_bits(threat):
+        threat = RequestedThreat()
     # Another threat does not take the recipe's radii: they are in another norm's units.
-    default = target.protocol if threat is None else replace(target.protocol, eps=None)
+    same = threat is None or (isinstance(threat, RequestedThreat) and threat.name is None)
+    default = target.protocol if same else replace(target.protocol, eps=None)
+    if isinstance(threat, RequestedThreat):
+        threat = threat.build(target.data, options.get("eps"), target.threat)
     given = {key: value for key, value in options.items() if value is not None}
     protocol = resolve_protocol(protocol, given, default)
     if protocol.probes is None:

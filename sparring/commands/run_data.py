@@ -27,7 +27,7 @@ def source_of(recipe: Recipe, run: Path) -> Source:
         FileNotFoundError: for a missing file; the message says where it was looked for.
         ValueError: as `data.load`.
     """
-    about, table = _recorded(run), recipe.tables["data"]
+    about, table = recorded(run), recipe.tables["data"]
     name = str(table["name"])
     path, moved = Path(name).expanduser(), run / about.get("path", "")
     if named.find(name) is None and not path.exists() and "path" in about:
@@ -47,7 +47,7 @@ def source_of(recipe: Recipe, run: Path) -> Source:
     return source
 
 
-def _recorded(run: Path) -> dict[str, str]:
+def recorded(run: Path) -> dict[str, str]:
     """Return the record, empty for a run of before or a damaged one."""
     files.refuse_link(run / RECORD)
     try:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import reporting
-from ..component import did_you_mean
 from ..config.recipe import Recipe, load_recipe
 from ..config.validation import Table
 from ..data import Source
 from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
-from ..training.run_folder import read_log
-from . import evaluate, metrics, rehearsal, train
-from .pseudo_label import FILE, label
-from .study_plan import Job, Study, job_names, load
+from . import rehearsal, study_jobs, study_slurm, study_workers
+from .study_jobs import FailedRuns, StudyFolders, threads_set
+from .study_plan import Job, Study, load
 
-__all__ = ["Job", "Study", "StudyResults", "collect", "load", "page", "run"]
+__all__ = ["FailedRuns", "Job", "Study", "StudyResults", "collect", "load", "page", "run", "submit"]
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
@@ -37,53 +35,97 @@ def run(
     runs: str | Path | None = None,
     results: str | Path | None = None,
     only: Sequence[str] = (),
+    shard: str | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
     device: str | None = None,
     progress: bool = False,
 ) -> StudyResults:
     """Train and evaluate all jobs that have no results yet; return all results.
 
     Finished work is kept and interrupted work continues: after a kill, the same call completes it.
+    A run that fails does not stop the others; those that train on its pseudo-labels fail with it.
 
     Arguments:
         runs: folder of the run folders; default: `runs/STUDY`.
         results: folder of `EVALUATION/RUN.json`; default: `results/STUDY`.
         only: names of runs, with or without seed; default: all.
+        shard: "i/n": the i-th of n parts, as for the i-th of n machines; default: all.
+        jobs: worker processes at once, each with a log `RUN.log` beside the run folder. Several
+            GPUs are shared among them. Under torchrun it must be 1.
+        threads: CPU threads of each run; default: PyTorch's, for several workers cores / jobs. The
+            last bits of a training depend on this number, and on nothing else of how jobs run.
 
     Raises:
         ValueError: for a name in `only` that does not exist, or a result whose training is another.
+        FailedRuns: when all others are done, with the reason of each.
     """
-    collect(study, results=results, only=only)  # raises for results of another study, before work
-    runs = Path("runs", study.name) if runs is None else Path(runs)
-    settings: Table = {"device": device, "progress": progress}
-    out = _results_folder(study, results)
-    _rehearse(study, only, runs, out)
-    for job in _selected(study, only):
-        for name, table in study.tables_for(job, study.evaluations):
-            file = out / name / f"{job.name}.json"
-            if not file.is_file():
-                folder = _train(study, job, runs, settings)
-                evaluate.evaluate(folder, **table, out=file, **settings)
-        for name, table in study.tables_for(job, study.metrics):
-            file = out / name / f"{job.name}.json"
-            if not _complete(file, table):
-                folder = _train(study, job, runs, settings)
-                arguments = {k: table[k] for k in ("off", "n", "split")}
-                arguments["arguments"] = table["set"]
-                metrics.metrics(folder, table["names"], **arguments, out=file, **settings)
-    return collect(study, results=results, only=only)
+    chosen = study_jobs.selected(study, only, shard)
+    folders = StudyFolders.of(study, runs, results)
+    _collect(study, chosen, folders)  # raises for results of another study, before work
+    _rehearse(study, chosen, folders)
+    if jobs == 1:
+        options: Table = {"device": device, "progress": progress}
+        with threads_set(threads):
+            failed = study_jobs.in_turn(study, chosen, folders, options)
+    else:
+        failed = study_workers.at_once(
+            study,
+            chosen,
+            folders,
+            jobs_at_once=jobs,
+            threads=threads,
+            device=device,
+            progress=progress,
+        )
+    if failed:
+        raise FailedRuns(failed, len(chosen))
+    return _collect(study, chosen, folders)
 
 
-def _rehearse(study: Study, only: Sequence[str], runs: Path, out: Path) -> None:
+def submit(
+    study: Study,
+    options: Mapping[str, Any],
+    *,
+    runs: str | Path | None = None,
+    results: str | Path | None = None,
+    only: Sequence[str] = (),
+    shard: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> dict[str, str]:
+    """Hand all jobs that have no results yet to Slurm; return their numbers by name.
+
+    `run` or `collect` return the results when the queue is empty.
+
+    Arguments:
+        options: parameters of submitit's `SlurmExecutor`, as `{"partition": "gpu", "time": 600}`.
+        runs, results, only, shard, threads, device: as in `run`; the folders must be seen by all
+            nodes.
+
+    Raises:
+        ValueError: as `run`; and if submitit or Slurm are missing or refuse.
+    """
+    chosen = study_jobs.selected(study, only, shard)
+    folders = StudyFolders.of(study, runs, results)
+    _collect(study, chosen, folders)
+    _rehearse(study, chosen, folders)
+    return study_slurm.submit(
+        study, chosen, folders, options=options, threads=threads, device=device
+    )
+
+
+def _rehearse(study: Study, jobs: Sequence[Job], folders: StudyFolders) -> None:
     """Check every training, evaluation and file that is to come, before the first training."""
     sources: dict[str, Source] = {}
-    for job in _selected(study, only):
+    for job in jobs:
         tables = [*study.tables_for(job, study.evaluations), *study.tables_for(job, study.metrics)]
-        files_to_come = [out / name / f"{job.name}.json" for name, _ in tables]
+        files_to_come = [folders.result(name, job) for name, _ in tables]
         if all(file.is_file() for file in files_to_come):
             continue
         for file in files_to_come:
             rehearsal.new_file(file, "results")
-        rehearsal.new_folder(runs / job.name, "runs")
+        rehearsal.new_folder(folders.run(job.name), "runs")
         evaluations = dict(study.tables_for(job, study.evaluations))
         rehearsal.check_job(job.recipe, job.set, evaluations, sources)
 
@@ -105,43 +147,25 @@ def collect(
     study: Study, *, results: str | Path | None = None, only: Sequence[str] = ()
 ) -> StudyResults:
     """Return the results on disk, without any work; arguments and errors as in `run`."""
-    out = _results_folder(study, results)
+    folders = StudyFolders.of(study, None, results)
+    return _collect(study, study_jobs.selected(study, only), folders)
+
+
+def _collect(study: Study, jobs: Sequence[Job], folders: StudyFolders) -> StudyResults:
     collected = StudyResults({n: [] for n in study.evaluations}, {n: [] for n in study.metrics})
     kinds: list[tuple[dict[str, Any], Callable[[Path], Any], dict[str, Table]]] = [
         (collected.results, Result.load, study.evaluations),
         (collected.metric_reports, MetricReport.load, study.metrics),
     ]
-    for job in _selected(study, only):
+    for job in jobs:
         recipe = load_recipe(job.recipe, set=job.set)
         for records, read, tables in kinds:
             for name, _ in study.tables_for(job, tables):
-                file = out / name / f"{job.name}.json"
+                file = folders.result(name, job)
                 if file.is_file():
                     records[name].append(read(file))
                     _check_same_training(recipe, records[name][-1].recipe, file)
     return collected
-
-
-def _selected(study: Study, only: Sequence[str]) -> list[Job]:
-    known = job_names(study.jobs)
-    for name in only:
-        if name not in known:
-            raise ValueError(did_you_mean("only", name, known))
-    return [job for job in study.jobs if not only or job.is_in(only)]
-
-
-def _results_folder(study: Study, results: str | Path | None) -> Path:
-    return Path("results", study.name) if results is None else Path(results)
-
-
-def _complete(file: Path, table: Table) -> bool:
-    """Return whether a file holds all metrics of a table, on all its data sets."""
-    if not file.is_file():
-        return False
-    report = MetricReport.load(file)
-    data = {report.dataset, *(profile.data for profile in report.profiles)}
-    names = {row.name for row in report.rows}
-    return names >= metrics.checked_metrics(table["names"]).keys() and data >= {*table["off"]}
 
 
 def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> None:
@@ -159,19 +183,3 @@ def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> Non
 
 def _without_compile(table: Table | None) -> Table:  # it does not change what is trained
     return {k: v for k, v in (table or {}).items() if k != "compile"}
-
-
-def _train(study: Study, job: Job, runs: Path, settings: Table) -> Path:
-    """Train a job's run to its last epoch, if it is not yet; return its folder."""
-    folder = runs / job.name
-    epochs = len(read_log(folder))
-    if epochs >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
-        return folder
-    changes = list(job.set)
-    for key, name in job.pseudo.items():
-        labels = runs / name / FILE
-        if not labels.is_file():
-            teacher = next(one for one in study.jobs if one.name == name)
-            label(_train(study, teacher, runs, settings), device=settings["device"])
-        changes.append(f"{key}={labels}")
-    return train.train(load_recipe(job.recipe, set=changes), out=folder, resume=True, **settings)

@@ -112,7 +112,7 @@ class Job(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Hold a checked study: jobs ordered by seed; evaluations and metrics by name."""
+    """Hold a checked study: jobs ordered by seed; evaluations and metrics by name; its file."""
 
     name: str
     jobs: list[Job]
@@ -120,6 +120,7 @@ class Study(NamedTuple):
     metrics: dict[str, Table]
     title: str
     question: str = ""
+    file: Path | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -180,7 +181,13 @@ def load(path: str | Path) -> Study:
     _check_order(jobs)
     title, question = (_text(shared[key], key) for key in ("title", "question"))
     return Study(
-        study_name, jobs, evaluations, metric_reports, title or f"Study {study_name}", question
+        study_name,
+        jobs,
+        evaluations,
+        metric_reports,
+        title or f"Study {study_name}",
+        question,
+        path.resolve(),
     )
 
 

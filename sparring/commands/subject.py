@@ -10,22 +10,26 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import models
-from ..config.overrides import Overrides
+from ..component import require
+from ..config.overrides import Overrides, override, set_value
 from ..config.recipe import Recipe, load_recipe
 from ..config.shipped import names
+from ..config.validation import named
 from ..data import Source, Split, load
 from ..evaluation import EvaluationProtocol
 from ..introspect import freeze
-from ..models import load_weights
+from ..models import hubs, load_weights
 from ..models.base import similar_name
+from ..models.estimator import check_features
 from ..runtime import files, provenance
 from ..runtime.importing import import_object, reason
 from ..training.checkpoint import are_at_chance
 from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
+from .requested_threat import is_bits
 
 AT_CHANCE = "the training saved these weights at chance on its validation rows: it did not learn"
 RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
@@ -94,7 +98,7 @@ def _shown(path: Path) -> str:
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
     """Return the network of a recipe with the weights of a file, in eval mode."""
-    return with_weights(recipe.network(), weights)
+    return with_weights(recipe.network(pretrained=False), weights)
 
 
 def with_weights(model: nn.Module, weights: Path) -> nn.Module:
@@ -136,7 +140,8 @@ def surrogate_model(
             model = recipe_target(surrogate, None, trust=trust).model
         else:
             model = loaded_model(surrogate, trust=trust, device=device)
-        moved, _ = provenance.model_on_device(models.wrap_model(model), device)
+        options = estimator_options(model, data)
+        moved, _ = provenance.model_on_device(models.wrap_model(model, **options), device)
         wrapped = cast("nn.Module", moved)
         _check_forward(wrapped, data)
     except (ValueError, FileNotFoundError) as error:
@@ -194,6 +199,7 @@ def external_target(
     *,
     eps: Any = None,
     threat: Any = None,
+    set: Overrides = (),
     trust: bool = False,
     device: str = "cpu",
 ) -> EvaluationTarget:
@@ -207,33 +213,91 @@ def external_target(
             "data is missing: a model without recipe needs --data, a name (sparring list data) or "
             "a file, and --eps; bare weights need --recipe instead"
         )
-    if eps is None and (threat is None or isinstance(threat, str)):
+    if eps is None and (threat is None or (isinstance(threat, str) and not is_bits(threat))):
         raise ValueError(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    loaded = loaded_model(model, trust=trust, device=device)
+    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
+        what = "the network brings its own, and normalizes inside"
+        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
+    source = load_data(data, set, trust=trust)
+    samples = _random_samples(source)
+    loaded = loaded_model(model, trust=trust, device=device, samples=samples)
     if not isinstance(model, str | Path):
         name = type(model).__name__
     else:
-        name = Path(model).stem if Path(model).is_file() else str(model).partition(":")[2]
-    source = load(data) if isinstance(data, str | Path) else data
-    if isinstance(source, Source) and (labels := getattr(loaded, "classes_", None)) is not None:
-        # scikit-learn orders its outputs by label: by name if it was trained on names.
-        by_name = all(isinstance(label, str) for label in labels)
-        classes = source.class_names if by_name else source.classes
-        preprocessing = {**preprocessing, "classes": classes}
-    wrapped = models.wrap_model(loaded, **preprocessing)
+        name = Path(model).stem if Path(model).is_file() else _name_of(str(model))
+    if isinstance(source, Source) and (notes := getattr(loaded, "notes", ())):
+        source = replace(source, notes=[*source.notes, *map(str, notes)])
+    wrapped = models.wrap_model(loaded, **preprocessing, **estimator_options(loaded, source))
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
 
 
-def loaded_model(model: Any, *, trust: bool = False, device: str = "cpu") -> Any:
-    """Return the model in a program's file, or of "module:Class"; any other object as it is."""
+def _name_of(model: str) -> str:
+    """Return the name of a result for "module:Class", "timm:NAME" or "hf:PATH"."""
+    name = model.partition(":")[2]
+    return Path(name).name if hubs.is_hub_name(model) else name
+
+
+def load_data(data: Any, set: Overrides = (), *, trust: bool = False) -> Any:
+    """Return the data of a model without recipe: read by name or path, with the options that `set`
+    gives as `data.KEY=VALUE`; anything else as it is.
+
+    Raises:
+        ValueError: for a path in `set` outside of `[data]`, or data that are read already.
+    """
+    given = dict(set) if isinstance(set, Mapping) else dict(map(override, set))
+    for path in given:
+        require(
+            path.startswith("data.") and path != "data.name",
+            "set",
+            path,
+            "data.KEY=VALUE, as data.label=kind: a model without recipe has no other table",
+        )
+    if not isinstance(data, str | Path):
+        require(not given, "set", [*given], "empty for data that are read already")
+        return data
+    table: dict[str, Any] = {"name": str(data)}
+    for path, value in given.items():
+        set_value({"data": table}, path, value)
+    return load(**named(load, table, "data"))
+
+
+def estimator_options(loaded: Any, source: Any) -> dict[str, Any]:
+    """Return what `wrap_model` must know of the data to wrap a classifier of scikit-learn's kind:
+    its classes, in their order.
+
+    Raises:
+        ValueError: for a classifier that was fitted on other columns.
+    """
+    labels = getattr(loaded, "classes_", None)
+    if not isinstance(source, Source) or labels is None:
+        return {}
+    check_features(loaded, source.feature_names)
+    # scikit-learn orders its outputs by label: by name if it was trained on names.
+    by_name = all(isinstance(label, str) for label in labels)
+    return {"classes": source.class_names if by_name else source.classes}
+
+
+def loaded_model(
+    model: Any, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
+) -> Any:
+    """Return the model in a program's file, of "timm:NAME" or "module:Class"; any other object
+    as it is.
+
+    Arguments:
+        samples: as in `models.load_program`.
+    """
     if isinstance(model, str | Path):
+        if hubs.is_hub_name(str(model)):
+            return hubs.load_hub_model(str(model), trust=trust).to(device)
+        if Path(model).is_file() and models.is_estimator_file(Path(model)):
+            return models.load_estimator(model, trust=trust)
         if Path(model).is_file():
-            return models.load_program(model, trust=trust, device=device)
+            return models.load_program(model, trust=trust, device=device, samples=samples)
         return instantiate(import_object(str(model), key="model", trust=trust))
     return model
 
@@ -262,12 +326,23 @@ def instantiate(target: Any) -> Any:
 
 
 def is_program(path: Path) -> bool:
-    """Return whether a path is a file or "module:Class", not a run folder."""
+    """Return whether a path is a file, a hub's name or "module:Class", not a run folder."""
+    if hubs.is_hub_name(str(path)):
+        return True
     named = ":" in str(path) and not any(separator in str(path) for separator in "/\\")
     try:
         return path.is_file() or (named and not path.exists())
     except OSError:  # a name that the system does not take
         return False
+
+
+def _random_samples(data: Any, rows: int = 8) -> Tensor | None:
+    """Return random rows in the bounds of a source; None for other data, whose are unknown."""
+    if not isinstance(data, Source):
+        return None
+    low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in data.bounds)
+    draw = torch.Generator().manual_seed(0)
+    return low + (high - low) * torch.rand(rows, *data.shape, generator=draw)
 
 
 def _check_forward(model: nn.Module, data: Any) -> None:

@@ -33,7 +33,7 @@ def training_seconds(built: BuiltRecipe, *, device: str | None = None, done: int
         ValueError: for a training that could not begin.
     """
     settings: dict[str, Any] = built.trainer | ({} if device is None else {"device": device})
-    settings |= {"tensorboard": False, "compile": False}  # they change little, and leave files
+    settings |= {"log": None, "compile": False}  # they change little, and leave files
     settings |= {"start": None} if done else {}  # a run that goes on needs its start no more
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
 from ..config.overrides import Overrides
-from ..config.recipe import Recipe, load_recipe
+from ..config.recipe import BuiltRecipe, Recipe, load_recipe
 from ..config.shipped import names
+from ..data import Source
 from ..runtime import distributed, provenance
 from ..runtime.files import write
 from ..runtime.interactive import shows_progress
 from ..runtime.output import write_line
 from ..runtime.text import printable
-from ..training import Trainer, parallel, record
+from ..training import Epoch, Trainer, parallel, record
 from ..training.run_folder import (
     LAST,
     MACHINE,
@@ -151,8 +153,28 @@ def _recipe_of_run(
 
 
 def _train(recipe: Recipe, run: Path, *, resume: bool, device: str | None, progress: bool) -> None:
-    source, model, objective, settings = recipe.build()
-    settings |= {} if device is None else {"device": device}
+    for _ in epochs(recipe, run, recipe.build(), resume=resume, device=device, progress=progress):
+        pass
+
+
+def epochs(
+    recipe: Recipe,
+    run: Path,
+    built: BuiltRecipe,
+    *,
+    resume: bool,
+    device: str | None = None,
+    progress: bool = False,
+    recorded: Source | None = None,
+) -> Iterator[Epoch]:
+    """Yield the epochs of a training; its run folder is locked until the last, or `close`.
+
+    Arguments:
+        built: what the recipe builds.
+        recorded: the source that the folder names as its data; default: the one it trains on.
+    """
+    source, model, objective, settings = built
+    settings = settings | ({} if device is None else {"device": device})
     parallel.join_process_group(settings.get("device"))
     with locked_run(run):
         trainer = Trainer(
@@ -168,11 +190,11 @@ def _train(recipe: Recipe, run: Path, *, resume: bool, device: str | None, progr
             machine = provenance.machine(trainer.device)
             about = {"device": machine, "versions": provenance.versions()}
             write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
-            record.record_data(run, str(recipe.tables["data"]["name"]), source)
+            name = str(recipe.tables["data"]["name"])
+            record.record_data(run, name, source if recorded is None else recorded)
             if progress and trainer.position.epoch >= trainer.epochs:
                 write_line(_finished(trainer))
-        for _ in trainer:
-            pass
+        yield from trainer
 
 
 def _finished(trainer: Trainer) -> str:

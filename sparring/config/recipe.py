@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,11 @@ from torch import nn
 from .. import data, models
 from ..component import did_you_mean, require
 from ..data.source import check_options
+from ..models import hubs
 from ..objective import Objective
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
+from ..runtime.importing import import_object
 from ..runtime.text import printable
 from ..training.optimizer import make_optimizer, read_optimizer
 from ..training.ranges import check_numbers
@@ -89,15 +92,23 @@ class Recipe:
             **{k: v for k, v in self.tables["data"].items() if k not in ("augment", "mix")}
         )
 
-    def network(self) -> nn.Module:
-        """Build the model with initial weights from the seed; restore the global random state."""
+    def network(self, *, pretrained: bool = True) -> nn.Module:
+        """Build the model with initial weights from the seed; restore the global random state.
+
+        Arguments:
+            pretrained: load the weights that a hub publishes, if the recipe asks for them.
+        """
+        table: dict[str, Any] = self.tables["model"]
+        if not pretrained and hubs.is_hub_name(table["name"]):
+            table = table | {"fetch": False}
         with torch.random.fork_rng(devices=[]), located("model"):
             torch.manual_seed(self.seed)
-            return models.build(**self.tables["model"], trust=self.trust)
+            return models.build(**table, trust=self.trust)
 
     def with_data(self, source: data.Source, table: str = "") -> Recipe:
-        """Fill `model.shape`, `model.classes` and, if the recipe leaves it out, `threat.mutable`
-        from the data, so that a run loads without them.
+        """Fill `model.shape`, `model.classes` and, if the recipe leaves them out, `threat.mutable`
+        and `threat.groups` from the data, and what a hub knows of its network, so that a run loads
+        without them.
 
         Arguments:
             table: the one whose threat must fit the data: `"evaluation"`; default: the training
@@ -116,14 +127,17 @@ class Recipe:
         for key, bound in zip(("low", "high"), source.bounds, strict=True):
             value = threat.get(key, bound)
             require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
-        tables = copy.deepcopy({**self.tables, "model": model | of_data})
-        if source.mutable is not None:
+        model = model | of_data
+        if hubs.is_hub_name(model["name"]):
+            with located("model"):
+                model |= plain(hubs.hub_facts(model["name"], model), "model")
+        tables = copy.deepcopy({**self.tables, "model": model})
+        facts = {"mutable": source.mutable, "groups": source.groups}
+        for key, fact in ((key, fact) for key, fact in facts.items() if fact is not None):
             for holder in (tables, tables["validation"], tables["evaluation"]):
                 inner, _ = innermost(holder.get("threat", {}))
-                if inner and "mutable" in arguments(
-                    maker("threat", inner["name"], "", trust=self.trust)
-                ):
-                    inner.setdefault("mutable", list(source.mutable))
+                if inner and key in arguments(maker("threat", inner["name"], "", trust=self.trust)):
+                    inner.setdefault(key, copy.deepcopy(fact))
         return replace(self, tables=tables)
 
     def objective(self) -> Objective:
@@ -132,9 +146,13 @@ class Recipe:
         with located("objective"):
             return Objective(attack, method, risk, **self.tables["objective"])
 
-    def build(self) -> BuiltRecipe:
-        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`."""
-        source = self.source()
+    def build(self, source: data.Source | None = None) -> BuiltRecipe:
+        """Build everything for `Trainer(model, objective, source, **trainer, out=…)`.
+
+        Arguments:
+            source: the recipe's data, where they are read already.
+        """
+        source = self.source() if source is None else source
         with_data = self.with_data(source)
         return BuiltRecipe(source, with_data.network(), with_data.objective(), with_data.trainer())
 
@@ -150,7 +168,18 @@ class Recipe:
             for key, value in self.tables["validation"].items()
             if key in ("rows", "every")
         }
+        if loggers := self.tables["train"].get("log"):
+            built["log"] = [self._logger(k, table) for k, table in enumerate(loggers)]
         return {**self.tables["train"], **chosen, **built, "seed": self.seed, "recipe": self.tables}
+
+    def _logger(self, k: int, table: Table) -> Any:
+        """Return the table of a logger of ours, or a function that makes one from outside: the
+        trainer makes them, so that a recipe loads where their packages are missing."""
+        if ":" not in table["name"]:
+            return table
+        options = {key: value for key, value in table.items() if key != "name"}
+        make = import_object(table["name"], key=f"train.log.{k}.name", trust=self.trust)
+        return functools.partial(make, **options)
 
     def threat(self, table: str = "evaluation") -> Any:
         """Build the threat of `"evaluation"` or `"validation"`, or the training `"threat"`, or
@@ -210,9 +239,13 @@ def _check_without_data(tables: dict[str, Table]) -> None:
     with located("data"):
         keys = inspect.signature(check_options).parameters
         check_options(**{k: v for k, v in tables["data"].items() if k in keys})
-    if ":" not in tables["model"]["name"]:  # the code of others runs only where it must
+    model = tables["model"]
+    if hubs.is_hub_name(model["name"]):
         with located("model"):
-            models.check_options(**tables["model"])
+            hubs.check_hub_options(**model)
+    elif ":" not in model["name"]:  # the code of others runs only where it must
+        with located("model"):
+            models.check_options(**model)
 
 
 def _check_training(objective: Objective, settings: Table) -> None:

@@ -11,12 +11,14 @@ import torch
 from .. import data, models
 from ..component import did_you_mean, require
 from ..evaluation import EvaluationProtocol
+from ..models import hubs
 from ..objective import Objective
 from ..runtime import first_edition
 from ..runtime.annotations import shortened
 from ..runtime.files import plain_name
 from ..runtime.importing import import_object
 from ..training import Trainer
+from ..training.loggers import LOGGERS
 from ..training.optimizer import optimizer_names
 from ..training.schedule import SCHEDULES
 from .overrides import innermost
@@ -49,8 +51,9 @@ FROM_TABLES = (
     "every",
     "seed",
 )
-FROM_RUN = ("out", "recipe", "resume", "progress")
+FROM_RUN = ("out", "recipe", "resume", "progress", "tensorboard")
 EXAMPLE = '{name = "Linf", eps = 0.3}'
+LOGGER = 'a name, as "mlflow", or a table {name = "mlflow", …}'
 FROM_SCHEDULES = ("progress", "base")
 
 
@@ -82,7 +85,7 @@ def resolve(tables: Mapping[str, Any], *, trust: bool = False) -> dict[str, Tabl
     out["weights"] = check(_weights_keys, every["weights"], "weights")
     for room, table in out["weights"].items():
         out["weights"][room] = complete(room, table, f"weights.{room}", trust=trust)
-    out["train"] = _train(every["train"])
+    out["train"] = _train(every["train"], trust)
     out["validation"] = _validation(every["validation"], out.get("threat"), trust)
     out["evaluation"] = _evaluation(every["evaluation"], out.get("threat"), trust)
     return out
@@ -96,6 +99,12 @@ def _training_data_keys(*, augment: list[Any] = [], mix: list[Any] | None = None
 
 
 def _shape_keys(*, shape: list[int] | None = None, classes: int | None = None) -> None: ...
+
+
+def _hub_keys(
+    *, pretrained: bool = False, config: dict[str, Any] | None = None, **options: Any
+) -> None:
+    """Declare the keys of a hub's network: its published weights, and its configuration."""
 
 
 def _weights_keys(*, climb: Any = None, ema: Any = None) -> None: ...
@@ -139,6 +148,12 @@ def _data(table: Table, trust: bool) -> Table:
 def _model(table: Table, trust: bool) -> Table:
     """Check `[model]`: a network by name, its normalisation, arguments, and shapes once known."""
     name = table.get("name")
+    if hubs.is_hub_name(name):
+        # Mean and std stay open: the hub knows them, and a run's recipe keeps what it says.
+        return named(
+            models.build, table, "model", also=(_hub_keys, _shape_keys), without=("trust",)
+        )
+    table = {"mean": 0.0, "std": 1.0, **table}
     if isinstance(name, str) and ":" in name:
         import_object(name, key="model.name", trust=trust)
     elif str(name) not in models.NETWORKS:
@@ -147,14 +162,28 @@ def _model(table: Table, trust: bool) -> Table:
     return named(make, table, "model", also=(models.build, _shape_keys), without=("trust",))
 
 
-def _train(table: Table) -> Table:
+def _train(table: Table, trust: bool) -> Table:
     """Check `[train]`, with the arguments of the optimizer and of the schedules."""
     checked = check(Trainer, table, "train", also=(_start_keys,), without=(*FROM_TABLES, *FROM_RUN))
     checked["optimizer"] = _optimizer(checked["optimizer"])
     checked["schedule"] = [
         _schedule(t, f"train.schedule.{k}") for k, t in enumerate(checked["schedule"])
     ]
+    if "log" in checked:
+        entries = enumerate(checked["log"])
+        checked["log"] = [_logger(entry, f"train.log.{k}", trust) for k, entry in entries]
     return checked
+
+
+def _logger(entry: Any, path: str, trust: bool) -> Table:
+    """Check a logger, "mlflow" or `{name = "mlflow", …}`; the package is not imported."""
+    table = {"name": entry} if isinstance(entry, str) else entry
+    require(isinstance(table, Mapping) and "name" in table, path, entry, LOGGER)
+    name = str(table["name"])
+    if name not in LOGGERS and ":" not in name:
+        raise ValueError(did_you_mean(f"{path}.name", name, LOGGERS))
+    make = LOGGERS.get(name) or import_object(name, key=f"{path}.name", trust=trust)
+    return named(make, table, path)
 
 
 def _optimizer(table: str | Table) -> Table:

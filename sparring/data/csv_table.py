@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..runtime.warning import SparringWarning
 from . import limits
 from .content import read_bytes, shorten
+from .csv_columns import Aside, column_number
 from .csv_text import FLAGS, decode, find_separator, is_number, records, to_number
 
 MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
@@ -24,31 +25,66 @@ MANY = 20  # classes from which on numbers that look measured are no labels
 Record = tuple[int, list[str]]
 
 
-def csv(
-    path: Path, label: str | None = None
-) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
-    """Read a csv or csv.gz; return features float32 `(n, d)`, labels, class and feature names.
-
-    Commas, semicolons or tabs separate the cells; beside the latter two, decimal commas are read.
+class Csv(NamedTuple):
+    """Hold what a csv has: features float32 `(n, d)`, labels `(n,)`, class and feature names.
 
     Arguments:
-        label: the column of labels by its name in the header; default: the last one. A first row of
-            numbers, perhaps with a label that comes again, is data, not a header.
+        notes: sentences on the columns that are no features.
+        time: of each row `(n,)`, where a column of times was named.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: list[str]
+    features: list[str]
+    notes: tuple[str, ...] = ()
+    time: np.ndarray | None = None
+
+
+def csv(
+    path: Path,
+    label: str | None = None,
+    *,
+    drop: str | Sequence[str] = (),
+    time: str | None = None,
+) -> Csv:
+    """Read a csv or csv.gz.
+
+    Commas, semicolons or tabs separate the cells; beside the latter two, decimal commas are read.
+    A column called `id`, `sha256`, `file name` or the like, with another cell in each row, is
+    dropped, and a note says so.
+
+    Arguments:
+        label: the column of labels by its name in the header; default: the last one that is not
+            dropped. A first row of numbers, perhaps with a label that comes again, is data, not a
+            header.
+        drop: columns to leave out, by name.
+        time: a column of times, numbers or ISO dates: no feature.
 
     Raises:
         ValueError: for no rows, a row of another length, an unknown column, a row without label, a
-            cell of no finite number, or labels that look like measurements.
+            cell of no finite number, a time that is none, or labels that look like measurements.
     """
+    options: dict[str, Any] = {"drop": [drop] if isinstance(drop, str) else [*drop], "time": time}
+    csv = _read(path, label, **options, ids=True)
+    return _read(path, label, **options, ids=False) if csv is None else csv
+
+
+def _read(
+    path: Path, label: str | None, *, drop: list[str], time: str | None, ids: bool
+) -> Csv | None:
+    """Read a csv as `csv`; return None if a column that should name the rows does not."""
     text = decode(path, read_bytes(path))
     separator = find_separator(path, text)
     rows = records(path, text, separator)
     line, first = next(rows, (0, []))
     limits.check_features(path.name, len(first))
     header = [name.strip() for name in first]
-    if label not in header and _is_data(first):
+    if not {label, time, *drop} & {*header} and _is_data(first):
         header = []
-    column = _label_column(path, header, label, len(first))
-    table = _Table(path, separator, header, column, len(first))
+    column = _label_column(path, header, label, len(first), without={*drop, time})
+    aside = Aside(path, header, len(first), column, drop=drop, time=time, ids=ids)
+    table = _Table(path, separator, header, aside, len(first))
     if not header:
         table.append(line, list(first))
     for line, cells in rows:
@@ -64,12 +100,15 @@ def csv(
     if table.decimal_comma and re.search(point, text, re.MULTILINE):
         what = "decimal commas, and also decimal points: 1,234 may be either"
         raise ValueError(f"{path.name} has {what}; write all numbers alike")
+    if aside.repeated_ids():
+        return None
     x = table.features()
     y, names = encode(table.labels)
     limits.check_classes(path.name, len(names))
     _check_measured(path, header, column, label, names, len(y))
-    _warn_of_names(path, header, column, label, x)
-    return x, y, names, [name for k, name in enumerate(header) if k != column]
+    features = [header[k] for k in aside.kept] if header else []
+    _warn_of_names(path, features, header[column] if header else "", label, x)
+    return Csv(x, y, names, features, aside.notes(), aside.moments())
 
 
 def encode(labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -95,10 +134,10 @@ class _Table:
     """Features and labels of the records so far."""
 
     def __init__(
-        self, path: Path, separator: str, header: list[str], column: int, width: int
+        self, path: Path, separator: str, header: list[str], aside: Aside, width: int
     ) -> None:
         self.path, self.separator, self.header = path, separator, header
-        self.column, self.width = column, width
+        self.aside, self.width = aside, width
         self.labels: list[str] = []
         self.lines = array("q")
         self.numbers = array("f")  # as C does: to a double, then to a float
@@ -110,9 +149,9 @@ class _Table:
             why = "; is a quote not closed?" if any("\n" in cell for cell in cells) else ""
             counts = f"{len(cells)} cells, the first has {self.width}{why}"
             raise ValueError(f"{self.path.name}, row {line}: {counts}")
-        label = cells.pop(self.column).strip()
+        label = self.aside.take(line, cells)
         if label.lower() in ("", "nan"):
-            what = f"the label{self._of(self.column)} is {label or 'empty'}"
+            what = f"the label{self._of(self.aside.label)} is {label or 'empty'}"
             raise ValueError(f"{self.path.name}, row {line}: {what}; fill it or drop the row")
         try:
             self.numbers.extend(self._convert(cells))
@@ -123,7 +162,8 @@ class _Table:
 
     def drop_first(self) -> None:
         """Drop the first record, which was a header."""
-        del self.labels[0], self.lines[0], self.numbers[: self.width - 1]
+        del self.labels[0], self.lines[0], self.numbers[: len(self.aside.kept)]
+        self.aside.drop_first()
 
     def features(self) -> np.ndarray:
         """Return the features float32 `(n, d)`.
@@ -131,11 +171,12 @@ class _Table:
         Raises:
             ValueError: for NaN, an infinite value, or decimal commas beside decimal points.
         """
-        x = np.frombuffer(self.numbers, np.float32).reshape(len(self.lines), self.width - 1)
+        width = len(self.aside.kept)
+        x = np.frombuffer(self.numbers, np.float32).reshape(len(self.lines), width)
         if not np.isfinite(x).all():
             row, k = (int(index[0]) for index in np.nonzero(~np.isfinite(x)))
             value = "NaN" if np.isnan(x[row, k]) else "infinite, or beyond float32"
-            where = f"row {self.lines[row]}{self._of(k + (k >= self.column), ', ')}"
+            where = f"row {self.lines[row]}{self._of(self.aside.kept[k], ', ')}"
             how = "fill such cells, or drop the row or the column"
             raise ValueError(f"{self.path.name}, {where}: a feature is {value}; {how}")
         return x
@@ -158,15 +199,18 @@ class _Table:
             try:
                 to_number(cell, self.separator)
             except ValueError as error:
-                column = k + (k >= self.column)
+                column = self.aside.kept[k]
                 where = f"{self.path.name}, row {line}{self._of(column, ', ')}"
-                features = [n for c, n in enumerate(self.header) if c != self.column]
+                features = [self.header[c] for c in self.aside.kept] if self.header else []
                 named = [n for n in features if n.lower() in LABEL_NAMES]
                 how = "write words as numbers"
                 if cell.strip().lower() in MISSING:
                     how = "fill missing cells, or drop the row or the column"
                 elif self.header and (named or column == 0):
-                    how = f"if it is the label, set label = {shorten((named or features)[0])}"
+                    name = shorten((named or features)[0])
+                    how = f"if it is the label, set label = {name}"
+                elif self.header:
+                    how += f", or set drop = {shorten(self.header[column])}"
                 raise ValueError(f"{where}: a feature is not a number: {error}; {how}") from None
 
     def _of(self, column: int, before: str = " in ") -> str:
@@ -200,24 +244,26 @@ def _names_columns(path: Path, first: list[str], labels: Sequence[str]) -> bool:
     raise ValueError(f"{path.name}, row 1: no other row has its label, {word}: {how}")
 
 
-def _label_column(path: Path, header: list[str], label: str | None, width: int) -> int:
+def _label_column(
+    path: Path,
+    header: list[str],
+    label: str | None,
+    width: int,
+    *,
+    without: Container[str | None],
+) -> int:
+    """Return the number of the label's column: by name, or the last that is not left out."""
     if label is not None and label not in header:
-        has = ", ".join(name[:40] for name in header[:12]) + (", …" if len(header) > 12 else "")
-        close = difflib.get_close_matches(label, header[:1000], n=1, cutoff=0.5)
-        hint = f" (did you mean {shorten(close[0])}?)" if close else ""
-        what = f"label = {shorten(label)} is not a column of {path.name}{hint}"
-        raise ValueError(f"{what}; it has {has or 'no header'}")
+        return column_number(path, header, "label", label)  # which raises
     if width < 2:
         what = "no rows of features and a label"
         seen = ": one column, where , ; or a tab separate them" if width else ": it is empty"
         raise ValueError(f"{path.name} has {what}{seen}")
     if not header:
         return width - 1
-    column = header.index(label) if label is not None else width - 1
-    if header[column] and header.count(header[column]) > 1:
-        what = f"{header.count(header[column])} columns called {shorten(header[column])}, the label"
-        raise ValueError(f"{path.name} has {what}: drop or rename all but one")
-    return column
+    left = [k for k, name in enumerate(header) if name not in without]
+    column = header.index(label) if label is not None else (left or [width - 1])[-1]
+    return column if not header[column] else column_number(path, header, "label", header[column])
 
 
 def _check_measured(
@@ -238,13 +284,17 @@ def _check_measured(
 
 
 def _warn_of_names(
-    path: Path, header: list[str], column: int, label: str | None, x: np.ndarray
+    path: Path, others: list[str], last: str, label: str | None, x: np.ndarray
 ) -> None:
-    """Warn of columns that are probably not what the file's reader takes them for."""
-    others = [name for k, name in enumerate(header) if k != column]
+    """Warn of columns that are probably not what the file's reader takes them for.
+
+    Arguments:
+        others: the names of the features.
+        last: the name of the label's column.
+    """
     notes = []
     named = [name for name in others if name.lower() in LABEL_NAMES]
-    if label is None and named and header[column].lower() not in LABEL_NAMES:
+    if label is None and named and last.lower() not in LABEL_NAMES:
         which = f"column {shorten(named[0])} is read as a feature, the last one as the label"
         notes.append(f"{which}; label = {shorten(named[0])} names it")
     repeated = [name for name, n in Counter(filter(None, others)).items() if n > 1]

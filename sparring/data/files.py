@@ -22,8 +22,15 @@ SVMLIGHT = (".svm", ".libsvm", ".svmlight")
 SPELLINGS = {"test": ("test",), "val": ("val", "valid", "validation")}
 
 
-def read(path: Path, label: str | None = None) -> RawDataset:
-    """Read a file by its ending, or a folder by its layout.
+def read(
+    path: Path,
+    label: str | None = None,
+    *,
+    drop: str | Sequence[str] = (),
+    time: str | None = None,
+) -> RawDataset:
+    """Read a file by its ending, or a folder by its layout; `label`, `drop` and `time` are columns
+    of a csv.
 
     Raises:
         FileNotFoundError: for a missing path.
@@ -33,9 +40,10 @@ def read(path: Path, label: str | None = None) -> RawDataset:
         raise FileNotFoundError(f"no file or folder {path}")
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind in TEXT and not path.is_dir():
-        x, y, names, features = readers.csv(path, label)
-        return RawDataset((x, y), classes=names, features=features or None)
-    require(label is None, "label", label, "omitted: only a csv has a label column to name")
+        x, y, names, features, notes, moments = readers.csv(path, label, drop=drop, time=time)
+        facts = {"classes": names, "features": features or None, "notes": notes, "time": moments}
+        return RawDataset((x, y), **facts)
+    refuse_csv_options(label, drop, time)
     if path.is_dir():
         return next((raw for read in LAYOUTS if (raw := read(path, {}))), None) or pictures(path)
     if kind == ".npz":
@@ -45,6 +53,13 @@ def read(path: Path, label: str | None = None) -> RawDataset:
         return RawDataset((x, y), classes=names)
     ends, kind = ", ".join((".npz", *TEXT, *SVMLIGHT)), kind[:SHOWN] or "no ending"
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
+
+
+def refuse_csv_options(label: str | None, drop: str | Sequence[str], time: str | None) -> None:
+    """Raise `ValueError` for columns named of data that are no csv."""
+    require(label is None, "label", label, "omitted: only a csv has a label column to name")
+    require(not drop, "drop", drop, "omitted: only a csv has columns to drop")
+    require(time is None, "time", time, "omitted: only a csv has a column of times")
 
 
 def pictures(path: Path) -> RawDataset:

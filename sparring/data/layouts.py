@@ -19,7 +19,8 @@ class RawDataset(NamedTuple):
         features, mutable: of each its name, and 0 or 1: whether an attacker can change it.
         unique: drop repeated rows before the set is split.
         shares: of all labeled rows for test and validation, if the files have no such splits.
-        notes: sentences on the rows that the reader dropped.
+        notes: sentences on the rows and columns that the reader dropped.
+        time: of each row of train `(n,)`, by which they are split.
     """
 
     train: Arrays
@@ -31,6 +32,7 @@ class RawDataset(NamedTuple):
     unique: bool = False
     shares: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    time: np.ndarray | None = None
 
 
 Checks = Mapping[str, str]

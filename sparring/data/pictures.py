@@ -34,7 +34,7 @@ def picture(path: Path, mode: str | None = None) -> np.ndarray:
         OSError: if it cannot be opened.
     """
     pillow = require_package("PIL.Image", "pillow")
-    with files.open_regular(path) as file, _without_pillow_limits(pillow):
+    with files.open_regular(path) as file, without_pillow_limits(pillow):
         with _damage_refused(path, pillow):
             opened = pillow.open(file, formats=FORMATS)
         limits.check_pixels(str(path), *opened.size)
@@ -44,7 +44,7 @@ def picture(path: Path, mode: str | None = None) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _without_pillow_limits(pillow: Any) -> Iterator[None]:
+def without_pillow_limits(pillow: Any) -> Iterator[None]:
     """Silence Pillow's warnings, and its own limit, which no setting of ours could raise."""
     limit = pillow.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
@@ -73,7 +73,7 @@ def _damage_refused(path: Path, pillow: Any) -> Iterator[None]:
 
 def _pixels(pillow: Any, opened: Any, mode: str | None) -> np.ndarray:
     """Return the pixels of an open picture; raise if an array of 8 bits would lose some of it."""
-    if opened.mode.startswith(("I", "F")) or _is_deep(opened):
+    if opened.mode.startswith(("I", "F")) or deep(opened):
         raise ValueError(f"its pixels are {opened.mode}, more than 8 bits")
     # a camera's MPO holds a second, smaller view of the same photograph
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
@@ -84,12 +84,17 @@ def _pixels(pillow: Any, opened: Any, mode: str | None) -> np.ndarray:
         if image.getchannel("A").getextrema()[0] < 255:
             raise ValueError("it has transparent pixels: paint it on a background")
     image = image.convert(mode or ("L" if opened.mode in GREY else "RGB"))
-    if 2 <= (value := _orientation(opened)) < 2 + len(TURNS):
-        image = image.transpose(getattr(pillow.Transpose, TURNS[value - 2]))
-    return np.asarray(image)
+    return np.asarray(turned_upright(pillow, image, orientation(opened)))
 
 
-def _is_deep(opened: Any) -> bool:
+def turned_upright(pillow: Any, image: Any, orientation: int) -> Any:
+    """Return an image turned as a photograph's orientation, 1 to 8, asks; 1 is upright."""
+    if 2 <= orientation < 2 + len(TURNS):
+        return image.transpose(getattr(pillow.Transpose, TURNS[orientation - 2]))
+    return image
+
+
+def deep(opened: Any) -> bool:
     """Return whether colours have more bits in the file than the 8 that Pillow keeps."""
     arguments = opened.tile[0][3] if opened.tile else ""
     parts = arguments if isinstance(arguments, tuple) else (arguments,)
@@ -98,7 +103,7 @@ def _is_deep(opened: Any) -> bool:
     return opened.format in ("PNG", "TIFF") and any(";16" in str(part) for part in parts)
 
 
-def _orientation(opened: Any) -> int:
+def orientation(opened: Any) -> int:
     """Return the orientation that is left to apply: 1 is upright; a damaged tag is none."""
     try:
         return int(opened.getexif().get(ORIENTATION, 1))

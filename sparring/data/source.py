@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..component import LARGEST, checked, did_you_mean, require, require_at_least
 from ..runtime.text import printable
 from . import files, named, tables
+from .division import Parts, Rows, check_classes_by_time, divide, row_count
 from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
@@ -22,18 +22,13 @@ from .packed import PackedBits, is_binary
 from .readers import Arrays
 from .split import (
     Bounds,
-    Inputs,
     Split,
     are_flags,
     check_labels,
     check_samples,
     fingerprint,
-    hold_out,
     withhold_labels,
 )
-
-TEST_SHARE, VAL_SHARE, VAL_MAX = 0.15, 0.1, 5000
-Rows = int | float | None  # how many, or their share
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,8 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
+        groups: features of which a sample has at most one, and which move together; None if each
+            moves alone.
         origin: the arguments of `load` that made it, if it did.
     """
 
@@ -62,6 +59,7 @@ class Source:
     mutable: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
+    groups: list[list[int]] | None = None
     origin: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
@@ -105,6 +103,9 @@ def load(
     seed: int = 0,
     root: str | Path | None = None,
     label: str | None = None,
+    drop: str | Sequence[str] = (),
+    time: str | None = None,
+    groups: tables.ColumnGroups = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     limit: int | None = None,
     unique: bool | None = None,
@@ -130,6 +131,12 @@ def load(
         test: the same of all rows; default: 15 %. The malware sets split 60/20/20 by default.
         root: folder to search for a named set before the cache; default: `$SPARRING_DATA`.
         label: the csv's label column; default: its last.
+        drop: columns of the csv to leave out; columns that name the rows, as `sha256`, are left out
+            anyway, and the notes say so.
+        time: the csv's column of times, numbers or ISO dates: then the latest rows are the test
+            split, those before them the validation split.
+        groups: columns that move together in `Bits`, as the one-hot columns of a word: lists of
+            names, or beginnings of names; a row has at most one of each group.
         bounds: of the user's float inputs; uint8 is read as value/255, unless it is all 0 and 1.
         limit: keep at most this many rows of train, drawn by the seed.
         unique: before splitting, drop rows that repeat another one, and rows whose features occur
@@ -153,7 +160,7 @@ def load(
     origin = {key: value for key, value in locals().items() if value is not None}
     path = Path(name).expanduser()
     if known := named.find(str(name)):
-        require(label is None, "label", label, "omitted: only a csv has a label column to name")
+        files.refuse_csv_options(label, drop, time)
         name, raw = known, named.read(known, root)
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
         message = did_you_mean("data.name", str(name), names(), listed="data")
@@ -162,11 +169,12 @@ def load(
         if not path.exists():
             where = "" if path.is_absolute() else f" in {Path.cwd()}"
             raise FileNotFoundError(f"no file or folder {path}{where}: data.name must be its path")
-        raw = files.read(path, label)
+        raw = files.read(path, label, drop=drop, time=time)
     if unique is not None:
         raw = raw._replace(unique=unique)
     options = {"val": val, "test": test, "seed": seed, "bounds": bounds}
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
+    rest["groups"] = groups
     source = assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
     return replace(source, origin=origin)
 
@@ -182,6 +190,7 @@ def assemble(
     limit: int | None = None,
     balance: bool | Sequence[float] = False,
     mutable: tables.MutableMask = None,
+    groups: tables.ColumnGroups = None,
     labels: int | None = None,
     repeat: int | None = None,
 ) -> Source:
@@ -197,7 +206,9 @@ def assemble(
     notes = list(raw.notes)
     if raw.unique:
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
-        arrays["train"], dropped = tables.drop_repeated(*arrays["train"])
+        (x, y), (rows, dropped) = arrays["train"], tables.distinct_rows(*arrays["train"])
+        arrays["train"] = x[rows], y[rows]
+        raw = raw if raw.time is None else raw._replace(time=raw.time[rows])
         notes += dropped
     if raw.test and all(a.shape[:1] == (0,) for a in arrays["train"]):
         del arrays["train"]  # a test split alone serves for evaluation
@@ -210,7 +221,11 @@ def assemble(
         kept = ", ".join(f"{n} {c}" for c, n in zip(class_names, counts, strict=True))
         notes.append(f"{sum(counts)} rows kept: {kept}")
     digest = fingerprint(*(t for pair in parts.values() for t in pair))
-    splits = _divide(name, parts, raw, val=val, test=test, seed=seed, limit=limit)
+    splits = divide(name, parts, raw, val=val, test=test, seed=seed, limit=limit)
+    if raw.time is not None:
+        check_classes_by_time(name, splits, class_names)
+        sizes = ", ".join(f"{len(splits[part])} {part}" for part in ("train", "val", "test"))
+        notes.append(f"split by time, the latest rows last: {sizes}")
     train, unlabelled = splits["train"], None
     if labels is not None and len(train):
         # a generator of its own: val and test stay the same for any number of labels
@@ -227,11 +242,9 @@ def assemble(
     require_at_least(1, repeat=repeat)
     train = train if repeat == 1 else train.take(torch.arange(len(train)).repeat(repeat))
     mask = _mutable(name, raw, mutable, parts)
-    facts = (class_names, bounds, digest, raw.features, mask, notes, unlabelled)
+    together = tables.column_groups(groups, raw.features, [x for x, _ in parts.values()])
+    facts = (class_names, bounds, digest, raw.features, mask, notes, unlabelled, together)
     return Source(name, train, validation, splits["test"], *facts)
-
-
-Parts = dict[str, tuple[Inputs, Tensor]]
 
 
 def _stored(
@@ -291,56 +304,6 @@ def _mutable(
     return mask
 
 
-def _divide(
-    name: str, parts: Parts, raw: RawDataset, *, val: Rows, test: Rows, seed: int, limit: int | None
-) -> dict[str, Split]:
-    """Return the three splits: those of the data as they are, missing ones held out of train."""
-    # one generator for test, then val, then limit: this order of draws defines every named split
-    generator = torch.Generator().manual_seed(int(seed))
-    whole = {s: Split(x, y) for s, (x, y) in parts.items()}
-    train, y = whole["train"], whole["train"].y
-    if not len(train):  # a test split alone
-        return {"val": train, **whole}
-    rows, num_labelled = torch.arange(len(y)), int((y >= 0).sum())
-    if "test" in whole:
-        require(test is None, "test", test, f"omitted: {name} brings its own test split")
-    else:
-        default = max(1, round((raw.shares[0] if raw.shares else TEST_SHARE) * num_labelled))
-        n = _row_count("test", test, num_labelled, default)
-        require(n < num_labelled, "test", test, f"below the {num_labelled} labeled rows of {name}")
-        kept, out = hold_out(y, n, generator)
-        rows, whole["test"] = kept, train.take(out)
-    if "val" in whole:
-        require(val is None, "val", val, f"omitted: {name} brings its own validation split")
-    else:
-        labeled = int((y[rows] >= 0).sum())
-        usual = min(VAL_MAX, max(1, int(VAL_SHARE * labeled)))
-        default = round(raw.shares[1] * num_labelled) if raw.shares else usual
-        n = _row_count("val", val, labeled, default)
-        require(n < labeled, "val", val, f"below the {labeled} labeled rows of {name}'s train")
-        kept, out = hold_out(y[rows], n, generator)
-        rows, whole["val"] = rows[kept], train.take(rows[out])
-    require(len(rows) > 0, "val", val, f"smaller: {name} has too few rows to leave any in train")
-    if limit is not None:
-        require_at_least(1, limit=limit)
-        rows = rows[torch.randperm(len(rows), generator=generator)[:limit].sort().values]
-    # taking all rows would copy a large set; use the tensors themselves
-    whole["train"] = train.take(rows) if len(rows) < len(train) else train
-    return whole
-
-
-def _row_count(key: str, value: Rows, n: int, default: int) -> int:
-    if value is None:
-        return default
-    # 1.0 is refused: it may mean one row, or all of them
-    whole = (isinstance(value, Integral) and not isinstance(value, bool)) or (
-        value > 1 and value == value // 1
-    )
-    allowed = "a number of rows ≥ 1 (an integer), or a share of train between 0 and 1"
-    require(0 < value < 1 or (whole and value >= 1), key, value, allowed)
-    return int(value) if value >= 1 else max(1, round(value * n))
-
-
 def check_options(
     *,
     val: Rows = None,
@@ -354,7 +317,7 @@ def check_options(
     """Raise `ValueError` for options of `load` that no data set takes."""
     _checked_bounds(bounds)
     for key, rows in (("val", val), ("test", test)):
-        _row_count(key, rows, 1, 1)
+        row_count(key, rows, 1, 1)
     counts = {"limit": limit, "labels": labels, "repeat": repeat}
     require_at_least(1, **{key: n for key, n in counts.items() if n is not None})
     ok = isinstance(balance, bool) or (len(balance) > 1 and min(balance) >= 0)

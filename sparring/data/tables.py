@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from ..component import did_you_mean, require
+from ..functional.column_groups import check_groups, group_numbers
 from . import readers
 from .content import SHOWN, shorten
 from .csv_text import decode
 from .layouts import Checks, RawDataset, find_gzipped
-from .packed import is_binary
-from .readers import Arrays
+from .packed import PackedBits, is_binary
+from .split import Inputs
 
+ColumnGroups = Sequence[str | Sequence[str] | Sequence[int]] | None
 MutableMask = str | Path | Sequence[int] | Sequence[bool] | Sequence[str] | None
 
 
@@ -81,16 +83,17 @@ def read_bits(
     return x[:kept].copy(), y[:kept].copy(), names, dropped
 
 
-def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]]:
-    """Drop repeated rows, and rows whose features occur with two labels; return the rest and notes.
+def distinct_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the numbers of the rows that stay without repeated rows, and without rows whose
+    features occur with two labels; and notes.
 
     >>> x, y = np.array([[0, 1], [0, 1], [1, 1], [1, 1]]), np.array([0, 0, 0, 1])
-    >>> (x, y), notes = drop_repeated(x, y)
-    >>> x.tolist(), y.tolist(), notes[0]
-    ([[0, 1]], [0], '2 rows dropped: the same features with different labels')
+    >>> rows, notes = distinct_rows(x, y)
+    >>> rows.tolist(), notes[0]
+    ([0], '2 rows dropped: the same features with different labels')
     """
     if not x.size:  # an empty set has nothing to compare, and is refused elsewhere
-        return (x, y), ()
+        return np.arange(len(x)), ()
     flat = np.packbits(x != 0, axis=1) if x.ndim == 2 and is_binary(x) else x.reshape(len(x), -1)
     flat = np.ascontiguousarray(flat + flat.dtype.type(0))  # -0.0 is 0.0: bytes are compared
     keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))
@@ -106,7 +109,7 @@ def drop_repeated(x: np.ndarray, y: np.ndarray) -> tuple[Arrays, tuple[str, ...]
         f"{lost} rows dropped: the same features with different labels",
         f"{len(y) - lost - len(rows)} rows dropped: the same as another row",
     )
-    return (x[rows], y[rows]), notes
+    return rows, notes
 
 
 def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> list[int] | None:
@@ -148,6 +151,61 @@ def mutable_mask(mutable: MutableMask, d: int, names: Sequence[str] | None) -> l
         raise ValueError(f"{key} names {shorten(double)}, as several features are called")
     wanted = set(entries)
     return [int(name in wanted) for name in names]
+
+
+def column_groups(
+    groups: ColumnGroups, names: Sequence[str] | None, splits: Sequence[Inputs]
+) -> list[list[int]] | None:
+    """Return the column numbers of groups that move together.
+
+    Arguments:
+        groups: each the beginning of its names, or a list of names or column numbers.
+        splits: the inputs `(n, d)`, to check that a row has at most one column of a group.
+
+    Raises:
+        ValueError: for an unknown name, groups that overlap, features that are no bits, or a row
+            with two columns of a group.
+
+    >>> x = torch.tensor([[1.0, 0.0, 1.0]])
+    >>> column_groups(["os="], ["os=A", "os=B", "root"], [x])
+    [[0, 1]]
+    """
+    if not groups:
+        return None
+    if isinstance(groups, str):
+        raise ValueError(f"groups = {shorten(groups)} is not allowed: it must be a list of groups")
+    numbers = [_group_columns(f"groups.{k}", group, names) for k, group in enumerate(groups)]
+    check_groups(numbers)
+    for x in splits:
+        bits = x.unpack() if isinstance(x, PackedBits) else x
+        if bits.ndim != 2 or ((bits != 0) & (bits != 1)).any():
+            raise ValueError("groups are of binary data: rows of features that are all 0 and 1")
+        for k, columns in enumerate(numbers):
+            group_numbers([columns], bits.shape[1])  # raises for a column that is not there
+            rows = (bits[:, columns].sum(1) > 1).nonzero()[:, 0]
+            if len(rows):
+                what = f"{len(rows)} rows, the first is {int(rows[0])}, have several columns of it"
+                raise ValueError(f"groups.{k}: {what}; of a group at most one may be 1")
+    return numbers
+
+
+def _group_columns(key: str, group: object, names: Sequence[str] | None) -> list[int]:
+    """Return the numbers of the columns that a group names."""
+    entries = group if isinstance(group, list | tuple) else []
+    if entries and all(type(j) is int for j in entries):
+        return list(entries)
+    if names is None:
+        raise ValueError(f"{key} = {shorten(group)}: these data name no features: give numbers")
+    if isinstance(group, str) and group:
+        columns = [j for j, name in enumerate(names) if name.startswith(group)]
+        if len(columns) < 2:
+            what = f"{len(columns)} features begin with {shorten(group)}"
+            raise ValueError(f"{key}: {what}: a group has two or more")
+        return columns
+    for name in entries:
+        if name not in names:
+            raise ValueError(did_you_mean(key, str(name)[:SHOWN], names))
+    return [list(names).index(name) for name in entries]
 
 
 def class_weights(balance: bool | Sequence[float], y: Tensor, classes: int) -> Tensor | None:

@@ -36,6 +36,10 @@ class Budget:
         elif self.seconds is not None and time.perf_counter() - self.started >= self.seconds:
             self.exhausted = f"its budget of {self.seconds:g} seconds was spent"
 
+    def stop(self, why: str) -> None:
+        """Spend the budget now: the next pass ends the attack, also one of another thread."""
+        self.exhausted = why
+
     def check(self) -> None:
         """Raise `BudgetSpent` if nothing is left."""
         if self.exhausted:

@@ -34,7 +34,8 @@ class Symptom:
             samples: number of samples that the value is a share of; default: it is no share.
         """
         few = too_few(samples) if samples is not None and samples < FEW else ""
-        about = f"fires above {self.threshold:g}" + (f"; {few}" if few else "")
+        fires = f"fires above {self.threshold:g}" if self.threshold < math.inf else "never fires"
+        about = fires + (f"; {few}" if few else "")
         detail = f"{self.quantity}: {value:.3g} ({about})"
         # Written with `not … <=`, so that NaN fires and is severe.
         fired, severe = not value <= self.threshold, not value <= self.severe_threshold
@@ -77,6 +78,14 @@ SYMPTOMS = (
         "no derivative. Attack the margin loss, and take temperatures, rounding and softmax out "
         "of the model.",
         severe_threshold=0.5,
+    ),
+    Symptom(
+        "no gradients",
+        "share of checked samples at which the model has no gradient by its kind, as trees have "
+        "none",
+        math.inf,
+        "The robust accuracy is what searches by scores and labels found, and no attack by "
+        "gradients checks them. Compare the attacks of bits-black-box, and raise their queries.",
     ),
     Symptom(
         "logit scale hides attacks",
@@ -226,6 +235,16 @@ SYMPTOMS = (
         "gradients are masked and the true robust accuracy is lower. Attack with more restarts, "
         "other losses, or BPDA.",
         severe_threshold=0.03,
+    ),
+    Symptom(
+        "labels beat scores",
+        "share of correct samples that attacks on predicted classes break, and those on scores or "
+        "gradients do not",
+        0.01,
+        "An attack that sees scores should be at least as strong as one that sees classes alone. "
+        "It is not, so the scores mislead: they are flat or rounded. Raise the queries of the "
+        "attacks on classes.",
+        severe_threshold=0.05,
     ),
     Symptom(
         "transfer beats white-box",

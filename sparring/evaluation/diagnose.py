@@ -13,13 +13,14 @@ from ..attacks.base import Attack
 from ..batch import Batch, Model
 from ..functional import losses
 from ..introspect import freeze
-from ..introspect.predict import logits
+from ..introspect.predict import is_without_gradient, logits
 from ..threats.base import Threat, on_rows
 from .judge import judge
 
 Measure = Callable[[Callable[[Tensor, Tensor], Tensor]], Tensor]
 ROWS = 256  # checked samples
 FEW = 128  # checked samples of expensive measurements
+NO_GRADIENTS = "no gradients"
 TINY = 1e-4  # a share of the box: a continuous model must react to such a change
 
 
@@ -63,6 +64,8 @@ def gradient_symptoms(
     """Measure whether gradients lead the adversary, on `x (b, *d)` that the model gets right."""
     if len(x) == 0:
         return {}
+    if is_without_gradient(model) and loss_gradient(model, x[:1], y[:1]) is None:
+        return {NO_GRADIENTS: 1.0}  # trees are flat between their thresholds: no sign of a trick
 
     def measure(run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         return over_chunks(run, threat, x, y, batch_size)
@@ -76,8 +79,8 @@ def gradient_symptoms(
     if loss_gradient(model, x[:1], y[:1]) is None:
         return symptoms
     # Before the early return: this symptom is about saturated logits, without any gradient.
-    symptoms |= _logit_scale(model, threat, measure, seed)
-    if no_gradient.all():
+    symptoms |= {} if threat.groups else _logit_scale(model, threat, measure, seed)
+    if no_gradient.all() or threat.groups:  # no attack by gradients moves groups
         return symptoms
     attacks = (
         Noise(threat, draws=10, seed=seed),

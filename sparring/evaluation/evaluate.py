@@ -24,7 +24,7 @@ from ..runtime import allocator, distributed, provenance
 from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
-from . import checks, level, probes, symptoms
+from . import checks, diagnose, level, probes, symptoms
 from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
@@ -35,6 +35,10 @@ from .scores import added_features, score_arrays
 from .session import AttackRunner
 from .suites import Suite, gradient_free_suite
 
+NO_GRADIENTS_NOTE = (
+    "the model has no gradients by its kind: the robust accuracy is what attacks on its scores and "
+    "classes found, an upper bound that no gradient attack checks"
+)
 NAME_LIMIT = 300  # letters: more than a folder's name has
 
 
@@ -139,6 +143,7 @@ class _Outcome:
     measured: dict[str, float]
     early: str
     notes: list[str]
+    points: dict[str, np.ndarray]
 
 
 def _attack(
@@ -159,8 +164,11 @@ def _attack(
     measured = symptoms.model_symptoms(runner, plan.largest, seed)
     tasks = announced(runner, plan.suite, threats)
     display.plan(tasks, passes=lambda: runner.budget.used * distributed.world())
-    balls = enumerate(ball for _, ball in plan.radii)
-    levels = [level.attack_level(runner, plan.suite, ball, key=i, seed=seed) for i, ball in balls]
+    norms = level.norm_numbers(threats)
+    levels = [
+        level.attack_level(runner, plan.suite, threat, key=i, seed=seed, norm=norm)
+        for i, (threat, norm) in enumerate(zip(threats, norms, strict=True))
+    ]
     certificates = _certify(runner, plan, levels)
     probed = _probe(runner, plan, names, rows=probes.ROWS)
     early = _early(levels, runner.budget)
@@ -169,8 +177,10 @@ def _attack(
         measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
     measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
     measured |= symptoms.contradictions(certificates)
-    notes = [*cache.notes(), *runner.notes()]
-    return _Outcome(runner, levels, certificates, probed, measured, early, notes)
+    kept, rounded = level.point_arrays(runner, levels)
+    notes = [*cache.notes(), *runner.notes(), *rounded]
+    notes += [NO_GRADIENTS_NOTE] if diagnose.NO_GRADIENTS in measured else []
+    return _Outcome(runner, levels, certificates, probed, measured, early, notes, kept)
 
 
 def _result(
@@ -197,7 +207,7 @@ def _result(
     rows = [at.row(certificates) for at, certificates in certified]
     class_names = sampled.class_names or [str(k) for k in range(runner.classes)]
     arrays = level.result_arrays(runner, levels) | score_arrays(runner, levels)
-    arrays |= outcome.probed.arrays
+    arrays |= outcome.probed.arrays | outcome.points
     detected = detection(
         runner.y,
         runner.clean_pred,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..results import points
 from ..results.intervals import wilson
 from ..results.result import AttackRow, Certificate, EpsRow, correct_key
 from ..threats.base import Threat
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
+from .worst_points import recount
 
 NEAR_ROWS = 16  # fewer near misses are not worth the choice
 
@@ -52,10 +55,16 @@ class LevelOutcome:
 
 
 def attack_level(
-    runner: AttackRunner, suite: Suite, threat: Threat, *, key: int, seed: int
+    runner: AttackRunner,
+    suite: Suite,
+    threat: Threat,
+    *,
+    key: int,
+    seed: int,
+    norm: int | None = None,
 ) -> LevelOutcome:
     """Run a suite's attacks at one radius, with its `key` in the cache, on the samples that are
-    correct without attack; in a cascade, on those still robust."""
+    correct without attack; in a cascade, on those still robust. `norm` as in `attack`."""
     protocol, eps = runner.protocol, None if threat.eps == math.inf else threat.eps
     margin = np.full(len(runner.y), -np.inf)
     level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [], margin)
@@ -67,7 +76,7 @@ def attack_level(
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
-        about = {"access": access, "spared": int(level.robust.sum()) - len(rows) if cascade else 0}
+        about = {"norm": norm, "access": access, "spared": int(level.robust.sum()) - len(rows) if cascade else 0}
         outcome = runner.attack(name, label, attack, threat, rows, seed=draws, **about)
         level.robust &= ~outcome.is_adversarial
         level.margin = np.fmax(level.margin, outcome.margin)
@@ -122,6 +131,20 @@ def largest_outcomes(levels: Sequence[LevelOutcome]) -> list[AttackOutcome]:
     return [outcome for level in largest(levels) for outcome in level.attacks]
 
 
+def norm_numbers(threats: Sequence[Threat]) -> list[int | None]:
+    """Return for each radius the number of its norm if it is the norm's largest, else None.
+
+    >>> from sparring.threats import L2, Linf
+    >>> norm_numbers([Linf(0.1), Linf(0.2), L2(1.0)])
+    [None, 0, 1]
+    """
+    names = [type(threat).__name__ for threat in threats]
+    order = list(dict.fromkeys(names))
+    return [
+        None if name in names[i + 1 :] else order.index(name) for i, name in enumerate(names)
+    ]
+
+
 def worst_case(levels: Sequence[LevelOutcome]) -> np.ndarray:
     """Return which samples are robust at the largest radius of every norm `(n,)`."""
     return np.all([level.robust for level in largest(levels)], axis=0)
@@ -131,15 +154,13 @@ def result_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[
     """Return labels, predictions and robust samples of each radius; and the samples to show, under
     the strongest attack at the largest radius."""
     pred, robust = runner.clean_pred.copy(), runner.correct_clean.copy()
-    shown = runner.shown.tolist()
-    clean_points = {r: runner.rows.float(slice(r, r + 1))[0].cpu().numpy() for r in shown}
-    points = dict(clean_points)
     for outcome in largest_outcomes(levels):
-        # Show the point of the first attack that breaks a sample, else of the last attack.
-        points.update({r: x for r, x in outcome.shown.items() if robust[r]})
         newly = outcome.is_adversarial & robust
         pred[newly] = outcome.pred[newly]
         robust &= ~newly
+    shown = runner.worst.shown_rows()
+    clean = {r: runner.rows.float(slice(r, r + 1))[0].cpu().numpy() for r in shown.tolist()}
+    judged = clean | runner.worst.points
     several, shape = len(largest(levels)) > 1, (len(shown), *runner.shape)
     return {
         "index": runner.rows.index.cpu().numpy(),
@@ -147,9 +168,46 @@ def result_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[
         "clean_pred": runner.clean_pred,
         "adv_pred": pred,
         **{correct_key(v.eps, v.norm if several else ""): v.robust for v in levels},
-        "show_x": np.array([clean_points[r] for r in shown], np.float32).reshape(shape),
-        "show_x_adv": np.array([points[r] for r in shown], np.float32).reshape(shape),
-        "show_y": runner.y[runner.shown],
-        "show_clean": runner.clean_pred[runner.shown],
-        "show_adv": pred[runner.shown],
+        "show_x": np.array([*clean.values()], np.float32).reshape(shape),
+        "show_x_adv": np.array([judged[r] for r in clean], np.float32).reshape(shape),
+        "show_y": runner.y[shown],
+        "show_clean": runner.clean_pred[shown],
+        "show_adv": pred[shown],
     }
+
+
+def point_arrays(
+    runner: AttackRunner, levels: Sequence[LevelOutcome]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the worst points of all samples as the protocol keeps them, and remarks on that."""
+    worst, keep = runner.worst, runner.protocol.keep
+    if keep == points.SHOWN_ONLY:
+        return {}, []
+    threats, x_adv = [level.threat for level in largest(levels)], worst.all(runner.rows)
+    if keep == "all":
+        unit = (runner.low, runner.high) == (0, 1)
+        keep = "uint8" if unit and points.is_on_grid(x_adv) else "float32"
+    verdicts = partial(
+        recount,
+        runner.model,
+        threats,
+        runner.rows,
+        norm=worst.norm,
+        device=runner.device,
+        batch_size=runner.batch_size,
+    )
+    x = runner.rows.float(slice(None)).cpu().numpy()
+    stored = points.encode(x_adv, x, keep)
+    pred, allowed = verdicts(points.decode(stored))
+    broken = worst.broken
+    lost = int((broken & ~(allowed & (pred != runner.y))).sum())
+    if lost and runner.protocol.keep == "all":
+        keep, lost = "float32", 0
+        stored = x_adv
+    notes = [f"worst points of all {len(x_adv)} samples are kept as {keep}"]
+    if lost:
+        notes[0] += (
+            f": rounding cost {lost} of {int(broken.sum())} errors, which x_adv does not show"
+        )
+    arrays = {"x_adv": stored}
+    return arrays | ({"x_adv_norm": worst.norm} if len(threats) > 1 else {}), notes

@@ -22,6 +22,7 @@ from .cache import BatchCache
 from .protocol import EvaluationProtocol, resolve_protocol
 from .radii import Radius, Threats, check_reachable, threats_at_radii
 from .suites import Suite, find_suite
+from .worst_points import check_points
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Plan:
         """Return everything that finished batches depend on."""
         protocol, rows = self.protocol, self.sampled.rows
         run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
+        run += [protocol.keep]
         other = None if self.surrogate is None else provenance.model_hash(self.surrogate)
         return {
             "model": provenance.model_hash(self.original),
@@ -113,6 +115,7 @@ def make_plan(
     sampled = select_samples(data, protocol.split, **drawn, dataset=dataset_name(recipe))
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
+    check_points(protocol.keep, sampled.rows, radii[-1][1])
     for _, level_threat in radii:
         suite.entries_for(level_threat)  # raises before the clean pass if there are none
         if sampled.class_names is not None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 from ..component import check_arguments, did_you_mean, require
 from ..introspect import freeze
+from ..results import points
 from ..runtime.first_edition import renamed_keywords
 from .probes import probe_names
 from .radii import Eps
@@ -43,6 +44,10 @@ class EvaluationProtocol:
         certify: lower bounds beside the attacks, as in `certification.METHODS`; default: none.
         probes: names of `probes.PROBES`, or `"all"`, run on 64 samples at the largest radius.
             Default: none; `sparring.evaluate` runs `"masking"` for methods that shape gradients.
+        keep: which worst points the result holds: `"shown"`, those of at most 16 samples; `"all"`,
+            as uint8 where they are multiples of 1/255, else float32; or all as `"uint8"`,
+            `"float16"` or `"float32"`. The judge sees them again as stored; the notes say what
+            rounding cost.
 
     Raises:
         ValueError: for an unknown name or a number out of range.
@@ -61,6 +66,7 @@ class EvaluationProtocol:
     queries: int | None = None
     certify: str | Sequence[str] = ()
     probes: str | Sequence[str] | None = None
+    keep: str = points.SHOWN_ONLY
 
     def __post_init__(self) -> None:
         for option, value in check_arguments(type(self), vars(self)).items():
@@ -77,6 +83,8 @@ class EvaluationProtocol:
         require(queries is None or queries > 0, "queries", queries, "a number of passes > 0")
         precisions = "one of " + ", ".join(freeze.PRECISIONS)
         require(self.precision in freeze.PRECISIONS, "precision", self.precision, precisions)
+        if self.keep not in points.KEEP:
+            raise ValueError(did_you_mean("keep", self.keep, points.KEEP))
         probe_names(self.probes or ())
 
     def _set(self, key: str, value: Any) -> None:
@@ -99,6 +107,7 @@ class EvaluationOptions(TypedDict, total=False):
     queries: Annotated[int | None, None]
     certify: Annotated[str | Sequence[str], ()]
     probes: Annotated[str | Sequence[str] | None, None]
+    keep: Annotated[str, points.SHOWN_ONLY]
 
 
 OPTIONS = tuple(field.name for field in fields(EvaluationProtocol))

@@ -32,8 +32,8 @@ from .cache import BatchCache, Record
 from .guard import Guard, check_labels
 from .judge import Judgement, finite_margin, judge
 from .protocol import EvaluationProtocol
+from .worst_points import WorstPoints
 
-SHOWN = 16
 FULL = "out of memory"  # in place of a record, from a process whose memory ran out
 NEAR_MISS = 0.1  # a margin that fell below this share of the clean one
 RunBatch = Callable[[np.ndarray, int], Record]
@@ -54,7 +54,6 @@ class AttackOutcome:
         skipped: samples that a spent budget left out.
         score: `(n,)` of two classes, at the judged points; the clean one where it was not run.
         changed: `(n, ⌈d/8⌉)` packed bits, the features that a binary threat changed; else None.
-        shown: judged points of the samples that the report shows, by row.
         margin: `(n,)` at the judged points; −inf where the attack was not run, NaN for logits that
             are not finite.
     """
@@ -66,7 +65,6 @@ class AttackOutcome:
     seconds: float = 0.0
     infeasible: int = 0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(3, dtype=np.int64))
-    shown: dict[int, np.ndarray] = field(default_factory=dict)
     access: str = "white"
     skipped: int = 0
     score: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -83,9 +81,9 @@ class AttackRunner:
     Attributes:
         clean_pred, correct_clean: `(n,)` predictions without attack, and where they are correct.
         classes, x_min, x_max: k, and the range of the inputs. `clean_pass` fills these five,
-            `shown` and `clean_score`.
+            `worst` and `clean_score`.
         clean_score: `(n,)` of two classes, the logit of class 1 minus that of class 0; else NaN.
-        shown: the first rows that are correct without attack.
+        worst: the worst points of samples.
         cached_seconds: time that cached batches took when they were run.
         checked: number of samples that each symptom was measured on, by its name.
     """
@@ -250,7 +248,7 @@ class AttackRunner:
         if self.weights_changed():
             self.cache.clear()
             raise ValueError("the model changes its own weights when it is called: freeze them")
-        self.shown = np.flatnonzero(self.correct_clean)[:SHOWN]
+        self.worst = WorstPoints(self.y, self.clean_pred, self.shape, self.protocol.keep)
 
     def attack(
         self,
@@ -263,9 +261,11 @@ class AttackRunner:
         seed: str,
         access: str = "white",
         spared: int = 0,
+        norm: int | None = None,
     ) -> AttackOutcome:
         """Run an attack on these rows, with draws from `seed`, and judge the points it returns;
-        `spared` others are robust so far, and shown as that."""
+        `spared` others are robust so far, and shown as that. With the number of a `norm`, the worst
+        points are kept."""
         wrong = len(self.y) - len(rows) - spared
         title = attack_title(label, threat)
         self.display.begin(title, len(rows), wrong=wrong, right=spared)
@@ -275,7 +275,7 @@ class AttackRunner:
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)
-        run = partial(self._attack_batch, label, attack, threat)
+        run = partial(self._attack_batch, label, attack, threat, norm is not None)
         for part, record in self._batches(key, rows, run, seed=seed):
             pred, allowed = record["prediction"], record["allowed"]
             outcome.attacked += len(part)
@@ -288,8 +288,10 @@ class AttackRunner:
             outcome.margin[part] = record["margin"]
             if outcome.changed is not None:
                 outcome.changed[part] = record["changed"]
-            shown = part[np.isin(part, self.shown)].tolist()
-            outcome.shown |= dict(zip(shown, record["shown"], strict=True))
+            if norm is not None:
+                kept = part[record["kept"]]
+                broken, margin = outcome.is_adversarial[kept], outcome.margin[kept]
+                self.worst.update(kept, record["points"], broken, margin, norm)
             self.display.step(len(part), int((~outcome.is_adversarial[part]).sum()))
         if self.weights_changed():
             self.cache.clear()  # the finished batches of this attack are of another model
@@ -298,7 +300,13 @@ class AttackRunner:
         return outcome
 
     def _attack_batch(
-        self, label: str, attack: RunAttack, threat: Threat, rows: np.ndarray, seed: int
+        self,
+        label: str,
+        attack: RunAttack,
+        threat: Threat,
+        keeps: bool,
+        rows: np.ndarray,
+        seed: int,
     ) -> Record:
         """Attack one batch through the guard, then judge its points on the model itself."""
         x, y = self.samples(rows)
@@ -325,15 +333,17 @@ class AttackRunner:
         with on_rows((attack, threat), self.index(rows), x):
             first = judged(attack, x, y)
             judgement = self._recheck_near_misses(again, attack, first, x, y)
-        shown = torch.from_numpy(np.flatnonzero(np.isin(rows, self.shown))).to(self.device)
         record = {
             "prediction": judgement.pred.cpu().numpy(),
             "allowed": judgement.allowed.cpu().numpy(),
             "margin": judgement.margin.cpu().numpy(),
             "counts": np.array([guard.forwards, guard.backwards, guard.outside]),
-            "shown": judgement.point[shown].cpu().numpy(),
             **_score(self.model, judgement.point, self.classes),
         }
+        if keeps:
+            kept = self.worst.wanted(rows, judgement.is_adversarial(y).cpu().numpy())
+            points = judgement.point[torch.from_numpy(kept).to(self.device)]
+            record |= {"kept": kept, "points": points.cpu().numpy()}
         if threat.binary:
             record["changed"] = np.packbits((judgement.point != x).flatten(1).cpu().numpy(), axis=1)
         return record

@@ -11,11 +11,13 @@ from .. import attacks
 from ..attacks.base import Attack
 from ..batch import Model
 from ..component import did_you_mean, require
+from ..introspect.predict import is_without_gradient
 from ..threats.base import Threat
 
 MakeAttack = Callable[[Threat], Attack]
 LP = (math.inf, 2, 1)
 BINARY = ("bits",)
+GROUPED = ("bits", "groups")
 
 
 class Entry(NamedTuple):
@@ -23,9 +25,10 @@ class Entry(NamedTuple):
 
     Arguments:
         make: builds the attack for a threat.
-        kind: its need: `"white"` gradients, `"black"` outputs only, `"transfer"` another model.
-        norms: the balls it supports, by their p, and `"bits"` if it supports bits; default: all
-            threats but those of bits.
+        kind: its need: `"white"` gradients, `"black"` outputs only, `"labels"` predicted classes
+            only, `"transfer"` another model.
+        norms: the balls it supports, by their p, and `"bits"` if it supports bits, `"groups"` if
+            columns of bits may move together; default: all threats but those of bits.
         near_share: attack only near misses: this share of the samples still robust, those whose
             margin came nearest to 0 under the attacks before; default: all samples.
     """
@@ -39,7 +42,7 @@ class Entry(NamedTuple):
     def supports(self, threat: Threat) -> bool:
         """Return whether the attack can be built for this threat."""
         if threat.binary:
-            return "bits" in self.norms
+            return ("groups" if threat.groups else "bits") in self.norms
         return not self.norms or getattr(threat, "p", None) in self.norms
 
 
@@ -154,6 +157,13 @@ BITS = (
     Entry("Grosse-50", attacks.Grosse, norms=BINARY),
     Entry("BitSearch", attacks.BitSearch, norms=BINARY),
 )
+ALL = (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL)
+BITS_BLACK = (
+    Entry("LinearBits", attacks.LinearBits, "black", GROUPED),
+    Entry("MonotoneBits", attacks.MonotoneBits, "black", GROUPED),
+    Entry("BitBeam", attacks.BitBeam, "black", GROUPED),
+    Entry("BitBoundary", lambda t: attacks.BitBoundary(t, queries=1000), "labels", GROUPED),
+)
 
 SUITES = {
     s.name: s
@@ -167,7 +177,8 @@ SUITES = {
         Suite("black-box", 1, BLACK, cascade=True),
         Suite("bits", 1, BITS),
         Suite("bits-published", 1, BITS[:-1]),
-        Suite("all", 1, (*QUICK, *LONG, *STANDARD[:-1], *MINIMAL, *BITS, *BLACK), cascade=True),
+        Suite("bits-black-box", 1, BITS_BLACK),
+        Suite("all", 2, (*ALL, *BITS, *BLACK, *BITS_BLACK), cascade=True),
     )
 }
 TRANSFER = "transfer"
@@ -176,12 +187,14 @@ TRANSFER = "transfer"
 def transfer(surrogate: Model) -> Suite:
     """Return the suite that attacks the surrogate, preferably trained on the same data, and tries
     those points on the evaluated model."""
-    on_surrogate = (
+    on_surrogate: tuple[Entry, ...] = (
         Entry("PGD-40", lambda t: attacks.PGD(t, steps=40, size=_tenth(t))),
         Entry("MI-FGSM", lambda t: attacks.MIFGSM(t, steps=20)),
         Entry("PGD-40 margin", lambda t: attacks.PGD(t, steps=40, size=_tenth(t), loss="margin")),
         Entry("BitSearch", attacks.BitSearch, norms=BINARY),
     )
+    if is_without_gradient(surrogate):
+        on_surrogate = (Entry("BitBeam", attacks.BitBeam, norms=GROUPED), SQUARE)
     entries = tuple(
         Entry(
             f"{one.label} of the surrogate",
@@ -199,7 +212,7 @@ def gradient_free_suite(threats: Sequence[Threat]) -> str:
 
     >>> from sparring.threats import L0, Bits, Linf
     >>> [gradient_free_suite([one]) for one in (Linf(0.1), L0(3), Bits(3))]
-    ['autoattack', 'black-box', '']
+    ['autoattack', 'black-box', 'bits-black-box']
     """
 
     def reveals(suite: Suite, threat: Threat) -> bool:

@@ -12,7 +12,14 @@ from . import diagnose
 from .level import LevelOutcome, by_norm
 from .session import AttackRunner
 
-WITHOUT_GRADIENTS = {"black": "black-box beats white-box", "transfer": "transfer beats white-box"}
+SCORES, LABELS = ("white", "black"), "labels"
+LABELS_BEAT_SCORES = "labels beat scores"
+# of each symptom: attacks with these needs break what those with the others do not
+COMPARED = {
+    "black-box beats white-box": (("black", LABELS), ("white",)),
+    "transfer beats white-box": (("transfer",), ("white",)),
+    LABELS_BEAT_SCORES: ((LABELS,), SCORES),
+}
 
 
 def spread(rows: np.ndarray, n: int) -> np.ndarray:
@@ -69,14 +76,14 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
     }
     if runner.buffers_changed():
         symptoms["buffers change"] = 1.0
-    for name in (*WITHOUT_GRADIENTS.values(), "larger eps gets weaker"):
+    for name in (*COMPARED, "larger eps gets weaker"):
         runner.checked[name] = int(runner.correct_clean.sum())
     groups = by_norm(levels).values()
     if len(levels) > len(groups):
         symptoms["larger eps gets weaker"] = max(_robust_again(runner, group) for group in groups)
-    for access, name in WITHOUT_GRADIENTS.items():
-        if access in {outcome.access for outcome in outcomes}:
-            counts = [float(_broken_only_by(access, level).sum()) for level in levels]
+    for name, (access, others) in COMPARED.items():
+        if {outcome.access for outcome in outcomes} & set(access):
+            counts = [float(_broken_only_by(access, others, level).sum()) for level in levels]
             symptoms[name] = max(counts) / max(1, runner.correct_clean.sum())
     return symptoms
 
@@ -96,12 +103,14 @@ def _robust_again(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> float
     return share
 
 
-def _broken_only_by(access: str, level: LevelOutcome) -> np.ndarray:
-    """Return which samples attacks of a kind break and gradient attacks do not `(n,)`; none if the
-    suite lacks either."""
-    white, other = (
-        [o.is_adversarial for o in level.attacks if o.access == k] for k in ("white", access)
+def _broken_only_by(
+    access: Sequence[str], others: Sequence[str], level: LevelOutcome
+) -> np.ndarray:
+    """Return which samples attacks with these needs break and those with others do not `(n,)`; none
+    if the suite lacks either."""
+    strong, weak = (
+        [o.is_adversarial for o in level.attacks if o.access in kinds] for kinds in (others, access)
     )
-    if not white or not other:
+    if not strong or not weak:
         return np.zeros(len(level.robust), dtype=bool)
-    return np.any(other, axis=0) & ~np.any(white, axis=0)
+    return np.any(weak, axis=0) & ~np.any(strong, axis=0)

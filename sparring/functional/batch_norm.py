@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from ..runtime import torch_private
@@ -28,6 +29,8 @@ def double_backward() -> Iterator[None]:
     second one of gradients taken in batches. In a torch that cannot tell such gradients, PyTorch's
     own second derivative is used.
 
+    Attention runs in plain operations inside: PyTorch's fused kernels have no second derivative.
+
     >>> norm, x = torch.nn.BatchNorm1d(2), torch.rand(4, 2, requires_grad=True)
     >>> with double_backward():
     ...     y = norm(x)
@@ -36,10 +39,8 @@ def double_backward() -> Iterator[None]:
     torch.Size([4, 2])
     """
     # without the check, batched gradients would lose their second derivative in silence
-    if torch_private.batched_tensor_check() is None:
-        yield
-        return
-    with _FastBatchNorm():
+    fast = nullcontext() if torch_private.batched_tensor_check() is None else _FastBatchNorm()
+    with sdpa_kernel(SDPBackend.MATH), fast:
         yield
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batch import Model
 from . import freeze
@@ -38,6 +38,17 @@ def logits(model: Model, x: Tensor) -> Tensor:
 def predict(model: Model, x: Tensor) -> Tensor:
     """Return the predicted classes `(b,)`; -1, which is not a class, for logits without one."""
     return predicted_class(logits(model, x))
+
+
+def is_without_gradient(model: Model) -> bool:
+    """Return whether a model says that it has no gradient by its kind, as trees do: a module with
+    `without_gradient = True` is in it.
+
+    >>> is_without_gradient(nn.Linear(2, 2))
+    False
+    """
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return any(getattr(module, "without_gradient", False) is True for module in modules)
 
 
 def predicted_class(z: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch import nn
 from ..component import did_you_mean, require, require_at_least
 from .base import Numbers, as_numbers, stages
 from .cnn import cifar_net, lenet, mnist_net, small_cnn
+from .estimator_file import is_estimator_file, load_estimator
+from .hubs import build_hub_network, is_hub_name, load_hub_model
 from .imported import import_network
 from .mlp import mlp
 from .monotone import monotone
@@ -32,7 +34,10 @@ __all__ = [
     "WeightMismatch",
     "build",
     "cifar_net",
+    "is_estimator_file",
     "lenet",
+    "load_estimator",
+    "load_hub_model",
     "load_program",
     "load_weights",
     "mlp",
@@ -101,17 +106,19 @@ def build(
     *,
     shape: Sequence[int],
     classes: int,
-    mean: Numbers = 0.0,
-    std: Numbers = 1.0,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     trust: bool = False,
     **kw: Any,
 ) -> nn.Module:
     """Build the network of that name, freshly initialised in float32.
 
     Arguments:
-        name: one of `names()`, or "module:Class" of another package (see `import_network`).
+        name: one of `names()`; "timm:NAME" or "hf:NAME" of a hub (see `hubs`); or "module:Class" of
+            another package (see `import_network`).
         shape: of one input, as (channels, height, width) or (features,).
-        mean, std: of the normalisation, one number or one per channel, in input units.
+        mean, std: of the normalisation, one number or one per channel, in input units; default: 0
+            and 1, or what the hub's network expects.
         trust: allow a name of another package; importing it runs its code.
 
     >>> build("mlp", shape=(4,), classes=2, hidden=[3], mean=0.5)[0]
@@ -122,7 +129,9 @@ def build(
     require(is_valid, "shape", shape, "whole numbers above 0")
     is_valid = isinstance(classes, int) and classes >= 2
     require(is_valid, "classes", classes, "a whole number of at least 2")
-    normalize = Normalize(mean, std)
+    if is_hub_name(name):
+        return build_hub_network(name, shape=shape, classes=classes, mean=mean, std=std, **kw)
+    normalize = Normalize(0.0 if mean is None else mean, 1.0 if std is None else std)
     for key in ("mean", "std"):
         count = len(getattr(normalize, key))
         require(count in (1, shape[0]), f"len({key})", count, f"1, or {shape[0]} as the channels")
@@ -132,7 +141,7 @@ def build(
     else:
         if name not in NETWORKS:
             message = did_you_mean("model.name", name, NETWORKS, listed="models")
-            raise ValueError(message + '; or give "module:Class"')
+            raise ValueError(message + '; or give "timm:NAME", "hf:NAME" or "module:Class"')
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))

@@ -144,17 +144,26 @@ class ArrayFunction(nn.Module):
     Arguments:
         scores: maps an array `(b, *d)` to scores `(b, k)`.
         digest: identifies the model in `repr`, which shows nothing else of it.
+        without_gradient: it is of a kind that has none, as trees; a network that only runs outside
+            torch is not.
     """
 
-    def __init__(self, scores: Callable[[Any], Any], *, digest: str = "") -> None:
+    def __init__(
+        self,
+        scores: Callable[[Any], Any],
+        *,
+        digest: str = "",
+        without_gradient: bool = False,
+    ) -> None:
         super().__init__()
-        self.scores, self.digest = scores, digest
+        self.scores, self.digest, self.without_gradient = scores, digest, without_gradient
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
         array = x.detach().cpu()
         array = array.float() if array.dtype == torch.bfloat16 else array  # numpy has none
-        return torch.as_tensor(self.scores(array.numpy())).to(x.device, x.dtype)
+        z = torch.as_tensor(self.scores(array.numpy())).to(x.device)
+        return z.to(x.dtype) if x.is_floating_point() else z
 
     def __deepcopy__(self, memo: Any) -> ArrayFunction:
         return self  # a session of a runtime outside torch cannot be copied

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..runtime.text import printable
 from .base import ArrayFunction
 
 PAIRS = "decision_function_shape"  # the argument of SVC that asks for one score per pair
@@ -46,7 +49,11 @@ def estimator_scores(model: Any, classes: int | Sequence[Any] | None) -> ArrayFu
         if not len(x):
             return torch.zeros(0, len(order))
         flat = x.reshape(len(x), -1).astype("float64")
-        z = torch.as_tensor(model.decision_function(flat) if raw else model.predict_proba(flat))
+        # fitted on a table with named columns it warns at each call: `check_features` compared them
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            answer = model.decision_function(flat) if raw else model.predict_proba(flat)
+        z = torch.as_tensor(answer)
         z = z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
         z = torch.stack([torch.zeros_like(z), z], 1) if z.ndim == 1 else z
         z = votes(z, len(labels)) if pairs else z
@@ -60,7 +67,42 @@ def estimator_scores(model: Any, classes: int | Sequence[Any] | None) -> ArrayFu
         wide[:, columns] = z
         return wide
 
-    return ArrayFunction(scores, digest=f"{name} {_fingerprint(model)}")
+    digest = f"{name} {_fingerprint(model)}"
+    return ArrayFunction(scores, digest=digest, without_gradient=True)
+
+
+class ReorderedLogits(nn.Module):
+    """Give the logits of a network the columns of other classes.
+
+    Arguments:
+        columns: of the network's outputs in the new ones.
+        count: of the new ones; those without a column get the lowest logit.
+    """
+
+    def __init__(self, network: nn.Module, columns: Sequence[int], count: int) -> None:
+        super().__init__()
+        self.network, self.columns, self.count = network, list(columns), count
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.network(x)
+        wide = (z.amin(1, keepdim=True) - 1).repeat(1, self.count)
+        return wide.index_copy(1, torch.tensor(self.columns, device=z.device), z)
+
+
+def estimator_module(model: Any, classes: int | Sequence[Any] | None) -> nn.Module:
+    """Return the module of a classifier that has one: inputs to logits `(b, k)`, with gradient.
+
+    Arguments and errors as in `estimator_scores`.
+    """
+    network, labels = model.to_module(), [*model.classes_]
+    by_number = classes is None or isinstance(classes, int)
+    if by_number and not all(isinstance(v, int | np.integer) for v in labels):
+        return network  # names without an order of the data's: that of the classifier
+    order = _class_order(labels, classes)
+    columns = [order.index(label) for label in labels]
+    if columns == list(range(len(order))):
+        return network
+    return ReorderedLogits(network, columns, len(order))
 
 
 def votes(z: Tensor, classes: int) -> Tensor:
@@ -96,13 +138,44 @@ def _class_order(labels: list[Any], classes: int | Sequence[Any] | None) -> list
     count = len(labels) if classes is None else classes
     order = list(range(count) if isinstance(count, int) else count)
     if any(label not in order for label in labels):
-        shown = ", ".join(str(label)[:40] for label in labels[:8])
-        more = ", …" if len(labels) > 8 else ""
+        known = "0 to k−1" if isinstance(count, int) else _shown(order)
         raise ValueError(
-            f"the model tells apart {shown}{more}; the data's classes are "
-            "0 to k−1: pass classes=[…], the model's labels in the data's order, to wrap_model"
+            f"the model tells apart {_shown(labels)}; the data's classes are {known}: rename them, "
+            "or pass classes=[…], the model's labels in the data's order, to wrap_model"
         )
     return order
+
+
+def _shown(labels: Sequence[Any]) -> str:
+    """Return labels in a row, short and safe to show."""
+    return ", ".join(printable(str(v), 40) for v in labels[:8]) + (", …" if len(labels) > 8 else "")
+
+
+def check_features(model: Any, names: Sequence[str] | None) -> None:
+    """Raise `ValueError` if a classifier was fitted on named columns and the data name others, or
+    the same in another order: it would read one feature for another.
+
+    Arguments:
+        names: of the data's features, in order; None if they have none.
+    """
+    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if not fitted or names is None or fitted == list(names):
+        return
+    missing = [name for name in fitted if name not in set(names)]
+    if missing:
+        text = f"the model was fitted on a column {printable(missing[0], 60)!r} that the data lack"
+        raise ValueError(f"{text}: give it the same columns (it has {len(fitted)})")
+    extra = [name for name in names if name not in set(fitted)]
+    if extra:
+        text = (
+            f"the data have a column {printable(extra[0], 60)!r} that the model was not fitted on"
+        )
+        raise ValueError(f"{text}: drop it by data.drop")
+    k = next(k for k, (a, b) in enumerate(zip(fitted, names, strict=True)) if a != b)
+    raise ValueError(
+        f"the model was fitted on the data's columns in another order: its column {k} is "
+        f"{printable(fitted[k], 60)!r}, theirs {printable(names[k], 60)!r}"
+    )
 
 
 def _fingerprint(model: Any) -> str:

@@ -9,31 +9,35 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..runtime.importing import reason
+from ..runtime.warning import SparringWarning
 from .archive import ZIP, archive_names, printable
-from .base import ArrayFunction, missing_file
-from .runner import ANY_SIZE, BatchSizes, Program, RefusedFile, exported, scripted
+from .base import missing_file
+from .onnx_program import load_onnx
+from .runner import Program, RefusedFile, exported, scripted
 
 SCRIPT, EXPORT, ONNX = "TorchScript", "torch.export", "ONNX"
-ONNX_TYPES = {1: torch.float32, 10: torch.float16, 11: torch.float64}  # of TensorProto
-RUNTIME_TYPES = {"float": torch.float32, "float16": torch.float16, "double": torch.float64}
 
 
-def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") -> nn.Module:
+def load_program(
+    path: str | Path, *, trust: bool = False, device: str = "cpu", samples: Tensor | None = None
+) -> nn.Module:
     """Load the model in a TorchScript, `torch.export` or ONNX file, in eval mode.
 
-    The kind is read from the content. ONNX has gradients through onnx2torch, if that is installed
-    and knows the operators; otherwise onnxruntime gives scores alone.
+    The kind is read from the content. An ONNX file gets gradients through onnx2pytorch or
+    onnx2torch, if one is installed and gives the outputs of onnxruntime; otherwise onnxruntime
+    gives scores alone. A warning says so, as do the module's `notes`.
 
     Arguments:
-        trust: run it. All three are programs, and loading a stranger's can do harm (even an ONNX
-            file: onnx2torch writes its nodes' names into Python code).
+        trust: run it. All three are programs, and running a stranger's can do harm: it may take
+            all memory, or reach a mistake in a package that runs it.
         device: to run on; the constants of a program cannot be moved later.
+        samples: inputs `(b, *d)` on which an ONNX file is compared with its conversion; default:
+            random ones.
 
     Raises:
         FileNotFoundError: for a missing file.
@@ -48,12 +52,15 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
             f"model = {str(path)!r} is a program from outside ({kind}), which runs when it is "
             "loaded; if you know what it does, pass --trust (in Python: trust=True)"
         )
-    load = {SCRIPT: _script, EXPORT: _export, ONNX: _onnx}[kind]
     try:
         # torch's loaders warn: a user cannot change how a file was saved
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-            program = load(path, digest, device)
+            if kind == ONNX:
+                program = load_onnx(path, digest, samples)
+            else:
+                load = _script if kind == SCRIPT else _export
+                program = load(path, digest, device)
     except (RefusedFile, OSError):
         raise
     except Exception as error:  # each format and kind of damage raises its own
@@ -61,6 +68,8 @@ def load_program(path: str | Path, *, trust: bool = False, device: str = "cpu") 
         raise ValueError(text) from error
     for p in program.program.parameters():
         p.requires_grad_(False)
+    for note in program.notes:
+        warnings.warn(note, SparringWarning, stacklevel=2)
     return program.to(device)
 
 
@@ -110,6 +119,7 @@ def _pickle_error(path: Path) -> ValueError:
         return RefusedFile(
             f"{path} was refused: {what}, and loading such an object can run any code. Save the "
             "network with torch.export.save, or its state_dict() and name the network by --recipe; "
+            "save a classifier of scikit-learn with skops.io.dump; "
             'or write a function that loads it and evaluate "module:function" with --trust'
         )
     except Exception as error:  # a damaged archive may raise anything
@@ -131,52 +141,3 @@ def _script(path: Path, digest: str, device: str) -> Program:
 
 def _export(path: Path, digest: str, device: str) -> Program:
     return exported(torch.export.load(path), digest, str(path), device)
-
-
-def _onnx(path: Path, digest: str, device: str) -> Program:
-    try:
-        import onnx  # type: ignore[import-not-found]
-        import onnx2torch  # type: ignore[import-not-found]
-    except ImportError:
-        return _onnxruntime(path, digest)
-    graph = onnx.load(path)
-    try:
-        program = onnx2torch.convert(graph).eval()
-    except NotImplementedError as error:
-        return _onnxruntime(path, digest, f"onnx2torch does not know it: {reason(error)}; ")
-    weights = {value.name for value in graph.graph.initializer}
-    inputs = [value for value in graph.graph.input if value.name not in weights]
-    kind = _only_input(inputs, path).type.tensor_type
-    size = kind.shape.dim[0].dim_value
-    rows = BatchSizes(size, size) if size else ANY_SIZE
-    dtype = ONNX_TYPES.get(getattr(kind, "elem_type", 0))
-    names = [value.name for value in getattr(graph.graph, "output", ())]
-    return Program(program, digest=digest, rows=rows, dtype=dtype, names=names)
-
-
-def _only_input(inputs: list[Any], path: Path) -> Any:
-    if len(inputs) != 1:
-        raise RefusedFile(f"{path} takes {len(inputs)} inputs; it must take one batch of samples")
-    return inputs[0]
-
-
-def _onnxruntime(path: Path, digest: str, why: str = "") -> Program:
-    try:
-        import onnxruntime  # type: ignore[import-not-found]
-    except ImportError:
-        raise RefusedFile(
-            f"{path} is an ONNX program: {why}install onnx2torch (pip install onnx onnx2torch) "
-            "to attack it with gradients, or onnxruntime for scores alone"
-        ) from None
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    first, kinds = _only_input([*session.get_inputs()], path), ("tensor(float)", "tensor(double)")
-    floats = [o.name for o in session.get_outputs() if o.type in kinds]
-    if not floats:
-        raise RefusedFile(f"{path} has no output of floats: it must give logits or probabilities")
-    name = "logits" if "logits" in floats else floats[0]
-    size = next(iter(first.shape))  # a number, or the name of a free size
-    rows = BatchSizes(size, size) if isinstance(size, int) else ANY_SIZE
-    dtype = RUNTIME_TYPES.get(re.sub(r"tensor\((.*)\)", r"\1", getattr(first, "type", "")))
-    # no digest: `Program` carries the file's
-    program = ArrayFunction(lambda x: session.run([name], {first.name: x})[0])
-    return Program(program, digest=digest, rows=rows, dtype=dtype)

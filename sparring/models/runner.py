@@ -47,8 +47,12 @@ class Program(nn.Module):
 
     Arguments:
         rows: the batch sizes that it takes.
-        dtype: of its inputs, if it has no parameters to tell.
+        dtype: of its inputs; default: of its parameters. To whole numbers inputs are rounded.
         names: of its outputs, in order, if it returns them without.
+        shape: of a sample, with 0 for a free size; default: unknown.
+        rounded: it takes whole numbers as floats, so that the gradient passes straight through
+            the rounding.
+        notes: sentences on how it was loaded, which belong beside its result.
     """
 
     def __init__(
@@ -59,16 +63,28 @@ class Program(nn.Module):
         rows: BatchSizes = ANY_SIZE,
         dtype: torch.dtype | None = None,
         names: Sequence[str] = (),
+        shape: Sequence[int] | None = None,
+        rounded: bool = False,
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.program, self.digest, self.rows = program, digest, rows
-        self.dtype, self.names = dtype, names
+        self.dtype, self.names, self.shape = dtype, names, shape
+        self.rounded, self.notes = rounded, tuple(notes)
         self.first_weight = first_weight(program)
+        # Weights that compute in another dtype than that of the inputs do not name it.
+        self.follows_weights = dtype is None or any(w.dtype == dtype for w in self.first_weight)
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = self.first_weight[0].dtype if self.first_weight else self.dtype or x.dtype
-        z = self._in_batches(x.to(dtype))
+        check_shape(x, self.shape)
+        follows = self.follows_weights and self.first_weight
+        dtype = self.first_weight[0].dtype if follows else self.dtype or x.dtype
+        if dtype.is_floating_point or dtype.is_complex:
+            z = self._in_batches(x.to(dtype))
+        else:
+            whole = whole_numbers(x, dtype)
+            z = self._in_batches(whole if self.rounded else whole.to(dtype))
         return z if dtype == x.dtype else z.to(torch.promote_types(x.dtype, torch.float32))
 
     def _in_batches(self, x: Tensor) -> Tensor:
@@ -104,10 +120,46 @@ class Program(nn.Module):
         with warnings.catch_warnings(action="ignore"):
             program = copy.deepcopy(self.program, memo)
         options = {"rows": self.rows, "dtype": self.dtype, "names": self.names}
-        return Program(program, digest=self.digest, **options)
+        options |= {"shape": self.shape, "rounded": self.rounded, "notes": self.notes}
+        copied = Program(program, digest=self.digest, **options)
+        copied.follows_weights = self.follows_weights  # those of the copy may have moved
+        return copied
 
     def extra_repr(self) -> str:
         return f"{self.digest}, rows={self.rows}"
+
+
+def check_shape(x: Tensor, shape: Sequence[int] | None) -> None:
+    """Raise `ValueError` unless `x (b, *d)` has samples of a shape, in which 0 is a free size.
+
+    >>> check_shape(torch.zeros(5, 3, 8, 8), (3, 32, 0))
+    Traceback (most recent call last):
+    ValueError: the program takes samples of shape (3, 32, any), not (3, 8, 8)
+    """
+    given = tuple(x.shape[1:])
+    if shape is None or fits(given, shape):
+        return
+    wanted = ", ".join("any" if size == 0 else str(size) for size in shape)
+    wanted += "," if len(shape) == 1 else ""
+    raise ValueError(f"the program takes samples of shape ({wanted}), not {given}")
+
+
+def fits(given: Sequence[int], shape: Sequence[int]) -> bool:
+    """Return whether a shape has the sizes of another, in which 0 is a free size."""
+    pairs = zip(given, shape, strict=False)
+    return len(given) == len(shape) and all(size in (0, n) for n, size in pairs)
+
+
+def whole_numbers(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `x` rounded into the range of an integer dtype, as floats, with the gradient of x.
+
+    >>> whole_numbers(torch.tensor([-3.0, 7.6, 300.0]), torch.uint8)
+    tensor([  0.,   8., 255.])
+    """
+    info = torch.iinfo(dtype)
+    x = x if x.is_floating_point() else x.float()
+    rounded = x.detach().round().clamp(info.min, info.max)
+    return rounded + (x - x.detach())  # adds 0, exactly
 
 
 def scripted(script: torch.jit.ScriptModule, digest: str, where: str) -> Program:
@@ -163,9 +215,10 @@ def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Prog
                 raise RefusedFile(f"{where} was exported in training mode: call model.eval() first")
     (first,) = (node.meta["val"] for node in program.graph.nodes if node.name in names)
     rows, dtype = _export_rows(first.shape[0], program.range_constraints), first.dtype
+    shape = [size if isinstance(size, int) else 0 for size in first.shape[1:]]
     if device != "cpu":
         program = move_to_device_pass(program, device)  # .to() would leave its constants behind
-    return Program(program.module(), digest=digest, rows=rows, dtype=dtype)
+    return Program(program.module(), digest=digest, rows=rows, dtype=dtype, shape=shape)
 
 
 def _export_rows(size: Any, constraints: Mapping[Any, Any]) -> BatchSizes:

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from ..component import require
 from ..runtime.warning import SparringWarning
 from .base import Numbers, register_mean_std, standardize
-from .estimator import estimator_scores, is_estimator
+from .estimator import estimator_module, estimator_scores, is_estimator
 from .outputs import first_weight, read_logits
 from .runner import as_program
 
@@ -48,7 +48,8 @@ def wrap_model(
     A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
     flattened inputs, without gradient. The class is the arg max of the scores; scores of pairs of
     classes count as votes. For an SVC of several classes this is `predict` only with
-    `break_ties=True`.
+    `break_ties=True`. One that has `to_module()`, as `sparring.sklearn.RobustClassifier`, keeps its
+    gradient.
 
     Arguments:
         model: a module, a function of tensors, or a classifier of scikit-learn's kind.
@@ -77,6 +78,8 @@ def wrap_model(
     model = as_program(model)
     if isinstance(model, nn.Module):
         _check_weights(model)
+    elif hasattr(model, "to_module"):
+        model, outputs = estimator_module(model, classes), "logits"
     elif is_estimator(model):
         model, outputs = estimator_scores(model, classes), "logits"
     elif not callable(model):

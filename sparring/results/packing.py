@@ -11,6 +11,7 @@ import numpy as np
 from ..component import require
 from ..runtime.npz import read_npz
 from ..runtime.text import printable
+from . import points
 from .detection import Roc, roc, score_versions
 from .records import LIMIT_KEY, size_limit
 
@@ -43,7 +44,8 @@ def unpack(path: Path, packed: bytes, digest: str) -> Arrays:
 
 def without_pictures(arrays: Arrays) -> Arrays:
     """Return arrays without sample pictures and loss surface, and with ROC curves for scores."""
-    kept = {k: v for k, v in arrays.items() if not k.startswith("show_") and k not in SURFACE}
+    left_out = (*SURFACE, *points.ARRAYS)
+    kept = {k: v for k, v in arrays.items() if not k.startswith("show_") and k not in left_out}
     if curves := roc_curves(arrays):
         y, kept = arrays["y"], {k: v for k, v in kept.items() if k not in SCORES}
         sizes = np.array([[(y == 0).sum()], [(y == 1).sum()]])

@@ -151,6 +151,11 @@ def _padded(sample: SamplePictures) -> list[np.ndarray]:
     return [np.pad(p, ((4, 4), (4, 4), (0, 0)), constant_values=255) for p in large]
 
 
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Return uint8 pixels `(c, h, w)`, c = 1 or 3, as a PNG file."""
+    return _png(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
 def _png(picture: np.ndarray) -> bytes:
     from PIL import Image  # takes time to import, and only pictures need it
 

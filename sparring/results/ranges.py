@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from ..component import require
 from ..runtime.text import printable
+from . import points
 
 ROUNDING = 1e-9
 
@@ -36,7 +37,7 @@ TOGETHER = (  # arrays that make sense only with each other
     {"surface", "surface_at"},
 )
 PER_SHOWN = ("show_y", "show_clean", "show_adv")
-WHOLE = ("index", "y", "clean_pred", "adv_pred", "flips")
+WHOLE = ("index", "y", "clean_pred", "adv_pred", "flips", "x_adv_norm")
 INTEGERS = (*WHOLE, *PER_SHOWN)
 PER_SAMPLE = (*WHOLE, "clean_score", "adv_score")
 
@@ -86,6 +87,10 @@ def check_arrays(arrays: Mapping[str, np.ndarray], *, n: int, classes: int) -> N
         require(values.dtype.kind in "biuf", f"array {name}", str(values.dtype), "numbers")
         if name in PER_SAMPLE or name.startswith("correct"):
             require(values.shape == (n,), f"shape of {name}", values.shape, f"(n,) = ({n},)")
+        if name == "x_adv":
+            ok = values.ndim >= 2 and len(values) == n and values.dtype.name in points.TYPES
+            known = f"n = {n} points of {', '.join(points.TYPES)}"
+            require(ok, f"array {name}", f"{values.dtype} {values.shape}", known)
         if name in PER_SHOWN:
             require(values.ndim == 1, f"shape of {name}", values.shape, "(k,)")
         if name in INTEGERS:

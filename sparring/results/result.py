@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from . import cards, frames, packing, pairing, pictures
+from . import cards, frames, packing, pairing, pictures, points
 from .detection import Detection
 from .intervals import Interval
 from .ranges import Amount, Count, Digest, Samples, Share, check_arrays
@@ -133,8 +133,9 @@ class Result:
         train: `seconds, epochs, device, log` (rows of log.jsonl), {} if unknown.
         arrays: `(n,)` each: `index, y, clean_pred, adv_pred` (on the worst point at the largest
             radius; -1 where logits were not finite) and a `correct_<eps>`; `show_x, show_x_adv
-            (k, *d), show_y, show_clean, show_adv` of the first ≤ 16 samples right unattacked. Saved
-            in `NAME.HASH.npz`; `arrays_sha256` ties the two files. With two classes `clean_score,
+            (k, *d), show_y, show_clean, show_adv` of at most 16 samples right unattacked, up to 12
+            of them broken; with `keep`, `x_adv (n, *d)`, the worst points of all samples. Saved in
+            `NAME.HASH.npz`; `arrays_sha256` ties the two files. With two classes `clean_score,
             adv_score`, the logit of class 1 minus that of class 0, clean and at the worst of the
             judged points; with bits `flips`, the fewest that broke a sample, else -1.
         detection, notes: a detector's error rates, if computed; remarks of the data set, and
@@ -214,6 +215,20 @@ class Result:
             ValueError: for a stripped result, or samples that are no pictures.
         """
         return pictures.samples(self, worst)
+
+    @property
+    def x_adv(self) -> np.ndarray:
+        """Return the worst point of every sample `(n, *d)`, float32: the first that breaks it,
+        else the nearest miss. Row i belongs to `arrays["index"][i]`.
+
+        Raises:
+            ValueError: for a result that was evaluated without `keep="all"`, or stripped.
+        """
+        return points.of_arrays(self.arrays)
+
+    def save_points(self, path: str | Path) -> Path:
+        """Write `x_adv` as one float32 tensor (`.pt`) or array (`.npy`), as leaderboards ask."""
+        return points.write(self.x_adv, path)
 
     def to_frame(self) -> Any:
         """Return a pandas `DataFrame`: clean accuracy, then a row per radius and attack.

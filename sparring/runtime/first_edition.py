@@ -73,7 +73,19 @@ def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
             out[key] = PATHS.get(value, value)
         else:
             out[renamed.get(key, key)] = _upgraded(value, key)
-    return out
+    return _with_loggers(out) if name == "train" else out
+
+
+def _with_loggers(train: dict[str, Any]) -> dict[str, Any]:
+    """Return `[train]` with `tensorboard = true` as the logger of that name.
+
+    >>> _with_loggers({"epochs": 3, "tensorboard": True})
+    {'epochs': 3, 'log': ['tensorboard']}
+    """
+    wanted = train.pop("tensorboard", False)
+    if wanted is True and isinstance(log := train.get("log", []), list):
+        train["log"] = [*log, *(["tensorboard"] if "tensorboard" not in log else [])]
+    return train
 
 
 def _piece(value: Any, key: str) -> Any:

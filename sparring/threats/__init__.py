@@ -9,6 +9,7 @@ from .l0 import L0
 from .l1 import L1
 from .l2 import L2
 from .linf import Linf
+from .rounded import Rounded
 from .soft import SoftLinf
 from .transport import Transport
 
@@ -21,6 +22,7 @@ __all__ = [
     "Joint",
     "Linf",
     "Only",
+    "Rounded",
     "SoftLinf",
     "Threat",
     "Transport",

@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch
+from ..batch import Batch, Model
 from ..component import LARGEST, Component, require
-from ..functional.geometry import norm
+from ..functional.geometry import broadcast_scale, norm, normalize
 from ..runtime import distributed
 
-INITS = ("uniform", "noise", "zero")
+INITS = ("uniform", "noise", "zero", "radius")
 
 
 def check_bounds(low: object, high: object) -> None:
@@ -57,11 +57,13 @@ class Threat(Component):
         binary: every feature is low or high, and a search between them ends with `discretize`.
         labels: a point contains a label too, so that `unpack` returns soft labels: for training
             only.
+        groups: columns that move together, of which at most one is high; None if each moves alone.
     """
 
     eps: float | None = None
     binary: bool = False
     labels: bool = False
+    groups: Sequence[Sequence[int]] | None = None
     low: float = 0.0
     high: float = 1.0
 
@@ -114,6 +116,11 @@ class Threat(Component):
         """Raise `ValueError` for samples that the adversary cannot start from; `batch.index` holds
         their rows in the data."""
 
+    def searched(self, model: Model) -> Model:
+        """Return the model as a search sees it: with the rounding to admissible points inside, if
+        they are no continuum; default: the model itself."""
+        return model
+
     @contextmanager
     def on_rows(self, rows: Tensor, x: Tensor) -> Iterator[None]:
         """Act inside as for the samples `x (b, *d)` alone, rows `(b,)` of those that the threat
@@ -135,6 +142,51 @@ def on_rows(pieces: Iterable[object], rows: Tensor, x: Tensor) -> Iterator[None]
         yield
 
 
+class ThreatWrapper(Threat):
+    """Change another threat, `of`, and keep its box, radius and distance."""
+
+    of: Threat
+
+    @property
+    def low(self) -> float:  # type: ignore[override]
+        """Return the box's lower end."""
+        return self.of.low
+
+    @property
+    def high(self) -> float:  # type: ignore[override]
+        """Return the box's upper end."""
+        return self.of.high
+
+    @property
+    def eps(self) -> float | None:  # type: ignore[override]
+        """Return the radius of `of`."""
+        return self.of.eps
+
+    @eps.setter
+    def eps(self, value: float | None) -> None:
+        self.of.eps = value
+
+    @property
+    def groups(self) -> Sequence[Sequence[int]] | None:  # type: ignore[override]
+        """Return the columns that move together in `of`."""
+        return self.of.groups
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return self.of.distance(x_adv, x)
+
+    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
+        self.of.check_reachable(shape, by_row=by_row)
+
+    def check_samples(self, batch: Batch) -> None:
+        self.of.check_samples(batch)
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        self.of.update(model, batch)
+
+    def searched(self, model: Model) -> Model:
+        return self.of.searched(model)
+
+
 class Ball(Threat):
     """Keep x' within eps of x in a norm, and in the box.
     {x' : ‖x' − x‖_p ≤ eps} ∩ [low, high]^d; a leaf sets p, projection, sampler and step.
@@ -142,7 +194,8 @@ class Ball(Threat):
     Arguments:
         eps: radius in input units.
         init: where a random start lies: `"uniform"` in the ball, then clipped to the box;
-            `"noise"`, N(0, noise²), then projected (TRADES, MART); `"zero"`, at x.
+            `"noise"`, N(0, noise²), then projected (TRADES, MART); `"zero"`, at x; `"radius"`, at a
+            distance uniform in [0, eps], nearer to x than `"uniform"` in many dimensions.
         noise: standard deviation of the `"noise"` start, in input units.
 
     Raises:
@@ -166,7 +219,8 @@ class Ball(Threat):
         super().__init__()
         require(0 <= eps < math.inf, "eps", eps, "a radius ≥ 0 in input units")
         check_bounds(low, high)
-        require(init in INITS, "init", init, "one of " + ", ".join(INITS))
+        inits = INITS if self.p else INITS[:-1]  # distances of L0 are counts
+        require(init in inits, "init", init, "one of " + ", ".join(inits))
         require(noise >= 0, "noise", noise, "a standard deviation ≥ 0")
         self.eps, self.low, self.high, self.init, self.noise = eps, low, high, init, noise
         if self.p == math.inf:  # the other balls need the number of features: `check_reachable`
@@ -175,8 +229,11 @@ class Ball(Threat):
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         if self.init == "zero":
             return self.pack(batch)
-        if self.init == "uniform":
+        if self.init in ("uniform", "radius"):
             delta = self.sample(batch.x, self.eps, generator)
+            if self.init == "radius":
+                share = distributed.draw("uniform", batch.x.flatten(1)[:, 0], generator)
+                delta = broadcast_scale(share * self.eps, delta) * normalize(delta, self.p)
         else:
             delta = self.noise * distributed.draw("normal", batch.x, generator)
         # a draw in the ball may leave the box: the projection also clips

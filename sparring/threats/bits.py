@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..component import require
-from ..functional.geometry import project_l1, topk_mask
+from ..functional import column_groups
+from ..functional.geometry import broadcast_rows, project_l1, topk_mask
 from ..runtime import distributed
 from .base import Threat, check_bounds
 
@@ -41,6 +42,9 @@ class Bits(Threat):
         eps: number of features that may flip, a whole number ≥ 0, or inf.
         add_only: features that x has stay, as in software that must go on working.
         mutable: `d` zeros and ones, the features that an attacker can change; None is all.
+        groups: lists of columns that move together, as those of one-hot words: at most one of a
+            group is present, and another takes its place. That is one flip, and allowed with
+            `add_only` too.
         low, high: value of an absent and of a present feature.
         scale, power: the cost is scale·h^power with h flips, Σ|z − x| in the relaxation: ARMOR's
             L‖x' − x‖_p^q with scale = L and power = q/p.
@@ -49,11 +53,11 @@ class Bits(Threat):
     that can go that way. It also moves back any feature that has left x and would gain by it.
 
     Raises:
-        ValueError: for an argument out of its range, an x that is not binary, or a mask of another
-            length than x.
+        ValueError: for an argument out of its range, an x that is not binary, a mask of another
+            length than x, a column in two groups, or an x with two columns of a group.
 
-    Source: Al-Dujaili et al. 2018 for the relaxation and the rounding at ½. Differs: a budget, and
-    a mask.
+    Source: Al-Dujaili et al. 2018 for the relaxation and the rounding at ½. Differs: a budget, a
+    mask, and groups. With groups, `project` shrinks the move instead of finding the nearest point.
 
     >>> x, y = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0])
     >>> Bits(1).discretize(torch.tensor([[0.75, 0.0, 1.0]]), Batch(x, y))
@@ -71,6 +75,7 @@ class Bits(Threat):
         *,
         add_only: bool = True,
         mutable: Sequence[int] | Sequence[bool] | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
         low: float = 0.0,
         high: float = 1.0,
         scale: float = 0.0,
@@ -84,7 +89,10 @@ class Bits(Threat):
         require(power > 0, "power", power, "a power > 0 of the number of flips")
         odd = next((m for m in mutable or () if m not in (0, 1)), None)
         require(odd is None, "mutable", odd, "zeros and ones, one per feature")
-        self.eps, self.add_only, self.mutable = eps, add_only, mutable
+        column_groups.check_groups(groups)
+        free = scale == 0 or not groups
+        require(free, "scale", scale, "0 with groups: a cost counts columns, and a group is one")
+        self.eps, self.add_only, self.mutable, self.groups = eps, add_only, mutable, groups
         self.low, self.high, self.scale, self.power = low, high, scale, power
         mask = None if mutable is None else torch.tensor([bool(m) for m in mutable])
         # a buffer, to follow `.to(device)`; not saved, since the configuration has it
@@ -114,6 +122,8 @@ class Bits(Threat):
         """
         absent = x == self.low if self.add_only else torch.ones_like(x, dtype=torch.bool)
         mask, d = self._mask, math.prod(x.shape[1:])
+        if self.groups:
+            absent = self._may_leave_group(x, absent)
         if mask is None:
             return absent
         if len(mask) != d:
@@ -149,7 +159,12 @@ class Bits(Threat):
         near = z.clamp(self.low, self.high)
         if self.eps >= math.prod(x.shape[1:]):
             return near
-        over = self.distance(near, x) > self.eps
+        distance = self.distance(near, x)
+        over = distance > self.eps
+        if self.groups:
+            # convex, and 0 at x: a shrunk move is inside
+            share = broadcast_rows(torch.where(over, self.eps / distance, 1), x)
+            return torch.where(share < 1, x + share * (near - x), near)
         if over.any():
             # z and not its clip: the nearest point of the ball in the box is not that of the clip
             near[over] = project_l1_sparse(
@@ -165,10 +180,14 @@ class Bits(Threat):
         """Flip the features that went more than half the way, the eps furthest at most."""
         x = self.require_binary(batch.x)
         moved = torch.where(self.can_flip(x), (z - x).abs(), 0)
-        flips = moved > (self.high - self.low) / 2
+        flips, leaving = moved > (self.high - self.low) / 2, torch.zeros_like(x, dtype=torch.bool)
+        if self.groups:
+            flips, moved = self._one_flip_per_group(flips, moved, z, x)
         if self.eps < math.prod(x.shape[1:]):
             flips = flips & topk_mask(moved.flatten(1), self.eps).view_as(x)
-        return torch.where(flips, self._flipped(x), x)
+        if self.groups:
+            leaving = self._replaced(flips, x)
+        return torch.where(flips != leaving, self._flipped(x), x)
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         if self.scale == 0:
@@ -183,8 +202,68 @@ class Bits(Threat):
         return self.scale * torch.where(moves, torch.where(moves, flips, 1) ** self.power, 0)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Count the features that differ `(b,)`; Σ|z − x|/(high − low) in the relaxation."""
-        return (x_adv - x).abs().flatten(1).sum(1) / (self.high - self.low)
+        """Count the features that differ `(b,)`; Σ|z − x|/(high − low) in the relaxation. A group
+        counts once: max(Σ(z − x)₊, Σ(x − z)₊) over its columns."""
+        moved = (x_adv - x).flatten(1)
+        if not self.groups:
+            return moved.abs().sum(1) / (self.high - self.low)
+        number = self._group_numbers(moved)
+        return column_groups.distance(moved, number) / (self.high - self.low)
 
     def _flipped(self, x: Tensor) -> Tensor:
         return torch.where(x == self.low, self.high, self.low).to(x.dtype)
+
+    def check_samples(self, batch: Batch) -> None:
+        x = batch.x.flatten(1)
+        ones = column_groups.total((x == self.high).long(), self._group_numbers(x))
+        rows = (ones > 1).any(1).nonzero()[:, 0]
+        if len(rows):
+            k = int((ones[rows[0]] > 1).nonzero()[0, 0])
+            columns = list((self.groups or ())[k])[:8]
+            raise ValueError(
+                f"row {int(batch.index[rows[0]])} of the data has several of the columns {columns}:"
+                " of a group that moves together at most one may be present"
+            )
+
+    def _group_numbers(self, flat: Tensor) -> Tensor:
+        """Return the group of each column of `flat (b, d)`, −1 for a column that moves alone."""
+        return column_groups.group_numbers(self.groups, flat.shape[1], flat.device)
+
+    def _may_leave_group(self, x: Tensor, absent: Tensor) -> Tensor:
+        """Return the mask `(b, *d)` of columns that may flip, with groups, before `mutable`.
+
+        A column that is present may leave if it is mutable, and then all others may come; without
+        one in its group, each may come.
+        """
+        flat, absent = x.flatten(1), absent.flatten(1)
+        number, mask = self._group_numbers(flat), self._mask
+        fixed = flat == self.high
+        if mask is None or len(mask) != len(number):  # a mask of another length: `can_flip` raises
+            fixed = torch.zeros_like(fixed)
+        else:
+            fixed = fixed & ~mask.to(x.device)
+        free = column_groups.total(fixed.long(), number) == 0
+        return torch.where(number >= 0, column_groups.spread(free, number, True), absent).view_as(x)
+
+    def _one_flip_per_group(
+        self, flips: Tensor, moved: Tensor, z: Tensor, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return flips `(b, *d)` with at most one column that comes in each group, and how far
+        those that flip went."""
+        shape, free = x.shape, self.can_flip(x).flatten(1)
+        z, x, flips, moved = (t.flatten(1) for t in (z, x, flips, moved))
+        number, present = self._group_numbers(x), x == self.high
+        comes = column_groups.first_highest(z.masked_fill(present | ~free, -torch.inf), number)
+        # against the column that is present; in an empty group, against half the way
+        before = column_groups.total(torch.where(present, z, 0), number)
+        filled = column_groups.total(present.long(), number) > 0
+        bar = torch.where(filled, before, (self.low + self.high) / 2)
+        comes = comes & (z > column_groups.spread(bar, number, torch.inf))
+        flips = torch.where(number >= 0, comes, flips)
+        return flips.view(shape), torch.where(flips, moved, 0).view(shape)
+
+    def _replaced(self, flips: Tensor, x: Tensor) -> Tensor:
+        """Return the columns that are present and give way to another of their group `(b, *d)`."""
+        present, number = (x == self.high).flatten(1), self._group_numbers(x.flatten(1))
+        comes = column_groups.total(flips.flatten(1).long(), number) > 0
+        return (present & column_groups.spread(comes, number, False)).view_as(x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..component import require
 from ..functional.geometry import broadcast_rows
-from .base import Threat
+from .base import Threat, ThreatWrapper
 
 MAX_SHARE = 0.999  # of delta is the mass that may move, so that the cost stays finite
 
@@ -43,43 +43,6 @@ def project_simplex(q: Tensor, total: float) -> Tensor:
     over = (high.cumsum(1) - total) / rank
     last = (high > over).sum(1, keepdim=True).clamp_min(1) - 1
     return (q - over.gather(1, last)).clamp_min(0)
-
-
-class ThreatWrapper(Threat):
-    """Change another threat, `of`, and keep its box, radius and distance."""
-
-    of: Threat
-
-    @property
-    def low(self) -> float:  # type: ignore[override]
-        """Return the box's lower end."""
-        return self.of.low
-
-    @property
-    def high(self) -> float:  # type: ignore[override]
-        """Return the box's upper end."""
-        return self.of.high
-
-    @property
-    def eps(self) -> float | None:  # type: ignore[override]
-        """Return the radius of `of`."""
-        return self.of.eps
-
-    @eps.setter
-    def eps(self, value: float | None) -> None:
-        self.of.eps = value
-
-    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        return self.of.distance(x_adv, x)
-
-    def check_reachable(self, shape: Sequence[int], *, by_row: bool = False) -> None:
-        self.of.check_reachable(shape, by_row=by_row)
-
-    def check_samples(self, batch: Batch) -> None:
-        self.of.check_samples(batch)
-
-    def update(self, model: nn.Module, batch: Batch) -> None:
-        self.of.update(model, batch)
 
 
 class Only(ThreatWrapper):

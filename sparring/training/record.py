@@ -22,13 +22,25 @@ from ..runtime import files
 RECORD = "data.json"  # in the run folder
 TRAIN = (
     *("epochs", "batch_size", "optimizer", "schedule", "clip", "amp", "channels_last", "compile"),
-    *("decay_norm", "start_without", "freeze", "save_every", "tensorboard"),
+    *("decay_norm", "start_without", "freeze", "save_every"),
 )
 Table = dict[str, Any]
 
 
 class _NoText(ValueError):
     """Report a value that no recipe can hold."""
+
+
+def recorded(
+    run: Path,
+    recipe: Mapping[str, Any] | None,
+    *,
+    model: nn.Module,
+    source: Source,
+    arguments: Mapping[str, Any],
+) -> Mapping[str, Any] | None:
+    """Return the recipe of a run: the one given, or what `recorded_recipe` makes of arguments."""
+    return recorded_recipe(run.name, model, source, arguments) if recipe is None else recipe
 
 
 def recorded_recipe(

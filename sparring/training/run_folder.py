@@ -18,8 +18,9 @@ from ..runtime.text import printable
 RECIPE, LOG, LAST, BEST = "recipe.toml", "log.jsonl", "last.pt", "best.safetensors"
 MACHINE = "machine.json"  # device, versions and commit of the training
 START = "start.json"  # the weights that the training began from
-FILES = (RECIPE, LOG, LAST, BEST, MACHINE, START, "data.json")
-FOLDERS = ("results", "metrics", "tensorboard")
+LOGGED = "logged.json"  # the run's names at MLflow and W&B
+FILES = (RECIPE, LOG, LAST, BEST, MACHINE, START, LOGGED, "data.json")
+FOLDERS = ("results", "metrics", "tensorboard", "wandb")
 LOG_LIMIT = 1 << 28  # bytes
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,12 @@ from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, record, run_folder
 from .checks import check_data, check_radii
 from .fine_tuning import begin, start_text
+from .loggers import LoggedRun, Loggers
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
 from .settings import run_settings
 from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
-from .tensorboard import TensorBoardLog
 from .validate import Score, score
 
 NOT_SETTINGS = {"self", "model", "source", "recipe"}  # arguments beside a run's settings
@@ -74,7 +76,10 @@ class Trainer:
         recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
             from these arguments, without network or data where no recipe can name them.
         resume: continue the run in `out`, or begin it; its settings must be the same.
-        progress, tensorboard: show it; write scalars to `out/tensorboard`.
+        progress: show it.
+        log: loggers, by name ("tensorboard", "mlflow", "wandb"), as `{name, …}`, or objects with
+            `start`, `epoch` and `close`, see `training.loggers`. One that fails is left out.
+        tensorboard: deprecated: `log=["tensorboard"]`.
 
     Raises:
         ValueError: for an argument that is not allowed, or a damaged checkpoint.
@@ -115,7 +120,8 @@ class Trainer:
         recipe: Mapping[str, Any] | None = None,
         resume: bool = False,
         progress: bool = False,
-        tensorboard: bool = False,
+        log: Sequence[Any] | None = None,
+        tensorboard: bool | None = None,
     ) -> None:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
         for key in ("mix", "start_without", "freeze"):
@@ -125,6 +131,10 @@ class Trainer:
         if start is not None:
             arguments["start"] = start_text(start)
         check_numbers(arguments)
+        if tensorboard is not None:
+            what = "tensorboard=True is log=['tensorboard'] since 0.2"
+            warnings.warn(what, DeprecationWarning, stacklevel=3)
+        self._loggers = Loggers([*(log or ()), *(["tensorboard"] if tensorboard else [])])
         kind = type(objective).__name__
         require(isinstance(objective, Objective), "objective", kind, "a sparring Objective")
         kind = type(source).__name__
@@ -162,15 +172,11 @@ class Trainer:
         )
         self.batches = len(self.loader)  # per epoch
         self.position, self._at_chance = Position(), 0
-        if recipe is None:
-            recorded = {**arguments, "objective": objective, "seed": seed}
-            recipe = record.recorded_recipe(self.out.name, model, source, recorded)
+        about = {"arguments": arguments, "model": model, "source": source}
         # Last of all, so that a mistake in any argument leaves no folder behind.
-        self._open(recipe, resume, began and began._asdict())
-        if parallel.is_main() and source.origin:
+        self._open(record.recorded(self.out, recipe, **about), resume, began and began._asdict())
+        if recipe is None and source.origin and parallel.is_main():
             record.record_data(self.out, str(source.origin["name"]), source)
-        writes, done = tensorboard and parallel.is_main(), self.position.epoch
-        self.tensorboard = TensorBoardLog(self.out, epochs_done=done) if writes else None
 
     @property
     def model(self) -> nn.Module:
@@ -202,15 +208,25 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Epoch]:
         enabled, done = self.progress and parallel.is_main(), self.position.epoch
-        with self._display(enabled, done) as progress:
+        with self._display(enabled, done) as progress, self._logged(done) as loggers:
             while self.position.epoch < self.epochs:
                 epoch = self._epoch(progress)
                 progress.epoch(epoch.number, epoch.cells())
-                if self.tensorboard is not None:
-                    self.tensorboard.epoch(epoch)
+                loggers.epoch(epoch)
                 yield epoch
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+
+    @contextmanager
+    def _logged(self, done: int) -> Iterator[Loggers]:
+        """Begin the loggers' records, of the first process alone, and close them on the way out."""
+        loggers = self._loggers if parallel.is_main() else Loggers(())
+        name = describe.run_name(self.recipe, self.out)
+        if done < self.epochs:
+            loggers.start(LoggedRun(name, self.out, self.recipe or {}, self.epochs, done))
+        try:
+            yield loggers
+        finally:
+            if done < self.epochs:
+                loggers.close()
 
     def _display(self, enabled: bool, done: int) -> TrainingProgress:
         measured = {"robust": self.validation, "averaged": self.averaged}

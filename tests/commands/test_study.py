@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sparring import reporting
-from sparring.commands import study
+from sparring.commands import study, study_jobs
 from sparring.reporting.digits import decimals, fixed
 from tests.command import call
 
@@ -134,7 +134,7 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
         study.run(study.load(file), only=["plain-seed0"], **places)
     weights.unlink()
     result.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(study.FailedRuns, match=r"1 of 1 runs failed.*\nplain-seed0: .*best"):
         study.run(plan, only=["plain-seed0"], **places)
 
 
@@ -257,8 +257,8 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     assert {row.name for row in more.rows} == {"loss-sensitivity", "entropy", "max-softmax"}
     there = tmp_path / "out" / "far" / "plain-seed0.json"
     table = {"names": ["entropy"], "off": ["digits"]}
-    assert study._complete(there, table)
-    assert not study._complete(there, {**table, "off": ["mnist"]})
+    assert study_jobs.are_complete(there, table)
+    assert not study_jobs.are_complete(there, {**table, "off": ["mnist"]})
 
 
 PSEUDO = """

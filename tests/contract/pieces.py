@@ -45,6 +45,7 @@ REQUIRED_BY: dict[str, dict[str, Any]] = {  # those of one piece, which come fir
     "Transport": {"scale": 0.3},
     "SoftLinf": {"radius": 0.3},
     "Only": {"of": Linf(0.3), "classes": [1, 2]},
+    "Rounded": {"of": Linf(0.3)},
     "Joint": {"of": L2(0.3), "scale": 0.5, "delta": 0.4, "classes": 3},
     "FeatureSparsity": {"site": "1"},
     "SemiSupervised": {"of": MART(), "unlabelled": TRADES()},

@@ -19,7 +19,7 @@ X = np.array([[0.5, 1], [-0.1, 0], [0.25, 1]], np.float32)
 def read(folder, content, label=None):
     path = folder / "t.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return readers.csv(path, label)
+    return readers.csv(path, label)[:4]
 
 
 @pytest.mark.parametrize(

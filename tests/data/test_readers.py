@@ -194,7 +194,7 @@ def test_npz_refuses_objects_and_damage(tmp_path):
 def test_csv(tmp_path, pack):
     path = tmp_path / "a.csv"
     path.write_bytes(pack(b'a,"b, c",class\n0,1,"S"\n.5,1e-1,B\n\n1,0,S\n'))
-    x, y, names, _ = readers.csv(path)
+    x, y, names, *_ = readers.csv(path)
     assert names == ["B", "S"]
     assert y.tolist() == [1, 0, 1]
     assert x.dtype == np.float32
@@ -204,7 +204,7 @@ def test_csv(tmp_path, pack):
 def test_csv_label_column_and_order_of_classes(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("kind,u,v\n10,0,1\n9,1,0\n-1,1,1\n")
-    x, y, names, _ = readers.csv(path, label="kind")
+    x, y, names, *_ = readers.csv(path, label="kind")
     assert names == ["-1", "9", "10"]
     assert y.tolist() == [2, 1, 0]
     assert x.tolist() == [[0, 1], [1, 0], [1, 1]]
@@ -215,7 +215,7 @@ def test_csv_label_column_and_order_of_classes(tmp_path):
 def test_csv_without_a_header_loses_no_row(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("0,1,3\n1,0,4\n")
-    x, y, names, _ = readers.csv(path)
+    x, y, names, *_ = readers.csv(path)
     assert x.tolist() == [[0, 1], [1, 0]]
     assert names == ["3", "4"]
     assert y.tolist() == [0, 1]

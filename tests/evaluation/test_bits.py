@@ -119,6 +119,7 @@ class TestSuite:
         fired = [check.name for check in result.checks if check.fired]
         assert fired == []
         assert result.verdict == "look"  # no attack without gradients
+        assert "use the suite bits-black-box" in result.reasons[0]
         blind = evaluate(lambda v: model(v.round()), (x, y), Bits(3), "all", progress=False)
         assert "zero gradients" in [check.name for check in blind.checks if check.fired]
 
@@ -143,12 +144,13 @@ class TestSuite:
         assert both.by_eps[1].count == result.by_eps[0].count
 
     @pytest.mark.parametrize(
-        "suite", [n for n in suites.SUITES if n not in ("bits", "bits-published", "all")]
+        "suite", [n for n in suites.SUITES if not n.startswith("bits") and n != "all"]
     )
     def test_other_suites_say_which_one_fits(self, suite):
         model, x, y, _ = detector()
         with pytest.raises(
-            ValueError, match=r"no attack for Bits: take one of bits, bits-published, all; see"
+            ValueError,
+            match=r"no attack for Bits: take one of bits, bits-published, bits-black-box, all",
         ):
             evaluate(model, (x, y), Bits(2), suite, progress=False)
 
@@ -157,7 +159,8 @@ class TestSuite:
             ValueError, match=r"suite = 'bits' has no attack for Linf: take one of quick"
         ):
             suites.SUITES["bits"].entries_for(Linf(0.1))
-        assert [e.label for e in suites.SUITES["all"].entries_for(Bits(2))] == [*FIVE, "BitSearch"]
+        labels = [*FIVE, "BitSearch", *suites.SUITES["bits-black-box"].labels]
+        assert [e.label for e in suites.SUITES["all"].entries_for(Bits(2))] == labels
 
     def test_points_of_a_surrogate(self):
         model, x, y, _ = detector()

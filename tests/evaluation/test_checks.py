@@ -70,6 +70,7 @@ def test_a_healthy_model_fires_nothing(problem, threat):
         problem.model, threat, x[robust], y[robust], n=len(x), seed=0
     )
     counted = {
+        *("no gradients", "labels beat scores"),
         *("outputs not finite", "queries outside the box", "infeasible points"),
         *("larger eps gets weaker", "black-box beats white-box", "transfer beats white-box"),
         *("buffers change", "contradiction"),

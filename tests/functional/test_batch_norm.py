@@ -148,3 +148,15 @@ def test_jacobian_norms_keep_their_gradient(count):
     assert len(results[0]) == len(results[1]) == 5
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_attention_has_a_second_derivative():
+    q = torch.rand(1, 2, 4, 8, requires_grad=True)
+    plain = torch.softmax(q @ q.transpose(2, 3) / 8**0.5, -1) @ q
+    with double_backward():
+        fused = F.scaled_dot_product_attention(q, q, q)
+    second = []
+    for z in (plain, fused):
+        (g,) = torch.autograd.grad(z.square().sum(), q, create_graph=True)
+        second.append(torch.autograd.grad(g.square().sum(), q)[0])
+    assert torch.allclose(*second, rtol=1e-3)

@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import re
-import sys
 import tomllib
 from dataclasses import replace
 
@@ -24,7 +23,6 @@ from sparring.threats import Linf
 from sparring.training import Epoch, NonFiniteLoss, Trainer, read_weights
 from sparring.training.checkpoint import load_last
 from sparring.training.optimizer import make_optimizer, optimizer_names
-from sparring.training.tensorboard import TensorBoardLog
 from sparring.training.validate import Score, score
 from tests.oracles import Shifted
 from tests.training.small import (
@@ -356,14 +354,6 @@ def test_an_epoch_is_a_row_of_a_table():
     assert epoch(best=False, clean=None).cells()["clean"] == ""
     assert epoch(ema_clean=0.8).cells()["averaged"] == "80.0"
     assert epoch(ema_clean=0.8, ema_robust=0.3).cells()["averaged"] == "30.0"
-
-
-def test_tensorboard_when_asked(tmp_path, monkeypatch):
-    finish(trainer(tmp_path / "run", epochs=1, tensorboard=True))
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match=r"pip install 'sparring\[tensorboard\]'"):
-        TensorBoardLog(tmp_path)
 
 
 def test_every_keyword_is_documented():

@@ -58,16 +58,17 @@ def page(
     format.require_results(results)
     path, names = Path(path), [printable(r.name, format.NAME_LETTERS) for r in results]
     if study is not None:
-        return _write(path, study.title, study_context(study, metrics) | {"kind": "study"})
+        return write_page(path, study.title, study_context(study, metrics) | {"kind": "study"})
     links = [_link(file, path) for file in files] or [""] * len(results)
     shown = format.unique_names(results)
     headline(shown, at)  # raises for a radius that nobody measured
     named = dict(zip([r.name for r in shown], zip(names, links, strict=True), strict=True))
     in_order = ranked(shown, at) if len(shown) > 1 else shown
-    return _write(path, title or _heading(in_order), _report(in_order, named, metrics, at))
+    return write_page(path, title or _heading(in_order), _report(in_order, named, metrics, at))
 
 
-def _write(path: Path, title: str, context: dict[str, Any]) -> Path:
+def write_page(path: Path, title: str, context: dict[str, Any]) -> Path:
+    """Fill the template that the context's `kind` chooses, and write the page; return its path."""
     html = _environment().get_template("page.html.j2").render(**(_common(title) | context))
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, html.encode())

@@ -1,0 +1,132 @@
+"""Rounding inside the ball: against all grid points of small problems, and through every attack."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from sparring import attacks
+from sparring.batch import Batch
+from sparring.evaluation.judge import feasible
+from sparring.functional.rounding import level_values, round_inside_ball
+from sparring.threats import L0, L1, L2, Linf, Rounded
+
+LEVELS = 5
+NORMS = {math.inf: 0.33, 2: 0.41, 1: 0.7, 0: 2}
+
+
+def size(d: torch.Tensor, p: float) -> float:
+    return float((d.abs() > 1e-6).sum()) if p == 0 else float(torch.linalg.vector_norm(d, ord=p))
+
+
+@pytest.mark.parametrize("p", list(NORMS))
+def test_the_end_is_a_level_in_the_ball_and_the_nearest_where_that_is_inside(p):
+    draw = torch.Generator().manual_seed(1)
+    eps = NORMS[p]
+    for _ in range(60):
+        x = torch.randint(0, LEVELS + 1, (1, 3), generator=draw).double() / LEVELS
+        threat = {math.inf: Linf, 2: L2, 1: L1, 0: L0}[p](eps)
+        batch = Batch(x, torch.zeros(1, dtype=torch.long))
+        z = threat.project(x + 0.4 * torch.randn(1, 3, generator=draw).double(), batch)
+        end = round_inside_ball(z, x, eps, p, low=0.0, high=1.0, levels=LEVELS)
+        k = (end * LEVELS).round()
+        assert torch.equal(end, level_values(k, levels=LEVELS))
+        assert size(end - x, p) <= eps + 1e-9
+        nearest = (z * LEVELS).round() / LEVELS
+        if size(nearest - x, p) <= eps + 1e-9:
+            assert torch.allclose(end, nearest)
+        if p == math.inf:  # coordinates are independent: the nearest of all grid points inside
+            grid = itertools.product(range(LEVELS + 1), repeat=3)
+            inside = [
+                torch.tensor(g).double() / LEVELS
+                for g in grid
+                if size(torch.tensor(g).double() / LEVELS - x[0], p) <= eps + 1e-9
+            ]
+            best = min(float((g - z[0]).square().sum()) for g in inside)
+            assert float((end - z).square().sum()) == pytest.approx(best, abs=1e-9)
+
+
+def test_a_radius_of_whole_levels_is_reached_in_float32():
+    x = torch.arange(256, dtype=torch.uint8).to(torch.float32)[None] / 255
+    batch = Batch(x, torch.zeros(1, dtype=torch.long))
+    for k in range(1, 33):
+        threat = Rounded(Linf(k / 255))
+        for side in (1, -1):
+            end = threat.discretize(threat.project(x + side, batch), batch)
+            levels = torch.arange(256) + side * k
+            expected = levels.clamp(0, 255).to(torch.uint8).to(torch.float32) / 255
+            assert torch.equal(end[0], expected)
+
+
+def test_an_l2_ball_is_spent_on_the_coordinates_nearest_to_the_level_behind():
+    x, z = torch.zeros(1, 3), torch.tensor([[0.9, 0.8, 0.7]])
+    rounded = [
+        round_inside_ball(z, x, eps, 2, low=0.0, high=4.0, levels=4).tolist()[0]
+        for eps in (0.5, 1.0, 1.5, 1.8)
+    ]
+    assert rounded == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_coordinates_between_levels_stay_until_a_move_reaches_one():
+    x = torch.tensor([[0.5, 0.5, 0.5]])
+    z = torch.tensor([[0.55, 0.62, 0.35]])
+    end = round_inside_ball(z, x, 0.2, math.inf, low=0.0, high=1.0, levels=5)
+    assert torch.allclose(end, torch.tensor([[0.6, 0.6, 0.4]]))
+    end = round_inside_ball(z, x, 0.09, math.inf, low=0.0, high=1.0, levels=5)
+    assert torch.equal(end[0, 0], x[0, 0])  # 0.6 is too far
+
+
+def problem() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 4))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.randn(4, 48, generator=draw))
+        model[1].bias.zero_()
+    x = torch.randint(0, 256, (12, 3, 4, 4), generator=draw).to(torch.uint8).float() / 255
+    return model, x, model(x).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "ball"),
+    [
+        ("PGD", Linf(6 / 255)),
+        ("APGD", Linf(6 / 255)),
+        ("APGD", L2(0.2)),
+        ("APGDT", Linf(6 / 255)),
+        ("FAB", L2(0.2)),
+        ("Square", Linf(6 / 255)),
+        ("Square", L2(0.2)),
+        ("CW", L2(0.3)),
+        ("DeepFool", Linf(8 / 255)),
+        ("MIFGSM", Linf(6 / 255)),
+        ("SPSA", Linf(6 / 255)),
+        ("Noise", Linf(20 / 255)),
+        ("HopSkipJump", L2(0.3)),
+    ],
+)
+def test_every_attack_ends_at_bytes_inside_the_ball(name, ball):
+    model, x, y = problem()
+    threat = Rounded(ball)
+    little = {"queries": 300} if name in ("Square", "HopSkipJump") else {}
+    x_adv = getattr(attacks, name)(threat, **little)(model, x, y)
+    as_bytes = (x_adv * 255).round().to(torch.uint8)
+    assert torch.equal(as_bytes.to(torch.float32) / 255, x_adv)
+    assert feasible(threat, x_adv, x, y).all()
+
+
+def test_a_search_that_sees_the_rounding_keeps_its_successes():
+    """Without it, most successes of a small ball are lost on the way to the file."""
+    model, x, y = problem()
+    eps = 1.6 / 255
+    inside = attacks.APGD(Rounded(Linf(eps)))(model, x, y)
+    within = attacks.APGD(Linf(1 / 255))(model, x, y)  # the largest whole level
+    assert (model(inside).argmax(1) != y).sum() >= (model(within).argmax(1) != y).sum() - 1
+
+
+@pytest.mark.parametrize("of", [None, "Linf"])
+def test_only_a_ball_is_rounded(of):
+    with pytest.raises(ValueError, match="of"):
+        Rounded(of)  # type: ignore[arg-type]
