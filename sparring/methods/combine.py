@@ -46,6 +46,8 @@ class SemiSupervised(Method):
     {'name': 'UAT', 'online': 1.0, 'fixed': 0.0}
     """
 
+    one_class_per_sample = True
+
     def __init__(self, *, of: Method, unlabelled: Method) -> None:
         super().__init__()
         self.of, self.unlabelled = of, unlabelled

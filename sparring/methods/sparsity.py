@@ -57,6 +57,7 @@ class Sparsity(Method):
     """
 
     paper = "paknezhad2022sparsity"
+    one_class_per_sample = True
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, record, run_folder
-from .checks import check_data, check_radii
+from .checks import check_data, check_mixed_labels, check_radii
 from .fine_tuning import begin, start_text
 from .loggers import LoggedRun, Loggers
 from .network import prepare_network, two_samples
@@ -165,6 +165,9 @@ class Trainer:
         check_radii(self.validation, (), source.shape)
         for piece in mix:
             piece.prepare(source, device=self.device)
+        for piece in augment:
+            piece.prepare(source)
+        check_mixed_labels(objective, augment)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
