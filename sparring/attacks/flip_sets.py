@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -116,7 +115,8 @@ class FlipSets:
         return among if eps >= score.shape[1] else among & topk_mask(score, eps)
 
 
-class Answers(NamedTuple):
+@dataclass(frozen=True)
+class Answers:
     """Hold the logits `(m, k)` at m points, their margins `(m,)`, and whether each is
     adversarial."""
 

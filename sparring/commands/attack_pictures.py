@@ -23,8 +23,7 @@ from ..data.picture_formats import formats
 from ..evaluation import SUITES
 from ..evaluation.picture_attack import PictureAttack, PictureTask
 from ..evaluation.suites import Entry
-from ..functional.jpeg import jpeg as jpeg_round_trip
-from ..functional.jpeg import resize_round_trip
+from ..functional.jpeg import jpeg_round_trip, resize_round_trip
 from ..introspect.predict import logits
 from ..results.attacked_pictures import AttackedPictures, new_folder
 from ..runtime import provenance
@@ -189,15 +188,17 @@ def picture_subject(
     if path is not None and recipe is None and not is_program(path):
         existing_run(path)
     if recipe is not None or (path is not None and not is_program(path)):
-        found = recipe_target(model, recipe, set=set, trust=trust)
-        network, name, sides = found.model, found.name, tuple(found.data.shape)
-        names = found.data.class_names
-        low, high = found.data.bounds
+        run = recipe_target(model, recipe, set=set, trust=trust)
+        network, name, sides = run.model, run.name, tuple(run.data.shape)
+        names = run.data.class_names
+        low, high = run.data.bounds
         require((low, high) == (0.0, 1.0), "data.bounds", (low, high), "0 and 1 for pictures")
     else:
         loaded = loaded_model(model, trust=trust, device=device)
         network = models.wrap_model(loaded, **(preprocessing or {}))
-        name = type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        name = (
+            type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        )
         sides = input_shape(shape)
     moved, _ = provenance.model_on_device(network, device)
     k = _class_count(moved, sides, device)
@@ -307,11 +308,11 @@ def picture_tasks(
     tasks = []
     for i, (picture, name) in enumerate(zip(pictures, file_names(pictures), strict=True)):
         x, notes = fit_picture(picture, subject.shape)
-        own = int(logits(subject.model, x.to(device)[None]).argmax(1))
-        y = given[i] if given else own
+        answer = int(logits(subject.model, x.to(device)[None]).argmax(1))
+        y = given[i] if given else answer
         if given and goal == y:
             raise ValueError(
-                f"target = {subject.classes[y]!r} is the label of {picture.name}: name another class"
+                f"target = {subject.classes[y]!r} is the label of {picture.name}: name another"
             )
         notes = [*picture.notes, *notes]
         tasks.append(PictureTask(name, picture.name, x, notes, y, bool(given), goal))

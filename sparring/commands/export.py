@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +114,8 @@ def export(
         )
     files.write(path, content)
     name = facts["data"]
-    eps = max(target.protocol.eps or [0.0]) or None
+    radii = target.protocol.eps or 0.0
+    eps = max(map(float, radii if isinstance(radii, Sequence) else [radii])) or None
     threat = str(target.recipe["evaluation"].get("threat", {}).get("name", "Linf"))
     return ExportedProgram(path, to, opset, difference, largest, len(x), name, threat, eps)
 

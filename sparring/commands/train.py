@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -174,8 +174,11 @@ def epochs(
         built: what the recipe builds.
         recorded: the source that the folder names as its data; default: the one it trains on.
     """
-    source, model, objective, settings = built
-    settings = settings | ({} if device is None else {"device": device})
+    source, model, objective, trainer_settings = built
+    settings: dict[str, Any] = {
+        **trainer_settings,
+        **({} if device is None else {"device": device}),
+    }
     parallel.join_process_group(settings.get("device"))
     with locked_run(run):
         trainer = Trainer(

@@ -103,7 +103,9 @@ def load(
     for key in {"adv_inputs", "clean_inputs"} & tensors.keys():
         points = to_type(tensors[key], "float")
         if normalize is not None:
-            mean, std = (torch.as_tensor(normalize[k]).reshape(1, -1, 1, 1) for k in ("mean", "std"))
+            mean, std = (
+                torch.as_tensor(normalize[k]).reshape(1, -1, 1, 1) for k in ("mean", "std")
+            )
             points = (points - mean) / std
         tensors[key] = points
     write_line(f"Data is loaded in the following order: [{', '.join(keys)}]")

@@ -99,7 +99,7 @@ def _eight_bits(pillow: Any, opened: Any, notes: list[str]) -> Any:
     is_deep = deep(opened)  # before loading, which forgets how the file is laid out
     opened.load()
     image, mode = opened, opened.mode
-    if mode.startswith("I"):  # 16 bits of grey; Pillow's I holds 32, of which a picture uses 16
+    if mode.startswith("I"):  # grey of 16 bits, which Pillow keeps in 32
         values = np.asarray(opened)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             return image

@@ -18,10 +18,9 @@ from ..data.picture_formats import Format
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..introspect.predict import logits, predicted_class
-from ..results.attacked_pictures import AttackedPicture, Answer, CurvePoint, Survival
+from ..results.attacked_pictures import Answer, AttackedPicture, CurvePoint, Survival
 from ..results.pictures import png_bytes
 from ..threats import Rounded, norm_ball
-from ..threats.base import Threat
 from .judge import feasible
 from .suites import Entry
 
@@ -177,9 +176,7 @@ class PictureAttack(NamedTuple):
         after, pred, _ = self._answer(model, batch[1:], task)
         return Survival(one.name, before, after, task.reached(pred))
 
-    def _answer(
-        self, model: Model, x: Tensor, task: PictureTask
-    ) -> tuple[Answer, int, np.ndarray]:
+    def _answer(self, model: Model, x: Tensor, task: PictureTask) -> tuple[Answer, int, np.ndarray]:
         """Return the model's answer to one input, its class, and its confidence in each."""
         z = logits(model, x)
         pred = int(predicted_class(z)[0])

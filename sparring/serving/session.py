@@ -21,7 +21,7 @@ from ..threats import NORMS
 from .choices import DEFAULT_EPS, Setting, menu, setting
 from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
-from .served import ServedModel, answer, class_table, sample_picture
+from .served import ServedModel, answer, class_table, num_samples, sample_picture
 from .sweep import DEEPER, Bout, WorstPoint, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
@@ -61,7 +61,7 @@ class Session:
                     "about": one.about,
                     "input": _size(one.shape),
                     "side": max(one.shape[1:]),
-                    "samples": len(one.samples),
+                    "samples": num_samples(one),
                 }
                 for one in self.served
             ],
@@ -88,7 +88,8 @@ class Session:
             ValueError: for a model or a row that does not exist.
         """
         one = self.served[_index("model", number, len(self.served))]
-        rows = len(one.samples)
+        rows = num_samples(one)
+        require(rows, "model", one.name, "one with test samples: it was served without data")
         drawn = secrets.randbelow(rows) if row is None else _index("row", row, rows)
         return self._keep(*sample_picture(one, drawn))
 
@@ -118,9 +119,7 @@ class Session:
         names = [name for one in chosen for name in one.class_names]
         require(label is None or label in names, "label", label, "the name of a class, or null")
         plan = setting(request.get("threat"), request.get("eps"), request.get("attack"), chosen)
-        with self._lock:
-            job = self.runner.start(partial(self._work, numbers, fitted, label, plan))
-        return job
+        return self.runner.start(partial(self._work, numbers, fitted, label, plan))
 
     def _work(
         self, numbers: list[int], fitted: Fitted, label: str | None, plan: Setting, job: AttackJob

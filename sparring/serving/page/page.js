@@ -39,7 +39,7 @@ const post = (path, table) =>
 
 function complain(error) {
   const box = $("alert");
-  box.replaceChildren(make("span", { text: error.message[0].toUpperCase() + error.message.slice(1) + "." }));
+  box.replaceChildren(make("span", { text: error.message }));
   if (error.status === 409 && error.job) {
     const stop = make("button", { type: "button", text: "Cancel the other attack" });
     stop.addEventListener("click", () => attempt(async () => {
@@ -355,8 +355,9 @@ async function begin() {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = COLOURS[k];
     $("models").append(make("li", {}, swatch, make("b", { text: one.name }), make("span", { class: "dim", text: ` ${one.about} · ${one.input}` })));
-    $("sample-model").append(make("option", { value: k, text: one.name }));
+    if (one.samples) $("sample-model").append(make("option", { value: k, text: one.name }));
   });
+  $("samples").hidden = !$("sample-model").options.length;
   document.querySelector("main").classList.toggle("broad", about.models.length > 2);
   $("threat").append(...about.threats.map((t) => make("option", { value: t.name, text: t.name })));
   $("threat").value = about.threat;
