@@ -60,7 +60,7 @@ MEANINGS = {  # of keys that belong to the recipe itself
     "validation.every": "validate every n epochs, and after the last",
     "evaluation.threat": "a table as `[threat]`; default: the training threat",
     "train.start": "weights to begin from: a file or a run folder",
-    "train.optimizer.groups.0.modules": "names or patterns of modules, as `[\"head*\"]`",
+    "train.optimizer.groups.0.modules": 'names or patterns of modules, as `["head*"]`',
     "train.optimizer.groups.0.lr_scale": "their rate, as a multiple of the optimizer's `lr`",
     "train.schedule.0.path": "the number that the schedule sets, as `lr` or `attack.threat.eps`",
 }
