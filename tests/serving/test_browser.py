@@ -96,6 +96,7 @@ def test_drop_attack_change_eps_and_compare(page, tmp_path):
     assert verdicts(page) == ["✗ Fooled", "✗ Fooled"]
     assert page.locator(".answers .pictures img").count() == 6
     assert page.locator("#chart polyline").count() == 2
+    assert "The same picture on gentle: ✗ light" in page.locator(".answers").inner_text()
     page.locator("#radius").focus()
     for _ in range(7):
         page.keyboard.press("ArrowLeft")
