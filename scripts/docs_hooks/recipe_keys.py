@@ -105,6 +105,7 @@ def keys() -> dict[str, list[Group]]:
     base = Argument("base", "str", "–", MEANINGS["recipe.base"])
     recipe = _own(t._recipe_keys)
     networks = _pieces(models.NETWORKS.items(), (*validation.SUPPLIED, "mean", "std"))
+    unnamed = ("trust", "kw", "options")
     schedules = _pieces(SCHEDULES.items(), t.FROM_SCHEDULES)
     rooms = {
         path: _pieces(registry.pieces(room).items(), registry.SUPPLIED_TO_PIECES)
@@ -115,7 +116,7 @@ def keys() -> dict[str, list[Group]]:
         "data": [_own(data.load, t._training_data_keys)],
         "data.augment.0": rooms.pop("data.augment.0"),
         "data.mix.0": rooms.pop("data.mix.0"),
-        "model": [_own(models.build, t._hub_keys, t._shape_keys, without=("trust", "kw", "options")), *networks],
+        "model": [_own(models.build, t._hub_keys, t._shape_keys, without=unnamed), *networks],
         **{path: rooms.pop(path) for path in t.PIECES},
         "objective": [_own(Objective, without=t.PIECES)],
         "weights": [_own(t._weights_keys)],
