@@ -130,13 +130,13 @@ def keys() -> dict[str, list[Group]]:
 
 def _own(
     make: Callable[..., Any],
-    also: Callable[..., Any] | None = None,
-    *,
+    *also: Callable[..., Any],
     without: Iterable[str] = ("self",),
 ) -> Group:
-    """Return the keys that hold for a whole table; those of `also` win."""
+    """Return the keys that hold for a whole table; the last of `also` wins."""
     every = validation.arguments(make, without=without)
-    every |= validation.arguments(also, without=()) if also else {}
+    for more in also:
+        every |= {k: v for k, v in validation.arguments(more, without=()).items() if k != "options"}
     return Group("", "", described(make, every))
 
 
