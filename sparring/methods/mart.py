@@ -74,7 +74,6 @@ class MART(Method):
     """
 
     paper = "wang2020mart"
-    one_class_per_sample = True
 
     def __init__(self, *, beta: float = 5.0, inner: str = "ce", compat: bool = False) -> None:
         super().__init__()

@@ -57,7 +57,6 @@ class Sparsity(Method):
     """
 
     paper = "paknezhad2022sparsity"
-    one_class_per_sample = True
 
     def __init__(
         self,

@@ -65,7 +65,6 @@ class UAD(Method):
 
     paper = "dong2024uad"
     shapes_gradients = True
-    one_class_per_sample = True
 
     def __init__(
         self,
