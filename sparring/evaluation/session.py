@@ -262,8 +262,8 @@ class AttackRunner:
         spared: int = 0,
         norm: int | None = None,
     ) -> AttackOutcome:
-        """Run an attack on these rows, with draws from `seed`, and judge the points it returns, the
-        worst of which are kept for a `norm`; `spared` others are robust so far, and shown so."""
+        """Run an attack on these rows, with draws from `seed`, and judge the points it returns;
+        `spared` others are robust so far, and shown so. For a `norm` keep the worst points."""
         wrong = len(self.y) - len(rows) - spared
         title = attack_title(label, threat)
         self.display.begin(title, len(rows), wrong=wrong, right=spared)
