@@ -65,19 +65,18 @@ def papers(name: str | recipe.Recipe) -> list[str]:
         for n, p in pieces(kind).items()
     }
     known = {n: getattr(p, "paper", None) for n, p in everything.items()} | PAPERS
-    loaded = name if isinstance(name, recipe.Recipe) else None
-    if loaded is None and (name in everything or name in PAPERS):
+    if isinstance(name, str) and (name in everything or name in PAPERS):
         keys = [known[name]]
-    elif loaded is not None or name in recipe.names() or os.path.exists(name):
-        tables = (loaded or recipe.load_recipe(name)).tables
+    elif isinstance(name, recipe.Recipe) or name in recipe.names() or os.path.exists(name):
+        tables = (recipe.load_recipe(name) if isinstance(name, str) else name).tables
         parts = ("attack", "threat", "method", "risk", "model", "data", "weights")
         used = [name for t in parts if t in tables for name in _within(tables[t])]
         keys = [tables["recipe"]["paper"], *(known.get(n) for n in used)]
     else:
-        raise ValueError(did_you_mean("cite", name, [*known, *recipe.names()], listed=""))
+        raise ValueError(did_you_mean("cite", str(name), [*known, *recipe.names()], listed=""))
     unique = list(dict.fromkeys(key for key in keys if key))
     if not unique:
-        raise ValueError(f"cite = {shortened(name)}: there is no paper behind it")
+        raise ValueError(f"cite = {shortened(str(name))}: there is no paper behind it")
     return unique
 
 

@@ -80,20 +80,20 @@ def uploads(
         FileNotFoundError: for a run without weights or results.
         ValueError: for a symbolic link, or a license beside a card that is there.
     """
-    weights, own_card = run / BEST, run / CARD
-    files.refuse_link(own_card)
+    weights, card_file = run / BEST, run / CARD
+    files.refuse_link(card_file)
     if not weights.is_file():
         raise FileNotFoundError(
             f"{printable(weights)} does not exist: a run writes its weights after the first epoch"
         )
-    if own_card.exists() and license is not None:
+    if card_file.exists() and license is not None:
         raise ValueError(
-            f"license belongs to the card, and {printable(own_card)} is there: write it again by "
+            f"license belongs to the card, and {printable(card_file)} is there: write it again by "
             f"sparring card {printable(run)} --license {printable(license)}"
         )
     # Before the card, so that a run without results says what to do.
-    text = "" if own_card.exists() else card_text(run, license=license, trust=trust, repo=repo)
-    card = files.read(own_card, limit=CARD_LIMIT) if own_card.exists() else text.encode()
+    text = "" if card_file.exists() else card_text(run, license=license, trust=trust, repo=repo)
+    card = files.read(card_file, limit=CARD_LIMIT) if card_file.exists() else text.encode()
     recipe = public_recipe(load_recipe(run, trust=trust))
     content: dict[str, bytes | Path] = {CARD: card, BEST: weights}
     content[RECIPE] = tomli_w.dumps(recipe).encode()

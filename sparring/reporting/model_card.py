@@ -102,7 +102,8 @@ def _front_matter(results: Sequence[Result], facts: CardFacts) -> str:
         "metrics": ["accuracy"],
         "model-index": [{"name": facts.name, "results": measured}],
     }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in table.items()}
+    lines = [f"{key}: {text}".replace("<", "\\u003c") for key, text in texts.items()]
     return "\n".join(["---", *lines, "---"])
 
 

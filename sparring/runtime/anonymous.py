@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 # A path from the root, the home folder or a drive: not the slash of "8/255" or "and/or".
-PATH = re.compile(r"(?<![\w.\])])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\",;:()<>|]+)+")
+PATH = re.compile(r"(?<![\w.\])/\\])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\",;:()<>|]+)+")
 UP = re.compile(r"(?<![\w.])(?:\.\.?[/\\])+(?:[^/\\\s'\",;:()<>|]+[/\\])*")
 LEAST_HOST = 4  # letters: a shorter name of a machine may be a word
 

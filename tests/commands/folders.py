@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
+import platform
 from pathlib import Path
 
+from safetensors.torch import save_file
+
+import sparring
 from sparring.config.recipe import load_recipe
+
+SECRET = "/home/zoelle/secret"
 
 
 @functools.cache
@@ -28,3 +34,21 @@ def fake_run(path: Path, recipe: str = "digits-mart", *, done: int = 0, changes=
         (path / "last.pt").touch()
         (path / "best.safetensors").touch()
     return path
+
+
+def evaluated_run(path: Path) -> Path:
+    """A run whose weights are initial ones, evaluated on a few samples; its log names paths."""
+    changes = ("model.name=mlp", "evaluation.eps=[0.05,0.1]")
+    run = fake_run(path, done=2, changes=changes)
+    recipe = load_recipe(run)
+    source = recipe.source()
+    complete = recipe.with_data(source)
+    (run / "recipe.toml").write_text(complete.toml())
+    network = complete.network()
+    save_file(network.state_dict(), run / "best.safetensors")
+    machine = {"device": platform.node(), "versions": {}, "commit": f"{SECRET}/.git"}
+    (run / "machine.json").write_text(json.dumps(machine))
+    about = {"name": "digits", "sha256": source.sha256, "path": f"../..{SECRET}/digits.npz"}
+    (run / "data.json").write_text(json.dumps(about))
+    sparring.evaluate(run, suite="quick", n=20, progress=False)
+    return run
