@@ -197,7 +197,9 @@ def picture_subject(
     else:
         loaded = loaded_model(model, trust=trust, device=device)
         network = models.wrap_model(loaded, **(preprocessing or {}))
-        name = type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        name = (
+            type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        )
         sides = input_shape(shape)
     moved, _ = provenance.model_on_device(network, device)
     k = _class_count(moved, sides, device)
