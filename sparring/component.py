@@ -61,8 +61,14 @@ class Component(nn.Module):
                 cls.__init__.__doc__ = (cls.__doc__ or "").partition(">>>")[0].rstrip()
 
     @classmethod
-    def usage(cls, name: str, known: Mapping[str, inspect.Parameter]) -> str:
-        """Return a call that shows how `name`, which makes this piece of arguments, is used."""
+    def usage(
+        cls,
+        name: str,
+        known: Mapping[str, inspect.Parameter],
+        given: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return a call that shows how `name`, which makes this piece of arguments, is used; the
+        caller wrote the keywords `given`."""
         shown = [k if p.default is p.empty else f"{k}={p.default!r}" for k, p in known.items()]
         return f"{name}({', '.join(shown)})"
 
@@ -222,12 +228,12 @@ def checked(call: Callable[P, R]) -> Callable[P, R]:
         except ValueError as error:
             pieces = [k for k, p in _checkable(call).items() if _is_piece(p.annotation)]
             is_piece = any(str(error).startswith(f"{k} = ") for k in pieces)
-            raise ValueError(f"{error}{_as_in(made) if is_piece else ''}") from None
+            raise ValueError(f"{error}{_as_in(made, keywords) if is_piece else ''}") from None
         try:
             signature.bind(*args, **keywords)
             require_known(made, keywords)
         except TypeError as error:
-            raise TypeError(f"{made.__name__}: {error}{_as_in(made)}") from None
+            raise TypeError(f"{made.__name__}: {error}{_as_in(made, keywords)}") from None
         fit = [values[name] for name in first]
         return call(*fit, *args[len(fit) :], **{name: values[name] for name in keywords})  # type: ignore[arg-type]
 
@@ -243,12 +249,12 @@ def require_known(make: Callable[..., Any], keywords: Iterable[str]) -> None:
             raise TypeError(f"there is no argument {key!r}; it takes {', '.join(known)}")
 
 
-def _as_in(make: Callable[..., Any]) -> str:
+def _as_in(make: Callable[..., Any], given: Mapping[str, Any]) -> str:
     """Return the end of a message: how a piece, or a function that makes one, is called."""
     piece = make if inspect.isclass(make) else _return_annotation(make)
     if not (inspect.isclass(piece) and issubclass(piece, Component)):
         return ""
-    return f". Call it as {piece.usage(make.__name__, arguments(make))}"
+    return f". Call it as {piece.usage(make.__name__, arguments(make), given)}"
 
 
 def _return_annotation(call: Callable[..., Any]) -> Any:

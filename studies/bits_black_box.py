@@ -112,6 +112,7 @@ def rows(source: data.Source, mask: list[int]) -> list[dict[str, Any]]:
                 }
                 for a in result.attacks
             }
+            assert result.detection is not None
             clean, attacked = (result.detection.rates[k] for k in (0, 1))
             out.append(
                 {
@@ -133,6 +134,7 @@ def rows(source: data.Source, mask: list[int]) -> list[dict[str, Any]]:
 
 
 def main(out: Path) -> None:
+    """Write the table."""
     source = data.load("drebin215")
     root = Path(os.environ["SPARRING_DATA"])
     mask = mutable(source, root / "malware" / "drebin215_feature_categories.csv.gz")

@@ -1,12 +1,12 @@
-"""What files keep of an attack: twenty pictures, two models, and how many successes each format keeps.
+"""What files keep of an attack: twenty pictures, two models, and the successes per format.
 
 sparring train cifar10-small-pgd-at --set train.epochs=4 --out runs/robust
 sparring train cifar10-small-pgd-at --set method=Standard --set train.epochs=5 \
     --set validation.threat.eps=0 --set validation.attack.steps=1 --out runs/plain
 python studies/pictures.py runs/plain=2/255 runs/robust=8/255
 
-The pictures are eighteen test images of CIFAR-10, enlarged to 256 × 256, and the two photographs that
-come with scikit-learn. The result is results/attack-pictures.json; the table for
+The pictures are eighteen test images of CIFAR-10, enlarged to 256 × 256, and the two photographs
+that come with scikit-learn. The result is results/attack-pictures.json; the table for
 docs/how-to/attack-pictures.md is printed.
 """
 

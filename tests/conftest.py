@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import sys
 from types import ModuleType
@@ -19,6 +20,7 @@ CHECKED = ("runtime.distributed",)
 CHECKED += tuple(f"functional.{name}" for name in ("losses", "geometry", "optimal_transport"))
 CHECKED += tuple(f"introspect.{name}" for name in ("freeze", "hooks", "jacobian"))
 CHECKED += ("threats", "risks", "weights", "attacks", "methods", "objective")
+os.environ["SPARRING_CACHE_BYTES"] = "1"  # no test writes to the cache of who runs it
 AN_INT_IS_A_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 

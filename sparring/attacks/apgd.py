@@ -44,6 +44,8 @@ class APGD(Search):
         restarts: rounds (over all targets), each from another random point of the ball's edge.
         eot: passes whose mean is used, for a model that draws random numbers.
         rho: share of a window's steps that must rise, in [0, 1].
+        first: η of the first step, in eps; not in L1. Published: 2, the diameter of the ball, so
+            that the first steps reach any part of it; of 10 steps too many are lost to that.
         largereps: in L1, search the balls of 3·eps, 2·eps and eps one after another, for 0.3, 0.3
             and 0.4 of the steps; as AutoAttack does there.
         precision, channels_last, seed: as in `Execution`.
@@ -76,6 +78,7 @@ class APGD(Search):
         restarts: int = 1,
         eot: int = 1,
         rho: float = 0.75,
+        first: float = 2.0,
         largereps: bool = False,
         **execution: Unpack[Execution],
     ) -> None:
@@ -89,7 +92,8 @@ class APGD(Search):
         allowed = "False unless the threat is an L1 ball"
         require(not largereps or self.p == 1, "largereps", largereps, allowed)
         self.targets, self.restarts, self.eot = targets, restarts, eot
-        self.rho, self.largereps = rho, largereps
+        require(first > 0, "first", first, "a length > 0 in eps")
+        self.rho, self.first, self.largereps = rho, first, largereps
 
     def num_rounds(self, active: ActiveSet) -> int:
         if self.loss != TARGETED or not len(active):
@@ -144,7 +148,8 @@ class APGD(Search):
         z = self._start(active, project) if z is None else project(z, active.x)
         if self.p == 1:
             return SparseAscent(project, active.x, z, target, scale * eps, steps, sparse_start)
-        return MomentumAscent(project, active.x, z, target, eps, steps, self.p, self.rho)
+        size = self.first * eps
+        return MomentumAscent(project, active.x, z, target, size, steps, self.p, self.rho)
 
     def _evaluate(
         self, active: ActiveSet, ascent: Ascent, *, with_grad: bool

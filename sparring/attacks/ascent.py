@@ -97,13 +97,12 @@ class MomentumAscent(Ascent):
         x: Tensor,
         z: Tensor,
         target: Tensor,
-        eps: float,
+        step_size: float,
         steps: int,
         p: float,
         rho: float,
     ) -> None:
-        # 2·eps, the ball's diameter: the first steps reach any part of the ball
-        super().__init__(project, x, z, target, 2 * eps)
+        super().__init__(project, x, z, target, step_size)
         self.rho, self.p, self.windows = rho, p, checkpoints(steps)
         self.halved = torch.zeros_like(self.step_size, dtype=torch.bool)
         self.checkpoint_value = self.best_value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from inspect import Parameter
 from typing import Annotated, Any, ClassVar, TypedDict, Unpack
 
 import torch
@@ -18,14 +17,13 @@ from ..functional.losses import margin
 from ..introspect import freeze
 from ..introspect.forward import attack_inputs, check_labels, check_outputs
 from ..threats.base import Threat
+from .usage import attack_usage, with_model
 
 Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes, per sample (b,)
 
 # To remove rows the host must read their mask, and waits for all work queued on the GPU. Once in
 # ten steps hides that wait; rows searched in vain meanwhile cost less. A CPU has no such queue.
 GPU_CONFIRM_PERIOD = 10
-# a threat of each norm, for messages
-EXAMPLES = {torch.inf: "Linf(8/255)", 2: "L2(0.5)", 1: "L1(10)", 0: "L0(20)", "bits": "Bits(10)"}
 
 
 class Execution(TypedDict, total=False):
@@ -85,17 +83,18 @@ class Attack(Component):
         for key, value in values.items():
             setattr(self, key, value)
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__call__" in vars(cls):
+            cls.__call__ = with_model(cls.__call__)  # type: ignore[method-assign]
+
     @classmethod
-    def usage(cls, name: str, known: Mapping[str, Parameter]) -> str:
-        """Return a call with a threat that fits, and all that has no default."""
-        norm = next(iter(getattr(cls, "norms", EXAMPLES)))
-        rest = [f"{k}=…" for k, p in known.items() if k != "threat" and p.default is p.empty]
-        rest += ["steps=10"] if "steps" in known else []
-        return f"{name}({', '.join([EXAMPLES[norm], *rest])})(model, x, y)"
+    def usage(cls, name: str, known: Mapping[str, Any], given: Any = None) -> str:
+        """Return a call with a threat that fits, in our words for the keywords `given`."""
+        return attack_usage(name, known, given or {}, getattr(cls, "norms", ()))
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """Return adversarial inputs `(b, *d)`, detached, for `x (b, *d)` in the threat's box and
-        labels `y (b,)`."""
+        """Return adversarial inputs, detached, for `x (b, *d)` in the box and labels `y (b,)`."""
         raise NotImplementedError(f"{type(self).__name__} attacks in training only: it has no call")
 
     def num_rounds(self, active: ActiveSet) -> int:

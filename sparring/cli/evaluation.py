@@ -23,9 +23,11 @@ from .options import (
     FailOn,
     FailUnder,
     Junit,
+    Keep,
     Mean,
     Mutable,
     Outputs,
+    Points,
     Probes,
     Radii,
     Radius,
@@ -41,7 +43,7 @@ from .options import (
 )
 
 OF_THREAT = ("add_only", "mutable", "classes")
-ONLY_HERE = ("at", "robustbench", "details", "fail_under", "fail_on", "junit", *OF_THREAT)
+ONLY_HERE = ("at", "points", "robustbench", "details", "fail_under", "fail_on", "junit", *OF_THREAT)
 
 
 def evaluate(
@@ -87,6 +89,8 @@ def evaluate(
     ] = None,
     certify: Certify = None,
     probes: Probes = None,
+    keep: Keep = None,
+    points: Points = None,
     n: Samples = None,
     first: Annotated[
         bool | None,
@@ -151,9 +155,14 @@ def evaluate(
     from ..commands import evaluate, rehearsal
     from ..commands.requested_threat import RequestedThreat
     from ..results import gates, leaderboard
+    from ..results.points import SHOWN_ONLY, check_file
 
     gate = gates.Gate(fail_under, fail_on).check()
     rehearsal.check_files(junit=junit)
+    if points is not None:
+        rehearsal.check_files(points=points)
+        check_file(points)
+        options["keep"] = "all" if keep in (None, SHOWN_ONLY) else keep
     if robustbench is not None:
         options["suite"] = suite = suite or leaderboard.SUITE
         rehearsal.check_files(robustbench=robustbench)
@@ -172,6 +181,8 @@ def evaluate(
         return
     show(reporting.table([result], details=details))
     written = [] if file is None else [file]
+    if points is not None:
+        written.append(result.save_points(points))
     if robustbench is not None:
         written.append(leaderboard.write_entry(result, robustbench))
     if junit is not None:

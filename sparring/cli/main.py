@@ -11,8 +11,7 @@ import typer
 
 from .. import __version__
 from ..runtime.output import make_legible
-from . import evaluation, listing, pictures, serving, sharing, training
-from . import search as searching
+from . import evaluation, listing, pictures, search, serving, sharing, training
 from .console import explain, format_warning, is_mistake
 
 app = typer.Typer(
@@ -34,7 +33,7 @@ PANELS = {
         evaluation.compare,
         evaluation.metrics,
         training.study,
-        searching.search,
+        search.search,
         training.plane,
         training.pseudo_label,
     ),

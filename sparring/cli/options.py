@@ -64,6 +64,20 @@ Probes = Annotated[
         "drift, statistics, references, transport, surface, masking, or all. Repeatable."
     ),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        help="Worst points in the result: shown (of at most 16 samples), all, or all as uint8, "
+        "float16 or float32 (default: shown)."
+    ),
+]
+Points = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the worst point of every sample to this .pt or .npy file, float32. "
+        "Implies --keep all."
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -70,6 +70,6 @@ def search(
         stop(words)
     if is_main_process():
         show(reporting.search_summary(done.record))
-        found = done.best is not None
+        has_best = done.best is not None
         train = ["sparring", "train", done.recipe]
-        closing([done.page, *([done.recipe] if found else [])], train if found else [])
+        closing([done.page, *([done.recipe] if has_best else [])], train if has_best else [])

@@ -33,6 +33,14 @@ def serve(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
     data: Data = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Inputs of a model without recipe and data: channels,height,width."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Names of the classes, one per line, of a model without data."),
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     scale: Scale = None,
@@ -54,6 +62,8 @@ def serve(
         open=_on_a_desktop() if open is None else open,
         recipe=recipe,
         data=data,
+        shape=shape,
+        classes=classes,
         mean=numbers("mean", mean),
         std=numbers("std", std),
         scale=scale,

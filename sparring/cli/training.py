@@ -73,10 +73,10 @@ def train(
         return
     try:
         folder = train.train(recipe, **options, progress=True)
-    except train.TrainingInterrupted as stop:
+    except train.TrainingInterrupted as interrupted:
         more = ["--trust"] * trust + (["--device", device] if device else [])
-        resumes = ["sparring", "train", stop.run, "--resume", *more]
-        stop(resumes if train.is_run(stop.run) else [])
+        resumes = ["sparring", "train", interrupted.run, "--resume", *more]
+        stop(resumes if train.is_run(interrupted.run) else [])
     if is_main_process():
         closing([folder], ["sparring", "evaluate", folder])
 

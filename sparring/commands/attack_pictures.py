@@ -23,8 +23,7 @@ from ..data.picture_formats import formats
 from ..evaluation import SUITES
 from ..evaluation.picture_attack import PictureAttack, PictureTask
 from ..evaluation.suites import Entry
-from ..functional.jpeg import jpeg as jpeg_round_trip
-from ..functional.jpeg import resize_round_trip
+from ..functional.jpeg import jpeg_round_trip, resize_round_trip
 from ..introspect.predict import logits
 from ..results.attacked_pictures import AttackedPictures, new_folder
 from ..runtime import provenance
@@ -35,7 +34,7 @@ from ..runtime.text import printable
 from ..threats import Rounded, norm_ball, norm_name
 from ..training import parallel
 from .attack import named_piece
-from .subject import existing_run, is_program, loaded_model, recipe_target
+from .subject import check_preprocessing, existing_run, is_program, loaded_model, recipe_target
 
 NAMES_LIMIT = 1 << 20  # bytes of a file of class names
 STEM_LETTERS = 80
@@ -78,7 +77,8 @@ def attack_pictures(
         model: a run folder; with `recipe` a file of weights; or, with `shape`, a program's file,
             "module:Class", a module or a function, as in `sparring.evaluate`.
         pictures: files: PNG, JPEG, WebP, BMP, TIFF, PPM.
-        eps: radius in units of the pixels' range, as 0.03 or "8/255".
+        eps: radius in units of the pixels' range, as 0.03 or "8/255"; in Linf the largest whole
+            number of levels in it counts.
         threat: the ball: `"Linf"`, `"L2"`, `"L1"` or `"L0"`.
         attack: of an attack or a suite, as `"pgd"` or `"autoattack"`.
         options: of the attack, as `["steps=200"]` or a mapping.
@@ -110,6 +110,10 @@ def attack_pictures(
     threat = norm_name(threat)
     radius = parse_number(str(eps))
     ball = Rounded(norm_ball(threat, eps=radius))  # type: ignore[arg-type]
+    if radius > 0 == ball.eps:
+        raise ValueError(
+            f"eps = {radius:g} is not allowed: a file of 8 bits holds no change below 1/255"
+        )
     entries = attack_entries(attack, ball, options)
     target_device = parallel.join_process_group(None if device is None else str(device))
     decoded = [read_picture(path) for path in paths]
@@ -142,7 +146,7 @@ def attack_pictures(
     record = AttackedPictures(
         subject.name,
         threat,
-        radius,
+        ball.eps,
         attack,
         list(subject.shape),
         [f"JPEG {q}" for q in qualities] + [f"resize {format_number(f)}" for f in factors],
@@ -189,15 +193,18 @@ def picture_subject(
     if path is not None and recipe is None and not is_program(path):
         existing_run(path)
     if recipe is not None or (path is not None and not is_program(path)):
-        found = recipe_target(model, recipe, set=set, trust=trust)
-        network, name, sides = found.model, found.name, tuple(found.data.shape)
-        names = found.data.class_names
-        low, high = found.data.bounds
+        run = recipe_target(model, recipe, set=set, trust=trust)
+        network, name, sides = run.model, run.name, tuple(run.data.shape)
+        names = run.data.class_names
+        low, high = run.data.bounds
         require((low, high) == (0.0, 1.0), "data.bounds", (low, high), "0 and 1 for pictures")
     else:
+        check_preprocessing(model, preprocessing or {})
         loaded = loaded_model(model, trust=trust, device=device)
         network = models.wrap_model(loaded, **(preprocessing or {}))
-        name = type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        name = (
+            type(model).__name__ if path is None else (path.stem if path.is_file() else str(model))
+        )
         sides = input_shape(shape)
     moved, _ = provenance.model_on_device(network, device)
     k = _class_count(moved, sides, device)
@@ -307,11 +314,11 @@ def picture_tasks(
     tasks = []
     for i, (picture, name) in enumerate(zip(pictures, file_names(pictures), strict=True)):
         x, notes = fit_picture(picture, subject.shape)
-        own = int(logits(subject.model, x.to(device)[None]).argmax(1))
-        y = given[i] if given else own
+        answer = int(logits(subject.model, x.to(device)[None]).argmax(1))
+        y = given[i] if given else answer
         if given and goal == y:
             raise ValueError(
-                f"target = {subject.classes[y]!r} is the label of {picture.name}: name another class"
+                f"target = {subject.classes[y]!r} is the label of {picture.name}: name another"
             )
         notes = [*picture.notes, *notes]
         tasks.append(PictureTask(name, picture.name, x, notes, y, bool(given), goal))

@@ -33,7 +33,7 @@ from .search_space import Dimension, Space, read_space, rehearse, with_values
 RECORD, BEST, PAGE = "search.json", "best.toml", "search.html"
 STARTUP = 10  # trials that are drawn at random, before the sampler learns from them
 COMPARED = 5  # complete trials that a trial must fall behind, to be ended early
-FIRST_SHARE = 4  # of a training's epochs, one in so many is left in peace
+FIRST_SHARE = 4  # of a training's epochs, one in FIRST_SHARE is left in peace
 HOPELESS = 3  # trials that failed, and no other: the search ends
 VALIDATED = ("robust", "clean")
 
@@ -232,11 +232,11 @@ class _Runner:
     def run(self, record: SearchRecord, number: int) -> Trial:
         """Train a trial to its end, or until it falls behind; return its record.
 
-        The study is made anew from the record, and the sampler has a seed for each trial: so a
+        The study is made from the record, and the sampler has a seed for each trial: so a
         search that was killed draws what an uninterrupted one draws.
         """
-        asked = self._ask(record, number)
-        values = {d.path: d.suggest(asked) for d in self.dimensions}
+        suggested = self._ask(record, number)
+        values = {d.path: d.suggest(suggested) for d in self.dimensions}
         recipe = with_values(self.base, record.fidelity, values)
         run = self.folder / f"trial-{number:03d}"
         self.watched.begin(number, values, recipe.tables["train"]["epochs"])
@@ -248,8 +248,8 @@ class _Runner:
                 self.watched.epoch(row["epoch"])
                 if (measured := _measured(rows)) is not None:
                     history.append([row["epoch"], measured[0]])
-                    asked.report(measured[0], row["epoch"])
-                    if record.prune and asked.should_prune():
+                    suggested.report(measured[0], row["epoch"])
+                    if record.prune and suggested.should_prune():
                         state = PRUNED
                         break
         # numbers that do not fit, a loss that explodes, a network too large: the search goes on

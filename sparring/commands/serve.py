@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from ..runtime.importing import reason
 from ..runtime.text import printable
 from ..serving import server
 from ..serving.app import make_app
-from ..serving.served import ServedModel, named_classes, require_pictures
+from ..serving.served import ServedModel, named_classes
 from ..serving.session import Session
 from ..threats import NORMS
+from ..training import parallel
+from .attack_pictures import picture_subject
 from .subject import EvaluationTarget, external_target, is_program, recipe_target
 
 MOST = 8  # models of one page
@@ -33,6 +35,8 @@ def serve(
     open: bool = False,
     data: str | None = None,
     recipe: str | None = None,
+    shape: str | None = None,
+    classes: str | Path | None = None,
     mean: Any = None,
     std: Any = None,
     scale: float | None = None,
@@ -50,6 +54,7 @@ def serve(
         port: 0 is any free one.
         open: open the page in a browser.
         data, mean, std, scale, outputs: of models without recipe, as in `evaluate`.
+        shape, classes: of a model without recipe and data, as in `attack_pictures`.
         started: called with the page's address once the server listens.
 
     Raises:
@@ -60,19 +65,14 @@ def serve(
         raise ValueError(f"{len(runs)} models are not allowed: give 1 to {MOST} runs")
     listening = server.listen(port)  # first: loading models may take longer than a person waits
     try:
-        options = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
-        served = [
-            served_model(
-                run,
-                data=data,
-                recipe=recipe,
-                preprocessing=options,
-                set=set,
-                trust=trust,
-                device=device,
-            )
-            for run in runs
-        ]
+        options = {
+            "data": data,
+            "recipe": recipe,
+            "shape": shape,
+            "classes": classes,
+            "preprocessing": {"mean": mean, "std": std, "scale": scale, "outputs": outputs},
+        }
+        served = [served_model(run, **options, set=set, trust=trust, device=device) for run in runs]
         address = server.address_of(listening)
 
         def announce() -> None:
@@ -90,7 +90,9 @@ def served_model(
     *,
     data: str | None = None,
     recipe: str | None = None,
-    preprocessing: dict[str, Any] | None = None,
+    shape: str | None = None,
+    classes: str | Path | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     set: Overrides = (),
     trust: bool = False,
     device: str | None = None,
@@ -100,43 +102,49 @@ def served_model(
     Raises:
         ValueError: for a model that takes no pictures in [0, 1], or fails on one.
     """
-    target = _target(run, data, recipe, preprocessing or {}, set, trust, device)
+    at = str(parallel.join_process_group(device))
+    options = {"set": set, "trust": trust}
+    if recipe is None and is_program(Path(run)):
+        if data is None:
+            bare = {"shape": shape, "classes": classes, "preprocessing": preprocessing}
+            subject = picture_subject(str(run), **bare, **options, device=at)
+            model, on = provenance.model_on_device(subject.model, at)
+            names = named_classes(subject.classes, len(subject.classes))
+            return ServedModel(subject.name, on_float32(model), on, subject.shape, names)
+        known = preprocessing or {}
+        target = external_target(run, data, known, eps=1.0, **options, device=at)
+    else:
+        target = recipe_target(run, recipe, **options)
     source: Source = target.data
-    name = target.name
-    require_pictures(name, source.shape)
-    if tuple(source.bounds) != (0.0, 1.0):
-        low, high = source.bounds
-        raise ValueError(
-            f"{printable(name)} takes inputs in [{low:g}, {high:g}]: pictures need [0, 1]"
-        )
-    model, at = provenance.model_on_device(models.wrap_model(target.model), device)
+    require_pictures(target.name, source)
+    model, on = provenance.model_on_device(models.wrap_model(target.model), at)
     model = on_float32(model)
     try:
-        outputs = logits(model, torch.zeros(1, *source.shape, device=at)).shape[1]
+        outputs = logits(model, torch.zeros(1, *source.shape, device=on)).shape[1]
     except Exception as error:  # a model from elsewhere may raise anything
         raise ValueError(
-            f"{printable(name)} does not take pictures of {tuple(source.shape)}: {reason(error)}"
+            f"{printable(target.name)} does not take pictures of {source.shape}: {reason(error)}"
         ) from error
     norm, eps, about = _facts(target)
-    classes = named_classes(source.class_names, outputs)
-    return ServedModel(
-        printable(name), model, at, source.shape, classes, source.test, norm, eps, about
+    names = named_classes(source.class_names, outputs)
+    name = printable(target.name)
+    return ServedModel(name, model, on, source.shape, names, source.test, norm, eps, about)
+
+
+def require_pictures(name: str, source: Source) -> None:
+    """Raise `ValueError` unless samples are grey or coloured pictures in [0, 1]."""
+    shape, (low, high) = source.shape, source.bounds
+    what = f"inputs of {shape}"
+    if len(shape) == 1:
+        what = f"vectors of {shape[0]:,} features"
+    elif (low, high) != (0.0, 1.0):
+        what = f"inputs in [{low:g}, {high:g}]"
+    elif len(shape) == 3 and shape[0] in (1, 3):
+        return
+    raise ValueError(
+        f"{printable(name)} takes {what}: sparring serve is for models of pictures in [0, 1], "
+        "(1, h, w) or (3, h, w); sparring evaluate attacks other inputs"
     )
-
-
-def _target(
-    run: str | Path,
-    data: str | None,
-    recipe: str | None,
-    preprocessing: dict[str, Any],
-    set: Overrides,
-    trust: bool,
-    device: str | None,
-) -> EvaluationTarget:
-    if recipe is not None or not is_program(Path(run)):
-        return recipe_target(run, recipe, set=set, trust=trust)
-    at = "cpu" if device is None else device
-    return external_target(run, data, preprocessing, eps=1.0, trust=trust, device=at)
 
 
 def _facts(target: EvaluationTarget) -> tuple[str, float | None, str]:

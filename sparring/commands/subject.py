@@ -68,7 +68,7 @@ def _no_run(path: Path) -> str:
     if (path / BEST).is_file():
         return (
             f"it has no {RECIPE}. To evaluate its weights, name a recipe by --recipe, or call "
-            f"models.load_weights(network, {str(path / BEST)!r}) in Python"
+            f"sparring.load({str(path)!r}, model=network) in Python"
         )
     if path.is_dir():
         return f"it has no {RECIPE}"
@@ -98,11 +98,15 @@ def _shown(path: Path) -> str:
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
     """Return the network of a recipe with the weights of a file, in eval mode."""
+    return with_weights(recipe.network(pretrained=False), weights)
+
+
+def with_weights(model: nn.Module, weights: Path) -> nn.Module:
+    """Return a network with the weights of a file, in eval mode."""
     if not weights.is_file():
         raise FileNotFoundError(
             f"{weights} does not exist: a run writes its weights after the first epoch"
         )
-    model = recipe.network(pretrained=False)
     load_weights(model, weights)
     return model.eval()
 
@@ -214,9 +218,7 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
-        what = "the network brings its own, and normalizes inside"
-        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
+    check_preprocessing(model, preprocessing)
     source = load_data(data, set, trust=trust)
     samples = _random_samples(source)
     loaded = loaded_model(model, trust=trust, device=device, samples=samples)
@@ -230,6 +232,13 @@ def external_target(
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
+
+
+def check_preprocessing(model: Any, preprocessing: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a mean or standard deviation given for a hub's model."""
+    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
+        what = "the network brings its own, and normalizes inside"
+        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
 
 
 def _name_of(model: str) -> str:

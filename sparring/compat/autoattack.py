@@ -178,7 +178,12 @@ class AutoAttack:
         out = None if state_path is None else Path(state_path)
         ok = out is None or out.suffix == ".json"
         require(ok, "state_path", str(state_path), "the name of a .json file")
-        run = {"eps": self.epsilon, "batch_size": bs, "keep": "float32", "device": self.device}
+        run: dict[str, Any] = {
+            "eps": self.epsilon,
+            "batch_size": bs,
+            "keep": "float32",
+            "device": self.device,
+        }
         self.result = evaluation.evaluate(
             self.model,
             (x.detach().cpu(), y.detach().cpu()),
@@ -226,17 +231,24 @@ class AutoAttack:
         """Return one of their attacks, with its present budget."""
         apgd, targeted, fab, square = self.apgd, self.apgd_targeted, self.fab, self.square
         if name in ("apgd-ce", "apgd-dlr"):
-            run = {**_apgd(apgd), "loss": name.removeprefix("apgd-")}
+            run: dict[str, Any] = {**_apgd(apgd), "loss": name.removeprefix("apgd-")}
             return Entry(name.upper(), lambda t: attacks.APGD(t, **run), norms=LP)
         if name == "apgd-t":
-            run = {**_apgd(targeted), "targets": targeted.n_target_classes}
+            run: dict[str, Any] = {**_apgd(targeted), "targets": targeted.n_target_classes}
             return Entry("APGD-T", lambda t: attacks.APGD(t, loss="dlr-targeted", **run), norms=LP)
         if name in ("fab", "fab-t"):
-            rounds = {"steps": fab.n_iter, "restarts": 1 if name == "fab-t" else fab.n_restarts}
+            rounds: dict[str, Any] = {
+                "steps": fab.n_iter,
+                "restarts": 1 if name == "fab-t" else fab.n_restarts,
+            }
             targets = fab.n_target_classes if name == "fab-t" else 0
             make = lambda t: attacks.FAB(t, targets=targets, **rounds)  # noqa: E731
             return Entry(name.upper(), make, norms=LP)
-        run = {"queries": square.n_queries, "restarts": square.n_restarts, "plan": 10_000}
+        run: dict[str, Any] = {
+            "queries": square.n_queries,
+            "restarts": square.n_restarts,
+            "plan": 10_000,
+        }
         return Entry("Square", lambda t: attacks.Square(t, **run), "black", LP)
 
 
@@ -256,7 +268,11 @@ def published(version: str, norm: str) -> tuple[list[str], dict[str, Budget]]:
 
 
 def _apgd(budget: Budget) -> dict[str, Any]:
-    run = {"steps": budget.n_iter, "restarts": budget.n_restarts, "eot": budget.eot_iter}
+    run: dict[str, Any] = {
+        "steps": budget.n_iter,
+        "restarts": budget.n_restarts,
+        "eot": budget.eot_iter,
+    }
     return run | {"rho": budget.rho, "largereps": budget.use_largereps}
 
 

@@ -17,6 +17,17 @@ BOTH = (DEFAULT, "targeted")
 BALLS = {"Linf": Linf, "L2": L2, "L1": L1}
 
 
+# On a loss below 0 theirs halves its step at the first checkpoint: it compares the loss with a 0
+# that no step has given. With 10 steps that helps: on an MNIST net APGDT of ours left 1.4 points
+# more robust than theirs with a first step of 2·eps, and 0.4 points less with eps.
+SHORT, FIRST = 20, {"Linf": 1.0}
+
+
+def first_step(norm: str, steps: int) -> float:
+    """Return the length of APGD's first step in eps."""
+    return FIRST.get(norm, 2.0) if steps <= SHORT else 2.0
+
+
 def ball(norm: str, eps: float) -> Threat:
     """Return the ball of a norm's name.
 
@@ -86,7 +97,7 @@ class BIM(SearchAttack):
         self.steps = steps or int(min(eps * 255 + 4, 1.25 * eps * 255))
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "targeted": self.targeted}
+        run: dict[str, Any] = {"steps": self.steps, "size": self.alpha, "targeted": self.targeted}
         return attacks.PGD(Linf(self.eps), random_start=False, **run)
 
 
@@ -128,7 +139,11 @@ class PGD(SearchAttack):
         self.random_start, self.supported_mode = random_start, [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "random_start": self.random_start}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "size": self.alpha,
+            "random_start": self.random_start,
+        }
         return attacks.PGD(Linf(self.eps), targeted=self.targeted, **run)
 
 
@@ -153,7 +168,11 @@ class PGDL2(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "random_start": self.random_start}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "size": self.alpha,
+            "random_start": self.random_start,
+        }
         # as theirs: uniform in the ball starts at its edge, where ten steps find fewer errors
         return attacks.PGD(L2(self.eps, init="radius"), targeted=self.targeted, **run)
 
@@ -174,7 +193,7 @@ class MIFGSM(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "size": self.alpha, "decay": self.decay}
+        run: dict[str, Any] = {"steps": self.steps, "size": self.alpha, "decay": self.decay}
         return attacks.MIFGSM(Linf(self.eps), targeted=self.targeted, **run)
 
 
@@ -202,7 +221,11 @@ class SPSA(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.nb_iter, "samples": self.nb_sample, "chunk": self.max_batch_size}
+        run: dict[str, Any] = {
+            "steps": self.nb_iter,
+            "samples": self.nb_sample,
+            "chunk": self.max_batch_size,
+        }
         return attacks.SPSA(Linf(self.eps), size=self.lr, delta=self.delta, **run)
 
 
@@ -229,7 +252,11 @@ class Square(SearchAttack):
 
     def native(self) -> attacks.Attack:
         plan = None if self.rescale_schedule else attacks.random_search.PUBLISHED_QUERIES
-        run = {"queries": self.n_queries, "restarts": self.n_restarts, "p_init": self.p_init}
+        run: dict[str, Any] = {
+            "queries": self.n_queries,
+            "restarts": self.n_restarts,
+            "p_init": self.p_init,
+        }
         run |= {"loss": self.loss, "targeted": self.targeted}
         return attacks.Square(ball(self.norm, self.eps), plan=plan, **run)
 
@@ -237,7 +264,8 @@ class Square(SearchAttack):
 class APGD(SearchAttack):
     """Climb by steps whose length adapts, 10 by default, where the paper takes 100.
 
-    Differs: as `attacks.APGD`; L1 too.
+    Differs: as `attacks.APGD`; up to 20 steps on the DLR loss in Linf begin
+    with eps, not 2·eps; L1 too.
     """
 
     def __init__(
@@ -259,14 +287,19 @@ class APGD(SearchAttack):
         self.verbose = verbose
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "restarts": self.n_restarts, "eot": self.eot_iter}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "restarts": self.n_restarts,
+            "eot": self.eot_iter,
+        }
+        run["first"] = 2.0 if self.loss == "ce" else first_step(self.norm, self.steps)
         return attacks.APGD(ball(self.norm, self.eps), loss=self.loss, rho=self.thr_decr, **run)
 
 
 class APGDT(SearchAttack):
     """Run APGD on the targeted DLR loss, at n_classes − 1 targets; 10 steps by default.
 
-    Differs: as `attacks.APGD`; L1 too; more targets than wrong classes are no error.
+    Differs: as `APGD`; more targets than wrong classes are no error.
     """
 
     def __init__(
@@ -289,6 +322,11 @@ class APGDT(SearchAttack):
         self.n_target_classes = n_classes - 1
 
     def native(self) -> attacks.Attack:
-        run = {"steps": self.steps, "restarts": self.n_restarts, "eot": self.eot_iter}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "restarts": self.n_restarts,
+            "eot": self.eot_iter,
+        }
         run |= {"targets": self.n_target_classes, "rho": self.thr_decr}
+        run["first"] = first_step(self.norm, self.steps)
         return attacks.APGD(ball(self.norm, self.eps), loss="dlr-targeted", **run)

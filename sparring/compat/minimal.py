@@ -32,7 +32,12 @@ class CW(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.CW:
-        run = {"steps": self.steps, "size": self.lr, "confidence": self.kappa, "c": self.c}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "size": self.lr,
+            "confidence": self.kappa,
+            "c": self.c,
+        }
         return attacks.CW(L2(1.0), search_steps=1, **run)
 
     def search(self, attack: Any, model: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +55,7 @@ class DeepFool(SearchAttack):
         self.steps, self.overshoot = steps, overshoot
 
     def native(self) -> attacks.DeepFool:
-        run = {"steps": self.steps, "overshoot": self.overshoot}
+        run: dict[str, Any] = {"steps": self.steps, "overshoot": self.overshoot}
         return attacks.DeepFool(L2(1.0), classes=ALL_CLASSES, **run)
 
     def search(self, attack: Any, model: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -82,7 +87,10 @@ class EADL1(SearchAttack):
         self.initial_const, self.beta, self.supported_mode = initial_const, beta, [*BOTH]
 
     def native(self) -> attacks.EAD:
-        run = {"steps": self.max_iterations, "search_steps": self.binary_search_steps}
+        run: dict[str, Any] = {
+            "steps": self.max_iterations,
+            "search_steps": self.binary_search_steps,
+        }
         run |= {"size": self.lr, "beta": self.beta, "c": self.initial_const}
         return attacks.EAD(L1(1.0), confidence=self.kappa, abort=self.abort_early, **run)
 
@@ -146,7 +154,11 @@ class FAB(SearchAttack):
         self.supported_mode = [*BOTH]
 
     def native(self) -> attacks.FAB:
-        run = {"steps": self.steps, "restarts": self.n_restarts, "alpha_max": self.alpha_max}
+        run: dict[str, Any] = {
+            "steps": self.steps,
+            "restarts": self.n_restarts,
+            "alpha_max": self.alpha_max,
+        }
         targets = self.n_target_classes if self.multi_targeted else 0
         threat = ball(self.norm, self.eps)
         return attacks.FAB(threat, targets=targets, eta=self.eta, beta=self.beta, **run)

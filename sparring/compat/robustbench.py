@@ -73,7 +73,9 @@ def benchmark(
     require(not to_disk or model_name, "model_name", model_name, "a name where to_disk is True")
     require(preprocessing is None, "preprocessing", preprocessing, "None: pass dataset=(x, y)")
     folder = Path(data_dir)
-    given = samples(name if isinstance(dataset, str | Path) or name in DATASETS else dataset, folder)
+    given = samples(
+        name if isinstance(dataset, str | Path) or name in DATASETS else dataset, folder
+    )
     limit = {"n": n_examples, "first": True} if n_examples < _count(given) else {}
     result = evaluation.evaluate(
         wrap_model(model),

@@ -92,8 +92,13 @@ class AutoAttack(Attack):
         return self._multi(images, labels)
 
     def _attacks(self) -> list[Attack]:
-        ball = {"norm": self.norm, "eps": self.eps, "seed": self.seed, "verbose": self.verbose}
-        targets = ball | {"n_classes": self.n_classes}
+        ball: dict[str, Any] = {
+            "norm": self.norm,
+            "eps": self.eps,
+            "seed": self.seed,
+            "verbose": self.verbose,
+        }
+        targets: dict[str, Any] = ball | {"n_classes": self.n_classes}
         if self.version == "rand":
             return [APGD(self.model, loss=loss, eot_iter=20, **ball) for loss in ("ce", "dlr")]
         fab, square = FAB(self.model, multi_targeted=True, **targets), Square(self.model, **ball)

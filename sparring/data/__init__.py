@@ -9,7 +9,9 @@ from .named import names
 from .packed import PackedBits
 from .source import Source, load
 from .split import Split
-from .stream import Stream, from_torch, streamed
+from .stream import Stream, from_torch
+from .streamed import streamed
+from .torchvision_augment import Torchvision
 
 __all__ = [
     "AddedRows",
@@ -27,6 +29,7 @@ __all__ = [
     "Source",
     "Split",
     "Stream",
+    "Torchvision",
     "Unlabelled",
     "from_torch",
     "load",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,10 +13,24 @@ from ..runtime import distributed
 
 
 class Augment(Component):
-    """Base of random changes of inputs `(b, *d)`: `piece(x, generator)` keeps labels and bounds.
+    """Base of random changes of inputs `(b, *d)`: `piece(x, generator)` keeps bounds.
 
     Ranks together get the draws that one process would get for the joint batch.
     """
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether labels become probabilities `(b, k)`, so that the piece needs them."""
+        return False
+
+    def prepare(self, source: Any) -> None:
+        """Take what the piece needs to know of the data, before the first batch."""
+
+    def apply_to(
+        self, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return changed inputs and their labels; by default the labels stay."""
+        return self(x, generator), y
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return changed inputs of the same shape, type and device; `x` itself is not changed."""

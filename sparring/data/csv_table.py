@@ -66,8 +66,10 @@ def csv(
             cell of no finite number, a time that is none, or labels that look like measurements.
     """
     options: dict[str, Any] = {"drop": [drop] if isinstance(drop, str) else [*drop], "time": time}
-    csv = _read(path, label, **options, ids=True)
-    return _read(path, label, **options, ids=False) if csv is None else csv
+    whole = _read(path, label, **options, ids=True)
+    whole = _read(path, label, **options, ids=False) if whole is None else whole
+    assert whole is not None
+    return whole
 
 
 def _read(

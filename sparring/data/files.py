@@ -16,6 +16,7 @@ from ..runtime.warning import SparringWarning
 from . import readers
 from .content import SHOWN, shorten
 from .layouts import LAYOUTS, RawDataset
+from .picture_folder import FolderReader
 
 TEXT = (".csv", ".tsv")
 SVMLIGHT = (".svm", ".libsvm", ".svmlight")
@@ -28,9 +29,10 @@ def read(
     *,
     drop: str | Sequence[str] = (),
     time: str | None = None,
+    folder: FolderReader | None = None,
 ) -> RawDataset:
     """Read a file by its ending, or a folder by its layout; `label`, `drop` and `time` are columns
-    of a csv.
+    of a csv, and `folder` reads pictures of any size.
 
     Raises:
         FileNotFoundError: for a missing path.
@@ -38,6 +40,9 @@ def read(
     """
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
+    if folder is not None:
+        require(path.is_dir(), "size", folder.how.size, "omitted: only folders of pictures have it")
+        return pictures(path, folder)
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     if kind in TEXT and not path.is_dir():
         x, y, names, features, notes, moments = readers.csv(path, label, drop=drop, time=time)
@@ -62,15 +67,20 @@ def refuse_csv_options(label: str | None, drop: str | Sequence[str], time: str |
     require(time is None, "time", time, "omitted: only a csv has a column of times")
 
 
-def pictures(path: Path) -> RawDataset:
-    """Read a folder of pictures per class, or `train/` (and `test/`, `val/`) of such folders."""
+def pictures(path: Path, read: FolderReader | None = None) -> RawDataset:
+    """Read a folder of pictures per class, or `train/` (and `test/`, `val/`) of such folders.
+
+    Arguments:
+        read: of pictures of any size; default: all have one.
+    """
+    read_folder = readers.folder if read is None else read
     split = (path / "train").is_dir()
-    x, y, names = readers.folder(path / "train" if split else path)
-    others = {}
+    x, y, names = read_folder(path / "train" if split else path)
+    others: dict[str, Any] = {}
     for part, spellings in SPELLINGS.items() if split else ():
         folder = next((path / s for s in spellings if (path / s).is_dir()), None)
         if folder is not None:
-            x_part, y_part, part_names = readers.folder(folder)
+            x_part, y_part, part_names = read_folder(folder)
             if part_names != names:
                 differ = " and ".join(", ".join(n) for n in (part_names, names))
                 raise ValueError(f"{folder} and train have different classes: {differ}")
@@ -80,7 +90,17 @@ def pictures(path: Path) -> RawDataset:
         parts = ", ".join(s for spellings in SPELLINGS.values() for s in spellings)
         what = f"{path / unread[0]} is not read: beside train, only {parts} are splits"
         warnings.warn(what, SparringWarning, stacklevel=2)
-    return RawDataset((x, y), classes=names, **others)
+    if read is None:
+        return RawDataset((x, y), classes=names, **others)
+    channels = max(len(part[0]) for part in (x, *(x for x, _ in others.values())) if len(part))
+    x, *rest = (_in_colour(part, channels) for part in (x, *(x for x, _ in others.values())))
+    others = {part: (x, y) for (part, (_, y)), x in zip(others.items(), rest, strict=True)}
+    return RawDataset((x, y), classes=names, notes=tuple(read.notes), **others)
+
+
+def _in_colour(x: np.ndarray, channels: int) -> np.ndarray:
+    """Return pictures `(n, c, h, w)` with as many channels as those of the other splits."""
+    return x if x.shape[1] == channels else np.repeat(x, channels, axis=1)
 
 
 def _is_unread(entry: os.DirEntry[str]) -> bool:

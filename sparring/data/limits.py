@@ -13,7 +13,9 @@ from ..runtime import files
 
 BYTES, CLASSES = "SPARRING_MAX_BYTES", "SPARRING_MAX_CLASSES"
 FEATURES, PIXELS = "SPARRING_MAX_FEATURES", "SPARRING_MAX_PIXELS"
+CACHE = "SPARRING_CACHE_BYTES"
 DEFAULTS = {BYTES: 8 * 2**30, CLASSES: 100_000, FEATURES: 1_000_000, PIXELS: 100_000_000}
+DEFAULTS |= {CACHE: 16 * 2**30}
 
 
 def max_bytes() -> int:
@@ -30,6 +32,14 @@ def max_classes() -> int:
     `SPARRING_MAX_CLASSES` in the environment sets another number.
     """
     return _limit(CLASSES)
+
+
+def max_cache_bytes() -> int:
+    """Return how many bytes the cache of fitted pictures may take: 16 GiB.
+
+    `SPARRING_CACHE_BYTES` in the environment sets another number.
+    """
+    return _limit(CACHE)
 
 
 def check_bytes(what: str, size: int) -> None:

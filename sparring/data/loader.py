@@ -58,6 +58,8 @@ class Loader:
         self.split, self.batch_size, self.seed = split.to(device), batch_size, seed
         self.shuffle, self.drop_last, self.device = shuffle, drop_last, torch.device(device)
         self.augment, self.mix = tuple(augment), tuple(mix)
+        if mix and (mixing := [piece for piece in augment if piece.mixes_labels]):
+            raise ValueError(f"augment has {mixing[0]}: mixed labels need batches without mix")
         least = least_rows * world
         enough = batch_size >= least
         require(enough, "batch_size", batch_size, f"{least} or more, as this model needs")
@@ -77,19 +79,22 @@ class Loader:
         # one generator for augmentation and added rows: a resumed run replays the same draws
         generator = self._generator(number, 1, self.device)
         for x, y, index, weight in self._samples(number):
-            batch = Batch(self._augmented(x, generator), y, index=index)
+            batch = Batch(*self._augmented(x, y, generator), index=index)
             batch = batch if weight is None else replace(batch, weight=weight)
             yield concatenate([batch, *self._added(batch, generator)]) if self.mix else batch
 
-    def _augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         for piece in self.augment:
-            x = piece(x, generator)
-        return x
+            x, y = piece.apply_to(x, y, generator)
+        return x, y
 
     def _added(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
         for piece in self.mix:
             rows = piece(batch, generator)
-            yield replace(rows, x=self._augmented(rows.x, generator)) if piece.augmented else rows
+            if piece.augmented:
+                x, y = self._augmented(rows.x, rows.y, generator)
+                rows = replace(rows, x=x, y=y)
+            yield rows
 
     def _samples(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         n, split = len(self.split), self.split

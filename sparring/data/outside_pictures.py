@@ -18,6 +18,7 @@ from torch import Tensor
 from ..runtime.text import printable
 from . import limits
 from .content import reason, require_package
+from .picture_sizes import middle
 from .pictures import FORMATS, deep, orientation, turned_upright, without_pillow_limits
 
 BACKGROUND = 255  # white: what a page or a viewer shows behind transparent pixels
@@ -98,7 +99,7 @@ def _eight_bits(pillow: Any, opened: Any, notes: list[str]) -> Any:
     is_deep = deep(opened)  # before loading, which forgets how the file is laid out
     opened.load()
     image, mode = opened, opened.mode
-    if mode.startswith("I"):  # 16 bits of grey; Pillow's I holds 32, of which a picture uses 16
+    if mode.startswith("I"):  # grey of 16 bits, which Pillow keeps in 32
         values = np.asarray(opened)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             return image
@@ -162,16 +163,11 @@ def fit_picture(picture: Picture, shape: Sequence[int]) -> tuple[Tensor, list[st
     image = pillow.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
     notes = []
     if (rows, columns) != (height, width):
-        scale = max(height / rows, width / columns)
-        wide, high = max(round(columns * scale), width), max(round(rows * scale), height)
+        box, (high, wide) = middle(rows, columns, height, width)
         if (high, wide) != (rows, columns):
             notes.append(f"resized from {columns} × {rows} to {wide} × {high}")
         if (high, wide) != (height, width):
             notes.append(f"middle {width} × {height} cut out")
-        # The middle in the picture's own pixels: a thin strip is never resized as a whole.
-        across, down = width / wide * columns, height / high * rows
-        left, top = (columns - across) / 2, (rows - down) / 2
-        box = (left, top, left + across, top + down)
         image = image.resize((width, height), pillow.Resampling.BICUBIC, box=box)
     if (image.mode == "L") != (channels == 1):
         notes.append("colours became grey" if channels == 1 else "grey copied to three colours")

@@ -120,6 +120,16 @@ def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     Raises:
         ValueError: for no class, a class without pictures, two sizes, or more than the limits.
     """
+    paths, labels, names = labelled_paths(path)
+    return _stack(path, paths), labels, names
+
+
+def labelled_paths(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
+    """Return the pictures of a folder of pictures per class, their labels, and the class names.
+
+    Raises:
+        ValueError: for no class, a class without pictures, or more classes than the limits.
+    """
     names = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] not in "._")
     if not names:
         wanted = "folder of pictures per class, nor another format that can be read"
@@ -140,7 +150,7 @@ def folder(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         where = f"outside the classes' folders or in folders inside them, as {unread[0]}"
         what = f"{path}: {len(unread)} pictures are not read: they lie {where}"
         warnings.warn(what, SparringWarning, stacklevel=2)
-    return _stack(path, paths), np.array(labels, dtype=np.int64), names
+    return paths, np.array(labels, dtype=np.int64), names
 
 
 def _walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -170,7 +180,8 @@ def _stack(path: Path, paths: list[Path]) -> np.ndarray:
             limits.check_shape(f"{path} of {len(paths):,} pictures", (len(paths), *a.shape), 1)
         if a.shape[1:] != first.shape[1:]:
             size, others = ("{1} × {2}".format(*p.shape) for p in (a, first))
-            raise ValueError(f"{file} is {size}, the pictures before it {others}")
+            how = "size = 64 in [data] fits all to one"
+            raise ValueError(f"{file} is {size}, the pictures before it {others}; {how}")
         pictures.append(a)
     shape = (max(len(p) for p in pictures), *pictures[0].shape[1:])
     return np.stack([np.broadcast_to(p, shape) for p in pictures])  # a grey one over the colours

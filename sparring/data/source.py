@@ -19,6 +19,8 @@ from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
 from .packed import PackedBits, is_binary
+from .picture_folder import FolderReader, stream_train
+from .picture_sizes import make_fitting
 from .readers import Arrays
 from .split import (
     Bounds,
@@ -43,8 +45,9 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
-        groups: features of which a sample has at most one, and which move together; None if each
+        groups: features that move together, at most one in each sample; None if each
             moves alone.
+        origin: the arguments of `load` that made it, if it did.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
     groups: list[list[int]] | None = None
+    origin: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         """Return sizes and shape; the rows themselves would fill pages."""
@@ -111,6 +115,10 @@ def load(
     mutable: tables.MutableMask = None,
     labels: int | None = None,
     repeat: int | None = None,
+    size: int | Sequence[int] | None = None,
+    fit: str | None = None,
+    stream: bool | None = None,
+    workers: int | None = None,
 ) -> Source:
     """Load a data set with train, validation and test splits.
 
@@ -146,6 +154,12 @@ def load(
         labels: keep this many labels of train, drawn by the seed, each class in its proportion; the
             other rows become `unlabelled`, which `[data] mix` can add to the batches.
         repeat: visits of each row of train per epoch; default: one.
+        size: side or [height, width] that the pictures of a folder are fitted to; the cache keeps
+            them. Default: all must have one size.
+        fit: "crop" (default) keeps a picture's middle, "stretch" all of it, "pad" adds borders.
+        stream: read train's pictures while the training runs, in colour, for folders that memory
+            has no room for.
+        workers: processes that decode pictures; default: none beside this one.
 
     Raises:
         ValueError: for an unknown name, a damaged file, or data of another form than described.
@@ -155,8 +169,11 @@ def load(
     >>> digits.shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
     ((1, 8, 8), 10, 1375, 152, 270)
     """
-    path = Path(name).expanduser()
+    origin = {key: value for key, value in locals().items() if value is not None}
+    path, how = Path(name).expanduser(), make_fitting(size, fit, stream, workers)
+    folder = None if how is None else FolderReader(how, lazily=bool(stream))
     if known := named.find(str(name)):
+        require(folder is None, "size", size, "omitted: only folders of pictures have it")
         files.refuse_csv_options(label, drop, time)
         name, raw = known, named.read(known, root)
     elif not str(name) or (len(path.parts) == 1 and not path.suffix and not path.exists()):
@@ -166,13 +183,21 @@ def load(
         if not path.exists():
             where = "" if path.is_absolute() else f" in {Path.cwd()}"
             raise FileNotFoundError(f"no file or folder {path}{where}: data.name must be its path")
-        raw = files.read(path, label, drop=drop, time=time)
+        raw = files.read(path, label, drop=drop, time=time, folder=folder)
     if unique is not None:
         raw = raw._replace(unique=unique)
     options = {"val": val, "test": test, "seed": seed, "bounds": bounds}
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
     rest["groups"] = groups
-    return assemble(Path(name).name, raw, **options, **rest, labels=labels, repeat=repeat)
+    rest |= {"labels": labels, "repeat": repeat}
+    lazily = folder is not None and folder.lazily
+    if folder is not None and lazily:
+        require(unique is None, "unique", unique, "omitted with stream = true")
+        # numbers of pictures, until they are read
+        options["bounds"] = (0.0, float(len(folder.paths)))
+    source = assemble(Path(name).name, raw, **options, **rest)
+    more = stream_train(source, folder) if folder is not None and lazily else {}
+    return replace(source, origin=origin, **more)
 
 
 def assemble(
@@ -309,9 +334,14 @@ def check_options(
     balance: bool | Sequence[float] = False,
     labels: int | None = None,
     repeat: int | None = None,
+    size: int | Sequence[int] | None = None,
+    fit: str | None = None,
+    stream: bool | None = None,
+    workers: int | None = None,
 ) -> None:
     """Raise `ValueError` for options of `load` that no data set takes."""
     _checked_bounds(bounds)
+    make_fitting(size, fit, stream, workers)
     for key, rows in (("val", val), ("test", test)):
         row_count(key, rows, 1, 1)
     counts = {"limit": limit, "labels": labels, "repeat": repeat}

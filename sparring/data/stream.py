@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..component import require, require_at_least
+from ..component import require_at_least
 from ..runtime.text import printable
 from . import limits
-from .source import Source
-from .split import Bounds, Pair, Split, check_samples, chosen_rows, fingerprint, to_float32
+from .split import Bounds, Pair, Split, check_samples, chosen_rows, to_float32
 
 Sample = tuple[Tensor, Tensor, Tensor]
 
@@ -82,6 +81,11 @@ class Stream:
         except (IndexError, KeyError) as error:
             what = f"{self.name} failed to give one of its n = {self.n} samples"
             raise ValueError(f"{what}: {type(error).__name__}: {_last_line(error)}") from error
+        except ValueError as error:
+            if "worker process" not in str(error):
+                raise
+            text = _last_line(error).removeprefix("ValueError: ")  # below its traceback
+            raise ValueError(f"{self.name}: {text}") from error
 
     def _rechunk(self, plan: Sequence[Tensor], chunks: Iterator[Pair]) -> Iterator[Pair]:
         """Yield rows first..last of each batch from chunks of any length."""
@@ -172,59 +176,3 @@ def from_torch(
     require_at_least(2, classes=classes)
     limits.check_classes(name, classes)
     return Stream(dataset, classes=classes, n=n, bounds=bounds, workers=workers, name=name)
-
-
-def streamed(
-    train: Dataset,
-    test: Dataset,
-    *,
-    classes: int | Sequence[str],
-    val: int | float | Dataset | None = None,
-    n: int | None = None,
-    seed: int = 0,
-    bounds: Bounds = (0.0, 1.0),
-    workers: int = 0,
-    name: str = "streamed",
-) -> Source:
-    """Return a source whose train split is streamed; validation and test are in memory.
-
-    The sha256 is over validation and test only.
-
-    Arguments:
-        classes: number of classes, or their names.
-        val: a data set, or rows or share of train to hold out by the seed; default: 1,000 rows. For
-            an iterable train it must be a data set.
-        n: samples per epoch; needed for an iterable train without a length.
-    """
-    if isinstance(classes, Sequence | np.ndarray):
-        names = list(classes)
-    else:
-        limits.check_classes(name, int(classes))
-        names = [str(k) for k in range(int(classes))]
-
-    def stream(dataset: Dataset, part: str, n: int | None = None) -> Stream:
-        return from_torch(
-            dataset, classes=len(names), n=n, bounds=bounds, workers=workers, name=f"{name} {part}"
-        )
-
-    def in_memory(dataset: Dataset, part: str) -> Split:
-        split = stream(dataset, part)
-        return split.subset(len(split))
-
-    train_stream = stream(train, "train", n)
-    if val is None or isinstance(val, int | float | np.number):
-        if train_stream.sequential:
-            raise ValueError("val must be a data set: nothing can be held out of an iterable")
-        total, rows = len(train_stream), 1000 if val is None else float(val)
-        allowed = f"a data set, or rows or a share of the {total} of train"
-        require(0 < rows < total, "val", val, allowed)
-        rows = round(rows * total) if rows < 1 else int(rows)
-        require(1 <= rows < total, "val", val, allowed)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(int(seed)))
-        val_split = train_stream._in_memory(order[:rows].sort().values)
-        train_stream = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
-    else:
-        val_split = in_memory(val, "val")
-    test_split = in_memory(test, "test")
-    digest = fingerprint(val_split.x, val_split.y, test_split.x, test_split.y)
-    return Source(name, train_stream, val_split, test_split, names, bounds, digest)

@@ -76,7 +76,11 @@ def attack_level(
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
-        about = {"norm": norm, "access": access, "spared": int(level.robust.sum()) - len(rows) if cascade else 0}
+        about = {
+            "norm": norm,
+            "access": access,
+            "spared": int(level.robust.sum()) - len(rows) if cascade else 0,
+        }
         outcome = runner.attack(name, label, attack, threat, rows, seed=draws, **about)
         level.robust &= ~outcome.is_adversarial
         level.margin = np.fmax(level.margin, outcome.margin)
@@ -140,9 +144,7 @@ def norm_numbers(threats: Sequence[Threat]) -> list[int | None]:
     """
     names = [type(threat).__name__ for threat in threats]
     order = list(dict.fromkeys(names))
-    return [
-        None if name in names[i + 1 :] else order.index(name) for i, name in enumerate(names)
-    ]
+    return [None if name in names[i + 1 :] else order.index(name) for i, name in enumerate(names)]
 
 
 def worst_case(levels: Sequence[LevelOutcome]) -> np.ndarray:

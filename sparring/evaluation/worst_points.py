@@ -118,4 +118,3 @@ def recount(
             pred[part] = judged.pred.cpu().numpy()
             allowed[part] = judged.allowed.cpu().numpy()
     return pred, allowed
-

@@ -39,7 +39,7 @@ TO_YCC = (
 TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.0))
 
 
-def jpeg(x: Tensor, quality: int) -> Tensor:
+def jpeg_round_trip(x: Tensor, quality: int) -> Tensor:
     """Return pictures as they come back from a JPEG file of this quality, with a gradient.
 
     Arguments:
@@ -52,7 +52,7 @@ def jpeg(x: Tensor, quality: int) -> Tensor:
     Source: ITU-T T.81; JFIF 1.02; the scale of tables by quality and the arithmetic of sampling are
     libjpeg's. Differs: the cosine transform is in floats, so that a few values differ by 1/255.
 
-    >>> jpeg(torch.full((1, 1, 8, 8), 0.5), 75).unique()
+    >>> jpeg_round_trip(torch.full((1, 1, 8, 8), 0.5), 75).unique()
     tensor([0.5020])
     """
     require(1 <= quality <= 100, "quality", quality, "a JPEG quality from 1 to 100")

@@ -32,10 +32,10 @@ def straight_through(z: Tensor, rounded: Tensor) -> Tensor:
     """
     if not z.requires_grad:
         return rounded
-    return StraightThrough.apply(z, rounded)  # type: ignore[return-value]
+    return RoundedForward.apply(z, rounded)  # type: ignore[return-value]
 
 
-class StraightThrough(torch.autograd.Function):
+class RoundedForward(torch.autograd.Function):
     """Return the second argument exactly; hand its gradient to the first.
 
     `z + (rounded − z).detach()` is the usual form. In float32 that sum is often one unit off.

@@ -62,13 +62,11 @@ def load_estimator(path: str | Path, *, trust: bool = False) -> Any:
         archive_names(path)
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > LIMIT:
-            raise ValueError(f"{path} would unpack to {size:,} bytes: at most {LIMIT:,} are read")
-        unknown = skops.get_untrusted_types(file=path)
-    except ValueError:
-        raise
+        unknown = [] if size > LIMIT else skops.get_untrusted_types(file=path)
     except Exception as error:  # each kind of damage raises its own
         raise _damaged(path, error) from error
+    if size > LIMIT:
+        raise ValueError(f"{path} would unpack to {size:,} bytes: at most {LIMIT:,} are read")
     foreign = [name for name in unknown if name not in KNOWN]
     if foreign and not trust:
         named = ", ".join(printable(name) for name in foreign[:SHOWN])

@@ -1,4 +1,4 @@
-"""Networks of public hubs by name: "timm:resnet18", "hf:microsoft/resnet-18", "robustbench:Standard"."""
+"""Networks of public hubs by name: "timm:resnet18", "hf:microsoft/resnet-18"."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def load_hub_model(text: str, *, trust: bool = False) -> nn.Module:
     prefix, name = split(text)
     if prefix in RUNS_CODE and not trust:
         raise ValueError(
-            f"model = {printable(text, 100)} loads files that can run code: if you trust them, pass "
-            "--trust (trust=True in Python)"
+            f"model = {printable(text, 100)} loads files that can run code: if you trust them, "
+            "pass --trust (trust=True in Python)"
         )
     return PREFIXES[prefix](name).eval()
 

@@ -77,10 +77,12 @@ def _zoo() -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or "robustbench"
         part = "" if missing.partition(".")[0] == "robustbench" else f", whose {missing} is missing"
-        raise ValueError(f"robustbench:NAME needs the package robustbench{part}: {INSTALL}") from None
+        raise ValueError(
+            f"robustbench:NAME needs the package robustbench{part}: {INSTALL}"
+        ) from None
     except Exception as error:
-        text = f"robustbench:NAME needs the package robustbench, which fails to import: {reason(error)}"
-        raise ValueError(text) from error
+        text = "robustbench:NAME needs the package robustbench, which fails to import"
+        raise ValueError(f"{text}: {reason(error)}") from error
 
 
 def _names(zoo: Any, dataset: str, threat: str) -> list[str]:

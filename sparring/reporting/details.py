@@ -67,7 +67,8 @@ def detection(results: Sequence[Result]) -> list[RenderableType]:
 def _evasions(r: Result, d: Detection) -> Paragraph:
     most = ", ".join(f"{format.shorten(u.name)} ({u.count})" for u in d.added[:5])
     added = f"; added most often: {most}" if most else ""
-    return Paragraph(f"{r.name}: {format.flips_text(d)}{added}")
+    few = format.too_few_negatives(d)
+    return Paragraph(f"{r.name}: {format.flips_text(d)}{added}" + (f"; {few}" if few else ""))
 
 
 def _cell(text: str, style: str = "") -> Cell:

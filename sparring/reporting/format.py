@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Sequence
 
@@ -250,6 +251,27 @@ def detection_cells(row: DetectionRates) -> list[str]:
 def _tpr_text(o: OperatingPoint) -> str:
     """Return a TPR, with the FPR of its threshold where an attack has raised it."""
     return percent(o.tpr) + (f" (FPR {100 * o.fpr:.1f})" if o.fpr > o.at else "")
+
+
+def too_few_negatives(d: Detection) -> str:
+    """Return a sentence on false-positive rates that the negatives are too few to measure, or "".
+
+    >>> from sparring.results.intervals import wilson
+    >>> point = OperatingPoint(0.001, 0.0, None, wilson(8, 10), negatives=700)
+    >>> too_few_negatives(Detection("malware", [DetectionRates("clean", *[wilson(8, 10)] * 3,
+    ...     tpr=[point])]))
+    'FPR 0.1 % needs 1,000 negatives and there are 700: its threshold flags none of them'
+    """
+    points = [o for o in (d.rates[0].tpr if d.rates else []) if o.too_few]
+    if not points:
+        return ""
+    rates = " and ".join(f"{100 * o.at:g} %" for o in points)
+    least = max(math.ceil(1 / o.at - 1e-9) for o in points)
+    have = f"{points[0].negatives:,}"
+    return (
+        f"FPR {rates} needs {least:,} negatives and there are {have}: its threshold flags none of "
+        "them"
+    )
 
 
 def detection_row_name(d: Detection, row: DetectionRates) -> str:

@@ -25,12 +25,20 @@ class OperatingPoint:
     Arguments:
         fpr, tpr: shares of negatives and positives that this threshold flags.
         threshold: the score from which on a sample is called positive; None: no sample is.
+        negatives: clean negatives by which the threshold was set; 0 if unknown.
     """
 
     at: Share
     fpr: Share
     threshold: float | None
     tpr: Interval
+    negatives: Count = 0
+
+    @property
+    def too_few(self) -> bool:
+        """Return whether the negatives are too few to measure this rate: fewer than 1/at, so that
+        the threshold may flag none of them."""
+        return 0 < self.negatives * self.at < 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,8 @@ def operating_point(
     flagged = (score >= threshold) & bool(allowed[-1])
     tpr = wilson(int(flagged[positive].sum()), int(positive.sum()))
     finite = threshold if np.isfinite(threshold) else None
-    return OperatingPoint(at, float(flagged[~positive].mean()), finite, tpr)
+    negatives = int((~positive).sum())
+    return OperatingPoint(at, float(flagged[~positive].mean()), finite, tpr, negatives)
 
 
 def macro_rates(pred: np.ndarray, y: np.ndarray, classes: int) -> tuple[Interval, Interval]:

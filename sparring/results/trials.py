@@ -126,7 +126,8 @@ def importance(record: SearchRecord) -> dict[str, float]:
         values = [t.parameters[path] for t in done]
         if all(isinstance(v, int | float) for v in values):
             varied = len(set(values)) > 1
-            shares[path] = scipy.stats.spearmanr(values, robust).statistic ** 2 if varied else 0.0
+            ranks: Any = scipy.stats.spearmanr(values, robust) if varied else None
+            shares[path] = 0.0 if ranks is None else ranks.statistic**2
         else:
             shares[path] = _between(values, robust)
     return dict(sorted(((k, float(v)) for k, v in shares.items()), key=lambda one: -one[1]))

@@ -36,6 +36,7 @@ class PerClass(Risk):
     """
 
     paper = "birrell2023armor"
+    one_class_per_sample = True
 
     def __init__(self, of: Risk, *, classes: Sequence[int]) -> None:
         super().__init__()

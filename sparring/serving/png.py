@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import base64
-import io
 
-import torch
 from torch import Tensor
 
-from ..data.content import require_package
+from ..evaluation.picture_attack import as_bytes
+from ..results.pictures import png_bytes
 
 ENLARGED = 10  # a difference is shown this many times as large, around grey
 
 
 def png(x: Tensor) -> bytes:
     """Return a picture `x (c, h, w)` of multiples of 1/255 as a PNG of the same 8 bits."""
-    pillow = require_package("PIL.Image", "pillow")
-    pixels = (255 * x).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    image = pillow.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    return file.getvalue()
+    return png_bytes(as_bytes(x))
 
 
 def address(x: Tensor) -> str:

@@ -24,7 +24,7 @@ class ServedModel(NamedTuple):
 
     Arguments:
         shape: `(c, h, w)` of the pictures that the model takes, c = 1 or 3, in [0, 1].
-        samples: test samples to pick from.
+        samples: test samples to pick from; None for a model without data.
         threat, eps: of its training or evaluation, as the page's first choice.
         about: one line, as "MART · Linf 0.1 · digits".
     """
@@ -34,7 +34,7 @@ class ServedModel(NamedTuple):
     device: torch.device
     shape: tuple[int, ...]
     class_names: list[str]
-    samples: Split
+    samples: Split | None = None
     threat: str = "Linf"
     eps: float | None = None
     about: str = ""
@@ -74,17 +74,6 @@ def class_table(served: ServedModel, given: Answer, *, also: Sequence[int] = ())
     }
 
 
-def require_pictures(name: str, shape: Sequence[int]) -> None:
-    """Raise `ValueError` unless samples of this shape are grey or coloured pictures."""
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return
-    what = f"vectors of {shape[0]:,} features" if len(shape) == 1 else f"inputs of {tuple(shape)}"
-    raise ValueError(
-        f"{printable(name)} takes {what}: sparring serve is for models of pictures, (1, h, w) or "
-        "(3, h, w); sparring evaluate attacks other inputs"
-    )
-
-
 def named_classes(names: Sequence[str], outputs: int) -> list[str]:
     """Return a name per output of a model, each once; a class without a name has its number.
 
@@ -99,9 +88,14 @@ def named_classes(names: Sequence[str], outputs: int) -> list[str]:
     return unique
 
 
+def num_samples(served: ServedModel) -> int:
+    """Return how many test samples a model brings."""
+    return 0 if served.samples is None else len(served.samples)
+
+
 def sample_picture(served: ServedModel, row: int) -> tuple[Picture, str | None]:
     """Return a test sample as a picture of 8 bits, and the name of its class, if it has one."""
-    require(0 <= row < len(served.samples), "row", row, f"0 to {len(served.samples) - 1}")
+    assert served.samples is not None
     x = served.samples.float(slice(row, row + 1))[0]
     pixels = (255 * x).round().clamp(0, 255).to(torch.uint8)
     y = int(served.samples.y[row])

@@ -21,8 +21,8 @@ from ..threats import NORMS
 from .choices import DEFAULT_EPS, Setting, menu, setting
 from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
-from .served import ServedModel, answer, class_table, sample_picture
-from .sweep import DEEPER, Bout, WorstPoint, sweep
+from .served import ServedModel, answer, class_table, num_samples, sample_picture
+from .sweep import DEEPER, Bout, WorstPoint, elsewhere, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
 NAME_LETTERS = 80
@@ -61,7 +61,7 @@ class Session:
                     "about": one.about,
                     "input": _size(one.shape),
                     "side": max(one.shape[1:]),
-                    "samples": len(one.samples),
+                    "samples": num_samples(one),
                 }
                 for one in self.served
             ],
@@ -88,7 +88,8 @@ class Session:
             ValueError: for a model or a row that does not exist.
         """
         one = self.served[_index("model", number, len(self.served))]
-        rows = len(one.samples)
+        rows = num_samples(one)
+        require(rows, "model", one.name, "one with test samples: it was served without data")
         drawn = secrets.randbelow(rows) if row is None else _index("row", row, rows)
         return self._keep(*sample_picture(one, drawn))
 
@@ -118,9 +119,7 @@ class Session:
         names = [name for one in chosen for name in one.class_names]
         require(label is None or label in names, "label", label, "the name of a class, or null")
         plan = setting(request.get("threat"), request.get("eps"), request.get("attack"), chosen)
-        with self._lock:
-            job = self.runner.start(partial(self._work, numbers, fitted, label, plan))
-        return job
+        return self.runner.start(partial(self._work, numbers, fitted, label, plan))
 
     def _work(
         self, numbers: list[int], fitted: Fitted, label: str | None, plan: Setting, job: AttackJob
@@ -131,7 +130,8 @@ class Session:
             y = answer(one, x).pred if known is None else known
             require(y >= 0, "picture", one.name, "one that the model names a class for")
             job.bouts.append(Bout(n, one, x, y))
-        yield from sweep(job.bouts, plan, budget=job.budget, workload=job.workload)
+        for point in sweep(job.bouts, plan, budget=job.budget, workload=job.workload):
+            yield point._replace(elsewhere=elsewhere(point, job.bouts))
 
     def progress(self, id: str, after: int = 0) -> dict[str, Any]:
         """Return how far an attack is, with its steps from number `after` on.
@@ -216,6 +216,10 @@ class Session:
             "levels": round(255 * float(moved.max())),
             "pixels": int((moved.amax(0) > 0).sum()),
             "of": moved[0].numel(),
+            "elsewhere": [
+                {"model": other.number, **class_table(other.served, given)}
+                for other, given in ((job.bouts[n], a) for n, a in point.elsewhere.items())
+            ],
             **class_table(bout.served, point.answer, also=[bout.label]),
         }
 

@@ -20,11 +20,10 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from ..certification import certify as prove
+from .. import certification, evaluation
 from ..component import require
-from ..config.registry import make, maker
+from ..config.registry import complete, make, maker
 from ..data import Source, Split
-from ..evaluation import evaluate as attack_with_suite
 from ..results.result import Result
 from ..runtime.text import printable
 from ..threats.base import Threat
@@ -174,7 +173,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probabilities `(n, k)`, columns in the order of `classes_`."""
-        return torch.from_numpy(self._logits(X)).softmax(1).numpy()
+        logits = torch.from_numpy(self._logits(X))
+        return logits.softmax(1).numpy()
 
     def attack(
         self, X: Any, y: Any = None, *, name: str = "PGD", eps: Any = None, **options: Any
@@ -212,7 +212,11 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         """
         _, z, labels = self._rows(X, y)
         threat = self._threat(eps, z)
-        return prove(self.network_, z, labels, threat=threat, method=method).cpu().numpy()
+        return (
+            certification.certify(self.network_, z, labels, threat=threat, method=method)
+            .cpu()
+            .numpy()
+        )
 
     def evaluate(self, X: Any, y: Any, *, eps: Any = None, **options: Any) -> Result:
         """Attack rows with a suite, and return the result: accuracies, verdict, every attack.
@@ -227,7 +231,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         rows = Split(z, labels)
         source = Source("rows", rows, rows, rows, names, bounds=(threat.low, threat.high))
         settings = {"progress": False, "name": type(self).__name__, **options}
-        return attack_with_suite(self.network_, source, threat, **settings)
+        return evaluation.evaluate(self.network_, source, threat, **settings)
 
     def robust_score(self, X: Any, y: Any, *, eps: Any = None, suite: str = "quick") -> float:
         """Return the accuracy under a suite's attacks: an upper bound on the true one.
@@ -268,7 +272,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         """
         return saved.read_run(cls, Path(folder))
 
-    def _checked(self, X: Any) -> np.ndarray:
+    def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float64, reset=False)
 
@@ -285,8 +289,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         x = self._checked(X)
         labels = self.predict(X) if y is None else column_or_1d(y)
         require(len(labels) == len(x), "y", f"{len(labels)} labels", f"one per row, {len(x)}")
-        unknown = labels[~np.isin(labels, self.classes_)]
-        if len(unknown):
+        unknown = labels[~np.isin(labels, self.classes_)].tolist()
+        if unknown:
             known = ", ".join(map(repr, self.classes_.tolist()[:8]))
             raise ValueError(f"y has the label {unknown[0]!r}, and the classes are {known}")
         numbers = np.searchsorted(self.classes_, labels).astype(np.int64)
@@ -297,6 +301,4 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         eps = radius(self.eps if eps is None else eps)
         bounds = box(self.scaling, self.bounds, z.numpy(), np.array(self.bounds_), eps=eps or 0.0)
         table = threat_table(self.threat, eps, bounds)
-        from ..config.registry import complete
-
         return make("threat", complete("threat", table, "threat"), "threat")

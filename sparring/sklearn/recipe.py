@@ -11,10 +11,9 @@ from ..component import require
 from ..config.recipe import Recipe, load_recipe
 from ..config.registry import maker
 from ..config.validation import arguments
-from ..runtime.annotations import shortened
 from ..runtime.fractions import parse_number
 
-DATA = "rows.npz"  # of the test rows in a saved run
+DATA = "classifier-rows.npz"  # of the test rows in a saved run
 SCHEDULE = {"path": "lr", "name": "one-cycle"}
 STEP = 2.5  # steps times their length, in radii: enough to cross the ball and turn at its wall
 VALIDATION_STEPS = 5
@@ -37,7 +36,7 @@ def table_of(key: str, value: Any) -> dict[str, Any]:
     """
     table = {"name": value} if isinstance(value, str) else value
     ok = isinstance(table, Mapping) and isinstance(table.get("name"), str)
-    require(ok, key, shortened(value), "a name, or a table with a name")
+    require(ok, key, value, "a name, or a table with a name")
     return plain_value(table)
 
 

@@ -12,7 +12,7 @@ from ..data import Source, Split
 from ..data.split import fingerprint, hold_out
 from .scaling import Scaling
 
-LEAST_HELD_OUT = 100  # of fewer rows, a lucky early epoch would win
+LEAST_VALIDATION = 100  # of fewer rows, an early epoch would win by chance
 
 
 class WeightedRows(NamedTuple):
@@ -63,7 +63,7 @@ def source_of(
     y, weight = torch.from_numpy(rows.y), torch.from_numpy(rows.weight.astype(np.float32))
     whole = Split(scaling.tensor(rows.x), y, weight=weight)
     train = val = whole
-    if (n := int(share * len(y))) >= LEAST_HELD_OUT:
+    if (n := int(share * len(y))) >= LEAST_VALIDATION:
         kept, out = hold_out(y, n, torch.Generator().manual_seed(seed))
         # a class with all of its few rows held out goes back: nothing else would teach it
         lost = ~torch.isin(y[out], y[kept])

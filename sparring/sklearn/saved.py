@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ..component import require
 from ..config.recipe import load_recipe
-from ..data.split import fingerprint
+from ..data import load
 from ..models import load_weights
 from ..runtime import files
 from ..training.checkpoint import read_weights, save_best
@@ -21,18 +21,13 @@ from ..training.state import Epoch
 from .recipe import DATA, plain_value
 from .scaling import Scaling, box
 
-if TYPE_CHECKING:
-    from .classifier import RobustClassifier
-
 ABOUT = "classifier.json"  # what the recipe has no room for: labels, scaling, arguments
 LIMIT = 1 << 26  # bytes
 KINDS = {"arguments": dict, "classes": list, "shift": list, "width": list, "bounds": list}
 EPOCHS = (("epoch", "number"), ("parts", "terms"))  # keys of a row in the log, and of `Epoch`
 
 
-def write_run(
-    classifier: RobustClassifier, folder: Path, test: tuple[Tensor, Tensor] | None
-) -> Path:
+def write_run(classifier: Any, folder: Path, test: tuple[Tensor, Tensor] | None) -> Path:
     """Write a fitted classifier, and test rows in scaled units, as a run folder; return it."""
     if callable(classifier.network):
         raise ValueError(
@@ -40,7 +35,7 @@ def write_run(
             'network, as "mlp"'
         )
     require_empty(folder)
-    tables = classifier.recipe_.tables
+    tables, bounds = classifier.recipe_.tables, classifier.bounds_
     if test is not None:
         z = test[0].numpy()
         trained_in = np.array(classifier.bounds_)
@@ -48,7 +43,7 @@ def write_run(
         tables = _in_box(tables, bounds)
     create_run(folder, tables)
     if test is not None:
-        _write_rows(classifier, folder, *test)
+        _write_rows(classifier, folder, *test, bounds=bounds)
     arguments = plain_value(classifier.get_params(deep=False))
     seed = classifier.random_state
     about = {
@@ -67,7 +62,7 @@ def write_run(
     return folder
 
 
-def read_run(kind: type[RobustClassifier], folder: Path) -> Any:
+def read_run(kind: type, folder: Path) -> Any:
     """Return the classifier that `write_run` wrote."""
     path = folder / ABOUT
     if not path.is_file():
@@ -77,10 +72,10 @@ def read_run(kind: type[RobustClassifier], folder: Path) -> Any:
         about = json.loads(files.read(path, limit=LIMIT))
         for key, type_ in KINDS.items():
             require(isinstance(about[key], type_), key, about[key], f"a {type_.__name__}")
-        arguments = {
+        arguments: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in about["arguments"].items()
         }
-        classifier = kind(**arguments)
+        classifier: Any = kind(**arguments)
         classifier.classes_ = np.array(about["classes"])
         shift, width = (np.array(about[k], dtype=np.float64) for k in ("shift", "width"))
         classifier.scaling_ = Scaling(shift, width, tuple(map(int, about["shape"])))
@@ -115,17 +110,20 @@ def _in_box(tables: dict[str, Any], bounds: tuple[float, float]) -> dict[str, An
     return out
 
 
-def _write_rows(classifier: RobustClassifier, folder: Path, z: Tensor, y: Tensor) -> None:
+def _write_rows(
+    classifier: Any, folder: Path, z: Tensor, y: Tensor, *, bounds: tuple[float, float]
+) -> None:
     """Write test rows, and the record by which an evaluation finds them beside the recipe."""
     names = [str(label) for label in classifier.classes_]
     content = io.BytesIO()
     np.savez_compressed(content, x_test=z.numpy(), y_test=y.numpy(), class_names=names)
     files.write(folder / DATA, content.getvalue())
-    about = {"name": DATA, "path": DATA, "sha256": fingerprint(z, y)}
+    digest = load(folder / DATA, bounds=bounds).sha256
+    about = {"name": DATA, "path": DATA, "sha256": digest}
     files.write(folder / "data.json", json.dumps(about).encode())
 
 
-def _about_weights(classifier: RobustClassifier) -> dict[str, Any]:
+def _about_weights(classifier: Any) -> dict[str, Any]:
     return {k: v for k, v in classifier.best_.items() if k != "score"}
 
 

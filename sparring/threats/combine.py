@@ -62,6 +62,8 @@ class Only(ThreatWrapper):
             [0.7500]])
     """
 
+    one_class_per_sample = True
+
     def __init__(self, of: Threat, *, classes: Sequence[int]) -> None:
         super().__init__()
         require(isinstance(of, Threat), "of", of, "a threat")
@@ -140,6 +142,7 @@ class Joint(ThreatWrapper):
 
     paper = "birrell2023armor"
     labels = True
+    one_class_per_sample = True
 
     def __init__(self, of: Threat, *, scale: float, delta: float, classes: int) -> None:
         super().__init__()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 
+from torch import nn
+
 from ..attacks.base import Attack
-from ..data import Source, Split, Stream
+from ..data import Augment, Source, Split, Stream
 from ..data.split import check_labels
 from ..runtime.warning import SparringWarning
 from .schedule import BoundSchedule
@@ -43,6 +45,19 @@ def check_radii(
         threat.check_reachable(shape)
         for schedule in schedules:
             schedule.check_values(lambda: threat.check_reachable(shape))
+
+
+def check_mixed_labels(objective: nn.Module, augment: Sequence[Augment]) -> None:
+    """Raise `ValueError` if augmentation mixes labels, and a piece of the objective needs one class
+    per sample."""
+    mixing = [piece for piece in augment if piece.mixes_labels]
+    needing = [m for m in objective.modules() if getattr(m, "one_class_per_sample", False)]
+    if mixing and needing:
+        name = type(needing[0]).__name__
+        raise ValueError(
+            f"augment has {mixing[0]}, whose labels are mixed, and {name} needs one class per "
+            "sample: leave one of them out"
+        )
 
 
 def _check_labels(what: str, split: Split, classes: int, *, unlabelled: bool) -> None:

@@ -125,7 +125,7 @@ class TestLiteralLoop:
         active = ActiveSet(model, x, y)
         project = attack._project(eps)
         start = attack._start(active, project)
-        ascent = MomentumAscent(project, x, start, y, eps, steps, math.inf, rho)
+        ascent = MomentumAscent(project, x, start, y, 2 * eps, steps, math.inf, rho)
         for step in range(steps + 1):
             if step:
                 ascent.move(step)
@@ -309,7 +309,7 @@ class TestRandomModels:
         attack = APGD(Linf(0.01), steps=9, loss="margin", eot=2)
         active, f = ActiveSet(swinging, x, y), lambda z: margin(net(z), y)
         passes[0] = 1
-        ascent = MomentumAscent(attack._project(0.01), x, x, y, 0.01, 9, math.inf, 0.75)
+        ascent = MomentumAscent(attack._project(0.01), x, x, y, 0.02, 9, math.inf, 0.75)
         value, grad, logits = attack._evaluate(active, ascent, with_grad=True)
         assert torch.allclose(logits, net(x))
         assert passes[0] == 3

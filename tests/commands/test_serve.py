@@ -18,6 +18,8 @@ import sparring
 from sparring.commands import serve
 from sparring.config import recipe
 from sparring.serving import server
+from sparring.serving.served import num_samples
+from sparring.serving.session import Session
 from tests.command import call
 
 
@@ -32,7 +34,7 @@ def test_a_run_brings_its_classes_samples_and_threat(trained):
     one = serve.served_model(trained)
     assert (one.name, one.shape, one.class_names) == ("digits", (1, 8, 8), list("0123456789"))
     assert (one.threat, one.about) == ("Linf", "Standard · digits")
-    assert len(one.samples) == 270
+    assert num_samples(one) == 270
 
 
 def test_models_of_one_name_are_told_apart(trained):
@@ -51,8 +53,15 @@ def test_a_program_is_served_on_data_that_are_named(tmp_path):
     torch.export.save(program, file)
     one = serve.served_model(str(file), data="digits", trust=True)
     assert (one.name, one.threat, one.eps) == ("flat", "Linf", None)
-    with pytest.raises(ValueError, match="data is missing"):
+    with pytest.raises(ValueError, match="shape is missing"):
         serve.served_model(str(file), trust=True)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join("abcdefghij"))
+    bare = serve.served_model(str(file), shape="1,8,8", classes=names, trust=True)
+    assert (bare.class_names, bare.samples, bare.shape) == (list("abcdefghij"), None, (1, 8, 8))
+    assert Session([bare]).about()["models"][0]["samples"] == 0
+    with pytest.raises(ValueError, match="one with test samples"):
+        Session([bare]).sample(0)
 
 
 def test_models_of_vectors_are_refused(tmp_path):

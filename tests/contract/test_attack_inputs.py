@@ -16,6 +16,7 @@ from tests.oracles import Net, problem
 
 ALONE = [n for n in registry.pieces("attack") if callable_alone(make_quick("attack", n))]
 GRADIENT_FREE = {"HopSkipJump", "NES", "Noise", "SPSA", "SparseRS", "Square", "Transfer"}
+GRADIENT_FREE |= {"BitBeam", "BitBoundary", "LinearBits", "MonotoneBits"}
 pytestmark = pytest.mark.parametrize("name", ALONE)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sparring.results.detection import (
+    OperatingPoint,
     auc,
     detection,
     detection_rates,
@@ -222,3 +223,13 @@ def test_macro_of_one_class_is_refused() -> None:
 def test_one_class_alone_has_no_detection() -> None:
     ones = np.ones(5, dtype=np.int64)
     assert detection(ones, ones, ones, class_names=["a", "b"]) is None
+
+
+@pytest.mark.parametrize(("negatives", "few"), [(9, [True, True]), (100, [True, False])])
+def test_too_few_negatives_for_a_small_rate_are_counted(negatives, few):
+    y = np.array([0] * negatives + [1] * 50)
+    score = np.linspace(0, 1, len(y))
+    points = [operating_point(at, score, y) for at in (0.001, 0.01)]
+    assert [point.too_few for point in points] == few
+    assert [point.negatives for point in points] == [negatives] * 2
+    assert not OperatingPoint(0.001, 0.0, None, points[0].tpr).too_few  # of an older file: unknown

@@ -96,6 +96,7 @@ def test_drop_attack_change_eps_and_compare(page, tmp_path):
     assert verdicts(page) == ["✗ Fooled", "✗ Fooled"]
     assert page.locator(".answers .pictures img").count() == 6
     assert page.locator("#chart polyline").count() == 2
+    assert "The same picture on gentle: ✗ light" in page.locator(".answers").inner_text()
     page.locator("#radius").focus()
     for _ in range(7):
         page.keyboard.press("ArrowLeft")
@@ -137,7 +138,7 @@ def test_a_file_by_the_button_and_a_sample(page, tmp_path):
 
 def test_what_is_refused_is_shown(page):
     drop(page, b"no picture", "a.png")
-    page.get_by_text("A.png is no picture that can be read").wait_for()
+    page.get_by_text("a.png is no picture that can be read").wait_for()
     drop(page)
     page.locator("#chosen img").first.wait_for()
     for eps, text in (
@@ -148,6 +149,8 @@ def test_what_is_refused_is_shown(page):
         page.fill("#eps", eps)
         page.click("#start")
         page.locator("#alert").get_by_text(text).wait_for()
+        top = page.locator("#alert").bounding_box()["y"]
+        assert 0 <= top < 900  # in view, also where the button is far below it
     attack(page, "0.2")
     assert page.locator("#alert").inner_text() == ""
 
@@ -163,7 +166,7 @@ def test_cancel_and_a_second_browser(page, models, browser, address):
     page.click("#start")
     assert model.entered.wait(10)
     drop(other)
-    other.locator("#alert").get_by_text("Busy: the models are attacking").wait_for()
+    other.locator("#alert").get_by_text("busy: the models are attacking").wait_for()
     page.click("#cancel")
     model.gate.set()
     page.get_by_text("Cancelled").wait_for(timeout=3000)

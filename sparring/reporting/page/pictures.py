@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,10 +111,7 @@ def _chart(picture: AttackedPicture) -> str:
     series = [
         charts.Line(
             name,
-            [
-                charts.Point(p.eps, 100 * getattr(p, key), hollow=not p.adversarial)
-                for p in points
-            ],
+            [charts.Point(p.eps, 100 * getattr(p, key), hollow=not p.adversarial) for p in points],
             joined=len(points),
         )
         for name, key in named

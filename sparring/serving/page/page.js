@@ -39,7 +39,7 @@ const post = (path, table) =>
 
 function complain(error) {
   const box = $("alert");
-  box.replaceChildren(make("span", { text: error.message[0].toUpperCase() + error.message.slice(1) + "." }));
+  box.replaceChildren(make("span", { text: error.message }));
   if (error.status === 409 && error.job) {
     const stop = make("button", { type: "button", text: "Cancel the other attack" });
     stop.addEventListener("click", () => attempt(async () => {
@@ -345,8 +345,13 @@ function card(clean, r, id, request) {
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "class" }), make("th", { scope: "col", text: "before" }), make("th", { scope: "col", text: "after" }))),
     make("tbody", {}, ...body));
   const facts = make("p", { class: "dim", text: r.eps && !r.beyond ? `${request.threat}, eps ${r.eps_text}: ${r.pixels} of ${r.of} pixels moved, by ${r.levels}/255 at most.` : "Not attacked." });
+  const others = make("ul", { class: "elsewhere" }, ...(r.eps && !r.beyond ? r.elsewhere : []).map((o) => {
+    const wrong = o.answer !== r.label;
+    return make("li", {}, `The same picture on ${about.models[o.model].name}: `, mark(`${wrong ? "✗" : "✓"} ${o.answer}`, wrong ? "bad" : "good"),
+      o.classes.length ? `, ${percent(o.classes[0].confidence)}` : "");
+  }));
   const link = make("a", { href: `adversarial/${id}/${r.row}.png`, download: "", text: "Download the picture after the attack (PNG)" });
-  return make("article", { class: "card", "aria-label": model.name }, make("h3", {}, swatch, model.name), verdict, pictures, table, facts, make("p", {}, link));
+  return make("article", { class: "card", "aria-label": model.name }, make("h3", {}, swatch, model.name), verdict, pictures, table, facts, ...(others.children.length ? [others] : []), make("p", {}, link));
 }
 
 async function begin() {
@@ -355,8 +360,9 @@ async function begin() {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = COLOURS[k];
     $("models").append(make("li", {}, swatch, make("b", { text: one.name }), make("span", { class: "dim", text: ` ${one.about} · ${one.input}` })));
-    $("sample-model").append(make("option", { value: k, text: one.name }));
+    if (one.samples) $("sample-model").append(make("option", { value: k, text: one.name }));
   });
+  $("samples").hidden = !$("sample-model").options.length;
   document.querySelector("main").classList.toggle("broad", about.models.length > 2);
   $("threat").append(...about.threats.map((t) => make("option", { value: t.name, text: t.name })));
   $("threat").value = about.threat;

@@ -21,7 +21,7 @@ class WandB:
         project: that the run belongs to.
         entity: user or team; default: the account's.
         mode: "offline" writes into the run's folder `wandb`, "online" sends to the service;
-            default: `$WANDB_MODE`, else "offline", so that nothing leaves the machine unasked.
+            default: `$WANDB_MODE`, else "offline", so that nothing leaves the machine by itself.
 
     Raises:
         ValueError: if the package is not installed, or for a mode that does not exist.
