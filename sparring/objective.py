@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .attacks.base import Maximizer
 from .batch import Batch, Loss
 from .component import checked, require
-from .functional.losses import cross_entropy
+from .functional.losses import cross_entropy, smoothed_labels
 from .introspect import freeze
 from .methods.base import Method
 from .risks.base import Risk
@@ -26,6 +26,9 @@ class Objective(nn.Module):
         method: gain of the adversary, loss and penalty of the model.
         risk: aggregates the per-sample losses, and sets λ.
         natural: weight of the mean clean cross-entropy, in [0, 1]; the robust part has 1 − natural.
+        smoothing: share s of label smoothing, in [0, 1): every cross-entropy that the model
+            minimizes takes (1 − s)·y + s/k. The adversary, and terms of a method that need a class,
+            keep the label. None: no smoothing.
 
     >>> from sparring.methods import Standard
     >>> from sparring.risks import Mean
@@ -37,11 +40,20 @@ class Objective(nn.Module):
 
     @checked
     def __init__(
-        self, attack: Maximizer | None, method: Method, risk: Risk, *, natural: float = 0.0
+        self,
+        attack: Maximizer | None,
+        method: Method,
+        risk: Risk,
+        *,
+        natural: float = 0.0,
+        smoothing: float | None = None,
     ) -> None:
         super().__init__()
         require(0 <= natural <= 1, "natural", natural, "a weight in [0, 1]")
+        ok = smoothing is None or 0 <= smoothing < 1
+        require(ok, "smoothing", smoothing, "a share in [0, 1)")
         self.attack, self.method, self.risk, self.natural = attack, method, risk, natural
+        self.smoothing, self._outputs = smoothing, dict[int, int]()
 
     def maximize(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with `x_adv`, `y_adv` and `cost` filled; the model stays as it was."""
@@ -69,20 +81,33 @@ class Objective(nn.Module):
         """Return the loss on a batch that `maximize` has filled; differentiate its `total`."""
         if batch.cost is None:
             raise ValueError("batch.cost is missing: call maximize(model, batch) first")
-        loss = self.method.loss(model, batch)
+        soft = self._smoothed(model, batch) if self.smoothing else batch
+        loss = self.method.loss(model, soft)
         # loss and cost apart: the budget of a risk counts the cost, and an exact λ moves its weight
         total = robust = self.risk(loss.per_sample, batch.cost, batch)
         # after the call, which sets them: the log shows λ and the weights of this batch
         loss.terms.update(self.risk.terms)
         if self.natural:
             # over the joint batch of all processes, as the risk is: weights may differ between them
-            u = distributed.gather(cross_entropy(model(batch.x), batch.y))
+            u = distributed.gather(cross_entropy(model(batch.x), soft.y))
             w = distributed.gather(batch.weight)
             clean = (w * u).sum() / w.sum()
             loss.terms["clean"] = clean.detach()
             total = (1 - self.natural) * robust + self.natural * clean
         # the penalty last, and whole: neither the risk nor `natural` scales it
         return replace(loss, total=total + loss.penalty)
+
+    def _smoothed(self, model: nn.Module, batch: Batch) -> Batch:
+        """Return the batch with smoothed labels `(b, k)`; the risk keeps the integers."""
+        assert self.smoothing
+        if id(model) not in self._outputs:  # once: how many classes the model has
+            with freeze.frozen(model, "eval") as run, torch.no_grad():
+                self._outputs = {id(model): run(batch.x[:1]).shape[1]}
+        y, y_adv = (
+            None if y is None else smoothed_labels(y, self._outputs[id(model)], self.smoothing)
+            for y in (batch.y, batch.y_adv)
+        )
+        return replace(batch, y=y, y_adv=y_adv)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         """Update dual variables and running statistics of every piece, after the step."""

@@ -56,6 +56,7 @@ FOLDERS = {
     "methods": Row(3, ("attacks.base",), never=("results", "risks", "weights", "models", "data")),
     "certification": Row(3, never=("risks", "weights", "models")),
     "objective": Row(4, never=("results", "weights", "models", "data")),
+    "losses": Row(5, never=("results", "weights", "models", "data", "evaluation", "metrics")),
     "evaluation": Row(4, (), ("torch", "numpy"), never=("methods", "risks", "weights", "models")),
     "metrics": Row(4, (), ("torch", "numpy"), never=("methods", "risks", "weights", "models")),
     "training": Row(

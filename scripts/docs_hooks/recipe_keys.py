@@ -50,6 +50,8 @@ MEANINGS = {  # of keys that belong to the recipe itself
     "recipe.seed": "seed of weights, order and draws",
     "data.augment": "augmentations, see [augment](#dataaugment0)",
     "data.mix": "added rows, see [mix](#datamix0)",
+    "model.pretrained": "of timm: and hf: networks: begin with the published weights",
+    "model.config": "of hf: networks: the configuration; default: the hub's, which the run keeps",
     "model.shape": "shape of one input; default: the data's",
     "model.classes": "number of classes; default: the data's",
     "weights.climb": "a table, see [climb](#weightsclimb)",
@@ -59,6 +61,9 @@ MEANINGS = {  # of keys that belong to the recipe itself
     "validation.rows": "use only the first n rows of the validation split; default: all",
     "validation.every": "validate every n epochs, and after the last",
     "evaluation.threat": "a table as `[threat]`; default: the training threat",
+    "train.start": "weights to begin from: a file or a run folder",
+    "train.optimizer.groups.0.modules": 'names or patterns of modules, as `["head*"]`',
+    "train.optimizer.groups.0.lr_scale": "their rate, as a multiple of the optimizer's `lr`",
     "train.schedule.0.path": "the number that the schedule sets, as `lr` or `attack.threat.eps`",
 }
 COMMON = {  # of arguments that many pieces have
@@ -103,6 +108,7 @@ def keys() -> dict[str, list[Group]]:
     base = Argument("base", "str", "–", MEANINGS["recipe.base"])
     recipe = _own(t._recipe_keys)
     networks = _pieces(models.NETWORKS.items(), (*validation.SUPPLIED, "mean", "std"))
+    unnamed = ("trust", "kw", "options")
     schedules = _pieces(SCHEDULES.items(), t.FROM_SCHEDULES)
     rooms = {
         path: _pieces(registry.pieces(room).items(), registry.SUPPLIED_TO_PIECES)
@@ -113,12 +119,13 @@ def keys() -> dict[str, list[Group]]:
         "data": [_own(data.load, t._training_data_keys)],
         "data.augment.0": rooms.pop("data.augment.0"),
         "data.mix.0": rooms.pop("data.mix.0"),
-        "model": [_own(models.build, t._shape_keys, without=("trust", "kw")), *networks],
+        "model": [_own(models.build, t._hub_keys, t._shape_keys, without=unnamed), *networks],
         **{path: rooms.pop(path) for path in t.PIECES},
         "objective": [_own(Objective, without=t.PIECES)],
         "weights": [_own(t._weights_keys)],
         **rooms,
-        "train": [_own(Trainer, without=(*t.FROM_TABLES, *t.FROM_RUN))],
+        "train": [_own(Trainer, t._start_keys, without=(*t.FROM_TABLES, *t.FROM_RUN))],
+        "train.optimizer.groups.0": [_own(t._group_keys)],
         "train.schedule.0": [_own(t._schedule_keys), *schedules],
         "validation": [_own(t._validation_keys)],
         "evaluation": [_own(EvaluationProtocol, t._evaluation_keys)],
@@ -127,13 +134,13 @@ def keys() -> dict[str, list[Group]]:
 
 def _own(
     make: Callable[..., Any],
-    also: Callable[..., Any] | None = None,
-    *,
+    *also: Callable[..., Any],
     without: Iterable[str] = ("self",),
 ) -> Group:
-    """Return the keys that hold for a whole table; those of `also` win."""
+    """Return the keys that hold for a whole table; the last of `also` wins."""
     every = validation.arguments(make, without=without)
-    every |= validation.arguments(also, without=()) if also else {}
+    for more in also:
+        every |= {k: v for k, v in validation.arguments(more, without=()).items() if k != "options"}
     return Group("", "", described(make, every))
 
 

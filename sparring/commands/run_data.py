@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +12,9 @@ from ..data import Source, named
 from ..data.split import fingerprint
 from ..runtime import files
 from ..runtime.warning import SparringWarning
+from ..training.record import RECORD
 
-RECORD = "data.json"  # in the run folder
 RECORD_LIMIT = 2**16  # bytes
-
-
-def record(run: Path, recipe: Recipe, source: Source) -> None:
-    """Write what the run was trained on: the data's name, their path from the run, and sha256 of
-    the content and of the rows held out."""
-    name = str(recipe.tables["data"]["name"])
-    about = {"name": name, "sha256": source.sha256}
-    about |= {part: fingerprint(getattr(source, part).index) for part in ("val", "test")}
-    path = Path(name).expanduser()
-    if named.find(name) is None and path.exists():
-        with contextlib.suppress(ValueError):  # on another drive there is no such path
-            # from the run, so that it holds for a run that is moved together with its data
-            about["path"] = Path(os.path.relpath(path.resolve(), run.resolve())).as_posix()
-    files.write(run / RECORD, json.dumps(about).encode())
 
 
 def source_of(recipe: Recipe, run: Path) -> Source:

@@ -277,6 +277,9 @@ def _formula(recipe: Recipe) -> Iterator[str]:
     losses = _losses(recipe)
     yield f"min_θ  {robust}{' + R' if any('R = ' in loss for loss in losses) else ''}"
     yield from losses
+    if smoothing := tables["objective"].get("smoothing"):
+        share = format_number(smoothing)
+        yield f"CE takes labels of {format_number(1 - smoothing)}·y + {share}/k (smoothed)"
     if "attack" not in tables:
         yield "x' = x: no adversary"
         return

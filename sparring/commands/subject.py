@@ -68,7 +68,7 @@ def _no_run(path: Path) -> str:
     if (path / BEST).is_file():
         return (
             f"it has no {RECIPE}. To evaluate its weights, name a recipe by --recipe, or call "
-            f"models.load_weights(network, {str(path / BEST)!r}) in Python"
+            f"sparring.load({str(path)!r}, model=network) in Python"
         )
     if path.is_dir():
         return f"it has no {RECIPE}"
@@ -98,11 +98,15 @@ def _shown(path: Path) -> str:
 
 def network_with_weights(recipe: Recipe, weights: Path) -> nn.Module:
     """Return the network of a recipe with the weights of a file, in eval mode."""
+    return with_weights(recipe.network(pretrained=False), weights)
+
+
+def with_weights(model: nn.Module, weights: Path) -> nn.Module:
+    """Return a network with the weights of a file, in eval mode."""
     if not weights.is_file():
         raise FileNotFoundError(
             f"{weights} does not exist: a run writes its weights after the first epoch"
         )
-    model = recipe.network(pretrained=False)
     load_weights(model, weights)
     return model.eval()
 

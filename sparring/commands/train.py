@@ -18,7 +18,7 @@ from ..runtime.files import write
 from ..runtime.interactive import shows_progress
 from ..runtime.output import write_line
 from ..runtime.text import printable
-from ..training import Epoch, Trainer, parallel
+from ..training import Epoch, Trainer, parallel, record
 from ..training.run_folder import (
     LAST,
     MACHINE,
@@ -28,9 +28,8 @@ from ..training.run_folder import (
     refuse_links,
     require_empty,
 )
-from . import run_data
 from .rehearsal import new_folder
-from .subject import BEST, existing_run, network_with_weights
+from .subject import BEST, existing_run, network_with_weights, with_weights
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -194,7 +193,8 @@ def epochs(
             machine = provenance.machine(trainer.device)
             about = {"device": machine, "versions": provenance.versions()}
             write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
-            run_data.record(run, recipe, source if recorded is None else recorded)
+            name = str(recipe.tables["data"]["name"])
+            record.record_data(run, name, source if recorded is None else recorded)
             if progress and trainer.position.epoch >= trainer.epochs:
                 write_line(_finished(trainer))
         yield from trainer
@@ -206,13 +206,21 @@ def _finished(trainer: Trainer) -> str:
     return f"finished already: {trainer.position.epoch} of {epochs} epochs, best {best}"
 
 
-def load(run: str | Path, *, trust: bool = False) -> nn.Module:
+def load(run: str | Path, *, model: nn.Module | None = None, trust: bool = False) -> nn.Module:
     """Load the model of a run with its best weights, in eval mode, on the CPU.
 
     Loading runs no code that the run folder brings.
 
+    Arguments:
+        model: a network to load the weights into, for a run from Python whose recipe names none;
+            it is returned.
+
     Raises:
-        ValueError: if its recipe names pieces from outside, unless `trust`.
+        ValueError: if its recipe names pieces from outside, unless `trust`; if the weights do not
+            fit `model`.
         FileNotFoundError: if this is not a run folder, or has no weights yet.
     """
-    return network_with_weights(load_recipe(existing_run(run), trust=trust), Path(run, BEST))
+    path = existing_run(run, with_recipe=model is None)
+    if model is not None:
+        return with_weights(model, path / BEST)
+    return network_with_weights(load_recipe(path, trust=trust), path / BEST)

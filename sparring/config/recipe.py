@@ -286,10 +286,26 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
             + "; or give the path of a .toml file"
         )
     tables = read_toml(path)
+    if os.path.isdir(source):
+        _require_named(tables, source)
     about = tables.setdefault("recipe", {})
     if isinstance(about, dict):
         about.setdefault("name", path.stem)
     return overlaid_on_base(tables, path.parent, (*above, path.resolve()))
+
+
+def _require_named(tables: Mapping[str, Any], run: str | Path) -> None:
+    """Raise `ValueError` if a run from Python could not record its network or data."""
+    missing = [name for name in ("model", "data") if name not in tables]
+    if not missing:
+        return
+    words = {"model": "network", "data": "data"}
+    what, shown = " and ".join(words[name] for name in missing), printable(run)
+    into = f"sparring.load({shown!r}, model=network)"
+    raise ValueError(
+        f"{shown} was trained from Python, on {what} that no recipe can name: load its weights by "
+        f"{into}, and evaluate them by sparring.evaluate({into}, data=…, eps=…)"
+    )
 
 
 def overlaid_on_base(

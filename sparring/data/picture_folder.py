@@ -134,6 +134,6 @@ def stream_train(source: Any, reader: FolderReader) -> dict[str, Any]:
         paths = [reader.paths[int(i)] for i in split.x.flatten()]
         x = torch.from_numpy(reader.read(paths, f"{name} {part}"))
         fields[part] = Split(x, split.y, split.index, split.weight)
-    held = [t for part in ("val", "test") for t in (fields[part].x, fields[part].y)]
+    in_memory = [t for part in ("val", "test") for t in (fields[part].x, fields[part].y)]
     notes = [*source.notes, *reader.notes, f"{len(rows)} pictures of train are read as it runs"]
-    return {**fields, "bounds": (0.0, 1.0), "sha256": fingerprint(*held), "notes": notes}
+    return {**fields, "bounds": (0.0, 1.0), "sha256": fingerprint(*in_memory), "notes": notes}

@@ -45,8 +45,9 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
-        groups: features of which a sample has at most one, and which move together; None if each
+        groups: features that move together, at most one in each sample; None if each
             moves alone.
+        origin: the arguments of `load` that made it, if it did.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     unlabelled: Split | None = None
     groups: list[list[int]] | None = None
+    origin: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         """Return sizes and shape; the rows themselves would fill pages."""
@@ -167,6 +169,7 @@ def load(
     >>> digits.shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
     ((1, 8, 8), 10, 1375, 152, 270)
     """
+    origin = {key: value for key, value in locals().items() if value is not None}
     path, how = Path(name).expanduser(), make_fitting(size, fit, stream, workers)
     folder = None if how is None else FolderReader(how, lazily=bool(stream))
     if known := named.find(str(name)):
@@ -187,12 +190,14 @@ def load(
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
     rest["groups"] = groups
     rest |= {"labels": labels, "repeat": repeat}
-    if folder is None or not folder.lazily:
-        return assemble(Path(name).name, raw, **options, **rest)
-    require(unique is None, "unique", unique, "omitted with stream = true")
-    options["bounds"] = (0.0, float(len(folder.paths)))  # numbers of pictures, until they are read
+    lazily = folder is not None and folder.lazily
+    if folder is not None and lazily:
+        require(unique is None, "unique", unique, "omitted with stream = true")
+        # numbers of pictures, until they are read
+        options["bounds"] = (0.0, float(len(folder.paths)))
     source = assemble(Path(name).name, raw, **options, **rest)
-    return replace(source, **stream_train(source, folder))
+    more = stream_train(source, folder) if folder is not None and lazily else {}
+    return replace(source, origin=origin, **more)
 
 
 def assemble(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ..component import did_you_mean, require
 from ..runtime import distributed
@@ -63,7 +64,7 @@ class Torchvision(Augment):
         like = torch.empty(len(x), dtype=torch.float64, device=x.device)
         seeds = (distributed.draw("uniform", like, generator) * SEEDS).long().tolist()
         transform = self._transform(tuple(x.shape[1:]))
-        with _own_draws(x.device) as seed_draws:
+        with _separate_draws(x.device) as seed_draws:
             rows = []
             for row, seed in zip(x, seeds, strict=True):
                 seed_draws(seed)
@@ -81,7 +82,7 @@ class Torchvision(Augment):
         seed = int(torch.randint(SEEDS, (1,), generator=generator, device=device))
         if len(x) < 2:
             return x, self._probabilities(y, x)
-        with _own_draws(x.device) as seed_draws:
+        with _separate_draws(x.device) as seed_draws:
             seed_draws(seed)
             mixed, labels = self._transform(tuple(x.shape[1:]))(x, y)
         return mixed.clamp(0, 1), labels.to(x.dtype)
@@ -89,7 +90,7 @@ class Torchvision(Augment):
     def _probabilities(self, y: Tensor, x: Tensor) -> Tensor:
         if y.ndim == 2 or self._classes is None:
             return y
-        return torch.nn.functional.one_hot(y, self._classes).to(x.dtype)
+        return one_hot(y, self._classes).to(x.dtype)
 
     def _checked(self, transform: Any, row: Tensor) -> Tensor:
         name = printable(self.transform)
@@ -139,7 +140,7 @@ class Torchvision(Augment):
 
 
 @contextlib.contextmanager
-def _own_draws(device: torch.device) -> Iterator[Any]:
+def _separate_draws(device: torch.device) -> Iterator[Any]:
     """Yield a function that seeds the global generators; restore their states on the way out."""
     index = [] if device.type != "cuda" else [device.index or 0]
 

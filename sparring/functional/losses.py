@@ -19,6 +19,33 @@ def _without(logits: Tensor, j: Tensor) -> Tensor:
     return logits.scatter(1, j.clamp_min(0)[:, None], -torch.inf)
 
 
+def hard_labels(y: Tensor) -> Tensor:
+    """Return labels as integers `(b,)`: of probabilities the likeliest class, -1 where all are 0.
+
+    >>> hard_labels(torch.tensor([[0.1, 0.9], [0.0, 0.0]]))
+    tensor([ 1, -1])
+    """
+    return y if y.ndim == 1 else torch.where(y.amax(1) > 0, y.argmax(1), -1)
+
+
+def smoothed_labels(y: Tensor, classes: int, amount: float) -> Tensor:
+    """Return labels as probabilities `(b, k)`: (1 − amount)·y + amount/k; 0 where unlabeled.
+
+    Arguments:
+        y: `(b,)` integers, or `(b, k)` probabilities.
+
+    Source: Szegedy et al. 2016, sec. 7.
+
+    >>> smoothed_labels(torch.tensor([1, -1]), 2, 0.2)
+    tensor([[0.1000, 0.9000],
+            [0.0000, 0.0000]])
+    """
+    labelled = hard_labels(y) >= 0
+    if y.ndim == 1:
+        y = torch.nn.functional.one_hot(y.clamp_min(0), classes).to(torch.get_default_dtype())
+    return torch.where(labelled[:, None], (1 - amount) * y + amount / classes, 0.0)
+
+
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Compute the cross-entropy −Σ_k q_k log p_k, for integer or soft labels.
 
@@ -89,6 +116,8 @@ def finite_scale(scale: Tensor) -> Tensor:
 def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:
     """Compute −log p_y − log(1 − max_{k≠y} p_k): cross-entropy plus a margin term.
 
+    Of labels `(b, k)` the first term takes the probabilities, the second their likeliest class y.
+
     The second term is computed as logsumexp(z) − logsumexp(z without its largest wrong class),
     which is exact where 1 − p underflows.
 
@@ -97,13 +126,15 @@ def boosted_ce(logits: Tensor, y: Tensor) -> Tensor:
     >>> boosted_ce(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([0.6883])
     """
-    j = _without(logits, y).argmax(1)
+    hard = hard_labels(y)
+    j = _without(logits, hard).argmax(1)
     far = logits.logsumexp(1) - _without(logits, j).logsumexp(1)
-    return torch.where(y >= 0, cross_entropy(logits, y) + far, 0.0)
+    return torch.where(hard >= 0, cross_entropy(logits, y) + far, 0.0)
 
 
 def misclassification_weight(logits: Tensor, y: Tensor) -> Tensor:
-    """Compute MART's weight 1 − p_y; 0 where unlabeled."""
+    """Compute MART's weight 1 − p_y, y the likeliest class of soft labels; 0 where unlabeled."""
+    y = hard_labels(y)
     # 1 − p_y from the logarithm: exact where p_y rounds to 1
     return torch.where(y >= 0, -torch.expm1(_at_label(logits.log_softmax(1), y)), 0.0)
 

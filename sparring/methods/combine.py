@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..batch import Batch, Loss
+from ..functional.losses import hard_labels
 from ..runtime.torch_private import BATCH_NORM
 from .base import Method, SampleGain
 
@@ -84,6 +85,7 @@ class SemiSupervised(Method):
 
     def _halves(self, batch: Batch) -> list[tuple[Method, Tensor]]:
         """Return each method with its row numbers, if it has any."""
-        numbers = [mask.nonzero()[:, 0] for mask in (batch.y >= 0, batch.y < 0)]
+        y = hard_labels(batch.y)
+        numbers = [mask.nonzero()[:, 0] for mask in (y >= 0, y < 0)]
         halves = zip((self.of, self.unlabelled), numbers, strict=True)
         return [(method, rows) for method, rows in halves if len(rows)]

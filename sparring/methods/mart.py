@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from ..batch import Batch, Loss
 from ..component import require
-from ..functional.losses import boosted_ce, cross_entropy, kl, misclassification_weight
+from ..functional.losses import (
+    boosted_ce,
+    cross_entropy,
+    hard_labels,
+    kl,
+    misclassification_weight,
+)
 from .base import Method, SampleGain, adversarial_pair
 
 INNER = ("ce", "self")
@@ -20,7 +26,8 @@ def mart(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> Tensor:
 
     Arguments:
         clean, adversarial: logits `(b, k)` on x and x'; p and p' are their softmax.
-        y: `(b,)` integers; a sample of label -1 counts 0.
+        y: `(b,)` integers, where a sample of label -1 counts 0; or `(b, k)` probabilities, which
+            the cross-entropy in BCE takes; the other terms take their likeliest class.
 
     Source: Wang et al. 2020, eq. 11.
 
@@ -41,13 +48,14 @@ def mart_compat(clean: Tensor, adversarial: Tensor, y: Tensor, beta: float) -> T
     underflows to 0.
     """
     p, q = clean.softmax(1), adversarial.softmax(1)
+    hard = hard_labels(y)
     top = q.topk(2, dim=1).indices
-    other = torch.where(top[:, 0] == y, top[:, 1], top[:, 0])
+    other = torch.where(top[:, 0] == hard, top[:, 1], top[:, 0])
     far = -torch.log(1.0001 - q.gather(1, other[:, None])[:, 0] + 1e-12)
-    p_y = p.gather(1, y.clamp_min(0)[:, None])[:, 0]
+    p_y = p.gather(1, hard.clamp_min(0)[:, None])[:, 0]
     moved = (p * (p.clamp_min(1e-38).log() - torch.log(q + 1e-12))).sum(1)
     loss = cross_entropy(adversarial, y) + far + beta * moved * (1.0000001 - p_y)
-    return torch.where(y >= 0, loss, 0.0)
+    return torch.where(hard >= 0, loss, 0.0)
 
 
 class MART(Method):
@@ -66,7 +74,6 @@ class MART(Method):
     """
 
     paper = "wang2020mart"
-    one_class_per_sample = True
 
     def __init__(self, *, beta: float = 5.0, inner: str = "ce", compat: bool = False) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..functional.geometry import channel_scale
-from ..functional.losses import cross_entropy
+from ..functional.losses import cross_entropy, hard_labels
 from ..runtime import distributed
 from .base import Method, SampleGain
 from .softmax_slope import DIFFERENCES, neighbour_noise
@@ -57,7 +57,6 @@ class Sparsity(Method):
     """
 
     paper = "paknezhad2022sparsity"
-    one_class_per_sample = True
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Sparsity(Method):
             mixed = natural[moved] + self.ratio * cross_entropy(logits[b:], y_adv)
             ce = ce.index_put((moved,), mixed / (1 + self.ratio))
             gr = gr.index_add(0, moved, slopes[b:])
-        labelled = (y >= 0).to(x.dtype)
+        labelled = (hard_labels(y) >= 0).to(x.dtype)
         terms = {
             "natural": (natural.sum() / labelled.sum().clamp_min(1)).detach(),
             "slope": gr.mean().detach(),
@@ -126,8 +125,8 @@ class Sparsity(Method):
         x_adv = batch.x if batch.x_adv is None else batch.x_adv
         y_adv = batch.y if batch.y_adv is None else batch.y_adv
         if x_adv is batch.x:
-            return batch.y.new_zeros(0), x_adv[:0], y_adv[:0]
-        rows = ((x_adv != batch.x).flatten(1).any(1) & (batch.y >= 0)).nonzero()[:, 0]
+            return batch.index.new_zeros(0), x_adv[:0], y_adv[:0]
+        rows = ((x_adv != batch.x).flatten(1).any(1) & (hard_labels(batch.y) >= 0)).nonzero()[:, 0]
         return rows, x_adv[rows], y_adv[rows]
 
     def _normalised(self, ce: Tensor, labelled: Tensor, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ from ..batch import Batch, Loss
 from ..component import require
 from ..functional import batch_norm
 from ..functional.geometry import alignment
-from ..functional.losses import cross_entropy, kl
+from ..functional.losses import cross_entropy, hard_labels, kl
 from ..introspect import feature_statistics, freeze, hooks, jacobian
 from ..runtime import distributed
 from ..runtime.torch_private import BATCH_NORM
@@ -65,7 +65,6 @@ class UAD(Method):
 
     paper = "dong2024uad"
     shapes_gradients = True
-    one_class_per_sample = True
 
     def __init__(
         self,
@@ -122,10 +121,11 @@ class UAD(Method):
                 site = sites[self.reference]
                 shift = feature_statistics.descent_step(site, shift_gradients, length=self.kappa)
                 q = self._refined_logits(model, x, y, z, site.shifted(*shift))
-            right = q.argmax(1) == y
+            hard = hard_labels(y)
+            right = q.argmax(1) == hard
             match = torch.where(right, kl(q, z_adv), 0.0)
             loss.per_sample = loss.per_sample + self.matching * match
-            wrong = {"unreliable": ~right, "unreliable_clean": z.argmax(1) != y}
+            wrong = {"unreliable": ~right, "unreliable_clean": z.argmax(1) != hard}
             loss.terms |= {"match": match, **{k: v.to(z.dtype) for k, v in wrong.items()}}
         if aligns:
             jacobian.require_double_backward(adversarial)

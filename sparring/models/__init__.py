@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -57,6 +58,8 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+# how `build` made each network, as long as it lives: a run of the trainer records it
+_TABLES: weakref.WeakKeyDictionary[nn.Module, dict[str, Any]] = weakref.WeakKeyDictionary()
 STAND_IN = (64, 64)  # pixels, as every network of pictures takes
 OLD_NAMES = {"adapt": wrap_model, "foreign": load_program}  # of sparring 0.1
 
@@ -145,7 +148,27 @@ def build(
         require_at_least(1, **{k: v for k, v in kw.items() if type(v) is int})
         model = NETWORKS[name](shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())
-    return model if normalize.identity else stages(normalize=normalize, **rest)
+    built = model if normalize.identity else stages(normalize=normalize, **rest)
+    if ":" not in name:  # of a network from elsewhere its code would run again
+        table = {"name": name, "shape": list(shape), "classes": classes, "mean": mean, "std": std}
+        _TABLES[built] = {**table, **kw}
+    return built
+
+
+def table_of(model: nn.Module) -> dict[str, Any] | None:
+    """Return the arguments of `build` that make this network; None if it was made or changed
+    otherwise.
+
+    >>> table_of(build("mlp", shape=(4,), classes=2))["name"]
+    'mlp'
+    """
+    table = _TABLES.get(model)
+    if table is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        twin = build(**table)
+    same = str(twin) == str(model) and twin.state_dict().keys() == model.state_dict().keys()
+    return dict(table) if same else None
 
 
 def check_options(

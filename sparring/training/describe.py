@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.hubs import is_hub_name
 from ..objective import Objective
 from ..runtime.fractions import with_radius
 
@@ -38,10 +39,19 @@ def facts(
     return [
         type(objective.method).__name__,
         adversary,
-        f"{network}, {_parameters_text(model)}",
+        f"{network}, {_parameters_text(model)}{_normalization_text(recipe)}",
         f"{epochs} epochs{done}",
         str(device),
     ]
+
+
+def _normalization_text(recipe: Mapping[str, Any] | None) -> str:
+    """Return the normalisation that a hub's network brought, which no recipe names; "" if none."""
+    table = (recipe or {}).get("model") or {}
+    if not is_hub_name(table.get("name")) or "mean" not in table:
+        return ""
+    mean, std = (" ".join(f"{v:.3g}" for v in table[key]) for key in ("mean", "std"))
+    return f", (x − {mean}) / {std} inside"
 
 
 def _parameters_text(model: nn.Module) -> str:

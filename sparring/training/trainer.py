@@ -22,7 +22,7 @@ from ..objective import Objective
 from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
-from . import checkpoint, collapse, describe, parallel, run_folder
+from . import checkpoint, collapse, describe, parallel, record, run_folder
 from .checks import check_data, check_mixed_labels, check_radii
 from .fine_tuning import begin, start_text
 from .loggers import LoggedRun, Loggers
@@ -73,7 +73,8 @@ class Trainer:
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
         seed: of the order, augmentation, attack and dropout.
-        recipe: the resolved recipe as tables; it is kept in the folder.
+        recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
+            from these arguments, without network or data where no recipe can name them.
         resume: continue the run in `out`, or begin it; its settings must be the same.
         progress: show it.
         log: loggers, by name ("tensorboard", "mlflow", "wandb"), as `{name, …}`, or objects with
@@ -174,8 +175,11 @@ class Trainer:
         )
         self.batches = len(self.loader)  # per epoch
         self.position, self._at_chance = Position(), 0
+        about = {"arguments": arguments, "model": model, "source": source}
         # Last of all, so that a mistake in any argument leaves no folder behind.
-        self._open(recipe, resume, began and began._asdict())
+        self._open(record.recorded(self.out, recipe, **about), resume, began and began._asdict())
+        if recipe is None and source.origin and parallel.is_main():
+            record.record_data(self.out, str(source.origin["name"]), source)
 
     @property
     def model(self) -> nn.Module:

@@ -161,7 +161,7 @@ def test_without_a_recipe_a_model_has_no_data_to_be_measured_on(tmp_path):
 def test_a_run_without_recipe_says_what_to_do_and_takes_one(folder):
     want = evaluate.evaluate(folder, n=20, suite="quick")
     (folder / "recipe.toml").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no recipe\.toml.*--recipe.*load_weights"):
+    with pytest.raises(FileNotFoundError, match=r"no recipe\.toml.*--recipe.*sparring\.load\("):
         evaluate.evaluate(folder)
     found = evaluate.evaluate(folder, recipe="digits-standard", n=20, suite="quick")
     assert found.clean == want.clean

@@ -162,7 +162,7 @@ def trainer(loaded, out, **options):
     return Trainer(built.model, built.objective, built.source, **built.trainer, out=out, **options)
 
 
-@pytest.mark.parametrize("method", ["AT", "TRADES", "ALP", "OTJR", "Standard"])
+@pytest.mark.parametrize("method", ["AT", "TRADES", "ALP", "MART", "OTJR", "Sparsity", "Standard"])
 def test_methods_train_on_mixed_labels(method, tmp_path):
     tables: dict[str, Any] = {"method": method}
     assert len(list(trainer(recipe(TRIVIAL, CUTMIX, **tables), tmp_path / "run"))) == 2

@@ -1,0 +1,103 @@
+"""The step of a min–max problem as one call, for a loop of your own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..attacks.base import Maximizer
+from ..attacks.pgd import PGD
+from ..batch import Batch
+from ..component import require
+from ..objective import Objective
+from ..threats import Linf
+
+STEPS = 10  # of the default attack
+
+
+class MinMaxLoss:
+    """Compute an objective's total loss: `loss(model, x, y)` searches x', and returns a scalar.
+
+    Modes, batch norm's policy and `.grad` of the model are as in a training by recipe. Call
+    `update(model)` after the optimizer's step if a piece has a state: UAD's running statistics, the
+    λ of a risk or of UDR. The pieces' state is in `loss.objective`.
+
+    Arguments:
+        objective: attack, method and risk; `recipe.objective()` gives that of a recipe.
+
+    >>> from sparring.methods import AT
+    >>> from sparring.risks import KL
+    >>> loss = MinMaxLoss(Objective(PGD(Linf(0.1), best=False), AT(), KL(radius=0.05)))
+    >>> loss(nn.Linear(2, 2), torch.rand(4, 2), torch.tensor([0, 1, 0, 1])).shape
+    torch.Size([])
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        kind = type(objective).__name__
+        require(isinstance(objective, Objective), "objective", kind, "a sparring Objective")
+        self.objective, self._batch = objective, None
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the total loss `()` on a batch, with its graph.
+
+        Arguments:
+            model: inputs to logits `(b, k)`, in the mode that you train in. Inside DDP, the attack
+                runs on the bare model.
+            x, y: inputs `(b, *d)`; labels `(b,)`, integers, -1 where unlabeled.
+            weight: base measure `(b,)`; default: ones.
+        """
+        require(isinstance(model, nn.Module), "model", type(model).__name__, "a module of PyTorch")
+        _check_samples(x, y)
+        self.objective.to(x.device)
+        batch = Batch(x, y) if weight is None else Batch(x, y, weight=weight)
+        # DDP takes one pass per backward pass, into the weights: the attack goes past it
+        parallel = isinstance(model, nn.parallel.DistributedDataParallel)
+        self._batch = self.objective.maximize(model.module if parallel else model, batch)
+        total = self.objective.minimize(model, self._batch).total
+        assert total is not None
+        return total
+
+    def update(self, model: nn.Module) -> None:
+        """Move duals and running statistics, after the optimizer's step on the last batch."""
+        if self._batch is None:
+            raise ValueError("there is no batch yet: call loss(model, x, y) first")
+        self.objective.update(model, self._batch)
+
+
+def chosen_attack(
+    attack: Maximizer | None, eps: float | None, *, init: str = "uniform"
+) -> Maximizer:
+    """Return the attack, or a PGD in Linf of radius eps: 10 steps of eps/4, the last iterate.
+
+    Its seed is drawn from PyTorch's global generator, so that each call has other random starts,
+    and `torch.manual_seed` repeats them.
+
+    Arguments:
+        init: random start of the default attack, as in `Linf`.
+
+    Raises:
+        ValueError: unless one of the two is given.
+    """
+    given = [name for name, v in (("attack", attack), ("eps", eps)) if v is not None]
+    require(len(given) == 1, "attack, eps", given, "one of both: eps=8/255, or attack=PGD(…)")
+    if attack is not None:
+        require(isinstance(attack, Maximizer), "attack", attack, "an attack for training, as PGD")
+        return attack
+    assert eps is not None
+    seed = int(torch.randint(2**31, ()))
+    return PGD(Linf(eps, init=init), steps=STEPS, best=False, seed=seed)
+
+
+def _check_samples(x: Tensor, y: Tensor) -> None:
+    floats = isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 1
+    require(floats, "x", _kind(x), "floating-point inputs (b, *d)")
+    integers = isinstance(y, Tensor) and not y.is_floating_point() and y.shape == x.shape[:1]
+    require(integers, "y", _kind(y), f"integer labels ({len(x)},)")
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
