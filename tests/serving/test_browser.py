@@ -71,7 +71,7 @@ def page(browser, address, request):
     page.on("requestfailed", lambda failed: wrong.append(failed.url))
     page.on("console", lambda m: wrong.append(m.text) if "Security Policy" in m.text else None)
     page.goto(address)
-    page.wait_for_function("document.querySelectorAll('#threat option').length == 4")
+    page.locator("#threat option").nth(3).wait_for(state="attached")
     yield page
     assert page.evaluate("document.documentElement.scrollWidth") <= request.param
     context.close()
