@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def address(models):
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
+    for _ in range(600):
+        if running.started:
+            break
+        time.sleep(0.1)
     yield server.address_of(listening)
     running.should_exit = True
     thread.join(20)
@@ -61,12 +66,12 @@ def page(browser, address, request):
     """The page at two widths; any error of the script, and any refused resource, fails the test."""
     context = browser.new_context(viewport={"width": request.param, "height": 900})
     page, wrong = context.new_page(), []
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)  # of a machine that is busy
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("requestfailed", lambda failed: wrong.append(failed.url))
     page.on("console", lambda m: wrong.append(m.text) if "Security Policy" in m.text else None)
     page.goto(address)
-    page.wait_for_function("document.querySelectorAll('#threat option').length == 4")
+    page.locator("#threat option").nth(3).wait_for(state="attached")
     yield page
     assert page.evaluate("document.documentElement.scrollWidth") <= request.param
     context.close()
@@ -171,7 +176,7 @@ def test_cancel_and_a_second_browser(page, models, browser, address):
     other.locator("#alert").get_by_text("busy: the models are attacking").wait_for()
     page.click("#cancel")
     model.gate.set()
-    page.get_by_text("Cancelled").wait_for(timeout=3000)
+    page.get_by_text("Cancelled").wait_for(timeout=10_000)
     drop(other)
     other.locator("#chosen img").first.wait_for()
     model.entered.clear()
@@ -182,7 +187,7 @@ def test_cancel_and_a_second_browser(page, models, browser, address):
     other.click("#start")
     other.get_by_role("button", name="Cancel the other attack").click()
     model.gate.set()
-    page.get_by_text("Cancelled").wait_for(timeout=3000)
+    page.get_by_text("Cancelled").wait_for(timeout=10_000)
     other.context.close()
 
 
