@@ -50,9 +50,9 @@ CALLS = [  # name, arguments, seeds
     ("Square", {**L2, "n_queries": 500}, 1),
     ("CW", {"steps": 100, "lr": 0.05}, 1),
     ("EADL1", {"max_iterations": 20, "binary_search_steps": 4, "initial_const": 1.0}, 1),
-    ("DeepFool", {"steps": 20}, 1),
+    ("DeepFool", {"steps": 20}, 1),  # theirs runs sample by sample
 ]
-NOT_SEEDED = ("PGD", "PGDL2", "FFGSM")  # theirs draw from the global state, ours count their calls
+AUTO = [("Linf", 0.25), ("L2", 1.5)]
 
 
 def network() -> nn.Module:
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, default=Path("compat-net.pt"))
     parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--only", default="", help="calls that contain this text")
     parser.add_argument("--auto", type=int, default=500, help="samples of AutoAttack; 0: none")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -159,17 +160,19 @@ def main() -> None:
         ("torchattacks", name, kw, seeds, their_torchattacks, our_torchattacks, (x, y))
         for name, kw, seeds in CALLS
     ]
-    auto = [("L2 1.5", {"norm": "L2", "eps": 1.5}), ("Linf 0.25", {"norm": "Linf", "eps": 0.25})]
-    rand = {"norm": "Linf", "eps": 0.25, "version": "rand"}
-    auto += [("Linf 0.25, rand", rand)]
+    auto = [(f"{norm} {eps}", {"norm": norm, "eps": eps}) for norm, eps in AUTO]
     for peer, name, kw, seeds, theirs, mine, samples in work:
         call = f"{name}({', '.join(f'{k}={v}' for k, v in kw.items())})"
+        if options.only not in call:
+            continue
         run(options.out, table, done, peer, call, seeds, theirs(net, name, kw, *samples),
             mine(net, name, kw, *samples), net, samples)  # fmt: skip
     if options.auto:
         for call, kw in auto:
             theirs, mine = (f(net, kw, x_auto, y_auto) for f in (their_autoattack, our_autoattack))
             call = f"AutoAttack({call})"
+            if options.only not in call:
+                continue
             run(options.out, table, done, "pyautoattack", call, 1, theirs, mine, net,
                 (x_auto, y_auto))  # fmt: skip
 

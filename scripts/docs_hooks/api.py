@@ -13,6 +13,7 @@ ROOMS = {  # each a page: what a reader does with it
     "methods": "Define the adversary's gain and the model's loss.",
     "risks": "Aggregate the losses of samples.",
     "weights": "Perturb or average the weights.",
+    "losses": "Train in a loop of your own, one call per method.",
     "objective": "Combine attack, method and risk.",
     "models": "Build networks, and wrap models from elsewhere.",
     "data": "Load data, augment batches, add rows.",

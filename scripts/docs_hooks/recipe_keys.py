@@ -61,6 +61,9 @@ MEANINGS = {  # of keys that belong to the recipe itself
     "validation.rows": "use only the first n rows of the validation split; default: all",
     "validation.every": "validate every n epochs, and after the last",
     "evaluation.threat": "a table as `[threat]`; default: the training threat",
+    "train.start": "weights to begin from: a file or a run folder",
+    "train.optimizer.groups.0.modules": 'names or patterns of modules, as `["head*"]`',
+    "train.optimizer.groups.0.lr_scale": "their rate, as a multiple of the optimizer's `lr`",
     "train.schedule.0.path": "the number that the schedule sets, as `lr` or `attack.threat.eps`",
 }
 COMMON = {  # of arguments that many pieces have
@@ -121,7 +124,8 @@ def keys() -> dict[str, list[Group]]:
         "objective": [_own(Objective, without=t.PIECES)],
         "weights": [_own(t._weights_keys)],
         **rooms,
-        "train": [_own(Trainer, without=(*t.FROM_TABLES, *t.FROM_RUN))],
+        "train": [_own(Trainer, t._start_keys, without=(*t.FROM_TABLES, *t.FROM_RUN))],
+        "train.optimizer.groups.0": [_own(t._group_keys)],
         "train.schedule.0": [_own(t._schedule_keys), *schedules],
         "validation": [_own(t._validation_keys)],
         "evaluation": [_own(EvaluationProtocol, t._evaluation_keys)],

@@ -1,6 +1,5 @@
 """Attacks: how the adversary searches."""
 
-from . import usage
 from .apgd import APGD, APGDT
 from .base import Attack, Maximizer
 from .bit_beam import BitBeam
@@ -80,7 +79,9 @@ def __getattr__(name: str) -> object:
     """Raise `AttributeError`, with our call where another library's name is asked for."""
     text = f"module {__name__!r} has no attribute {name!r}"
     if name in ELSEWHERE:
-        text += f": it is {ELSEWHERE[name]}; {usage.COMPAT}"
+        text += (
+            f": it is {ELSEWHERE[name]}; or keep the call: from sparring.compat import torchattacks"
+        )
     raise AttributeError(text)
 
 

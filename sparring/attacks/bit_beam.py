@@ -191,8 +191,8 @@ class _Beam:
             return False
         answers = ask(self.active, self.sets, row, exchanged, self.chunk)
         self.left = self.left - valid.flatten(1).sum(1)
-        point, asked = best_of_rows(row, answers, len(flips))
-        better = asked & (answers.value[point].double() > value + JITTER)
+        point, answered = best_of_rows(row, answers, len(flips))
+        better = answered & (answers.value[point].double() > value + JITTER)
         flips = torch.where(better[:, None], exchanged(point), flips)
         value = torch.where(better, answers.value[point].double(), value)
         # a row that no swap helps is done

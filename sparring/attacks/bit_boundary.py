@@ -62,7 +62,7 @@ class BitBoundary(Search):
 
 
 class _Shrinking:
-    """The evading flips of each row `(a, d)`, or none `found (a,)`.
+    """The sets of flips of each row, and which of them evade `evading (a,)`.
 
     Attributes:
         smallest: the smallest evading set of each row so far `(a, d)`.
@@ -101,9 +101,9 @@ class _Shrinking:
         size = flips.sum(2).masked_fill(~wrong, d + 1)
         first = size.argmin(0)
         smallest = flips[first, torch.arange(len(first), device=first.device)]
-        found = wrong.any(0)
-        self.smallest = torch.where(found[:, None], smallest, self.smallest)
-        self.evading = self.evading | found
+        broken = wrong.any(0)
+        self.smallest = torch.where(broken[:, None], smallest, self.smallest)
+        self.evading = self.evading | broken
 
     def are_wrong(self, flips: Tensor, rows: Tensor) -> Tensor:
         """Return where the model is wrong `(m, a)` with m sets for each row `(m, a, d)` of a mask

@@ -150,20 +150,20 @@ def ask(
 def record_best(
     active: ActiveSet, sets: FlipSets, rows: Tensor, flips: Callable[[Tensor], Tensor], of: Answers
 ) -> Tensor | None:
-    """Record the best of the points asked for each row: an adversarial one, else that of highest
+    """Record the best of the points answered for each row: an adversarial one, else that of highest
     margin; return as `ActiveSet.record`.
 
     Arguments:
         flips: returns the sets of these of the m points `(a,)`.
     """
-    best, asked = best_of_rows(rows, of, len(sets))
-    if not asked.any():
+    best, answered = best_of_rows(rows, of, len(sets))
+    if not answered.any():
         return None
-    z = torch.where(asked.view(-1, *[1] * len(sets.shape)), sets.point(flips(best)), active.x)
+    z = torch.where(answered.view(-1, *[1] * len(sets.shape)), sets.point(flips(best)), active.x)
     k = of.logits.shape[1]
     rest = torch.nn.functional.one_hot(active.y.clamp_min(0), k).to(of.logits.dtype)
-    logits = torch.where(asked[:, None], of.logits[best], rest)
-    return active.record(z, logits, torch.where(asked, of.value[best], -math.inf))
+    logits = torch.where(answered[:, None], of.logits[best], rest)
+    return active.record(z, logits, torch.where(answered, of.value[best], -math.inf))
 
 
 def best_of_rows(rows: Tensor, of: Answers, a: int) -> tuple[Tensor, Tensor]:
@@ -173,5 +173,5 @@ def best_of_rows(rows: Tensor, of: Answers, a: int) -> tuple[Tensor, Tensor]:
     number = torch.arange(len(rows), device=rows.device)
     first = torch.where(key == top[rows], number, len(rows))
     best = number.new_full((a,), len(rows)).scatter_reduce(0, rows, first, "amin")
-    asked = best < len(rows)
-    return torch.where(asked, best, 0), asked
+    answered = best < len(rows)
+    return torch.where(answered, best, 0), answered

@@ -34,7 +34,7 @@ from ..runtime.text import printable
 from ..threats import Rounded, norm_ball, norm_name
 from ..training import parallel
 from .attack import named_piece
-from .subject import existing_run, is_program, loaded_model, recipe_target
+from .subject import check_preprocessing, existing_run, is_program, loaded_model, recipe_target
 
 NAMES_LIMIT = 1 << 20  # bytes of a file of class names
 STEM_LETTERS = 80
@@ -77,7 +77,8 @@ def attack_pictures(
         model: a run folder; with `recipe` a file of weights; or, with `shape`, a program's file,
             "module:Class", a module or a function, as in `sparring.evaluate`.
         pictures: files: PNG, JPEG, WebP, BMP, TIFF, PPM.
-        eps: radius in units of the pixels' range, as 0.03 or "8/255".
+        eps: radius in units of the pixels' range, as 0.03 or "8/255"; in Linf the largest whole
+            number of levels in it counts.
         threat: the ball: `"Linf"`, `"L2"`, `"L1"` or `"L0"`.
         attack: of an attack or a suite, as `"pgd"` or `"autoattack"`.
         options: of the attack, as `["steps=200"]` or a mapping.
@@ -109,6 +110,10 @@ def attack_pictures(
     threat = norm_name(threat)
     radius = parse_number(str(eps))
     ball = Rounded(norm_ball(threat, eps=radius))  # type: ignore[arg-type]
+    if radius > 0 == ball.eps:
+        raise ValueError(
+            f"eps = {radius:g} is not allowed: a file of 8 bits holds no change below 1/255"
+        )
     entries = attack_entries(attack, ball, options)
     target_device = parallel.join_process_group(None if device is None else str(device))
     decoded = [read_picture(path) for path in paths]
@@ -141,7 +146,7 @@ def attack_pictures(
     record = AttackedPictures(
         subject.name,
         threat,
-        radius,
+        ball.eps,
         attack,
         list(subject.shape),
         [f"JPEG {q}" for q in qualities] + [f"resize {format_number(f)}" for f in factors],
@@ -194,6 +199,7 @@ def picture_subject(
         low, high = run.data.bounds
         require((low, high) == (0.0, 1.0), "data.bounds", (low, high), "0 and 1 for pictures")
     else:
+        check_preprocessing(model, preprocessing or {})
         loaded = loaded_model(model, trust=trust, device=device)
         network = models.wrap_model(loaded, **(preprocessing or {}))
         name = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,16 +149,17 @@ def _onnx(
     most = onnx.defs.onnx_opset_version()
     known = opset is None or LEAST_OPSET <= opset <= most
     require(known, "opset", opset, f"{LEAST_OPSET} to {most} with the packages installed here")
-    program = torch.onnx.export(
-        model,
-        (x,),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        opset_version=opset,
-        verbose=False,
-    )
+    with _quiet("torch.onnx"):  # which logs that torchvision is missing
+        program = torch.onnx.export(
+            model,
+            (x,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            verbose=False,
+        )
     assert program is not None
     proto = program.model_proto
     written = {entry.domain: entry.version for entry in proto.opset_import}[""]
@@ -165,6 +168,18 @@ def _onnx(
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
     return proto.SerializeToString(), written
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger pass errors alone, inside."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _pt2(

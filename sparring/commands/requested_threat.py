@@ -24,7 +24,7 @@ class RequestedThreat:
 
     Arguments:
         name: `"Bits"`, or a norm; None: the threat of the model's recipe, or Linf.
-        add_only: as in `Bits`; default: its own.
+        add_only: as in `Bits`; default: added only.
         mutable: a file of the features that an attacker can change; default: the data's mask.
         classes: names or numbers of the classes whose samples move; default: all.
 
@@ -44,11 +44,11 @@ class RequestedThreat:
             shown = str(value) if isinstance(value, Path) else value
             require(value is None, key, shown, "left out: it belongs to --threat Bits")
 
-    def build(self, data: Any, eps: Any = None, own: Any = None) -> Threat:
+    def build(self, data: Any, eps: Any = None, recipe_threat: Any = None) -> Threat:
         """Return the threat on these data; a norm needs an eps, which the radii replace.
 
         Arguments:
-            own: the threat of the model's recipe.
+            recipe_threat: the threat of the model's recipe.
 
         Raises:
             ValueError: for a mask that does not fit, a class that the data lack, or a norm without
@@ -56,8 +56,8 @@ class RequestedThreat:
         """
         if is_bits(self.name):
             threat = self._bits(data)
-        elif self.name is None and isinstance(own, Threat):
-            threat = own
+        elif self.name is None and isinstance(recipe_threat, Threat):
+            threat = recipe_threat
         else:
             threat = self._ball(data, eps)
         if not self.classes:

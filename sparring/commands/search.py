@@ -33,7 +33,8 @@ from .search_space import Dimension, Space, read_space, rehearse, with_values
 RECORD, BEST, PAGE = "search.json", "best.toml", "search.html"
 STARTUP = 10  # trials that are drawn at random, before the sampler learns from them
 COMPARED = 5  # complete trials that a trial must fall behind, to be ended early
-FIRST_SHARE = 4  # of a training's epochs, one in FIRST_SHARE is left in peace
+FIRST_SHARE = 3  # no trial ends before this part, 1 / 3, of its epochs: warm-ups look bad early
+LEAST_EPOCHS = 2  # and never before these
 HOPELESS = 3  # trials that failed, and no other: the search ends
 VALIDATED = ("robust", "clean")
 
@@ -278,7 +279,7 @@ class _Runner:
         """Return the next trial of a study with the trials so far."""
         optuna = self.optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        first = max(1, self.base.tables["train"]["epochs"] // FIRST_SHARE)
+        first = max(LEAST_EPOCHS, self.base.tables["train"]["epochs"] // FIRST_SHARE)
         sampler = optuna.samplers.TPESampler(
             seed=derive_seed(record.seed, number) % 2**32, n_startup_trials=STARTUP
         )

@@ -218,9 +218,7 @@ def external_target(
             f"eps is missing: a model without recipe needs --eps, the radius of the "
             f"{threat or 'Linf'} ball in the data's units"
         )
-    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
-        what = "the network brings its own, and normalizes inside"
-        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
+    check_preprocessing(model, preprocessing)
     source = load_data(data, set, trust=trust)
     samples = _random_samples(source)
     loaded = loaded_model(model, trust=trust, device=device, samples=samples)
@@ -234,6 +232,13 @@ def external_target(
     wrapped = wrapped if loaded is model else wrapped.to(device)
     _check_forward(wrapped, source)
     return EvaluationTarget(wrapped, source, "Linf", name)
+
+
+def check_preprocessing(model: Any, preprocessing: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a mean or standard deviation given for a hub's model."""
+    if hubs.is_hub_name(model) and (given := [k for k in ("mean", "std") if preprocessing.get(k)]):
+        what = "the network brings its own, and normalizes inside"
+        raise ValueError(f"{given[0]} must be left out for {model}: {what}")
 
 
 def _name_of(model: str) -> str:

@@ -16,6 +16,7 @@ from ..functional.geometry import SLACK
 from ..introspect import predict
 from ..models import wrap_model
 from ..runtime.output import write_line
+from . import saved
 
 TargetMap = Callable[[Tensor, Tensor], Tensor]
 DEFAULT, BY_LABEL = "default", "targeted(label)"
@@ -172,16 +173,12 @@ class Attack:
 
     def save(self, *args: Any, **keywords: Any) -> Any:
         """Attack every batch of a loader and save the points: `saved.save`."""
-        from .saved import save  # a file of its own, which needs this class
-
-        return save(self, *args, **keywords)
+        return saved.save(self, *args, **keywords)
 
     @staticmethod
     def load(*args: Any, **keywords: Any) -> Any:
         """Return a `DataLoader` of points that `save` wrote: `saved.load`."""
-        from .saved import load
-
-        return load(*args, **keywords)
+        return saved.load(*args, **keywords)
 
     def settings(self) -> dict[str, Any]:
         """Return the public attributes of this attack, as eps and steps."""
@@ -199,16 +196,16 @@ class Attack:
         if not training or not isinstance(self.model, nn.Module):
             yield "eval"
             return
-        saved = [(module, module.training) for module in self.model.modules()]
+        before = [(module, module.training) for module in self.model.modules()]
         self.model.train()
-        for module, _ in saved:
+        for module, _ in before:
             name = type(module).__name__
             if ("BatchNorm" in name and not batch_norm) or ("Dropout" in name and not dropout):
                 module.training = False
         try:
             yield "keep"
         finally:
-            for module, mode in saved:
+            for module, mode in before:
                 module.training = mode
 
     def _share(self, setter: str, *values: Any) -> None:

@@ -16,14 +16,13 @@ from ..component import require
 from ..introspect import predict
 from ..runtime import files
 from ..runtime.output import write_line
-from .base import Attack
 
 TYPES = ("float", "int")
 SIZE_LIMIT = 8 << 30  # bytes of a file that is loaded
 
 
 def save(
-    attack: Attack,
+    attack: Any,
     data_loader: Iterable[tuple[Tensor, Tensor]],
     save_path: str | Path | None = None,
     verbose: bool = True,
@@ -35,6 +34,7 @@ def save(
     """Attack every batch of a loader; write the points, in [0, 1], and their labels.
 
     Arguments:
+        attack: of this package.
         save_path: of a file for `torch.load(…, weights_only=True)`; default: only count.
         verbose: print robust accuracy and mean L2 distance of the broken samples.
         return_verbose: return robust accuracy in %, that distance, and the seconds of all batches.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..runtime.text import printable
 from .content import shorten
 from .csv_text import is_number
 
@@ -38,7 +39,8 @@ def column_number(path: Path, header: Sequence[str], key: str, name: str) -> int
         ValueError: for a name that the header lacks, or has twice; it hints at the nearest.
     """
     if name not in header:
-        has = ", ".join(n[:40] for n in header[:SHOWN]) + (", …" if len(header) > SHOWN else "")
+        has = ", ".join(printable(n[:40]) for n in header[:SHOWN])
+        has += ", …" if len(header) > SHOWN else ""
         close = difflib.get_close_matches(name, header[:1000], n=1, cutoff=0.5)
         hint = f" (did you mean {shorten(close[0])}?)" if close else ""
         what = f"{key} = {shorten(name)} is not a column of {path.name}{hint}"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..runtime.text import printable
 from ..runtime.warning import SparringWarning
 from . import limits
 from .content import read_bytes, shorten
@@ -281,7 +282,7 @@ def _check_measured(
     if label is not None:
         warnings.warn(f"{what}: measurements are no classes", SparringWarning, stacklevel=3)
         return
-    has = f" (columns: {', '.join(name[:40] for name in header[:12])})" if header else ""
+    has = f" (columns: {', '.join(printable(name[:40]) for name in header[:12])})" if header else ""
     raise ValueError(f"{what}: name the label's column by label = '…'{has}")
 
 

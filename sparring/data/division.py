@@ -34,7 +34,7 @@ def divide(
     if not len(train):  # a test split alone
         return {"val": train, **whole}
 
-    def held_out(rows: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def divided(rows: Tensor, n: int) -> tuple[Tensor, Tensor]:
         if raw.time is not None:
             return later(raw.time, rows, n)
         kept, out = hold_out(y[rows], n, generator)
@@ -47,7 +47,7 @@ def divide(
         default = max(1, round((raw.shares[0] if raw.shares else TEST_SHARE) * num_labelled))
         n = row_count("test", test, num_labelled, default)
         require(n < num_labelled, "test", test, f"below the {num_labelled} labeled rows of {name}")
-        rows, out = held_out(rows, n)
+        rows, out = divided(rows, n)
         whole["test"] = train.take(out)
     if "val" in whole:
         require(val is None, "val", val, f"omitted: {name} brings its own validation split")
@@ -57,7 +57,7 @@ def divide(
         default = round(raw.shares[1] * num_labelled) if raw.shares else usual
         n = row_count("val", val, labeled, default)
         require(n < labeled, "val", val, f"below the {labeled} labeled rows of {name}'s train")
-        rows, out = held_out(rows, n)
+        rows, out = divided(rows, n)
         whole["val"] = train.take(out)
     require(len(rows) > 0, "val", val, f"smaller: {name} has too few rows to leave any in train")
     if limit is not None:

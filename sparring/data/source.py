@@ -45,7 +45,7 @@ class Source:
         mutable: one 0 or 1 per feature: whether an attacker can change it; None if unknown.
         notes: sentences on the rows that were dropped, and on those that remain.
         unlabelled: rows of train whose label `labels` removed.
-        groups: features of which a sample has at most one, and which move together; None if each
+        groups: features that move together, at most one in each sample; None if each
             moves alone.
         origin: the arguments of `load` that made it, if it did.
     """

@@ -113,10 +113,22 @@ class PictureAttack(NamedTuple):
         return record, (pixels, pixels_adv)
 
     def _search(self, model: Model, x: Tensor, task: PictureTask) -> tuple[Tensor, str]:
-        """Return the first point that reaches the goal, else the nearest to it; and its attack."""
-        goal = Goal(
+        """Return a point that reaches the whole goal; else one that reaches it without
+        transformations and lead; else the nearest to that. And the name of its attack."""
+        whole = Goal(
             model, task.label, target=task.target, transforms=self.transforms, lead=self.lead
         )
+        plain = Goal(model, task.label, target=task.target)
+        x_adv, attack, value = self._climb(whole, x)
+        y = torch.tensor([plain.attacked_label], device=x.device)
+        # a point that fell short of the whole goal may well reach the plain one
+        if value <= 0 and not float(margin(logits(plain, x_adv), y)) > 0:
+            x_adv, attack, _ = self._climb(plain, x)
+        return x_adv, attack
+
+    def _climb(self, goal: Goal, x: Tensor) -> tuple[Tensor, str, float]:
+        """Run the attacks until one reaches a goal; return the best point, its attack and its
+        margin."""
         y = torch.tensor([goal.attacked_label], device=x.device)
         best, best_value, best_name = x, -np.inf, self.entries[0].label
         for entry in self.entries:
@@ -130,7 +142,7 @@ class PictureAttack(NamedTuple):
                 best, best_value, best_name = x_adv, value, entry.label
             if value > 0:
                 break
-        return best, best_name
+        return best, best_name, best_value
 
     def _curve(self, model: Model, x: Tensor, task: PictureTask) -> list[CurvePoint]:
         """Return the model's confidence as eps grows, each time after an attack that goes on to
@@ -143,7 +155,7 @@ class PictureAttack(NamedTuple):
         goal = Goal(model, task.label, target=task.target)
         batch = Batch(x, y.new_tensor([goal.attacked_label]))
         for share in CURVE:
-            eps = share * self.threat.of.eps
+            eps = share * self.threat.eps
             try:
                 ball = norm_ball(self.threat.p, eps=eps, low=self.threat.low, high=self.threat.high)
                 attack = PGD(Rounded(ball), steps=CURVE_STEPS, seed=self.seed)  # type: ignore[arg-type]

@@ -80,8 +80,7 @@ class AttackRunner:
 
     Attributes:
         clean_pred, correct_clean: `(n,)` predictions without attack, and where they are correct.
-        classes, x_min, x_max: k, and the range of the inputs. `clean_pass` fills these five,
-            `worst` and `clean_score`.
+        classes, x_min, x_max: k, and the range of the inputs; all filled by `clean_pass`.
         clean_score: `(n,)` of two classes, the logit of class 1 minus that of class 0; else NaN.
         worst: the worst points of samples.
         cached_seconds: time that cached batches took when they were run.
@@ -264,8 +263,7 @@ class AttackRunner:
         norm: int | None = None,
     ) -> AttackOutcome:
         """Run an attack on these rows, with draws from `seed`, and judge the points it returns;
-        `spared` others are robust so far, and shown as that. With the number of a `norm`, the worst
-        points are kept."""
+        `spared` others are robust so far, and shown so. For a `norm` keep the worst points."""
         wrong = len(self.y) - len(rows) - spared
         title = attack_title(label, threat)
         self.display.begin(title, len(rows), wrong=wrong, right=spared)

@@ -160,23 +160,26 @@ class _Reference(NamedTuple):
         """Return what is wrong with a converted program, in words; "" if nothing is."""
         if self.program is None or self.rows is None:
             return ""
-        first = self.rows[:1]
         tolerance = TOLERANCE.get(file.dtype, 1e-5)
         try:
-            # twice, since a state that is kept between calls would show in the second
-            for rows in (self.rows, first, self.rows):
-                x = rows.clone().requires_grad_()
-                with torch.enable_grad():  # whatever the caller computes in
-                    got = program(x)
-                want = self.program(rows)
-                gap = relative_difference(got, want)
-                if gap > tolerance:
-                    return f"gives other outputs than onnxruntime (by {gap:.0e} of the largest)"
-            if not got.requires_grad:
-                return "lets no gradient reach the input"
-            torch.autograd.grad(got.sum(), x)
+            with torch.enable_grad():  # whatever the caller computes in
+                return self._lack(program, tolerance)
         except Exception as error:  # foreign code may raise anything
             return f"fails on {ROWS} rows that onnxruntime takes ({_line(error)})"
+
+    def _lack(self, program: Program, tolerance: float) -> str:
+        assert self.program is not None
+        assert self.rows is not None
+        # twice, since a state that is kept between calls would show in the second
+        for rows in (self.rows, self.rows[:1], self.rows):
+            x = rows.clone().requires_grad_()
+            got = program(x)
+            gap = relative_difference(got, self.program(rows))
+            if gap > tolerance:
+                return f"gives other outputs than onnxruntime (by {gap:.0e} of the largest)"
+        if not got.requires_grad:
+            return "lets no gradient reach the input"
+        torch.autograd.grad(got.sum(), x)
         return ""
 
     def coupling(self) -> list[str]:

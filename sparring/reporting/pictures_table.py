@@ -58,9 +58,9 @@ def answer_text(answer: Answer) -> str:
     """Return a class and the model's confidence in it, in per cent.
 
     >>> answer_text(Answer("cat", 3, 0.534))
-    'cat 53 %'
+    'cat (53 %)'
     """
-    return f"{printable(answer.name, 24)} {100 * answer.confidence:.0f} %"
+    return f"{printable(answer.name, 24)} ({100 * answer.confidence:.0f} %)"
 
 
 def _row(picture: AttackedPicture) -> list[Cell]:

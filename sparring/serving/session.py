@@ -22,7 +22,7 @@ from .choices import DEFAULT_EPS, Setting, menu, setting
 from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
 from .served import ServedModel, answer, class_table, num_samples, sample_picture
-from .sweep import DEEPER, Bout, WorstPoint, sweep
+from .sweep import DEEPER, Bout, WorstPoint, elsewhere, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
 NAME_LETTERS = 80
@@ -130,7 +130,8 @@ class Session:
             y = answer(one, x).pred if known is None else known
             require(y >= 0, "picture", one.name, "one that the model names a class for")
             job.bouts.append(Bout(n, one, x, y))
-        yield from sweep(job.bouts, plan, budget=job.budget, workload=job.workload)
+        for point in sweep(job.bouts, plan, budget=job.budget, workload=job.workload):
+            yield point._replace(elsewhere=elsewhere(point, job.bouts))
 
     def progress(self, id: str, after: int = 0) -> dict[str, Any]:
         """Return how far an attack is, with its steps from number `after` on.
@@ -215,6 +216,10 @@ class Session:
             "levels": round(255 * float(moved.max())),
             "pixels": int((moved.amax(0) > 0).sum()),
             "of": moved[0].numel(),
+            "elsewhere": [
+                {"model": other.number, **class_table(other.served, given)}
+                for other, given in ((job.bouts[n], a) for n, a in point.elsewhere.items())
+            ],
             **class_table(bout.served, point.answer, also=[bout.label]),
         }
 

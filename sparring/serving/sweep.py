@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..attacks.base import Maximizer
 from ..attacks.pgd import PGD
 from ..batch import Batch
+from ..data.outside_pictures import Picture, fit_picture
 from ..evaluation.announce import PASSES
 from ..evaluation.budget import Budget
 from ..evaluation.guard import Guard
@@ -50,6 +51,7 @@ class WorstPoint(NamedTuple):
         number: of the bout.
         x_adv: `(c, h, w)` in multiples of 1/255, as a file has them.
         attack: label of the attack that made it, "" for the picture itself.
+        elsewhere: what the models of the other bouts answer on the same picture, by number.
     """
 
     number: int
@@ -59,6 +61,7 @@ class WorstPoint(NamedTuple):
     confidence: float
     is_adversarial: bool
     attack: str = ""
+    elsewhere: Mapping[int, Answer] = {}
 
 
 def on_grid(x: Tensor) -> Tensor:
@@ -159,6 +162,17 @@ def lowest_confidence(guard: Guard, threat: Threat, x: Tensor, y: Tensor) -> Ten
     with freeze.frozen(guard, "eval"):
         model = threat.searched(guard)
         return search.maximize(lambda z: cross_entropy(model(z), y), Batch(x, y))
+
+
+def elsewhere(point: WorstPoint, bouts: Sequence[Bout]) -> dict[int, Answer]:
+    """Return what the models of the other bouts answer on a point, as a picture fitted to each."""
+    pixels = (255 * point.x_adv).round().to(torch.uint8)
+    picture = Picture("", pixels, [])
+    return {
+        number: answer(bout.served, fit_picture(picture, bout.served.shape)[0])
+        for number, bout in enumerate(bouts)
+        if number != point.number
+    }
 
 
 def _batch(bout: Bout) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.scaling_ = Scaling.fit(self.scaling, rows.x, rows.weight, self.shape)
         z, eps = self.scaling_.apply(rows.x).astype(np.float32), radius(self.eps)
-        self.bounds_ = box(self.scaling, self.bounds, z, eps=eps or 0.0)
+        self.bounds_ = box(self.scaling, self.bounds, z, eps=eps)
         self.recipe_ = recipe_of(
             self.get_params(deep=False),
             name=type(self).__name__,
@@ -299,6 +299,6 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
     def _threat(self, eps: Any, z: Tensor) -> Threat:
         """Return the threat of a radius, in a box that holds the rows z."""
         eps = radius(self.eps if eps is None else eps)
-        bounds = box(self.scaling, self.bounds, z.numpy(), np.array(self.bounds_), eps=eps or 0.0)
+        bounds = box(self.scaling, self.bounds, z.numpy(), eps=eps, before=self.bounds_)
         table = threat_table(self.threat, eps, bounds)
         return make("threat", complete("threat", table, "threat"), "threat")

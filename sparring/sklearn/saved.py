@@ -18,7 +18,7 @@ from ..runtime import files
 from ..training.checkpoint import read_weights, save_best
 from ..training.run_folder import append_log, create_run, refuse_links, require_empty
 from ..training.state import Epoch
-from .recipe import DATA, plain_value
+from .recipe import DATA, plain_value, radius
 from .scaling import Scaling, box
 
 ABOUT = "classifier.json"  # what the recipe has no room for: labels, scaling, arguments
@@ -37,9 +37,8 @@ def write_run(classifier: Any, folder: Path, test: tuple[Tensor, Tensor] | None)
     require_empty(folder)
     tables, bounds = classifier.recipe_.tables, classifier.bounds_
     if test is not None:
-        z = test[0].numpy()
-        trained_in = np.array(classifier.bounds_)
-        bounds = box(classifier.scaling, classifier.bounds, z, trained_in, eps=0.0)
+        z, eps = test[0].numpy(), radius(classifier.eps)
+        bounds = box(classifier.scaling, classifier.bounds, z, eps=eps, before=classifier.bounds_)
         tables = _in_box(tables, bounds)
     create_run(folder, tables)
     if test is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..component import did_you_mean, require
 
 SCALINGS = ("standard", "range")
-ROOM = 10.0  # of a box that no adversary reaches, in radii and widths of the data beyond them
+ROOM = 0.01  # beyond the ball, in a box whose walls it does not reach
 
 
 class Scaling(NamedTuple):
@@ -91,18 +91,26 @@ class Scaled(nn.Module):
         return self.network(z.reshape(len(x), *self.shape))
 
 
-def box(kind: str | None, bounds: Any, *z: np.ndarray, eps: float) -> tuple[float, float]:
+def box(
+    kind: str | None,
+    bounds: Any,
+    z: np.ndarray,
+    *,
+    eps: float | None,
+    before: tuple[float, float] | None = None,
+) -> tuple[float, float]:
     """Return the box of valid points, in the units of z.
 
     It is the user's bounds, or for "range" the training rows' own, widened to hold all rows; else
-    one so wide that no adversary reaches its walls.
+    one whose walls a ball of radius eps does not reach.
+
+    Arguments:
+        before: a box that it holds, that of the training.
 
     Raises:
         ValueError: for bounds that are no two numbers, or rows beyond them.
     """
-    rows = [part for part in z if part.size]
-    least = min((float(part.min()) for part in rows), default=0.0)
-    most = max((float(part.max()) for part in rows), default=1.0)
+    least, most = (float(z.min()), float(z.max())) if z.size else (0.0, 1.0)
     if bounds is not None:
         allowed = "two numbers (low, high), low < high, for unscaled features (scaling=None)"
         ok = kind is None and len(tuple(bounds)) == 2 and bounds[0] < bounds[1]
@@ -112,6 +120,8 @@ def box(kind: str | None, bounds: Any, *z: np.ndarray, eps: float) -> tuple[floa
         require(inside, "bounds", bounds, f"around the features, from {least:.4g} to {most:.4g}")
         return low, high
     if kind == "range":
-        return min(0.0, least), max(1.0, most)
-    margin = ROOM * (most - least + eps + 1)
-    return float(np.floor(least - margin)), float(np.ceil(most + margin))
+        low, high = min(0.0, least), max(1.0, most)
+    else:
+        room = (most - least + 1 if eps is None else eps) + ROOM
+        low, high = least - room, most + room
+    return (low, high) if before is None else (min(low, before[0]), max(high, before[1]))

@@ -57,7 +57,7 @@ class Threat(Component):
         binary: every feature is low or high, and a search between them ends with `discretize`.
         labels: a point contains a label too, so that `unpack` returns soft labels: for training
             only.
-        groups: columns that move together, of which at most one is high; None if each moves alone.
+        groups: columns that move together, at most one of them high; None if each moves alone.
     """
 
     eps: float | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Model
 from ..component import require, require_at_least
-from ..functional.rounding import round_inside_ball, round_to_levels, straight_through
+from ..functional.geometry import project_linf
+from ..functional.rounding import SLACK, round_inside_ball, round_to_levels, straight_through
 from .base import Ball, ThreatWrapper
 
 
@@ -17,7 +20,8 @@ class Rounded(ThreatWrapper):
 
     A search moves freely in the ball, and the model that it sees rounds its inputs, with a gradient
     straight through. The points it returns are rounded inside the ball, so that a success is one of
-    the file. A coordinate of x between two levels stays until a move reaches a level.
+    the file. A coordinate of x between two levels stays until a move reaches a level. In Linf, eps
+    counts as the largest whole number of levels in it: no file holds a part of one.
 
     Arguments:
         of: the ball: Linf, L2, L1 or L0.
@@ -45,18 +49,33 @@ class Rounded(ThreatWrapper):
         """Return the p of the ball's norm."""
         return self.of.p
 
+    @property
+    def eps(self) -> float:  # type: ignore[override]
+        """Return the radius of the ball; in Linf, that of whole levels."""
+        if self.p != math.inf:
+            return self.of.eps
+        scale = self.levels / (self.high - self.low)
+        whole = math.floor(self.of.eps * scale + SLACK) / scale
+        return min(whole, self.of.eps)
+
+    @eps.setter
+    def eps(self, value: float) -> None:
+        self.of.eps = value
+
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        return self.of.random_start(batch, generator)
+        return self.project(self.of.random_start(batch, generator), batch)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
         return self.of.step(z, grad, size, batch)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
+        if self.p == math.inf:  # between two whole levels a search would see one too many
+            return project_linf(z, batch.x, self.eps, self.low, self.high)
         return self.of.project(z, batch)
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         box = {"low": self.low, "high": self.high, "levels": self.levels}
-        return round_inside_ball(z, batch.x, self.of.eps, self.p, **box)
+        return round_inside_ball(z, batch.x, self.eps, self.p, **box)
 
     def searched(self, model: Model) -> Model:
         return RoundedInputs(model, low=self.low, high=self.high, levels=self.levels)

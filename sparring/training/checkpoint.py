@@ -123,6 +123,11 @@ def check_settings(folder: Path, state: Mapping[str, Any], settings: Mapping[str
             before = upgrade_settings(json.loads(state["settings"]))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise _unfit(folder / LAST, "its settings are no table") from error
+        if "recipe.name" in settings and "recipe.name" not in before:
+            raise ValueError(
+                f"the run in {folder} was trained from Python: go on there, by the same call of "
+                "Trainer with resume=True"
+            )
         if before != settings:
             changes = describe_changes(before, settings)
             raise ValueError(

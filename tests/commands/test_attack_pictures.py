@@ -192,6 +192,7 @@ def test_the_global_random_state_and_the_model_stay(pictures):
         ({"attack": "quick", "options": {"steps": 3}}, r"options.*left out for the suite quick"),
         ({"threat": "Linv"}, r"did you mean 'Linf'"),
         ({"eps": 8}, r"eps = 8.*\(8/255\?\)"),
+        ({"eps": 0.003}, r"eps = 0.003 is not allowed: a file of 8 bits holds no change"),
         ({"jpeg": 0}, r"jpeg = 0 is not allowed"),
         ({"resize": -1.0}, r"resize = -1.0 is not allowed"),
         ({"lead": -1.0}, r"lead = -1.0 is not allowed"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sparring import data
 from sparring.data.division import later
@@ -171,3 +175,38 @@ def test_a_file_without_a_header_has_no_names(tmp_path):
     path.write_text("0,1,0\n1,0,1\n0,0,1\n1,1,0\n")
     with pytest.raises(ValueError, match=r"drop = 'a' is not a column of t\.csv; it has no header"):
         csv(path, drop="a")
+
+
+CELLS = st.sampled_from(["0", "1", "1", "0", "0.5", "x", "", "2019-05-31", "nan", "1e400", "a\x1b"])
+NAMES = st.sampled_from(["id", "sha256", "when", "kind", "os=a", "os=b", "a", "", "0"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    names=st.lists(NAMES, min_size=1, max_size=6),
+    rows=st.lists(st.lists(CELLS, min_size=1, max_size=6), max_size=8),
+    label=st.none() | NAMES,
+    drop=st.lists(NAMES, max_size=2),
+    time=st.none() | NAMES,
+    groups=st.none() | st.lists(NAMES | st.lists(NAMES, max_size=3), max_size=2),
+)
+def test_any_table_with_any_options_is_read_or_refused_in_words(
+    names, rows, label, drop, time, groups
+):
+    """Whatever a stranger's csv holds: a source whose parts fit, or one `ValueError`."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        path = Path(folder, "t.csv")
+        wide = [(cells * len(names))[: len(names)] for cells in rows]
+        path.write_text("\n".join(",".join(cells) for cells in [names, *wide]))
+        options = {"label": label, "drop": drop, "time": time, "groups": groups}
+        try:
+            source = load(path, **options, test=1, val=1)
+        except ValueError as error:
+            source = str(error)
+        if isinstance(source, str):
+            assert source.isprintable()
+            return
+        d = source.shape[0]
+        assert source.feature_names is None or len(source.feature_names) == d
+        assert not set(drop) & {*(source.feature_names or ())}
+        assert all(0 <= j < d for columns in source.groups or () for j in columns)

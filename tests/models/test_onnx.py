@@ -352,3 +352,10 @@ def test_sizes_that_are_free_are_tried(tmp_path):
 def test_rows_to_compare_on_fill_the_range_of_whole_numbers(kind, given, taken):
     values = onnx_program.values_for(torch.full((4, 2), given), getattr(torch, kind))
     assert torch.equal(values, torch.full((4, 2), float(taken)))
+
+
+def test_a_program_may_be_loaded_where_no_gradient_is_kept(folder):
+    with torch.no_grad():
+        program = load_program(folder / "one.onnx", trust=True)
+    assert program.notes == ()
+    assert program(torch.rand(2, 1, 8, 8, requires_grad=True)).requires_grad

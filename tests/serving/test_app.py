@@ -95,6 +95,8 @@ def test_an_attack_of_two_models_from_start_to_download(client):
         assert rows[0]["eps"] == 0
         worst = next(r for r in rows if r["eps_text"] == "0.2")
         assert (worst["label"], worst["adversarial"], worst["levels"]) == ("dark", True, 51)
+        (other,) = worst["elsewhere"]  # as bright there, since it is the same mean
+        assert (other["model"], other["answer"]) == (1 - model, ["bright", "light"][1 - model])
         file = client.get(f"/adversarial/{job}/{worst['row']}.png")
         assert file.headers["content-type"] == "image/png"
         assert file.headers["content-disposition"].startswith("attachment")

@@ -32,7 +32,8 @@ def models():
 
 @pytest.fixture(scope="module")
 def address(models):
-    uvicorn = pytest.importorskip("uvicorn")
+    import uvicorn
+
     listening = server.listen(0)
     config = uvicorn.Config(app.make_app(Session(models)), log_level="warning")
     running = uvicorn.Server(config)
@@ -45,7 +46,8 @@ def address(models):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
+    from playwright import sync_api
+
     chromium = shutil.which("chromium")
     assert chromium, "the tests of the page need the distribution's Chromium"
     with sync_api.sync_playwright() as playwright:
@@ -96,6 +98,7 @@ def test_drop_attack_change_eps_and_compare(page, tmp_path):
     assert verdicts(page) == ["✗ Fooled", "✗ Fooled"]
     assert page.locator(".answers .pictures img").count() == 6
     assert page.locator("#chart polyline").count() == 2
+    assert "The same picture on gentle: ✗ light" in page.locator(".answers").inner_text()
     page.locator("#radius").focus()
     for _ in range(7):
         page.keyboard.press("ArrowLeft")

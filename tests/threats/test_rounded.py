@@ -123,7 +123,17 @@ def test_a_search_that_sees_the_rounding_keeps_its_successes():
     eps = 1.6 / 255
     inside = attacks.APGD(Rounded(Linf(eps)))(model, x, y)
     within = attacks.APGD(Linf(1 / 255))(model, x, y)  # the largest whole level
-    assert (model(inside).argmax(1) != y).sum() >= (model(within).argmax(1) != y).sum() - 1
+    assert torch.equal(model(inside).argmax(1) != y, model(within).argmax(1) != y)
+
+
+def test_in_linf_a_radius_is_that_of_whole_levels():
+    assert Rounded(Linf(8 / 255)).eps == 8 / 255
+    assert Rounded(Linf(2.6 / 255)).eps == 2 / 255
+    assert Rounded(Linf(0.9 / 255)).eps == 0
+    assert Rounded(L2(0.5)).eps == 0.5
+    threat = Rounded(Linf(1 / 255))
+    threat.eps = 3.5 / 255  # as a schedule does
+    assert (threat.eps, threat.of.eps) == (3 / 255, 3.5 / 255)
 
 
 @pytest.mark.parametrize("of", [None, "Linf"])

@@ -137,6 +137,12 @@ def test_a_run_from_python_still_resumes(tmp_path):
     assert (tmp_path / "run" / "recipe.toml").read_bytes() == text
 
 
+def test_resuming_a_run_from_python_by_its_recipe_names_the_call(tmp_path, digits):
+    python_run(tmp_path / "run", digits, mlp())
+    with pytest.raises(ValueError, match=r"was trained from Python: go on there.*resume=True"):
+        sparring.train(tmp_path / "run", resume=True)
+
+
 def test_standard_training_is_recorded_without_attack(tmp_path, digits):
     from sparring.methods import Standard
 

@@ -34,11 +34,13 @@ def search_context(record: SearchRecord) -> dict[str, Any]:
     return {
         "record": record,
         "best": best,
-        "answer": [] if best is None else [(p, value_text(best.parameters[p])) for p in paths],
+        "answer": []
+        if best is None
+        else [(printable(p, NAME_LETTERS), value_text(best.parameters[p])) for p in paths],
         "facts": _facts(record, counts),
         "heads": [*HEADS, *(printable(path, NAME_LETTERS) for path in paths)],
         "lines": [(t, t in front, _cells(t, paths)) for t in order],
-        "failed": [t for t in record.trials if t.state == FAILED],
+        "failed": [(t.number, printable(t.reason)) for t in record.trials if t.state == FAILED],
         "front": [front_chart(record.trials, front)] if front else [],
         "importance": [importance_chart(shares)] if (shares := importance(record)) else [],
         "panels": [chart for path in paths[:MOST_PANELS] if (chart := value_chart(record, path))],

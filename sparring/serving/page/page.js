@@ -345,8 +345,13 @@ function card(clean, r, id, request) {
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "class" }), make("th", { scope: "col", text: "before" }), make("th", { scope: "col", text: "after" }))),
     make("tbody", {}, ...body));
   const facts = make("p", { class: "dim", text: r.eps && !r.beyond ? `${request.threat}, eps ${r.eps_text}: ${r.pixels} of ${r.of} pixels moved, by ${r.levels}/255 at most.` : "Not attacked." });
+  const others = make("ul", { class: "elsewhere" }, ...(r.eps && !r.beyond ? r.elsewhere : []).map((o) => {
+    const wrong = o.answer !== r.label;
+    return make("li", {}, `The same picture on ${about.models[o.model].name}: `, mark(`${wrong ? "✗" : "✓"} ${o.answer}`, wrong ? "bad" : "good"),
+      o.classes.length ? `, ${percent(o.classes[0].confidence)}` : "");
+  }));
   const link = make("a", { href: `adversarial/${id}/${r.row}.png`, download: "", text: "Download the picture after the attack (PNG)" });
-  return make("article", { class: "card", "aria-label": model.name }, make("h3", {}, swatch, model.name), verdict, pictures, table, facts, make("p", {}, link));
+  return make("article", { class: "card", "aria-label": model.name }, make("h3", {}, swatch, model.name), verdict, pictures, table, facts, ...(others.children.length ? [others] : []), make("p", {}, link));
 }
 
 async function begin() {
