@@ -276,3 +276,16 @@ def test_only_hubs_of_networks_make_recipes(monkeypatch):
     monkeypatch.setitem(hubs.PREFIXES, "zoo:", torch.nn.Identity)
     with pytest.raises(ValueError, match="a recipe builds networks of timm:, hf:"):
         load_recipe(tables("zoo:one"))
+
+
+def test_starts_from_weights_of_the_bare_network(timm, tmp_path):
+    bare = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    save_file(bare.state_dict(), tmp_path / "mine.safetensors")
+    built = load_recipe(tables("timm:test_resnet")).build()
+    start, out = str(tmp_path / "mine.safetensors"), tmp_path / "run"
+    options = {**built.trainer, "start": start, "freeze": ["network.conv1"]}
+    trainer = Trainer(built.model, built.objective, built.source, **options, out=out)
+    assert torch.equal(trainer.model.network.fc.weight, bare.fc.weight)  # type: ignore[union-attr]
+    first = dict(trainer.model.named_parameters())["network.conv1.0.weight"].detach().clone()
+    list(trainer)
+    assert torch.equal(dict(trainer.model.named_parameters())["network.conv1.0.weight"], first)
