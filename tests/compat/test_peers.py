@@ -11,7 +11,7 @@ from sparring.compat import torchattacks as ours
 from sparring.compat.autoattack import AutoAttack
 from tests.compat.peers import SIGNATURES, arguments, recorded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs warn on import
 SLACK = 0.015  # 4 of 270 samples: seeds draw differently
 CALLS = [
     ("FGSM", {"eps": 0.1}),
