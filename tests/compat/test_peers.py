@@ -11,7 +11,7 @@ from sparring.compat import torchattacks as ours
 from sparring.compat.autoattack import AutoAttack
 from tests.compat.peers import SIGNATURES, arguments, recorded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # theirs warn on import
 SLACK = 0.015  # 4 of 270 samples: seeds draw differently
 CALLS = [
     ("FGSM", {"eps": 0.1}),
@@ -65,8 +65,10 @@ def test_no_more_samples_are_robust(trained, name, kw):
     robust = {}
     for package in (ours, torchattacks):
         torch.manual_seed(0)
-        x_adv = getattr(package, name)(net, **kw)(x, y)
-        robust[package] = (net(x_adv).argmax(1) == y).double().mean().item()
+        attack = getattr(package, name)(net, **kw)
+        draws = 5 if name in ("PGD", "PGDL2") else 1  # a new start in each call
+        right = torch.stack([net(attack(x, y)).argmax(1) == y for _ in range(draws)])
+        robust[package] = right.double().mean().item()
     assert robust[ours] <= robust[torchattacks] + SLACK
 
 
