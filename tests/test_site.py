@@ -161,7 +161,7 @@ def test_the_api_has_a_page_per_room_and_its_public_names() -> None:
     assert "::: sparring.attacks.PGD\n" in pages["reference/api/attacks.md"]
     assert "::: sparring.functional.losses" in pages["reference/api/functional.md"]
     folders = {path.parent.name for path in (ROOT / "sparring").glob("*/__init__.py")}
-    assert folders - set(api.ROOMS) <= {"cli", "commands", "recipes", "runtime"}
+    assert folders - set(api.ROOMS) <= {"cli", "commands", "recipes", "runtime", "serving"}
 
 
 def test_docstrings_become_markdown() -> None:

@@ -23,6 +23,8 @@ ROOMS = {  # each a page: what a reader does with it
     "metrics": "Measure distances, slopes and flatness.",
     "results": "Read, compare and summarize results.",
     "reporting": "Write tables and pages.",
+    "sklearn": "Train a robust classifier behind scikit-learn's interface.",
+    "compat": "Keep the calls of torchattacks, AutoAttack and RobustBench.",
     "config": "Turn recipes into objects.",
     "functional": "Losses, geometry, optimal transport, batch norm: pure functions.",
     "introspect": "Look inside a model: features, Jacobians, predictions.",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from .. import models
@@ -370,6 +369,8 @@ def _several(value: Any) -> list[Any]:
 
 def _watched(tasks: Sequence[PictureTask], shown: bool) -> Iterator[PictureTask]:
     """Yield the tasks, with a live line of the one at work."""
+    from rich.console import Console
+
     state = LiveLine(f"0/{len(tasks)}")
     with Screen(Console(stderr=True), lambda: state, enabled=shown):
         for i, task in enumerate(tasks):

@@ -258,7 +258,7 @@ def published(version: str, norm: str) -> tuple[list[str], dict[str, Budget]]:
     budgets = {"apgd": one, "apgd_targeted": one, "fab": one, "square": one}
     names = ["apgd-ce", "apgd-t", "fab-t", "square"]
     if version == "plus":
-        names, budgets = list(ATTACKS), budgets | {"apgd": five, "fab": five}
+        names, budgets = [str(name) for name in ATTACKS], budgets | {"apgd": five, "fab": five}
     elif version == "rand":
         names, budgets = ["apgd-ce", "apgd-dlr"], budgets | {"apgd": Budget(eot_iter=20)}
     elif norm == "L1":

@@ -246,7 +246,7 @@ class SearchAttack(Attack):
         init = cls.__init__
 
         @functools.wraps(init)
-        def init_and_check(self: SearchAttack, *args: Any, **keywords: Any) -> None:
+        def init_and_check(self: Any, *args: Any, **keywords: Any) -> None:
             init(self, *args, **keywords)
             self.native()  # a wrong number is refused here, not in the first call
 

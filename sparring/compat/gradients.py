@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import attacks
+from ..attacks.random_search import PUBLISHED_QUERIES
 from ..component import did_you_mean, require, require_at_least
 from ..threats import L1, L2, Linf
 from ..threats.base import Threat
@@ -251,7 +252,7 @@ class Square(SearchAttack):
         self.seed, self.verbose, self.supported_mode = seed, verbose, [*BOTH]
 
     def native(self) -> attacks.Attack:
-        plan = None if self.rescale_schedule else attacks.random_search.PUBLISHED_QUERIES
+        plan = None if self.rescale_schedule else PUBLISHED_QUERIES
         run: dict[str, Any] = {
             "queries": self.n_queries,
             "restarts": self.n_restarts,

@@ -44,7 +44,7 @@ class ServedModel(NamedTuple):
         return self.class_names.index(name) if name in self.class_names else None
 
 
-class Answer(NamedTuple):
+class ServedAnswer(NamedTuple):
     """Hold the class that a model answers, -1 for none, and its probabilities `(k,)`."""
 
     pred: int
@@ -55,15 +55,17 @@ class Answer(NamedTuple):
         return float(self.probabilities[k]) if self.pred >= 0 else 0.0
 
 
-def answer(served: ServedModel, x: Tensor) -> Answer:
+def answer(served: ServedModel, x: Tensor) -> ServedAnswer:
     """Return the answer of a model on a picture `x (c, h, w)`, judged in float32."""
     z = logits(served.model, x[None].to(served.device))
     known = bool(has_class(z)[0])
     probabilities = z[0].double().softmax(0).cpu()
-    return Answer(int(z[0].argmax()) if known else -1, probabilities.nan_to_num(0.0))
+    return ServedAnswer(int(z[0].argmax()) if known else -1, probabilities.nan_to_num(0.0))
 
 
-def class_table(served: ServedModel, given: Answer, *, also: Sequence[int] = ()) -> dict[str, Any]:
+def class_table(
+    served: ServedModel, given: ServedAnswer, *, also: Sequence[int] = ()
+) -> dict[str, Any]:
     """Return the answer as JSON: its class, and its most probable classes, those in `also` too."""
     top = given.probabilities.topk(min(SHOWN_CLASSES, len(given.probabilities))).indices.tolist()
     shown = list(dict.fromkeys([*top, *(k for k in also if k >= 0)])) if given.pred >= 0 else []

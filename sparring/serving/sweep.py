@@ -23,7 +23,7 @@ from ..runtime.seeding import seed_of_text
 from ..runtime.workload import Task, Workload
 from ..threats.base import Threat
 from .choices import Setting
-from .served import Answer, ServedModel, answer
+from .served import ServedAnswer, ServedModel, answer
 
 # An attack stops at its first success, just across the boundary. A search for the lowest
 # confidence in the label goes on from there, and shows what a larger radius is worth.
@@ -57,11 +57,11 @@ class WorstPoint(NamedTuple):
     number: int
     eps: float
     x_adv: Tensor
-    answer: Answer
+    answer: ServedAnswer
     confidence: float
     is_adversarial: bool
     attack: str = ""
-    elsewhere: Mapping[int, Answer] = {}
+    elsewhere: Mapping[int, ServedAnswer] = {}
 
 
 def on_grid(x: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def lowest_confidence(guard: Guard, threat: Threat, x: Tensor, y: Tensor) -> Ten
         return search.maximize(lambda z: cross_entropy(model(z), y), Batch(x, y))
 
 
-def elsewhere(point: WorstPoint, bouts: Sequence[Bout]) -> dict[int, Answer]:
+def elsewhere(point: WorstPoint, bouts: Sequence[Bout]) -> dict[int, ServedAnswer]:
     """Return what the models of the other bouts answer on a point, as a picture fitted to each."""
     pixels = (255 * point.x_adv).round().to(torch.uint8)
     picture = Picture("", pixels, [])

@@ -114,3 +114,9 @@ def test_networks_of_another_precision_are_evaluated_on_data_of_any(dtype):
         assert result.clean.accuracy == pytest.approx(1, abs=atol)
         assert result.robust.accuracy == pytest.approx((gap > 0).double().mean().item(), abs=atol)
     assert layer.weight.dtype == dtype
+
+
+def test_numpy_samples_and_a_device_are_taken(problem):
+    data = (problem.x.numpy(), problem.y.numpy().astype(np.int32))
+    result = evaluate(problem.model, data, eps=np.float32(0.05), device="cpu", progress=False)
+    assert result.clean == evaluate(problem.model, (problem.x, problem.y), eps=0.05).clean

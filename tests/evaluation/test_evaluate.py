@@ -313,12 +313,6 @@ def test_the_attacks_run_in_the_precision_asked_for(problem):
     assert (result.precision, result.suite, result.suite_version) == ("bfloat16", "own", 3)
 
 
-def test_numpy_samples_and_a_device_are_taken(problem):
-    data = (problem.x.numpy(), problem.y.numpy().astype(np.int32))
-    result = evaluate(problem.model, data, eps=np.float32(0.05), device="cpu", progress=False)
-    assert result.clean == run(problem, eps=0.05).clean
-
-
 def test_a_line_per_finished_attack_where_there_is_no_terminal(problem, capfd):
     evaluate(problem.model, (problem.x, problem.y), "Linf", eps=0.05, progress=True)
     out, err = capfd.readouterr()

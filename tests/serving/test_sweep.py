@@ -11,7 +11,7 @@ from sparring.evaluation.budget import Budget, BudgetSpent
 from sparring.runtime.workload import Workload
 from sparring.serving.choices import attacks_for, menu, setting
 from sparring.serving.png import address, difference, png
-from sparring.serving.served import Answer
+from sparring.serving.served import ServedAnswer
 from sparring.serving.sweep import Bout, WorstPoint, raised, sweep
 from sparring.threats import NORMS
 from tests.serving.made import Brightness, pixels, served
@@ -96,7 +96,7 @@ def test_a_stopped_budget_ends_the_attack():
 
 
 def test_a_smaller_radius_counts_at_a_larger_one():
-    known = Answer(0, torch.tensor([0.5, 0.5]))
+    known = ServedAnswer(0, torch.tensor([0.5, 0.5]))
 
     def point(eps, confidence, wrong=False):
         return WorstPoint(0, eps, DARK, known, confidence, wrong)
