@@ -89,11 +89,12 @@ class Program(nn.Module):
 
     def _in_batches(self, x: Tensor) -> Tensor:
         """Return the logits of `x`, in batches of sizes that the program takes."""
-        least, most = self.rows
+        # An empty batch runs as a row of zeros: instance norm of onnx2pytorch fails without rows.
+        least, most = max(self.rows.least, 1), self.rows.most
         if least <= len(x) <= (len(x) if most is None else most):
             return self._run(x)
         outputs = []
-        for part in x.split(most or len(x)):
+        for part in x.split(most or max(len(x), 1)):
             padding = part.new_zeros(max(least - len(part), 0), *part.shape[1:])
             outputs.append(self._run(torch.cat([part, padding]))[: len(part)])
         return torch.cat(outputs)

@@ -18,13 +18,14 @@ from tests.torchvision_on_cpu import declare_operators
 declare_operators()  # onnx2torch and onnx2pytorch import torchvision where it works
 
 QUICK = ["mlp", "mnist-net"]
-SLOW = ["monotone", "lenet", "small-cnn", "resnet18", "preact-resnet18", "wide-resnet"]
+SLOW = ["monotone", "lenet", "small-cnn", "resnet18", "preact-resnet18", "wide-resnet", "xresnet18"]
 OPTIONS = {
     "resnet18": ["model.width=8"],
     "preact-resnet18": ["model.width=8"],
     "wide-resnet": ["model.depth=10", "model.widen=1"],
+    "xresnet18": ["model.width=8", "model.groups=4"],
 }
-SIDES = {"lenet": 2, "small-cnn": 2}  # how often a pixel of digits is repeated
+SIDES = {"lenet": 2, "small-cnn": 2, "xresnet18": 5}  # how often a pixel of digits is repeated
 
 
 def trained(folder, net="mnist-net", *, changes=()):

@@ -8,6 +8,7 @@ from torch import nn
 
 from sparring import evaluation
 from sparring.models import load_program, wrap_model
+from sparring.models.runner import Program
 from sparring.runtime.provenance import model_hash
 
 BATCH = torch.export.Dim("b")
@@ -161,3 +162,16 @@ def test_programs_in_memory_are_evaluated_and_left_as_they_were(make):
     other[1].bias.data += 1
     hashes = [model_hash(wrap_model(p)) for p in (program, program, make(other))]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_program_that_fails_on_no_rows_takes_an_empty_batch():
+    class NeedsRows(nn.Module):
+        def forward(self, x):
+            return x - x[:1] if len(x) else x[0]
+
+    program = Program(NeedsRows(), digest="0")
+    x = torch.zeros(0, 3, requires_grad=True)
+    assert program(x).shape == (0, 3)
+    (grad,) = torch.autograd.grad(program(x).sum(), x)
+    assert grad.shape == (0, 3)
+    assert program(torch.ones(2, 3)).tolist() == [[0.0] * 3] * 2
