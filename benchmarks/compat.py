@@ -4,7 +4,7 @@ Both attack one MNIST net of PGD adversarial training; it is trained here if `--
 We judge every returned point in float32. Seconds are of processor time, so that other work of the
 machine does not count. Rows are saved one by one, and those already saved are not run again:
 
-    python benchmarks/compat.py results/compat/mnist.json
+    python benchmarks/compat.py benchmarks/results/compat.json
 """
 
 from __future__ import annotations

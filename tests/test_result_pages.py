@@ -19,7 +19,10 @@ def test_pages_are_made_of_the_present_results():
 
 
 def test_every_folder_of_results_has_a_page():
-    shown = {folder.name for page in collect.PAGES for folder in page.sources()} | {"moons"}
+    shown = {folder.name for page in collect.PAGES for folder in page.sources()} | {
+        "moons",
+        "bits-black-box",
+    }
     assert {path.name for path in collect.RESULTS.iterdir() if path.is_dir()} == shown
 
 

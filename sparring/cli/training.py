@@ -51,7 +51,10 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
+        # torchrun takes --start for a shortened option of its own.
         typer.Option(
+            "--start",
+            "--from",
             help="Weights to begin from: a file or a run folder. --set train.freeze=[...] and "
             "train.start_without=[...] name modules.",
             autocompletion=completion.runs,

@@ -40,7 +40,8 @@ def pieces(room: str) -> dict[str, Maker]:
     """Return the public pieces of a room by name: classes that no other inherits, and functions.
 
     >>> list(pieces("threat"))
-    ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'SoftLinf', 'Transport']
+    ['Bits', 'Box', 'Joint', 'L0', 'L1', 'L2', 'Linf', 'Only', 'Rounded', 'SoftLinf',
+     'Transport']
     """
     module, base = ROOMS[room]
     public = {name: getattr(module, name) for name in module.__all__ if name[0].isupper()}

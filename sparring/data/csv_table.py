@@ -46,7 +46,7 @@ def csv(
     path: Path,
     label: str | None = None,
     *,
-    drop: str | Sequence[str] = (),
+    drop: str | Sequence[str] | None = None,
     time: str | None = None,
 ) -> Csv:
     """Read a csv or csv.gz.
@@ -66,7 +66,10 @@ def csv(
         ValueError: for no rows, a row of another length, an unknown column, a row without label, a
             cell of no finite number, a time that is none, or labels that look like measurements.
     """
-    options: dict[str, Any] = {"drop": [drop] if isinstance(drop, str) else [*drop], "time": time}
+    options: dict[str, Any] = {
+        "drop": [drop] if isinstance(drop, str) else [*(drop or ())],
+        "time": time,
+    }
     whole = _read(path, label, **options, ids=True)
     whole = _read(path, label, **options, ids=False) if whole is None else whole
     assert whole is not None

@@ -27,7 +27,7 @@ def read(
     path: Path,
     label: str | None = None,
     *,
-    drop: str | Sequence[str] = (),
+    drop: str | Sequence[str] | None = None,
     time: str | None = None,
     folder: FolderReader | None = None,
 ) -> RawDataset:
@@ -60,7 +60,9 @@ def read(
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
 
 
-def refuse_csv_options(label: str | None, drop: str | Sequence[str], time: str | None) -> None:
+def refuse_csv_options(
+    label: str | None, drop: str | Sequence[str] | None, time: str | None
+) -> None:
     """Raise `ValueError` for columns named of data that are no csv."""
     require(label is None, "label", label, "omitted: only a csv has a label column to name")
     require(not drop, "drop", drop, "omitted: only a csv has columns to drop")

@@ -105,7 +105,7 @@ def load(
     seed: int = 0,
     root: str | Path | None = None,
     label: str | None = None,
-    drop: str | Sequence[str] = (),
+    drop: str | Sequence[str] | None = None,
     time: str | None = None,
     groups: tables.ColumnGroups = None,
     bounds: tuple[float, float] = (0.0, 1.0),

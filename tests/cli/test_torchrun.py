@@ -10,7 +10,7 @@ from sparring.cli.main import app
 
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 SHARED = ("train", "evaluate", "metrics", "study")
-TAKEN = {"--n"}  # which has a second name, --samples
+TAKEN = {"--n", "--start"}  # which have a second name, --samples and --from
 
 
 @pytest.mark.parametrize("verb", SHARED)

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import sparring
 from sparring import data, evaluation
-from sparring.commands import study
+from sparring.commands import study, study_jobs
 from sparring.config.recipe import load_recipe
 from sparring.evaluation import EvaluationProtocol, Suite, suites
 from sparring.evaluation.protocol import OPTIONS, resolve_protocol
@@ -32,6 +32,7 @@ VALUES = {  # an option that is no default, for every field
     "queries": 5,
     "certify": ["ibp"],
     "probes": ["drift"],
+    "keep": "uint8",
 }
 STUDY = """
 [runs.plain]
@@ -50,6 +51,7 @@ seconds = 3.0
 queries = 5
 certify = ["ibp"]
 probes = ["drift"]
+keep = "uint8"
 """
 
 
@@ -108,13 +110,13 @@ class TestEveryOptionArrives:
         plan = study.load(tmp_path / "all.toml")
         assert plan.evaluations["all"] == VALUES
         evaluate = sparring.evaluate
-        monkeypatch.setattr(study, "_train", lambda *_: nn.Flatten())
+        monkeypatch.setattr(study_jobs, "trained_run", lambda *_: nn.Flatten())
         monkeypatch.setattr(
-            study.evaluate,
+            study_jobs.evaluate,
             "evaluate",
             lambda model, **more: evaluate(model, recipe="digits-mart", **more),
         )
-        with pytest.raises(ValueError, match="stopped here"):
+        with pytest.raises(study.FailedRuns, match="stopped here"):
             study.run(plan, results=tmp_path / "out")
         assert plain(protocols[0]) == VALUES
 
