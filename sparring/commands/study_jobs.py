@@ -15,6 +15,7 @@ from ..component import did_you_mean, require, require_at_least
 from ..config.recipe import load_recipe
 from ..config.validation import Table
 from ..results.metric_report import MetricReport
+from ..runtime.lock import Locked
 from ..runtime.text import printable
 from ..training.run_folder import read_log
 from . import evaluate, metrics, train
@@ -104,16 +105,25 @@ def in_turn(
 ) -> dict[str, str]:
     """Do jobs one after the other; return the reasons of those that failed, by name.
 
+    A job that another process is doing comes again at the end: it may be done by then.
+
     Arguments:
         settings: device and progress of training and evaluation.
     """
     failed: dict[str, str] = {}
-    for job in jobs:
+    waiting, again = [*jobs], []
+    while waiting or again:
+        job, last = (waiting.pop(0), False) if waiting else (again.pop(0), True)
         if reason := failed_teacher(job, failed):
             failed[job.name] = reason
             continue
         try:
             do_job(study, job, folders, settings)
+        except Locked as error:
+            if last:
+                failed[job.name] = error_text(error)
+            else:
+                again.append(job)
         except Exception as error:  # foreign pieces may raise anything; the others are to go on
             if under_torchrun():  # the other processes wait for this one: torchrun must end them
                 raise

@@ -14,6 +14,7 @@ import pytest
 
 from sparring.commands import study, study_jobs, study_workers
 from sparring.commands.study_jobs import StudyFolders
+from sparring.runtime.lock import Locked
 from tests.command import call
 from tests.commands.test_study import OWN, PSEUDO, TEXT
 
@@ -298,3 +299,19 @@ def test_without_slurm_or_submitit_it_says_so(file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"needs the package submitit: pip .*\[slurm\]"):
         study.submit(study.load(file), {"time": 1}, **places)
+
+
+def test_a_run_that_another_process_does_comes_again_at_the_end(file, tmp_path, monkeypatch):
+    calls = []
+
+    def do_job(study, job, folders, settings):
+        calls.append(job.name)
+        if job.name == "plain-seed0" and calls.count(job.name) == 1:
+            raise Locked("it is in use: training by process 1")
+        if job.name == "wide-seed1":
+            raise Locked("it is in use: training by process 2")
+
+    monkeypatch.setattr(study_jobs, "do_job", do_job)
+    with pytest.raises(study.FailedRuns, match=r"1 of 3 .*\nwide-seed1: .* process 2"):
+        study.run(study.load(file), runs=tmp_path / "r", results=tmp_path / "out")
+    assert calls == ["plain-seed0", "plain-seed1", "wide-seed1", "plain-seed0", "wide-seed1"]
