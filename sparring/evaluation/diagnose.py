@@ -111,6 +111,8 @@ def adaptive_attack_symptom(
     if threat.binary or getattr(threat, "p", None) not in APGD.norms or n == 0:
         return {}
     broken = 0
+    if not len(x):  # nothing is left to break; networks with instance norm refuse an empty batch
+        return {"adaptive steps break more": 0.0}
     for chunk in zip(x.split(batch_size), y.split(batch_size), strict=True):
         if loss_gradient(model, *chunk) is None:
             return {}

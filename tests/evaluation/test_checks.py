@@ -325,3 +325,15 @@ def test_what_stands_is_not_doubted_without_a_ball_or_a_sample(problem):
     assert diagnose.adaptive_attack_symptom(problem.model, L0(1), *some, n=4, seed=0) == {}
     flat = lambda x: problem.model(x).detach()  # noqa: E731
     assert diagnose.adaptive_attack_symptom(flat, Linf(0.1), *some, n=4, seed=0) == {}
+
+
+def test_a_network_that_refuses_an_empty_batch_is_checked_where_nothing_stands():
+    class NeedsRows(nn.Module):
+        def forward(self, x):
+            assert len(x), "no rows"
+            return torch.stack([x.sum(1), 1 - x.sum(1)], 1)
+
+    result = evaluate(NeedsRows(), (torch.full((6, 1), 0.6), torch.zeros(6, dtype=int)), eps=0.3)
+    assert result.robust.accuracy == 0
+    (check,) = [c for c in result.checks if c.name == "adaptive steps break more"]
+    assert not check.fired
