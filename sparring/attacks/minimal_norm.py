@@ -4,7 +4,7 @@ the margin: the loop that CW and EAD share."""
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -105,7 +105,8 @@ class SearchState:
 class MinimalNorm(Protocol):
     """Minimize the norm of δ in rounds, with one weight c per round."""
 
-    threat: Threat
+    if TYPE_CHECKING:  # a submodule, which isinstance overlooks from Python 3.12 on
+        threat: Threat
     mode: str
     steps: int
     search_steps: int

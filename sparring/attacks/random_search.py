@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ class Proposer:
 class RandomSearch(Protocol):
     """Query the model at `queries` proposals, and stay at the best."""
 
-    threat: Threat
+    if TYPE_CHECKING:  # a submodule, which isinstance overlooks from Python 3.12 on
+        threat: Threat
     queries: int
     plan: int | None
     loss: str

@@ -200,12 +200,12 @@ def test_an_order_with_a_mistake_is_the_last_line_of_the_log(file, tmp_path, cap
 
 
 SBATCH = """#!/bin/sh
-# Run the script of a job in the background, as a cluster would.
+# Run a copy of the script of a job in the background, as a cluster would.
 number=$(($(ls "$FAKE_SLURM" | wc -l) + 100))
 cp "$1" "$FAKE_SLURM/$number.sh"
 export SLURM_JOB_ID=$number SLURM_JOBID=$number SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1
 export SLURM_NNODES=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_JOB_NODELIST=here
-[ -n "$FAKE_SLURM_WAITS" ] || sh "$1" > "$FAKE_SLURM/$number.log" 2>&1 &
+[ -n "$FAKE_SLURM_WAITS" ] || sh "$FAKE_SLURM/$number.sh" > "$FAKE_SLURM/$number.log" 2>&1 &
 echo "Submitted batch job $number"
 """
 SRUN = """#!/bin/sh
