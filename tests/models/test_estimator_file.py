@@ -39,14 +39,14 @@ NAMES = np.array(["benign", "malware"])
 KINDS = [
     RandomForestClassifier(5, random_state=0),
     ExtraTreesClassifier(5, random_state=0),
-    GradientBoostingClassifier(n_estimators=5),
-    HistGradientBoostingClassifier(max_iter=5),
+    GradientBoostingClassifier(n_estimators=5, random_state=0),
+    HistGradientBoostingClassifier(max_iter=5, random_state=0),
     SVC(),
-    LinearSVC(),
+    LinearSVC(random_state=0),
     LogisticRegression(),
-    BaggingClassifier(n_estimators=3, max_features=0.5),
+    BaggingClassifier(n_estimators=3, max_features=0.5, random_state=0),
     make_pipeline(StandardScaler(), LogisticRegression()),
-    CalibratedClassifierCV(LinearSVC(), cv=2),
+    CalibratedClassifierCV(LinearSVC(random_state=0), cv=2),
     GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
 ]
 
