@@ -14,11 +14,12 @@ from ..batch import Model
 from ..component import did_you_mean
 from ..functional.geometry import RELATIVE_SLACK, SLACK
 from ..introspect import predict
+from ..introspect.graph import readable
 from ..runtime.allocator import retry_smaller_batch
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
-from .graph import Node, readable, trace_network
+from .graph import Node, trace_network
 from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, product
 
 METHODS = ("ibp", "crown-ibp", "crown")
