@@ -101,6 +101,8 @@ def _describe(path: Path, top: Path) -> RunInfo:
         tables = read_toml(path / RECIPE)
         log = read_log(path)
         recipe, epochs = _entry(tables, "recipe", "name"), _entry(tables, "train", "epochs")
+        if _entry(tables, "train", "seconds") is not None:  # its log says how many there will be
+            epochs = log[-1].get("epochs") if log else None
         best = _best(log)
     except FileNotFoundError:
         return RunInfo(name, DAMAGED, note=f"no {RECIPE}", path=path)
