@@ -22,7 +22,7 @@ from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, record, run_folder
-from .checks import check_data, check_mixed_labels, check_radii
+from .checks import check_data, check_mixed_labels, check_radii, prepare_warm_start
 from .fine_tuning import begin, start_text
 from .length import EpochLength, Length, TimeLength
 from .loggers import LoggedRun, Loggers
@@ -178,6 +178,7 @@ class Trainer:
         for piece in augment:
             piece.prepare(source)
         check_mixed_labels(objective, augment)
+        prepare_warm_start(objective.attack, source.train, augment)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
