@@ -78,8 +78,8 @@ class Trainer:
         rows: use only the first n of `source.val`; default: all.
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
-        save_seconds: write `last.pt` and new best weights no more than once in so many seconds, and
-            after the last epoch; default: after each. A run that is killed goes on from there.
+        save_seconds: seconds that the end of an epoch waits after the last `last.pt` before it
+            writes the next, with the best weights; the last epoch waits for none. Default: none.
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
             from these arguments, without network or data where no recipe can name them.

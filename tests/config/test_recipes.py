@@ -72,6 +72,7 @@ def test_everything_asked_for_is_shipped():
     wanted |= {f"mnist-1000-labels-{kind}" for kind in labels} | {"mnist-sparsity-paper"}
     own |= {f"cifar10-small-{kind}" for kind in ("pgd-at", "alp", "sat", "jr", "sw", "otjr", "uad")}
     own |= {"mnist-uad", "fashion-uad", "cifar10-resnet18-uad", "cifar10-wrn34-10-uad"}
+    own |= {f"cifar10-resnet18-{kind}-10min" for kind in (*kinds[1:], "otjr", "uad")}
     own |= {"plane-standard", "plane-pgd-at", "plane-trades", "plane-sparsity"}
     assert wanted | own == set(recipe.names())
 
