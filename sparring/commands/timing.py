@@ -40,9 +40,9 @@ def training_seconds(built: BuiltRecipe, *, device: str | None = None, done: int
         torch.random.fork_rng(),
         allocator.keep_freed_memory(),
     ):
-        if settings.get("seconds") is not None:
-            return settings["seconds"]
         trainer = Trainer(built.model, built.objective, built.source, out=folder, **settings)
+        if trainer.seconds is not None:
+            return trainer.seconds
         left = max(0, trainer.epochs - done)
         validations = -(-left // trainer.every)
         return left * trainer.batches * _batch_seconds(trainer) + (

@@ -22,7 +22,7 @@ from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, record, run_folder
-from .checks import check_data, check_mixed_labels, check_radii
+from .checks import check_data, check_mixed_labels, check_radii, prepare_warm_start
 from .fine_tuning import begin, start_text
 from .length import EpochLength, Length, TimeLength
 from .loggers import LoggedRun, Loggers
@@ -78,8 +78,8 @@ class Trainer:
         rows: use only the first n of `source.val`; default: all.
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
-        save_seconds: write `last.pt` and new best weights no more than once in so many seconds, and
-            after the last epoch; default: after each. A run that is killed goes on from there.
+        save_seconds: seconds that the end of an epoch waits after the last `last.pt` before it
+            writes the next, with the best weights; the last epoch waits for none. Default: none.
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
             from these arguments, without network or data where no recipe can name them.
@@ -178,6 +178,7 @@ class Trainer:
         for piece in augment:
             piece.prepare(source)
         check_mixed_labels(objective, augment)
+        prepare_warm_start(objective.attack, source.train, augment)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
