@@ -190,6 +190,7 @@ class ActiveSet:
         best: `(b, *d)` the confirmed point of a broken sample, else the point of highest value.
         best_value: `(b,)` that value.
         broken: `(b,)` confirmed wrong (targeted: right) in float32.
+        approximate: the model's own float32 logits confirm what a search sees; it may set this.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class ActiveSet:
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
         self.targeted, self.rank = targeted, rank
-        self.lower_precision = precision != "float32"
+        self.lower_precision = self.approximate = precision != "float32"
         self.view_float32 = self.view = freeze.ModelView(model)
         if self.lower_precision or channels_last:
             self.view = freeze.ModelView(model, amp=precision, channels_last=channels_last)
@@ -260,7 +261,7 @@ class ActiveSet:
 
     def confirmed(self, rows: Tensor, z: Tensor) -> Tensor:
         """Return which rows of a mask `(a,)`, seen adversarial at z, are so in float32 too."""
-        if not self.lower_precision or not rows.any():
+        if not self.approximate or not rows.any():
             return rows
         out = rows.clone()
         out[rows] = self.is_adversarial(self.logits_float32(z[rows]), self.y[rows])
@@ -328,9 +329,9 @@ class ActiveSet:
         return None if bool(keep.all()) else keep
 
     def finish(self) -> None:
-        """End a round: confirm the candidates, and in lower precision check the best points too."""
+        """End a round: confirm the candidates, and in an approximate search the best points too."""
         self.confirm()
-        if self.lower_precision and len(self.rows):
+        if self.approximate and len(self.rows):
             # rounding errs both ways: a point that is right in bfloat16 may be wrong in float32
             logits = self.logits_float32(self.best[self.rows])
             self.broken[self.rows[self.is_adversarial(logits, self.y)]] = True
