@@ -15,7 +15,8 @@ from ..functional.geometry import normalize, project_l1, project_l2, project_lin
 from ..runtime import distributed
 from ..threats.base import Threat
 from .ascent import Ascent, MomentumAscent, Project, SparseAscent
-from .base import ActiveSet, Execution, Search, wrong_classes
+from .base import ActiveSet, Execution, Search
+from .rows import wrong_classes
 
 TARGETED = "dlr-targeted"
 PROJECT = {torch.inf: project_linf, 2: project_l2, 1: project_l1}

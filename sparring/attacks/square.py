@@ -89,7 +89,7 @@ class Square(Search):
         if isinstance(proposer, _SignProposer):
             model, dtype = active.view_float32.model, active.view.dtype or torch.float32
             proposer.local = local_forward(model, active.x, dtype)
-            active.approximate |= proposer.local is not None
+            active.lower_precision |= proposer.local is not None  # equal up to rounding
         random_search.keep_better(self, active, proposer)
 
 
@@ -198,11 +198,12 @@ class _SignProposer(_WindowProposer):
 
     def logits(self, active: ActiveSet, z: Tensor) -> Tensor:
         """Return the logits `(a, k)` of the last proposal, by its window alone if that pays."""
-        if self.local is not None and self.changed is not None:
-            best, sides, (top, left) = self.changed
-            if self.local.prepare(best, sides):
-                return self.local(z, top[:, 0], left[:, 0])
-        return super().logits(active, z)
+        if self.local is None or self.changed is None:
+            return super().logits(active, z)
+        best, sides, (top, left) = self.changed
+        if self.local.prepare(best, sides):
+            return self.local(z, top[:, 0], left[:, 0])
+        return self.local.whole(z)
 
     def accept(self, rows: Tensor) -> None:
         if self.local is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -119,8 +121,15 @@ class GuardedQueries:
         self.prepare, self.accept, self.keep = local.prepare, local.accept, local.keep
 
     def __call__(self, z: Tensor, top: Tensor, left: Tensor) -> Tensor:
+        return self._counted(z, lambda z: self._local(z, top, left))
+
+    def whole(self, z: Tensor) -> Tensor:
+        """Return the logits `(b, k)` of a whole pass."""
+        return self._counted(z, self._local.whole)
+
+    def _counted(self, z: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
         self._guard.admit(z)
-        logits = self._local(z, top, left)
+        logits = run(z)
         self._guard.classes = check_outputs(logits, len(z), self._guard.classes)
         self._guard.forwards += len(z)
         return logits

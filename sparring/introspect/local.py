@@ -41,12 +41,16 @@ class LocalQueries(Protocol):
         in windows with their corners at `top (b,)` and `left (b,)`."""
         ...
 
+    def whole(self, z: Tensor) -> Tensor:
+        """Return the logits `(b, k)` of any points by a whole pass, where no window is prepared."""
+        ...
+
     def accept(self, rows: Tensor) -> None:
         """Make the last proposal the known point where the mask `rows (b,)` is true."""
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all but the points of the mask `rows (b,)`."""
+        """Drop all points but `rows`, a mask or numbers."""
         ...
 
 
@@ -160,6 +164,10 @@ class LocalForward:
         corners = self._corners(z, top, left)
         parts = [self._query(corners[rows], rows) for rows in _chunks(len(z))]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def whole(self, z: Tensor) -> Tensor:
+        """Return the logits `(b, k)` of any points, in float32."""
+        return torch.cat([self.network(z[rows]) for rows in _chunks(len(z))])
 
     def _corners(self, z: Tensor, top: Tensor, left: Tensor) -> Tensor:
         """Return the windows of the proposals `(b, c, h, w)`."""
