@@ -151,6 +151,8 @@ class ActiveSet:
         best: `(b, *d)` the confirmed point of a broken sample, else the point of highest value.
         best_value: `(b,)` that value.
         broken: `(b,)` confirmed wrong (targeted: right) in float32.
+        lower_precision: float32 passes of the model itself confirm what the search sees; a search
+            that approximates them sets it.
     """
 
     def __init__(

@@ -35,6 +35,10 @@ class Proposer:
         """Return feasible points near `best (a, *d)`; each search defines its size."""
         raise NotImplementedError
 
+    def logits(self, active: ActiveSet, z: Tensor) -> Tensor:
+        """Return the logits `(a, k)` of the last proposal."""
+        return active.logits_no_grad(z)
+
     def accept(self, rows: Tensor) -> None:
         """Make the last proposal the best point of these rows `(a,)`."""
 
@@ -88,7 +92,7 @@ def keep_better(attack: RandomSearch, active: ActiveSet, proposer: Proposer) -> 
     value = z.new_full((len(z),), -torch.inf)
     for query in range(attack.queries):
         z = proposer.propose(best, attack.size(query)) if query else z
-        logits = active.logits_no_grad(z)
+        logits = proposer.logits(active, z)
         gain = losses.BY_NAME[attack.loss](logits, active.y)
         gain = -gain if attack.targeted else gain
         keep = active.record(z, logits, gain)

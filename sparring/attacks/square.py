@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..component import require
 from ..functional.geometry import broadcast_scale, norm
+from ..introspect.local import LocalQueries, local_forward
 from ..threats.base import Threat
 from . import random_search
 from .base import ActiveSet, Execution, Search
@@ -85,6 +86,10 @@ class Square(Search):
         linf = getattr(self.threat, "p", None) == torch.inf
         kind = _SignProposer if linf else _BumpProposer
         proposer = kind(active.x, self.threat, self.generator(active.x.device))
+        if isinstance(proposer, _SignProposer):
+            model, dtype = active.view_float32.model, active.view.dtype or torch.float32
+            proposer.local = local_forward(model, active.x, dtype)
+            active.lower_precision |= proposer.local is not None  # equal up to rounding
         random_search.keep_better(self, active, proposer)
 
 
@@ -146,21 +151,33 @@ class _WindowProposer(Proposer):
         self.rows = torch.arange(self.h, device=x.device)
         self.columns = torch.arange(self.w, device=x.device)
 
+    def corner(self, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return the corner of a window from `u (a, 2)`: its top row and left column `(a, 1)`."""
+        top = (u[:, :1] * (self.h - height + 1)).long().clamp_max(self.h - height)
+        left = (u[:, 1:2] * (self.w - width + 1)).long().clamp_max(self.w - width)
+        return top, left
+
     def window(self, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return a window with its corner from `u (a, 2)`: its mask `(a, 1, h, w)`, and the offsets
         of all rows `(a, h)` and columns `(a, w)` from the corner."""
-        top = (u[:, :1] * (self.h - height + 1)).long().clamp_max(self.h - height)
-        left = (u[:, 1:2] * (self.w - width + 1)).long().clamp_max(self.w - width)
+        top, left = self.corner(u, height, width)
         rows, columns = self.rows - top, self.columns - left
         inside = within(rows, height)[:, None, :, None] & within(columns, width)[:, None, None]
         return inside, rows, columns
 
 
 class _SignProposer(_WindowProposer):
-    """Propose points of an Linf ball: every coordinate is at an end of its range."""
+    """Propose points of an Linf ball: every coordinate is at an end of its range.
+
+    Attributes:
+        local: answers queries in small windows, where the model has such a form.
+    """
+
+    local: LocalQueries | None = None
 
     def __init__(self, x: Tensor, threat: Threat, generator: torch.Generator) -> None:
         super().__init__(x, threat, generator)
+        self.changed: tuple[Tensor, tuple[int, int], tuple[Tensor, Tensor]] | None = None
         self.lower = (self.x - self.eps).clamp(threat.low, threat.high)
         self.upper = (self.x + self.eps).clamp(threat.low, threat.high)
 
@@ -175,11 +192,27 @@ class _SignProposer(_WindowProposer):
         height, width = window_sides(size, self.h, self.w)
         u = self.draw(2 + self.c)
         inside, _, _ = self.window(u, height, width)
+        self.changed = best, (height, width), self.corner(u, height, width)
         ends = torch.where(u[:, 2:, None, None] < 0.5, self.upper, self.lower)
         return torch.where(inside, ends, best.view_as(ends)).reshape(-1, *self.shape)
 
+    def logits(self, active: ActiveSet, z: Tensor) -> Tensor:
+        """Return the logits `(a, k)` of the last proposal, by its window alone if that pays."""
+        if self.local is None or self.changed is None:
+            return super().logits(active, z)
+        best, sides, (top, left) = self.changed
+        if self.local.prepare(best, sides):
+            return self.local(z, top[:, 0], left[:, 0])
+        return self.local.whole(z)
+
+    def accept(self, rows: Tensor) -> None:
+        if self.local is not None:
+            self.local.accept(rows)
+
     def keep(self, rows: Tensor) -> None:
         super().keep(rows)
+        if self.local is not None:
+            self.local.keep(rows)
         self.lower, self.upper = self.lower[rows], self.upper[rows]
 
 

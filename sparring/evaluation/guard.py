@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from ..batch import Model
 from ..functional.geometry import SLACK
 from ..introspect.forward import SafeForward, check_labels, check_outputs
+from ..introspect.local import LocalQueries, local_forward
 from .budget import Budget
 
 __all__ = ["Guard", "check_inputs", "check_labels", "check_outputs", "count_outside"]
@@ -58,15 +61,7 @@ class Guard(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the model's logits `(b, k)`."""
-        self.shape = self.shape or tuple(x.shape[1:])
-        check_inputs(x, self.low, self.high, self.shape, strict=self.strict)
-        if not self.strict:
-            # Summed on the device: `int` here would wait for the GPU at every pass.
-            self._outside = self._outside + count_outside(x, self.low, self.high)
-        if self.budget is not None:
-            # Check before counting: the pass that spends the budget is still made.
-            self.budget.check()
-            self.budget.count(len(x))
+        self.admit(x)
         before = self._modes() if self.strict else []
         logits = self._safe_run(x)
         if self.strict and self._modes() != before:
@@ -79,6 +74,23 @@ class Guard(nn.Module):
         if logits.requires_grad:
             logits.register_hook(self._count_backward)
         return logits
+
+    def admit(self, x: Tensor) -> None:
+        """Check the inputs of a pass, and count them against the budget."""
+        self.shape = self.shape or tuple(x.shape[1:])
+        check_inputs(x, self.low, self.high, self.shape, strict=self.strict)
+        if not self.strict:
+            # Summed on the device: `int` here would wait for the GPU at every pass.
+            self._outside = self._outside + count_outside(x, self.low, self.high)
+        if self.budget is not None:
+            # Check before counting: the pass that spends the budget is still made.
+            self.budget.check()
+            self.budget.count(len(x))
+
+    def local_forward(self, x: Tensor, dtype: torch.dtype) -> LocalQueries | None:
+        """Return the model's `local_forward`, guarded: each query counts as a pass of its rows."""
+        local = local_forward(self.model, x, dtype)
+        return None if local is None else GuardedQueries(self, local)
 
     def _modes(self) -> list[bool]:
         return [m.training for m in self.modules()]
@@ -95,6 +107,32 @@ class Guard(nn.Module):
     def outside(self) -> int:
         """Return the number of samples passed outside the bounds, or with NaN."""
         return int(self._outside)
+
+
+class GuardedQueries:
+    """Check and count queries near known points as a guard does whole passes.
+
+    Preparing for new windows computes images of points that were queried before, and tells nothing
+    about them: it is not counted.
+    """
+
+    def __init__(self, guard: Guard, local: LocalQueries) -> None:
+        self._guard, self._local = guard, local
+        self.prepare, self.accept, self.keep = local.prepare, local.accept, local.keep
+
+    def __call__(self, z: Tensor, top: Tensor, left: Tensor) -> Tensor:
+        return self._counted(z, lambda z: self._local(z, top, left))
+
+    def whole(self, z: Tensor) -> Tensor:
+        """Return the logits `(b, k)` of a whole pass."""
+        return self._counted(z, self._local.whole)
+
+    def _counted(self, z: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        self._guard.admit(z)
+        logits = run(z)
+        self._guard.classes = check_outputs(logits, len(z), self._guard.classes)
+        self._guard.forwards += len(z)
+        return logits
 
 
 def count_outside(x: Tensor, low: float, high: float) -> Tensor:
