@@ -21,11 +21,14 @@ METHODS = {
     "JR": methods.JR,
     "OTJR": methods.OTJR,
     "TransportJR": methods.TransportJR,
-    "UAD": lambda: methods.UAD(sites=["1"], reference="batch"),
+    "UAD": lambda: methods.UAD(sites=["1"], reference="1"),
     "UAT": methods.UAT,
     "Standard": methods.Standard,
 }
-WAITS = {"SAT": 8, "Sparsity": 2}  # SAT: its transport ends by a tolerance; Sparsity: two row counts
+WAITS = {
+    "SAT": 8,
+    "Sparsity": 2,
+}  # SAT: its transport ends by a tolerance; Sparsity: two row counts
 
 
 def network() -> nn.Sequential:
