@@ -94,7 +94,14 @@ class WarmStart(Maximizer):
         return {"delta": self._delta, "uses": self._uses}
 
     def set_extra_state(self, state: dict[str, Tensor] | None) -> None:
-        self._delta, self._uses = (None, None) if state is None else (state["delta"], state["uses"])
+        if state is None:
+            self._delta = self._uses = None
+            return
+        delta, uses = state["delta"], state["uses"]
+        fits = delta.dtype == STORAGE[self.storage] and uses.dtype == torch.int16
+        if not fits or uses.shape != delta.shape[:1]:
+            raise ValueError("the perturbations of WarmStart are damaged")
+        self._delta, self._uses = delta, uses
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
         """Return the last iterate; with `best`, the highest, start included."""

@@ -192,6 +192,8 @@ def epochs(
         if distributed.rank() == 0:
             machine = provenance.machine(trainer.device)
             about = {"device": machine, "versions": provenance.versions()}
+            # how many steps fit into a time is of this machine, on this day
+            about |= {} if trainer.seconds is None else {"repeatable": False}
             write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
             name = str(recipe.tables["data"]["name"])
             record.record_data(run, name, source if recorded is None else recorded)

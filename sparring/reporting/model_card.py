@@ -171,7 +171,10 @@ def _recipe(facts: CardFacts) -> str:
             lines.append(f"| {head} | {_plain(text)} |")
     train = _table(facts.recipe, "train")
     optimizer = _table(train, "optimizer")
-    text = f"{train.get('epochs', '?')} of {train.get('batch_size', '?')} samples per batch"
+    epochs = train.get("epochs", "?")
+    if _is_number(train.get("seconds")):
+        epochs = f"those of {_number(train['seconds'])} s by the clock,"
+    text = f"{epochs} of {train.get('batch_size', '?')} samples per batch"
     text += f", {optimizer.get('name', '')} with lr {optimizer.get('lr', '?')}"
     lines.append(f"| Epochs | {_plain(text)} |")
     return "\n".join(lines) + "\n\n`recipe.toml` has every number."

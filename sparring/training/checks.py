@@ -67,6 +67,21 @@ def prepare_warm_start(
     attack.prepare(len(train) if isinstance(train, Stream) else int(train.index.max()) + 1)
 
 
+def warn_of_short_batch(rows: int, batch_size: int) -> None:
+    """Warn of a last batch with fewer rows: programs are compiled once more for its shape."""
+    rest = rows % batch_size
+    if rest and rows > batch_size:
+        near = [b for b in range(1, 2 * batch_size) if rows % b == 0]
+        nearest = min(near, key=lambda b: abs(b - batch_size))
+        warnings.warn(
+            f"the last batch of an epoch has {rest} rows in place of {batch_size}, and everything "
+            f"is compiled again for it: batch_size = {nearest} divides the {rows} rows, or leave "
+            "compile off",
+            SparringWarning,
+            stacklevel=5,
+        )
+
+
 def check_mixed_labels(objective: nn.Module, augment: Sequence[Augment]) -> None:
     """Raise `ValueError` if augmentation mixes labels, and a piece of the objective needs one class
     per sample."""

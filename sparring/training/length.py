@@ -249,6 +249,15 @@ class TimeLength:
         return ClockDisplay(1 - left / self.seconds, left, self.expected(position))
 
 
+def make_length(
+    epochs: int, seconds: float | None, *, batches: int, device: torch.device | str
+) -> Length:
+    """Return the length of a training: by the clock if it has `seconds`, else by epochs."""
+    if seconds is None:
+        return EpochLength(epochs, batches=batches)
+    return TimeLength(seconds, batches=batches, device=device)
+
+
 def is_complete(log: Sequence[Mapping[str, Any]], train: Mapping[str, Any]) -> bool:
     """Return whether a run's log has the last epoch of its training.
 

@@ -21,10 +21,9 @@ from ..objective import Objective
 from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
-from . import checkpoint, collapse, describe, parallel, record, run_folder
-from .checks import check_data, check_mixed_labels, check_radii, prepare_warm_start
+from . import checkpoint, checks, collapse, describe, parallel, record, run_folder
 from .fine_tuning import begin, start_text
-from .length import EpochLength, Length, TimeLength
+from .length import Length, make_length
 from .loggers import LoggedRun, Loggers
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
@@ -157,7 +156,7 @@ class Trainer:
         if not resume:
             run_folder.require_empty(self.out)
         self.val = source.val if rows is None else source.val.take(slice(0, rows))
-        check_data(source, self.val, mixed=bool(mix))
+        checks.check_data(source, self.val, mixed=bool(mix))
         samples = two_samples(self.val)
         model = prepare_network(model, samples, seed=seed)
         goes_on = resume and (self.out / run_folder.LAST).exists()
@@ -171,27 +170,25 @@ class Trainer:
         self.validation = copy.deepcopy(validation)
         for root in filter(None, (objective, self.validation)):
             check_classes(root, source.classes)
-        check_radii(objective.attack, self.stepper.schedules, source.shape)
-        check_radii(self.validation, (), source.shape)
+        checks.check_radii(objective.attack, self.stepper.schedules, source.shape)
+        checks.check_radii(self.validation, (), source.shape)
         for piece in mix:
             piece.prepare(source, device=self.device)
         for piece in augment:
             piece.prepare(source)
-        check_mixed_labels(objective, augment)
-        prepare_warm_start(objective.attack, source.train, augment)
+        checks.check_mixed_labels(objective, augment)
+        checks.prepare_warm_start(objective.attack, source.train, augment)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
             source.train, batch_size=batch_size, shuffle=True, least_rows=least_rows, **options
         )
         self.batches = len(self.loader)  # per epoch
+        if compile:
+            checks.warn_of_short_batch(len(source.train), batch_size)
         self.position, self._collapse = Position(), collapse.Watch()
         options = {"batches": self.batches, "device": self.device}
-        self.length: Length = (
-            EpochLength(epochs, batches=self.batches)
-            if seconds is None
-            else TimeLength(seconds, **options)
-        )
+        self.length: Length = make_length(epochs, seconds, **options)
         options = {"seconds": save_seconds, "device": self.device}
         self.saver = Saver(self.out, self.settings, **options)
         about = {"arguments": arguments, "model": model, "source": source}

@@ -108,6 +108,16 @@ def test_a_resumed_run_goes_on_from_the_same_points(tmp_path, stop):
     assert equal(finish(run(tmp_path / "a", resume=True)), finish(run(tmp_path / "b")))
 
 
+@pytest.mark.parametrize("damage", [{"delta": torch.zeros(3, 6)}, {"uses": torch.zeros(65)}])
+def test_a_damaged_state_is_refused(tmp_path, damage):
+    next(iter(run(tmp_path / "a")))
+    attack = WarmStart(Linf(0.1))
+    state = load_last(tmp_path / "a")["objective"]["attack._extra_state"]
+    attack.set_extra_state(state)
+    with pytest.raises(ValueError, match="perturbations of WarmStart are damaged"):
+        attack.set_extra_state(state | damage)
+
+
 @pytest.mark.parametrize("piece", [Flip(), Shift(), GaussianNoise(), Cutout()])
 def test_augmentations_that_move_pixels_are_refused(tmp_path, piece):
     assert piece.moves_pixels == isinstance(piece, Flip | Shift)

@@ -41,6 +41,21 @@ def test_states_and_best_epochs(tmp_path):
     assert [row.path for row in runs(tmp_path / "done")] == [tmp_path / "done"]
 
 
+def test_a_run_by_the_clock_has_the_epochs_that_its_log_expects(tmp_path):
+    changes = ["train.seconds=60", *SHORT]
+    for name, expected in (("done", 4), ("stopped", 9), ("early", None)):
+        run = fake_run(tmp_path / name, done=4, changes=changes)
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        rows[-1] |= {} if expected is None else {"epochs": expected}
+        (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = {row.run: (row.state, row.epochs) for row in runs(tmp_path)}
+    assert rows == {
+        "done": ("finished", "4 of 4"),
+        "stopped": ("interrupted at epoch 4", "4 of 9"),
+        "early": ("interrupted at epoch 4", "4 of ?"),
+    }
+
+
 def test_results_have_their_headline(tmp_path):
     run = fake_run(tmp_path / "run", done=1)
     x, y = torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from sparring.commands import train
+from sparring.commands.runs import runs
 from sparring.config.recipe import load_recipe
 from sparring.training import read_weights
+from sparring.training.run_folder import read_log
 from tests.command import call
 from tests.commands.folders import fake_run
 
@@ -98,6 +101,25 @@ def test_a_training_starts_from_a_run_and_freezes_modules(tmp_path, monkeypatch,
     assert load_recipe("tuned").tables["train"]["start"] == "2024"
     shutil.rmtree("2024")
     call("train", "tuned", "--resume", capsys=capsys)
+
+
+def test_a_training_by_the_clock_is_finished_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    call("train", "digits-standard", "--seconds", "0.2", *words(), capsys=capsys)
+    run = tmp_path / "runs" / "digits-standard"
+    assert load_recipe(run).tables["train"]["seconds"] == 0.2
+    assert json.loads((run / "machine.json").read_text())["repeatable"] is False
+    rows = read_log(run)
+    assert rows[-1]["epochs"] == rows[-1]["epoch"]
+    row = next(row for row in runs(tmp_path) if row.run.endswith("digits-standard"))
+    assert (row.state, row.epochs) == ("finished", f"{len(rows)} of {len(rows)}")
+    text = call("train", run, "--resume", capsys=capsys)
+    assert f"finished already: {len(rows)} of {len(rows)} epochs" in text
+    text = call("train", "digits-standard", "--seconds", "0", *words(), capsys=capsys, code=2)
+    assert "train.seconds = 0.0 is not allowed" in text
+    text = call("train", "digits-mart", "--seconds", "90", *words(), "--dry-run", capsys=capsys)
+    assert "90 s by the clock" in text
+    assert "about 2 min" in text
 
 
 def test_a_start_that_does_not_fit_is_one_line(tmp_path, monkeypatch, capsys):

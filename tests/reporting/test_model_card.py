@@ -31,6 +31,9 @@ def test_vectors_are_a_table():
     assert "| Epochs | 7 of 50 samples per batch, SGD with lr 0.1 |" in text
     assert "inputs (b, 20)" in text
     assert "## Citation" not in text
+    train = RECIPE["train"] | {"seconds": 320.0}
+    by_clock = model_card([make()], CardFacts("net", RECIPE | {"train": train}, "toy"))
+    assert "| Epochs | those of 320 s by the clock, of 50 samples per batch" in by_clock
 
 
 def test_each_norm_has_its_rows_and_the_worst_of_all():

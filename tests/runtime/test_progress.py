@@ -13,7 +13,7 @@ from rich.console import Console
 from sparring.runtime import live
 from sparring.runtime.live import FREE, LiveLine, Screen
 from sparring.runtime.progress import EvaluationProgress
-from sparring.runtime.training_progress import TrainingProgress
+from sparring.runtime.training_progress import ClockDisplay, TrainingProgress
 from sparring.runtime.workload import Task, Workload
 
 WIDTHS = (40, 80, 100, 160)
@@ -60,6 +60,22 @@ def test_a_training_fits_every_terminal(width):
     assert "╸─" in bar or "━─" in bar
     assert re.search(r"ETA \d+:\d\d:\d\d$", bar)
     assert ("1200 samples/s" in bar) == (width > 40)
+
+
+def test_a_training_by_the_clock_shows_time_left_and_says_its_epochs_once():
+    screen = console()
+    options = {"epochs": None, "batches": 12, "name": "digits-mart"}
+    with TrainingProgress(enabled=True, facts=FACTS, console=screen, **options) as display:
+        assert display.line().text(80).plain.startswith("0/~?")
+        for left, epochs in ((90.0, None), (80.0, 39), (70.0, 40)):
+            clock = ClockDisplay(0.1, left, epochs)
+            display.step(epoch=1, batch_number=5, loss=0.75, rate=1200.0, clock=clock)
+        line = display.line().text(80).plain
+        assert line.startswith("0/~40")
+        assert line.endswith("ETA 0:01:10")
+        assert " 10 %" in line
+    assert sum("about 39 epochs at this speed" in line for line in written(screen)) == 1
+    assert not any("about 40" in line for line in written(screen))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -164,3 +164,12 @@ def test_one_row_of_its_kind_in_a_batch_trains_under_batch_norm(single, tmp_path
     net = network()
     finish(Trainer(net, goal, data, out=tmp_path / "run", epochs=2, batch_size=8))
     assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_a_short_last_batch_is_told_where_it_is_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    message = r"last batch .* has 4 rows in place of 20, .*: batch_size = 16 divides the 64 rows"
+    with pytest.warns(SparringWarning, match=message):
+        training(source(), tmp_path / "short", compile=True, batch_size=20)
+    training(source(), tmp_path / "whole", compile=True, batch_size=16)  # warnings are errors
+    training(source(), tmp_path / "eager", batch_size=20)

@@ -162,6 +162,15 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path, services):
     assert {key for key, _, _ in record["metrics"]} >= {"clean", "robust", "lr", "seconds"}
 
 
+def test_mlflow_knows_when_a_training_by_the_clock_is_finished(tmp_path, services):
+    log = [{"name": "mlflow", "uri": "here"}]
+    for _ in trainer(tmp_path / "stopped", log=log, seconds=60.0):
+        break
+    finish(trainer(tmp_path / "done", log=log, seconds=0.1))
+    status = [record["status"] for record in services.mlflow["here"].values()]
+    assert status == ["KILLED", "FINISHED"]
+
+
 def test_wandb_goes_on_in_the_same_run_and_stays_offline(tmp_path, services):
     for _ in trainer(tmp_path / "run", log=["wandb"], recipe={"method": {"name": "MART"}}):
         break

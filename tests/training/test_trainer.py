@@ -157,6 +157,28 @@ def test_validation_by_rows_and_epochs(tmp_path, monkeypatch):
     assert not epochs[0].best
 
 
+def test_validation_in_bfloat16_of_weights_and_average(tmp_path, monkeypatch):
+    """The search runs in bf16, for both; what it found is judged in float32."""
+    seen = []
+
+    def spy(model, split, attack, *, device):
+        found = score(model, split, attack, device=device)
+        kept = attack.precision
+        attack.precision = "float32"
+        seen.append((kept, found, score(model, split, attack, device=device)))
+        attack.precision = kept
+        return found
+
+    monkeypatch.setattr("sparring.training.trainer.score", spy)
+    attack = PGD(Linf(0.1), steps=2, precision="bfloat16", channels_last=True)
+    epochs = list(trainer(tmp_path / "run", epochs=2, validation=attack, rows=12))
+    assert [precision for precision, _, _ in seen] == ["bfloat16"] * 4
+    for _, found, exact in seen:
+        assert found.clean == exact.clean  # predictions themselves are in float32
+        assert found.robust == pytest.approx(exact.robust, abs=1 / 12 + 1e-9)
+    assert epochs[-1].ema_robust is not None
+
+
 def test_measuring_counts_and_leaves_the_model_alone():
     split = Split(torch.tensor([[0.2], [0.45], [0.55], [0.8]]), torch.tensor([0, 0, 1, 1]))
     model = nn.Linear(1, 2)
