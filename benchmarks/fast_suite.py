@@ -113,7 +113,9 @@ def save(rows: list[Compared]) -> None:
 
 
 def table(rows: list[Compared]) -> str:
-    """Return the rows as a table of Markdown."""
+    """Return the rows as a table of Markdown; a line without rows."""
+    if not rows:
+        return "Not measured yet."
     lines = ["| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|"]
     for r in sorted(rows, key=lambda r: (r.data, r.net, r.eps)):
         timed = "not timed" if r.note else f"{r.fast_seconds / r.autoattack_seconds:.2f}"

@@ -16,7 +16,6 @@ from sparring.evaluation.suites import Entry
 from sparring.results import gates, leaderboard
 from sparring.results.result import Result
 from sparring.results.sampled import SampledClaim, most_lost
-from sparring.threats import Linf
 from tests.reporting import made
 
 N = 400
@@ -168,7 +167,10 @@ class TestShown:
             assert text in made.text(results)
             assert text in made.html_of(results, tmp_path)
         assert "survivors and broke 0" in made.text([result])
-        assert "survivors and broke 0" in made.html_of([result], tmp_path)
+        page = made.html_of([result], tmp_path)
+        assert "survivors and broke 0" in page
+        assert "withstand the attacks that ran at Linf eps 0.05" in page
+        assert "--sample 150" in page
 
     def test_the_file_has_it_and_older_files_have_none(self, result, tmp_path):
         result.save(tmp_path / "r.json")
@@ -234,10 +236,3 @@ def test_the_claim_in_words():
         "13 of the others, 1.3 % of all samples"
     )
     assert str(SampledClaim(150, 90, 90, 60, 0, 0.0)) == "later attacks ran on all 90 survivors"
-
-
-def test_the_norms_of_a_suite_keep_their_sample():
-    assert [e.may_sample for e in suites.SUITES["autoattack"].entries_for(Linf(0.1))[:2]] == [
-        False,
-        False,
-    ]
