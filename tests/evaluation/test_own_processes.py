@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from sparring import evaluation
 from sparring.evaluation import SUITES, EvaluationProtocol, evaluate, processes
 from sparring.results.result import Result
+from tests.command import call
 from tests.evaluation.fixtures import Linear, Problem
 
 PAIR = 2
@@ -180,6 +182,15 @@ class TestArguments:
         with pytest.raises(ValueError, match="must be 1 or 4, as many as torchrun started"):
             processes.check_processes(2)
         processes.check_processes(4)
+
+    def test_the_command_line_hands_the_number_on(self, monkeypatch, capsys):
+        def stop(*_, processes, **__):
+            raise ValueError(f"stopped before {processes} of them")
+
+        monkeypatch.setattr(evaluation, "evaluate", stop)
+        words = ["torch.nn:Flatten", "--data", "digits", "--trust", "--eps", "0.1"]
+        shown = call("evaluate", *words, "--processes", "3", capsys=capsys, code=2)
+        assert "stopped before 3 of them" in shown
 
     def test_our_suites_are_handed_over_by_name(self):
         protocol = EvaluationProtocol(suite=SUITES["pgd"], n=7)

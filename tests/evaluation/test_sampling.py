@@ -10,7 +10,7 @@ import torch
 from scipy.stats import hypergeom
 from torch import nn
 
-from sparring import attacks
+from sparring import attacks, data
 from sparring.evaluation import Suite, evaluate, sampling, suites
 from sparring.evaluation.suites import Entry
 from sparring.results import gates, leaderboard
@@ -94,6 +94,38 @@ class TestFallback:
         assert first.early
         same(run(rows, sample=20, out=out), run(rows, sample=20))
         assert not (tmp_path / "r.json.partial").exists()
+
+
+@pytest.mark.slow
+def test_autoattack_itself_falls_back_on_digits_behind_rounding():
+    """A net of two layers whose inputs are rounded to eighths: Square finds what APGD misses."""
+    source = data.load("digits")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    x, y = source.train.float(slice(None)), source.train.y
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    class Rounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net((8 * x).round() / 8)
+
+    rows = source.test.float(slice(0, 60)), source.test.y[:60]
+    options = {"suite": "autoattack", "eps": 0.1, "batch_size": 60}
+    whole, part = (run(rows, Rounded(), sample=s, **options) for s in (None, 9))
+    keys = [r.arrays["correct_0.1"].astype(bool) for r in (whole, part)]
+    claim = part.by_eps[0].sampled
+    assert claim.complete
+    assert whole.by_eps[0].count < 0.7 * claim.survivors
+    assert not (keys[1] & ~keys[0]).any()
+    assert (keys[0] & ~keys[1]).sum() <= 2
 
 
 class TestClaim:
