@@ -262,7 +262,7 @@ def _group(member: Member) -> Iterator[None]:
     """Join the processes of this evaluation: over a file, which needs no free port."""
     td.init_process_group(
         "gloo",
-        store=td.FileStore(member.store, member.processes),
+        init_method=f"file://{member.store}",
         rank=member.rank,
         world_size=member.processes,
         timeout=LONGEST,
