@@ -251,6 +251,7 @@ def APGDT(
     *,
     steps: int = 100,
     targets: int = 9,
+    order: str = "logits",
     restarts: int = 1,
     eot: int = 1,
     largereps: bool = False,
@@ -263,7 +264,7 @@ def APGDT(
     'dlr-targeted'
     """
     counts = {"steps": steps, "targets": targets, "restarts": restarts, "eot": eot}
-    return APGD(threat, loss=TARGETED, largereps=largereps, **counts, **execution)
+    return APGD(threat, loss=TARGETED, order=order, largereps=largereps, **counts, **execution)
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:

@@ -79,6 +79,12 @@ Sample = Annotated[
         "says what that leaves open."
     ),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        help="Processes of this machine that share the batches, each with its part of the threads."
+    ),
+]
 Points = Annotated[
     Path | None,
     typer.Option(

@@ -51,12 +51,13 @@ def evaluate(
     out: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: bool | None = None,
+    processes: int = 1,
     **options: Unpack[EvaluationOptions],
 ) -> Result:
     """Compute clean and robust accuracy of a run, by its recipe, or of any model, by `data` and
     `threat`; return the result of `evaluation.evaluate`.
 
-    Under torchrun the processes share the batches.
+    Under torchrun, or with `processes`, several processes share the batches.
 
     Arguments:
         model: a run folder; or, with `recipe`, a file of weights or a model trained elsewhere; or,
@@ -81,6 +82,7 @@ def evaluate(
         seed: of the samples and of all draws; default: the recipe's, else 0.
         device: default: the best there is.
         progress: show progress; default: on a terminal and in a notebook.
+        processes: of this machine, that share the batches; see `evaluation.evaluate`.
         options: fields of `EvaluationProtocol`, as `suite="pgd", eps=0.1, n=1000`; None: default.
 
     Raises:
@@ -110,6 +112,7 @@ def evaluate_to_file(
     out: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: bool | None = None,
+    processes: int = 1,
     **options: Unpack[EvaluationOptions],
 ) -> tuple[Result, Path | None]:
     """Evaluate as `evaluate`; return the result, and its file if it was written."""
@@ -168,6 +171,7 @@ def evaluate_to_file(
         train={} if target.run is None else training_history(target.run),
         progress=progress,
         device=device,
+        processes=processes,
     )
     return result, out
 

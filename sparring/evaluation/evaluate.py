@@ -29,6 +29,7 @@ from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
 from .plan import Plan, make_plan
+from .processes import check_processes, in_processes, shared_batch_size
 from .protocol import EvaluationOptions, EvaluationProtocol
 from .radii import Threats
 from .scores import added_features, score_arrays
@@ -42,6 +43,7 @@ NO_GRADIENTS_NOTE = (
 NAME_LIMIT = 300  # letters: more than a folder's name has
 
 
+@in_processes
 @locks_result
 def evaluate(
     model: Model,
@@ -56,6 +58,7 @@ def evaluate(
     device: str | torch.device | None = None,
     progress: bool | None = None,
     resume: bool = True,
+    processes: int = 1,
     recipe: Mapping[str, Any] | None = None,
     train: Mapping[str, Any] | None = None,
     **options: Unpack[EvaluationOptions],
@@ -81,6 +84,10 @@ def evaluate(
         seed: of the samples and of all draws; default: 0.
         out: the result's `.json`; beside it, the finished batches of a killed evaluation, from
             which `resume` continues.
+        processes: of this machine, that share the batches, in place of torchrun. Each has its part
+            of PyTorch's threads, and the batches are at most ⌈n/processes⌉ samples; the result is
+            that of this batch size. Model and data must be picklable. In a script, the call stands
+            under `if __name__ == "__main__":`.
         recipe, train: written into the result as they are.
         device: where to run; default: the model's own.
         progress: show progress; default: on a terminal and in a notebook.
@@ -95,7 +102,9 @@ def evaluate(
     (1.0, [2, 1])
     """
     started = time.perf_counter()
-    checked = check_arguments(evaluate, {"seed": seed, "name": name, "out": out})
+    given = {"seed": seed, "name": name, "out": out, "processes": processes}
+    checked = check_arguments(evaluate, given)
+    check_processes(processes)
     seed = 0 if checked["seed"] is None else checked["seed"]
     ok = name is None or (name.strip() and len(name) <= NAME_LIMIT)
     require(ok, "name", name, f"a text of 1 to {NAME_LIMIT} letters")
@@ -104,6 +113,9 @@ def evaluate(
     require(out is None or out.suffix == ".json", "out", str(out), "the name of a .json file")
     arguments = {"surrogate": surrogate, "seed": seed, "recipe": recipe, "device": device}
     plan = make_plan(model, data, threat, protocol, **arguments, options=options)
+    n = len(plan.sampled.rows)
+    size, shared = shared_batch_size(plan.protocol.batch_size, n, processes)
+    plan = plan.with_batch_size(size)
     first = distributed.rank() == 0
     display = EvaluationProgress(shows_progress(progress) and first)
 
@@ -118,7 +130,7 @@ def evaluate(
         # From the start, not from the batch that failed: the result is then that of the smaller
         # batch size, as the attacks draw per batch.
         outcome = allocator.retry_smaller_batch(run, plan.protocol.batch_size)
-    outcome.notes[:0] = plan.sampled.notes
+    outcome.notes[:0] = [*plan.sampled.notes, *shared]
     features = data.feature_names if isinstance(data, Source) else None
     name = "model" if name is None else name
     result = _result(plan, outcome, features, name=name, recipe=recipe, train=train)

@@ -76,11 +76,12 @@ def attack_level(
         cascade = protocol.cascade or entry.near_share < 1
         rows = np.flatnonzero(state.robust if cascade else correct)
         rows = nearest(rows, state.margin, entry.near_share)
-        is_part = chosen is not None and entry.may_sample
-        rows = np.intersect1d(rows, chosen) if is_part else rows
+        name = f"{key}-{position}"
+        if chosen is not None and entry.may_sample:
+            rows, name = np.intersect1d(rows, chosen), f"{name}-sample"
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
-        draws, name = f"{seed}|{entry.label}|{eps}", f"{key}-{position}{'-sample' * is_part}"
+        draws = f"{seed}|{entry.label}|{eps}"
         about = {
             "norm": norm,
             "access": entry.kind,

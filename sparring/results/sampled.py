@@ -66,9 +66,9 @@ def bound_text(claims: Iterable[SampledClaim | None]) -> str:
 def most_lost(others: int, random: int) -> int:
     """Return the most of `others` that would break, given that none of `random` ones did.
 
-    It is the exact upper bound at 95 %: the largest K for which `random` draws without
-    replacement from `others`, K of which break, miss all K with a probability of at least 5 %. The
-    rule of three, 3/random, is its limit for very many others.
+    It is the exact upper bound at 95 %. Let K of the others break: it is the largest K that
+    `random` draws without replacement miss altogether with a probability of at least 5 %. The rule
+    of three, 3/random, is its limit for very many others.
 
     Source: Clopper and Pearson 1934 for no success, with the hypergeometric distribution in place
     of the binomial.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 
 from sparring.evaluation import evaluate, suites
 from sparring.threats import L0, L1, L2, Bits, Linf
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FAST = suites.SUITES["fast"]
 
 
@@ -56,3 +60,12 @@ class TestVerdict:
 
     def test_every_other_suite_is_its_own_confirmation(self):
         assert [s.name for s in suites.SUITES.values() if s.confirmed_by] == ["fast"]
+
+
+def test_the_table_of_the_docs_is_that_of_the_results(monkeypatch):
+    """`python benchmarks/fast_suite.py --write` makes it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    fast_suite = importlib.import_module("fast_suite")
+    text, rows = fast_suite.PAGE.read_text(encoding="utf-8"), fast_suite.saved()
+    assert fast_suite.page_with_table(text, rows) == text
+    assert all(row.versions[0] == FAST.version for row in rows)

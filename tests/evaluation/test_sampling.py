@@ -10,13 +10,12 @@ import torch
 from scipy.stats import hypergeom
 from torch import nn
 
-from sparring import attacks
+from sparring import attacks, data
 from sparring.evaluation import Suite, evaluate, sampling, suites
 from sparring.evaluation.suites import Entry
 from sparring.results import gates, leaderboard
 from sparring.results.result import Result
 from sparring.results.sampled import SampledClaim, most_lost
-from sparring.threats import Linf
 from tests.reporting import made
 
 N = 400
@@ -97,6 +96,38 @@ class TestFallback:
         assert not (tmp_path / "r.json.partial").exists()
 
 
+@pytest.mark.slow
+def test_autoattack_itself_falls_back_on_digits_behind_rounding():
+    """A net of two layers whose inputs are rounded to eighths: Square finds what APGD misses."""
+    source = data.load("digits")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    x, y = source.train.float(slice(None)), source.train.y
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    class Rounded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net((8 * x).round() / 8)
+
+    rows = source.test.float(slice(0, 60)), source.test.y[:60]
+    options = {"suite": "autoattack", "eps": 0.1, "batch_size": 60}
+    whole, part = (run(rows, Rounded(), sample=s, **options) for s in (None, 9))
+    keys = [r.arrays["correct_0.1"].astype(bool) for r in (whole, part)]
+    claim = part.by_eps[0].sampled
+    assert claim.complete
+    assert whole.by_eps[0].count < 0.7 * claim.survivors
+    assert not (keys[1] & ~keys[0]).any()
+    assert (keys[0] & ~keys[1]).sum() <= 2
+
+
 class TestClaim:
     def test_of_a_sample_that_no_attack_breaks(self, rows):
         smooth, sample = Masked(0), 150
@@ -168,7 +199,10 @@ class TestShown:
             assert text in made.text(results)
             assert text in made.html_of(results, tmp_path)
         assert "survivors and broke 0" in made.text([result])
-        assert "survivors and broke 0" in made.html_of([result], tmp_path)
+        page = made.html_of([result], tmp_path)
+        assert "survivors and broke 0" in page
+        assert "withstand the attacks that ran at Linf eps 0.05" in page
+        assert "--sample 150" in page
 
     def test_the_file_has_it_and_older_files_have_none(self, result, tmp_path):
         result.save(tmp_path / "r.json")
@@ -234,10 +268,3 @@ def test_the_claim_in_words():
         "13 of the others, 1.3 % of all samples"
     )
     assert str(SampledClaim(150, 90, 90, 60, 0, 0.0)) == "later attacks ran on all 90 survivors"
-
-
-def test_the_norms_of_a_suite_keep_their_sample():
-    assert [e.may_sample for e in suites.SUITES["autoattack"].entries_for(Linf(0.1))[:2]] == [
-        False,
-        False,
-    ]

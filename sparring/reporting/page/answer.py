@@ -80,8 +80,9 @@ def answer(r: Result, levels: Levels) -> str:
     k, early = count(robust, r.n), is_early(r, levels)
     many = "none" if not k else f"{'at most ' * early}{k}"
     verb = "withstands" if k < 2 else "withstand"
-    attacks = "the attacks that ran" if early else "every attack"
-    share = f"{'≤ ' * early}{share_text(robust)}{open_end(r, levels)}"
+    left_open = open_end(r, levels)
+    attacks = "the attacks that ran" if early or left_open else "every attack"
+    share = f"{'≤ ' * early}{share_text(robust)}{left_open}"
     text = f"{of}, {many} {verb} {attacks} {at(levels)}: {share}."
     return f"{text} {remark}".strip()
 

@@ -38,7 +38,9 @@ def commands(r: Result, name: str) -> list[str]:
     # Without --n an evaluation takes the whole set.
     some = [] if r.n == WHOLE.get(r.dataset) and r.split == "test" else [f"--n {r.n}"]
     split = [] if r.split == "test" else [f"--split {r.split}"]
-    options = " ".join([f"--suite {r.suite}", *eps, *some, *split])
+    claims = [row.sampled for row in r.by_eps if row.sampled is not None]
+    sample = [f"--sample {claim.sample}" for claim in claims[:1]]
+    options = " ".join([f"--suite {r.suite}", *eps, *some, *split, *sample])
     return [
         printable(text, 600)
         for text in (
