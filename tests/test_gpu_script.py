@@ -105,13 +105,18 @@ def test_batches_are_read_as_they_lie_in_any_folder(tmp_path):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         path = tmp_path / folder / f"{name}.webp"
         Image.fromarray(pixels[name]).save(path, lossless=True)
+    with pytest.raises(NotRun, match="nothing of CIFAR-10 lies in"):
+        cifar.keep([tmp_path / "none"], tmp_path / "empty")
     with pytest.raises(NotRun, match=r"labels\.npz, test_batch\.webp and a data_batch; found data"):
         cifar.gather([tmp_path / "two"], tmp_path / "all.npz", limit=2)
     labels = np.arange(50_000) % 7
     np.savez(tmp_path / "one" / "labels.npz", train=labels, test=labels[:10_000])
     got = cifar.gather([tmp_path / "one", tmp_path / "two"], tmp_path / "all.npz", limit=2)
     assert (got.train, got.test) == (2, 2)
-    got = cifar.gather([tmp_path / "one", tmp_path / "two"], tmp_path / "all.npz")
+    assert cifar.keep([tmp_path / "one"], tmp_path / "kept") == ["data_batch_2.webp", "labels.npz"]
+    (tmp_path / "one" / "data_batch_2.webp").unlink()
+    folders = [tmp_path / name for name in ("kept", "one", "two")]
+    got = cifar.gather(folders, tmp_path / "all.npz")
     with np.load(got.path) as arrays:
         assert arrays["x_train"].shape == (4, 3, 32, 32)
         first = pixels["data_batch_5"][:, :32].transpose(2, 0, 1)
@@ -276,4 +281,4 @@ def test_both_stages_are_rehearsed_from_a_copy_of_the_tree(tmp_path):
     assert all(f.stat().st_size <= 16 * 2**20 for f in out.iterdir())
     with zipfile.ZipFile(out / "runs.zip") as archive:
         assert any(name.endswith("log.jsonl") for name in archive.namelist())
-    assert not any(tree.rglob("*.npz"))  # all scratch lies where it was asked for
+    assert not (tree / ".gpu").exists()  # all scratch lies where it was asked for

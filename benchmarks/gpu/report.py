@@ -116,6 +116,7 @@ READERS = {
     "graphs": _graphs,
     "verdicts": _verdicts,
     "throughput": _throughput,
+    "compiled": _throughput,
     "train": _train,
     "autoattack": _autoattack,
     "ratios": _ratios,

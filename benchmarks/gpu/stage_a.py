@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from sparring.evaluation.judge import judge
 from sparring.runtime.compiled import CompiledModel
 from sparring.threats import Linf
 
-from . import graphs, machine, tools, verdicts
+from . import cifar, graphs, machine, tools, verdicts
 from .parts import NotRun, Part, Setting
 
 TINY = 1e-7  # a radius at which nothing breaks: all rows stay to the end
@@ -59,6 +60,11 @@ def counted(report: Path) -> dict[str, Any]:
     if len(cases) == found["skipped"]:
         raise NotRun(f"all {len(cases)} tests were skipped: they want a GPU")
     return found
+
+
+def keep_data(setting: Setting) -> dict[str, Any]:
+    """Keep the batches of CIFAR-10 that have arrived: others may come with stage b."""
+    return {"files": cifar.keep(setting.data, setting.work / "data")}
 
 
 def check_tf32(setting: Setting) -> dict[str, Any]:
@@ -146,28 +152,27 @@ def _epoch(setting: Setting, batches: int) -> Any:
     return lambda: next(epochs)
 
 
-def throughput(setting: Setting) -> dict[str, Any]:
-    """Time a ResNet-18's training step and 20 steps of APGD, by batch size, eager and compiled.
+def throughput(compiled: bool, setting: Setting) -> dict[str, Any]:
+    """Time a ResNet-18's training step and 20 steps of APGD, by batch size: images a second.
 
-    Images a second, in bf16 and channels last. Eager first: compiling takes most of the time, and
-    a part that is stopped keeps its rows.
+    In bf16 and channels last. Compiled, the largest batch comes first: compiling takes most of the
+    time, and a part that is stopped keeps its rows.
     """
     at, rows = tools.device(setting), []
     batches = setting.small((8,), BATCHES)
-    for compiled in (False, True):
-        for batch in batches if not compiled else reversed(batches):
-            rows.append({"batch": batch, "compiled": compiled, **_step(setting, batch, compiled)})
-            setting.note(rows=rows)
-            rows[-1] |= _apgd(setting, at, batch, compiled)
-            setting.note(rows=rows)
+    for batch in reversed(batches) if compiled else batches:
+        rows.append({"batch": batch, "compiled": compiled, **_step(setting, batch, compiled)})
+        setting.note(rows=rows)
+        rows[-1] |= _apgd(setting, at, batch, compiled)
+        setting.note(rows=rows)
     return {"rows": rows}
 
 
 def _step(setting: Setting, batch: int, compiled: bool) -> dict[str, float]:
     changes = {**FAST, "train.compile": compiled}
     few, many = tools.step_seconds(setting, TIMED, changes, batch=batch, attack_steps=ATTACK_STEPS)
-    attack_step = (many - few) / (ATTACK_STEPS[1] - ATTACK_STEPS[0])
-    rest = few - ATTACK_STEPS[0] * attack_step
+    attack_step = max(0.0, many - few) / (ATTACK_STEPS[1] - ATTACK_STEPS[0])
+    rest = max(0.0, few - ATTACK_STEPS[0] * attack_step)
     ten = rest + 10 * attack_step
     return {"attack_step": attack_step, "rest_of_step": rest, "images_at_10": batch / ten}
 
@@ -187,10 +192,12 @@ def parts(setting: Setting) -> tuple[Part, ...]:
     """Return the parts of stage a, in their order; limits are in seconds."""
     return (
         Part("machine", machine.describe, 20),
+        Part("data", keep_data, 20, always=True),
         Part("tests", tests, 45, ("pytest", "beartype", "hypothesis")),
         Part("tf32", check_tf32, 15),
         Part("waits", waits, 30),
-        Part("graphs", graphs.check, 60),
+        Part("throughput", functools.partial(throughput, False), 30),
         Part("verdicts", verdicts.compare, 75),
-        Part("throughput", throughput, 90),
+        Part("graphs", graphs.check, 60),
+        Part("compiled", functools.partial(throughput, True), 90),
     )

@@ -27,8 +27,9 @@ K10 = {"attack.steps": 10, "train.amp": "bfloat16", "train.channels_last": True}
 
 
 def gather(setting: Setting) -> dict[str, Any]:
-    """Gather the batches of CIFAR-10 that have arrived."""
-    got = cifar.gather(setting.data, _data(setting), limit=setting.small(2000, None))
+    """Gather the batches of CIFAR-10 that have arrived, in this call and in stage a's."""
+    folders = (setting.work / "data", *setting.data)
+    got = cifar.gather(folders, _data(setting), limit=setting.small(2000, None))
     return {"train": got.train, "test": got.test}
 
 
@@ -71,8 +72,9 @@ def _begin(recipe: str, setting: Setting, run: Path) -> dict[str, Any]:
         small = {"train.batch_size": 100, "attack.steps": 1, "data.val": 100}
         small |= {"validation.rows": 100, "train.compile": False}
         return {"changes": small | SMALL | _length(5.0, 1), "chosen": None}
+    timed = [setting.found["a"].get(name, {}) for name in ("throughput", "compiled")]
     chosen = plan.choose(
-        setting.found.get("a", {}).get("throughput", {}).get("rows", []),
+        [row for found in timed for row in found.get("rows", [])],
         method=tables["method"]["name"],
         climbs=bool(tables["weights"].get("climb")),
         batch=tables["train"]["batch_size"],
