@@ -7,22 +7,23 @@ passes are counted outside the attacks.
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from common import Row, merged, paired, save, seconds
+from peers import PEERS, Judged, kept, majority
 from torch import Tensor, nn
 
 import sparring
 from sparring import data, models
 from sparring.attacks import APGD, FAB, DeepFool, Square
-from sparring.evaluation import Guard, evaluate
+from sparring.evaluation import evaluate
 from sparring.functional.losses import cross_entropy
 from sparring.introspect import freeze
 from sparring.results.result import Result
@@ -31,93 +32,24 @@ from sparring.runtime.compiled import CompiledModel, compile_sizes
 from sparring.threats import L2, Linf
 
 PRECISIONS = ("float32", "bfloat16")
-
-
-@dataclass
-class Judged:
-    """Which samples withstand one implementation, its time, and its passes per sample."""
-
-    robust: np.ndarray
-    seconds: float
-    forwards: float
-    backwards: float
-
-
-def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int) -> Judged:
-    """Run the authors' AutoAttack, version standard."""
-    from pyautoattack import AutoAttack
-
-    logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    guard = Guard(model, strict=False).eval()
-    attack = AutoAttack(guard, norm="Linf", eps=eps, version="standard", seed=0)
-    points: list[Tensor] = []
-    took = seconds(
-        lambda: points.append(_points(attack.run_standard_evaluation(x, y, batch_size=batch_size)))
-    )
-    return judged(model, x, y, points[0], eps, took, guard)
-
-
-def torchattacks_aa(model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int) -> Judged:
-    """Run torchattacks' AutoAttack, which attacks whole batches to the end."""
-    import torchattacks
-
-    guard = Guard(model, strict=False).eval()
-    attack = torchattacks.AutoAttack(guard, norm="Linf", eps=eps, version="standard", n_classes=10)
-    parts: list[Tensor] = []
-    took = seconds(
-        lambda: parts.extend(
-            attack(a, b) for a, b in zip(x.split(batch_size), y.split(batch_size), strict=True)
-        )
-    )
-    return judged(model, x, y, torch.cat(parts), eps, took, guard)
-
-
-PEERS = {"pyautoattack": reference, "torchattacks": torchattacks_aa}
-
-
-def _points(output: object) -> Tensor:
-    if isinstance(output, dict):
-        return output["x_adv"] if "x_adv" in output else next(iter(output.values()))
-    return output[0] if isinstance(output, tuple | list) else output  # type: ignore[return-value]
-
-
-def judged(
-    model: nn.Module, x: Tensor, y: Tensor, z: Tensor, eps: float, took: float, guard: Guard
-) -> Judged:
-    """Judge returned points `z (n, *d)`; one outside the ball counts as a failed attack."""
-    inside = ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5) & (z >= 0).flatten(1).all(1)
-    inside &= (z <= 1).flatten(1).all(1)
-    with torch.no_grad():
-        robust = (model(x).argmax(1) == y) & ((model(z).argmax(1) == y) | ~inside)
-    return Judged(robust.numpy(), took, guard.forwards / len(x), guard.backwards / len(x))
+WAYS: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "bfloat16": {"precision": "bfloat16"},
+    "float32 compiled": {"compile": True},
+    "bfloat16 compiled": {"precision": "bfloat16", "compile": True},
+    "float32 sample 150": {"sample": 150},
+    "bfloat16 sample 150": {"precision": "bfloat16", "sample": 150},
+    "bfloat16 2 processes": {"precision": "bfloat16", "processes": 2},
+}
 
 
 def ours(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    eps: float,
-    batch_size: int,
-    precision: str,
-    compile: bool = False,
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, batch_size: int, **how: Any
 ) -> tuple[Judged, Result]:
     """Run `evaluate` with suite `autoattack`; its checks and the compiler count in the time."""
     results: list[Result] = []
-    took = seconds(
-        lambda: results.append(
-            evaluate(
-                model,
-                (x, y),
-                "Linf",
-                "autoattack",
-                eps=eps,
-                batch_size=batch_size,
-                precision=precision,
-                compile=compile,
-                progress=False,
-            )
-        )
-    )
+    how |= {"eps": eps, "batch_size": batch_size, "progress": False}
+    took = seconds(lambda: results.append(evaluate(model, (x, y), "Linf", "autoattack", **how)))
     result = results[0]
     forwards = sum(row.forwards * row.attacked for row in result.attacks) / len(x)
     backwards = sum(row.backwards * row.attacked for row in result.attacks) / len(x)
@@ -125,46 +57,57 @@ def ours(
     return Judged(robust, took, forwards, backwards), result
 
 
-def suites(
-    name: str,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    eps: float,
-    batch_size: int,
-    peers: list[str],
-    compile: bool,
-) -> list[Row]:
-    """Compare the whole suite, ours in both precisions, with each peer.
+def suite_title(name: str, args: argparse.Namespace) -> str:
+    """Return the name of a comparison of whole suites."""
+    return f"autoattack {name} eps {args.eps:.4g} n {args.n}"
 
-    The peers run first, with the allocator of a fresh process; ours changes it for itself.
+
+def peer_runs(
+    peer: str, work: str, where: tuple[Any, ...], seeds: range, keep: Path | None
+) -> list[Judged]:
+    """Run a peer under seeds; all but seed 0, which is timed, stay in a folder."""
+
+    def path(seed: int) -> Path | None:
+        return keep / f"{peer} {work} {seed}.npz".replace(" ", "-") if seed and keep else None
+
+    return [kept(path(k), partial(PEERS[peer], *where, k)) for k in seeds]
+
+
+def suites(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, args: argparse.Namespace
+) -> list[Row]:
+    """Compare the whole suite, ours in every way asked for, with each peer.
+
+    The peers run first, with the allocator of a fresh process; ours changes it for itself. The
+    first seed of a peer is timed; verdicts are those of most of its seeds.
     """
-    peers_judged = {peer: PEERS[peer](model, x, y, eps, batch_size) for peer in peers}
-    mine = {p: ours(model, x, y, eps, batch_size, p, compile) for p in PRECISIONS}
-    rows = []
-    for peer, theirs in peers_judged.items():
-        for precision, (ours_judged, result) in mine.items():
-            row = Row(
-                f"autoattack {name} eps {eps} n {len(x)}",
-                precision + " compiled" * compile,
-                ours_judged.seconds,
-                peer,
-                theirs.seconds,
-                ours_judged.seconds / theirs.seconds,
-                float(ours_judged.robust.mean()),
-                float(theirs.robust.mean()),
-            )
-            row.ours_passes = [round(ours_judged.forwards, 1), round(ours_judged.backwards, 1)]
-            row.peer_passes = [round(theirs.forwards, 1), round(theirs.backwards, 1)]
-            row.agreement = float((ours_judged.robust == theirs.robust).mean())
-            row.only_ours_breaks = int((~ours_judged.robust & theirs.robust).sum())
-            row.only_peer_breaks = int((ours_judged.robust & ~theirs.robust).sum())
-            row.note = f"verdict {result.verdict}; " + ", ".join(
-                f"{a.name} {a.accuracy:.4f} in {a.seconds:.1f} s" for a in result.attacks
-            )
-            rows.append(row)
-            print(row)
+    where, rows = (model, x, y, args.eps, args.batch), []
+    work, seeds = suite_title(name, args), range(args.seeds)
+    theirs = {peer: peer_runs(peer, work, where, seeds, args.keep) for peer in args.peers}
+    for way in args.ways:
+        mine, result = ours(*where, **WAYS[way])
+        rows += [compared(work, way, mine, result, peer, runs) for peer, runs in theirs.items()]
     return rows
+
+
+def compared(
+    work: str, way: str, mine: Judged, result: Result, peer: str, runs: list[Judged]
+) -> Row:
+    """Return the row of one way of ours beside one peer."""
+    first, robust = runs[0], majority(runs)
+    row = Row(work, way, mine.seconds, peer, first.seconds, mine.seconds / first.seconds)
+    row.ours_accuracy, row.peer_accuracy = float(mine.robust.mean()), float(robust.mean())
+    row.ours_passes = [round(mine.forwards, 1), round(mine.backwards, 1)]
+    row.peer_passes = [round(first.forwards, 1), round(first.backwards, 1)]
+    row.agreement = float((mine.robust == robust).mean())
+    row.only_ours_breaks = int((~mine.robust & robust).sum())
+    row.only_peer_breaks = int((mine.robust & ~robust).sum())
+    counts = ", ".join(str(int(one.robust.sum())) for one in runs)
+    row.note = f"robust for the peer, by seed: {counts}; verdict {result.verdict}; " + ", ".join(
+        f"{a.name} {a.accuracy:.4f} of {a.attacked} in {a.seconds:.1f} s" for a in result.attacks
+    )
+    print(row, flush=True)
+    return row
 
 
 def bare(model: nn.Module, x: Tensor, y: Tensor, passes: int, precision: str) -> Callable[[], None]:
@@ -291,9 +234,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--peers", nargs="*", default=["pyautoattack"], choices=list(PEERS))
-    parser.add_argument("--compile", action="store_true", help="the suites on the compiled model")
+    parser.add_argument("--ways", nargs="*", default=[*PRECISIONS], choices=[*WAYS], help="ours")
+    parser.add_argument("--seeds", type=int, default=1, help="of the peers; the first is timed")
+    parser.add_argument("--keep", type=Path, help="folder of the peers' further seeds")
     parser.add_argument("--runs-each", type=int, default=3, help="pairs of a single attack")
-    parser.add_argument("--only", nargs="*", default=["suites", "overheads", "single", "resnet18"])
+    parts = ["suites", "overheads", "single", "resnet18"]
+    parser.add_argument(
+        "--only", nargs="*", default=parts, choices=[*parts, "peers"], help="peers: fill --keep"
+    )
     args = parser.parse_args()
     rows: list[Row] = []
     if not args.runs:
@@ -303,8 +251,12 @@ def main() -> None:
     for run in args.runs:
         model = sparring.load(run)
         x, y = test.float(slice(args.n)), test.y[: args.n]
+        if "peers" in args.only:
+            for peer in args.peers:
+                where = (model, x, y, args.eps, args.batch)
+                peer_runs(peer, suite_title(run.name, args), where, range(1, args.seeds), args.keep)
         if "suites" in args.only:
-            rows += suites(run.name, model, x, y, args.eps, args.batch, args.peers, args.compile)
+            rows += suites(run.name, model, x, y, args)
         with torch.no_grad():
             x = test.float(slice(250))
             y = model(x).argmax(1)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import peers
 import torch
 from common import RESULTS, cpu_model
 from torch import Tensor, nn
@@ -54,19 +54,7 @@ class Agreement:
 
 def reference(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> dict[str, object]:
     """Run the authors' AutoAttack, version standard, and judge its points."""
-    from pyautoattack import AutoAttack
-
-    logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    attack = AutoAttack(model, norm="Linf", eps=eps, version="standard", seed=seed)
-    output = attack.run_standard_evaluation(x, y, batch_size=100)
-    if isinstance(output, dict):
-        output = output["x_adv"] if "x_adv" in output else next(iter(output.values()))
-    z = output[0] if isinstance(output, tuple | list) else output
-    inside = ((z - x).abs().flatten(1).amax(1) <= eps + 1e-5) & (z >= 0).flatten(1).all(1)
-    inside &= (z <= 1).flatten(1).all(1)
-    with torch.no_grad():
-        robust = (model(x).argmax(1) == y) & ((model(z).argmax(1) == y) | ~inside)
-    return {"robust": robust.numpy()}
+    return {"robust": peers.reference(model, x, y, eps, 100, seed).robust}
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int) -> dict[str, object]:

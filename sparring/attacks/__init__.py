@@ -15,12 +15,14 @@ from .greedy import BitSearch
 from .hopskipjump import HopSkipJump
 from .jsma import JSMA
 from .momentum import MIFGSM
+from .nfgsm import NFGSM
 from .noise import Noise
 from .pgd import BIM, FGSM, FGSM_RS, PGD
 from .sparse import SparseRS
 from .spsa import NES, SPSA
 from .square import Square
 from .transfer import Transfer
+from .warm_start import WarmStart
 
 __all__ = [
     "APGD",
@@ -37,6 +39,7 @@ __all__ = [
     "JSMA",
     "MIFGSM",
     "NES",
+    "NFGSM",
     "PGD",
     "RFGSM",
     "SPSA",
@@ -55,6 +58,7 @@ __all__ = [
     "SparseRS",
     "Square",
     "Transfer",
+    "WarmStart",
 ]
 
 

@@ -12,17 +12,16 @@ from torch import Tensor
 from ..batch import Batch, Model
 from ..component import Component, arguments, require
 from ..functional.geometry import broadcast_rows
-from ..functional.gradient import input_gradient
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..introspect.forward import attack_inputs, check_labels, check_outputs
+from ..runtime import exact_float32
 from ..threats.base import Threat
+from .rows import Gain, higher, split_rows, value_and_grad, value_no_grad
 from .usage import attack_usage, with_model
 
-Gain = Callable[[Tensor], Tensor]  # of a point z: what the adversary maximizes, per sample (b,)
-
-# To remove rows the host must read their mask, and waits for all work queued on the GPU. Once in
-# ten steps hides that wait; rows searched in vain meanwhile cost less. A CPU has no such queue.
+# To remove rows the host must read their number, and waits for all work queued on the GPU. Ten
+# steps per wait hide it; rows searched in vain meanwhile cost less. A CPU has no such queue.
 GPU_CONFIRM_PERIOD = 10
 
 
@@ -124,35 +123,6 @@ class Maximizer(Attack):
         raise NotImplementedError
 
 
-def value_and_grad(f: Gain, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the gain at z, detached, and its gradient with respect to z only; each row of the
-    gain depends on its own row of z.
-
-    Raises:
-        ValueError: if the gain does not depend on z: a model that detaches, rounds or leaves torch.
-    """
-    z = z.detach().requires_grad_()
-    with torch.enable_grad():
-        value = f(z)
-        return value.detach(), input_gradient(value, z)
-
-
-def value_no_grad(f: Gain, z: Tensor) -> Tensor:
-    """Compute the gain at z without a gradient."""
-    with torch.no_grad():
-        return f(z)
-
-
-def higher(
-    best: Tensor | None, best_value: Tensor | None, z: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return per sample the point of higher value, and that value; z where none is best yet."""
-    if best is None or best_value is None:
-        return z, value
-    better = value > best_value
-    return torch.where(broadcast_rows(better, z), z, best), torch.where(better, value, best_value)
-
-
 @contextmanager
 def begin_call(
     model: Model, x: Tensor, y: Tensor, *, threat: Threat, mode: str
@@ -168,21 +138,12 @@ def begin_call(
             yield x, y
 
 
-def wrong_classes(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the k − 1 classes other than `y (a,)`, highest logit first `(a, k - 1)`."""
-    # -1, no label, counts as class 0: such a row is wrong already, and any class will do. Clamped:
-    # a masked class, of logit −inf, comes last, but still before y.
-    others = logits.clamp_min(torch.finfo(logits.dtype).min)
-    others = others.scatter(1, y.clamp_min(0)[:, None], -torch.inf)
-    # stable: tied classes come in the same order in every round
-    return others.sort(dim=1, descending=True, stable=True).indices[:, :-1]
-
-
 class ActiveSet:
     """Track the samples of a batch that a search has not broken yet; broken ones leave at once.
 
     Call `logits`, then `record` the points; a sample counts as broken only once float32 confirms
-    it. On a GPU the rows leave at every tenth `record` only, so that no step waits for the host.
+    it. On a GPU rows leave only after ten records per wait for the device. Where its float32 is
+    rounded (TF32), a float32 search counts as one of lower precision.
 
     Attributes:
         batch, x, y: the `a` active rows, compact; their inputs `(a, *d)` and labels `(a,)`.
@@ -204,9 +165,10 @@ class ActiveSet:
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
         self.targeted, self.rank = targeted, rank
-        self.lower_precision = precision != "float32"
+        rounded = precision != "float32" or exact_float32.is_rounded(x.device)
+        self.lower_precision = rounded
         self.view_float32 = self.view = freeze.ModelView(model)
-        if self.lower_precision or channels_last:
+        if precision != "float32" or channels_last:
             self.view = freeze.ModelView(model, amp=precision, channels_last=channels_last)
         self.classes: int | None = None
         self.confirm_period = GPU_CONFIRM_PERIOD if x.is_cuda else 1
@@ -224,7 +186,8 @@ class ActiveSet:
         self.batch = Batch(self._x[self.rows], self._y[self.rows], index=self.rows)
         self.x, self.y = self.batch.x, self.batch.y
         # each row's first point since the last confirmation that is adversarial, unconfirmed
-        self._num_records, self._candidate = 0, self.batch.x
+        self._num_records, self._confirm_after = 0, self.confirm_period
+        self._candidate = self.batch.x
         self._has_candidate = torch.zeros_like(self.rows, dtype=torch.bool)
         return len(self.rows)
 
@@ -251,8 +214,9 @@ class ActiveSet:
         return logits if logits.dtype == z.dtype else logits.to(z.dtype)
 
     def logits_float32(self, z: Tensor) -> Tensor:
-        """Compute logits `(a, k)` in the model's own precision, without gradient."""
-        return value_no_grad(lambda z: self._checked(self.view_float32(z), z), z)
+        """Compute logits `(a, k)` in the model's own precision, unrounded, without gradient."""
+        with exact_float32.exact_float32(z.device):
+            return value_no_grad(lambda z: self._checked(self.view_float32(z), z), z)
 
     def logits_no_grad(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the precision of the search, without gradient."""
@@ -260,11 +224,14 @@ class ActiveSet:
 
     def confirmed(self, rows: Tensor, z: Tensor) -> Tensor:
         """Return which rows of a mask `(a,)`, seen adversarial at z, are so in float32 too."""
-        if not self.lower_precision or not rows.any():
+        return self._confirmed(rows, z, rows.nonzero()[:, 0]) if self.lower_precision else rows
+
+    def _confirmed(self, rows: Tensor, z: Tensor, numbers: Tensor) -> Tensor:
+        """Return `confirmed` of the rows that have these numbers `(m,)`."""
+        if len(numbers) == 0:
             return rows
-        out = rows.clone()
-        out[rows] = self.is_adversarial(self.logits_float32(z[rows]), self.y[rows])
-        return out
+        wrong = self.is_adversarial(self.logits_float32(z[numbers]), self.y[numbers])
+        return rows.index_put((numbers,), wrong)
 
     def value_and_grad(
         self, f: Callable[[Tensor], Tensor], z: Tensor
@@ -294,7 +261,7 @@ class ActiveSet:
                 negative if targeted.
 
         Returns:
-            The mask `(a,)` of rows that stay, or None if all do: for the caller's own tensors.
+            The numbers `(m,)` of the rows that stay, or None if all do: for the caller's tensors.
         """
         logits = logits.detach()
         if value is None:
@@ -305,27 +272,33 @@ class ActiveSet:
         adversarial = self.is_adversarial(logits, self.y)
         self._num_records += 1
         if self.confirm_period == 1 and not adversarial.any():
-            return None
+            return None  # on a CPU, which does not wait
         first = adversarial & ~self._has_candidate
         self._candidate = torch.where(broadcast_rows(first, z), z, self._candidate)
         self._has_candidate = self._has_candidate | adversarial
-        return None if self._num_records % self.confirm_period else self.confirm()
+        due = self.confirm_period == 1 or self._num_records >= self._confirm_after
+        return self.confirm() if due else None
 
     def confirm(self) -> Tensor | None:
         """Remove the rows whose candidate is adversarial in float32; return as `record`."""
-        if not self._has_candidate.any():
+        self._confirm_after = self._num_records + self.confirm_period
+        gone, keep = split_rows(self._has_candidate)
+        if len(gone) == 0:
             return None
         # bfloat16 keeps 8 bits of a logit, so its arg max of two near ties is often wrong.
         # Without this check such rounding would count as a success of the attack.
-        confirmed = self.confirmed(self._has_candidate, self._candidate)
-        self.best[self.rows[confirmed]] = self._candidate[confirmed]
-        self.broken[self.rows[confirmed]] = True
-        keep = ~confirmed
+        if self.lower_precision:
+            gone, keep = split_rows(self._confirmed(self._has_candidate, self._candidate, gone))
+            self._confirm_after += self.confirm_period  # the host has waited twice
+        self._has_candidate = torch.zeros_like(self._has_candidate)
+        if len(gone) == 0:
+            return None
+        self.best[self.rows[gone]] = self._candidate[gone]
+        self.broken[self.rows[gone]] = True
         self.rows, self.batch = self.rows[keep], self.batch.take(keep)
         self.x, self.y = self.batch.x, self.batch.y
-        self._candidate = self._candidate[keep]
-        self._has_candidate = torch.zeros_like(self._has_candidate[keep])
-        return None if bool(keep.all()) else keep
+        self._candidate, self._has_candidate = self._candidate[keep], self._has_candidate[keep]
+        return keep
 
     def finish(self) -> None:
         """End a round: confirm the candidates, and in lower precision check the best points too."""
@@ -333,7 +306,7 @@ class ActiveSet:
         if self.lower_precision and len(self.rows):
             # rounding errs both ways: a point that is right in bfloat16 may be wrong in float32
             logits = self.logits_float32(self.best[self.rows])
-            self.broken[self.rows[self.is_adversarial(logits, self.y)]] = True
+            self.broken[self.rows] = self.is_adversarial(logits, self.y)
 
 
 def run_restarts(

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..component import require_at_least
 from ..functional.losses import margin
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, wrong_classes
+from .base import ActiveSet, Execution, Search
 from .flip_sets import CHUNK, FlipSets, ask, check_bits
+from .rows import wrong_classes
 
 ROUNDING = 1e-5  # of the predicted margin, relative to its largest term
 

@@ -15,7 +15,8 @@ from ..functional.geometry import broadcast_rows, broadcast_scale, nearest_hyper
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, begin_call, run_restarts, wrong_classes
+from .base import ActiveSet, Execution, Search, begin_call, run_restarts
+from .rows import wrong_classes
 
 
 class FAB(Search):

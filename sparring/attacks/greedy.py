@@ -160,9 +160,10 @@ class BitSearch(Search):
             if len(active) == 0:
                 return
             if keep is not None:
-                stays = keep[live]
+                is_kept = torch.zeros_like(value, dtype=torch.bool).index_fill(0, keep, True)
+                stays = is_kept[live]
                 live_sets, gain, grad = live_sets.take(stays), gain[stays], grad[stays]
-                live = (keep.cumsum(0) - 1)[live[stays]]
+                live = (is_kept.cumsum(0) - 1)[live[stays]]
                 sets, flips = sets.take(keep), flips[keep]
                 logits, value = logits[keep], value[keep]
             better, moved = self.step(active, live_sets, flips[live], gain, grad)

@@ -141,8 +141,10 @@ class HopSkipJump(Search):
     def _is_adversarial(self, active: ActiveSet, z: Tensor, rows: Tensor) -> Tensor:
         """Return where the model is wrong at z `(a, *d)`; it runs on a mask of rows only."""
         wrong = torch.zeros_like(rows)
-        if rows.any():
-            wrong[rows] = active.is_adversarial(active.logits_no_grad(z[rows]), active.y[rows])
+        numbers = rows.nonzero()[:, 0]  # one wait for the device, where each mask is another
+        if len(numbers):
+            logits = active.logits_no_grad(z[numbers])
+            wrong[numbers] = active.is_adversarial(logits, active.y[numbers])
         return wrong
 
     def _find_start(self, active: ActiveSet, rows: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import did_you_mean
-from ..functional.geometry import RELATIVE_SLACK, SLACK
+from ..functional.geometry import SLACK
 from ..introspect import predict
+from ..introspect.graph import readable
 from ..runtime.allocator import retry_smaller_batch
 from ..threats.base import Threat
-from ..threats.l2 import L2
-from ..threats.linf import Linf
-from .graph import Node, readable, trace_network
+from .class_gaps import FIRST_CLASSES, LogitRows, elided, least_gaps, logit_rows
+from .graph import Node, trace_network
 from .ops import Bounds, ConvOp, DenseOp, ReluOp, ReshapeOp, ScaleOp, product
+from .region import Region, minimum, region
 
 METHODS = ("ibp", "crown-ibp", "crown")
 CHECKED_SAMPLES = 8  # on which the traced network must agree with the model
@@ -27,55 +28,6 @@ CPU_CROWN_SAMPLES = 4  # at once: a neuron that is unstable in any of them is bo
 Errors = list[Tensor | None]  # rounding error of each operation's output; None: it is exact
 Step = Callable[[int, int], None]  # is handed the numbers of samples finished and proven
 MAX_COEFFICIENTS = 2**23  # numbers in the largest tensor of coefficients
-
-
-@dataclass(frozen=True)
-class Region:
-    """Hold where inputs may be: the box `low..high (b, *d)`, and for p = 2 the ball around `x`."""
-
-    x: Tensor
-    low: Tensor
-    high: Tensor
-    eps: float
-    p: float
-
-    def minimum(self, a: Tensor) -> Tensor:
-        """Return a lower bound `(b, m)` of Σ a·x' over the region, for `a (b, m, *d)`.
-
-        It is the larger of Σ a⁺·low + a⁻·high and a·x − eps·‖a‖₂: exact, unless box and ball cut.
-        """
-        in_box = minimum(a, Bounds(self.low, self.high))
-        if self.p != 2:
-            return in_box
-        in_ball = product(a, self.x) - self.eps * a.flatten(2).norm(dim=2)
-        return torch.maximum(in_box, in_ball)
-
-    def take(self, rows: slice) -> Region:
-        """Return the region of these samples."""
-        return replace(self, x=self.x[rows], low=self.low[rows], high=self.high[rows])
-
-
-def region(x: Tensor, threat: Threat) -> Region:
-    """Return the threat's ball around each `x (b, *d)` in float64, with the slack of judging.
-
-    Raises:
-        ValueError: for a threat that is neither Linf nor L2.
-    """
-    if type(threat) not in (Linf, L2):
-        raise ValueError(
-            f"threat = {type(threat).__name__} is not allowed: bounds are over Linf or L2 balls"
-        )
-    x, eps = x.double(), float(threat.eps)  # type: ignore[arg-type]
-    # As large as the ball in which judging accepts points, so that no attack breaks a certificate.
-    eps = eps * (1 + RELATIVE_SLACK) + SLACK if eps > 0 else 0.0
-    low, high = (x - eps).clamp_min(threat.low), (x + eps).clamp_max(threat.high)
-    return Region(x, torch.minimum(low, x), torch.maximum(high, x), eps, threat.p)  # type: ignore
-
-
-def minimum(a: Tensor, bounds: Bounds) -> Tensor:
-    """Return min Σ a·h `(b, m)` over h within the bounds: Σ a·centre − |a|·radius."""
-    low, high = bounds
-    return product(a, (low + high) / 2) - product(a.abs(), (high - low) / 2)
 
 
 def interval_bounds(
@@ -237,13 +189,15 @@ def margin_upper_bounds(
         ValueError: for another threat than Linf and L2, or a model that bounds can't read.
 
     >>> from torch import nn
+    >>> from sparring.threats import Linf
     >>> model = nn.Linear(2, 2, bias=False)
     >>> model.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     >>> x, y = torch.tensor([[0.8, 0.2]]), torch.tensor([0])
     >>> margin_upper_bounds(model, x, y, threat=Linf(0.1)).round(decimals=3)
     tensor([-0.4000], dtype=torch.float64)
     """
-    return torch.cat(list(_bounds(model, x, y, threat, method, rounding=False)) or [_none(x)])
+    bounded = _bounds(model, x, y, threat, method, rounding=False)
+    return torch.cat([margin for margin, _ in bounded] or [_none(x)])
 
 
 def certify(
@@ -257,8 +211,9 @@ def certify(
 ) -> Tensor:
     """Return which samples the model provably gets right in the whole ball and box: bool `(b,)`.
 
-    `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs a
-    backward pass per class; `"crown"` one per neuron, for small networks.
+    `"ibp"` is fast, and loose for a model that was not trained for it. `"crown-ibp"` costs at
+    most a backward pass per class; `"crown"` one per neuron, for small networks. Classes that can
+    not change a sample's answer cost none, and memory does not grow with the classes' square.
 
     Bounds are computed in float64, and hold for a model that rounds to float32 in each operation:
     its errors are bounded layer by layer, from the magnitudes of the activations. The margin must
@@ -273,23 +228,40 @@ def certify(
     Raises:
         ValueError: for another threat than Linf and L2, or a model that bounds can't read.
     """
-    proven, start = [torch.zeros(0, dtype=torch.bool, device=x.device)], 0
-    for margin in _bounds(model, x, y, threat, method, rounding=bool(threat.eps)):
-        rows = slice(start, start := start + len(margin))
+    proven = [torch.zeros(0, dtype=torch.bool, device=x.device)]
+
+    def needed(rows: slice) -> Tensor:
+        """Return the gap to every other class that proves a sample; inf where nothing would."""
         with torch.no_grad():
-            z = predict.logits(model, x[rows]).to(margin.device)
-        right = predict.predicted_class(z) == y[rows].to(margin.device)
-        scale = z.abs().amax(1).clamp_min(1)
-        proven.append((right & (margin < -SLACK * scale)).to(x.device))
+            z = predict.logits(model, x[rows])
+        right = predict.predicted_class(z) == y[rows].to(z.device)
+        return torch.where(right, SLACK * z.abs().amax(1).clamp_min(1), torch.inf)
+
+    bounded = _bounds(model, x, y, threat, method, rounding=bool(threat.eps), needed=needed)
+    for margin, enough in bounded:
+        proven.append((margin < -enough.to(margin.device)).to(x.device))
         if progress is not None:
             progress(len(margin), int(proven[-1].sum()))
     return torch.cat(proven)
 
 
 def _bounds(
-    model: Model, x: Tensor, y: Tensor, threat: Threat, method: str, *, rounding: bool
-) -> Iterator[Tensor]:
-    """Yield upper bounds of the margin, by chunks; half as large ones when memory runs out."""
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    method: str,
+    *,
+    rounding: bool,
+    needed: Callable[[slice], Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield upper bounds of the margin and the gap needed, by chunks; half as large ones when
+    memory runs out.
+
+    Arguments:
+        needed: gives that gap `(b,)` for some rows: a bound only has to be on its right side.
+            Default: inf, and every bound is right.
+    """
     if method not in METHODS:
         raise ValueError(did_you_mean("method", method, METHODS))
     if len(x) == 0:
@@ -298,20 +270,24 @@ def _bounds(
     inputs = region(x.cpu() if x.device.type == "mps" else x, threat)  # mps has no float64
     with torch.no_grad():
         _require_same_function(nodes, readable(model, x), x[:CHECKED_SAMPLES], inputs)
-        size = _max_rows(nodes, nodes[-1].shape[0] - 1)
+        size = _max_rows(nodes, min(nodes[-1].shape[0] - 1, FIRST_CLASSES))
         if method == "crown" and inputs.x.device.type == "cpu":
             size = min(size, CPU_CROWN_SAMPLES)
     start = 0
     while start < len(x):
 
-        def run(size: int, start: int = start) -> Tensor:
+        def run(size: int, start: int = start) -> tuple[Tensor, Tensor]:
             rows = slice(start, start + size)
+            some, labels = inputs.take(rows), y[rows].to(inputs.x.device)
+            enough = some.x.new_full((len(labels),), torch.inf)
+            enough = enough if needed is None else needed(rows).to(enough)
+            options = {"rounding": rounding, "enough": None if needed is None else enough}
             with torch.no_grad():
-                return _margins(nodes, inputs.take(rows), y[rows], method, rounding=rounding)
+                return _margins(nodes, some, labels, method, **options), enough
 
-        margin = retry_smaller_batch(run, size)
+        margin, enough = retry_smaller_batch(run, size)
         size, start = min(size, len(margin)), start + len(margin)
-        yield margin if x.device.type == "mps" else margin.to(x.device)
+        yield margin if x.device.type == "mps" else margin.to(x.device), enough
 
 
 def _none(x: Tensor) -> Tensor:
@@ -319,30 +295,60 @@ def _none(x: Tensor) -> Tensor:
 
 
 def _margins(
-    nodes: list[Node], inputs: Region, y: Tensor, method: str, *, rounding: bool
+    nodes: list[Node],
+    inputs: Region,
+    y: Tensor,
+    method: str,
+    *,
+    rounding: bool,
+    enough: Tensor | None = None,
 ) -> Tensor:
-    """Return IBP's bound of the margin; with CROWN the better of both, class by class."""
-    a = label_minus_others(y.to(inputs.x.device), nodes[-1].shape[0])
+    """Return IBP's bound of the margin; with CROWN the better of both, class by class.
+
+    Arguments:
+        enough: `(b,)`; of a gap to the nearest class only whether it is larger has to be right.
+    """
     errors: Errors | None = [] if rounding else None
     bounds = interval_bounds(nodes, inputs, errors)
-    label_gap = linear_lower_bound(nodes, bounds, inputs, a, relax=False, errors=errors)
+    logits = logit_rows(nodes, errors)
+    cheap = _interval_gaps(logits, bounds, inputs, y, errors)
+    least = cheap.amin(1)
+    decided = enough is not None and bool(((least > enough) | enough.isinf()).all())
+    if method == "ibp" or decided:
+        return -least
     if method == "crown":
         bounds = crown_bounds(nodes, bounds, inputs, errors)
-    if method != "ibp":
-        tighter = linear_lower_bound(nodes, bounds, inputs, a, relax=True, errors=errors)
-        label_gap = label_gap.maximum(tighter)
-    return -label_gap.amin(1)
+        logits = logit_rows(nodes, errors)
+
+    def refine(rows: Tensor, classes: Tensor) -> Tensor:
+        some = slice(None) if len(rows) == len(y) else rows
+        within = [Bounds(*(side[some] for side in bound)) for bound in bounds]
+        wrong = None if errors is None else [_take(error, some, len(y)) for error in errors]
+        part = logits._replace(error=_take(logits.error, some, len(y)))
+        a, constant = part.differences(y[some], classes)
+        front = (part.nodes, within, inputs.take(some))
+        return linear_lower_bound(*front, a, relax=True, errors=wrong) + constant
+
+    most = lambda samples: _max_rows(nodes, samples)  # noqa: E731
+    return -least_gaps(cheap, refine, most=most, enough=enough)
 
 
-def label_minus_others(y: Tensor, k: int) -> Tensor:
-    """Return the rows e_y − e_j for every other class j, float64 `(b, k − 1, k)`.
+def _interval_gaps(
+    logits: LogitRows, bounds: list[Bounds], inputs: Region, y: Tensor, errors: Errors | None
+) -> Tensor:
+    """Return lower bounds `(b, k)` of the label's logit minus each, by IBP; inf at the label."""
+    every = torch.arange(len(logits.constant), device=y.device)
+    parts = []
+    for classes in every.split(_max_rows(elided(logits.nodes), len(y))):
+        a, constant = logits.differences(y, classes.expand(len(y), -1))
+        front = (logits.nodes, bounds, inputs)
+        parts.append(linear_lower_bound(*front, a, relax=False, errors=errors) + constant)
+    return torch.cat(parts, 1).scatter(1, y[:, None], torch.inf)
 
-    >>> label_minus_others(torch.tensor([1]), 3).tolist()
-    [[[-1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]]
-    """
-    one_hot = torch.eye(k, dtype=torch.float64, device=y.device)
-    others = (one_hot[y] == 0).nonzero()[:, 1].reshape(len(y), k - 1)
-    return one_hot[y][:, None] - one_hot[others]
+
+def _take(t: Any, rows: slice | Tensor, samples: int) -> Any:
+    """Return these samples' rows; all of what is the same for every sample, or None."""
+    return t if t is None or len(t) != samples else t[rows]
 
 
 def _require_same_function(nodes: list[Node], model: Any, x: Tensor, inputs: Region) -> None:

@@ -32,6 +32,7 @@ from .options import (
     Radii,
     Radius,
     RobustBench,
+    Sample,
     Samples,
     Scale,
     Set,
@@ -121,6 +122,7 @@ def evaluate(
             help="Attack only samples that all attacks before left robust (default: the suite's)."
         ),
     ] = None,
+    sample: Sample = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of a model trained elsewhere.")] = None,
     data: Data = None,
     mean: Mean = None,

@@ -71,6 +71,14 @@ Keep = Annotated[
         "float16 or float32 (default: shown)."
     ),
 ]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        help="Run the costly last attacks of a suite, such as autoattack, on this many random "
+        "survivors and the nearest ones, and on all once one breaks (default: on all). The result "
+        "says what that leaves open."
+    ),
+]
 Points = Annotated[
     Path | None,
     typer.Option(

@@ -60,6 +60,10 @@ def train(
             autocompletion=completion.runs,
         ),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Train by the clock: schedules are laid over this time, which ends it."),
+    ] = None,
 ) -> None:
     """Train a model; the run folder holds its recipe, log, checkpoints and best weights.
 
@@ -70,6 +74,7 @@ def train(
     changes = set if seed is None else [*set, f"recipe.seed={seed}"]
     # in quotes: a name such as 2024 would be a number
     changes = changes if start is None else [*changes, f"train.start={json.dumps(str(start))}"]
+    changes = changes if seconds is None else [*changes, f"train.seconds={seconds}"]
     options = {"out": out, "set": changes, "resume": resume, "trust": trust, "device": device}
     if dry_run:
         _dry_run(recipe, options)

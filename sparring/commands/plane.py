@@ -195,7 +195,7 @@ def train(recipe: Recipe, steps: int) -> tuple[Trainer, Source]:
     passes = max(1, round(steps * batch_size / EPOCHS / n))
     repeated = torch.arange(n).repeat(passes)
     settings |= {"epochs": EPOCHS, "batch_size": batch_size, "device": "cpu", "save_every": None}
-    settings |= {"validation": None, "every": EPOCHS}
+    settings |= {"validation": None, "every": EPOCHS, "seconds": None}
     with tempfile.TemporaryDirectory() as folder:
         many = replace(source, train=source.train.take(repeated))
         trainer = Trainer(model, objective, many, out=Path(folder, "run"), **settings)

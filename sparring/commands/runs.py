@@ -15,6 +15,7 @@ from ..results import levels
 from ..results.records import from_json
 from ..results.result import Result
 from ..results.rows import HIDDEN, Rows
+from ..results.sampled import bound_text
 from ..runtime.fractions import format_number
 from ..runtime.lock import LOCK, is_locked
 from ..runtime.text import printable
@@ -101,6 +102,8 @@ def _describe(path: Path, top: Path) -> RunInfo:
         tables = read_toml(path / RECIPE)
         log = read_log(path)
         recipe, epochs = _entry(tables, "recipe", "name"), _entry(tables, "train", "epochs")
+        if _entry(tables, "train", "seconds") is not None:  # its log says how many there will be
+            epochs = log[-1].get("epochs") if log else None
         best = _best(log)
     except FileNotFoundError:
         return RunInfo(name, DAMAGED, note=f"no {RECIPE}", path=path)
@@ -170,4 +173,5 @@ def _robust_text(result: Result) -> str:
         return f"{100 * result.robust.accuracy:.1f}"
     radii = [format_number(level.eps) for level in at.values() if level.eps is not None]
     where = f" at {', '.join(radii)}" if radii else ""
-    return f"{100 * robust.accuracy:.1f}{where}"
+    rows = [row for level in at.values() if (row := levels.row_at(result, level)) is not None]
+    return f"{100 * robust.accuracy:.1f}{bound_text(row.sampled for row in rows)}{where}"

@@ -181,6 +181,7 @@ def _summary(
     network = _network(recipe, source)
     objective = recipe.objective()
     settings = tables["train"]
+    length = describe.length_text(settings["epochs"], settings.get("seconds"))
     chosen = parallel.join_process_group(device or settings.get("device"))
     if source is not None and timed:
         built: BuiltRecipe = recipe.build()
@@ -190,6 +191,7 @@ def _summary(
         network or torch.nn.Identity(),
         tables,
         epochs=settings["epochs"],
+        seconds=settings.get("seconds"),
         epochs_done=done,
         device=chosen,
     )
@@ -202,7 +204,7 @@ def _summary(
         list(_pieces(recipe)),
         _data_text(source, tables["data"]["name"], where),
         None if network is None else sum(p.numel() for p in network.parameters()),
-        f"{settings['epochs']} epochs in batches of {settings['batch_size']}, "
+        f"{length} in batches of {settings['batch_size']}, "
         f"{optimizer['name']} with lr {optimizer.get('lr', 'default')}",
         _evaluation_text(tables["evaluation"]),
         minutes,

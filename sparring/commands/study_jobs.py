@@ -17,6 +17,7 @@ from ..config.validation import Table
 from ..results.metric_report import MetricReport
 from ..runtime.lock import Locked
 from ..runtime.text import printable
+from ..training.length import is_complete
 from ..training.run_folder import read_log
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
@@ -187,8 +188,7 @@ def are_complete(file: Path, table: Table) -> bool:
 def trained_run(study: Study, job: Job, folders: StudyFolders, settings: Table) -> Path:
     """Train a job's run to its last epoch, if it is not yet; return its folder."""
     folder = folders.run(job.name)
-    epochs = len(read_log(folder))
-    if epochs >= load_recipe(job.recipe, set=job.set).tables["train"]["epochs"]:
+    if is_complete(read_log(folder), load_recipe(job.recipe, set=job.set).tables["train"]):
         return folder
     changes = list(job.set)
     for key, name in job.pseudo.items():

@@ -41,6 +41,8 @@ def training_seconds(built: BuiltRecipe, *, device: str | None = None, done: int
         allocator.keep_freed_memory(),
     ):
         trainer = Trainer(built.model, built.objective, built.source, out=folder, **settings)
+        if trainer.seconds is not None:
+            return trainer.seconds
         left = max(0, trainer.epochs - done)
         validations = -(-left // trainer.every)
         return left * trainer.batches * _batch_seconds(trainer) + (

@@ -195,15 +195,16 @@ def epochs(
             write(run / MACHINE, json.dumps(about | {"commit": provenance.commit()}).encode())
             name = str(recipe.tables["data"]["name"])
             record.record_data(run, name, source if recorded is None else recorded)
-            if progress and trainer.position.epoch >= trainer.epochs:
+            if progress and trainer.is_over:
                 write_line(_finished(trainer))
         yield from trainer
 
 
 def _finished(trainer: Trainer) -> str:
     """Return the line about a run that has all its epochs."""
-    epochs, best = trainer.epochs, trainer.position.best.get("epoch")
-    return f"finished already: {trainer.position.epoch} of {epochs} epochs, best {best}"
+    done, best = trainer.position.epoch, trainer.position.best.get("epoch")
+    epochs = trainer.length.expected(trainer.position)
+    return f"finished already: {done} of {epochs} epochs, best {best}"
 
 
 def load(run: str | Path, *, model: nn.Module | None = None, trust: bool = False) -> nn.Module:

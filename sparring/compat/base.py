@@ -221,7 +221,7 @@ class Attack:
 
     def _wrong_classes(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the k − 1 classes other than the labels, highest logit first `(b, k - 1)`."""
-        return attacks.base.wrong_classes(predict.logits(self.network, images), labels)
+        return attacks.rows.wrong_classes(predict.logits(self.network, images), labels)
 
     def _random_targets(self, images: Tensor, labels: Tensor) -> Tensor:
         others = self._wrong_classes(images, labels).cpu()

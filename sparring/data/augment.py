@@ -23,6 +23,11 @@ class Augment(Component):
         """Whether labels become probabilities `(b, k)`, so that the piece needs them."""
         return False
 
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether a feature may hold what was in another one; unknown pieces may."""
+        return True
+
     def prepare(self, source: Any) -> None:
         """Take what the piece needs to know of the data, before the first batch."""
 
@@ -124,6 +129,10 @@ class Cutout(Augment):
         require_at_least(1, size=size)
         self.size = size
 
+    @property
+    def moves_pixels(self) -> bool:
+        return False
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _require_images(x, "Cutout")
         rows, columns = (self._inside(x, length, generator) for length in x.shape[2:])
@@ -147,6 +156,10 @@ class GaussianNoise(Augment):
         require(std >= 0, "std", std, "a number ≥ 0")
         require(low < high, "low", low, f"below high = {high}")
         self.std, self.low, self.high = std, low, high
+
+    @property
+    def moves_pixels(self) -> bool:
+        return False
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return (x + self.std * distributed.draw("normal", x, generator)).clamp_(self.low, self.high)

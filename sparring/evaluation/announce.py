@@ -8,7 +8,7 @@ import numpy as np
 
 from ..runtime.workload import Task
 from ..threats.base import Threat
-from .level import nearest
+from .sampling import nearest
 from .session import AttackRunner, attack_title
 from .suites import Suite
 
@@ -20,6 +20,10 @@ PASSES = {
     "PGD-40 from x": 41,
     "PGD-100": 101,
     "PGD-50×10 margin": 510,
+    "APGD-PM-30": 32,
+    "APGD-DLR-50": 52,
+    "APGD-T-50×3": 160,
+    "Square-500 nearest": 500,
     "APGD-CE": 102,
     "APGD-CE×5": 506,
     "APGD-DLR×5": 506,

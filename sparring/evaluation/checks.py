@@ -52,6 +52,16 @@ def too_few(samples: int) -> str:
     return f"on {samples} sample{'s' * (samples != 1)}: too few to judge"
 
 
+def screening(suite: str, confirmed_by: str) -> list[str]:
+    """Return the reason for a look at the number of a suite that another one confirms.
+
+    >>> screening("fast", "autoattack"), screening("autoattack", "")
+    (['the suite fast is a first estimate: confirm it by the suite autoattack'], [])
+    """
+    reason = f"the suite {suite} is a first estimate: confirm it by the suite {confirmed_by}"
+    return [reason] if confirmed_by else []
+
+
 SYMPTOMS = (
     Symptom(
         "random noise beats gradients",
@@ -278,6 +288,7 @@ def verdict(
     gradient_free: bool,
     better: str = "autoattack",
     early: str = "",
+    open_ends: Sequence[str] = (),
     samples: int = FEW,
 ) -> tuple[str, list[str]]:
     """Return `"sound"`, `"look"` or `"not sound"`, and the reasons against a sound measurement.
@@ -287,6 +298,7 @@ def verdict(
         gradient_free: some attack that ran needs no gradients.
         better: a suite that has such an attack for the threat; "" if there is none.
         early: why the evaluation ended before its suite, else "".
+        open_ends: other reasons why its number is no claim.
         samples: number of evaluated samples.
 
     >>> verdict([], gradient_free=True)
@@ -304,6 +316,7 @@ def verdict(
         )
     if early:
         reasons.append(early)
+    reasons += open_ends
     if samples < FEW:
         reasons.append(too_few(samples))
     if any(c.severity == NOT_SOUND for c in fired):

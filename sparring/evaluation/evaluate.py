@@ -24,7 +24,7 @@ from ..runtime import allocator, distributed, provenance
 from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
 from ..threats.base import on_rows
-from . import checks, diagnose, level, probes, symptoms
+from . import checks, diagnose, level, probes, sampling, symptoms
 from .announce import announced
 from .budget import Budget
 from .cache import BatchCache, locks_result
@@ -201,6 +201,10 @@ def _result(
         gradient_free=all(at.gradient_free for at in levels),
         better=gradient_free_suite([threat for _, threat in plan.radii]),
         early=outcome.early,
+        open_ends=[
+            *checks.screening(plan.suite.name, plan.suite.confirmed_by),
+            *sampling.open_end([at.sampled for at in levels]),
+        ],
         samples=correct or len(runner.y),  # the checks are shares of the correct ones
     )
     certified = zip(levels, outcome.certificates, strict=True)

@@ -12,13 +12,12 @@ import numpy as np
 
 from ..results import points
 from ..results.intervals import wilson
-from ..results.result import AttackRow, Certificate, EpsRow, correct_key
+from ..results.result import AttackRow, Certificate, EpsRow, SampledClaim, correct_key
 from ..threats.base import Threat
+from .sampling import Numbered, Standings, nearest, run_sampled
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
 from .worst_points import recount
-
-NEAR_ROWS = 16  # fewer near misses are not worth the choice
 
 
 @dataclass
@@ -28,6 +27,7 @@ class LevelOutcome:
     Arguments:
         robust: `(n,)` correct, under every attack too.
         margin: `(n,)` the highest margin that any attack reached; −inf before the first.
+        sampled: which survivors the later attacks were run on, if the protocol has a sample.
     """
 
     threat: Threat
@@ -36,12 +36,14 @@ class LevelOutcome:
     attacks: list[AttackOutcome]
     rows: list[AttackRow]
     margin: np.ndarray
+    sampled: SampledClaim | None = None
 
     def row(self, certified: list[Certificate]) -> EpsRow:
         """Return the radius as a row of the result."""
         count = int(self.robust.sum())
         share = wilson(count, len(self.robust))
-        return EpsRow(self.eps, share, count, self.rows, self.norm, certified)
+        about = (self.rows, self.norm, certified, self.sampled)
+        return EpsRow(self.eps, share, count, *about)
 
     @property
     def norm(self) -> str:
@@ -66,41 +68,43 @@ def attack_level(
     """Run a suite's attacks at one radius, with its `key` in the cache, on the samples that are
     correct without attack; in a cascade, on those still robust. `norm` as in `attack`."""
     protocol, eps = runner.protocol, None if threat.eps == math.inf else threat.eps
-    margin = np.full(len(runner.y), -np.inf)
-    level = LevelOutcome(threat, eps, runner.correct_clean.copy(), [], [], margin)
-    for position, entry in enumerate(suite.entries_for(threat)):
-        label, access = entry.label, entry.kind
+    correct = runner.correct_clean
+    state = Standings(correct.copy(), np.full(len(runner.y), -np.inf))
+
+    def run(state: Standings, numbered: Numbered, chosen: np.ndarray | None = None) -> None:
+        position, entry = numbered
         cascade = protocol.cascade or entry.near_share < 1
-        rows = np.flatnonzero(level.robust if cascade else runner.correct_clean)
-        rows = nearest(rows, level.margin, entry.near_share)
+        rows = np.flatnonzero(state.robust if cascade else correct)
+        rows = nearest(rows, state.margin, entry.near_share)
+        is_part = chosen is not None and entry.may_sample
+        rows = np.intersect1d(rows, chosen) if is_part else rows
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
-        draws, name = f"{seed}|{label}|{eps}", f"{key}-{position}"
+        draws, name = f"{seed}|{entry.label}|{eps}", f"{key}-{position}{'-sample' * is_part}"
         about = {
             "norm": norm,
-            "access": access,
-            "spared": int(level.robust.sum()) - len(rows) if cascade else 0,
+            "access": entry.kind,
+            "spared": int(state.robust.sum()) - len(rows) if cascade else 0,
         }
-        outcome = runner.attack(name, label, attack, threat, rows, seed=draws, **about)
-        level.robust &= ~outcome.is_adversarial
-        level.margin = np.fmax(level.margin, outcome.margin)
-        level.attacks.append(outcome)
-        alone = runner.correct_clean & ~outcome.is_adversarial
-        level.rows.append(_attack_row(outcome, level.robust if cascade else alone))
+        state.add(runner.attack(name, entry.label, attack, threat, rows, seed=draws, **about))
+
+    entries, claim = list(enumerate(suite.entries_for(threat))), None
+    later = len(entries)
+    if protocol.sample is not None:
+        later = next(i for i, entry in entries if entry.may_sample)
+    for entry in entries[:later]:
+        run(state, entry)
+    if protocol.sample is not None:
+        text = f"{seed}|{type(threat).__name__}|{eps}"
+        claim = run_sampled(state, entries[later:], run, protocol.sample, seed=text)
+    level = LevelOutcome(threat, eps, state.robust, state.attacks, [], state.margin, claim)
+    robust = correct
+    for (_, entry), outcome in zip(entries, state.attacks, strict=True):
+        robust = robust & ~outcome.is_adversarial
+        cascade = protocol.cascade or entry.near_share < 1
+        alone = correct & ~outcome.is_adversarial
+        level.rows.append(_attack_row(outcome, robust if cascade else alone))
     return level
-
-
-def nearest(rows: np.ndarray, margin: np.ndarray, share: float) -> np.ndarray:
-    """Return the share of `rows (r,)`, at least `NEAR_ROWS`, with the highest margins; in order.
-
-    >>> nearest(np.arange(100), np.arange(100.0), 0.5).tolist() == list(range(50, 100))
-    True
-    """
-    count = max(math.ceil(share * len(rows)), NEAR_ROWS)
-    if count >= len(rows):
-        return rows
-    # stable: of equal margins the first rows, so that a resumed evaluation has the same batches
-    return np.sort(rows[np.argsort(-margin[rows], kind="stable")[:count]])
 
 
 def set_precision(attack: Any, precision: str) -> Any:

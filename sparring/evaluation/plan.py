@@ -21,6 +21,7 @@ from ..threats.base import Threat
 from .cache import BatchCache
 from .protocol import EvaluationProtocol, resolve_protocol
 from .radii import Radius, Threats, check_reachable, threats_at_radii
+from .sampling import check_sample
 from .suites import Suite, find_suite
 from .worst_points import check_points
 
@@ -77,6 +78,7 @@ class Plan:
         protocol, rows = self.protocol, self.sampled.rows
         run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
         run += [protocol.keep]
+        run += [] if protocol.sample is None else [f"sample {protocol.sample}"]
         other = None if self.surrogate is None else provenance.model_hash(self.surrogate)
         return {
             "model": provenance.model_hash(self.original),
@@ -116,6 +118,7 @@ def make_plan(
     radii = threats_at_radii(threat, protocol.eps, sampled.bounds)
     check_reachable(radii, sampled.rows.x.shape[1:])
     check_points(protocol.keep, sampled.rows, radii[-1][1])
+    check_sample(protocol, suite, [level_threat for _, level_threat in radii])
     for _, level_threat in radii:
         suite.entries_for(level_threat)  # raises before the clean pass if there are none
         if sampled.class_names is not None:

@@ -23,8 +23,9 @@ from ..functional.geometry import alignment, norm
 from ..introspect import feature_statistics, freeze, hooks
 from ..introspect.forward import SafeForward
 from ..introspect.jacobian import random_directions, squared_jacobian_norm, squared_vjp_norm
-from ..introspect.predict import full_precision, logits
+from ..introspect.predict import logits
 from ..results.result import ProbeValue
+from ..runtime.exact_float32 import exact_float32
 from ..threats.base import Threat, on_rows
 from . import diagnose
 
@@ -348,7 +349,7 @@ def probe_names(names: str | Sequence[str]) -> list[str]:
 def run_probes(context: ProbeContext, names: str | Sequence[str]) -> ProbeResult:
     """Run probes and join their results; each row has the name of its probe."""
     joined = ProbeResult()
-    with freeze.frozen(context.model, "eval"), full_precision(context.x.device):
+    with freeze.frozen(context.model, "eval"), exact_float32(context.x.device):
         for name in probe_names(names):
             result = PROBES[name](context)
             about = " ".join((PROBES[name].__doc__ or "").split())

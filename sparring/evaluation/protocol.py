@@ -37,6 +37,9 @@ class EvaluationProtocol:
             It costs up to a minute at the start.
         cascade: an attack sees only samples that all attacks before it left robust. Cheaper, with
             the same worst case up to draws, but rows can't be compared. Default: the suite's.
+        sample: m: run the attacks that may be sampled (in `autoattack`, FAB-T and Square) on m
+            random survivors of those before and on the nearest tenth, and on all survivors once
+            one breaks. The result says what the others could lose. Default: on all.
         seconds: budget of wall time for the attacks; default: no limit. When a budget is spent the
             evaluation ends. Samples not attacked then count as robust, so the accuracy is an upper
             bound, and the result reports it. With `out`, a larger budget continues later.
@@ -62,6 +65,7 @@ class EvaluationProtocol:
     precision: str = "float32"
     compile: bool = False
     cascade: bool | None = None
+    sample: int | None = None
     seconds: float | None = None
     queries: int | None = None
     certify: str | Sequence[str] = ()
@@ -79,6 +83,8 @@ class EvaluationProtocol:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "an integer ≥ 1")
         n, seconds, queries = self.n, self.seconds, self.queries
         require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for all")
+        sample, known = self.sample, "an integer ≥ 1, or None for all survivors"
+        require(sample is None or sample >= 1, "sample", sample, known)
         require(seconds is None or seconds > 0, "seconds", seconds, "a time > 0 in seconds")
         require(queries is None or queries > 0, "queries", queries, "a number of passes > 0")
         precisions = "one of " + ", ".join(freeze.PRECISIONS)
@@ -103,6 +109,7 @@ class EvaluationOptions(TypedDict, total=False):
     precision: Annotated[str, "float32"]
     compile: Annotated[bool, False]
     cascade: Annotated[bool | None, None]
+    sample: Annotated[int | None, None]
     seconds: Annotated[float | None, None]
     queries: Annotated[int | None, None]
     certify: Annotated[str | Sequence[str], ()]

@@ -18,7 +18,7 @@ from ..batch import Batch, Model
 from ..data import Split
 from ..introspect import freeze
 from ..introspect.predict import logits, predict
-from ..runtime import distributed
+from ..runtime import distributed, exact_float32
 from ..runtime.allocator import out_of_memory, retry_smaller_batch
 from ..runtime.compiled import CompiledModel, compile_sizes
 from ..runtime.fractions import with_radius
@@ -113,8 +113,8 @@ class AttackRunner:
         self.correct_clean = np.zeros(len(rows), dtype=bool)
         self.clean_score = np.full(len(rows), np.nan)
         self.classes, self.x_min, self.x_max, self.cached_seconds = 0, np.inf, -np.inf, 0.0
-        self.checked: dict[str, int] = {}
-        self.smallest_measured = size
+        self.checked, self.smallest_measured = dict[str, int](), size
+        self.layouts: dict[nn.Parameter, Tensor] = {}  # of the weights, for all attack calls
         self.modules = modules_of(model)
         self.weights, self.buffers = self._weights_hash(), self._buffers_hash()
 
@@ -315,13 +315,12 @@ class AttackRunner:
         versions = _weight_versions(self.model)
 
         def judged(attack: RunAttack, x: Tensor, y: Tensor) -> Judgement:
-            with freeze.frozen(self.model, "eval"):
-                # Clones: an attack that writes to its inputs must not move what it is judged by.
+            with freeze.frozen(self.model, "eval"), freeze.kept_layouts(self.layouts):
+                # clones: an attack that writes to its inputs must not move what it is judged by
                 x_adv = attack(guard, x.clone(), y.clone())
             if _weight_versions(self.model) != versions:
                 raise ValueError(weights_message(label))
-            # The judge comes last and past the guard: its passes are neither counted nor limited by
-            # the budget, and no attack can influence it.
+            # Last and past the guard: not counted, not limited, and no attack can influence it.
             return judge(self.model, threat, x_adv, x, y, name=label)
 
         def again(attack: RunAttack, rows: Tensor) -> Judgement:
@@ -349,21 +348,22 @@ class AttackRunner:
     def _recheck_near_misses(
         self, again: RunAgain, attack: RunAttack, first: Judgement, x: Tensor, y: Tensor
     ) -> Judgement:
-        """Repeat the attack in float32 on near misses: samples whose margin fell below 10 % of the
-        clean margin."""
-        if getattr(attack, "precision", "float32") == "float32":
+        """Repeat the attack in true float32 where the margin fell below 10 % of the clean one."""
+        lower = getattr(attack, "precision", "float32") != "float32"
+        if not lower and not exact_float32.is_rounded(self.device):
             return first
-        # Bfloat16 rounds logits by up to 1/256 of their size, so an attack may stop that far before
-        # the boundary: without a second attempt the robust accuracy would be too high.
+        # An attack may stop before the boundary by the rounding of bfloat16 or TF32: without a
+        # second attempt the robust accuracy would be too high.
         near = first.margin > NEAR_MISS * finite_margin(logits(self.model, x), y)
         rows = (near & first.allowed & ~first.is_adversarial(y)).nonzero()[:, 0]
         if len(rows) == 0:
             return first
-        attack_float32 = copy.copy(attack)
-        attack_float32.precision = "float32"  # type: ignore[attr-defined]
-        second = again(attack_float32, rows)
-        # Only points that are adversarial replace the first ones: a second failure may be further
-        # from the boundary than the first.
+        if lower:
+            attack = copy.copy(attack)
+            attack.precision = "float32"  # type: ignore[attr-defined]
+        with exact_float32.exact_float32(self.device):
+            second = again(attack, rows)
+        # Only adversarial points replace the first ones: another failure may be further away.
         better = second.is_adversarial(y[rows]).nonzero()[:, 0]
         return first.with_rows(rows[better], Judgement(*(t[better] for t in second)))
 

@@ -1,4 +1,4 @@
-"""Batch norm with a fast second derivative, for penalties on input gradients."""
+"""Batch norm with a fast second derivative, and the context that puts it and convolutions in."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from ..runtime import torch_private
+from . import convolution
 
 Sums = tuple[Tensor, Tensor, Tensor]
 
 
 @contextmanager
 def double_backward() -> Iterator[None]:
-    """Make the second derivative of batch norm cost one backward pass more, in passes inside.
+    """Make a second derivative cost what two backward passes do, in passes inside.
 
-    It acts on batch norm with batch statistics on a CPU; on a GPU or with running statistics
-    nothing changes. PyTorch's own second derivative is many sums over the batch, which on a CPU
-    take as long as the convolutions. Here both halves of it are again batch norm's backward pass.
-    Values, gradients and second derivatives are the same. There is no third derivative, and no
-    second one of gradients taken in batches. In a torch that cannot tell such gradients, PyTorch's
-    own second derivative is used.
+    It acts on convolutions, as `convolution.convolve` says, and on batch norm with batch statistics
+    on a CPU; on a GPU or with running statistics batch norm stays PyTorch's. PyTorch's own second
+    derivative of batch norm is many sums over the batch, which on a CPU take as long as the
+    convolutions. Here both halves of it are again batch norm's backward pass. Values, gradients and
+    second derivatives are the same. There is no third derivative, and no second one of gradients
+    taken in batches. In a torch that cannot tell such gradients, PyTorch's own second derivative is
+    used.
 
     Attention runs in plain operations inside: PyTorch's fused kernels have no second derivative.
 
@@ -39,13 +41,13 @@ def double_backward() -> Iterator[None]:
     torch.Size([4, 2])
     """
     # without the check, batched gradients would lose their second derivative in silence
-    fast = nullcontext() if torch_private.batched_tensor_check() is None else _FastBatchNorm()
+    fast = nullcontext() if torch_private.batched_tensor_check() is None else _Fast()
     with sdpa_kernel(SDPBackend.MATH), fast:
         yield
 
 
-class _FastBatchNorm(TorchFunctionMode):
-    """Run `_Norm` wherever `F.batch_norm` is called for batch statistics."""
+class _Fast(TorchFunctionMode):
+    """Run `_Norm` wherever `F.batch_norm` is called for batch statistics, and `convolve`."""
 
     def __torch_function__(
         self,
@@ -57,6 +59,8 @@ class _FastBatchNorm(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if func in convolution.DIMENSIONS:
+            return convolution.convolve(func, *args, **kwargs)
         return func(*args, **kwargs)
 
 

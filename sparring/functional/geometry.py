@@ -20,6 +20,7 @@ from .gradient import input_gradient
 SLACK = 1e-6  # rounding that a bound forgives, in input units
 RELATIVE_SLACK = 1e-5  # the same relative to eps, and to the box when a point is projected
 MIN_NORM = 1e-12  # shorter vectors have no direction
+GPU_ROUNDS = 12  # of a Newton method on a GPU: to stop early, the host would wait in each
 
 
 def broadcast_scale(v: Tensor | float, like: Tensor) -> Tensor:
@@ -28,7 +29,8 @@ def broadcast_scale(v: Tensor | float, like: Tensor) -> Tensor:
     >>> broadcast_scale(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
-    v = torch.as_tensor(v, dtype=like.dtype, device=like.device)
+    # filled on the device: to copy a number there, the host would wait for a GPU
+    v = v.to(like) if isinstance(v, Tensor) else like.new_full((), v)
     return broadcast_rows(v, like) if v.ndim else v
 
 
@@ -50,7 +52,11 @@ def channel_scale(scale: float | Sequence[float] | Tensor, x: Tensor) -> Tensor:
     >>> channel_scale([0.5, 0.25], torch.zeros(1, 2, 3)).shape
     torch.Size([2, 1])
     """
-    factors = torch.as_tensor(scale, dtype=x.dtype, device=x.device).reshape(-1)
+    if isinstance(scale, Tensor):
+        factors = scale.to(x).reshape(-1)
+    else:  # filled on the device: a list copied there would make the host wait
+        numbers = [scale] if isinstance(scale, int | float) else scale
+        factors = torch.cat([x.new_full((1,), number) for number in numbers])
     channels = x.shape[1] if x.ndim > 1 else 1
     require(len(factors) in (1, channels), "len(scale)", len(factors), f"1, or {channels} channels")
     return factors.reshape(-1, *[1] * max(x.ndim - 2, 0))
@@ -102,7 +108,8 @@ def _point(
 
 
 def _radius_column(eps: Tensor | float, x: Tensor) -> Tensor:
-    return torch.as_tensor(eps, dtype=x.dtype, device=x.device).reshape(-1, 1).expand(len(x), 1)
+    column = eps.to(x) if isinstance(eps, Tensor) else x.new_full((1,), eps)
+    return column.reshape(-1, 1).expand(len(x), 1)
 
 
 def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
@@ -123,7 +130,7 @@ def project_l2(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: floa
     info = torch.finfo(x.dtype)
     scale = (radius / a.norm(dim=1, keepdim=True).clamp_min(info.tiny)).clamp_max(1)
     # a fixed count on a GPU: to stop early, the host would have to wait for each piece
-    for _ in range(12 if x.is_cuda else a.shape[1] + 1):
+    for _ in range(GPU_ROUNDS if x.is_cuda else a.shape[1] + 1):
         size = torch.minimum(scale * a, clearance)
         left = (radius.square() - size.square().sum(1, keepdim=True)).clamp_min(0)
         free = torch.where(size < clearance, a, 0.0).square().sum(1, keepdim=True)
@@ -176,14 +183,19 @@ def flatten_pixels(delta: Tensor) -> Tensor:
 
 def topk_mask(score: Tensor, k: Tensor | float) -> Tensor:
     """Return a mask of the k highest scores per row of `(b, n)`; k a float or `(b,)`, floored."""
-    count = torch.as_tensor(k, device=score.device).reshape(-1, 1).expand(len(score), 1)
     chosen = torch.zeros_like(score, dtype=torch.bool)
     if score.numel() == 0:
         return chosen
-    most = min(int(torch.as_tensor(k).max()), score.shape[1])
+    n = score.shape[1]
+    if not isinstance(k, Tensor):
+        return chosen.scatter(1, score.topk(min(int(k), n), dim=1).indices, True)
+    # all on a GPU: to sort the k highest alone, the host would have to wait for k
+    most = n if score.is_cuda else min(int(k.max()), n)
     order = score.topk(most, dim=1).indices
     ranks = torch.arange(1, most + 1, device=score.device)
-    return chosen.scatter(1, order, ranks <= count)
+    return chosen.scatter(
+        1, order, ranks <= k.to(score.device).reshape(-1, 1).expand(len(score), 1)
+    )
 
 
 def project_l0(z: Tensor, x: Tensor, eps: Tensor | float, low: float, high: float) -> Tensor:
@@ -324,17 +336,19 @@ def _fill_evenly(size: Tensor, rate: Tensor, room: Tensor, need: Tensor) -> Tens
     """Return u = min(s·rate, room) with Σ size·u = need, or all the room.
 
     Σ size·u grows in s in ever flatter straight pieces: Newton's method from s = 0 never overshoots
-    and ends, exactly, after at most d pieces; some six in practice.
+    and ends, exactly, after at most d pieces; some six in practice. A row that takes more than 12
+    on a GPU ends before the plane.
     """
     tiny, most = torch.finfo(size.dtype).tiny, torch.finfo(size.dtype).max
     speed, full, end = size * rate, size * room, room / rate
     s = (need / speed.sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(most)
-    for _ in range(size.shape[-1]):
+    # a fixed count on a GPU, as in `project_l2`
+    for _ in range(min(GPU_ROUNDS, size.shape[-1]) if size.is_cuda else size.shape[-1]):
         free = (end > s).to(size.dtype)
         rest = need - ((1 - free) * full).sum(-1, keepdim=True)
         more = rest / (free * speed).sum(-1, keepdim=True)
         grows = (more > s) & (more < torch.inf)
-        if not grows.any():
+        if not size.is_cuda and not grows.any():
             break
         s = torch.where(grows, more, s)
     return torch.minimum(s * rate, room)

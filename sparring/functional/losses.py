@@ -108,6 +108,19 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / finite_scale(top[:, 0] - top[:, 2])
 
 
+def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Compute the margin of the probabilities, max_{k≠y} p_k − p_y with p = softmax(z), in [−1, 1].
+
+    It weighs a sample by what it can gain: far beyond the boundary, as far before it, it is flat.
+
+    Source: arXiv 2411.15210 (PMA).
+
+    >>> probability_margin(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]))
+    tensor([-0.4205])
+    """
+    return margin(logits.softmax(1), y)
+
+
 def finite_scale(scale: Tensor) -> Tensor:
     """Return a difference of logits ≥ 0 to divide by; 1 where a masked class made it infinite."""
     return torch.where(scale == torch.inf, 1.0, scale).clamp_min(1e-12)
@@ -139,4 +152,9 @@ def misclassification_weight(logits: Tensor, y: Tensor) -> Tensor:
     return torch.where(y >= 0, -torch.expm1(_at_label(logits.log_softmax(1), y)), 0.0)
 
 
-BY_NAME = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+BY_NAME = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "probability-margin": probability_margin,
+}

@@ -38,8 +38,9 @@ def channel_statistics(features: Tensor) -> MeanStd:
         tuple(features.shape),
         "(b, c, positions ...): channel statistics are those over the positions",
     )
-    flat = _at_least_float32(features).flatten(2)
-    return flat.mean(2), (flat.var(2, unbiased=False) + VARIANCE_FLOOR).sqrt()
+    # one pass over the features for both
+    variance, mean = torch.var_mean(_at_least_float32(features).flatten(2), 2, correction=0)
+    return mean, (variance + VARIANCE_FLOOR).sqrt()
 
 
 def batch_spread(values: Tensor) -> Tensor:
@@ -72,10 +73,12 @@ def shift_statistics(
         by_mean, by_std: the shifts `(b, c)`.
     """
     view = (*mean.shape, *[1] * (features.ndim - 2))
-    mean, std, by_mean, by_std = (t.view(view) for t in (mean, std, by_mean, by_std))
-    normal = (_at_least_float32(features) - mean) / std
-    # As a difference to the features: a shift of 0 then returns them bit for bit.
-    return features + (normal * by_std + by_mean).to(features.dtype)
+    # One affine map of the features, F·(1 + r) + (by_mean − μ·r): small tensors are made first, and
+    # the large one is read once. A shift of 0 returns the features bit for bit.
+    ratio = by_std / std
+    offset = torch.addcmul(by_mean, mean, ratio, value=-1)
+    wide = _at_least_float32(features)
+    return torch.addcmul(offset.view(view), wide, (1 + ratio).view(view)).to(features.dtype)
 
 
 class SiteFeatures(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Self
 
 import torch
@@ -16,6 +17,7 @@ from .float32 import Float32Model
 from .forward import SafeForward
 
 MODES = ("eval", "train", "keep")
+_LAYOUTS: ContextVar[dict[nn.Parameter, Tensor] | None] = ContextVar("layouts", default=None)
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -97,8 +99,23 @@ def frozen_bn(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def kept_layouts(copies: dict[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Let `channels_last` put its copies of weights here, and use those that are here already.
+
+    A recorded CUDA graph knows its weights by their address: with other copies in each call, every
+    call would record it again. The weights must not change while the copies are kept.
+    """
+    token = _LAYOUTS.set(copies)
+    try:
+        yield
+    finally:
+        _LAYOUTS.reset(token)
+
+
+@contextmanager
 def channels_last(model: Model, on: bool = True) -> Iterator[None]:
-    """Put convolution weights in channels-last layout; restore the tensors themselves on exit."""
+    """Put convolution weights in channels-last layout; restore the tensors themselves on exit.
+    Weights in that layout stay as they are."""
     weights = (
         [p for p in model.parameters() if p.ndim == 4]
         if on and isinstance(model, nn.Module)
@@ -106,8 +123,12 @@ def channels_last(model: Model, on: bool = True) -> Iterator[None]:
     )
     saved = [p.data for p in weights]
     try:
-        for p in weights:
-            p.data = p.data.contiguous(memory_format=torch.channels_last)
+        copies = _LAYOUTS.get()
+        copies = {} if copies is None else copies
+        for p, data in zip(weights, saved, strict=True):
+            if p not in copies:
+                copies[p] = data.contiguous(memory_format=torch.channels_last)
+            p.data = copies[p]
         yield
     finally:
         for p, data in zip(weights, saved, strict=True):

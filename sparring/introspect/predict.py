@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ..batch import Model
+from ..runtime.exact_float32 import exact_float32
 from . import freeze
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in full float32: no autocast, no TF32."""
-    both: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    backends = both if device.type == "cuda" else ()
-    saved = [b.allow_tf32 for b in backends]
-    try:
-        for b in backends:
-            b.allow_tf32 = False
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for b, value in zip(backends, saved, strict=True):
-            b.allow_tf32 = value
 
 
 def logits(model: Model, x: Tensor) -> Tensor:
     """Return the logits `(b, k)` of the model in eval mode, in float32 and without gradient."""
-    with freeze.frozen(model, "eval") as run, torch.no_grad(), full_precision(x.device):
+    with freeze.frozen(model, "eval") as run, torch.no_grad(), exact_float32(x.device):
         return run(x.float()).float()
 
 

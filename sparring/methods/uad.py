@@ -93,17 +93,16 @@ class UAD(Method):
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         aligns = self.align != "none" and self.gradient > 0
-        with (
-            freeze.frozen_bn(model) if self._refreshes(model) else nullcontext(),
-            batch_norm.double_backward() if aligns else nullcontext(),
-        ):
+        with freeze.frozen_bn(model) if self._refreshes(model) else nullcontext():
             return self._loss(model, batch, aligns=aligns)
 
     def _loss(self, model: nn.Module, batch: Batch, *, aligns: bool) -> Loss:
         x_adv, _ = adversarial_pair(batch)
         y = batch.y
         x, x_adv = (t.detach().clone().requires_grad_() for t in (batch.x, x_adv))
-        z_adv = self._uncertain_logits(model, x_adv)
+        # the one pass that is differentiated twice
+        with batch_norm.double_backward() if aligns else nullcontext():
+            z_adv = self._uncertain_logits(model, x_adv)
         adversarial = cross_entropy(z_adv, y)
         loss = Loss(self.adversarial * adversarial, adversarial.new_zeros(()))
         loss.terms = {"adversarial": adversarial}

@@ -42,7 +42,16 @@ class Card:
         whole = len(lines) == len(attacked)  # else some rows take two lines
         for k, line in enumerate(lines):
             yield _with_attacks(line, attacked[k], width) if whole else line
+        yield from sampled(r, width)
         yield from fired(r, width)
+
+
+def sampled(r: Result, width: int) -> Iterator[Text]:
+    """Yield for each radius what a sample of the survivors shows of the others."""
+    for row in r.by_eps:
+        if row.sampled is not None:
+            at = format.radius_text(row, format.threat_name(r, row))
+            yield from wrapped(f"sample of {row.sampled.sample} at {at}: {row.sampled}", width)
 
 
 def subject(r: Result) -> list[str]:
@@ -106,7 +115,7 @@ def _rows(r: Result) -> list[tuple[list[Cell], EpsRow | None]]:
 
 
 def _accuracy(text: str) -> Cell:
-    return Cell(text, text.partition(" [")[0])
+    return Cell(text, format.without_interval(text))
 
 
 def _with_attacks(line: Text, row: EpsRow | None, width: int) -> Text:

@@ -72,4 +72,4 @@ def _evasions(r: Result, d: Detection) -> Paragraph:
 
 
 def _cell(text: str, style: str = "") -> Cell:
-    return Cell(text, text.partition(" [")[0], style)
+    return Cell(text, format.without_interval(text), style)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from ..results import comparison
 from ..results.detection import Detection, DetectionRates, OperatingPoint
 from ..results.intervals import Interval
-from ..results.levels import Levels
+from ..results.levels import Levels, row_at
 from ..results.result import AttackRow, Certificate, Check, EpsRow, ProbeValue, Result
+from ..results.sampled import bound_text
 from ..results.verdicts import LOOK, NOT_SOUND
 from ..runtime.fractions import format_number
 from ..runtime.text import printable
@@ -59,13 +60,33 @@ def attack_text(row: AttackRow) -> str:
 
 
 def robust_text(row: EpsRow) -> str:
-    """Return robust accuracy at a radius, marked ≤ if an attack skipped samples."""
-    return ("≤ " if num_skipped(row) else "") + percent(row.robust)
+    """Return robust accuracy at a radius, marked ≤ if an attack skipped samples, and with what a
+    sample left open."""
+    return ("≤ " if num_skipped(row) else "") + percent(row.robust) + bound_text([row.sampled])
 
 
 def worst_case_text(r: Result) -> str:
-    """Return robust accuracy over all norms, marked ≤ if the evaluation ended early."""
-    return ("≤ " if r.early else "") + percent(r.robust)
+    """Return robust accuracy over all norms, marked ≤ if the evaluation ended early, and with what
+    samples left open."""
+    bound = bound_text(row.sampled for row in largest_radii(r).values())
+    return ("≤ " if r.early else "") + percent(r.robust) + bound
+
+
+def worst_at(r: Result, levels: Levels, share: Interval) -> str:
+    """Return the worst case over the norms at these levels, marked as `worst_case_text`."""
+    rows = [row for level in levels.values() if (row := row_at(r, level)) is not None]
+    bound = bound_text(row.sampled for row in rows)
+    return ("≤ " if r.early else "") + percent(share) + bound
+
+
+def without_interval(text: str) -> str:
+    """Return an accuracy without its interval, where both do not fit.
+
+    >>> without_interval("95.00 [93.0, 97.0] −1.3 by sample")
+    '95.00 −1.3 by sample'
+    """
+    value, bracket, rest = text.partition(" [")
+    return value + (rest.partition("]")[2] if bracket else "")
 
 
 def certificate_text(c: Certificate) -> str:

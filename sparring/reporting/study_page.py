@@ -29,7 +29,7 @@ from .study_table import UNSOUND_MARK, Grid, ResultsByEvaluation, by_run
 # From the strongest; suites that are not named come last.
 STRENGTH = (
     *("autoattack", "autoattack-plus", "all", "autoattack-rand", "bits", "bits-published"),
-    *("pgd", "black-box", "from-x", "quick"),
+    *("fast", "pgd", "black-box", "from-x", "quick"),
 )
 MOST_NAMED = 4  # runs in a sentence
 

@@ -101,7 +101,7 @@ def accuracy_table(results: ResultsByEvaluation, labels: Mapping[str, str] | Non
 
 
 def _is_bound(at: tuple[Result, EpsRow]) -> bool:
-    return format.num_skipped(at[1]) > 0
+    return format.num_skipped(at[1]) > 0 or bool(format.bound_text([at[1].sampled]))
 
 
 def minutes(seeds: Sequence[Result]) -> str:

@@ -131,7 +131,7 @@ def _rank_table(
     for r in ranked(results, at):
         style = "bold" if r.name in best else ""
         share = robust_at(r, levels)
-        worst = ("≤ " if r.early else "") + format.percent(share) if share else "–"
+        worst = format.worst_at(r, levels, share) if share else "–"
         lack = defence(r)
         # No green beside a model without a defence: it would read as praise of the model.
         colour = "" if lack else STYLES.get(r.verdict, "")
@@ -162,8 +162,7 @@ def _level_cell(r: Result, level: Level, style: str) -> Cell:
 
 
 def _interval(text: str, style: str = "") -> Cell:
-    value, bracket, rest = text.partition(" [")
-    return Cell(text, value + (rest.partition("]")[2] if bracket else ""), style)
+    return Cell(text, format.without_interval(text), style)
 
 
 def _differences(

@@ -9,6 +9,7 @@ from ..runtime.fractions import format_number
 from ..runtime.text import printable
 from .defences import defence
 from .intervals import Interval
+from .sampled import bound_text
 from .shown import ShownLevel, ShownResult
 from .verdicts import LOOK, NOT_SOUND, SOUND
 
@@ -49,7 +50,7 @@ def headline(result: ShownResult) -> str:
     row, several = headline_row(result), len({row.threat for row in result.by_eps}) > 1
     at = f"robust at {level_name(result, row)}: {bounded(result, row)}"
     if several:
-        at = f"robust to all norms: {'≤ ' if result.early else ''}{result.robust}"
+        at = f"robust to all norms: {worst_case(result)}"
     parts = [f"clean {result.clean.percent}", at, defence(result)]
     parts = [*filter(None, parts), f"measurement: {result.verdict}"]
     return f"{printable(result.name, NAME_LETTERS)}: {' · '.join(parts)}"
@@ -66,8 +67,16 @@ def headline_row(result: ShownResult) -> ShownLevel:
 
 
 def bounded(result: ShownResult, row: ShownLevel) -> str:
-    """Return a row's robust accuracy, marked ≤ where attacks skipped samples."""
-    return ("≤ " if any(a.skipped for a in row.attacks) else "") + str(row.robust)
+    """Return a row's robust accuracy, marked ≤ where attacks skipped samples, and with the bound
+    of what a sample left open."""
+    mark = "≤ " if any(a.skipped for a in row.attacks) else ""
+    return mark + str(row.robust) + bound_text([row.sampled])
+
+
+def worst_case(result: ShownResult) -> str:
+    """Return the robust accuracy over all norms, marked as those of a row."""
+    rows = {row.threat: row.sampled for row in result.by_eps}  # the last: the largest radius
+    return ("≤ " if result.early else "") + str(result.robust) + bound_text(rows.values())
 
 
 def summary(result: ShownResult) -> str:
@@ -108,8 +117,7 @@ def _levels(result: ShownResult, *, lowest: bool = False) -> list[tuple[str, str
         for row in result.by_eps
     ]
     if len({row.threat for row in result.by_eps}) > 1:
-        worst = f"{'≤ ' if result.early else ''}{result.robust}"
-        levels.append(("robust to all norms", worst))
+        levels.append(("robust to all norms", worst_case(result)))
     return levels
 
 

@@ -17,7 +17,8 @@ def rows(result: ShownResult) -> list[dict[str, Any]]:
 
 def _level_rows(result: ShownResult, level: ShownLevel) -> list[dict[str, Any]]:
     attacks = [(a.name, vars(a)) for a in level.attacks]
-    every = [*attacks, (WORST, vars(level.robust))]
+    bound = {"left_open": level.sampled.bound if level.sampled else 0.0}
+    every = [*attacks, (WORST, vars(level.robust) | bound)]
     return [_row(result, level, name, numbers) for name, numbers in every]
 
 
@@ -26,7 +27,7 @@ def _row(
 ) -> dict[str, Any]:
     threat = level.threat or str(result.threat.get("name", "")) if level else ""
     columns = ("accuracy", "low", "high", "attacked", "skipped", "infeasible")
-    columns += ("seconds", "forwards", "backwards")
+    columns += ("left_open", "seconds", "forwards", "backwards")
     return {
         "name": result.name,
         "dataset": result.dataset,

@@ -117,6 +117,10 @@ def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
 
 
 def _check_complete(result: Result, row: EpsRow) -> None:
+    if row.sampled is not None and not row.sampled.complete:
+        raise ValueError(
+            f"{row.sampled}: an entry of RobustBench takes all survivors, so leave out sample"
+        )
     skipped = sum(attack.skipped for attack in row.attacks)
     if why := result.early or (skipped and f"{skipped} samples were skipped"):
         raise ValueError(

@@ -17,6 +17,7 @@ from .detection import Detection
 from .intervals import Interval
 from .ranges import Amount, Count, Digest, Samples, Share, check_arrays
 from .records import SCHEMA, checked, from_json, is_record, to_json
+from .sampled import SampledClaim
 from .verdicts import LOOK, short_reason
 
 # Columns of a training log that a report draws; a stripped result keeps no others.
@@ -108,6 +109,7 @@ class EpsRow:
     Arguments:
         eps, threat: None where the threat has no radius; its name, if several were attacked.
         certified: lower bounds at this radius, if any were computed.
+        sampled: what the later attacks of the suite were run on, if on a sample of the survivors.
     """
 
     eps: Amount | None
@@ -116,6 +118,7 @@ class EpsRow:
     attacks: list[AttackRow]
     threat: str = ""
     certified: list[Certificate] = field(default_factory=list)
+    sampled: SampledClaim | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .intervals import Interval
+from .sampled import SampledClaim
 
 
 class ShownAttack(Protocol):
@@ -34,6 +35,8 @@ class ShownLevel(Protocol):
     def robust(self) -> Interval: ...
     @property
     def attacks(self) -> Sequence[ShownAttack]: ...
+    @property
+    def sampled(self) -> SampledClaim | None: ...
 
 
 class ShownResult(Protocol):

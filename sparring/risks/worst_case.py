@@ -147,11 +147,12 @@ def solve_multiplier(
     """
     # a grid search, not bisection with `if`: 6 rounds of 64 points, and the host never waits for a
     # number on the GPU
-    low, high = v.new_tensor(LOG_LOW), v.new_tensor(LOG_HIGH)
+    low, high = v.new_full((1,), LOG_LOW), v.new_full((1,), LOG_HIGH)
     steps = torch.linspace(0, 1, GRID, dtype=v.dtype, device=v.device)
     for _ in range(ROUNDS):
         t = low + (high - low) * steps
         ok = allowed(family(v, p, t))
-        first = torch.where(ok.any(), ok.to(torch.int8).argmax(), GRID - 1)
-        low, high = t[(first - 1).clamp_min(0)], t[first]
-    return family(v, p, high)
+        first = torch.where(ok.any(), ok.to(torch.int8).argmax(), GRID - 1)[None]
+        # gather, not t[first]: an index of one number is read by the host
+        low, high = t.gather(0, (first - 1).clamp_min(0)), t.gather(0, first)
+    return family(v, p, high[0])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..component import require
+from . import exact_float32
 
 CPU_ROWS = 64  # with more, passes over a small convolutional net no longer fit a CPU's caches
 PROGRAM_LIMIT = 256  # per process: precisions × with and without gradient × sizes, with room
@@ -25,7 +26,8 @@ class CompiledModel(nn.Module):
 
     A batch is cut into chunks of the largest size. The rest is padded to the smallest size that
     holds it; where it fills less than half of that, it runs through the model itself, as all
-    rows do in train mode, where they depend on each other through batch statistics. Logits and
+    rows do in train mode, where they depend on each other through batch statistics, and on a GPU
+    where exact float32 is asked for. Logits and
     input gradients are the model's own up to rounding; there is no second derivative. On a GPU the
     programs are CUDA graphs, one replay per pass.
 
@@ -63,7 +65,8 @@ class CompiledModel(nn.Module):
         return [largest] * whole + ([padded] if 2 * rest > padded else [])
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        # a CUDA graph keeps the precision that it was recorded in
+        if self.training or (self.graphs and exact_float32.is_asked()):
             return self.model(x)
         start, logits = 0, []
         for size in self.chunks(len(x)):

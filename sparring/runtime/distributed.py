@@ -84,6 +84,22 @@ def mean(t: Tensor) -> Tensor:
     return t / world()
 
 
+def of_first(value: float, device: torch.device | str = "cpu") -> float:
+    """Return the number that the first rank has, on every rank.
+
+    Arguments:
+        device: of the message, one that the process group can send from.
+
+    >>> of_first(3.0)
+    3.0
+    """
+    if world() == 1:
+        return value
+    t = torch.tensor(value, dtype=torch.float64, device=device)
+    td.broadcast(t, 0)
+    return float(t)
+
+
 def gather_dict(local: dict[Any, Any]) -> dict[Any, Any]:
     """Return the entries of all ranks' dicts; each key is on one rank only.
 

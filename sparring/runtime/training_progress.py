@@ -22,6 +22,20 @@ class TableColumn(NamedTuple):
     rank: int = 0
 
 
+class ClockDisplay(NamedTuple):
+    """Say how far a training is that the clock ends.
+
+    Arguments:
+        share: of its time that is spent.
+        left: seconds to its end; None before the first batch.
+        epochs: expected in all; None where not known yet.
+    """
+
+    share: float
+    left: float | None
+    epochs: int | None
+
+
 COLUMNS = (
     TableColumn("epoch", 5),
     TableColumn("loss", 9, 2),
@@ -39,7 +53,8 @@ class TrainingProgress:
     """Show the epochs of a training and its time left. Use as a context.
 
     Arguments:
-        batches, epochs_done: per epoch, and before this session.
+        epochs, batches, epochs_done: in all (None: the clock ends the training), per epoch, and
+            before this session.
         name, facts: the header, as "digits-mart" and ["MART", "Linf 0.1", …].
         measured: columns of the table beside epoch, loss, s and best.
         enabled: False is silent.
@@ -49,7 +64,7 @@ class TrainingProgress:
         self,
         *,
         enabled: bool,
-        epochs: int,
+        epochs: int | None,
         batches: int,
         epochs_done: int = 0,
         name: str = "",
@@ -68,11 +83,12 @@ class TrainingProgress:
         )
         self._first = self._done = epochs_done * batches
         self._last_epoch, self._facts = epochs_done, []
+        self._clock: ClockDisplay | None = None
         self._screen = Screen(console, self.line, enabled=enabled)
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
-        if self._last_epoch < self.epochs:
+        if self.epochs is None or self._last_epoch < self.epochs:
             self._screen.__enter__()  # first: a notebook shows all in one output
             for row in (*self._header, self._row({c.name: c.name for c in self._columns})):
                 self._screen.print(row)
@@ -83,17 +99,33 @@ class TrainingProgress:
 
     def line(self) -> LiveLine:
         """Return the live line as it is now."""
-        total, session = self.epochs * self.batches, self._done - self._first
+        if self._clock is not None or self.epochs is None:
+            share, left, epochs = self._clock or ClockDisplay(0.0, None, None)
+            return LiveLine(f"{self._last_epoch}/~{epochs or '?'}", "", self._facts, share, left)
+        total, session = (self.epochs or 0) * self.batches, self._done - self._first
         elapsed = time.perf_counter() - self._started
         left = elapsed / session * (total - self._done) if session else None
         done = self._done / max(1, total)
         return LiveLine(f"{self._last_epoch}/{self.epochs}", "", self._facts, done, left)
 
-    def step(self, *, epoch: int, batch_number: int, loss: float, rate: float) -> None:
+    def step(
+        self,
+        *,
+        epoch: int,
+        batch_number: int,
+        loss: float,
+        rate: float,
+        clock: ClockDisplay | None = None,
+    ) -> None:
         """Move the bar after a batch; `rate` is in samples per second."""
         self._done = (epoch - 1) * self.batches + batch_number
         batch = f"batch {batch_number}/{self.batches}"
         self._facts = [f"loss {digits(loss)}", f"{rate:.0f} samples/s", batch]
+        if clock is not None:
+            self._clock = clock
+            if clock.epochs is not None and self.epochs is None:
+                self._screen.print(f"{'':{INDENT}}about {clock.epochs} epochs at this speed")
+            self.epochs = clock.epochs or self.epochs
 
     def epoch(self, number: int, cells: Mapping[str, str]) -> None:
         """Print the row of an epoch, a cell per column by its name."""

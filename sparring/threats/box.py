@@ -126,7 +126,7 @@ class Box(Threat):
         """Return both bounds within [low, high], in the dtype of `like`, of the rows `index`."""
         ends = []
         for bound, edge in ((self._lower, self.low), (self._upper, self.high)):
-            values = like.new_tensor(edge) if bound is None else bound.to(like)
+            values = like.new_full((), edge) if bound is None else bound.to(like)
             if index is not None and _is_by_row(values, like):
                 if not index.is_cuda:  # there it would wait for the device
                     _require_rows(values, index)

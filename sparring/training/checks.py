@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from ..attacks import WarmStart
 from ..attacks.base import Attack
 from ..data import Augment, Source, Split, Stream
 from ..data.split import check_labels
@@ -45,6 +46,25 @@ def check_radii(
         threat.check_reachable(shape)
         for schedule in schedules:
             schedule.check_values(lambda: threat.check_reachable(shape))
+
+
+def prepare_warm_start(
+    attack: Attack | None, train: Split | Stream, augment: Sequence[Augment]
+) -> None:
+    """Tell an attack that goes on from the last epoch's points how many rows there are.
+
+    Raises:
+        ValueError: if an augmentation moves pixels: a perturbation would meet other ones.
+    """
+    if not isinstance(attack, WarmStart):
+        return
+    for piece in augment:
+        if piece.moves_pixels or piece.mixes_labels:
+            raise ValueError(
+                f"augment has {piece}, which may move pixels, and WarmStart keeps a perturbation "
+                "by pixel: leave it out, or use attack = PGD or NFGSM"
+            )
+    attack.prepare(len(train) if isinstance(train, Stream) else int(train.index.max()) + 1)
 
 
 def check_mixed_labels(objective: nn.Module, augment: Sequence[Augment]) -> None:

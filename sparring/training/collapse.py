@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ..objective import Objective
 from ..risks import Mean
+from ..runtime import distributed
 from ..runtime.warning import SparringWarning
+from .state import Epoch
 
 LEAST = 3  # validations in a row at chance that mean something
 LEAST_STEPS = 200  # after which one validation at chance does too
@@ -75,6 +77,46 @@ def likely_causes(
         causes.append(f"the re-weighting of {type(objective.risk).__name__} from the first step")
     causes.append("inputs that the model does not normalise")
     return "; ".join(causes)
+
+
+class Trained(Protocol):
+    """Training whose collapse is watched: `Stepper`."""
+
+    classes: int
+
+    def likely_causes(self, loss: float | None = None) -> str: ...
+
+
+class Watch:
+    """Count validations at chance, and warn once: after some of them, and at the end."""
+
+    def __init__(self) -> None:
+        self._at_chance = 0
+
+    def resume(self, log: Iterable[Mapping[str, Any]]) -> None:
+        """Go on after the epochs in a log."""
+        self._at_chance = epochs_at_chance(log)
+
+    def notice(self, epoch: Epoch, epochs: int, trained: Trained, *, rows: int) -> None:
+        """Count an epoch, and warn if it is due; the first process alone does.
+
+        Arguments:
+            epochs: of the training in all.
+            rows: of the validation split.
+        """
+        if epoch.at_chance is None or epoch.clean is None or distributed.rank():
+            return
+        self._at_chance = self._at_chance + 1 if epoch.at_chance else 0
+        if is_due(self._at_chance, epoch=epoch.number, epochs=epochs, steps=epoch.step):
+            warn_at_chance(
+                epoch=epoch.number,
+                epochs=epochs,
+                clean=epoch.clean,
+                rows=rows,
+                loss=epoch.loss,
+                classes=trained.classes,
+                causes=trained.likely_causes(epoch.loss),
+            )
 
 
 def warn_at_chance(

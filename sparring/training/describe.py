@@ -27,8 +27,9 @@ def facts(
     epochs: int,
     epochs_done: int,
     device: torch.device,
+    seconds: float | None = None,
 ) -> list[str]:
-    """Return method, threat, network with its size, epochs and device in words."""
+    """Return method, threat, network with its size, length and device in words."""
     attack = objective.attack
     adversary = "no adversary"
     if attack is not None:
@@ -40,9 +41,18 @@ def facts(
         type(objective.method).__name__,
         adversary,
         f"{network}, {_parameters_text(model)}{_normalization_text(recipe)}",
-        f"{epochs} epochs{done}",
+        f"{length_text(epochs, seconds)}{done}",
         str(device),
     ]
+
+
+def length_text(epochs: int, seconds: float | None = None) -> str:
+    """Return how long a training is in words.
+
+    >>> length_text(40), length_text(40, 320.0)
+    ('40 epochs', '320 s by the clock')
+    """
+    return f"{epochs} epochs" if seconds is None else f"{seconds:g} s by the clock"
 
 
 def _normalization_text(recipe: Mapping[str, Any] | None) -> str:

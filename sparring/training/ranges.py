@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from ..component import require, require_at_least
 
 COUNTS = ("epochs", "batch_size", "every", "rows", "save_every")
+TIMES = ("seconds", "save_seconds")
 AMP = ("float32", "bfloat16")
 Range = tuple[Callable[[float], bool], str]
 
@@ -33,9 +34,17 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a count, `clip` or `amp` of a training that is out of its range."""
+    """Raise `ValueError` for a count, a time, `clip`, `amp` or `compile` of a training that is out
+    of its range."""
     require_at_least(1, **{key: settings[key] for key in COUNTS if settings.get(key) is not None})
+    for key in TIMES:
+        value = settings.get(key)
+        ok = value is None or (is_number(value) and POSITIVE[0](value))
+        require(ok, key, value, "a finite number of seconds > 0")
     check_clip(settings.get("clip"))
+    compiled = settings.get("compile", False)
+    ok = isinstance(compiled, bool) or compiled == "all"
+    require(ok, "compile", compiled, 'false, true (for the attack), or "all" (for the loss too)')
     amp = settings.get("amp")
     require(amp in (None, *AMP), "amp", amp, "one of " + ", ".join(AMP))
 

@@ -21,8 +21,18 @@ from ..runtime import files
 
 RECORD = "data.json"  # in the run folder
 TRAIN = (
-    *("epochs", "batch_size", "optimizer", "schedule", "clip", "amp", "channels_last", "compile"),
-    *("decay_norm", "start_without", "freeze", "save_every"),
+    *(
+        "epochs",
+        "seconds",
+        "batch_size",
+        "optimizer",
+        "schedule",
+        "clip",
+        "amp",
+        "channels_last",
+        "compile",
+    ),
+    *("decay_norm", "start_without", "freeze", "save_every", "save_seconds"),
 )
 Table = dict[str, Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 from ..data import Source
 
 # Keys that change no number: where a run is written, how it is shown and how it is evaluated.
-NOT_COMPARED = {"out", "device", "evaluation", "progress", "resume", "save_every", "log"}
+NOT_COMPARED = {"out", "device", "evaluation", "progress", "resume", "log"}
+NOT_COMPARED |= {"save_every", "save_seconds"}
 NOT_COMPARED.add("tensorboard")  # of sparring 0.1, in place of `log`
 
 

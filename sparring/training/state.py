@@ -34,6 +34,8 @@ class Epoch:
         seconds: of training since the beginning, validation left out; val_seconds: of validation.
         best: these weights, or their average, are the best so far.
         at_chance: the weights predict no better than chance; None where not measured.
+        progress, epochs: of a training by the clock: where its schedules are, in [0, 1], and how
+            many epochs are expected in all; None where not known.
     """
 
     number: int
@@ -51,17 +53,20 @@ class Epoch:
     samples_per_second: float
     best: bool
     at_chance: bool | None = None
+    progress: float | None = None
+    epochs: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the line as plain values; the log keeps the keys `epoch` and `parts`.
 
-        It has `at_chance` for an epoch at chance alone: other lines are as those of older runs.
+        It has `at_chance` for an epoch at chance alone, and the numbers of a training by the clock
+        for such a training: other lines are as those of older runs.
         """
         keys = {"number": "epoch", "terms": "parts"}
         values = {keys.get(key, key): value for key, value in asdict(self).items()}
-        if not self.at_chance:
-            del values["at_chance"]
-        return values
+        absent = [key for key in ("progress", "epochs") if values[key] is None]
+        absent += [] if self.at_chance else ["at_chance"]
+        return {key: value for key, value in values.items() if key not in absent}
 
     def cells(self) -> dict[str, str]:
         """Return the epoch as texts of a table's cells, by column; "" where not measured.
@@ -92,6 +97,7 @@ class Position:
         step: optimizer steps since the beginning.
         samples, epoch_seconds, loss, terms: sums over this epoch; the last two weighted by samples.
         best: of the best weights so far: epoch, which ("weights" or "ema"), accuracies, score.
+        by_clock: what `TimeLength` must know of earlier sessions; empty for a number of epochs.
     """
 
     epoch: int = 0
@@ -104,6 +110,7 @@ class Position:
     loss: float = 0.0
     terms: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    by_clock: dict[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -117,6 +124,11 @@ class Position:
         0.375
         """
         return (self.epoch * batches + self.batch_index) / (epochs * batches)
+
+    def add_seconds(self, seconds: float) -> None:
+        """Add the time of a batch."""
+        self.seconds += seconds
+        self.epoch_seconds += seconds
 
     def add(self, total: float, loss: Loss, samples: int) -> None:
         """Add one step's loss over the joint batch."""
@@ -145,7 +157,10 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as a checkpoint holds it."""
-        return {SAVED_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        state = {SAVED_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        if not self.by_clock:
+            del state["by_clock"]  # as in checkpoints from before it existed
+        return state
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -171,6 +186,8 @@ class Position:
         score = position.best.get("score", [0.0])
         ok = isinstance(score, list) and score and all(isinstance(v, int | float) for v in score)
         require(ok, "position.best.score", score, "a list of numbers")
+        ok = all(isinstance(v, float) and 0 <= v < math.inf for v in position.by_clock.values())
+        require(ok, "position.by_clock", position.by_clock, "finite numbers ≥ 0")
         return position
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,13 @@ from ..runtime import allocator, distributed, files
 from ..runtime.training_progress import TrainingProgress
 from ..weights import EMA, WeightPerturbation
 from . import checkpoint, collapse, describe, parallel, record, run_folder
-from .checks import check_data, check_mixed_labels, check_radii
+from .checks import check_data, check_mixed_labels, check_radii, prepare_warm_start
 from .fine_tuning import begin, start_text
+from .length import EpochLength, Length, TimeLength
 from .loggers import LoggedRun, Loggers
 from .network import prepare_network, two_samples
 from .ranges import check_numbers
+from .saving import Saver
 from .settings import run_settings
 from .state import Epoch, NonFiniteLoss, Position
 from .stepper import Stepper
@@ -50,13 +51,18 @@ class Trainer:
         source: its test split is never used.
         out: the run folder; one that holds a run is an error unless `resume`.
         epochs, batch_size: how many epochs, and the rows of a (joint) batch.
+        seconds: train by the clock instead: schedules are laid over this time, and the last epoch
+            ends early enough to be validated and written within it. `epochs` then only says what
+            part of the training a schedule's position in epochs is. Such a run does not repeat its
+            numbers.
         optimizer: of `torch.optim`, by name or as `{name, lr, momentum, weight_decay, …}`.
         schedule: `{path, name, …}` each, see `sparring.training.schedule`.
         clip: largest norm of the gradient of all weights together; None is off.
         amp: None, `"float32"` or `"bfloat16"` inside the model, for loss and attack; logits are
             float32.
         channels_last: run image models in that memory layout.
-        compile: compile the model for the attack; the loss stays eager.
+        compile: compile the model for the attack; `"all"`: for the loss too, unless the method
+            differentiates twice.
         device: default: CUDA if available, else the CPU.
         decay_norm: let weight decay act on biases and normalisation too.
         augment, mix: pieces of `sparring.data`, applied in turn to training batches; those of `mix`
@@ -72,6 +78,8 @@ class Trainer:
         rows: use only the first n of `source.val`; default: all.
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
+        save_seconds: seconds that the end of an epoch waits after the last `last.pt` before it
+            writes the next, with the best weights; the last epoch waits for none. Default: none.
         seed: of the order, augmentation, attack and dropout.
         recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
             from these arguments, without network or data where no recipe can name them.
@@ -96,13 +104,14 @@ class Trainer:
         *,
         out: str | Path,
         epochs: int = 10,
+        seconds: float | None = None,
         batch_size: int = 128,
         optimizer: str | dict[str, Any] = "AdamW",
         schedule: Sequence[dict[str, Any]] = (),
         clip: float | None = None,
         amp: str | None = None,
         channels_last: bool = False,
-        compile: bool = False,
+        compile: bool | str = False,
         device: str | None = None,
         decay_norm: bool = True,
         augment: Sequence[Augment] = (),
@@ -116,6 +125,7 @@ class Trainer:
         rows: int | None = None,
         every: int = 1,
         save_every: int | None = None,
+        save_seconds: float | None = None,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
         resume: bool = False,
@@ -124,8 +134,8 @@ class Trainer:
         tensorboard: bool | None = None,
     ) -> None:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
-        for key in ("mix", "start_without", "freeze"):
-            if not arguments[key]:
+        for key in ("mix", "start_without", "freeze", "seconds", "save_seconds"):
+            if arguments[key] in (None, (), []):
                 del arguments[key]  # runs from before it existed have no such setting
         del arguments["start"]
         if start is not None:
@@ -140,7 +150,7 @@ class Trainer:
         kind = type(source).__name__
         require(isinstance(source, Source), "source", kind, "a Source of sparring.data")
         source.require_train()
-        self.out, self.epochs, self.every = Path(out), epochs, every
+        self.out, self.epochs, self.seconds, self.every = Path(out), epochs, seconds, every
         self.save_every, self.progress, self.recipe = save_every, progress, recipe
         # Taken now: their text is of the arguments as given, before schedules and `attach` act.
         self.settings = run_settings(recipe, arguments, source)
@@ -168,18 +178,32 @@ class Trainer:
         for piece in augment:
             piece.prepare(source)
         check_mixed_labels(objective, augment)
+        prepare_warm_start(objective.attack, source.train, augment)
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
             source.train, batch_size=batch_size, shuffle=True, least_rows=least_rows, **options
         )
         self.batches = len(self.loader)  # per epoch
-        self.position, self._at_chance = Position(), 0
+        self.position, self._collapse = Position(), collapse.Watch()
+        options = {"batches": self.batches, "device": self.device}
+        self.length: Length = (
+            EpochLength(epochs, batches=self.batches)
+            if seconds is None
+            else TimeLength(seconds, **options)
+        )
+        options = {"seconds": save_seconds, "device": self.device}
+        self.saver = Saver(self.out, self.settings, **options)
         about = {"arguments": arguments, "model": model, "source": source}
         # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(record.recorded(self.out, recipe, **about), resume, began and began._asdict())
         if recipe is None and source.origin and parallel.is_main():
             record.record_data(self.out, str(source.origin["name"]), source)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.length.is_over(self.position)
 
     @property
     def model(self) -> nn.Module:
@@ -201,49 +225,54 @@ class Trainer:
         if state is not None:
             checkpoint.check_settings(self.out, state, self.settings)
             self.position = checkpoint.restore(self.out, state, self.stepper)
+            self.saver.resumed()
         if parallel.is_main() and state is None:
             run_folder.create_run(self.out, recipe, start)
         elif parallel.is_main():
             files.remove_temporary(self.out)
             run_folder.truncate_log(self.out, self.position.epoch)
-            self._at_chance = collapse.epochs_at_chance(run_folder.read_log(self.out))
+            self._collapse.resume(run_folder.read_log(self.out))
         parallel.barrier()
 
     def __iter__(self) -> Iterator[Epoch]:
-        enabled, done = self.progress and parallel.is_main(), self.position.epoch
-        with self._display(enabled, done) as progress, self._logged(done) as loggers:
-            while self.position.epoch < self.epochs:
+        with self._display() as progress, self._logged() as loggers:
+            while not self.is_over:
                 epoch = self._epoch(progress)
                 progress.epoch(epoch.number, epoch.cells())
                 loggers.epoch(epoch)
-                yield epoch
+                try:
+                    yield epoch
+                except GeneratorExit:  # the caller's loop ends here
+                    if self.saver.behind:
+                        self._save()
+                    raise
 
     @contextmanager
-    def _logged(self, done: int) -> Iterator[Loggers]:
+    def _logged(self) -> Iterator[Loggers]:
         """Begin the loggers' records, of the first process alone, and close them on the way out."""
-        loggers = self._loggers if parallel.is_main() else Loggers(())
-        name = describe.run_name(self.recipe, self.out)
-        if done < self.epochs:
-            loggers.start(LoggedRun(name, self.out, self.recipe or {}, self.epochs, done))
+        loggers = Loggers(()) if self.is_over or not parallel.is_main() else self._loggers
+        name, done = describe.run_name(self.recipe, self.out), self.position.epoch
+        expected = self.length.expected(self.position)
+        loggers.start(LoggedRun(name, self.out, self.recipe or {}, expected, done))
         try:
             yield loggers
         finally:
-            if done < self.epochs:
-                loggers.close()
+            loggers.close()
 
-    def _display(self, enabled: bool, done: int) -> TrainingProgress:
-        measured = {"robust": self.validation, "averaged": self.averaged}
+    def _display(self) -> TrainingProgress:
+        measured, done = {"robust": self.validation, "averaged": self.averaged}, self.position.epoch
         facts = describe.facts(
             self.stepper.objective,
             self.model,
             self.recipe,
             epochs=self.epochs,
+            seconds=self.seconds,
             epochs_done=done,
             device=self.device,
         )
         return TrainingProgress(
-            enabled=enabled,
-            epochs=self.epochs,
+            enabled=self.progress and parallel.is_main(),
+            epochs=done if self.is_over else self.length.expected(self.position),
             batches=self.batches,
             epochs_done=done,
             name=describe.run_name(self.recipe, self.out),
@@ -265,10 +294,14 @@ class Trainer:
         # and before the weights are written, which are the first process's.
         self.stepper.sync_buffers()
         self._check_weights()
-        position = self.position
+        position, length = self.position, self.length
         position.all_reduce()
         loss, terms = position.means()
+        last = length.is_last(position)
         weights, average = self._validate()
+        if last or length.is_over(position):
+            length.finish(position)
+        by_clock = self.seconds is not None
         epoch = Epoch(
             number=position.epoch + 1,
             step=position.step,
@@ -283,50 +316,43 @@ class Trainer:
             seconds=position.seconds,
             val_seconds=position.val_seconds,
             samples_per_second=position.rate,
-            best=self._choose(weights, average),
+            best=self.saver.choose(
+                position, {"weights": (weights, self.model), "ema": (average, self.averaged)}
+            ),
             at_chance=weights and weights.at_chance,
+            progress=length.progress(position) if by_clock else None,
+            epochs=length.expected(position) if by_clock else None,
         )
         position.next_epoch()
         # Best weights, log, checkpoint, in this order: a kill in between leaves an epoch that the
         # checkpoint does not know, and resuming writes it again; none can be missing.
         if parallel.is_main():
             run_folder.append_log(self.out, epoch.row())
-        self._save()
-        self._notice_collapse(epoch)
+        self.saver.behind = True
+        if self.is_over or self.saver.is_due():
+            self._save()
+            length.saved(position)
+        expected = length.expected(position) or self.epochs
+        self._collapse.notice(epoch, expected, self.stepper, rows=len(self.val))
         return epoch
-
-    def _notice_collapse(self, epoch: Epoch) -> None:
-        """Warn of a network at chance: once after some epochs, and again at the end."""
-        if epoch.at_chance is None or epoch.clean is None or not parallel.is_main():
-            return
-        self._at_chance = self._at_chance + 1 if epoch.at_chance else 0
-        number, epochs = epoch.number, self.epochs
-        if collapse.is_due(self._at_chance, epoch=number, epochs=epochs, steps=epoch.step):
-            collapse.warn_at_chance(
-                epoch=number,
-                epochs=epochs,
-                clean=epoch.clean,
-                rows=len(self.val),
-                loss=epoch.loss,
-                classes=self.stepper.classes,
-                causes=self.stepper.likely_causes(epoch.loss),
-            )
 
     def _train(self, progress: TrainingProgress) -> None:
         """Train on the batches of this epoch that remain."""
-        position, epoch = self.position, self.position.epoch + 1
-        began, earlier_in_epoch = time.perf_counter(), position.epoch_seconds
-        earlier = position.seconds - earlier_in_epoch
+        position, length, epoch = self.position, self.length, self.position.epoch + 1
+        length.begin()
         # Batches done before a resume are drawn and skipped, since later ones continue their draws.
         for batch in islice(self.loader.epoch(epoch), position.batch_index, None):
             loss = self._train_batch(batch)
-            position.epoch_seconds = earlier_in_epoch + time.perf_counter() - began
-            position.seconds = earlier + position.epoch_seconds
-            number = position.batch_index
-            progress.step(epoch=epoch, batch_number=number, loss=loss, rate=position.rate)
+            length.trained(position)
+            number, rate = position.batch_index, position.rate
+            clock = length.shown(position)
+            progress.step(epoch=epoch, batch_number=number, loss=loss, rate=rate, clock=clock)
+            if length.stops_epoch(position):
+                break
             if self.save_every and number % self.save_every == 0 and number != self.batches:
                 self._check_weights()
                 self._save()
+                length.saved(position)
 
     def _train_batch(self, batch: Batch) -> float:
         """Take the steps of one batch, several for an attack that replays it; return the last loss.
@@ -334,7 +360,7 @@ class Trainer:
         Replays are Free adversarial training's: the perturbation goes on from step to step.
         """
         position, epoch, total = self.position, self.position.epoch + 1, 0.0
-        index, progress = position.batch_index, position.progress(self.epochs, self.batches)
+        index, progress = position.batch_index, self.length.progress(position)
         for _ in range(self.stepper.begin_batch(epoch=epoch, index=index, progress=progress)):
             total, loss = self.stepper.step(batch, epoch=epoch, number=position.step + 1)
             position.add(total, loss, len(batch) * distributed.world())
@@ -343,34 +369,16 @@ class Trainer:
 
     def _validate(self) -> tuple[Score | None, Score | None]:
         """Return the scores of the weights and of their average, None if not due."""
-        number, began = self.position.epoch + 1, time.perf_counter()
-        due = number % self.every == 0 or number == self.epochs
+        due = (self.position.epoch + 1) % self.every == 0
+        due = due or self.length.needs_validation(self.position)
         models = (self.model, self.averaged) if due else (None, None)
         weights, average = (
             None if m is None else score(m, self.val, self.validation, device=self.device)
             for m in models
         )
-        self.position.val_seconds += time.perf_counter() - began
+        if due:
+            self.length.validated(self.position)
         return weights, average
-
-    def _choose(self, weights: Score | None, average: Score | None) -> bool:
-        """Keep the weights, or their average, if they are the best so far; return whether they are.
-
-        Robust accuracy selects, not clean accuracy or the loss: it falls again after the learning
-        rate has dropped while clean accuracy still rises (Rice et al. 2020, robust overfitting).
-        """
-        candidates = {"weights": (weights, self.model), "ema": (average, self.averaged)}
-        which = max(candidates, key=lambda name: (candidates[name][0] or Score(-1.0, -1.0)).rank)
-        candidate, model = candidates[which]
-        best = self.position.best
-        if candidate is None or model is None or (best and candidate.rank <= tuple(best["score"])):
-            return False
-        about = {"epoch": self.position.epoch + 1, "which": which, **candidate.accuracies()}
-        self.position.best = {**about, "score": list(candidate.rank)}
-        about |= {"at_chance": True} if candidate.at_chance else {}
-        if parallel.is_main():
-            checkpoint.save_best(self.out, model.state_dict(), **about)
-        return True
 
     def _check_weights(self) -> None:
         """Raise `NonFiniteLoss` unless the weights are finite.
@@ -387,7 +395,5 @@ class Trainer:
     def _save(self) -> None:
         """Write `last.pt`, by the first process while the others wait."""
         self.position.all_reduce()
-        if parallel.is_main():
-            state = {**self.stepper.state_dict(), "position": self.position.state_dict()}
-            checkpoint.save_last(self.out, state, self.settings)
-        parallel.barrier()
+        position = self.position
+        self.saver.save(lambda: {**self.stepper.state_dict(), "position": position.state_dict()})

@@ -178,8 +178,8 @@ class TestSchedule:
         assert count(APGD(L1(1e-3), steps=10, largereps=True)) == (1 + 3 + 10, 10)
         assert count(APGD(Linf(1e-3), steps=4, eot=3)) == (1 + 3 * 5, 3 * 4)
         assert count(APGD(Linf(1e-3), steps=4, restarts=3)) == (1 + 3 * 5, 3 * 4)
-        assert count(APGDT(Linf(1e-3), steps=4, targets=2)) == (1 + 1 + 2 * (1 + 5), 2 * 4)
-        assert count(APGDT(Linf(1e-3), steps=4)) == (1 + 1 + 3 * (1 + 5), 3 * 4)
+        assert count(APGDT(Linf(1e-3), steps=4, targets=2)) == (1 + 1 + 2 * 5, 2 * 4)
+        assert count(APGDT(Linf(1e-3), steps=4)) == (1 + 1 + 3 * 5, 3 * 4)
 
 
 def count(attack: Attack) -> tuple[int, int]:
@@ -374,6 +374,7 @@ class TestRows:
     [
         ({"steps": 0}, "steps = 0 is not allowed: steps must be an integer ≥ 1"),
         ({"targets": 0}, "targets = 0 is not allowed"),
+        ({"order": "malt"}, "order = 'malt' is not allowed: order must be one of logits, linea"),
         ({"restarts": 0}, "restarts = 0 is not allowed"),
         ({"eot": 0}, "eot = 0 is not allowed"),
         ({"rho": 1.5}, r"rho = 1\.5 is not allowed: rho must be a share in \[0, 1\]"),

@@ -5,7 +5,7 @@ import pytest
 
 from sparring.attacks import PGD, Noise
 from sparring.evaluation import Suite, evaluate
-from sparring.evaluation.level import NEAR_ROWS, nearest
+from sparring.evaluation.sampling import NEAR_ROWS, nearest
 from sparring.evaluation.suites import Entry
 
 

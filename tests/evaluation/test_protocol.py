@@ -28,6 +28,7 @@ VALUES = {  # an option that is no default, for every field
     "precision": "bfloat16",
     "compile": True,
     "cascade": False,
+    "sample": 150,
     "seconds": 3.0,
     "queries": 5,
     "certify": ["ibp"],
@@ -47,6 +48,7 @@ batch_size = 9
 precision = "bfloat16"
 compile = true
 cascade = false
+sample = 150
 seconds = 3.0
 queries = 5
 certify = ["ibp"]
@@ -150,6 +152,7 @@ def test_a_protocol_or_its_suite():
         ({"suite": "quik"}, "suite = 'quik' does not exist; did you mean 'quick'"),
         ({"batch_size": 0}, "batch_size = 0 is not allowed"),
         ({"precision": "int8"}, "precision = 'int8' is not allowed"),
+        ({"sample": 0}, "sample = 0 is not allowed"),
         ({"seconds": -1.0}, "seconds = -1.0 is not allowed"),
         ({"queries": -1}, "queries = -1 is not allowed"),
         ({"probes": "drft"}, "did you mean 'drift'"),

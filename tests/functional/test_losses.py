@@ -18,6 +18,7 @@ LABELLED = {
     "margin": losses.margin,
     "dlr": losses.dlr,
     "boosted_ce": losses.boosted_ce,
+    "probability_margin": losses.probability_margin,
 }
 HARD = list(LABELLED)
 
@@ -84,7 +85,8 @@ def test_kl_differentiates_both_arguments():
 
 
 @pytest.mark.parametrize(
-    "name", ["cross_entropy", "margin", "boosted_ce", "misclassification_weight"]
+    "name",
+    ["cross_entropy", "margin", "probability_margin", "boosted_ce", "misclassification_weight"],
 )
 def test_unlabeled_rows_count_nothing(name):
     z, y = logits(3).requires_grad_(), torch.tensor([-1, 2, -1])

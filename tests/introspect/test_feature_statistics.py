@@ -43,6 +43,22 @@ def test_moved_features_have_the_moved_statistics():
     assert torch.allclose(again.std(2, unbiased=False), bare * (std + by_std) / std)
 
 
+def test_the_affine_map_is_the_formula_written_out_and_so_are_its_gradients():
+    results = []
+    for affine in (True, False):
+        f = features().float().requires_grad_()
+        mean, std = feature_statistics.channel_statistics(f)
+        move = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        if affine:
+            moved = feature_statistics.shift_statistics(f, mean, std, *move)
+        else:
+            at = [t[:, :, None, None] for t in (mean, std, *move)]
+            moved = (f - at[0]) / at[1] * (at[1] + at[3]) + at[0] + at[2]
+        results.append([moved, *torch.autograd.grad(moved.cos().sum(), (f, move))])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=5e-7, atol=5e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_no_move_is_exactly_none_and_keeps_the_precision(dtype):
     f = features().to(dtype)

@@ -28,6 +28,12 @@ def kl(z: Logits, other: Logits) -> float:
     return sum(p_k * math.log(p_k / q_k) for p_k, q_k in zip(p, q, strict=True))
 
 
+def probability_margin(z: list[float], y: int) -> float:
+    """The largest probability of another class, minus that of y."""
+    p = softmax(z)
+    return max(p[k] for k in range(len(p)) if k != y) - p[y]
+
+
 def margin(z: Logits, y: int) -> float:
     """max_{k≠y} z_k − z_y."""
     return max(v for k, v in enumerate(z) if k != y) - z[y]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,48 @@ def free(
             delta = (x + delta).clamp(0, 1) - x
         losses.append(loss.item())
     return delta, losses
+
+
+def n_fgsm(
+    model: nn.Module, x: Tensor, y: Tensor, noise: Tensor, *, eps: float, ratio: float
+) -> Tensor:
+    """De Jorge et al. 2022, alg. 1: one step from x + noise; only the box clips."""
+    point = (x + noise).requires_grad_()
+    (grad,) = torch.autograd.grad(CE(model(point), y), point)
+    return (x + noise + ratio * eps * grad.sign()).clamp(0, 1)
+
+
+def atta(
+    model: nn.Module,
+    epochs: Iterable[Iterable[tuple[list[int], Tensor]]],
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    size: float,
+    steps: int,
+    reset: int,
+) -> list[Tensor]:
+    """Zheng et al. 2020, alg. 1, without augmentation and without training: the points of every
+    batch. An epoch is a list of batches: their rows, and the random starts of those."""
+    delta: dict[int, Tensor] = {}
+    points = []
+    for number, epoch in enumerate(epochs):
+        if number % reset == 0:
+            delta = {}
+        for rows, starts in epoch:
+            made = []
+            for row, start in zip(rows, starts, strict=True):
+                z = x[row] + delta[row] if row in delta else start
+                for _ in range(steps):
+                    leaf = z[None].clone().requires_grad_()
+                    (grad,) = torch.autograd.grad(CE(model(leaf), y[row : row + 1]), leaf)
+                    z = z + size * grad[0].sign()
+                    z = torch.minimum(torch.maximum(z, x[row] - eps), x[row] + eps).clamp(0, 1)
+                delta[row] = z - x[row]
+                made.append(z)
+            points.append(torch.stack(made))
+    return points
 
 
 def awp(model: nn.Module, loss: LossOf, *, gamma: float, lr: float) -> nn.Module:

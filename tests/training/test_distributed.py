@@ -56,6 +56,15 @@ def test_two_processes_agree_and_resume(two_processes):
     assert [row["epoch"] for row in read_log(out / "resumed")] == [1, 2, 3]
 
 
+def test_two_processes_stop_by_one_clock(two_processes):
+    out, runs = two_processes
+    assert runs["clock"]["spread"] == 0
+    rows = read_log(out / "clock")
+    assert rows[-1]["step"] == runs["clock"]["steps"] >= 1
+    assert rows[-1]["epoch"] == rows[-1]["epochs"]
+    assert rows[-1]["clean"] is not None
+
+
 def test_parameters_without_gradient_do_not_stop_two_processes(two_processes, tmp_path):
     goal = Objective(PGD(Linf(0.1), steps=1), TRADES(), Mean())
     torch.manual_seed(1)

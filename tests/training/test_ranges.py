@@ -50,6 +50,16 @@ def test_clip_is_a_finite_norm(value, tmp_path):
         trainer(tmp_path / "run", clip=value)
 
 
+@pytest.mark.parametrize("value", ["none", "attack", 2, None], ids=repr)
+def test_compile_is_off_for_the_attack_or_for_all(value, tmp_path):
+    with pytest.raises(ValueError, match=r"^compile = .* is not allowed: compile must be "):
+        trainer(tmp_path / "run", compile=value)
+    assert load_recipe("digits-mart", set=["train.compile=all"]).tables["train"]["compile"] == "all"
+    assert load_recipe("digits-mart").tables["train"]["compile"] is False
+    with pytest.raises(ValueError, match=r"train\.compile = 'al' is not allowed: .*\"all\""):
+        load_recipe("digits-mart", set=["train.compile=al"])
+
+
 def test_numbers_of_numpy_and_whole_floats_train_and_resume_as_integers(tmp_path):
     options = {"epochs": 2, "batch_size": 16, "every": 1, "rows": 12, "seed": 3, "save_every": 2}
     twin = finish(trainer(tmp_path / "twin", **options, clip=1.0))

@@ -43,6 +43,17 @@ def tune(out: Path) -> dict:
     return {"state": state, "spread": spread}
 
 
+def train_by_the_clock(out: Path) -> dict:
+    """Train for half a second; how far the processes differ in weights and time."""
+    run = trainer(out, noisy=False, seconds=0.5)
+    state = {key: value.double() for key, value in finish(run).items()}
+    position = run.position
+    times = [float(position.step), position.seconds, position.val_seconds]
+    state["times"] = torch.tensor([*times, *position.by_clock.values()], dtype=torch.float64)
+    spread = max(float((distributed.mean(value) - value).abs().max()) for value in state.values())
+    return {"spread": spread, "steps": position.step}
+
+
 def refusal(out: Path) -> str:
     """Return the message for a network without parameters."""
     try:
@@ -62,6 +73,7 @@ if __name__ == "__main__":
     runs["whole"] = train(folder / "whole", noisy=True)
     runs["unused"] = train_partly(folder / "unused")
     runs["tuned"] = tune(folder / "tuned")
+    runs["clock"] = train_by_the_clock(folder / "clock")
     runs["refusal"] = refusal(folder / "frozen")
     if parallel.is_main():
         torch.save(runs, folder / "runs.pt")

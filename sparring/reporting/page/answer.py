@@ -64,6 +64,12 @@ def is_early(r: Result, levels: Levels) -> bool:
     return any(row is not None and format.num_skipped(row) for row in rows)
 
 
+def open_end(r: Result, levels: Levels) -> str:
+    """Return by how much attacks that ran on a sample could lower the accuracy at these levels."""
+    rows = [row_at(r, level) for level in levels.values()]
+    return format.bound_text(row.sampled for row in rows if row is not None)
+
+
 def answer(r: Result, levels: Levels) -> str:
     """Return how many samples withstand every attack, in a sentence."""
     of = f"Of {r.n} sample{'s' * (r.n != 1)} of {printable(r.dataset)} {printable(r.split)}"
@@ -75,7 +81,8 @@ def answer(r: Result, levels: Levels) -> str:
     many = "none" if not k else f"{'at most ' * early}{k}"
     verb = "withstands" if k < 2 else "withstand"
     attacks = "the attacks that ran" if early else "every attack"
-    text = f"{of}, {many} {verb} {attacks} {at(levels)}: {'≤ ' * early}{share_text(robust)}."
+    share = f"{'≤ ' * early}{share_text(robust)}{open_end(r, levels)}"
+    text = f"{of}, {many} {verb} {attacks} {at(levels)}: {share}."
     return f"{text} {remark}".strip()
 
 

@@ -98,6 +98,9 @@ def _cell(
     upper = upper or bool(row and format.num_skipped(row))
     value, _, span = format.percent(share).partition(" ")
     below = format.certified_text(row, r.n) if row else ""
+    rows = [row] if row else format.largest_radii(r).values() if level is None else []
+    open_end = format.bound_text(one.sampled for one in rows).strip()
+    below = ", ".join(filter(None, (open_end, below)))
     return {"text": "≤ " * upper + value, "span": span, "below": below, "best": best}
 
 

@@ -87,6 +87,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         "at": at,
         "robust": robust_at(r, levels),
         "early": answer.is_early(r, levels),
+        "open_end": answer.open_end(r, levels),
         "attacks": at_levels or tables,
         "norms": several if whole else [],
         "fired": format.fired_checks(r),

@@ -27,13 +27,14 @@ class LoggedRun:
         name: of the recipe, else of the folder.
         folder: of the run.
         recipe: the resolved tables; empty for a training without a recipe.
-        epochs, epochs_done: of the training, and before this session.
+        epochs, epochs_done: of the training, and before this session; `epochs` is None where the
+            clock ends it.
     """
 
     name: str
     folder: Path
     recipe: Mapping[str, Any]
-    epochs: int
+    epochs: int | None
     epochs_done: int = 0
 
 

@@ -69,11 +69,12 @@ class MLflow:
         metrics = [make(k, value, now, epoch.number) for k, value in scalars(epoch).items()]
         with _quiet():
             self._client.log_batch(self._run_id, metrics=metrics)
-        self._done = epoch.number
+        self._done, self._epochs = epoch.number, epoch.epochs or self._epochs
 
     def close(self) -> None:
         """Mark the run as finished, or as killed before its last epoch."""
-        status = "FINISHED" if self._done >= self._epochs else "KILLED"
+        finished = self._epochs is not None and self._done >= self._epochs
+        status = "FINISHED" if finished else "KILLED"
         with _quiet():
             self._client.set_terminated(self._run_id, status)
 
