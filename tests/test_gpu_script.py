@@ -136,6 +136,10 @@ def test_the_attack_steps_are_those_that_time_allows():
     assert middle.epochs >= plan.EPOCHS
     # rest 5 ms, k steps of 2 ms, 200 steps an epoch, 40 epochs, 0.9 · 150 s: k = 5
     assert middle.steps == 5
+    eager = row | {"compiled": False, "attack_step": 1.0}
+    assert (
+        plan.choose([eager, row | {"batch": 500}], method="AT", seconds=1e4, **options).steps == 10
+    )
     assert plan.choose([{"batch": 250}], method="AT", seconds=1.0, **options) is None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import machine, parts, report
 
 STAGES = {"a": 170.0, "b": 560.0}
-RECIPES = ("cifar10-resnet18-trades-10min", "cifar10-resnet18-trades")  # the first that is shipped
+RECIPE = "cifar10-resnet18-trades-10min"
 BEGAN = time.monotonic()
 NOTHING, INCOMPLETE = 2, 1  # exit codes
 
@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--rehearse", action="store_true", help="small, on the CPU; no numbers")
-    parser.add_argument("--recipe", nargs="+", help="share the time of training")
+    parser.add_argument("--recipe", nargs="+", default=[RECIPE], help="share the time of training")
     parser.add_argument("--train-seconds", type=float, default=320.0)
     parser.add_argument("--seconds", type=float, help="of the stage; default: a 170, b 560")
     parser.add_argument("--again", nargs="+", default=[], help="parts to run though they are done")
@@ -66,7 +66,6 @@ def main() -> int:
     # compiled programs stay for stage b
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(work.resolve() / "compiled"))
     stage = importlib.import_module(f"benchmarks.gpu.stage_{args.stage}")
-    shipped = importlib.import_module("sparring.config.shipped").names()
     setting = parts.Setting(
         args.stage,
         args.out.resolve(),
@@ -74,7 +73,7 @@ def main() -> int:
         tuple(folder.resolve() for folder in args.data),
         args.device,
         args.rehearse,
-        tuple(args.recipe or [next(name for name in RECIPES if name in shipped)]),
+        tuple(args.recipe),
         args.train_seconds,
     )
     limit = args.seconds or (1800.0 if args.rehearse else STAGES[args.stage])

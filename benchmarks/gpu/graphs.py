@@ -26,7 +26,7 @@ def check(setting: Setting) -> dict[str, Any]:
     """
     at, found = tools.device(setting), {}
     model = tools.net(setting, at)
-    x, y = tools.samples(model, setting.small(8, 500), at)
+    x, y = tools.samples(model, setting.small(8, 250), at)
     for precision in setting.small(("bfloat16",), ("bfloat16", "float32")):
         how = {"precision": precision, "channels_last": precision != "float32"}
         with tools.tf32(False):

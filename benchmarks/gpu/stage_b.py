@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from sparring.config.recipe import load_recipe
 from sparring.data import load
 from sparring.evaluation import evaluate
-from sparring.training import Trainer
 
 from . import cifar, machine, peer, plan, tools
 from .parts import NotRun, Part, Setting, free, read, write
@@ -70,8 +68,8 @@ def _begin(recipe: str, setting: Setting, run: Path) -> dict[str, Any]:
     seconds = min(setting.train_seconds / len(setting.recipes), setting.seconds - 40)
     if setting.rehearse:
         small = {"train.batch_size": 100, "attack.steps": 1, "data.val": 100}
-        small |= {"validation.rows": 100, "train.compile": False}
-        return {"changes": small | SMALL | _length(5.0, 1), "chosen": None}
+        small |= {"validation.rows": 100, "train.compile": False, "train.seconds": 5.0}
+        return {"changes": small | SMALL, "chosen": None}
     timed = [setting.found["a"].get(name, {}) for name in ("throughput", "compiled")]
     chosen = plan.choose(
         [row for found in timed for row in found.get("rows", [])],
@@ -81,16 +79,10 @@ def _begin(recipe: str, setting: Setting, run: Path) -> dict[str, Any]:
         train_rows=setting.found["b"]["data"]["train"],
         seconds=seconds,
     )
-    changes = _length(seconds, int(chosen.epochs) if chosen else plan.EPOCHS)
+    changes: dict[str, Any] = {"train.seconds": seconds}
     if chosen is not None:
         changes |= {"attack.steps": chosen.steps, "attack.size": chosen.size}
     return {"changes": changes, "chosen": chosen and chosen._asdict()}
-
-
-def _length(seconds: float, epochs: int) -> dict[str, Any]:
-    """Return the length of a training by the clock; in epochs where the trainer has no clock."""
-    by_clock = "seconds" in inspect.signature(Trainer).parameters
-    return {"train.seconds": seconds} if by_clock else {"train.epochs": epochs}
 
 
 def _weights(setting: Setting, recipe: str) -> Path:
