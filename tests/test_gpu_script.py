@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,13 @@ def toy(tmp_path: Path, *more: str) -> tuple[dict, str]:
     return json.loads((tmp_path / "out" / "gpu-a.json").read_text()), done.stdout
 
 
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
 def test_a_part_that_fails_costs_no_other(tmp_path):
     table, printed = toy(tmp_path)
     states = {name: entry["state"] for name, entry in table["parts"].items()}
@@ -89,6 +98,22 @@ def test_a_second_call_goes_on_and_knows_a_whole_table(tmp_path):
     assert "again: done" in printed
     shutil.rmtree(tmp_path / "work")  # what was handed back is enough
     assert "good" not in toy(tmp_path, "some")[1]
+
+
+def test_a_script_that_is_stopped_keeps_what_a_part_had_found(tmp_path):
+    (tmp_path / "toy.py").write_text(TOY.replace("late, 0.5", "late, 50"))
+    call = [sys.executable, "toy.py", "out", "work"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(call, cwd=tmp_path, env=env)
+    part = tmp_path / "work" / "parts" / "a-late.json"
+    wait_until(part.exists)
+    process.terminate()
+    assert process.wait(30) == parts.STOPPED
+    table = json.loads((tmp_path / "out" / "gpu-a.json").read_text())
+    entry = table["parts"]["late"]
+    assert (entry["state"], entry["why"]) == ("out of time", "the script was stopped")
+    assert entry["found"] == {"kept": 1}
+    assert not table["whole"]
 
 
 def test_no_part_begins_when_the_stage_is_over(tmp_path):
@@ -170,6 +195,9 @@ def test_a_report_of_tests_is_counted(tmp_path):
     )
     found = stage_a.counted(path)
     assert found == {"passed": 1, "skipped": 1, "failed": {"c": "E  1 != 2 more"}}
+    path.write_text("<testsuite/>")
+    with pytest.raises(RuntimeError, match="found no test"):
+        stage_a.counted(path)
     path.write_text("<testsuite><testcase name='b'><skipped/></testcase></testsuite>")
     with pytest.raises(NotRun, match="all 1 tests were skipped: they want a GPU"):
         stage_a.counted(path)
@@ -224,6 +252,7 @@ def test_committed_results_stay_small():
 
 
 def test_tests_that_want_a_gpu_have_one_reason():
+    assert ROOT / "tests" / "test_on_a_gpu.py" in stage_a.marked(ROOT / "tests")
     texts = {f.name: f.read_text(encoding="utf-8") for f in (ROOT / "tests").rglob("*.py")}
     marked = {name for name, text in texts.items() if "mark.cuda" + "," in text}
     assert marked == {"devices.py"}

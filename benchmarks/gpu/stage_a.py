@@ -30,10 +30,7 @@ ATTACK_STEPS = (2, 6)  # a line through two points: the rest of a step, and an a
 
 def tests(setting: Setting) -> dict[str, Any]:
     """Run the tests marked `cuda`, each of which has a twin on the CPU in the suite."""
-    folder = machine.ROOT / "tests"
-    files = [f for f in sorted(folder.rglob("test_*.py")) if "mark.cuda" in f.read_text("utf-8")]
-    if not files:
-        raise NotRun("no test is marked `cuda`")
+    files = marked(machine.ROOT / "tests")
     report = setting.work / "tests.xml"
     report.unlink(missing_ok=True)
     call = [sys.executable, "-m", "pytest", *map(str, files), "-m", "cuda", "-W", "default"]
@@ -42,6 +39,13 @@ def tests(setting: Setting) -> dict[str, Any]:
     if not report.exists():
         raise RuntimeError("pytest ended without a report: see the log")
     return counted(report)
+
+
+def marked(folder: Path) -> list[Path]:
+    """Return the files with tests marked `cuda`: collecting all others would take the time."""
+    words = ("import on_devices", "mark.cuda")
+    files = sorted(folder.rglob("test_*.py"))
+    return [f for f in files if any(word in f.read_text("utf-8") for word in words)]
 
 
 def counted(report: Path) -> dict[str, Any]:
@@ -59,6 +63,8 @@ def counted(report: Path) -> dict[str, Any]:
             found["failed"][case.get("name", "?")] = (text or ["no message"])[0][:300]
         else:
             found["skipped" if case.find("skipped") is not None else "passed"] += 1
+    if not cases:
+        raise RuntimeError("pytest found no test: see the log")
     if len(cases) == found["skipped"]:
         raise NotRun(f"all {len(cases)} tests were skipped: they want a GPU")
     return found
