@@ -222,7 +222,7 @@ def test_a_table_has_what_was_measured_and_why_the_rest_was_not(tmp_path):
     found = {"passed": 9, "skipped": 0, "failed": {}}
     tests = {"state": "done", "seconds": 1, "found": found}
     ratios = {"state": "out of time", "seconds": 1, "why": "stopped after 45 s"}
-    ratios["found"] = {"batch": 128, "uad / pgd-at": 1.4}
+    ratios["found"] = {"k": 10, "batch": 128, "uad / pgd-at": 1.4}
     path = tmp_path / "gpu-a.json"
     path.write_text(json.dumps({"parts": {"tests": tests, "ratios": ratios}}))
     assert report.table([path]).splitlines()[2:] == [

@@ -21,7 +21,7 @@ EPS = 8 / 255
 SHARD = 16 * 2**20 - 2**16  # bytes of a file of weights, with room for its header
 SMALL = {"model": {"name": "cifar-net", "width": 8}}  # of a rehearsal
 SITES = {"method.sites": ["conv1", "conv2"], "method.reference": "conv2"}
-K10 = {"attack.steps": 10, "train.amp": "bfloat16", "train.channels_last": True}
+LOW = {"train.amp": "bfloat16", "train.channels_last": True}
 
 
 def gather(setting: Setting) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def attack(recipe: str, setting: Setting) -> dict[str, Any]:
         model,
         load(_gathered(setting)),
         "Linf",
-        setting.small("pgd", "autoattack"),
+        setting.small("quick", "autoattack"),
         name=recipe,
         eps=EPS,
         n=setting.small(20, 1000),
@@ -157,10 +157,10 @@ def beside(setting: Setting) -> dict[str, Any]:
 
 def ratios(setting: Setting) -> dict[str, Any]:
     """Time steps against each other: OTJR and UAD beside PGD-AT, sparsity beside batches of one."""
-    found: dict[str, Any] = {"k": 10, "batch": setting.small(4, 128)}
+    found: dict[str, Any] = {"k": setting.small(2, 10), "batch": setting.small(4, 128)}
     for name in ("pgd-at", "otjr-paper", "uad"):
         small = setting.small(SMALL | (SITES if name == "uad" else {}), {})
-        changes = K10 | small | setting.small({"attack.steps": 2}, {})
+        changes = LOW | small | {"attack.steps": found["k"]}
         (found[name],) = tools.step_seconds(
             setting, f"cifar10-resnet18-{name}", changes, batch=found["batch"]
         )
