@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,13 @@ def toy(tmp_path: Path, *more: str) -> tuple[dict, str]:
     return json.loads((tmp_path / "out" / "gpu-a.json").read_text()), done.stdout
 
 
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
 def test_a_part_that_fails_costs_no_other(tmp_path):
     table, printed = toy(tmp_path)
     states = {name: entry["state"] for name, entry in table["parts"].items()}
@@ -91,6 +100,22 @@ def test_a_second_call_goes_on_and_knows_a_whole_table(tmp_path):
     assert "good" not in toy(tmp_path, "some")[1]
 
 
+def test_a_script_that_is_stopped_keeps_what_a_part_had_found(tmp_path):
+    (tmp_path / "toy.py").write_text(TOY.replace("late, 0.5", "late, 50"))
+    call = [sys.executable, "toy.py", "out", "work"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(call, cwd=tmp_path, env=env)
+    part = tmp_path / "work" / "parts" / "a-late.json"
+    wait_until(part.exists)
+    process.terminate()
+    assert process.wait(30) == parts.STOPPED
+    table = json.loads((tmp_path / "out" / "gpu-a.json").read_text())
+    entry = table["parts"]["late"]
+    assert (entry["state"], entry["why"]) == ("out of time", "the script was stopped")
+    assert entry["found"] == {"kept": 1}
+    assert not table["whole"]
+
+
 def test_no_part_begins_when_the_stage_is_over(tmp_path):
     table, _ = toy(tmp_path, "some", "0")
     assert table["parts"]["good"]["why"] == "the stage's time was over"
@@ -105,13 +130,18 @@ def test_batches_are_read_as_they_lie_in_any_folder(tmp_path):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         path = tmp_path / folder / f"{name}.webp"
         Image.fromarray(pixels[name]).save(path, lossless=True)
+    with pytest.raises(NotRun, match="nothing of CIFAR-10 lies in"):
+        cifar.keep([tmp_path / "none"], tmp_path / "empty")
     with pytest.raises(NotRun, match=r"labels\.npz, test_batch\.webp and a data_batch; found data"):
         cifar.gather([tmp_path / "two"], tmp_path / "all.npz", limit=2)
     labels = np.arange(50_000) % 7
     np.savez(tmp_path / "one" / "labels.npz", train=labels, test=labels[:10_000])
     got = cifar.gather([tmp_path / "one", tmp_path / "two"], tmp_path / "all.npz", limit=2)
     assert (got.train, got.test) == (2, 2)
-    got = cifar.gather([tmp_path / "one", tmp_path / "two"], tmp_path / "all.npz")
+    assert cifar.keep([tmp_path / "one"], tmp_path / "kept") == ["data_batch_2.webp", "labels.npz"]
+    (tmp_path / "one" / "data_batch_2.webp").unlink()
+    folders = [tmp_path / name for name in ("kept", "one", "two")]
+    got = cifar.gather(folders, tmp_path / "all.npz")
     with np.load(got.path) as arrays:
         assert arrays["x_train"].shape == (4, 3, 32, 32)
         first = pixels["data_batch_5"][:, :32].transpose(2, 0, 1)
@@ -131,6 +161,10 @@ def test_the_attack_steps_are_those_that_time_allows():
     assert middle.epochs >= plan.EPOCHS
     # rest 5 ms, k steps of 2 ms, 200 steps an epoch, 40 epochs, 0.9 · 150 s: k = 5
     assert middle.steps == 5
+    eager = row | {"compiled": False, "attack_step": 1.0}
+    assert (
+        plan.choose([eager, row | {"batch": 500}], method="AT", seconds=1e4, **options).steps == 10
+    )
     assert plan.choose([{"batch": 250}], method="AT", seconds=1.0, **options) is None
 
 
@@ -161,6 +195,9 @@ def test_a_report_of_tests_is_counted(tmp_path):
     )
     found = stage_a.counted(path)
     assert found == {"passed": 1, "skipped": 1, "failed": {"c": "E  1 != 2 more"}}
+    path.write_text("<testsuite/>")
+    with pytest.raises(RuntimeError, match="found no test"):
+        stage_a.counted(path)
     path.write_text("<testsuite><testcase name='b'><skipped/></testcase></testsuite>")
     with pytest.raises(NotRun, match="all 1 tests were skipped: they want a GPU"):
         stage_a.counted(path)
@@ -185,7 +222,7 @@ def test_a_table_has_what_was_measured_and_why_the_rest_was_not(tmp_path):
     found = {"passed": 9, "skipped": 0, "failed": {}}
     tests = {"state": "done", "seconds": 1, "found": found}
     ratios = {"state": "out of time", "seconds": 1, "why": "stopped after 45 s"}
-    ratios["found"] = {"batch": 128, "uad / pgd-at": 1.4}
+    ratios["found"] = {"k": 10, "batch": 128, "uad / pgd-at": 1.4}
     path = tmp_path / "gpu-a.json"
     path.write_text(json.dumps({"parts": {"tests": tests, "ratios": ratios}}))
     assert report.table([path]).splitlines()[2:] == [
@@ -215,6 +252,7 @@ def test_committed_results_stay_small():
 
 
 def test_tests_that_want_a_gpu_have_one_reason():
+    assert ROOT / "tests" / "test_on_a_gpu.py" in stage_a.marked(ROOT / "tests")
     texts = {f.name: f.read_text(encoding="utf-8") for f in (ROOT / "tests").rglob("*.py")}
     marked = {name for name, text in texts.items() if "mark.cuda" + "," in text}
     assert marked == {"devices.py"}
@@ -276,4 +314,4 @@ def test_both_stages_are_rehearsed_from_a_copy_of_the_tree(tmp_path):
     assert all(f.stat().st_size <= 16 * 2**20 for f in out.iterdir())
     with zipfile.ZipFile(out / "runs.zip") as archive:
         assert any(name.endswith("log.jsonl") for name in archive.namelist())
-    assert not any(tree.rglob("*.npz"))  # all scratch lies where it was asked for
+    assert not (tree / ".gpu").exists()  # all scratch lies where it was asked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,27 @@ class Gathered(NamedTuple):
     test: int
 
 
+def _found(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the files of CIFAR-10 below some folders, by name."""
+    names = {TEST, LABELS, *(f"{name}.webp" for name in TRAIN)}
+    files = (path for folder in folders for path in sorted(folder.rglob("*")))
+    return {path.name: path for path in files if path.name in names}
+
+
+def keep(folders: Sequence[Path], out: Path) -> list[str]:
+    """Copy the files that lie below some folders, and return the names of all that are kept.
+
+    Raises:
+        NotRun: if there are none.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name, path in _found(folders).items():
+        shutil.copy(path, out / name)
+    if not (kept := sorted(path.name for path in out.iterdir())):
+        raise NotRun("nothing of CIFAR-10 lies in the folders of --data: stage b will look again")
+    return kept
+
+
 def gather(folders: Sequence[Path], out: Path, *, limit: int | None = None) -> Gathered:
     """Write the batches found below some folders to one npz, in their official order.
 
@@ -34,10 +56,10 @@ def gather(folders: Sequence[Path], out: Path, *, limit: int | None = None) -> G
     Raises:
         NotRun: without labels, test batch and one train batch; it says what was found.
     """
-    files = {path.name: path for folder in folders for path in sorted(folder.rglob("*"))}
+    files = _found(folders)
     train = [name for name in TRAIN if f"{name}.webp" in files]
     if not train or TEST not in files or LABELS not in files:
-        here = ", ".join(sorted(n for n in files if n.endswith((".webp", ".npz")))) or "nothing"
+        here = ", ".join(sorted(files)) or "nothing"
         raise NotRun(f"CIFAR-10 is not there: {LABELS}, {TEST} and a data_batch; found {here}")
     with np.load(files[LABELS], allow_pickle=False) as labels:
         y, y_test = labels["train"], labels["test"]

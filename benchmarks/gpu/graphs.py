@@ -36,7 +36,7 @@ def check(setting: Setting) -> dict[str, Any]:
             for _ in range(3):
                 with recordings() as count:
                     attack(run, x, y)
-                recorded.append(len(count) if setting.device == "cuda" else None)
+                recorded.append(None if count is None else len(count))
             low = {"amp": precision, "channels_last": precision != "float32"}
             eager, compiled = (_passes(freeze.ModelView(m, **low), x, y) for m in (model, run))
         names = ("logits", "gradient")
@@ -59,15 +59,20 @@ def _passes(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def recordings() -> Iterator[list[int]]:
-    """Yield a list that grows by one entry for each CUDA graph that is recorded meanwhile."""
+def recordings() -> Iterator[list[int] | None]:
+    """Yield a list that grows by one entry for each CUDA graph that is recorded meanwhile.
+
+    None where they cannot be counted: without CUDA, or by a PyTorch that names them otherwise.
+    """
     seen: list[int] = []
-    try:  # a private name of torch: without it nothing is counted
+    try:  # private names of torch
         from torch._inductor.cudagraph_trees import CUDAGraphTreeManager
 
         record = CUDAGraphTreeManager.record_function
     except (ImportError, AttributeError):
-        yield seen
+        record = None
+    if record is None or not torch.cuda.is_available():
+        yield None
         return
 
     def counted(*args: Any, **keywords: Any) -> Any:

@@ -28,6 +28,7 @@ ENDED = (DONE, NOT_RUN)  # such a part is not begun again
 LEAST = 3.0  # seconds that are left, below which no part begins
 PATIENCE = 20.0  # a rehearsal's limits are longer: a CPU is slower, and tells no time of a GPU
 ERROR_LINES = 12
+STOPPED = 143  # exit code of a script that was told to end
 
 
 class NotRun(Exception):
@@ -131,6 +132,7 @@ def run_stage(
         again: names of parts to run though they are done.
     """
     end = time.monotonic() + seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     table = earlier(setting, setting.stage) or {"parts": {}}
     table |= {"format": FORMAT, "stage": setting.stage, "rehearsal": setting.rehearse}
     table |= {"device": setting.device}
@@ -142,7 +144,13 @@ def run_stage(
         file = setting.work / "parts" / f"{setting.stage}-{part.name}.json"
         limit = min(part.seconds * setting.small(PATIENCE, 1.0), left)
         now = replace(setting, found=found, seconds=limit, file=file)
-        entry = _skipped(part, left) or _run(part, now)
+        try:
+            entry = _skipped(part, left) or _run(part, now)
+        except (KeyboardInterrupt, SystemExit):
+            entry = {"state": LATE, "seconds": 0.0, "why": "the script was stopped"} | read(file)
+            table["parts"][part.name] = entry
+            _save(table, parts, setting)
+            raise
         table["parts"][part.name] = entry
         found[setting.stage] = _found(table)
         _save(table, parts, setting)
@@ -208,6 +216,7 @@ def _end(process: Any) -> None:
 
 def _child(part: Part, setting: Setting) -> None:
     """Run a part, its output going to the log, and write what it found or why it did not."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setpgid(0, 0)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # the part ends with the script that began it

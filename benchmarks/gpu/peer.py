@@ -22,7 +22,7 @@ def compare(setting: Setting, model: nn.Module, x: Tensor, y: Tensor, eps: float
         model,
         (x, y),
         "Linf",
-        setting.small("pgd", "autoattack"),
+        setting.small("quick", "autoattack"),
         eps=eps,
         batch_size=len(x),
         progress=False,

@@ -98,7 +98,7 @@ def _autoattack(name: str, found: dict[str, Any]) -> Rows:
 def _ratios(_: str, found: dict[str, Any]) -> Rows:
     for name in ("otjr-paper / pgd-at", "uad / pgd-at", "sparsity speedup"):
         if name in found:
-            yield f"{name}, K = 10, batch {found['batch']}", f"{found[name]:.2f}"
+            yield f"{name}, K = {found['k']}, batch {found['batch']}", f"{found[name]:.2f}"
 
 
 def _peer(_: str, found: dict[str, Any]) -> Rows:
@@ -116,6 +116,7 @@ READERS = {
     "graphs": _graphs,
     "verdicts": _verdicts,
     "throughput": _throughput,
+    "compiled": _throughput,
     "train": _train,
     "autoattack": _autoattack,
     "ratios": _ratios,

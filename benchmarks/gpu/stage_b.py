@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from sparring.config.recipe import load_recipe
 from sparring.data import load
 from sparring.evaluation import evaluate
-from sparring.training import Trainer
 
 from . import cifar, machine, peer, plan, tools
 from .parts import NotRun, Part, Setting, free, read, write
@@ -23,12 +21,13 @@ EPS = 8 / 255
 SHARD = 16 * 2**20 - 2**16  # bytes of a file of weights, with room for its header
 SMALL = {"model": {"name": "cifar-net", "width": 8}}  # of a rehearsal
 SITES = {"method.sites": ["conv1", "conv2"], "method.reference": "conv2"}
-K10 = {"attack.steps": 10, "train.amp": "bfloat16", "train.channels_last": True}
+LOW = {"train.amp": "bfloat16", "train.channels_last": True}
 
 
 def gather(setting: Setting) -> dict[str, Any]:
-    """Gather the batches of CIFAR-10 that have arrived."""
-    got = cifar.gather(setting.data, _data(setting), limit=setting.small(2000, None))
+    """Gather the batches of CIFAR-10 that have arrived, in this call and in stage a's."""
+    folders = (setting.work / "data", *setting.data)
+    got = cifar.gather(folders, _data(setting), limit=setting.small(2000, None))
     return {"train": got.train, "test": got.test}
 
 
@@ -69,26 +68,21 @@ def _begin(recipe: str, setting: Setting, run: Path) -> dict[str, Any]:
     seconds = min(setting.train_seconds / len(setting.recipes), setting.seconds - 40)
     if setting.rehearse:
         small = {"train.batch_size": 100, "attack.steps": 1, "data.val": 100}
-        small |= {"validation.rows": 100, "train.compile": False}
-        return {"changes": small | SMALL | _length(5.0, 1), "chosen": None}
+        small |= {"validation.rows": 100, "train.compile": False, "train.seconds": 5.0}
+        return {"changes": small | SMALL, "chosen": None}
+    timed = [setting.found["a"].get(name, {}) for name in ("throughput", "compiled")]
     chosen = plan.choose(
-        setting.found.get("a", {}).get("throughput", {}).get("rows", []),
+        [row for found in timed for row in found.get("rows", [])],
         method=tables["method"]["name"],
         climbs=bool(tables["weights"].get("climb")),
         batch=tables["train"]["batch_size"],
         train_rows=setting.found["b"]["data"]["train"],
         seconds=seconds,
     )
-    changes = _length(seconds, int(chosen.epochs) if chosen else plan.EPOCHS)
+    changes: dict[str, Any] = {"train.seconds": seconds}
     if chosen is not None:
         changes |= {"attack.steps": chosen.steps, "attack.size": chosen.size}
     return {"changes": changes, "chosen": chosen and chosen._asdict()}
-
-
-def _length(seconds: float, epochs: int) -> dict[str, Any]:
-    """Return the length of a training by the clock; in epochs where the trainer has no clock."""
-    by_clock = "seconds" in inspect.signature(Trainer).parameters
-    return {"train.seconds": seconds} if by_clock else {"train.epochs": epochs}
 
 
 def _weights(setting: Setting, recipe: str) -> Path:
@@ -135,7 +129,7 @@ def attack(recipe: str, setting: Setting) -> dict[str, Any]:
         model,
         load(_gathered(setting)),
         "Linf",
-        setting.small("pgd", "autoattack"),
+        setting.small("quick", "autoattack"),
         name=recipe,
         eps=EPS,
         n=setting.small(20, 1000),
@@ -163,10 +157,10 @@ def beside(setting: Setting) -> dict[str, Any]:
 
 def ratios(setting: Setting) -> dict[str, Any]:
     """Time steps against each other: OTJR and UAD beside PGD-AT, sparsity beside batches of one."""
-    found: dict[str, Any] = {"k": 10, "batch": setting.small(4, 128)}
+    found: dict[str, Any] = {"k": setting.small(2, 10), "batch": setting.small(4, 128)}
     for name in ("pgd-at", "otjr-paper", "uad"):
         small = setting.small(SMALL | (SITES if name == "uad" else {}), {})
-        changes = K10 | small | setting.small({"attack.steps": 2}, {})
+        changes = LOW | small | {"attack.steps": found["k"]}
         (found[name],) = tools.step_seconds(
             setting, f"cifar10-resnet18-{name}", changes, batch=found["batch"]
         )

@@ -75,8 +75,10 @@ def compare(setting: Setting) -> dict[str, Any]:
     if BASE not in results:
         raise RuntimeError("the evaluation on the CPU failed: see the log")
     rows = {name: _row(setting, folder, name, results) for name in results}
-    failed = [name for name in ways if name not in results]
-    return {"recipe": RECIPE, "eps": EPS, "rows": rows, "failed": failed}
+    setting.note(recipe=RECIPE, eps=EPS, rows=rows)
+    if failed := [name for name in ways if name not in results]:
+        raise RuntimeError(f"evaluations that failed, see the log: {', '.join(failed)}")
+    return {}
 
 
 def _train(setting: Setting, folder: Path) -> None:
@@ -100,7 +102,7 @@ def _evaluate(setting: Setting, folder: Path, name: str, way: Run) -> None:
             model,
             _samples(setting),
             "Linf",
-            setting.small("pgd", "autoattack"),
+            setting.small("quick", "autoattack"),
             eps=EPS,
             precision=way.precision,
             seed=way.seed,
