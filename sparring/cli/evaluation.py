@@ -105,6 +105,12 @@ def evaluate(
         int | None,
         typer.Option("--batch-size", "--batch", help="Samples per batch (default: 250)."),
     ] = None,
+    fit_memory: Annotated[
+        bool | None,
+        typer.Option(
+            help="Halve the batch size until memory holds a batch; the notes say to what."
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(

@@ -130,7 +130,7 @@ def evaluate(
         # From the start, not from the batch that failed: the result is then that of the smaller
         # batch size, as the attacks draw per batch.
         outcome = allocator.retry_smaller_batch(run, plan.protocol.batch_size)
-    outcome.notes[:0] = [*plan.sampled.notes, *shared]
+    outcome.notes[:0] = [*plan.sampled.notes, *plan.notes, *shared]
     features = data.feature_names if isinstance(data, Source) else None
     name = "model" if name is None else name
     result = _result(plan, outcome, features, name=name, recipe=recipe, train=train)

@@ -18,6 +18,7 @@ from ..introspect.float32 import on_float32
 from ..runtime import provenance
 from ..runtime.warning import SparringWarning
 from ..threats.base import Threat
+from .batch_memory import fitting_batch_size
 from .cache import BatchCache
 from .protocol import EvaluationProtocol, resolve_protocol
 from .radii import Radius, Threats, check_reachable, threats_at_radii
@@ -44,6 +45,7 @@ class Plan:
     sampled: Samples
     radii: list[Radius]
     seed: int
+    notes: tuple[str, ...] = ()
 
     @property
     def largest(self) -> Threat:
@@ -125,4 +127,9 @@ def make_plan(
             check_classes(level_threat, len(sampled.class_names))
     model, at = provenance.model_on_device(model, device)
     runs = on_float32(model)
-    return Plan(model, runs, surrogate, at, protocol, suite, sampled, radii, seed)
+    notes: tuple[str, ...] = ()
+    if protocol.fit_memory:
+        x = sampled.rows.float(slice(0, 2)).to(at)
+        size, note = fitting_batch_size(runs, x, batch_size=protocol.batch_size, device=at)
+        protocol, notes = replace(protocol, batch_size=size), (note,)
+    return Plan(model, runs, surrogate, at, protocol, suite, sampled, radii, seed, notes)

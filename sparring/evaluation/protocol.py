@@ -31,6 +31,9 @@ class EvaluationProtocol:
             the result's notes say so.
         split: `"test"`, `"val"` or `"train"`.
         batch_size: samples per batch. The attacks draw per batch, so results depend on it.
+        fit_memory: halve the batch size before the start until memory holds a batch (see
+            `batch_memory`); the notes give the size. Without it, memory that runs out halves the
+            batch size, and the attacks start again.
         precision: of the model inside the attacks. The judge always uses float32, and attacks
             repeat near misses in float32.
         compile: attack the compiled model (see `CompiledModel`); the judge runs the model.
@@ -62,6 +65,7 @@ class EvaluationProtocol:
     first: bool = False
     split: str = "test"
     batch_size: int = 250
+    fit_memory: bool = False
     precision: str = "float32"
     compile: bool = False
     cascade: bool | None = None
@@ -106,6 +110,7 @@ class EvaluationOptions(TypedDict, total=False):
     first: Annotated[bool, False]
     split: Annotated[str, "test"]
     batch_size: Annotated[int, 250]
+    fit_memory: Annotated[bool, False]
     precision: Annotated[str, "float32"]
     compile: Annotated[bool, False]
     cascade: Annotated[bool | None, None]

@@ -25,6 +25,7 @@ VALUES = {  # an option that is no default, for every field
     "first": True,
     "split": "val",
     "batch_size": 9,
+    "fit_memory": True,
     "precision": "bfloat16",
     "compile": True,
     "cascade": False,
@@ -45,6 +46,7 @@ n = 7
 first = true
 split = "val"
 batch_size = 9
+fit_memory = true
 precision = "bfloat16"
 compile = true
 cascade = false

@@ -86,7 +86,7 @@ def lines(
     top, left = 30.0, 40.0
     bottom = top + max(height - top - 44, base.ROW * (len(series) - 1) + 8)
     across = base.Scale(x.low, x.high, left + 14, width - right, x.log)
-    up = base.Scale(y.low, y.high, bottom, top)
+    up = base.Scale(y.low, y.high, bottom, top, y.log)
     marks = list(x.marks) or base.ticks(x.low, x.high, whole=x.whole)
     parts = [
         base.left_axis(up, list(y.marks) or base.ticks(y.low, y.high), left, across.stop, y.name),
