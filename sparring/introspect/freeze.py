@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..component import require
 from ..runtime.torch_private import BATCH_NORM
+from .cast_weights import cast_weights
 from .float32 import Float32Model
 from .forward import SafeForward
 
@@ -144,7 +145,8 @@ class ModelView(nn.Module):
     Arguments:
         amp: None, `"bfloat16"` or `"float16"`: autocast inside the model only.
         channels_last: hand images to the model in that layout.
-        compile: run `torch.compile(model)`, which refuses double backward.
+        compile: run `torch.compile(model)`, which refuses double backward. Batches of fewer rows
+            than the largest seen run as they are: each size would compile a program of its own.
         kept_in_eval: modules inside that stay in eval mode when this view is put in train mode.
     """
 
@@ -169,6 +171,8 @@ class ModelView(nn.Module):
         # Past nn.Module: a compiled model is a module, and would double every key of state_dict.
         object.__setattr__(self, "_run", run)
         self._safe_run = SafeForward(run)
+        self._safe_eager = SafeForward(model)
+        self._rows = 0  # of the largest batch, where compiled
         self.kept_in_eval = tuple(kept_in_eval)
 
     def train(self, mode: bool = True) -> Self:
@@ -183,8 +187,20 @@ class ModelView(nn.Module):
         """Return whether a compiled form is run instead of the model itself."""
         return self._run is not self.model
 
+    def cast_once(self) -> AbstractContextManager[None]:
+        """Return a context in which frozen weights are cast to this view's precision once, not in
+        each pass: see `cast_weights`. They must not change inside.
+        """
+        if self.dtype is None or self.compiled or not isinstance(self.model, nn.Module):
+            return nullcontext()
+        return cast_weights(self.model, self.dtype)
+
     # Any: what is no tensor passes through, for the caller's own sentence about it
     def forward(self, x: Tensor) -> Any:
+        if self.compiled and x.ndim:
+            self._rows = max(self._rows, len(x))
+            if len(x) < self._rows:
+                return self.call(self._safe_eager, x)
         return self.call(self._safe_run, x)
 
     def call(self, run: Callable[[Tensor], Any], x: Tensor) -> Any:

@@ -34,6 +34,15 @@ class Method(Component):
 
     shapes_gradients: ClassVar[bool] = False
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Return whether the loss is differentiated through a gradient, as it is set now.
+
+        Compiled networks and `SyncBatchNorm` refuse that, so a training asks before it begins.
+        Default: `shapes_gradients`.
+        """
+        return self.shapes_gradients
+
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         """Return the adversary's gain `(b,)` as a function of x' `(b, *d)` and y'; default:
         cross-entropy.

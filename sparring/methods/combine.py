@@ -52,6 +52,10 @@ class SemiSupervised(Method):
         super().__init__()
         self.of, self.unlabelled = of, unlabelled
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.of.differentiates_twice or self.unlabelled.differentiates_twice
+
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
         halves = []
         for method, rows in self._halves(batch):

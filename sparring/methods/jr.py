@@ -56,6 +56,10 @@ class JR(Method):
         require(projections >= 1 or projections == -1, "projections", projections, allowed)
         self.jac, self.projections, self.halve, self.layer = jac, projections, halve, layer
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.jac > 0
+
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         x_adv, y_adv = adversarial_pair(batch)
         if self.jac == 0:
@@ -96,6 +100,10 @@ class TransportJR(Method):
         require(slices >= 1, "slices", slices, "a number of slices ≥ 1")
         require(law in SLICE_LAWS, "law", law, "one of " + ", ".join(SLICE_LAWS))
         self.jac, self.slices, self.law, self.layer = jac, slices, law, layer
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.jac > 0
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         x_adv, _ = adversarial_pair(batch)

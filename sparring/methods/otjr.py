@@ -65,10 +65,21 @@ class OTJR(Method):
         self.sw, self.jac, self.slices, self.law = sw, jac, slices, law
         self.layer, self.jac_every = layer, jac_every
         self.register_buffer("steps", torch.tensor(0))
+        self._count: int | None = 0  # `steps` without a wait for its device; None: to be read
+        self.register_load_state_dict_post_hook(self._forget_count)
+
+    def _forget_count(self, *_: object) -> None:
+        self._count = None
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.jac > 0
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         x_adv, y_adv = adversarial_pair(batch)
-        flatten = self.jac > 0 and (self.jac_every == 1 or int(self.steps) % self.jac_every == 0)
+        if self._count is None:
+            self._count = int(self.steps)
+        flatten = self.jac > 0 and self._count % self.jac_every == 0
         if not (self.sw > 0 or flatten):
             return Loss(cross_entropy(model(x_adv), y_adv))
         x = batch.x.detach().requires_grad_(flatten)
@@ -84,3 +95,4 @@ class OTJR(Method):
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         self.steps += 1
+        self._count = None if self._count is None else self._count + 1

@@ -91,15 +91,20 @@ class UAD(Method):
         self.p, self.kappa = p, kappa
         self._steps = 0
 
+    @property
+    def differentiates_twice(self) -> bool:
+        return self.align != "none" and self.gradient > 0
+
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        aligns = self.align != "none" and self.gradient > 0
+        aligns = self.differentiates_twice
         with freeze.frozen_bn(model) if self._refreshes(model) else nullcontext():
             return self._loss(model, batch, aligns=aligns)
 
     def _loss(self, model: nn.Module, batch: Batch, *, aligns: bool) -> Loss:
         x_adv, _ = adversarial_pair(batch)
         y = batch.y
-        x, x_adv = (t.detach().clone().requires_grad_() for t in (batch.x, x_adv))
+        # without part D nothing needs a gradient in the inputs
+        x, x_adv = (t.detach().requires_grad_(aligns) for t in (batch.x, x_adv))
         # the one pass that is differentiated twice
         with batch_norm.double_backward() if aligns else nullcontext():
             z_adv = self._uncertain_logits(model, x_adv)
@@ -113,12 +118,13 @@ class UAD(Method):
         names = [self.reference] if refines else []
         z, sites = feature_statistics.extract_statistics(model, x, names)
         shift = sites[self.reference].shift if refines else ()
-        clean_gradient, *shift_gradients = _gradients(cross_entropy(z, y), (x, *shift))
+        inputs = (*shift, x) if aligns else shift
+        slopes = _gradients(cross_entropy(z, y), inputs) if inputs else []
         if self.matching:
             q = z
             if refines:
                 site = sites[self.reference]
-                shift = feature_statistics.descent_step(site, shift_gradients, length=self.kappa)
+                shift = feature_statistics.descent_step(site, slopes[:2], length=self.kappa)
                 q = self._refined_logits(model, x, y, z, site.shifted(*shift))
             hard = hard_labels(y)
             right = q.argmax(1) == hard
@@ -130,7 +136,7 @@ class UAD(Method):
             jacobian.require_double_backward(adversarial)
             (gradient,) = _gradients(adversarial, (x_adv,), graph=True)
             # The mean is over all processes' samples with a direction, not each process's own.
-            pair = alignment(clean_gradient, gradient, kind=self.align)
+            pair = alignment(slopes[-1], gradient, kind=self.align)
             gaps, valid = map(distributed.gather, pair)
             misaligned = gaps.sum() / valid.sum().clamp_min(1)
             loss.penalty = loss.penalty + self.gradient * misaligned

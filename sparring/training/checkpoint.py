@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import pickle
 import zipfile
@@ -52,7 +53,39 @@ class Restorable(Protocol):
 def save_last(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Write everything needed to resume to `last.pt`: tensors, numbers and strings only."""
     header = {"format": FORMAT, "settings": json.dumps(settings), "hash": settings_hash(settings)}
-    files.write(folder / LAST, lambda file: torch.save({**header, **state}, file))
+    aside = copied_aside(state)
+    files.write(folder / LAST, lambda file: torch.save({**header, **aside}, file))
+
+
+def copied_aside(state: Any) -> Any:
+    """Return nested dicts, lists and tuples with their tensors on the CPU, copied all at once.
+
+    Writing a file tensor by tensor would let a GPU wait for the disk at each of them. Tensors that
+    are on the CPU stay the same objects; views of one storage, as of tied weights, stay one.
+    """
+    copies: dict[Any, Tensor] = {}
+    waits: set[torch.device] = set()
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            # a copy: a state dict carries its versions as an attribute, which must not get lost
+            table: Any = copy.copy(value)
+            table.update({key: copied(entry) for key, entry in value.items()})
+            return table
+        if type(value) in (list, tuple):
+            return type(value)(map(copied, value))
+        if not isinstance(value, Tensor) or value.device.type == "cpu":
+            return value
+        key = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
+        if key not in copies:
+            copies[key] = value.detach().to("cpu", non_blocking=value.is_cuda)
+            waits.update([value.device] if value.is_cuda else [])
+        return copies[key]
+
+    result = copied(state)
+    for device in waits:
+        torch.cuda.synchronize(device)
+    return result
 
 
 def load_last(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

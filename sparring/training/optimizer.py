@@ -18,6 +18,8 @@ Group = dict[str, Any]  # of parameters
 # LBFGS calls the loss several times a step, which the trainer's step does not offer; SparseAdam
 # takes sparse gradients alone, which no layer of a classifier gives.
 UNUSABLE = {"LBFGS", "SparseAdam"}
+FUSED = ("SGD", "Adam", "AdamW", "Adagrad")  # they can step all weights in one kernel
+WAYS = ("foreach", "fused", "differentiable")  # keywords that choose among equal ways to step
 GROUP_KEYS = ("modules", "lr_scale")  # of a group, beside the optimizer's
 
 
@@ -53,6 +55,9 @@ def make_optimizer(
         objective: its parameters form the last group, without weight decay.
         decay_norm: let weight decay act on biases and normalisation too (tensors of one dimension).
 
+    On CUDA, SGD, Adam, AdamW and Adagrad take the `fused` step unless the table chooses another.
+    On a CPU it is a choice, `fused = true`: it is faster there too, and rounds otherwise.
+
     Raises:
         ValueError: for a name or keyword that does not exist, a number out of its range, or a group
             without weights.
@@ -64,6 +69,8 @@ def make_optimizer(
     """
     kind, keywords, groups = read_optimizer(config)
     tables = [*_groups(model, groups, decay_norm), *_duals(objective)]
+    if _fuses(kind, [keywords, *tables], model):  # not on a CPU: recorded runs must come out again
+        keywords["fused"] = True
     try:
         return kind(tables, **keywords)  # type: ignore[call-arg]
     except TypeError as error:
@@ -90,6 +97,18 @@ def read_optimizer(config: str | Mapping[str, Any]) -> OptimizerTable:
     return OptimizerTable(
         kind, keywords, [_read_group(kind, g, lr, f"groups.{k}") for k, g in enumerate(groups)]
     )
+
+
+def _fuses(kind: type, groups: Sequence[Group], model: nn.Module) -> bool:
+    """Return whether to choose the fused step for groups that all may have their own keywords."""
+    chosen = any(group.get(way) is not None for group in groups for way in WAYS)
+    sparse = any(getattr(module, "sparse", False) for module in model.modules())  # of embeddings
+    if kind.__name__ not in FUSED or chosen or sparse:
+        return False
+    if "fused" not in inspect.signature(kind).parameters:
+        return False
+    weights = [p for group in groups for p in group.get("params", ())]
+    return all(p.is_cuda and p.is_floating_point() for p in weights)
 
 
 def _keywords(kind: type, table: Mapping[str, Any], path: str, also: Sequence[str] = ()) -> Group:

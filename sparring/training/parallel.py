@@ -20,6 +20,7 @@ from ..batch import Batch, Loss
 from ..objective import Objective
 from ..runtime import distributed
 from ..runtime.provenance import resolve_device
+from ..runtime.torch_private import BATCH_NORM
 
 SYNC_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # new and old name of one argument
 
@@ -67,12 +68,26 @@ def barrier() -> None:
         td.barrier()
 
 
-def sync_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+def sync_batch_norm(
+    model: nn.Module, device: torch.device, objective: Objective | None = None
+) -> nn.Module:
     """Return the model; with several processes on CUDA its batch norm sees the joint batch.
 
     PyTorch's `SyncBatchNorm` runs on CUDA only. On CPUs each process normalises its own rows.
+
+    Raises:
+        ValueError: for an objective that differentiates twice, which `SyncBatchNorm` cannot.
     """
     joint = distributed.world() > 1 and device.type == "cuda"
+    method = None if objective is None else objective.method
+    normed = joint and any(isinstance(module, BATCH_NORM) for module in model.modules())
+    if normed and method is not None and method.differentiates_twice:
+        name = type(method).__name__
+        raise ValueError(
+            f"method = {name!r} differentiates twice, and the batch norm of several GPUs "
+            "(SyncBatchNorm) has no second derivative: train on one GPU, or take a network "
+            f"without batch norm, or set the weight of {name}'s gradient term to 0"
+        )
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if joint else model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Loss
+from ..component import require
 from ..introspect import freeze
 from ..objective import Objective
 from ..runtime import distributed
+from ..runtime.cudnn import tuned_kernels
+from ..runtime.reading import start_reading
 from ..runtime.seeding import derive_seed
 from ..weights import EMA, WeightPerturbation
 from . import parallel
@@ -45,16 +49,19 @@ class Stepper:
         classes: int,
         device: torch.device,
     ) -> None:
-        self.model = parallel.sync_batch_norm(model, device).to(device)
+        self.objective: Objective = arguments["objective"].to(device)
+        _check_compile(arguments["compile"], self.objective)
+        self.model = parallel.sync_batch_norm(model, device, self.objective).to(device)
         if arguments["channels_last"]:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective: Objective = arguments["objective"].to(device)
         view = {key: arguments[key] for key in ("amp", "channels_last")}
         # Before optimizer and DDP, which take the weights that have a gradient; after the
         # conversion of batch norm, which makes new modules.
         view["kept_in_eval"] = freeze_weights(self.model, arguments.get("freeze") or ())
-        self.loss_model = freeze.ModelView(self.model, **view)
-        self.attack_model = freeze.ModelView(self.model, **view, compile=arguments["compile"])
+        compiled = arguments["compile"]
+        self.loss_model = freeze.ModelView(self.model, **view, compile=compiled == "all")
+        self.attack_model = freeze.ModelView(self.model, **view, compile=bool(compiled))
+        self.device, self._rows = device, 0  # of the largest batch
         name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
         self.optimizer = make_optimizer(name, self.model, self.objective, decay_norm=decay_norm)
         needs = check_network(self.model, samples.to(device), classes)
@@ -103,20 +110,31 @@ class Stepper:
         Raises:
             NonFiniteLoss: before the weights move, naming the step's number and epoch.
         """
+        self._rows = max(self._rows, len(batch))
+        with tuned_kernels(self.device, on=len(batch) == self._rows):
+            return self._step(batch, epoch=epoch, number=number)
+
+    def _step(self, batch: Batch, *, epoch: int, number: int) -> tuple[float, Loss]:
         # The attack runs on the bare model: DDP expects one backward pass per forward pass, into
         # the weights, while an attack takes many, into the inputs. Only the loss goes through DDP.
-        full = self.objective.maximize(self.attack_model, batch)
+        with self.attack_model.cast_once() if self.objective.attack else nullcontext():
+            full = self.objective.maximize(self.attack_model, batch)
         # The adversary's points are those of θ; only then does AWP or SAM move to θ + v.
         with self._perturbed(full):
             loss: Loss = self.minimize(full)
             assert loss.total is not None
             # Averaged before the check, so that all processes stop; one that raised alone would
-            # leave the others waiting in `backward`. Checked before any gradient, so that weights
-            # and optimizer are those of the last good step.
-            total = distributed.mean(loss.total.detach()).item()
-            check_finite(total, loss, epoch=epoch, step=number, causes=self.likely_causes)
+            # leave the others waiting.
+            read_total = start_reading(distributed.mean(loss.total.detach()))
             self.optimizer.zero_grad()
             loss.total.backward()
+            # Read after the backward pass is on its way, so that a GPU does not wait for Python
+            # in between; checked before the step, so that weights and optimizer are those of the
+            # last good one.
+            total = read_total()
+            if not math.isfinite(total):
+                self.optimizer.zero_grad()
+            check_finite(total, loss, epoch=epoch, step=number, causes=self.likely_causes)
             if self.clip is not None:
                 # Without the objective's own parameters: a large dual gradient must not shorten
                 # the step of the weights.
@@ -169,3 +187,14 @@ class Stepper:
         for key, piece in self._stateful().items():
             if piece is not None:
                 piece.load_state_dict(state[key])
+
+
+def _check_compile(compile: bool | str, objective: Objective) -> None:
+    """Raise `ValueError` for a value of `compile` that is unknown, or that the method refuses."""
+    require(compile in (False, True, "all"), "compile", compile, "false, true or 'all'")
+    if compile == "all" and objective.method.differentiates_twice:
+        name = type(objective.method).__name__
+        raise ValueError(
+            f"compile = 'all' is not allowed with the method {name}: it differentiates twice, "
+            "which compiled networks refuse; compile = true compiles the attack alone"
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..batch import Batch
 from ..component import Component, require
+from ..runtime.torch_private import lerp_all
 
 NOT_ATTACHED = "EMA has no model yet: call attach(model) first"
 
@@ -44,7 +46,10 @@ class EMA(Component):
         decay: d, in [0, 1).
         warmup: d = min(decay, (1 + t)/(10 + t)), which forgets the first steps faster.
 
-    Source: Izmailov et al. 2018 (averaging); `torch.optim.swa_utils.AveragedModel` does the work.
+    The first step copies the weights. A step waits for no device: t is counted in Python.
+
+    Source: Izmailov et al. 2018 (averaging). Differs: `torch.optim.swa_utils.AveragedModel` holds
+    the average, and the update is our own.
 
     >>> ema = EMA(decay=0.9).attach(nn.Linear(1, 1))
     >>> ema.module
@@ -58,13 +63,19 @@ class EMA(Component):
         require(0 <= decay < 1, "decay", decay, "in [0, 1)")
         self.decay, self.warmup = decay, warmup
         self.averaged: AveragedModel | None = None
+        self._count: int | None = 0  # None: to be read from a state that was loaded
 
     def attach(self, model: nn.Module) -> EMA:
         """Start from a copy of the model's weights; return itself."""
         with _without_graphs(model):
-            self.averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+            self.averaged = AveragedModel(model, use_buffers=True)
         self.averaged.requires_grad_(False)
+        self.averaged.register_load_state_dict_post_hook(self._forget_count)
+        self._count = 0
         return self
+
+    def _forget_count(self, *_: object) -> None:
+        self._count = None
 
     @property
     def module(self) -> nn.Module:
@@ -78,14 +89,24 @@ class EMA(Component):
         """Average the model's present weights in; call it after the optimizer's step."""
         if self.averaged is None:
             raise ValueError(NOT_ATTACHED)
-        self.averaged.update_parameters(model)
-
-    def _average(
-        self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
-    ) -> None:
-        decay = (
-            min(self.decay, (1 + float(count)) / (10 + float(count))) if self.warmup else self.decay
-        )
-        for a, c in zip(averaged, current, strict=True):
+        count = int(self.averaged.n_averaged) if self._count is None else self._count
+        average = self.averaged.module
+        floats: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        pairs = (chain(m.parameters(), m.buffers()) for m in (average, model))
+        for a, c in zip(*pairs, strict=True):
+            c = c.detach().to(a.device)
             # counters, as of batch norm, are integers: they are copied
-            a.lerp_(c, 1 - decay) if a.is_floating_point() else a.copy_(c)
+            if count and a.is_floating_point():
+                old, new = floats.setdefault(a.dtype, ([], []))
+                old.append(a)
+                new.append(c)
+            else:
+                a.copy_(c)
+        for old, new in floats.values():
+            lerp_all(old, new, 1 - self._decay(count))
+        self._count = count + 1
+        self.averaged.n_averaged.fill_(self._count)
+
+    def _decay(self, count: int) -> float:
+        """Return d of a step, after `count` steps."""
+        return min(self.decay, (1 + count) / (10 + count)) if self.warmup else self.decay

@@ -34,3 +34,14 @@ def test_without_their_base_class_the_public_batch_norms_are_listed(monkeypatch)
     monkeypatch.delattr(nn.modules.batchnorm, "_BatchNorm")
     listed = runpy.run_path(torch_private.__file__)["BATCH_NORM"]
     assert all(isinstance(layer(2), listed) for layer in (nn.BatchNorm1d, nn.SyncBatchNorm))
+
+
+def test_without_the_joint_update_tensors_move_one_by_one(monkeypatch):
+    ends = [torch.rand(3), torch.rand(2, 2)]
+    results = []
+    for _ in range(2):
+        targets = [torch.full((3,), 0.3), torch.ones(2, 2)]
+        torch_private.lerp_all(targets, ends, 0.1)
+        results.append(targets)
+        monkeypatch.delattr(torch, "_foreach_lerp_", raising=False)
+    assert all(map(torch.equal, *results))

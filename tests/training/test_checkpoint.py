@@ -38,6 +38,18 @@ def run(whole, tmp_path):
     return out
 
 
+def test_a_copy_aside_keeps_tensors_of_the_cpu_and_the_versions_of_a_state():
+    model = torch.nn.BatchNorm1d(2)
+    state = {"model": model.state_dict(), "list": [torch.ones(1), (2, None)], "name": "a"}
+    aside = checkpoint.copied_aside(state)
+    assert aside["model"]._metadata == state["model"]._metadata
+    assert all(aside["model"][key] is value for key, value in state["model"].items())
+    assert aside["list"][0] is state["list"][0]
+    assert aside["list"][1:] == [(2, None)]
+    assert aside["name"] == "a"
+    assert aside is not state
+
+
 def leftover(folder):
     return [path.name for path in folder.iterdir() if path.name.endswith(".writing")]
 

@@ -109,3 +109,28 @@ def test_a_group_of_frozen_weights_is_refused(tmp_path):
     optimizer = {"name": "SGD", "lr": 0.1, "groups": [{"modules": ["0"], "lr": 1.0}]}
     with pytest.raises(ValueError, match="names of weights that are not frozen"):
         trainer(tmp_path / "run", optimizer=optimizer, freeze=["0"])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad"])
+def test_the_fused_step_is_chosen_on_cuda_alone_and_only_without_another_choice(name, monkeypatch):
+    table = {"name": name, "lr": 0.1}
+    assert not make_optimizer(table, network()).defaults["fused"]
+    assert make_optimizer({**table, "fused": True}, network()).defaults["fused"]
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)  # the same step exists on a CPU
+    assert make_optimizer(table, network()).defaults["fused"]
+    for way in ("fused", "foreach"):
+        assert not make_optimizer({**table, way: False}, network()).defaults["fused"]
+    of_group = {**table, "groups": [{"modules": ["4"], "foreach": False}]}
+    assert not make_optimizer(of_group, network()).defaults["fused"]
+    sparse = torch.nn.Sequential(torch.nn.Embedding(4, 2, sparse=True), torch.nn.Linear(2, 2))
+    assert not make_optimizer(table, sparse).defaults["fused"]
+    assert "fused" not in make_optimizer("RMSprop", network()).defaults
+
+
+def test_a_checkpoint_of_before_goes_on_bit_for_bit():
+    """Its groups say fused = None, and so they stay."""
+    table = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    old = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+    new = make_optimizer(table, network())
+    new.load_state_dict(old.state_dict())
+    assert [group["fused"] for group in new.param_groups] == [None]

@@ -289,6 +289,40 @@ class TestEMA:
         again.update(model)
         assert torch.equal(again.module.weight, ema.module.weight)
 
+    @pytest.mark.parametrize("warmup", [True, False])
+    def test_it_is_bit_for_bit_that_of_torch_and_loads_its_states(self, warmup):
+        def theirs(averaged, current, count):
+            d = min(0.9, (1 + float(count)) / (10 + float(count))) if warmup else 0.9
+            for a, c in zip(averaged, current, strict=True):
+                a.lerp_(c, 1 - d) if a.is_floating_point() else a.copy_(c)
+
+        model = NormedNet()
+        ema = EMA(decay=0.9, warmup=warmup).attach(model)
+        old = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=theirs, use_buffers=True)
+        for step in range(6):
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(torch.randn_like(p))
+            model(torch.rand(6, 1, 4, 4))
+            old.update_parameters(model)
+            ema.update(model)
+            assert old.state_dict().keys() == ema.averaged.state_dict().keys()
+            for key, value in ema.averaged.state_dict().items():
+                assert torch.equal(value, old.state_dict()[key]), key
+            if step == 2:  # it goes on from a checkpoint written by torch's
+                ema = EMA(decay=0.9, warmup=warmup).attach(NormedNet())
+                ema.load_state_dict({f"averaged.{k}": v for k, v in old.state_dict().items()})
+
+    def test_a_copy_counts_on_alone(self):
+        model = nn.Linear(2, 2)
+        ema = EMA(decay=0.5).attach(model)
+        ema.update(model)
+        again = copy.deepcopy(ema)
+        again.load_state_dict(EMA(decay=0.5).attach(model).state_dict())
+        for average, count in ((ema, 2), (again, 1)):
+            average.update(model)
+            assert average.averaged.n_averaged == count
+
     def test_refusals(self):
         with pytest.raises(
             ValueError, match=r"decay = 1\.0 is not allowed: decay must be in \[0, 1\)"
