@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import attacks
+from ..attacks.rows import wrong_classes
 from ..component import checked, require, require_at_least
 from ..functional.geometry import SLACK
 from ..introspect import predict
@@ -221,7 +222,7 @@ class Attack:
 
     def _wrong_classes(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the k − 1 classes other than the labels, highest logit first `(b, k - 1)`."""
-        return attacks.rows.wrong_classes(predict.logits(self.network, images), labels)
+        return wrong_classes(predict.logits(self.network, images), labels)
 
     def _random_targets(self, images: Tensor, labels: Tensor) -> Tensor:
         others = self._wrong_classes(images, labels).cpu()
