@@ -165,7 +165,9 @@ class SparseAscent(Ascent):
 
     def _set_moved(self, count: Tensor) -> None:
         self.num_moved = count.clamp_min(1)
-        self.max_moved = int(self.num_moved.amax())  # k of the one topk that serves all rows
+        # k of the one topk that serves all rows: all coordinates on a GPU, which k would wait for
+        d = math.prod(self.x.shape[1:])
+        self.max_moved = d if count.is_cuda else int(self.num_moved.amax())
 
     def move(self, step: int) -> None:
         size = self.grad.flatten(1).abs()

@@ -12,6 +12,7 @@ from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows, nearest_hyperplane, step_to_hyperplane
 from ..threats.base import Threat
 from .base import ActiveSet, Execution, Search, begin_call, run_restarts
+from .rows import split_rows
 
 
 class DeepFool(Search):
@@ -86,21 +87,29 @@ class DeepFool(Search):
         rows = torch.arange(len(point), device=point.device)
         z, rivals = active.x, None
         for step in range(self.steps + 1):
-            y, z = active.y[rows], z.detach().requires_grad_()
+            z, y = z.detach().requires_grad_(step < self.steps), active.y[rows]
             with torch.enable_grad():
                 logits = active.logits(z)
             is_wrong = active.is_adversarial(logits, y)
             point[rows], wrong[rows] = z.detach(), is_wrong
-            if step == self.steps or bool(is_wrong.all()):
+            _, right = split_rows(is_wrong)
+            if step == self.steps or len(right) == 0:
                 break
             rivals = self._rivals(logits, y) if rivals is None else rivals
+            # Walks end after a few steps, and each gradient costs a pass per class: where that is
+            # cheaper, wrong rows leave before it, for one more forward pass of the others.
+            passes = rivals.shape[1]
+            if (1 + passes) * len(right) < passes * len(rows):
+                z, y = z[right].detach().requires_grad_(), y[right]
+                rows, rivals = rows[right], rivals[right]
+                with torch.enable_grad():
+                    logits = active.logits(z)
+                right = torch.arange(len(rows), device=rows.device)
             with torch.enable_grad():
                 margins = logits.gather(1, rivals) - logits.gather(1, y.clamp_min(0)[:, None])
-            # wrong rows leave after their gradient: the graph holds all rows, and comes at once
             value, normal, _ = nearest_hyperplane(margins, z, self.p)
-            keep = ~is_wrong
-            rows, rivals = rows[keep], rivals[keep]
-            z = self._step(z[keep].detach(), value[keep], normal[keep])
+            rows, rivals = rows[right], rivals[right]
+            z = self._step(z[right].detach(), value[right], normal[right])
         # points just beyond a boundary are where lower precision errs most
         return point, active.confirmed(wrong, point)
 

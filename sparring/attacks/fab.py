@@ -15,8 +15,17 @@ from ..functional.geometry import broadcast_rows, broadcast_scale, nearest_hyper
 from ..functional.losses import margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search, begin_call, run_restarts
+from .base import (
+    GPU_CONFIRM_PERIOD,
+    ActiveSet,
+    Execution,
+    Search,
+    begin_call,
+    run_restarts,
+)
 from .rows import wrong_classes
+
+WINDOW = 2 * GPU_CONFIRM_PERIOD  # updates whose points wait for float32 on a GPU
 
 
 class FAB(Search):
@@ -156,6 +165,7 @@ class FAB(Search):
         would tie if the logits were linear. It costs `final` forward passes and no gradient, and
         takes back what eta and beta overshoot: the boundary lies between a right and a wrong point.
         """
+        closest.confirm(active)
         if not self.final:
             return
         right, wrong = active.x, closest.point[active.rows]
@@ -180,10 +190,14 @@ class FAB(Search):
             if keep is not None:
                 right, logits_right = right[keep], logits_right[keep]
                 wrong, logits_wrong = wrong[keep], logits_wrong[keep]
+        closest.confirm(active)
 
 
 class ClosestPoint:
     """Track the nearest wrong point of every sample of a batch; one within `radius` breaks it.
+
+    In lower precision, float32 must confirm each. On a GPU it does so for the points of `WINDOW`
+    updates at once, in their order: to ask in each step, the host would wait in each.
 
     Attributes:
         point: `(b, *d)` that point, x before there is one.
@@ -193,6 +207,8 @@ class ClosestPoint:
     def __init__(self, x: Tensor, threat: Threat, radius: float) -> None:
         self.point, self.distance = x.clone(), x.new_full((len(x),), torch.inf)
         self.threat, self.radius = threat, radius
+        # of each update since: rows, labels, points, which may be kept, distances
+        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
 
     def update(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Update with points z `(a, *d)` of the box and their logits, and record those within the
@@ -201,11 +217,36 @@ class ClosestPoint:
         wrong, distance = active.is_adversarial(logits, y), self.threat.distance(z, active.x)
         nearer = wrong & (distance < self.distance[rows])
         # nearest points lie at the boundary, where lower precision errs most
-        nearer = active.confirmed(nearer, z)
-        self.point[rows] = torch.where(broadcast_rows(nearer, z), z, self.point[rows])
-        self.distance[rows] = torch.where(nearer, distance, self.distance[rows])
+        if active.lower_precision and active.confirm_period > 1:
+            active.confirm_period = WINDOW  # the host also waits in `confirm`
+            self._waiting.append((rows, y, z.detach(), nearer, distance))
+        else:
+            self._keep(rows, z, active.confirmed(nearer, z), distance)
         # Infeasible points must not count: record them as right, and at the lowest value.
         inside = distance <= self.radius
         right = torch.zeros_like(logits).scatter(1, y.clamp_min(0)[:, None], 1.0)
         value = torch.where(inside, margin(logits, y), -torch.inf)
-        return wrong, active.record(z, torch.where(inside[:, None], logits, right), value)
+        keep = active.record(z, torch.where(inside[:, None], logits, right), value)
+        if len(self._waiting) == WINDOW or len(active) == 0:
+            self.confirm(active)
+        return wrong, keep
+
+    def confirm(self, active: ActiveSet) -> None:
+        """Keep the waiting points that are wrong in float32 too."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        _, y, z, nearer, _ = (torch.cat(part) for part in zip(*waiting, strict=True))
+        numbers = nearer.nonzero()[:, 0]
+        # as many at a time as the search itself has, for which memory is there
+        for part in numbers.split(len(self.point)):
+            wrong = active.is_adversarial(active.logits_float32(z[part]), y[part])
+            nearer = nearer.index_put((part,), wrong)
+        sizes = [len(part[0]) for part in waiting]
+        for (rows, _, z, _, distance), confirmed in zip(waiting, nearer.split(sizes), strict=True):
+            self._keep(rows, z, confirmed & (distance < self.distance[rows]), distance)
+
+    def _keep(self, rows: Tensor, z: Tensor, mask: Tensor, distance: Tensor) -> None:
+        """Keep points z `(a, *d)` of these rows where a mask `(a,)` says so."""
+        self.point[rows] = torch.where(broadcast_rows(mask, z), z, self.point[rows])
+        self.distance[rows] = torch.where(mask, distance, self.distance[rows])

@@ -14,7 +14,7 @@ from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..threats.base import Threat
-from .base import ActiveSet, begin_call
+from .base import GPU_CONFIRM_PERIOD, ActiveSet, begin_call
 
 
 class SearchState:
@@ -38,6 +38,8 @@ class SearchState:
         self.c, self.lower = torch.full_like(infinite, attack.c), torch.zeros_like(infinite)
         self.succeeded = self.improved = torch.zeros_like(infinite, dtype=torch.bool)
         self.falling = ~self.succeeded
+        if active.confirm_period > 1:  # the host of a GPU also waits for `falling`
+            active.confirm_period = 2 * GPU_CONFIRM_PERIOD
 
     def run(self) -> None:
         """Run all rounds; rows that are wrong at x itself are not searched."""
@@ -81,7 +83,9 @@ class SearchState:
             return False
         # ~(≥), not <: a row whose loss is NaN goes on
         self.falling, self.last_loss = self.falling & ~(loss >= 0.9999 * self.last_loss), loss
-        return not self.falling.any()
+        # on a GPU, where the host waits for the answer, in every other check
+        checked = step // max(self.attack.steps // 10, 1)
+        return not (loss.is_cuda and checked % 2) and not self.falling.any()
 
     def _record(self, z: Tensor, logits: Tensor) -> Tensor | None:
         """Keep points that are closer; with eps, record those inside, as `ActiveSet.record`."""

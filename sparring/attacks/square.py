@@ -110,7 +110,7 @@ def window_sides(share: float, h: int, w: int, *, least: int = 1) -> tuple[int, 
     return s, s
 
 
-def bump(h: int, w: int, p: float) -> Tensor:
+def bump(h: int, w: int, p: float, device: torch.device | None = None) -> Tensor:
     """Return a hill `(h, w)` of ‖·‖_p = 1: at distance r from the centre, Σ_{k ≥ r} 1/(k + 1)².
 
     The distance counts rectangles around the centre; the sum ends at the outermost.
@@ -118,19 +118,20 @@ def bump(h: int, w: int, p: float) -> Tensor:
     >>> bump(1, 3, 1)
     tensor([[0.1429, 0.7143, 0.1429]], dtype=torch.float64)
     """
-    rows, columns = ((torch.arange(n) - n // 2).abs() for n in (h, w))
+    rows, columns = ((torch.arange(n, device=device) - n // 2).abs() for n in (h, w))
     distance = torch.maximum(rows[:, None], columns)
-    rings = torch.arange(1, int(distance.max()) + 2, dtype=torch.float64) ** -2
+    outermost = max(h // 2, w // 2)
+    rings = torch.arange(1, outermost + 2, dtype=torch.float64, device=device) ** -2
     hill = rings.flip(0).cumsum(0).flip(0)[distance]
     return hill / torch.linalg.vector_norm(hill, ord=p)
 
 
-def bump_pairs(h: int, w: int, p: float) -> Tensor:
+def bump_pairs(h: int, w: int, p: float, device: torch.device | None = None) -> Tensor:
     """Return a hill above a valley, and a hill left of a valley: `(2, h, w)`, each of ‖·‖_p = 1."""
 
     def pair(a: int, b: int) -> Tensor:
-        hills = [] if a < 2 else [bump(a // 2, b, p)]
-        both = torch.cat([*hills, -bump(a - a // 2, b, p)])
+        hills = [] if a < 2 else [bump(a // 2, b, p, device)]
+        both = torch.cat([*hills, -bump(a - a // 2, b, p, device)])
         return both / torch.linalg.vector_norm(both, ord=p)
 
     return torch.stack([pair(h, w), pair(w, h).T])
@@ -264,7 +265,8 @@ class _BumpProposer(_WindowProposer):
 
     def _bump_pairs(self, height: int, width: int) -> Tensor:
         if (height, width) not in self.cached_bumps:
-            self.cached_bumps[height, width] = bump_pairs(height, width, self.p).to(self.x)
+            pairs = bump_pairs(height, width, self.p, self.x.device)
+            self.cached_bumps[height, width] = pairs.to(self.x.dtype)
         return self.cached_bumps[height, width]
 
     def _signs(self, u: Tensor) -> Tensor:
