@@ -28,6 +28,9 @@ class Square(Search):
     L2 and L1: the budget of two windows, and the unused budget, move into the first window. There
     two opposite bumps are added to the perturbation. The search starts at a tiling with bumps.
 
+    On a CPU, in Linf, only what sees a small window is computed: see `introspect.local`. Float32
+    passes of the model itself confirm what such a search finds.
+
     Each sample draws its windows and signs. If x is not an image `(b, c, h, w)`, a window is a
     block of consecutive coordinates.
 
