@@ -1,4 +1,4 @@
-"""One channels-last copy of the weights serves a whole evaluation; the model comes back as it was."""
+"""One channels-last copy of the weights serves an evaluation; the model comes back as it was."""
 
 from typing import Any
 
