@@ -66,7 +66,7 @@ class CompiledModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # a CUDA graph keeps the precision that it was recorded in
-        if self.training or (self.graphs and exact_float32.is_required()):
+        if self.training or (self.graphs and exact_float32.is_requested()):
             return self.model(x)
         start, logits = 0, []
         for size in self.chunks(len(x)):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_REQUIRED = ContextVar("exact float32 required", default=False)
+_REQUESTED = ContextVar("exact float32 requested", default=False)
 Setting = tuple[Callable[[], Any], Callable[[Any], None], Any]  # read, write, the exact value
 
 
@@ -27,10 +27,10 @@ def is_rounded(device: torch.device) -> bool:
     return any(read() not in ("none", exact) for read, _, exact in _settings(device))
 
 
-def is_required() -> bool:
+def is_requested() -> bool:
     """Return whether the caller is inside `exact_float32`: a recorded CUDA graph, which keeps the
     precision it was recorded in, must not run there."""
-    return _REQUIRED.get()
+    return _REQUESTED.get()
 
 
 @contextmanager
@@ -38,11 +38,11 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     """Compute in true float32 on the device inside the context; restore all settings after it.
 
     >>> with exact_float32(torch.device("cpu")):
-    ...     is_required()
+    ...     is_requested()
     True
     """
     saved: list[tuple[Setting, Any]] = []
-    token = _REQUIRED.set(True)
+    token = _REQUESTED.set(True)
     try:
         if is_rounded(device):
             # the older settings first: they write the newer ones too
@@ -54,7 +54,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     finally:
         for setting, value in saved:
             _write(setting, value)
-        _REQUIRED.reset(token)
+        _REQUESTED.reset(token)
 
 
 def _settings(device: torch.device) -> list[Setting]:

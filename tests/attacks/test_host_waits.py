@@ -73,10 +73,11 @@ class TestPerStep:
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_where_rows_break_on_the_way(self, precision):
         """Row i breaks at about step 2i: each tenth step removes rows."""
-        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        linear = nn.Linear(4, 2)
+        model = nn.Sequential(nn.Flatten(), linear)
         with torch.no_grad():
-            model[1].weight.copy_(torch.tensor([[1.0] * 4, [0.0] * 4]))
-            model[1].bias.copy_(torch.tensor([0.0, 1.0]))
+            linear.weight.copy_(torch.tensor([[1.0] * 4, [0.0] * 4]))
+            linear.bias.copy_(torch.tensor([0.0, 1.0]))
         x = (0.26 + 0.02 * torch.arange(20.0)).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
         y = torch.zeros(20, dtype=torch.long)
         threat, left = threats.Linf(1.0), []
@@ -229,14 +230,16 @@ def test_rounded_float32_counts_as_lower_precision(problem, monkeypatch):
     asked: list[int] = []
     from sparring.runtime import exact_float32
 
-    monkeypatch.setattr(exact_float32, "is_rounded", lambda device: not exact_float32.is_asked())
+    monkeypatch.setattr(
+        exact_float32, "is_rounded", lambda device: not exact_float32.is_requested()
+    )
 
     class Rounded(nn.Module):
         """Every class is wrong, except in true float32."""
 
         def forward(self, x: Tensor) -> Tensor:
-            asked.append(exact_float32.is_asked())
-            return model(x) if exact_float32.is_asked() else model(x).roll(1, 1)
+            asked.append(exact_float32.is_requested())
+            return model(x) if exact_float32.is_requested() else model(x).roll(1, 1)
 
     threat = threats.Linf(1e-4)
     x_adv = attacks.PGD(threat, steps=3)(Rounded(), x, y)

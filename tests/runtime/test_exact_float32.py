@@ -8,7 +8,7 @@ import torch
 from torch import backends as known_backends
 
 from sparring.runtime import exact_float32
-from sparring.runtime.exact_float32 import is_required, is_rounded
+from sparring.runtime.exact_float32 import is_requested, is_rounded
 
 backends: Any = known_backends  # PyTorch declares not all of them
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -70,10 +70,10 @@ def test_a_gpu_is_exact_inside_and_as_it_was_after(choose: Callable[[], None]) -
     assert is_rounded(GPU)
     with exact_float32.exact_float32(GPU):
         assert not is_rounded(GPU)
-        assert is_required()
+        assert is_requested()
         assert state()[:3] == ["ieee"] * 3
     assert state() == before
-    assert not is_required()
+    assert not is_requested()
 
 
 def test_older_and_newer_settings_agree_inside() -> None:
@@ -95,7 +95,7 @@ def test_an_error_restores_the_settings() -> None:
     with pytest.raises(KeyError), exact_float32.exact_float32(GPU):
         raise KeyError
     assert state() == before
-    assert not is_required()
+    assert not is_requested()
 
 
 def test_a_cpu_that_multiplies_in_bfloat16_is_exact_inside() -> None:
