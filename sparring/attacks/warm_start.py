@@ -6,6 +6,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..batch import Batch
 from ..component import require, require_at_least
@@ -18,6 +19,34 @@ from .base import Float32Execution, Gain, Maximizer
 STORAGE = {"float16": torch.float16, "float32": torch.float32}
 
 
+def moved(delta: Tensor, pixel: Tensor) -> Tensor:
+    """Move perturbations of images `(b, c, h, w)` as augmentation moved the pixels.
+
+    Arguments:
+        pixel: `(b, h, w)` from which pixel each came, counted from 1; 0: from none, which gives 0.
+
+    >>> moved(torch.tensor([[[[0.1, 0.2]]]]), torch.tensor([[[2, 0]]]))
+    tensor([[[[0.2000, 0.0000]]]])
+    """
+    padded = functional.pad(delta.flatten(2), (1, 0))
+    return padded.gather(2, _columns(pixel, delta)).reshape(delta.shape)
+
+
+def placed(delta: Tensor, pixel: Tensor, kept: Tensor) -> Tensor:
+    """Put moved perturbations back where their pixels came from, over those that are `kept`.
+
+    >>> placed(torch.tensor([[[[0.2, 0.0]]]]), torch.tensor([[[2, 0]]]), torch.ones(1, 1, 1, 2))
+    tensor([[[[1.0000, 0.2000]]]])
+    """
+    padded = functional.pad(kept.flatten(2), (1, 0))
+    padded.scatter_(2, _columns(pixel, delta), delta.flatten(2))
+    return padded[:, :, 1:].reshape(delta.shape)
+
+
+def _columns(pixel: Tensor, delta: Tensor) -> Tensor:
+    return pixel.flatten(1)[:, None].expand(-1, delta.shape[1], -1)
+
+
 class WarmStart(Maximizer):
     """Climb by projected gradient steps from the sample's perturbation of the last epoch; for
     training alone.
@@ -26,7 +55,8 @@ class WarmStart(Maximizer):
     A sample's first start is random, and so is every `reset`-th after it; rows that a mix adds
     always start at random. Perturbations are kept by `batch.index`: rows × features × 2 bytes in
     float16, 301 MB for 49,000 rows of CIFAR-10, on the device and in every `last.pt`. A
-    perturbation belongs to pixels, so the trainer refuses augmentations that move them.
+    perturbation belongs to the pixels of the image before augmentation, and moves with them: by
+    `batch.extra["pixel"]`, as `Loader` notes it. Pixels that a crop leaves out keep theirs.
 
     Arguments:
         threat: where it may go; without labels.
@@ -37,8 +67,8 @@ class WarmStart(Maximizer):
         storage: of the perturbations, "float16" or "float32".
         mode, seed: as in `Execution`.
 
-    Source: Zheng et al. 2020, alg. 1. Differs: it refuses augmentations in place of carrying
-    the perturbations through them.
+    Source: Zheng et al. 2020, alg. 1 and sec. 4 (through augmentation). Differs: a sample counts
+    its own epochs to the next random start.
 
     >>> import torch
     >>> from sparring.threats import Linf
@@ -120,10 +150,13 @@ class WarmStart(Maximizer):
         if batch.x_adv is None:
             return
         delta = distributed.gather((batch.x_adv - batch.x).detach())
-        index = distributed.gather(batch.index)
+        index, pixel = distributed.gather(batch.index), batch.extra.get("pixel")
         self._make_room(delta, index)
         assert self._delta is not None
         assert self._uses is not None
+        if pixel is not None:
+            kept = self._delta[index] * broadcast_rows(self._uses[index] > 0, delta)
+            delta = placed(delta.to(kept), distributed.gather(pixel), kept)
         self._delta[index] = delta.to(self._delta.dtype)
         uses = self._uses[index] + 1
         self._uses[index] = uses if self.reset is None else uses % self.reset
@@ -137,6 +170,8 @@ class WarmStart(Maximizer):
         self._make_room(batch.x, batch.index)
         assert self._uses is not None
         kept = self._delta[batch.index].to(batch.x.dtype)
+        if "pixel" in batch.extra:
+            kept = moved(kept, batch.extra["pixel"])
         kept = self.threat.project(self.threat.pack(batch) + kept, batch)
         has_one = broadcast_rows(self._uses[batch.index] > 0, start)
         return torch.where(has_one, kept, start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,17 +16,18 @@ class Augment(Component):
     """Base of random changes of inputs `(b, *d)`: `piece(x, generator)` keeps bounds.
 
     Ranks together get the draws that one process would get for the joint batch.
+
+    Attributes:
+        places: of pixels: "kept" if each stays where it is, "moved" if whole pixels move, all
+            channels of an image alike, and zeros fill the rest; default: "mixed", anything.
     """
+
+    places: ClassVar[str] = "mixed"
 
     @property
     def mixes_labels(self) -> bool:
         """Whether labels become probabilities `(b, k)`, so that the piece needs them."""
         return False
-
-    @property
-    def moves_pixels(self) -> bool:
-        """Whether a feature may hold what was in another one; unknown pieces may."""
-        return True
 
     def prepare(self, source: Any) -> None:
         """Take what the piece needs to know of the data, before the first batch."""
@@ -73,6 +74,8 @@ class Flip(Augment):
     [[[[0.0, 1.0]]]]
     """
 
+    places = "moved"
+
     def __init__(self, *, p: float = 0.5) -> None:
         super().__init__()
         require(0 <= p <= 1, "p", p, "a probability from 0 to 1")
@@ -90,6 +93,8 @@ class Shift(Augment):
     [[[[1.0, 1.0]]]]
     """
 
+    places = "moved"
+
     def __init__(self, *, pixels: int = 2) -> None:
         super().__init__()
         require_at_least(0, pixels=pixels)
@@ -105,6 +110,8 @@ class Crop(Augment):
     >>> Crop(pad=4)(torch.ones(2, 3, 32, 32)).shape
     torch.Size([2, 3, 32, 32])
     """
+
+    places = "moved"
 
     def __init__(self, *, pad: int = 4) -> None:
         super().__init__()
@@ -124,14 +131,12 @@ class Cutout(Augment):
     [[[[0.0]]]]
     """
 
+    places = "kept"
+
     def __init__(self, *, size: int = 8) -> None:
         super().__init__()
         require_at_least(1, size=size)
         self.size = size
-
-    @property
-    def moves_pixels(self) -> bool:
-        return False
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _require_images(x, "Cutout")
@@ -151,15 +156,13 @@ class GaussianNoise(Augment):
     tensor([[0.5000]])
     """
 
+    places = "kept"
+
     def __init__(self, *, std: float = 0.05, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
         require(std >= 0, "std", std, "a number ≥ 0")
         require(low < high, "low", low, f"below high = {high}")
         self.std, self.low, self.high = std, low, high
-
-    @property
-    def moves_pixels(self) -> bool:
-        return False
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return (x + self.std * distributed.draw("normal", x, generator)).clamp_(self.low, self.high)

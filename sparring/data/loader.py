@@ -32,6 +32,9 @@ class Loader:
         drop_last: leave out a short last batch.
         mix: pieces that add rows to every batch, drawn from (seed, epoch); see `AddedRows`.
         least_rows: that a process needs of a batch; a last one with fewer joins the one before.
+        follow_pixels: note in `batch.extra["pixel"]`, `(b, h, w)`, from which pixel of its image
+            augmentation took each, counted from 1; 0 where it filled with zeros. Only pieces whose
+            `places` are moved count; x and the draws stay as they are. Not for added rows.
 
     >>> loader = Loader(Split(torch.rand(5, 2), torch.zeros(5).long()), batch_size=2, shuffle=True)
     >>> len(loader), [len(batch) for batch in loader.epoch(1)]
@@ -50,6 +53,7 @@ class Loader:
         drop_last: bool = False,
         mix: Sequence[AddedRows] = (),
         least_rows: int = 1,
+        follow_pixels: bool = False,
     ) -> None:
         world = distributed.world()
         require(batch_size >= 1, "batch_size", batch_size, "an integer ≥ 1")
@@ -58,6 +62,7 @@ class Loader:
         self.split, self.batch_size, self.seed = split.to(device), batch_size, seed
         self.shuffle, self.drop_last, self.device = shuffle, drop_last, torch.device(device)
         self.augment, self.mix = tuple(augment), tuple(mix)
+        self.follow_pixels = follow_pixels and any(p.places == "moved" for p in self.augment)
         if mix and (mixing := [piece for piece in augment if piece.mixes_labels]):
             raise ValueError(f"augment has {mixing[0]}: mixed labels need batches without mix")
         least = least_rows * world
@@ -79,7 +84,11 @@ class Loader:
         # one generator for augmentation and added rows: a resumed run replays the same draws
         generator = self._generator(number, 1, self.device)
         for x, y, index, weight in self._samples(number):
-            batch = Batch(*self._augmented(x, y, generator), index=index)
+            if self.follow_pixels:
+                x, y, pixel = self._followed(x, y, generator)
+                batch = Batch(x, y, index=index, extra={"pixel": pixel})
+            else:
+                batch = Batch(*self._augmented(x, y, generator), index=index)
             batch = batch if weight is None else replace(batch, weight=weight)
             yield concatenate([batch, *self._added(batch, generator)]) if self.mix else batch
 
@@ -87,6 +96,21 @@ class Loader:
         for piece in self.augment:
             x, y = piece.apply_to(x, y, generator)
         return x, y
+
+    def _followed(
+        self, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return augmented rows as `_augmented`, and the pixel that each pixel was."""
+        h, w = x.shape[2:]
+        numbers = torch.arange(1, h * w + 1, device=x.device, dtype=x.dtype)
+        pixel = numbers.reshape(1, 1, h, w).expand(len(x), 1, h, w)
+        for piece in self.augment:
+            if piece.places == "moved":  # draws are per image: one more channel changes none
+                both, y = piece.apply_to(torch.cat([x, pixel], 1), y, generator)
+                x, pixel = both[:, :-1].contiguous(), both[:, -1:]
+            else:
+                x, y = piece.apply_to(x, y, generator)
+        return x, y, pixel[:, 0].long()
 
     def _added(self, batch: Batch, generator: torch.Generator) -> Iterator[Batch]:
         for piece in self.mix:

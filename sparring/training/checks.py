@@ -49,20 +49,23 @@ def check_radii(
 
 
 def prepare_warm_start(
-    attack: Attack | None, train: Split | Stream, augment: Sequence[Augment]
+    attack: Attack | None, train: Split | Stream, augment: Sequence[Augment], *, mixed: bool
 ) -> None:
     """Tell an attack that goes on from the last epoch's points how many rows there are.
 
+    Arguments:
+        mixed: whether other rows join those of train; then no moved pixel is followed.
+
     Raises:
-        ValueError: if an augmentation moves pixels: a perturbation would meet other ones.
+        ValueError: if an augmentation changes pixels in a way that a perturbation cannot follow.
     """
     if not isinstance(attack, WarmStart):
         return
     for piece in augment:
-        if piece.moves_pixels or piece.mixes_labels:
+        if piece.places == "mixed" or (mixed and piece.places == "moved"):
             raise ValueError(
-                f"augment has {piece}, which may move pixels, and WarmStart keeps a perturbation "
-                "by pixel: leave it out, or use attack = PGD or NFGSM"
+                f"augment has {piece}, which may change where pixels are in a way that WarmStart "
+                "cannot follow: leave it out, or use attack = PGD or NFGSM"
             )
     attack.prepare(len(train) if isinstance(train, Stream) else int(train.index.max()) + 1)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..attacks import WarmStart
 from ..attacks.base import Attack
 from ..batch import Batch
 from ..component import check_classes, checked, require
@@ -177,8 +178,9 @@ class Trainer:
         for piece in augment:
             piece.prepare(source)
         checks.check_mixed_labels(objective, augment)
-        checks.prepare_warm_start(objective.attack, source.train, augment)
+        checks.prepare_warm_start(objective.attack, source.train, augment, mixed=bool(mix))
         options = {"seed": seed, "augment": augment, "mix": mix, "device": self.device}
+        options["follow_pixels"] = isinstance(objective.attack, WarmStart) and not mix
         least_rows = 1 if mix else self.stepper.least_rows  # rows that are added are rows too
         self.loader = Loader(
             source.train, batch_size=batch_size, shuffle=True, least_rows=least_rows, **options

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from sparring.attacks import WarmStart
+from sparring.attacks.warm_start import moved, placed
 from sparring.batch import Batch
 from sparring.config.recipe import load_recipe
-from sparring.data import Cutout, Flip, GaussianNoise, Shift
+from sparring.data import Augment, Crop, Cutout, Flip, GaussianNoise, Loader, Shift, Source, Split
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.threats import L2, Joint, Linf
-from sparring.training import Trainer
+from sparring.training import Trainer, checks
 from sparring.training.checkpoint import load_last
 from tests.oracles import problem
 from tests.reference import training
@@ -118,14 +119,91 @@ def test_a_damaged_state_is_refused(tmp_path, damage):
         attack.set_extra_state(state | damage)
 
 
-@pytest.mark.parametrize("piece", [Flip(), Shift(), GaussianNoise(), Cutout()])
-def test_augmentations_that_move_pixels_are_refused(tmp_path, piece):
-    assert piece.moves_pixels == isinstance(piece, Flip | Shift)
-    if piece.moves_pixels:
-        message = r"augment has (Flip|Shift)\(\), which may move pixels, and WarmStart keeps"
-        with pytest.raises(ValueError, match=message):
-            run(tmp_path / "run", augment=[piece])
-        assert not (tmp_path / "run").exists()
+class Blurred(Augment):
+    """A piece that says nothing of pixels."""
+
+    def forward(self, x, generator=None):
+        return x
+
+
+def test_augmentations_that_cannot_be_followed_are_refused(tmp_path):
+    message = r"augment has Blurred\(\), which may change where pixels are in a way that WarmStart"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", augment=[GaussianNoise(), Blurred()])
+    with pytest.raises(ValueError, match=r"augment has Shift\(\), which may change where pixels"):
+        checks.prepare_warm_start(WarmStart(Linf(0.1)), source().train, [Shift()], mixed=True)
+    assert not (tmp_path / "run").exists()
+    kinds = [piece.places for piece in (Flip(), Shift(), Crop(), Cutout(), GaussianNoise())]
+    assert kinds == ["moved"] * 3 + ["kept"] * 2
+
+
+PIECES = [Shift(pixels=2), GaussianNoise(std=0.01), Flip(), Crop(pad=1), Cutout(size=2)]
+
+
+def loader(augment, **more) -> Loader:
+    draw = torch.Generator().manual_seed(1)
+    split = Split(torch.rand(6, 2, 5, 4, generator=draw), torch.arange(6) % 3)
+    return Loader(split, batch_size=3, shuffle=True, augment=augment, **more)
+
+
+def test_following_pixels_changes_no_batch():
+    pairs = zip(loader(PIECES).epoch(2), loader(PIECES, follow_pixels=True).epoch(2), strict=True)
+    for plain, followed in pairs:
+        assert torch.equal(plain.x, followed.x)
+        assert followed.x.is_contiguous()
+        assert torch.equal(plain.index, followed.index)
+        assert followed.extra["pixel"].shape == (3, 5, 4)
+    assert "pixel" not in next(loader([GaussianNoise()], follow_pixels=True).epoch(1)).extra
+
+
+def test_a_perturbation_moves_with_its_pixels():
+    """Moved and placed are what the augmentation itself does to an image of perturbations."""
+    moving = [Shift(pixels=2), Flip(), Crop(pad=1)]
+    delta = torch.randn(6, 2, 5, 4, generator=torch.Generator().manual_seed(2))
+    of_delta = Loader(
+        Split(delta, torch.zeros(6).long()), batch_size=3, shuffle=True, augment=moving
+    )
+    for batch, image in zip(
+        loader(moving, follow_pixels=True).epoch(3), of_delta.epoch(3), strict=True
+    ):
+        pixel = batch.extra["pixel"]
+        assert torch.equal(moved(delta[batch.index], pixel), image.x)
+        back = placed(image.x, pixel, torch.zeros_like(image.x))
+        seen = placed(torch.ones_like(image.x), pixel, torch.zeros_like(image.x)) > 0
+        assert torch.equal(back, delta[batch.index] * seen)
+        assert not seen.all()
+
+
+def test_through_augmentation_an_epoch_starts_at_the_moved_points():
+    data = loader([Shift(pixels=1), Flip()], follow_pixels=True)
+    attack = WarmStart(Linf(0.2), steps=1, size=0.05, reset=None, storage="float32")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(40, 3))
+    objective = Objective(attack, AT(), Mean())
+    for batch in data.epoch(1):
+        objective.update(model, objective.maximize(model, batch))
+    delta = attack.get_extra_state()["delta"].clone()
+    for batch in data.epoch(2):
+        start = moved(delta[batch.index], batch.extra["pixel"])
+        assert torch.equal(attack._start(batch), Linf(0.2).project(batch.x + start, batch))
+        assert (start != 0).any()
+
+
+def test_images_with_crops_and_flips_resume_bit_for_bit(tmp_path):
+    draw = torch.Generator().manual_seed(3)
+    x, y = torch.rand(24, 1, 6, 6, generator=draw), torch.arange(24) % 3
+    parts = [Split(x, y), Split(x[:8], y[:8]), Split(x[:8], y[:8])]
+    data = Source("images", *parts, list("abc"), sha256="images")
+
+    def images(out, **more):
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+        goal = Objective(WarmStart(Linf(0.1), steps=1), AT(), Mean())
+        options = {"epochs": 3, "batch_size": 8, "augment": [Crop(pad=1), Flip()]} | more
+        return Trainer(net, goal, data, out=out, **options)
+
+    next(iter(images(tmp_path / "a")))
+    assert equal(finish(images(tmp_path / "a", resume=True)), finish(images(tmp_path / "b")))
 
 
 @pytest.mark.parametrize(
