@@ -245,6 +245,15 @@ def test_the_pages_say_what_was_measured_on_a_gpu_and_nothing_else():
         assert "| on the GPU | measured |" not in page
 
 
+def test_the_page_names_every_part_and_its_limit():
+    page = (ROOT / "docs" / "how-to" / "gpu.md").read_text(encoding="utf-8")
+    setting = parts.Setting("a", Path(), Path(), recipes=("x",))
+    listed = (*stage_a.parts(setting), *stage_b.parts(setting))
+    cells = {p.name.replace(" x", " …"): f"{p.seconds:.0f}" for p in listed}
+    cells["train …"] = "time + 75"
+    assert not [name for name, limit in cells.items() if f"| `{name}` | {limit} |" not in page]
+
+
 def test_committed_results_stay_small():
     folders = (ROOT / "results", RESULTS)
     sizes = [f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file()]

@@ -22,6 +22,7 @@ from sparring.introspect import freeze
 from sparring.methods import AT, JR, MART, OTJR, TRADES, UAD
 from sparring.objective import Objective
 from sparring.risks import Mean
+from sparring.runtime.exact_float32 import exact_float32
 from sparring.threats import L2, Linf
 from sparring.training import Trainer
 from tests.devices import on_devices, on_devices_slowly
@@ -84,7 +85,8 @@ def test_an_attack_returns_allowed_points_and_leaves_the_model(name, device, net
 def test_a_search_without_draws_finds_what_the_cpu_finds(device, net, batch):
     attack = PGD(Linf(0.05), steps=4, size=0.02, best=False)
     at = moved(batch, device)
-    here = attack(copy.deepcopy(net).to(device), at.x, at.y)
+    with exact_float32(at.x.device):
+        here = attack(copy.deepcopy(net).to(device), at.x, at.y)
     there = attack(net, batch.x, batch.y)
     # a gradient of about 0 may have either sign; such a pixel moves no margin
     torch.testing.assert_close(
@@ -105,8 +107,9 @@ def test_the_gradient_of_a_method_is_the_cpus(name, device, net, batch):
         method.attach(model) if hasattr(method, "attach") else None
         full = Batch(batch.x.to(on), batch.y.to(on), x_adv=x_adv.to(on))
         full.cost = torch.zeros(len(x_adv), device=on)
-        loss = Objective(None, method, Mean()).minimize(model, full)
-        loss.total.backward()
+        with exact_float32(full.x.device):
+            loss = Objective(None, method, Mean()).minimize(model, full)
+            loss.total.backward()
         return {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
 
     here, there = gradients(device), gradients("cpu")
@@ -208,8 +211,9 @@ def test_the_attack_of_a_training_never_waits_for_the_device(device, net, batch)
 @on_devices_slowly
 def test_a_compiled_evaluation_gives_the_verdicts_of_the_plain_one(device, net, batch):
     at, net = moved(batch, device), net.to(device)
-    options = {"eps": 0.03, "batch_size": 12, "progress": False}
-    plain = evaluate(net, (at.x, at.y), "Linf", "pgd", **options)
-    compiled = evaluate(net, (at.x, at.y), "Linf", "pgd", compile=True, **options)
+    # few break at this radius: the rows that stay fill one compiled size
+    options = {"eps": 0.01, "batch_size": 12, "progress": False}
+    plain = evaluate(net, (at.x, at.y), "Linf", "quick", **options)
+    compiled = evaluate(net, (at.x, at.y), "Linf", "quick", compile=True, **options)
     assert compiled.compiled
-    assert (compiled.arrays["correct_0.03"] != plain.arrays["correct_0.03"]).sum() <= 1
+    assert (compiled.arrays["correct_0.01"] != plain.arrays["correct_0.01"]).sum() <= 1

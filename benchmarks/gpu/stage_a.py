@@ -200,8 +200,8 @@ def parts(setting: Setting) -> tuple[Part, ...]:
     """Return the parts of stage a, in their order; limits are in seconds."""
     return (
         Part("machine", machine.describe, 20),
-        Part("data", keep_data, 20, always=True),
-        Part("tests", tests, 45, ("pytest", "beartype", "hypothesis")),
+        Part("data", keep_data, 30, always=True),
+        Part("tests", tests, 60, ("pytest", "beartype", "hypothesis")),
         Part("tf32", check_tf32, 15),
         Part("waits", waits, 30),
         Part("throughput", functools.partial(throughput, False), 30),
