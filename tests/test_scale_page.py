@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import sys
@@ -21,10 +22,9 @@ def scale() -> Any:
     """The module benchmarks/scale.py, which imports its neighbour."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        import scale
+        return importlib.import_module("scale")
     finally:
         sys.path.pop(0)
-    return scale
 
 
 @pytest.fixture
