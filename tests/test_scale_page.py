@@ -90,6 +90,7 @@ def test_every_series_has_a_row_and_the_figure_its_names(table: dict[str, Any]) 
     assert all(math.isfinite(v) for v in places)
 
 
+@pytest.mark.slow
 def test_a_point_is_measured_in_a_process_of_its_own(
     scale: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
