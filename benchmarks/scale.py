@@ -185,14 +185,15 @@ MAKERS = {"evaluate": evaluation, "certify": certificate, "step": step}
 def measure(work: Work) -> dict[str, float]:
     """Return the cost of a point, in this process: seconds of its processors and of the clock, and
     the MiB that it adds to the memory of a process that has run it once in small."""
-    from sparring.runtime import distributed
+    from sparring.runtime import allocator, distributed
 
     torch.set_num_threads(1)
     MAKERS[work.kind](replace(work, n=8, side=32, radii=1))()
     run, before, times, values = MAKERS[work.kind](work), memory("VmRSS"), [], {}
     while len(times) < 3 and (not times or sum(t for t, _ in times) < ENOUGH):
         clock, processor = time.perf_counter(), time.process_time()
-        values = run()
+        with allocator.keep_freed_memory():  # as training and evaluation do
+            values = run()
         times.append((time.process_time() - processor, time.perf_counter() - clock))
     mine = {
         "seconds": statistics.median(t for t, _ in times),

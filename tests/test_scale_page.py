@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 import sys
@@ -21,10 +22,9 @@ def scale() -> Any:
     """The module benchmarks/scale.py, which imports its neighbour."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        import scale
+        return importlib.import_module("scale")
     finally:
         sys.path.pop(0)
-    return scale
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def test_every_series_has_a_row_and_the_figure_its_names(table: dict[str, Any]) 
     assert all(math.isfinite(v) for v in places)
 
 
+@pytest.mark.slow
 def test_a_point_is_measured_in_a_process_of_its_own(
     scale: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

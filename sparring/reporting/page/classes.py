@@ -16,6 +16,8 @@ from . import answer
 
 MOST_BARS = 15
 MOST_COLUMNS = 20  # of a table of confusions
+MOST_PAIRS = 20  # in place of that table, for more classes
+MOST_ROWS = 100  # of the table of classes
 
 
 class ClassRow(NamedTuple):
@@ -26,6 +28,15 @@ class ClassRow(NamedTuple):
     clean: Interval
     robust: Interval
     taken: list[tuple[str, int]]
+
+
+class ConfusedPair(NamedTuple):
+    """Hold how many of a label's samples, of how many, attacks turned into one other class."""
+
+    label: str
+    pred: str
+    count: int
+    samples: int
 
 
 class Confusion(NamedTuple):
@@ -46,24 +57,54 @@ def class_rows(r: Result, levels: Levels) -> list[ClassRow]:
     robust = correct_at(r, levels.values())
     if robust is None:
         return []
-    rows = []
-    for k, name in enumerate(r.class_names):
-        of = y == k
-        n = int(of.sum())
-        if n:
-            share, left = (wilson(int((of & right).sum()), n) for right in (clean == y, robust))
-            rows.append(ClassRow(name, n, share, left, _taken(r, k)))
+    rows, taken, k = [], _taken(r), len(r.class_names)
+    labelled = (y >= 0) & (y < k)
+    # Counted for all classes at once: a pass over the samples for each is too slow for 1,000.
+    samples, right, left = (
+        np.bincount(y[labelled & which], minlength=k) for which in (labelled, clean == y, robust)
+    )
+    for i, name in enumerate(r.class_names):
+        if n := int(samples[i]):
+            clean_share, share = (wilson(int(count[i]), n) for count in (right, left))
+            rows.append(ClassRow(name, n, clean_share, share, taken.get(i, [])))
     return sorted(rows, key=lambda row: row.robust.accuracy)
 
 
-def _taken(r: Result, k: int) -> list[tuple[str, int]]:
-    """Return predictions of a class's samples that attacks broke, the most frequent first."""
-    y, clean, pred = (r.arrays[key] for key in ("y", "clean_pred", "adv_pred"))
-    broken = pred[(y == k) & (clean == y) & (pred != y)]
-    values, counts = np.unique(broken, return_counts=True)
+def _taken(r: Result) -> dict[int, list[tuple[str, int]]]:
+    """Return for each label what its samples that attacks broke are taken for, the most frequent
+    first."""
     names = dict(enumerate(r.class_names))
+    taken: dict[int, list[tuple[str, int]]] = {}
+    for label, pred, count in _broken_pairs(r):
+        taken.setdefault(label, []).append((names.get(pred, "no class"), count))
+    return taken
+
+
+def _broken_pairs(r: Result) -> list[tuple[int, int, int]]:
+    """Return label, prediction and count of the samples that attacks broke, the most frequent
+    pairs first."""
+    y, clean, pred = (r.arrays[key] for key in ("y", "clean_pred", "adv_pred"))
+    broken = (clean == y) & (pred != y) & (y >= 0)
+    pairs = np.stack([y[broken], pred[broken]], axis=1)
+    values, counts = np.unique(pairs, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return [(names.get(int(values[i]), "no class"), int(counts[i])) for i in order]
+    return [(int(values[i, 0]), int(values[i, 1]), int(counts[i])) for i in order]
+
+
+def confused_pairs(r: Result) -> list[ConfusedPair]:
+    """Return the most frequent pairs of label and prediction among samples that attacks broke;
+    none for so few classes that `confusion` shows all."""
+    known = {"y", "clean_pred", "adv_pred"} <= set(r.arrays)
+    if not known or len(r.class_names) <= MOST_COLUMNS:
+        return []
+    names = dict(enumerate(r.class_names))
+    y = r.arrays["y"]
+    return [
+        ConfusedPair(
+            names.get(label, "no class"), names.get(pred, "no class"), n, int((y == label).sum())
+        )
+        for label, pred, n in _broken_pairs(r)[:MOST_PAIRS]
+    ]
 
 
 def class_chart(rows: Sequence[ClassRow], at: str) -> str | None:

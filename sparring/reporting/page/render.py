@@ -112,6 +112,7 @@ def _common(title: str) -> dict[str, Any]:
         "kind": "report",
         "most_lines": curves.MOST_LINES,
         "most_bars": classes.MOST_BARS,
+        "most_rows": classes.MOST_ROWS,
     }
 
 

@@ -97,6 +97,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         "class_chart": classes.class_chart(rows, at),
         "class_sentence": classes.class_sentence(r, rows, levels),
         "confusion": classes.confusion(r) if whole else None,
+        "confused_pairs": classes.confused_pairs(r) if whole else [],
         "detection": curves.detection(r) if whole else [],
         "added": curves.added_features(r) if whole else None,
         "probes": format.probe_groups(r) if whole else [],
