@@ -3,7 +3,7 @@
 A forward pass is one unit, the backward to inputs one, to weights one more. Optimizer, losses,
 projections and Python raise the ratio above 1; a weight backward cheaper than an input backward
 lowers it. A Jacobian norm counts three units: one vector-Jacobian product, and two to differentiate
-it.
+it. Every row says K, the steps of its attack. `--only ratios` times OTJR and UAD beside PGD-AT.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sparring.methods import ALP, AT, JR, MART, OTJR, SAT, TRADES, UAD, Method, 
 from sparring.objective import Objective
 from sparring.risks import KL, Alpha, Mean, Renyi, Risk
 from sparring.threats import Linf
+from sparring.training.optimizer import make_optimizer
 from sparring.weights import AWP, WeightPerturbation
 
 
@@ -80,6 +81,8 @@ NETS = {
     "cifar-net": Net((3, 32, 32), 128, 8 / 255, ["conv1", "conv2", "conv4"], {"width": 16}),
 }
 USUAL = ["mnist-net", "resnet18"]
+BESIDE = {"otjr": "pgd-at", "uad": "pgd-at"}  # whose ratio to PGD-AT is a row of its own
+ONLY = ("floors", "ratios")
 
 
 class Setting(NamedTuple):
@@ -98,10 +101,12 @@ def one_step(setting: Setting, work: Work) -> Callable[[], None]:
     attack = PGD(Linf(net.eps), steps=steps, best=False) if work.attacks else None
     objective = Objective(attack, work.method(net.sites), work.risk())
     climb = work.climb and work.climb()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    table = {"name": "SGD", "lr": 1e-4, "momentum": 0.9, "fused": True}
+    optimizer = make_optimizer(table, model)
 
     def step() -> None:
-        full = objective.maximize(view, batch)
+        with view.cast_once():
+            full = objective.maximize(view, batch)
         with (
             climb.perturbed(model, lambda: objective.minimize(view, full).total)
             if climb
@@ -178,31 +183,59 @@ def main() -> None:
         "--beside", choices=list(WORK), help="compare with it, memory too, not with the floor"
     )
     parser.add_argument("--methods", nargs="+", default=list(WORK), choices=list(WORK))
+    parser.add_argument(
+        "--only",
+        choices=ONLY,
+        help="rows against the floor, or rows of OTJR and UAD beside PGD-AT; default: both",
+    )
     args = parser.parse_args()
     rows = [
-        timed(name, where, args.beside, args.runs)
+        timed(name, where, beside, args.runs, memory=bool(args.beside))
         for net in args.nets
         for precision in args.precision
         for where in [(net, args.batch, precision, args.steps)]
-        for name in args.methods
+        for name, beside in pairs(args.methods, args.beside, args.only)
     ]
-    save("step", merged("step", rows))
+    # rows of before rows said K have a successor by another name
+    now = {(row.work, row.precision, row.peer) for row in rows}
+    kept = [r for r in merged("step", rows) if (f"{r.work}, K 10", r.precision, r.peer) not in now]
+    save("step", kept)
 
 
-def timed(name: str, where: tuple[str, int | None, str, int], beside: str | None, runs: int) -> Row:
+def pairs(methods: list[str], beside: str | None, only: str | None) -> list[tuple[str, str | None]]:
+    """Return the methods to time, each with what it is timed beside: None is its floor."""
+    if beside:
+        return [(name, beside) for name in methods]
+    out: list[tuple[str, str | None]] = []
+    if only != "ratios":
+        out += [(name, None) for name in methods]
+    if only != "floors":
+        out += [(name, BESIDE[name]) for name in methods if name in BESIDE]
+    return out
+
+
+def timed(
+    name: str,
+    where: tuple[str, int | None, str, int],
+    beside: str | None,
+    runs: int,
+    *,
+    memory: bool = False,
+) -> Row:
     """Time a method against another, or against its floor."""
     net, _, precision, steps = where
     setting = make_setting(*where)
     units = WORK[name].units(steps)
     peer, scale, peer_name = bare(setting), units / (2 * steps), f"floor {units} units"
     if beside:
+        # The same model and batch: both steps are timed in turns, in one process.
         peer, scale, peer_name = one_step(setting, WORK[beside]), 1, beside
     ours, theirs, ratio = paired(one_step(setting, WORK[name]), peer, runs=runs)
     work = f"{net} b{len(setting.batch.x)} {name}" + (f" beside {beside}" if beside else "")
-    work += "" if steps == 10 else f", {steps} steps"
+    work += f", K {steps}" if WORK[name].attacks else ""
     row = Row(work, precision, ours, peer_name, theirs * scale, ratio / scale)
-    if beside:
-        row.ours_mib, row.peer_mib = peaks([name, beside], *where)
+    if memory:
+        row.ours_mib, row.peer_mib = peaks([name, beside or name], *where)
     return row
 
 

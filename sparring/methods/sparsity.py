@@ -84,6 +84,7 @@ class Sparsity(Method):
         self.ratio, self.difference, self.ce_norm = ratio, difference, ce_norm
 
     def gain(self, model: nn.Module, batch: Batch) -> SampleGain:
+        # one wait for a GPU an attack: running the unlabelled rows too would cost their passes
         rows = (batch.y >= 0).nonzero()[:, 0]
         if len(rows) == len(batch):
             return super().gain(model, batch)
@@ -126,6 +127,7 @@ class Sparsity(Method):
         y_adv = batch.y if batch.y_adv is None else batch.y_adv
         if x_adv is batch.x:
             return batch.index.new_zeros(0), x_adv[:0], y_adv[:0]
+        # one wait for a GPU a step, for the same reason
         rows = ((x_adv != batch.x).flatten(1).any(1) & (hard_labels(batch.y) >= 0)).nonzero()[:, 0]
         return rows, x_adv[rows], y_adv[rows]
 

@@ -61,6 +61,9 @@ class Stepper:
         compiled = arguments["compile"]
         self.loss_model = freeze.ModelView(self.model, **view, compile=compiled == "all")
         self.attack_model = freeze.ModelView(self.model, **view, compile=bool(compiled))
+        # AWP and SAM run eagerly: they freeze batch norm, and may begin in mid-training, where a
+        # second program would be compiled.
+        self.climb_model = freeze.ModelView(self.model, **view)
         self.device, self._rows = device, 0  # of the largest batch
         name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
         self.optimizer = make_optimizer(name, self.model, self.objective, decay_norm=decay_norm)
@@ -155,7 +158,7 @@ class Stepper:
             return nullcontext()
 
         def total() -> Tensor:
-            loss = self.objective.minimize(self.loss_model, batch).total
+            loss = self.objective.minimize(self.climb_model, batch).total
             assert loss is not None
             return loss
 
