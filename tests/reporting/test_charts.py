@@ -117,3 +117,12 @@ def test_a_file_of_a_chart_is_whole() -> None:
     svg = charts.standalone(drawn(line("a", 9, 8, 2)))
     assert parsed(svg).tag == "{http://www.w3.org/2000/svg}svg"
     assert "prefers-color-scheme:dark" in svg
+
+
+def test_a_logarithmic_height_has_equal_steps_for_equal_factors() -> None:
+    line = charts.Line("cost", [charts.Point(v, v) for v in (1.0, 10.0, 100.0)])
+    axis = charts.Axis("size", 1, 100, (1, 10, 100), log=True)
+    drawn = charts.lines([line], title="cost", x=axis, y=axis, dodge=False)
+    heights = [float(v) for v in re.findall(r"translate\([\d.]+ ([\d.]+)\)", drawn)]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.2)
+    assert heights[0] > heights[2]
