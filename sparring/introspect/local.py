@@ -68,11 +68,11 @@ def local_forward(
         x: images `(b, c, h, w)`; on the first ones the folded network must agree with the model.
         dtype: of its convolutions, `torch.float32` or `torch.bfloat16`.
 
-    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
-    >>> x = torch.rand(5, 1, 8, 8)
+    >>> layers = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.Flatten()
+    >>> net, x = nn.Sequential(*layers, nn.Linear(18432, 3)).eval(), torch.rand(2, 1, 28, 28)
     >>> local = local_forward(net, x)
-    >>> local.prepare(x, (1, 1))
-    True
+    >>> local.prepare(x, (3, 3)), local.prepare(x, (28, 28))
+    (True, False)
     """
     hand_out = getattr(model, "local_forward", None)
     if hand_out is not None:

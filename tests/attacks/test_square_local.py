@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -43,10 +45,11 @@ def always(monkeypatch):
     monkeypatch.setattr(local, "WORTH_IT", 1e9)
 
 
-def run(model, x, y, monkeypatch=None, **how) -> tuple[Tensor, Guard]:
+def run(model, x, y, monkeypatch=None, **how: Any) -> tuple[Tensor, Guard]:
     """The points of Square, and the guard; without windows if `monkeypatch` is given."""
     guard = Guard(model, strict=False)
-    attack = Square(how.pop("threat", Linf(0.15)), **{"queries": 100, "seed": 3, **how})
+    keywords: dict[str, Any] = {"threat": Linf(0.15), "queries": 100, "seed": 3, **how}
+    attack = Square(**keywords)
     if monkeypatch is None:
         return attack(guard, x, y), guard
     with monkeypatch.context() as context:

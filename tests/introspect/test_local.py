@@ -17,12 +17,10 @@ from sparring.models.normalize import Normalize
 from sparring.models.wrap import wrap_model
 from sparring.runtime import compiled
 
-
-def conv(*sizes: int, **how: Any) -> nn.Conv2d:
-    return nn.Conv2d(*sizes, **how)
+conv: Any = nn.Conv2d
 
 
-def net(*layers: nn.Module, shape: tuple[int, ...] = (2, 9, 8)) -> nn.Module:
+def net(*layers: nn.Module, shape: tuple[int, ...] = (2, 9, 8)) -> Any:
     """A network of these layers on images of a shape, with a linear layer at its end."""
     body = nn.Sequential(*layers, nn.Flatten())
     return nn.Sequential(*body, nn.Linear(body.eval()(torch.zeros(1, *shape)).shape[1], 4))
@@ -58,7 +56,7 @@ class Mean(nn.Module):
 
 
 STEM = [conv(2, 3, 3, padding=1), nn.ReLU()]
-NETS: dict[str, nn.Module] = {
+NETS: dict[str, Any] = {
     "plain": net(*STEM, conv(3, 2, 3)),
     "strides": net(conv(2, 3, 3, stride=2, padding=1), conv(3, 2, 2, stride=2)),
     "uneven": net(conv(2, 3, (3, 2), stride=(1, 2), padding=(0, 1)), nn.ReLU()),
@@ -82,7 +80,7 @@ NETS: dict[str, nn.Module] = {
 }  # fmt: skip
 
 
-def drawn(model: nn.Module) -> nn.Module:
+def drawn(model: Any) -> Any:
     """The model in eval mode, with norms that do something."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -223,7 +221,7 @@ class Hooked(nn.Module):
 
 X = torch.rand(4, 2, 9, 8)
 INSTANCE = net(conv(2, 3, 3), nn.InstanceNorm2d(3))
-WHOLE = {
+WHOLE: dict[str, tuple[Any, Tensor]] = {
     "a function": (lambda x: x.flatten(1), X),
     "no convolution": (nn.Sequential(nn.Flatten(), nn.Linear(144, 3)), X),
     "no image": (nn.Sequential(nn.Linear(5, 3)), torch.rand(4, 5)),
