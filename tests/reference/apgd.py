@@ -102,7 +102,7 @@ def climb_l1(
     here = balls.l1(raw, clean, eps, 0.0, 1.0)
 
     def changed(point: Point) -> int:
-        return sum(a != b for a, b in zip(point, clean, strict=True))
+        return sum(abs(a - b) > 1e-6 for a, b in zip(point, clean, strict=True))  # not rounding
 
     known = changed(here) if given else d
     count = max(int(known / 1.5 + 1e-9 if given else 0.2 * d + 1e-9), 1)
