@@ -12,8 +12,10 @@ from common import Row, merged, save
 from torch import Tensor, nn
 
 from sparring import data, models
+from sparring.attacks import DeepFool
 from sparring.functional.geometry import norm
 from sparring.metrics import Distance
+from sparring.threats import L2, Linf
 
 STEPS, OVERSHOOT, CLASSES = 50, 0.02, 10
 
@@ -45,13 +47,21 @@ def processor(f: Callable[[], object]) -> float:
 
 
 def compare(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, runs: int
+    name: str, model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, runs: int, metric: bool
 ) -> Row:
-    """Compare both for one norm, in the same batches."""
+    """Compare both for one norm, in the same batches.
+
+    Arguments:
+        metric: ours is the whole metric, which after DeepFool bisects for the boundary; Foolbox
+            has no such step.
+    """
     import foolbox
 
-    p = torch.inf if name == "Linf" else 2
-    mine = Distance(norm=name, steps=STEPS, overshoot=OVERSHOOT, classes=CLASSES)
+    p, options = torch.inf if name == "Linf" else 2, {"steps": STEPS, "overshoot": OVERSHOOT}
+    far_away = Linf(1.0) if name == "Linf" else L2(1e3)
+    attack = DeepFool(far_away, classes=CLASSES, **options)
+    whole = Distance(norm=name, classes=CLASSES, **options)
+    mine = whole if metric else lambda *args: attack.distances(*args)[1]
     attacks = {"Linf": foolbox.attacks.LinfDeepFoolAttack, "L2": foolbox.attacks.L2DeepFoolAttack}
     theirs = attacks[name](steps=STEPS, candidates=CLASSES, overshoot=OVERSHOOT)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
@@ -72,10 +82,10 @@ def compare(
     times = [(processor(ours), processor(peer)) for _ in range(runs)]
     a, b = (statistics.median(column) for column in zip(*times, strict=True))
     ratio = statistics.median(mine / other for mine, other in times)
-    wrong["ours"] = ~far["ours"].isnan()
+    wrong["ours"] = far["ours"].isfinite()
     middle = {who: d[wrong[who]].median().item() for who, d in far.items()}
     return Row(
-        f"deepfool {name} n {len(x)} batch {batch_size}",
+        f"{'distance' if metric else 'deepfool'} {name} n {len(x)} batch {batch_size}",
         "float32",
         a,
         "foolbox",
@@ -99,7 +109,9 @@ def main() -> None:
     torch.set_num_threads(1)
     model, x, y = fitted(args.n)
     rows = [
-        compare(name, model, x, y, batch_size=args.batch, runs=args.runs) for name in ("L2", "Linf")
+        compare(name, model, x, y, batch_size=args.batch, runs=args.runs, metric=metric)
+        for name in ("L2", "Linf")
+        for metric in (False, True)
     ]
     save("deepfool", merged("deepfool", rows))
 

@@ -60,9 +60,10 @@ class Gate(NamedTuple):
 
     def accuracy_failure(self, result: Result) -> str:
         """Return why the robust accuracy, less what a sample left open, fails, or ""."""
+        if self.fail_under is None:
+            return ""
         claims = [row.sampled for row in _largest(result)]
-        sure = result.robust.accuracy - total_bound(claims)
-        if self.fail_under is None or sure >= self.fail_under - 1e-12:
+        if result.robust.accuracy - total_bound(claims) >= self.fail_under - 1e-12:
             return ""
         at = " and ".join(dict.fromkeys(str(level_of(result, row)) for row in _largest(result)))
         low, high = result.robust.low, result.robust.high

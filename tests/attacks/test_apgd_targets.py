@@ -8,7 +8,8 @@ from torch import nn
 
 from sparring.attacks import APGD
 from sparring.attacks.apgd import CANDIDATES, MANY, likeliest_classes
-from sparring.attacks.base import ActiveSet, wrong_classes
+from sparring.attacks.base import ActiveSet
+from sparring.attacks.rows import wrong_classes
 from sparring.threats import L1, L2, Linf
 from tests.oracles import problem
 

@@ -103,6 +103,8 @@ def test_a_training_starts_from_a_run_and_freezes_modules(tmp_path, monkeypatch,
     call("train", "tuned", "--resume", capsys=capsys)
 
 
+# a fifth of a second may teach the network nothing yet
+@pytest.mark.filterwarnings("ignore:after epoch")
 def test_a_training_by_the_clock_is_finished_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     call("train", "digits-standard", "--seconds", "0.2", *words(), capsys=capsys)
