@@ -25,7 +25,7 @@ from ..introspect.predict import predict
 from ..results.intervals import mean95
 from ..results.metric_report import MetricReport, MetricRow, Softmax
 from ..runtime import distributed, provenance
-from ..runtime.allocator import retry_smaller_batch
+from ..runtime.allocator import keep_freed_memory, retry_smaller_batch
 from ..runtime.progress import EvaluationProgress
 from ..runtime.seeding import seed_of_text, seeded
 from .base import Metric
@@ -119,7 +119,7 @@ def run(
                     report.save(out)
         return report
 
-    with preserve_grads(model), EvaluationProgress(progress) as display:
+    with keep_freed_memory(), preserve_grads(model), EvaluationProgress(progress) as display:
         # From the start: the draws of the metrics depend on the batch size.
         return retry_smaller_batch(measure, batch_size)
 

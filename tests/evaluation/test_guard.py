@@ -113,3 +113,16 @@ def test_a_model_of_another_dtype_is_counted_once(dtype):
     guard = Guard(nn.Linear(4, 3).to(dtype))
     assert guard(torch.rand(5, 4)).dtype == dtype
     assert guard.forwards == 5
+
+
+def test_a_model_does_not_answer_local_queries_itself():
+    """Its own method could say otherwise than its forward, which the judge runs."""
+
+    class Own(nn.Sequential):
+        def local_forward(self, x, dtype):
+            raise AssertionError("asked")
+
+    x = torch.rand(2, 1, 8, 8)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    assert Guard(net).local_forward(x, torch.float32) is not None
+    assert Guard(Own(*net).eval()).local_forward(x, torch.float32) is None
