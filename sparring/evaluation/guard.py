@@ -90,8 +90,8 @@ class Guard(nn.Module):
     def local_forward(self, x: Tensor, dtype: torch.dtype) -> LocalQueries | None:
         """Return the model's `local_forward`, guarded: each query counts as a pass of its rows."""
         # A model's own method could answer otherwise than its forward, which the judge runs.
-        own = hasattr(self.model, "local_forward")
-        local = None if own else local_forward(self.model, x, dtype)
+        answers_itself = hasattr(self.model, "local_forward")
+        local = None if answers_itself else local_forward(self.model, x, dtype)
         return None if local is None else GuardedQueries(self, local)
 
     def _modes(self) -> list[bool]:
