@@ -168,7 +168,7 @@ class ActiveSet:
     ) -> None:
         self.targeted, self.rank = targeted, rank
         rounded = precision != "float32" or exact_float32.is_rounded(x.device)
-        self.lower_precision = rounded
+        self.lower_precision = rounded or getattr(model, "approximates", False)
         self.view_float32 = self.view = freeze.ModelView(model)
         if precision != "float32" or channels_last:
             self.view = freeze.ModelView(model, amp=precision, channels_last=channels_last)

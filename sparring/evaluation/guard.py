@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..batch import Model
 from ..functional.geometry import SLACK
+from ..introspect.folded_model import FoldedModel
 from ..introspect.forward import SafeForward, check_labels, check_outputs
 from ..introspect.local import LocalQueries, local_forward
 from .budget import Budget
@@ -86,6 +87,11 @@ class Guard(nn.Module):
             # Check before counting: the pass that spends the budget is still made.
             self.budget.check()
             self.budget.count(len(x))
+
+    @property
+    def approximates(self) -> bool:
+        """Return whether passes equal the model's up to rounding only: float32 confirms them."""
+        return isinstance(self.model, FoldedModel)
 
     def local_forward(self, x: Tensor, dtype: torch.dtype) -> LocalQueries | None:
         """Return the model's `local_forward`, guarded: each query counts as a pass of its rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,14 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     # Exactly equal: bits are 0 or 1, with no rounding to forgive.
     discrete = (threat.discretize(point, batch) == point).flatten(1).all(1)
     return ok & discrete & (moved <= RELATIVE_SLACK * (threat.high - threat.low))
+
+
+def two_class_score(model: Model, x: Tensor, classes: int | None) -> dict[str, np.ndarray]:
+    """Return the logit of class 1 minus that of class 0, `score (b,)`, if there are two classes."""
+    if classes != 2:
+        return {}
+    z = logits(model, x).double()
+    return {"score": (z[:, 1] - z[:, 0]).cpu().numpy()}
 
 
 class Judgement(NamedTuple):

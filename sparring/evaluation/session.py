@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Model
 from ..data import Split
 from ..introspect import freeze
+from ..introspect.folded_model import CHECKED_ROWS, folded_model
 from ..introspect.predict import logits, predict
 from ..runtime import distributed, exact_float32
 from ..runtime.allocator import out_of_memory, retry_smaller_batch
@@ -30,7 +31,7 @@ from ..threats.base import Threat, on_rows
 from .budget import Budget, BudgetSpent
 from .cache import BatchCache, Record
 from .guard import Guard, check_labels
-from .judge import Judgement, finite_margin, judge
+from .judge import Judgement, finite_margin, judge, two_class_score
 from .protocol import EvaluationProtocol
 from .worst_points import WorstPoints
 
@@ -233,7 +234,7 @@ class AttackRunner:
                 "clean": pred,
                 "range": np.array([x.min().item(), x.max().item()]),
                 "k": np.array(guard.classes),
-                **_score(self.model, x, guard.classes),
+                **two_class_score(self.model, x, guard.classes),
             }
 
         self.display.begin("clean", len(self.y))
@@ -247,6 +248,9 @@ class AttackRunner:
         if self.weights_changed():
             self.cache.clear()
             raise ValueError("the model changes its own weights when it is called: freeze them")
+        if not self.protocol.compile:
+            few = np.arange(min(CHECKED_ROWS, len(self.y)))
+            self.attack_model = folded_model(self.model, self.samples(few)[0])
         self.worst = WorstPoints(self.y, self.clean_pred, self.shape, self.protocol.keep)
 
     def attack(
@@ -335,7 +339,7 @@ class AttackRunner:
             "allowed": judgement.allowed.cpu().numpy(),
             "margin": judgement.margin.cpu().numpy(),
             "counts": np.array([guard.forwards, guard.backwards, guard.outside]),
-            **_score(self.model, judgement.point, self.classes),
+            **two_class_score(self.model, judgement.point, self.classes),
         }
         if keeps:
             kept = self.worst.wanted(rows, judgement.is_adversarial(y).cpu().numpy())
@@ -366,14 +370,6 @@ class AttackRunner:
         # Only adversarial points replace the first ones: another failure may be further away.
         better = second.is_adversarial(y[rows]).nonzero()[:, 0]
         return first.with_rows(rows[better], Judgement(*(t[better] for t in second)))
-
-
-def _score(model: Model, x: Tensor, classes: int | None) -> Record:
-    """Return the logit of class 1 minus that of class 0 `(b,)` if there are two classes."""
-    if classes != 2:
-        return {}
-    z = logits(model, x).double()
-    return {"score": (z[:, 1] - z[:, 0]).cpu().numpy()}
 
 
 def attack_title(label: str, threat: Threat) -> str:

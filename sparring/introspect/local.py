@@ -11,7 +11,7 @@ from ..batch import Model
 from ..runtime.compiled import CompiledModel
 from ..runtime.torch_private import cpu_speed
 from .folded import Folded, Pair
-from .forward import SafeForward
+from .folded_model import FoldedModel, agrees, is_plain
 from .local_plan import BORDERS, PlanTooLarge, Read, WindowPlan
 
 CHUNK_ROWS = 64  # that run together: what they read and compute fits a CPU's caches
@@ -21,7 +21,6 @@ WORTH_IT = 0.85  # of the cost of a whole pass
 WINDOW_SPEED = {torch.float32: 0.8, torch.bfloat16: 0.65}
 NS_PER_BYTE = {torch.float32: 0.15, torch.bfloat16: 0.2}  # read from an image or written to it
 NS_PER_READ = 300  # of one sample, at CHUNK_ROWS rows
-CHECKED_ROWS = 8
 
 
 class LocalQueries(Protocol):
@@ -77,38 +76,19 @@ def local_forward(
     hand_out = getattr(model, "local_forward", None)
     if hand_out is not None:
         return hand_out(x, dtype)
-    model = model.model if isinstance(model, CompiledModel) else model
-    if not isinstance(model, nn.Module) or not _is_local(model, x) or dtype not in WINDOW_SPEED:
+    model = model.model if isinstance(model, CompiledModel | FoldedModel) else model
+    if not isinstance(model, nn.Module) or not is_plain(model, x) or dtype not in WINDOW_SPEED:
+        return None
+    if any(hasattr(m, "local_forward") for m in model.modules()):
         return None
     with torch.no_grad():
         try:
             folded = Folded(model, x[:1])
         except ValueError:
             return None
-        few = x[:CHECKED_ROWS]
-        expected = SafeForward(model)(few)
-        same = isinstance(expected, Tensor) and expected.shape == (
-            len(few),
-            *folded.layers[-1].shape,
-        )
-        if not same or not torch.allclose(
-            folded(few), expected, 1e-4, 1e-4 * float(expected.abs().max())
-        ):
+        if not agrees(folded, model, x):
             return None
         return LocalForward(folded if dtype == torch.float32 else Folded(model, x[:1], dtype))
-
-
-def _is_local(model: nn.Module, x: Tensor) -> bool:
-    modules = list(model.modules())
-    weights = [*model.parameters(), *model.buffers()]
-    return (
-        (x.ndim, x.dtype, x.device.type) == (4, torch.float32, "cpu")
-        and len(x) > 0
-        and not any(m.training or hasattr(m, "local_forward") for m in modules)
-        and any(isinstance(m, nn.Conv2d) for m in modules)
-        and all(w.dtype == torch.float32 for w in weights if w.is_floating_point())
-        and all(w.device.type == "cpu" for w in weights)
-    )
 
 
 class LocalForward:
