@@ -228,10 +228,9 @@ class TimeLength:
         position.by_clock["ended"] = 1.0
 
     def is_over(self, position: Position) -> bool:
-        # An epoch that was not validated goes on by a batch: the last one must be.
-        by_clock = position.by_clock
-        validated = bool(by_clock.get("validated")) and self._has_no_batch(position)
-        return bool(by_clock.get("ended")) or validated
+        # Not by the clock: where the writing of an epoch that was not the last takes what was left,
+        # one more batch is trained, validated and logged as the last.
+        return bool(position.by_clock.get("ended"))
 
     def expected(self, position: Position) -> int | None:
         if position.by_clock.get("ended"):

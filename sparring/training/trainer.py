@@ -298,7 +298,7 @@ class Trainer:
         loss, terms = position.means()
         last = length.is_last(position)
         weights, average = self._validate()
-        if last or length.is_over(position):
+        if last or (weights is not None and length.is_last(position)):
             length.finish(position)
         by_clock = self.seconds is not None
         epoch = Epoch(
