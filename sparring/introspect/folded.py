@@ -1,4 +1,4 @@
-"""Fold a network of convolutions into layers that run without gradient, channels last."""
+"""Fold a network of convolutions into few layers that run channels last, frozen in eval mode."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Layer:
 
 
 class Folded:
-    """Run a network in eval mode and without gradient, with norms folded into convolutions.
+    """Run a network in eval mode, with norms folded into convolutions and weights as they are now.
 
     Convolutions and linear layers run in `dtype`, what comes before them in float32, as under
     autocast.
@@ -90,7 +90,7 @@ class Folded:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the logits `(b, k)` in float32."""
+        """Return the logits `(b, k)` in float32, without gradient."""
         return self.values(x)[-1].float()
 
     def values(self, x: Tensor, keep: Collection[int] = ()) -> list[Tensor]:
@@ -104,7 +104,7 @@ class Folded:
         return values
 
 
-def channels_last(x: Tensor) -> Tensor:
+def _channels_last(x: Tensor) -> Tensor:
     """Return images `(b, c, h, w)` with their channels last in memory, also a single one."""
     b, c, h, w = x.shape
     last = x.reshape(b, h, w, 1) if c == 1 else x.permute(0, 2, 3, 1).contiguous()
@@ -257,7 +257,7 @@ _BUILD: dict[str, Callable[[_Draft, torch.dtype], Layer]] = {
     "curve": _plain(lambda draft: draft.arguments[0], pointwise=True),
     "dense": _dense,
     "flatten": _plain(lambda draft: lambda h: h.permute(0, 2, 3, 1).flatten(1)),
-    "input": _plain(lambda draft: lambda x: channels_last(x) if x.ndim == 4 else x),
+    "input": _plain(lambda draft: lambda x: _channels_last(x) if x.ndim == 4 else x),
     "join": _join,
     "max": _max,
     "mean": _mean,

@@ -11,7 +11,7 @@ from ..batch import Model
 from ..runtime.compiled import CompiledModel
 from ..runtime.torch_private import cpu_speed
 from .folded import Folded, Pair
-from .folded_model import FoldedModel, agrees, is_plain
+from .folded_model import FoldedModel, folded_model, is_plain
 from .local_plan import BORDERS, PlanTooLarge, Read, WindowPlan
 
 CHUNK_ROWS = 64  # that run together: what they read and compute fits a CPU's caches
@@ -76,19 +76,16 @@ def local_forward(
     hand_out = getattr(model, "local_forward", None)
     if hand_out is not None:
         return hand_out(x, dtype)
-    model = model.model if isinstance(model, CompiledModel | FoldedModel) else model
+    model = model.model if isinstance(model, CompiledModel) else model
     if not isinstance(model, nn.Module) or not is_plain(model, x) or dtype not in WINDOW_SPEED:
         return None
     if any(hasattr(m, "local_forward") for m in model.modules()):
         return None
-    with torch.no_grad():
-        try:
-            folded = Folded(model, x[:1])
-        except ValueError:
-            return None
-        if not agrees(folded, model, x):
-            return None
-        return LocalForward(folded if dtype == torch.float32 else Folded(model, x[:1], dtype))
+    if isinstance(model, FoldedModel) and model.shape != x.shape[1:]:
+        model = model.model
+    # an evaluation has folded the model already, once for all batches
+    folded = model if isinstance(model, FoldedModel) else folded_model(model, x)
+    return LocalForward(folded.folded[dtype]) if isinstance(folded, FoldedModel) else None
 
 
 class LocalForward:

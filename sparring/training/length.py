@@ -197,12 +197,11 @@ class TimeLength:
             self._move(position, min(lap, STALL * (self.batch_seconds or lap)))
             self._recent.append(lap)
         self._batches += 1
-        position.by_clock["validated"] = 0.0
 
     def validated(self, position: Position) -> None:
         lap = self._lap()
         position.val_seconds += lap
-        position.by_clock |= {"last_validation": lap, "validated": 1.0}
+        position.by_clock["last_validation"] = lap
         self._move(position, lap)
 
     def saved(self, position: Position) -> None:

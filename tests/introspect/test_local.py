@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -212,7 +213,7 @@ class Hooked(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = drawn(NETS["plain"])
+        self.inner = copy.deepcopy(drawn(NETS["plain"]))  # the nets share layers
         self.inner[0].register_forward_hook(lambda m, args, out: 2 * out)
 
     def forward(self, x: Tensor) -> Tensor:
