@@ -22,6 +22,7 @@ class Batch:
         index: row of each sample in its data set `(b,)`; default: 0..b-1.
         x_adv, y_adv, cost: filled by `Objective.maximize`: adversarial inputs `(b, *d)`, their
             labels `(b,)` or `(b, k)`, and the transport cost `(b,)` in the threat's units.
+        price: `()` the multiplier λ of that cost, while a search runs; None elsewhere.
         extra: per-sample tensors that a method hands from `gain` to `loss`.
 
     >>> Batch(torch.rand(2, 3), torch.tensor([0, 1])).weight
@@ -35,6 +36,7 @@ class Batch:
     x_adv: Tensor | None = None
     y_adv: Tensor | None = None
     cost: Tensor | None = None
+    price: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -70,9 +70,10 @@ class Objective(nn.Module):
             gain = self.method.gain(model, batch)
 
             def penalized_gain(z: Tensor) -> Tensor:
-                return gain(*threat.unpack(z, batch)) - multiplier * threat.cost(z, batch)
+                cost = threat.searched_cost(z, batch)
+                return gain(*threat.unpack(z, batch)) - multiplier * cost
 
-            z = self.attack.maximize(penalized_gain, batch)
+            z = self.attack.maximize(penalized_gain, replace(batch, price=multiplier))
             x_adv, y_adv = threat.unpack(z, batch)
             cost = threat.cost(z.detach(), batch)
         return replace(batch, x_adv=x_adv, y_adv=y_adv, cost=cost)

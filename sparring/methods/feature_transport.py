@@ -48,6 +48,17 @@ def sliced_transport(
     return optimal_transport.mean_square(delta), optimal_transport.trajectory(displacement, noise)
 
 
+def mean_variance(cloud: Tensor) -> Tensor:
+    """Return the variance `()` of the coordinates of a cloud `(b, d)` over the joint batch, in the
+    mean: that of its projection on a uniform direction.
+
+    >>> import torch
+    >>> mean_variance(torch.tensor([[0.0, 1.0], [2.0, 1.0]])).item()
+    0.5
+    """
+    return distributed.gather(cloud).var(0, unbiased=False).mean()
+
+
 def mean_squared_jacobian(outputs: Tensor, x: Tensor, directions: Tensor) -> Tensor:
     """Return d/(n·b) Σ ‖vᵀJ‖² `()`, J = ∂outputs/∂x, with its graph.
 

@@ -10,7 +10,15 @@ from ..component import require
 from ..functional.losses import cross_entropy
 from ..functional.optimal_transport import SLICE_LAWS
 from .base import Method, adversarial_pair
-from .feature_transport import logits_and_features, mean_squared_jacobian, sliced_transport
+from .feature_transport import (
+    logits_and_features,
+    mean_squared_jacobian,
+    mean_variance,
+    sliced_transport,
+)
+
+UNITS = ("logit", "spread")
+SMALLEST = 1e-12  # variance: that of equal logits is 0
 
 
 class OTJR(Method):
@@ -24,15 +32,19 @@ class OTJR(Method):
     unlabeled ones too.
 
     Arguments:
-        sw, jac: λ_SW ≥ 0, per squared logit; λ_J ≥ 0, per squared logit and input unit.
+        sw, jac: λ_SW ≥ 0, per squared `unit`; λ_J ≥ 0, per squared logit and input unit.
+        unit: of the distance: `"logit"`, as published; or `"spread"`, the root of the clean
+            logits' mean variance over the (joint) batch, as a constant. A λ_SW in spreads means
+            the same for a net with small logits and for one with large ones.
         slices, law: number and distribution, as in `optimal_transport.random_slices`.
         layer: dotted name of the submodule whose flattened output `(b, d)` replaces the logits in
             both terms; default: the logits.
         jac_every: apply the Jacobian term every m-th step only, m times as strong.
 
     Raises:
-        ValueError: for a negative factor, an unknown law, or `slices` or `jac_every` below 1; from
-            `loss`, for an unknown layer, or a compiled model, which refuses double backward.
+        ValueError: for a negative factor, an unknown law or unit, or `slices` or `jac_every` below
+            1; from `loss`, for an unknown layer, or a compiled model, which is not differentiated
+            twice.
 
     Source: Le et al. 2024; loss and defaults from the authors' code (their λ_J counts no ½).
     Differs: uniform slices (theirs with `law="cube"`); a sample that does not move takes a random
@@ -55,6 +67,7 @@ class OTJR(Method):
         law: str = "sphere",
         layer: str | None = None,
         jac_every: int = 1,
+        unit: str = "logit",
     ) -> None:
         super().__init__()
         require(sw >= 0, "sw", sw, "a weight ≥ 0")
@@ -62,8 +75,9 @@ class OTJR(Method):
         require(slices >= 1, "slices", slices, "a number of slices ≥ 1")
         require(law in SLICE_LAWS, "law", law, "one of " + ", ".join(SLICE_LAWS))
         require(jac_every >= 1, "jac_every", jac_every, "a number of steps ≥ 1")
+        require(unit in UNITS, "unit", unit, "one of " + ", ".join(UNITS))
         self.sw, self.jac, self.slices, self.law = sw, jac, slices, law
-        self.layer, self.jac_every = layer, jac_every
+        self.layer, self.jac_every, self.unit = layer, jac_every, unit
         self.register_buffer("steps", torch.tensor(0))
         self._count: int | None = 0  # `steps` without a wait for its device; None: to be read
         self.register_load_state_dict_post_hook(self._forget_count)
@@ -86,7 +100,10 @@ class OTJR(Method):
         _, clean = logits_and_features(model, x, self.layer)
         logits, adversarial = logits_and_features(model, x_adv, self.layer)
         distance, v = sliced_transport(adversarial, clean, count=self.slices, law=self.law)
-        penalty, terms = self.sw * distance, {"sw": distance.detach()}
+        terms = {"sw": distance.detach()}
+        if self.unit == "spread":
+            distance = distance / mean_variance(clean.detach()).clamp_min(SMALLEST)
+        penalty = self.sw * distance
         if flatten:
             jacobian = self.jac_every * mean_squared_jacobian(clean, x, v)
             penalty = penalty + self.jac * jacobian

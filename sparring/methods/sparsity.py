@@ -48,7 +48,8 @@ class Sparsity(Method):
         ValueError: for a value out of range, as sigma_n = 0: a point has no slope to itself.
 
     Source: Paknezhad et al. 2022, in the form of their code. Differs: batches of any size; their
-    FGSM leaves its gradient in the update and the model in eval mode.
+    FGSM leaves its gradient in the update and the model in eval mode, takes eps in standardised
+    units, and does not clip to the box.
 
     >>> from torch import nn, tensor, zeros
     >>> note = {"zeta": tensor([[[1.0, 0.0]]])}

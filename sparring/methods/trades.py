@@ -17,7 +17,8 @@ class TRADES(Method):
     the soft labels p(x): KL and soft-label cross-entropy differ by a constant in x'.
 
     Source: Zhang et al. 2019, eq. 5. Differs: the clean prediction is computed once per attack, not
-    once per step.
+    once per step; and batch norm sees x and x', where the authors' loss passes x, x', x: a third of
+    their running statistics is adversarial, half of ours.
 
     >>> from torch import nn, tensor, zeros
     >>> x = zeros(1, 2)

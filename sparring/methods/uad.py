@@ -24,6 +24,7 @@ from ..runtime.torch_private import BATCH_NORM
 from .base import Method, adversarial_pair
 
 ALIGN = ("cosine", "l2", "none")
+REFINED = ("wrong", "all", "nearest")
 REFRESH_EVERY = 4  # steps between the passes that update batch norm's running statistics
 
 
@@ -33,9 +34,9 @@ class UAD(Method):
     abstract of arXiv 2411.02871, in four parts:
 
     A. z' are logits on x' with random channel statistics at `sites`: in train mode, each mean and
-       deviation is drawn from a Gaussian as wide as its spread over the batch.
-    B. q is the prediction on x after one step of the statistics at `reference` down the loss, kept
-       wherever that lowers the loss; m is 0 where q is still wrong.
+       deviation is drawn from a Gaussian, `scale` times as wide as its spread over the batch.
+    B. q is the prediction on x; where that is wrong, it is refined as `refined` says, and kept if
+       that lowers the loss. m is 0 where q is still wrong.
     C. KL matches the two.
     D. G, G' are the input gradients of cross-entropy on x and x'; weights are trained through G'.
 
@@ -45,10 +46,15 @@ class UAD(Method):
     Arguments:
         sites: dotted names of submodules that return `(b, c, ...)`; `[]` leaves A out.
         reference: such a name; or `"none"`, where q is the plain prediction on x.
+        refined: `"wrong"`, one step of the statistics at `reference` down the loss, for samples
+            whose prediction is wrong; `"all"`, for every sample, which also sharpens right
+            predictions; or `"nearest"`, the prediction of the right sample of that class in the
+            batch whose statistics at `reference` are nearest, in spreads.
         align: `"cosine"`; `"none"`, without D; or `"l2"`, in units of gradients: a `gradient` of
             0.2 can diverge with it.
         adversarial, matching, gradient: w, λ_a and λ_g, all ≥ 0.
         p: probability that a site is active in a step.
+        scale: width of A's Gaussians, in spreads, ≥ 0.
         kappa: length of B's step, in spreads.
 
     Raises:
@@ -77,6 +83,8 @@ class UAD(Method):
         gradient: float = 0.2,
         p: float = 0.5,
         kappa: float = 1.0,
+        refined: str = "wrong",
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         require(not isinstance(sites, str), "sites", sites, "a list of names")
@@ -86,9 +94,11 @@ class UAD(Method):
         require(gradient >= 0, "gradient", gradient, "a weight ≥ 0")
         require(0 <= p <= 1, "p", p, "a probability in [0, 1]")
         require(kappa >= 0, "kappa", kappa, "a length ≥ 0")
+        require(refined in REFINED, "refined", refined, "one of " + ", ".join(REFINED))
+        require(scale >= 0, "scale", scale, "a width ≥ 0, in spreads")
         self.sites, self.reference, self.align = sites, reference, align
         self.adversarial, self.matching, self.gradient = adversarial, matching, gradient
-        self.p, self.kappa = p, kappa
+        self.p, self.kappa, self.refined, self.scale = p, kappa, refined, scale
         self._steps = 0
 
     @property
@@ -117,16 +127,18 @@ class UAD(Method):
         refines = self.matching > 0 and self.reference != "none"
         names = [self.reference] if refines else []
         z, sites = feature_statistics.extract_statistics(model, x, names)
-        shift = sites[self.reference].shift if refines else ()
+        shift = sites[self.reference].shift if refines and self.refined != "nearest" else ()
         inputs = (*shift, x) if aligns else shift
         slopes = _gradients(cross_entropy(z, y), inputs) if inputs else []
+        hard = hard_labels(y)
         if self.matching:
             q = z
-            if refines:
+            if refines and self.refined == "nearest":
+                q = _nearest_right(z, hard, sites[self.reference].stats)
+            elif refines:
                 site = sites[self.reference]
                 shift = feature_statistics.descent_step(site, slopes[:2], length=self.kappa)
                 q = self._refined_logits(model, x, y, z, site.shifted(*shift))
-            hard = hard_labels(y)
             right = q.argmax(1) == hard
             match = torch.where(right, kl(q, z_adv), 0.0)
             loss.per_sample = loss.per_sample + self.matching * match
@@ -157,7 +169,8 @@ class UAD(Method):
         def randomize(features: Tensor) -> Tensor:
             mean, std = feature_statistics.channel_statistics(features)
             # Both spreads before the first draw, so that a batch of one is refused at once.
-            spreads = [feature_statistics.batch_spread(s.detach()) for s in (mean, std)]
+            stats = (s.detach() for s in (mean, std))
+            spreads = [self.scale * feature_statistics.batch_spread(s) for s in stats]
             by_mean, by_std = (s * distributed.draw("normal", mean, generator) for s in spreads)
             by_std = torch.maximum(by_std, -std)  # a deviation below 0 would flip the features
             return feature_statistics.shift_statistics(features, mean, std, by_mean, by_std)
@@ -173,8 +186,10 @@ class UAD(Method):
         """Return logits after a step of the statistics (B), where that lowers the loss."""
         with freeze.frozen_bn(model):
             refined = hooks.forward_from(model, self.reference, features, x=x)
-        lower = cross_entropy(refined, y) <= cross_entropy(z, y)
-        return torch.where(lower[:, None], refined, z)
+        taken = cross_entropy(refined, y) <= cross_entropy(z, y)
+        if self.refined == "wrong":
+            taken = taken & (z.argmax(1) != hard_labels(y))
+        return torch.where(taken[:, None], refined, z)
 
     def _refreshes(self, model: nn.Module) -> bool:
         """Return whether running statistics come from passes without A."""
@@ -194,6 +209,21 @@ class UAD(Method):
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         self._steps = state["steps"]
+
+
+def _nearest_right(z: Tensor, y: Tensor, stats: feature_statistics.MeanStd) -> Tensor:
+    """Return logits z `(b, k)`, those of a wrong sample replaced by those of the nearest right
+    sample of its class, by statistics in spreads; without one they stay."""
+    right = z.argmax(1) == y
+    units = [s.detach() / feature_statistics.batch_spread(s.detach()) for s in stats]
+    points = torch.cat(units, 1)
+    # (b, b), not (b, b, c): the differences would not fit a large batch
+    distance = torch.cdist(points, points)
+    others = right[None] & (y[:, None] == y[None])
+    distance = torch.where(others, distance, torch.inf)
+    nearest = distance.argmin(1)
+    moves = ~right & others.any(1)
+    return torch.where(moves[:, None], z[nearest], z)
 
 
 def _gradients(loss: Tensor, inputs: Sequence[Tensor], *, graph: bool = False) -> list[Tensor]:

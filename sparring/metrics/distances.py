@@ -98,7 +98,8 @@ class RhoAdv(Metric):
             CIFAR-10, 4 for Imagenette.
 
     Source: Moosavi-Dezfooli et al. 2016, eq. 15; Paknezhad et al. 2022 for its settings. Differs:
-    overshoot is part of each step.
+    their code makes each step 1e-4 longer, which changes means by 8e-4 and single rows by up to
+    7 %.
 
     >>> model = lambda x: torch.stack([x.sum(1), 1.8 - x.sum(1)], 1)
     >>> RhoAdv()(model, torch.full((1, 2), 0.5))

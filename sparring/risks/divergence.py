@@ -112,16 +112,21 @@ class Divergence(Risk):
         """In learned mode, take a step of Adam on λ along the last slope radius − (E_w[c] + D)."""
         if self.mode != "learned" or self._slope is None:
             return
-        # Adam by hand: its state is one buffer, so λ's optimizer is saved with the objective
-        count, mean, power = self.step.unbind()
-        slope = self._slope.to(self.step)
+        self.step, move = self._adam(self.step, self._slope)
+        least = max(self.min_multiplier, 1e-6)
+        moved = (self.multiplier - move).clamp_min(least)
+        self.multiplier = moved.to(self.multiplier)  # type: ignore[arg-type]
+
+    def _adam(self, state: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Adam's next state `(3,)` and its step `()` against a slope."""
+        # by hand: the state is one buffer, so a dual's optimizer is saved with the objective
+        count, mean, power = state.unbind()
+        slope = slope.to(state)
         count, mean = count + 1, ADAM_BETAS[0] * mean + (1 - ADAM_BETAS[0]) * slope
         power = ADAM_BETAS[1] * power + (1 - ADAM_BETAS[1]) * slope.square()
-        self.step = torch.stack([count, mean, power])
         scale = (power / (1 - ADAM_BETAS[1] ** count)).sqrt() + 1e-8
-        moved = self.multiplier - self.lr * mean / (1 - ADAM_BETAS[0] ** count) / scale
-        least = max(self.min_multiplier, 1e-6)
-        self.multiplier = moved.clamp_min(least).to(self.multiplier)  # type: ignore[arg-type]
+        move = self.lr * mean / (1 - ADAM_BETAS[0] ** count) / scale
+        return torch.stack([count, mean, power]), move
 
 
 class KL(Divergence):
@@ -141,6 +146,9 @@ class KL(Divergence):
 
     Raises:
         ValueError: for an argument out of its range.
+
+    A radius that acts from the first step can freeze a training at log k: the worst samples of an
+    untrained net get the weight. Let it grow: `{path = "risk.radius", name = "ramp"}`.
 
     Source: Birrell and Ebrahimi 2023, ARMOR_KL. Differs: λ is solved, not learned, by default.
 
@@ -179,10 +187,17 @@ class Alpha(Divergence):
 
     Arguments:
         alpha: α > 1; 2 is χ²/2, near 1 it is KL.
+        solve_rho: solve the second dual ρ for each batch, so that the weights sum to 1. False, as
+            the authors' code, takes a step of Adam on ρ after each batch. The value is then an
+            upper bound, and the weights sum to what ρ makes of them: at the authors' rates ρ stays
+            where it begins, which scales the learning rate and re-weights next to nothing.
+        initial_rho: ρ to begin with, where it is learned.
         radius, min_multiplier, mode, initial_multiplier, lr: as for `KL`.
 
-    Source: Birrell and Ebrahimi 2023, ARMOR_α. Differs: ρ is solved in either mode, so the weights
-    sum to 1.
+    Raises:
+        ValueError: as `KL`; and for `solve_rho=False` in exact mode.
+
+    Source: Birrell and Ebrahimi 2023, ARMOR_α. Differs: ρ is solved by default.
 
     >>> batch = Batch(torch.zeros(2, 1), torch.zeros(2, dtype=int))
     >>> risk = Alpha(alpha=2.0, radius=0.125)
@@ -191,6 +206,8 @@ class Alpha(Divergence):
     """
 
     paper = "birrell2023armor"
+    rho: Tensor
+    rho_step: Tensor
 
     def __init__(
         self,
@@ -201,6 +218,8 @@ class Alpha(Divergence):
         mode: str = "exact",
         initial_multiplier: float = 1.0,
         lr: float = 0.001,
+        solve_rho: bool = True,
+        initial_rho: float = 1.0,
     ) -> None:
         super().__init__(
             radius=radius,
@@ -210,10 +229,43 @@ class Alpha(Divergence):
             lr=lr,
         )
         require(1 < alpha < math.inf, "alpha", alpha, "a number > 1")
-        self.alpha = alpha
+        fits = solve_rho or mode == "learned"
+        require(fits, "solve_rho", solve_rho, 'True, unless mode = "learned"')
+        require(math.isfinite(initial_rho), "initial_rho", initial_rho, "a finite number")
+        self.alpha, self.solve_rho, self.initial_rho = alpha, solve_rho, initial_rho
+        self._rho_slope: Tensor | None = None
+        if not solve_rho:
+            self.register_buffer("rho", torch.tensor(float(initial_rho)))
+            self.register_buffer("rho_step", torch.zeros(3))
 
     def worst_at(self, v: Tensor, p: Tensor, t: Tensor) -> worst_case.WorstCase:
         return worst_case.alpha(v, p, t, self.alpha)
+
+    def forward(self, loss: Tensor, cost: Tensor, batch: Batch) -> Tensor:
+        if self.solve_rho:
+            return super().forward(loss, cost, batch)
+        u, c, base = (distributed.gather(t) for t in (loss, cost, batch.weight))
+        dtype = torch.float32 if u.device.type == "mps" else torch.float64
+        values, costs, p = u.detach().to(dtype), c.detach().to(dtype), base.to(dtype) / base.sum()
+        multiplier, rho = (torch.as_tensor(t).to(values) for t in (self.multiplier, self.rho))
+        dual = worst_case.alpha_dual(values - multiplier * costs, p, multiplier, rho, self.alpha)
+        self._rho_slope = 1 - dual.w.sum()
+        worst = worst_case.WorstCase(dual.w, multiplier, dual.divergence)
+        used_radius = (dual.w * costs).sum() + dual.divergence
+        self._record_terms(worst, dual.w, costs, used_radius, base)
+        total = dual.w.sum()
+        ess = self.terms["ess"] * total.square()  # of weights that sum to 1
+        self.terms |= {"rho": rho.clone(), "total_weight": total, "ess": ess}
+        value = multiplier * self.radius - self.min_multiplier * self.radius + dual.value
+        moved = (u - u.detach()) - multiplier.to(u.dtype) * (c - c.detach())
+        return (dual.w.to(u.dtype) * moved).sum() + value.to(u.dtype)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        super().update(model, batch)
+        if self._rho_slope is not None:
+            self.rho_step, move = self._adam(self.rho_step, self._rho_slope)
+            self.rho = self.rho - move
 
 
 class Renyi(Divergence):

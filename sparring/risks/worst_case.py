@@ -86,6 +86,36 @@ def alpha(v: Tensor, p: Tensor, t: Tensor, a: float) -> WorstCase:
     return WorstCase(p * ratio, multiplier, (p * remainder).sum(-1).clamp_min(0) / (a * (a - 1)))
 
 
+@dataclass(frozen=True)
+class DualCase:
+    """Hold the dual of the α-divergence at any λ and ρ.
+
+    Attributes:
+        value: `()` ρ + λ·Σ p f*((v − ρ)/λ), an upper bound of sup_w E_w[v] − λ·D(w‖p).
+        w: `(n,)` its slopes in v; they sum to 1 at the ρ that minimizes it only.
+        divergence: `()` Σ w·(v − ρ)/λ − Σ p f*: D(w‖p) where the w sum to 1. The slope of
+            value + λ·radius in λ is radius − Σ w c − this, for v = u − λc.
+    """
+
+    value: Tensor
+    w: Tensor
+    divergence: Tensor
+
+
+def alpha_dual(v: Tensor, p: Tensor, multiplier: Tensor, rho: Tensor, a: float) -> DualCase:
+    """Compute the dual of D_α at λ and ρ `()`, for values and base weights `(n,)`:
+
+    f*(s) = (α − 1)^{α/(α−1)}/α·s₊^{α/(α−1)} + 1/(α(α − 1)).
+
+    Source: Birrell and Ebrahimi, code of 2025.
+    """
+    s = (v - rho) / multiplier
+    ratio = ((a - 1) * s).clamp_min(0).pow(1 / (a - 1))  # w/p
+    conjugate = (p * (ratio.pow(a) / a + 1 / (a * (a - 1)))).sum()
+    w = p * ratio
+    return DualCase(rho + multiplier * conjugate, w, (w * s).sum() - conjugate)
+
+
 def power_remainder(e: Tensor, a: float) -> Tensor:
     """Compute (1 + e)^α − 1 − α·e for small e, by its series."""
     rest = 1 + (a - 2) * e / 3 * (1 + (a - 3) * e / 4)

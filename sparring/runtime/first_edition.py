@@ -38,6 +38,8 @@ FIXED: dict[str, dict[str, Any]] = {  # of a piece: an argument it lost: the val
         "detach_stats": False,
     },
 }
+# of a piece that lost arguments: what it did then and no longer does by default
+THEN: dict[str, dict[str, Any]] = {"UAD": {"refined": "all"}}
 PATHS = {  # of schedules, and of tensors in a checkpoint
     "risk.price": "risk.multiplier",
     "risk.floor": "risk.min_multiplier",
@@ -67,6 +69,7 @@ def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     for key, value in tables.items():
         if key in fixed:
             _require_fixed(piece, key, value, fixed[key])
+            out |= THEN.get(piece, {})
         elif key == "name":
             out[key] = _piece(value, name)
         elif key == "path" and isinstance(value, str):

@@ -92,6 +92,11 @@ class Threat(Component):
         """Compute the transport cost `(b,)`, not yet times λ; 0 for hard balls."""
         return torch.zeros(len(z), dtype=z.dtype, device=z.device)
 
+    def searched_cost(self, z: Tensor, batch: Batch) -> Tensor:
+        """Compute `cost (b,)` as a search sees it: without a gradient for what `step` goes down by
+        itself; default: `cost`."""
+        return self.cost(z, batch)
+
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
         """Round z to the nearest admissible point of a discrete set."""
         return z

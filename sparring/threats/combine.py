@@ -101,6 +101,9 @@ class Only(ThreatWrapper):
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         return torch.where(self.may_move(batch), self.of.cost(z, batch), 0)
 
+    def searched_cost(self, z: Tensor, batch: Batch) -> Tensor:
+        return torch.where(self.may_move(batch), self.of.searched_cost(z, batch), 0)
+
     def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.of.unpack(self._reset_others(z, batch), batch)
 
@@ -198,15 +201,22 @@ class Joint(ThreatWrapper):
 
     def cost(self, z: Tensor, batch: Batch) -> Tensor:
         x_adv, q = self._split(z, batch)
-        on_y = self._one_hot(batch)
-        mass = torch.where(on_y, 1 - q, 0).sum(1)
-        return self.of.cost(x_adv, batch) + self.scale * mass / self._share_left(q, on_y)
+        return self.of.cost(x_adv, batch) + self._label_cost(q, batch)
+
+    def searched_cost(self, z: Tensor, batch: Batch) -> Tensor:
+        x_adv, q = self._split(z, batch)
+        return self.of.searched_cost(x_adv, batch) + self._label_cost(q, batch)
 
     def unpack(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         x_adv, q = self._split(z, batch)
         on_y = self._one_hot(batch)
         rest = torch.where(on_y, 0, q).sum(1, keepdim=True)
         return self.of.unpack(x_adv, batch)[0], torch.where(on_y, 1 - rest, q)
+
+    def _label_cost(self, q: Tensor, batch: Batch) -> Tensor:
+        on_y = self._one_hot(batch)
+        mass = torch.where(on_y, 1 - q, 0).sum(1)
+        return self.scale * mass / self._share_left(q, on_y)
 
     def _one_hot(self, batch: Batch) -> Tensor:
         """Return the mask `(b, k)` of each sample's label; unlabeled: all False."""

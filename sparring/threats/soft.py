@@ -14,6 +14,8 @@ from ..functional.geometry import norm, project_linf, sample_linf
 from ..runtime import distributed
 from .base import Threat, check_bounds, require_in_box
 
+FOLLOWS = ("distance", "price")
+
 
 def soft_clip(z: Tensor, x: Tensor, radius: float, factor: Tensor | float) -> Tensor:
     """Pull each δ_j = z_j − x_j beyond the radius back by factor·(|δ_j| − radius).
@@ -33,23 +35,29 @@ class SoftLinf(Threat):
 
     δ_j ← δ_j − λ·(a/tau)·(δ_j − radius·sign δ_j) where |δ_j| > radius,
 
-    then clipped to the box. λ follows the distance: every `every` batches λ ← λ − rate·(radius −
-    mean |δ_j|), never below 0. λ·a/tau = 1 is `Linf`.
+    then clipped to the box. λ·a/tau = 1 is `Linf`. By default λ follows the distance: every `every`
+    batches λ ← λ − rate·(radius − mean |δ_j|), never below 0.
 
-    The set is the box, so no point is infeasible: evaluate in a ball.
+    The pull is the slope of the cost, so the gradient of a search leaves the cost out. The set is
+    the box, so no point is infeasible: evaluate in a ball.
 
     Arguments:
         radius: r of the ball, in input units.
         tau: softness, in input units; None is the step's own length, as published.
         multiplier: λ to begin with; `current_multiplier` is the one in force.
         rate, every: step and period, in batches, of the update of λ; rate 0 leaves λ as it is.
+        follows: what λ follows: `"distance"`, as above; or `"price"`, where it is the risk's
+            multiplier of the cost, as in ARMOR + UDR.
+        lag: pull by what δ was before the ascent step. With λ·a/tau = 1 a point then stands at
+            radius + a, and pays for it.
         scale: the cost is (scale/tau)·½Σ_j(|δ_j| − radius)₊², for a risk that counts it (ARMOR +
             UDR); with 0, as in UDR, the edge acts in the steps alone.
 
     Raises:
-        ValueError: for a negative number, every < 1, or a scale without tau.
+        ValueError: for a negative number, every < 1, an unknown `follows`, or a scale without tau.
 
-    Source: Bui et al. 2022. Differs: λ stays ≥ 0.
+    Source: Bui et al. 2022; `follows="price"` with `lag` is the attack of ARMOR's code of 2025.
+    Differs: λ stays ≥ 0; its first update comes after `every` batches, in Bui's code after one.
 
     >>> x, y = torch.full((1, 2), 0.5), torch.tensor([0])
     >>> SoftLinf(0.1, multiplier=0.5).step(x, torch.tensor([[1.0, -1.0]]), 0.2, Batch(x, y))
@@ -72,6 +80,8 @@ class SoftLinf(Threat):
         rate: float = 0.02,
         every: int = 10,
         scale: float = 0.0,
+        follows: str = "distance",
+        lag: bool = False,
     ) -> None:
         super().__init__()
         require(radius >= 0, "radius", radius, "a radius ≥ 0 in input units")
@@ -82,8 +92,10 @@ class SoftLinf(Threat):
         require(every >= 1, "every", every, "a number of batches ≥ 1")
         require(scale >= 0, "scale", scale, "a number ≥ 0")
         require(scale == 0 or tau is not None, "tau", tau, "given, if scale > 0")
+        require(follows in FOLLOWS, "follows", follows, "one of " + ", ".join(FOLLOWS))
         self.radius, self.low, self.high, self.tau = radius, low, high, tau
         self.multiplier, self.rate, self.every, self.scale = multiplier, rate, every, scale
+        self.follows, self.lag = follows, lag
         self.register_buffer("current_multiplier", torch.tensor(float(multiplier)))
         self.register_buffer("_sum", torch.tensor(0.0))
         self.register_buffer("_batches", torch.tensor(0))
@@ -94,8 +106,13 @@ class SoftLinf(Threat):
         return project_linf(x + delta, x, self.radius, self.low, self.high)
 
     def step(self, z: Tensor, grad: Tensor, size: float, batch: Batch) -> Tensor:
-        factor = self.current_multiplier * (1.0 if self.tau is None else size / self.tau)
-        return soft_clip(z + size * grad.sign(), batch.x, self.radius, factor)
+        price = batch.price if self.follows == "price" else None
+        multiplier = self.current_multiplier if price is None else price
+        factor = multiplier * (1.0 if self.tau is None else size / self.tau)
+        ascent = size * grad.sign()
+        if self.lag:
+            return soft_clip(z, batch.x, self.radius, factor) + ascent
+        return soft_clip(z + ascent, batch.x, self.radius, factor)
 
     def project(self, z: Tensor, batch: Batch) -> Tensor:
         return z.clamp(self.low, self.high)
@@ -105,6 +122,9 @@ class SoftLinf(Threat):
             return super().cost(z, batch)
         over = ((z - batch.x).abs() - self.radius).clamp_min(0).flatten(1)
         return self.scale / self.tau * over.square().sum(1) / 2
+
+    def searched_cost(self, z: Tensor, batch: Batch) -> Tensor:
+        return self.cost(z.detach(), batch)  # the pull of a step is its slope
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return norm(x_adv - x, math.inf)

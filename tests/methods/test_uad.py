@@ -12,7 +12,7 @@ from sparring.batch import Batch
 from sparring.functional import losses
 from sparring.functional.geometry import alignment
 from sparring.introspect import feature_statistics
-from sparring.methods import AT, UAD
+from sparring.methods import AT, UAD, uad
 from tests.methods.small import SITES, images, net, total, weights_after
 from tests.oracles import problem
 from tests.reference import uad as literal
@@ -39,10 +39,11 @@ class TestIdentities:
 
 
 class TestTwins:
-    def test_the_loss_of_a_sample(self):
+    @pytest.mark.parametrize("refine", ["all", "wrong"])
+    def test_the_loss_of_a_sample(self, refine):
         weights = {"adversarial": 0.7, "matching": 2.0}
         model, batch = net(dtype=torch.float64).eval(), images(dtype=torch.float64)
-        method = UAD(sites=[], reference="layer2", align="none", **weights)
+        method = UAD(sites=[], reference="layer2", align="none", refined=refine, **weights)
         result = method.loss(model, batch).per_sample
         z, seen = feature_statistics.extract_statistics(model, batch.x, ["layer2"])
         at = seen["layer2"]
@@ -57,18 +58,31 @@ class TestTwins:
         parts = (z, model(batch.x_adv), reference)
         for i in range(len(batch)):
             z_i, adv_i, ref_i = (t[i].tolist() for t in parts)
-            twin = literal.uad(z_i, adv_i, ref_i, int(batch.y[i]), **weights)
+            twin = literal.uad(z_i, adv_i, ref_i, int(batch.y[i]), refine=refine, **weights)
             assert result[i].item() == pytest.approx(twin, rel=1e-6)
 
-    def test_resampled_features(self):
+    def test_the_nearest_right_sample_of_the_class(self):
+        draw = torch.Generator().manual_seed(1)
+        z = torch.randn(12, 3, dtype=torch.float64, generator=draw)
+        mean, std = torch.randn(2, 12, 4, dtype=torch.float64, generator=draw).abs()
+        y = torch.arange(12) % 3
+        result = uad._nearest_right(z, y, (mean, std))
+        rows = literal.nearest_right(z.tolist(), y.tolist(), mean.tolist(), std.tolist())
+        assert torch.equal(result, z[rows])
+        assert 0 < sum(i != j for i, j in enumerate(rows)) < 12
+        wrong = torch.full((12,), 7)  # no right sample of that class
+        assert torch.equal(uad._nearest_right(z, wrong, (mean, std)), z)
+
+    @pytest.mark.parametrize("scale", [1.0, 0.3])
+    def test_resampled_features(self, scale):
         f = torch.randn(4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         model = nn.Sequential(nn.Identity(), nn.Flatten())
-        method = UAD(sites=["0"], reference="none", p=1.0)
+        method = UAD(sites=["0"], reference="none", p=1.0, scale=scale)
         torch.manual_seed(3)
         out = method._uncertain_logits(model, f)
         torch.manual_seed(3)
         draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
-        e = [torch.randn(4, 3, dtype=f.dtype, generator=draw).tolist() for _ in range(2)]
+        e = [(scale * torch.randn(4, 3, dtype=f.dtype, generator=draw)).tolist() for _ in range(2)]
         twin = literal.resampled(f.flatten(2).tolist(), *e)
         assert torch.allclose(out, torch.tensor(twin, dtype=f.dtype).flatten(1))
 

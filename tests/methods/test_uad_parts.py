@@ -126,7 +126,8 @@ class TestFirstEdition:
     def test_an_old_full_table_loads(self):
         recipe = load_recipe(old_tables())
         kept = {"sites", "reference", "align", "adversarial", "matching", "gradient", "p", "kappa"}
-        assert recipe.tables["method"].keys() == {"name", *kept}
+        assert recipe.tables["method"].keys() == {"name", "refined", "scale", *kept}
+        assert recipe.tables["method"]["refined"] == "all"  # as it was, and is no longer by default
         assert recipe.tables["method"]["gradient"] == 0.05
 
     @pytest.mark.parametrize(("key", "value"), [("clamp", False), ("statistics", "worst")])
@@ -148,7 +149,7 @@ def old_tables() -> dict:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("key", ["adversarial", "matching", "gradient", "kappa"])
+    @pytest.mark.parametrize("key", ["adversarial", "matching", "gradient", "kappa", "scale"])
     def test_negative_weights(self, key):
         with pytest.raises(ValueError, match=rf"{key} = -1 is not allowed.*≥ 0"):
             UAD(sites=[], reference="none", **{key: -1})
@@ -157,7 +158,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"align = 'x' is not allowed: align must be one of"):
             UAD(sites=[], reference="none", align="x")
 
-    @pytest.mark.parametrize(("key", "value"), [("p", 1.5), ("sites", "a")])
+    @pytest.mark.parametrize(("key", "value"), [("p", 1.5), ("sites", "a"), ("refined", "x")])
     def test_numbers_out_of_range(self, key, value):
         with pytest.raises(ValueError, match=rf"{key} = .* is not allowed"):
             UAD(**{"sites": [], "reference": "none", key: value})

@@ -34,6 +34,14 @@ def otjr(
     return loss
 
 
+def mean_variance(cloud: list[Point]) -> float:
+    """Σ_j Var_i(z_ij)/k."""
+    columns = [list(column) for column in zip(*cloud, strict=True)]
+    means = [sum(column) / len(column) for column in columns]
+    parts = zip(columns, means, strict=True)
+    return sum(sum((v - m) ** 2 for v in column) / len(column) for column, m in parts) / len(means)
+
+
 def alp(clean: list[Point], adversarial: list[Point], y: list[int], beta: float) -> float:
     """½CE(z, y) + ½CE(z', y) + beta·mean over samples and classes of (z − z')²."""
     total = 0.0

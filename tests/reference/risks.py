@@ -71,3 +71,22 @@ def primal(
         if spent(result.x) <= radius + 1e-8:
             best = max(best, -float(result.fun))
     return best
+
+
+def alpha_dual(
+    loss: list[float],
+    cost: list[float],
+    multiplier: float,
+    rho: float,
+    *,
+    p: list[float],
+    radius: float,
+    a: float,
+) -> float:
+    """λε + ρ + λ Σ p f*((ℓ/λ − c) − ρ/λ), f*(y) = (α−1)^{α/(α−1)} y₊^{α/(α−1)}/α + 1/(α(α−1))."""
+    total = 0.0
+    for u, c, q in zip(loss, cost, p, strict=True):
+        y = max(u / multiplier - c - rho / multiplier, 0.0)
+        power = a / (a - 1)
+        total += q * ((a - 1) ** power * y**power / a + 1 / (a * (a - 1)))
+    return multiplier * radius + rho + multiplier * total

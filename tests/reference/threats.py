@@ -80,3 +80,15 @@ def label_gain(
             paid = multiplier * scale * moved / (1 - moved / delta)
             best = max(best, sum(a * b for a, b in zip(q, losses, strict=True)) - paid)
     return best
+
+
+def lagging_soft_step(
+    z: Row, x: Row, g: Row, *, size: float, radius: float, multiplier: float, tau: float
+) -> list[float]:
+    """ARMOR's code: δ ← δ + a·sign g − λ(a/τ)(δ − r·sign δ)[|δ| > r], all of the old δ."""
+    moved = []
+    for zj, xj, gj in zip(z, x, g, strict=True):
+        d = zj - xj
+        back = d - math.copysign(radius, d) if abs(d) > radius else 0.0
+        moved.append(xj + d + size * ((gj > 0) - (gj < 0)) - multiplier * (size / tau) * back)
+    return moved

@@ -57,11 +57,34 @@ def cosine(g: list[float], h: list[float]) -> float | None:
     return 1 - sum(a * b for a, b in zip(g, h, strict=True)) / (long[0] * long[1])
 
 
+def nearest_right(z: Rows, y: list[int], mu: Rows, sigma: Rows) -> list[int]:
+    """The sample whose prediction stands for each: its own where that is right, or none is."""
+    right = [max(range(len(row)), key=lambda k: row[k]) == y[i] for i, row in enumerate(z)]
+    over, points = spread(mu) + spread(sigma), []
+    for means, deviations in zip(mu, sigma, strict=True):
+        points.append([v / s for v, s in zip(means + deviations, over, strict=True)])
+    chosen = []
+    for i in range(len(y)):
+        others = [j for j in range(len(y)) if right[j] and y[j] == y[i]]
+        near = min(others, key=lambda j: math.dist(points[i], points[j]), default=i)
+        chosen.append(i if right[i] else near)
+    return chosen
+
+
 def uad(
-    clean: list[float], attacked: list[float], reference: list[float], y: int, **weights: float
+    clean: list[float],
+    attacked: list[float],
+    reference: list[float],
+    y: int,
+    *,
+    refine: str,
+    **weights: float,
 ) -> float:
-    """w CE(z') + λ_a m KL(q ‖ p'), the reference guarded by the loss on x."""
-    if losses.cross_entropy(reference, y) > losses.cross_entropy(clean, y):
+    """w CE(z') + λ_a m KL(q ‖ p'), the reference guarded by the loss on x; with refine "wrong" only
+    where x is wrong."""
+    right = max(range(len(clean)), key=lambda k: clean[k]) == y
+    worse = losses.cross_entropy(reference, y) > losses.cross_entropy(clean, y)
+    if worse or (refine == "wrong" and right):
         reference = clean
     m = 1.0 if max(range(len(reference)), key=lambda k: reference[k]) == y else 0.0
     return weights["adversarial"] * losses.cross_entropy(attacked, y) + weights[

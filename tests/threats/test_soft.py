@@ -13,7 +13,7 @@ from sparring.batch import Batch
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
-from sparring.threats import Linf, Only, SoftLinf
+from sparring.threats import Joint, Linf, Only, SoftLinf
 from tests.oracles import problem
 from tests.reference import threats as reference
 
@@ -146,6 +146,57 @@ def test_the_cost_is_half_the_square_beyond_the_radius():
     assert SoftLinf(0.1).cost(z, batch).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("price", [0.2, 1.0])
+def test_a_lagging_step_at_the_price_is_that_of_armors_code(price):
+    batch, size = batch_of(), 0.1
+    batch.price = torch.tensor(price, dtype=torch.float64)
+    threat = SoftLinf(0.2, multiplier=0.7, tau=0.25, scale=0.1, follows="price", lag=True)
+    z, g = batch.x + 0.3 * randn(batch.x), randn(batch.x, 2)
+    for values, row, x, slope in zip(threat.step(z, g, size, batch), z, batch.x, g, strict=True):
+        expected = reference.lagging_soft_step(
+            row.tolist(),
+            x.tolist(),
+            slope.tolist(),
+            size=size,
+            radius=0.2,
+            multiplier=price,
+            tau=0.25,
+        )
+        assert values.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_with_lag_a_point_stands_one_step_beyond_the_radius_and_pays_for_it():
+    """At λ = 1 without lag it is the hard ball; with it, as in ARMOR's code, r + a."""
+    x, y = torch.full((2, 5), 0.5), torch.zeros(2, dtype=torch.long)
+    model = nn.Linear(5, 2)
+    reach, costs = [], []
+    for lag in (False, True):
+        threat = SoftLinf(8 / 255, tau=2 / 255, scale=0.1, rate=0, follows="price", lag=lag)
+        attack = PGD(threat, steps=10, size=2 / 255, best=False, random_start=False)
+        batch = Objective(attack, AT(), Mean()).maximize(model, Batch(x, y))
+        reach.append(255 * (batch.x_adv - x).abs().max().item())
+        costs.append(batch.cost.tolist())
+    assert reach == pytest.approx([8, 10], abs=1e-3)
+    assert costs[0] == [0, 0]
+    assert costs[1] == pytest.approx([0.1 / (2 / 255) * 5 * (2 / 255) ** 2 / 2] * 2, rel=1e-3)
+
+
+def test_the_search_does_not_pay_twice():
+    """The pull is the cost's slope, so the gradient of a search holds the loss alone; its value, by
+    which points are ranked, holds both. Around it, too, and the label's part keeps its slope."""
+    batch = Batch(torch.full((2, 3), 0.5), torch.tensor([0, 1]))
+    soft = SoftLinf(0.1, scale=0.5, tau=0.02)
+    for threat in (soft, Only(soft, classes=[0, 1]), Joint(soft, scale=1.0, delta=0.4, classes=2)):
+        z = (threat.pack(batch) + 0.02).requires_grad_()
+        if threat is not soft:
+            z = (z.detach() + 0.1).requires_grad_()
+        cost = threat.searched_cost(z, batch)
+        assert torch.equal(cost, threat.cost(z, batch))
+        slope = torch.autograd.grad(cost.sum() + 0 * z.sum(), z)[0]
+        assert (slope[:, :3] == 0).all()
+        assert (slope[:, 3:] != 0).any() == isinstance(threat, Joint)
+
+
 def test_a_start_is_in_the_ball_and_no_point_of_the_box_is_too_far():
     batch = batch_of(50, 20)
     threat = SoftLinf(0.1)
@@ -164,6 +215,7 @@ def test_refusals():
         {"rate": -0.1},
         {"every": 0},
         {"scale": -1.0},
+        {"follows": "both"},
         {"low": 1.0},
         {"radius": math.nan},
     ):
