@@ -19,6 +19,7 @@ from ..results.sampled import bound_text
 from ..runtime.fractions import format_number
 from ..runtime.lock import LOCK, is_locked
 from ..runtime.text import printable
+from ..training.length import is_open_ended
 from ..training.run_folder import BEST, LAST, LOG, RECIPE, read_log, refuse_links
 
 FOLDER = "runs"
@@ -102,7 +103,10 @@ def _describe(path: Path, top: Path) -> RunInfo:
         tables = read_toml(path / RECIPE)
         log = read_log(path)
         recipe, epochs = _entry(tables, "recipe", "name"), _entry(tables, "train", "epochs")
-        if _entry(tables, "train", "seconds") is not None:  # its log says how many there will be
+        train = tables.get("train")
+        if isinstance(train, Mapping) and is_open_ended(
+            train
+        ):  # its log says how many there will be
             epochs = log[-1].get("epochs") if log else None
         best = _best(log)
     except FileNotFoundError:

@@ -181,7 +181,7 @@ def _summary(
     network = _network(recipe, source)
     objective = recipe.objective()
     settings = tables["train"]
-    length = describe.length_text(settings["epochs"], settings.get("seconds"))
+    length = describe.length_text(settings)
     chosen = parallel.join_process_group(device or settings.get("device"))
     if source is not None and timed:
         built: BuiltRecipe = recipe.build()
@@ -190,8 +190,7 @@ def _summary(
         objective,
         network or torch.nn.Identity(),
         tables,
-        epochs=settings["epochs"],
-        seconds=settings.get("seconds"),
+        length=length,
         epochs_done=done,
         device=chosen,
     )

@@ -12,6 +12,8 @@ import torch
 from ..config.recipe import BuiltRecipe
 from ..runtime import allocator
 from ..training import Trainer
+from ..training.pass_length import PassLength
+from ..training.state import Position
 from ..training.validate import score
 
 FEW, SOME, GROWTH = 2, 32, 4  # rows that are timed first, and next; how many times more then
@@ -43,11 +45,23 @@ def training_seconds(built: BuiltRecipe, *, device: str | None = None, done: int
         trainer = Trainer(built.model, built.objective, built.source, out=folder, **settings)
         if trainer.seconds is not None:
             return trainer.seconds
-        left = max(0, trainer.epochs - done)
+        left = max(0, _epochs(trainer) - done)
         validations = -(-left // trainer.every)
         return left * trainer.batches * _batch_seconds(trainer) + (
             validations * _validation_seconds(trainer) if validations else 0.0
         )
+
+
+def _epochs(trainer: Trainer) -> int:
+    """Return how many epochs a training has; one of a number of passes counts those of a step."""
+    if not isinstance(trainer.length, PassLength):
+        return trainer.epochs
+    position, batch = Position(), next(iter(trainer.loader.epoch(1)))
+    trainer.stepper.train()
+    with trainer.length.counting(position, len(batch)):
+        for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.5)):
+            trainer.stepper.step(batch, epoch=1, number=1)
+    return trainer.length.expected(position) or trainer.epochs
 
 
 def _batch_seconds(trainer: Trainer) -> float:

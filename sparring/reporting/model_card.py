@@ -174,6 +174,8 @@ def _recipe(facts: CardFacts) -> str:
     epochs = train.get("epochs", "?")
     if _is_number(train.get("seconds")):
         epochs = f"those of {_number(train['seconds'])} s by the clock,"
+    if _is_number(train.get("passes")):
+        epochs = f"those of {_number(train['passes'])} passes,"
     text = f"{epochs} of {train.get('batch_size', '?')} samples per batch"
     text += f", {optimizer.get('name', '')} with lr {optimizer.get('lr', '?')}"
     lines.append(f"| Epochs | {_plain(text)} |")

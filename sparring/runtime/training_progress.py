@@ -23,10 +23,10 @@ class TableColumn(NamedTuple):
 
 
 class ClockDisplay(NamedTuple):
-    """Say how far a training is that the clock ends.
+    """Say how far a training is that the clock, or a number of passes, ends.
 
     Arguments:
-        share: of its time that is spent.
+        share: of its time, or passes, that is spent.
         left: seconds to its end; None before the first batch.
         epochs: expected in all; None where not known yet.
     """
@@ -124,7 +124,7 @@ class TrainingProgress:
         if clock is not None:
             self._clock = clock
             if clock.epochs is not None and self.epochs is None:
-                self._screen.print(f"{'':{INDENT}}about {clock.epochs} epochs at this speed")
+                self._screen.print(f"{'':{INDENT}}about {clock.epochs} epochs")
             self.epochs = clock.epochs or self.epochs
 
     def epoch(self, number: int, cells: Mapping[str, str]) -> None:

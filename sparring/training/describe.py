@@ -24,12 +24,15 @@ def facts(
     model: nn.Module,
     recipe: Mapping[str, Any] | None,
     *,
-    epochs: int,
+    length: str,
     epochs_done: int,
     device: torch.device,
-    seconds: float | None = None,
 ) -> list[str]:
-    """Return method, threat, network with its size, length and device in words."""
+    """Return method, threat, network with its size, length and device in words.
+
+    Arguments:
+        length: as `length_text` says it.
+    """
     attack = objective.attack
     adversary = "no adversary"
     if attack is not None:
@@ -41,18 +44,21 @@ def facts(
         type(objective.method).__name__,
         adversary,
         f"{network}, {_parameters_text(model)}{_normalization_text(recipe)}",
-        f"{length_text(epochs, seconds)}{done}",
+        f"{length}{done}",
         str(device),
     ]
 
 
-def length_text(epochs: int, seconds: float | None = None) -> str:
-    """Return how long a training is in words.
+def length_text(train: Mapping[str, Any]) -> str:
+    """Return how long a training is in words, from its settings.
 
-    >>> length_text(40), length_text(40, 320.0)
+    >>> length_text({"epochs": 40}), length_text({"epochs": 40, "seconds": 320.0})
     ('40 epochs', '320 s by the clock')
     """
-    return f"{epochs} epochs" if seconds is None else f"{seconds:g} s by the clock"
+    if train.get("seconds") is not None:
+        return f"{train['seconds']:g} s by the clock"
+    passes = train.get("passes")
+    return f"{train['epochs']} epochs" if passes is None else f"{passes:g} passes"
 
 
 def _normalization_text(recipe: Mapping[str, Any] | None) -> str:

@@ -1,6 +1,6 @@
-"""How long a training is: a number of epochs, or seconds of the clock.
+"""How long a training is: a number of epochs, seconds of the clock, or a number of passes.
 
-Both answer the trainer's questions alike: how far the schedules are, and whether this batch or
+All answer the trainer's questions alike: how far the schedules are, and whether this batch or
 epoch is the last.
 """
 
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from ..runtime import distributed
 from ..runtime.training_progress import ClockDisplay
+from .clock import Clock
+from .pass_length import PassLength, pass_operations
 from .state import Position
 
 RECENT = 101  # batches whose median is the time of a batch
@@ -25,7 +28,13 @@ SURE = 10  # batches after which the number of epochs is said
 
 
 class Length(Protocol):
-    """Answer how much of a training is done and what is left."""
+    """Answer how much of a training is done and what is left.
+
+    Attributes:
+        open_ended: only the training itself shows how many epochs it has.
+    """
+
+    open_ended: ClassVar[bool]
 
     def begin(self) -> None:
         """Start the clock: what ran before, as the caller's own loop, counts nowhere."""
@@ -33,6 +42,10 @@ class Length(Protocol):
 
     def progress(self, position: Position) -> float:
         """Return where the schedules are, in [0, 1]."""
+        ...
+
+    def counting(self, position: Position, rows: int) -> AbstractContextManager[None]:
+        """Return a context for the steps on a (joint) batch of this many rows."""
         ...
 
     def trained(self, position: Position) -> None:
@@ -76,19 +89,6 @@ class Length(Protocol):
         ...
 
 
-class Clock:
-    """Split the running time into laps."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Return the seconds since the last lap."""
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
-        return seconds
-
-
 class EpochLength:
     """Train for a number of epochs.
 
@@ -96,6 +96,8 @@ class EpochLength:
     >>> length.progress(Position(epoch=1, batch_index=5)), length.expected(Position())
     (0.375, 4)
     """
+
+    open_ended = False
 
     def __init__(self, epochs: int, *, batches: int) -> None:
         self.epochs, self.batches = epochs, batches
@@ -105,6 +107,9 @@ class EpochLength:
 
     def progress(self, position: Position) -> float:
         return position.progress(self.epochs, self.batches)
+
+    def counting(self, position: Position, rows: int) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def trained(self, position: Position) -> None:
         position.add_seconds(self._clock.lap())
@@ -154,6 +159,8 @@ class TimeLength:
     36.0
     """
 
+    open_ended = True
+
     def __init__(self, seconds: float, *, batches: int, device: torch.device | str = "cpu") -> None:
         self.seconds, self.batches, self.device = seconds, batches, device
         self._recent: deque[float] = deque(maxlen=RECENT)
@@ -182,6 +189,9 @@ class TimeLength:
 
     def progress(self, position: Position) -> float:
         return position.by_clock.get("progress", 0.0)
+
+    def counting(self, position: Position, rows: int) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _move(self, position: Position, seconds: float) -> None:
         """Move the schedules by `seconds`, which the position counts already."""
@@ -248,12 +258,28 @@ class TimeLength:
 
 
 def make_length(
-    epochs: int, seconds: float | None, *, batches: int, device: torch.device | str
+    settings: Mapping[str, Any],
+    *,
+    batches: int,
+    device: torch.device | str,
+    rows: int,
+    model: nn.Module,
+    samples: Tensor,
 ) -> Length:
-    """Return the length of a training: by the clock if it has `seconds`, else by epochs."""
-    if seconds is None:
-        return EpochLength(epochs, batches=batches)
-    return TimeLength(seconds, batches=batches, device=device)
+    """Return the length of a training: by its `seconds`, else its `passes`, else its `epochs`.
+
+    Arguments:
+        settings: those of the trainer, by name.
+        batches, rows: per epoch.
+        samples: a few inputs, to count what a pass costs.
+    """
+    seconds, passes = settings.get("seconds"), settings.get("passes")
+    if seconds is not None:
+        return TimeLength(seconds, batches=batches, device=device)
+    if passes is not None:
+        unit = pass_operations(model, samples.to(device))
+        return PassLength(passes, rows=rows, batches=batches, unit=unit, device=device)
+    return EpochLength(settings["epochs"], batches=batches)
 
 
 def is_complete(log: Sequence[Mapping[str, Any]], train: Mapping[str, Any]) -> bool:
@@ -268,6 +294,11 @@ def is_complete(log: Sequence[Mapping[str, Any]], train: Mapping[str, Any]) -> b
     True
     """
     epoch = log[-1]["epoch"] if log else 0
-    by_clock = train.get("seconds") is not None
-    # By the clock, more epochs are expected after each but the last.
-    return bool(log) and epoch >= (log[-1].get("epochs", math.inf) if by_clock else train["epochs"])
+    # With an open end, more epochs are expected after each but the last.
+    expected = log[-1].get("epochs", math.inf) if log else math.inf
+    return bool(log) and epoch >= (expected if is_open_ended(train) else train["epochs"])
+
+
+def is_open_ended(train: Mapping[str, Any]) -> bool:
+    """Return whether a recipe's `[train]` leaves the number of epochs to the training."""
+    return any(train.get(key) is not None for key in ("seconds", "passes"))

@@ -41,12 +41,25 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         value = settings.get(key)
         ok = value is None or (is_number(value) and POSITIVE[0](value))
         require(ok, key, value, "a finite number of seconds > 0")
+    check_passes(settings)
     check_clip(settings.get("clip"))
     compiled = settings.get("compile", False)
     ok = isinstance(compiled, bool) or compiled == "all"
     require(ok, "compile", compiled, 'false, true (for the attack), or "all" (for the loss too)')
     amp = settings.get("amp")
     require(amp in (None, *AMP), "amp", amp, "one of " + ", ".join(AMP))
+
+
+def check_passes(settings: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for `passes` out of its range, or beside what it does not go with."""
+    passes = settings.get("passes")
+    if passes is None:
+        return
+    ok = is_number(passes) and POSITIVE[0](passes)
+    require(ok, "passes", passes, "a finite number of passes > 0")
+    require(settings.get("seconds") is None, "passes", passes, "left out beside seconds")
+    allowed = "left out beside compile: a compiled model's operations are not counted"
+    require(not settings.get("compile"), "passes", passes, allowed)
 
 
 def check_clip(clip: Any) -> None:

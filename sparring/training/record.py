@@ -24,6 +24,7 @@ TRAIN = (
     *(
         "epochs",
         "seconds",
+        "passes",
         "batch_size",
         "optimizer",
         "schedule",

@@ -55,6 +55,8 @@ class Trainer:
             ends early enough to be validated and written within it. `epochs` then only says what
             part of the training a schedule's position in epochs is. Such a run does not repeat its
             numbers.
+        passes: train for this many passes over the training rows instead, as `PassLength` counts
+            them, so that methods whose steps cost more take fewer. Not with `compile`.
         optimizer: of `torch.optim`, by name or as `{name, lr, momentum, weight_decay, …}`.
         schedule: `{path, name, …}` each, see `sparring.training.schedule`.
         clip: largest norm of the gradient of all weights together; None is off.
@@ -63,7 +65,7 @@ class Trainer:
         channels_last: run image models in that memory layout.
         compile: compile the model for the attack; `"all"`: for the loss too, unless the method
             differentiates twice.
-        device: default: CUDA if available, else the CPU.
+        device: default: CUDA, else the CPU.
         decay_norm: let weight decay act on biases and normalisation too.
         augment, mix: pieces of `sparring.data`, applied in turn to training batches; those of `mix`
             add rows, which `batch_size` does not count.
@@ -73,16 +75,16 @@ class Trainer:
         freeze: names or patterns of modules, as `["stem", "layers.*"]`, whose weights stay; their
             batch norm normalises by its running statistics, in training too, and keeps them.
         climb, ema: AWP or SAM; an average of the weights, validated beside them.
-        validation: the attack whose accuracy on `source.val` selects the best weights; default:
-            clean accuracy selects them.
+        validation: the attack whose accuracy on `source.val` selects the best weights, if not clean
+            accuracy.
         rows: use only the first n of `source.val`; default: all.
         every: validate every n epochs, and after the last.
         save_every: also write `last.pt` every n batches; default: once per epoch.
         save_seconds: seconds that the end of an epoch waits after the last `last.pt` before it
             writes the next, with the best weights; the last epoch waits for none. Default: none.
         seed: of the order, augmentation, attack and dropout.
-        recipe: the resolved recipe as tables; it is kept in the folder. Default: one is recorded
-            from these arguments, without network or data where no recipe can name them.
+        recipe: the resolved recipe as tables, kept in the folder. Default: one is recorded from
+            these arguments, without network or data where no recipe can name them.
         resume: continue the run in `out`, or begin it; its settings must be the same.
         progress: show it.
         log: loggers, by name ("tensorboard", "mlflow", "wandb"), as `{name, …}`, or objects with
@@ -105,6 +107,7 @@ class Trainer:
         out: str | Path,
         epochs: int = 10,
         seconds: float | None = None,
+        passes: float | None = None,
         batch_size: int = 128,
         optimizer: str | dict[str, Any] = "AdamW",
         schedule: Sequence[dict[str, Any]] = (),
@@ -134,13 +137,14 @@ class Trainer:
         tensorboard: bool | None = None,
     ) -> None:
         arguments = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
-        for key in ("mix", "start_without", "freeze", "seconds", "save_seconds"):
+        for key in ("mix", "start_without", "freeze", "seconds", "passes", "save_seconds"):
             if arguments[key] in (None, (), []):
                 del arguments[key]  # runs from before it existed have no such setting
         del arguments["start"]
         if start is not None:
             arguments["start"] = start_text(start)
         check_numbers(arguments)
+        self._length_text = describe.length_text(arguments)
         if tensorboard is not None:
             what = "tensorboard=True is log=['tensorboard'] since 0.2"
             warnings.warn(what, DeprecationWarning, stacklevel=3)
@@ -189,10 +193,9 @@ class Trainer:
         if compile:
             checks.warn_of_short_batch(len(source.train), batch_size)
         self.position, self._collapse = Position(), collapse.Watch()
-        options = {"batches": self.batches, "device": self.device}
-        self.length: Length = make_length(epochs, seconds, **options)
-        options = {"seconds": save_seconds, "device": self.device}
-        self.saver = Saver(self.out, self.settings, **options)
+        options = {"batches": self.batches, "device": self.device, "rows": len(source.train)}
+        self.length: Length = make_length(arguments, **options, model=self.model, samples=samples)
+        self.saver = Saver(self.out, self.settings, seconds=save_seconds, device=self.device)
         about = {"arguments": arguments, "model": model, "source": source}
         # Last of all, so that a mistake in any argument leaves no folder behind.
         self._open(record.recorded(self.out, recipe, **about), resume, began and began._asdict())
@@ -264,8 +267,7 @@ class Trainer:
             self.stepper.objective,
             self.model,
             self.recipe,
-            epochs=self.epochs,
-            seconds=self.seconds,
+            length=self._length_text,
             epochs_done=done,
             device=self.device,
         )
@@ -300,7 +302,6 @@ class Trainer:
         weights, average = self._validate()
         if last or (weights is not None and length.is_last(position)):
             length.finish(position)
-        by_clock = self.seconds is not None
         epoch = Epoch(
             number=position.epoch + 1,
             step=position.step,
@@ -319,8 +320,8 @@ class Trainer:
                 position, {"weights": (weights, self.model), "ema": (average, self.averaged)}
             ),
             at_chance=weights and weights.at_chance,
-            progress=length.progress(position) if by_clock else None,
-            epochs=length.expected(position) if by_clock else None,
+            progress=length.progress(position) if length.open_ended else None,
+            epochs=length.expected(position) if length.open_ended else None,
         )
         position.next_epoch()
         # Best weights, log, checkpoint, in this order: a kill in between leaves an epoch that the
@@ -341,7 +342,8 @@ class Trainer:
         length.begin()
         # Batches done before a resume are drawn and skipped, since later ones continue their draws.
         for batch in islice(self.loader.epoch(epoch), position.batch_index, None):
-            loss = self._train_batch(batch)
+            with length.counting(position, len(batch) * distributed.world()):
+                loss = self._train_batch(batch)
             length.trained(position)
             number, rate = position.batch_index, position.rate
             clock = length.shown(position)

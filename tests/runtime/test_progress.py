@@ -74,7 +74,7 @@ def test_a_training_by_the_clock_shows_time_left_and_says_its_epochs_once():
         assert line.startswith("0/~40")
         assert line.endswith("ETA 0:01:10")
         assert " 10 %" in line
-    assert sum("about 39 epochs at this speed" in line for line in written(screen)) == 1
+    assert sum("about 39 epochs" in line for line in written(screen)) == 1
     assert not any("about 40" in line for line in written(screen))
 
 

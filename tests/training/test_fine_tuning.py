@@ -273,7 +273,9 @@ def test_the_line_above_the_epochs_says_how_many_weights_are_trained(tmp_path):
     from sparring.training.describe import facts
 
     run = trainer(tmp_path / "run", freeze=["0", "1"])
-    line = facts(run.stepper.objective, run.model, None, epochs=1, epochs_done=0, device=CPU)
+    line = facts(
+        run.stepper.objective, run.model, None, length="1 epoch", epochs_done=0, device=CPU
+    )
     assert line[2] == "Sequential, 195 parameters (51 trained)"
 
 

@@ -32,7 +32,7 @@ class FakeClock:
 @pytest.fixture
 def clock(monkeypatch) -> FakeClock:
     fake = FakeClock()
-    monkeypatch.setattr("sparring.training.length.time", fake)
+    monkeypatch.setattr("sparring.training.clock.time", fake)
     monkeypatch.setattr("sparring.training.saving.time", fake)
     return fake
 

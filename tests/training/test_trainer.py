@@ -280,7 +280,7 @@ def test_validation_time_is_not_training_time(tmp_path, monkeypatch):
         Clock.now += 1000.0
         return Score(0.5, 0.5)
 
-    monkeypatch.setattr("sparring.training.length.time", Clock())
+    monkeypatch.setattr("sparring.training.clock.time", Clock())
     monkeypatch.setattr("sparring.training.trainer.score", slow)
     last = list(trainer(tmp_path / "run", ema=None))[-1]
     assert last.seconds < 50

@@ -1,0 +1,165 @@
+"""A training of a number of passes: methods whose steps cost more take fewer of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..component import require
+from ..introspect import freeze
+from ..runtime import distributed
+from ..runtime.training_progress import ClockDisplay
+from .clock import Clock
+from .state import Position
+
+COUNTED = 4  # batches of each epoch: UAD updates its statistics, and `jac_every` acts, that rarely
+
+
+class OperationCounter(TorchDispatchMode):
+    """Count the floating-point operations of convolutions and matrix products run inside.
+
+    PyTorch's own counter also hooks every module, which `torch.autograd.grad` refuses in an attack.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def pass_operations(model: nn.Module, samples: Tensor) -> float:
+    """Return the operations of a forward pass of one sample.
+
+    Arguments:
+        samples: a few inputs `(b, *d)`.
+
+    Raises:
+        ValueError: for a model without any, whose passes cannot be counted.
+
+    >>> pass_operations(nn.Linear(3, 2), torch.rand(5, 3))
+    12.0
+    """
+    with torch.no_grad(), freeze.frozen(model, "eval"), OperationCounter() as counter:
+        model(samples)
+    if not counter.total:
+        what = "operations of convolutions and matrix products"
+        raise ValueError(f"passes are counted by the {what}: this model has none")
+    return counter.total / len(samples)
+
+
+class PassLength:
+    """Train for a number of passes over the training rows: the cost of a step, in forward passes.
+
+    A forward pass of all rows is 1, the backward pass to the inputs 1, that to the weights 1 more:
+    an epoch of PGD-AT with k steps has 2k + 3. A step's operations are counted, those of the
+    attack and of second derivatives too, in the first batches of each epoch; later ones count as
+    those did. Validation counts nowhere. The last epoch may end early.
+
+    Arguments:
+        passes: the budget.
+        rows: of the training split.
+        batches: per epoch.
+        unit: operations of a forward pass of one sample, as `pass_operations` returns.
+
+    >>> length = PassLength(46.0, rows=100, batches=10, unit=12.0)
+    >>> length.progress(Position(by_clock={"passes": 11.5}))
+    0.25
+    """
+
+    open_ended = True
+
+    def __init__(
+        self,
+        passes: float,
+        *,
+        rows: int,
+        batches: int,
+        unit: float,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.passes, self.rows, self.batches = passes, rows, batches
+        self.unit, self.device = unit, device
+
+    def begin(self) -> None:
+        self._clock = Clock()
+
+    @contextmanager
+    def counting(self, position: Position, rows: int) -> Iterator[None]:
+        """Count the step that runs inside, on a (joint) batch of this many rows."""
+        spent = position.by_clock
+        number = position.batch_index
+        if number < COUNTED:
+            with OperationCounter() as counter:
+                yield
+            share = rows / distributed.world()  # of this process, which counts its own
+            cost = counter.total / (self.unit * share)
+            cost = distributed.of_first(cost, self.device)
+            before = spent.get("batch_passes", 0.0) if number else 0.0
+            spent["batch_passes"] = (before * number + cost) / (number + 1)
+        else:
+            yield
+            cost = spent["batch_passes"]
+        if not position.epoch and not number and cost / self.batches > self.passes:
+            least = f"at least {cost / self.batches:.4g}, what a batch of this training costs"
+            require(False, "passes", self.passes, least)
+        spent["passes"] = spent.get("passes", 0.0) + cost * rows / self.rows
+
+    def _batch(self, position: Position) -> float:
+        """Return the passes of a whole batch, over all rows; 0 before the first."""
+        return position.by_clock.get("batch_passes", 0.0) / self.batches
+
+    def progress(self, position: Position) -> float:
+        return min(position.by_clock.get("passes", 0.0) / self.passes, 1.0)
+
+    def trained(self, position: Position) -> None:
+        position.add_seconds(self._clock.lap())
+
+    def validated(self, position: Position) -> None:
+        position.val_seconds += self._clock.lap()
+
+    def saved(self, position: Position) -> None:
+        self._clock.lap()
+
+    def stops_epoch(self, position: Position) -> bool:
+        # Half a batch more or less: the budget is met as nearly as whole batches can.
+        left = self.passes - position.by_clock.get("passes", 0.0)
+        return left < self._batch(position) / 2
+
+    def is_last(self, position: Position) -> bool:
+        return self.stops_epoch(position)
+
+    def needs_validation(self, position: Position) -> bool:
+        return self.is_last(position)
+
+    def finish(self, position: Position) -> None:
+        position.by_clock["ended"] = 1.0
+
+    def is_over(self, position: Position) -> bool:
+        return bool(position.by_clock.get("ended"))
+
+    def expected(self, position: Position) -> int | None:
+        if position.by_clock.get("ended"):
+            return position.epoch + (position.batch_index > 0)
+        if not self._batch(position):
+            return None
+        left = self.passes - position.by_clock["passes"]
+        here = position.epoch + position.batch_index / self.batches
+        return max(math.ceil(here + left / self._batch(position) / self.batches - 0.5), 1)
+
+    def shown(self, position: Position) -> ClockDisplay | None:
+        done = self.progress(position)
+        left = position.seconds * (1 - done) / done if done else 0.0
+        return ClockDisplay(done, left, self.expected(position))
