@@ -11,7 +11,7 @@ import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Length(Protocol):
         open_ended: only the training itself shows how many epochs it has.
     """
 
-    open_ended: ClassVar[bool]
+    open_ended: bool
 
     def begin(self) -> None:
         """Start the clock: what ran before, as the caller's own loop, counts nowhere."""
@@ -97,7 +97,7 @@ class EpochLength:
     (0.375, 4)
     """
 
-    open_ended = False
+    open_ended: bool = False
 
     def __init__(self, epochs: int, *, batches: int) -> None:
         self.epochs, self.batches = epochs, batches
@@ -159,7 +159,7 @@ class TimeLength:
     36.0
     """
 
-    open_ended = True
+    open_ended: bool = True
 
     def __init__(self, seconds: float, *, batches: int, device: torch.device | str = "cpu") -> None:
         self.seconds, self.batches, self.device = seconds, batches, device

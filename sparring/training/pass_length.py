@@ -79,7 +79,7 @@ class PassLength:
     0.25
     """
 
-    open_ended = True
+    open_ended: bool = True
 
     def __init__(
         self,
