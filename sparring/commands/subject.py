@@ -24,6 +24,7 @@ from ..introspect import freeze
 from ..models import hubs, load_weights
 from ..models.base import similar_name
 from ..models.estimator import check_features
+from ..results.collapsed import AT_CHANCE
 from ..runtime import files, provenance
 from ..runtime.importing import import_object, reason
 from ..training.checkpoint import are_at_chance
@@ -31,7 +32,6 @@ from ..training.run_folder import BEST, MACHINE, RECIPE, read_log, refuse_links
 from . import run_data
 from .requested_threat import is_bits
 
-AT_CHANCE = "the training saved these weights at chance on its validation rows: it did not learn"
 RECORD_LIMIT = 1 << 20  # bytes of the record of a machine
 PATH_SHOWN = 200
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import NamedTuple, Protocol
 
 from ..results import seeds
+from ..results.collapsed import with_collapsed
 from ..results.comparison import compare_at
 from ..results.headlines import trained_eps
 from ..results.intervals import Interval
@@ -118,7 +119,7 @@ class StudyPage(NamedTuple):
 def study_page(plan: StudyText, results: ResultsByEvaluation) -> StudyPage:
     """Return the data of a study's page; names from files are escaped."""
     results = {printable(k): format.shown_names(group) for k, group in results.items() if group}
-    labels = plan.labels
+    labels = with_collapsed(plan.labels)
     order = ranked_evaluations(results)
     panels = _panels(results, order, labels)
     return StudyPage(
@@ -226,7 +227,7 @@ def summary_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None
     minutes of training.
     """
     results = {kind: group for kind, group in results.items() if group}
-    order, labels = ranked_evaluations(results), labels or {}
+    order, labels = ranked_evaluations(results), with_collapsed(labels or {})
     if not order:
         return Grid(["run", "clean", "robust", "measurement", "minutes"], [])
     strongest = by_run(results[order[0]])

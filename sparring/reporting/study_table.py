@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from ..results.collapsed import SUFFIX, has_collapsed, with_collapsed
 from ..results.intervals import Interval
 from ..results.metric_report import MetricReport, MetricRow
 from ..results.result import EpsRow, Result
@@ -65,10 +66,15 @@ def columns(results: ResultsByEvaluation) -> list[Column]:
 
 
 def by_run(records: Iterable[Result | MetricReport]) -> dict[str, list[Any]]:
-    """Return records grouped by run, seeds together, in order."""
+    """Return records grouped by run, seeds together, in order.
+
+    Seeds that did not learn are a run of their own: a mean with them is of no training.
+    """
     groups: dict[str, list[Any]] = {}
     for record in records:
-        groups.setdefault(record.name.rpartition(SEED)[0] or record.name, []).append(record)
+        run = record.name.rpartition(SEED)[0] or record.name
+        apart = isinstance(record, Result) and has_collapsed(record)
+        groups.setdefault(run + SUFFIX * apart, []).append(record)
     return groups
 
 
@@ -87,7 +93,7 @@ def largest_evaluation(results: ResultsByEvaluation, run: str) -> list[Result]:
 
 def accuracy_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None = None) -> Grid:
     """Return the table of accuracies that `study_markdown` writes; runs may have other labels."""
-    heads, lines = columns(results), []
+    heads, lines, labels = columns(results), list[list[str]](), with_collapsed(labels or {})
     for run in by_run(r for group in results.values() for r in group):
         seeds = largest_evaluation(results, run)
         rows = [rows_at(results, run, column) for column in heads]
@@ -95,7 +101,7 @@ def accuracy_table(results: ResultsByEvaluation, labels: Mapping[str, str] | Non
             robust_cell([(r, row.robust) for r, row in at], early=any(map(_is_bound, at)))
             for at in rows
         ]
-        label = printable((labels or {}).get(run, run))
+        label = printable(labels.get(run, run))
         lines.append([label, accuracy_cell([r.clean for r in seeds]), *cells, minutes(seeds)])
     return Grid(["run", "clean", *(column.head for column in heads), "minutes"], lines)
 

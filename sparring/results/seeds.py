@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..runtime.text import printable
+from .collapsed import has_collapsed
 from .headlines import Levels, headline, robust_at
 from .intervals import t_interval, t_quantile
 from .result import Result
@@ -103,11 +104,15 @@ def repeated_recipes(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def group_by_recipe(results: Sequence[Result]) -> list[list[Result]]:
-    """Return all results in groups that differ in their training seed alone, compiled or not."""
+    """Return all results in groups that differ in their training seed alone, compiled or not.
+
+    Seeds that did not learn are a group of their own.
+    """
     groups: dict[str, list[Result]] = {}
     for k, r in enumerate(results):
         levels = [(row.threat, row.eps) for row in r.by_eps]
         known = (_without_seeds(r.recipe), r.dataset, r.split, r.n, r.suite, levels)
+        known = (*known, has_collapsed(r))
         key = known if "recipe" in r.recipe else k
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(r)
     split = []

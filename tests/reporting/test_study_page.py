@@ -13,6 +13,8 @@ from rich.console import Console
 
 from sparring.reporting import study_page, study_summary, summary_table
 from sparring.reporting.study_page import ranked_evaluations
+from sparring.reporting.study_table import study_markdown
+from sparring.results.collapsed import AT_CHANCE
 from sparring.results.metric_report import MetricReport, MetricRow
 from sparring.results.result import Result
 from tests.reporting.made import paired
@@ -148,3 +150,19 @@ def test_one_seed_is_compared_by_its_samples() -> None:
     assert study_page(Plan(), results).pairs == []
     alone = study_page(Plan(), {"pgd": results["pgd"][:1]}).sentences
     assert alone == ["Under pgd at Linf eps 0.1, a withstands 75.0 % (one seed)."]
+
+
+def test_a_seed_that_did_not_learn_stands_apart_and_in_no_mean() -> None:
+    results = made()
+    for group in results.values():
+        group += runs("at", 20, 152, 150, suite=group[0].suite, **ATTACK)[:1]
+        group[-1].name, group[-1].notes = "at-seed2", [AT_CHANCE]
+    data = study_page(Plan(), results)
+    rows = {row.label: row for row in data.panels[0].rows}
+    assert rows["PGD-AT"].points == [0.75, 0.76]
+    assert rows["PGD-AT, did not learn"].points == [0.1]
+    assert not rows["PGD-AT, did not learn"].best
+    for table in (data.table, data.accuracies, summary_table(results, LABELS)):
+        assert [line[0].split(" (")[0] for line in table.lines].count("PGD-AT, did not learn") == 1
+    assert "`at, did not learn`" in study_markdown(results, {})
+    assert "75.5 % (mean of 2 seeds)" in data.sentences[0]
