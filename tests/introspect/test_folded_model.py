@@ -33,6 +33,29 @@ def test_logits_and_gradients_are_the_models(name):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 2)},
+        {"kernel_size": 3, "stride": 2, "dilation": 2, "bias": False},
+    ],
+    ids=["same", "uneven", "dilated"],
+)
+def test_the_gradient_to_an_image_of_one_channel(options):
+    torch.manual_seed(0)
+    x = torch.rand(3, 1, 9, 8)
+    layers = nn.Conv2d(1, 6, **options), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
+    model = nn.Sequential(*layers)
+    model(x)
+    model.eval()
+    for ours, theirs in zip(gradient(folded_model(model, x), x), gradient(model, x), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    views = [freeze.ModelView(m, amp="bfloat16") for m in (folded_model(model, x), model)]
+    for ours, theirs in zip(*(gradient(view, x) for view in views), strict=True):
+        assert torch.allclose(ours, theirs, atol=0.02 * float(theirs.abs().max()))
+
+
 def test_bfloat16_is_that_of_autocast():
     model = drawn(net(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 3)))
     views = [freeze.ModelView(m, amp="bfloat16") for m in (folded_model(model, X), model)]

@@ -22,7 +22,7 @@ from sparring.training import Trainer
 
 CURVES = Path(__file__).with_name("curves.json")
 METHODS = ("standard", "pgd-at", "trades", "mart")
-EPOCHS = 3
+EPOCHS, ROWS = 3, 500
 # Instructions that every processor of the kind has: wider ones round otherwise, and TRADES begins
 # where its gradient is close to zero, so that a rounding turns signs of its first step. Even with
 # them float32 convolutions are blocked by the size of a processor's caches, and curves came out
@@ -38,7 +38,8 @@ ALIKE = {
 def curve(method: str, out: Path) -> list[dict[str, float]]:
     """Loss and validation accuracies of the first epochs on real digits."""
     plan = recipe.load_recipe(
-        f"digits-{method}", set={"train.epochs": EPOCHS, "train.amp": "float32"}
+        f"digits-{method}",
+        set={"train.epochs": EPOCHS, "train.amp": "float32", "data.limit": ROWS},
     )
     source, model, objective, more = plan.build()
     keys = ("loss", "clean", "robust")
