@@ -5,39 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..component import require
 from ..introspect import freeze
 from ..runtime import distributed
+from ..runtime.operations import OperationCounter
 from ..runtime.training_progress import ClockDisplay
 from .clock import Clock
 from .state import Position
 
 COUNTED = 4  # batches of each epoch: UAD updates its statistics, and `jac_every` acts, that rarely
-
-
-class OperationCounter(TorchDispatchMode):
-    """Count the floating-point operations of convolutions and matrix products run inside.
-
-    PyTorch's own counter also hooks every module, which `torch.autograd.grad` refuses in an attack.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0.0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def pass_operations(model: nn.Module, samples: Tensor) -> float:
