@@ -218,4 +218,6 @@ class _Memory:
 
 
 def _chunks(rows: int) -> list[slice]:
-    return [slice(start, start + CHUNK_ROWS) for start in range(0, rows, CHUNK_ROWS)]
+    """Return equal chunks of about `CHUNK_ROWS`: a rest of three rows would cost half a chunk."""
+    size = -(-rows // max(round(rows / CHUNK_ROWS), 1))
+    return [slice(start, start + size) for start in range(0, rows, size or 1)]
