@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 LARGEST = 1e15  # of an input: squares of larger ones, summed over features, overflow float32
 NAME_LIMIT = 100  # letters of a name that are compared with the known ones
-FEW, SHORT, NEAREST = 8, 240, 3  # a message has all names of a list of 8, or of 240 letters
+FEW, SHORT, NEAREST = 8, 260, 3  # a message has all names of a list of 8, or of 260 letters
 
 if TYPE_CHECKING:
     from .batch import Batch
