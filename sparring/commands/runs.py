@@ -104,9 +104,8 @@ def _describe(path: Path, top: Path) -> RunInfo:
         log = read_log(path)
         recipe, epochs = _entry(tables, "recipe", "name"), _entry(tables, "train", "epochs")
         train = tables.get("train")
-        if isinstance(train, Mapping) and is_open_ended(
-            train
-        ):  # its log says how many there will be
+        # With an open end, the log says how many there will be.
+        if isinstance(train, Mapping) and is_open_ended(train):
             epochs = log[-1].get("epochs") if log else None
         best = _best(log)
     except FileNotFoundError:

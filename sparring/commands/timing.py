@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..batch import Batch
 from ..config.recipe import BuiltRecipe
 from ..runtime import allocator
 from ..training import Trainer
@@ -59,9 +60,14 @@ def _epochs(trainer: Trainer) -> int:
     position, batch = Position(), next(iter(trainer.loader.epoch(1)))
     trainer.stepper.train()
     with trainer.length.counting(position, len(batch)):
-        for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.5)):
-            trainer.stepper.step(batch, epoch=1, number=1)
+        _step(trainer, batch)
     return trainer.length.expected(position) or trainer.epochs
+
+
+def _step(trainer: Trainer, batch: Batch) -> None:
+    """Take a batch in the middle of the schedules: an eps that grows is 0 at their start."""
+    for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.5)):
+        trainer.stepper.step(batch, epoch=1, number=1)
 
 
 def _batch_seconds(trainer: Trainer) -> float:
@@ -70,10 +76,7 @@ def _batch_seconds(trainer: Trainer) -> float:
     trainer.stepper.train()
 
     def step(rows: int) -> None:
-        part = batch.take(torch.arange(rows, device=batch.x.device))
-        # In the middle of the schedules: an eps that grows is 0 at their start.
-        for _ in range(trainer.stepper.begin_batch(epoch=1, index=0, progress=0.5)):
-            trainer.stepper.step(part, epoch=1, number=1)
+        _step(trainer, batch.take(torch.arange(rows, device=batch.x.device)))
 
     return _seconds(trainer, step, len(batch))
 

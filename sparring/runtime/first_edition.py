@@ -38,8 +38,12 @@ FIXED: dict[str, dict[str, Any]] = {  # of a piece: an argument it lost: the val
         "detach_stats": False,
     },
 }
-# of a piece that lost arguments: what it did then and no longer does by default
-THEN: dict[str, dict[str, Any]] = {"UAD": {"refined": "all"}}
+ADDED: dict[str, dict[str, Any]] = {  # of a piece: an argument it got since: what it did before
+    "OTJR": {"unit": "logit"},
+    "Alpha": {"solve_rho": True, "initial_rho": 1.0},
+    "SoftLinf": {"follows": "distance", "lag": False},
+    "UAD": {"refined": "all", "scale": 1.0},
+}
 PATHS = {  # of schedules, and of tensors in a checkpoint
     "risk.price": "risk.multiplier",
     "risk.floor": "risk.min_multiplier",
@@ -69,7 +73,7 @@ def upgrade(tables: Mapping[str, Any], name: str = "") -> dict[str, Any]:
     for key, value in tables.items():
         if key in fixed:
             _require_fixed(piece, key, value, fixed[key])
-            out |= THEN.get(piece, {})
+            out = ADDED.get(piece, {}) | out
         elif key == "name":
             out[key] = _piece(value, name)
         elif key == "path" and isinstance(value, str):
@@ -126,6 +130,10 @@ def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         key = ARGUMENTS.get(piece, {}).get(key, key)
         value = _piece(value, table.rpartition(".")[2]) if key == "name" else _upgraded(value, key)
         out[f"{table}.{key}" if table else key] = value
+    for path, piece in list(out.items()):
+        table, _, key = path.rpartition(".")
+        for added, value in ADDED.get(str(piece), {}).items() if key == "name" else ():
+            out.setdefault(f"{table}.{added}", value)
     return out
 
 

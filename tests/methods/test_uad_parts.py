@@ -16,6 +16,7 @@ from sparring.functional import losses
 from sparring.functional.geometry import alignment
 from sparring.introspect import freeze
 from sparring.methods import UAD
+from sparring.runtime.first_edition import upgrade_settings
 from tests.methods.small import SITES, bare_net, images, net, references, weights_after
 from tests.oracles import problem
 
@@ -136,6 +137,19 @@ class TestFirstEdition:
         tables["method"][key] = value
         with pytest.raises(ValueError, match=rf"UAD.{key} = {value!r} was written by sparring 0.1"):
             load_recipe(tables)
+
+    def test_settings_from_before_an_argument_existed_are_those_that_act_alike(self):
+        before = {"method.name": "OTJR", "method.sw": 2.0, "attack.threat.name": "Linf"}
+        assert upgrade_settings(before) == before | {"method.unit": "logit"}
+        before = {"method.name": "UAD", "risk.name": "Alpha", "threat.name": "SoftLinf"}
+        now = upgrade_settings(before)
+        assert (now["method.refined"], now["risk.solve_rho"], now["threat.lag"]) == (
+            "all",
+            True,
+            False,
+        )
+        assert upgrade_settings(now) == now
+        assert upgrade_settings(before | {"method.refined": "wrong"})["method.refined"] == "wrong"
 
     def test_an_old_checkpoint_continues_at_its_step(self):
         method = UAD(sites=SITES, reference="layer2")
