@@ -82,9 +82,10 @@ def run_sampled(
     """Run the later attacks on a sample of the survivors, and on all of them once one breaks.
 
     The sample is drawn by `seed`: the nearest tenth of the survivors, and `sample` of the others.
-    Where an attack breaks one of these, all later attacks start again on all survivors: in the
-    batches, and so with the draws, that they have without a sample. What the first pass broke
-    stays broken.
+    On it the attacks without gradients run first: they are the cheaper ones, and the likelier to
+    break what gradients left robust. Where an attack breaks one of the sample, all later attacks
+    start again on all survivors: in the batches, and so with the draws, that they have without a
+    sample. What the first pass broke stays broken.
 
     Arguments:
         state: after the attacks before; it takes up the outcomes.
@@ -96,29 +97,41 @@ def run_sampled(
     survivors = np.flatnonzero(state.robust)
     near = nearest(survivors, state.margin, NEAR_SHARE)
     others = np.setdiff1d(survivors, near)
-    drawn: list[AttackOutcome] = []
+    drawn: dict[int, AttackOutcome] = {}  # by the entry's place in `later`
     asks_all = len(others) <= sample
     if not asks_all:
         draw = np.random.default_rng(seed_of_text(f"{seed}|sample"))
         chosen = np.union1d(near, draw.permutation(others)[:sample])
-        trial, before = state.copy(), len(state.attacks)
-        for entry in later:
-            run(trial, entry, chosen)
+        trial = state.copy()
+        for place in _soonest_to_break(later):
+            run(trial, later[place], chosen)
+            drawn[place] = trial.attacks[-1]
             asks_all = not trial.robust[chosen].all()
             if asks_all:
                 break
-        drawn = trial.attacks[before:]
-    start = state.copy()
     if asks_all:
+        start = state.copy()
         for entry in later:
             run(start, entry, None)
         outcomes = start.attacks[len(state.attacks) :]
-        outcomes[: len(drawn)] = map(joined, outcomes, drawn)
+        for place, part in drawn.items():
+            outcomes[place] = joined(outcomes[place], part)
     else:
-        outcomes = drawn
+        outcomes = [drawn[place] for place in range(len(later))]
     for outcome in outcomes:
         state.add(outcome)
     return _claim(state, later, outcomes, survivors, len(others), sample, asks_all)
+
+
+def _soonest_to_break(later: Sequence[Numbered]) -> list[int]:
+    """Return the places of the attacks in the order of a sample: those on near misses alone last,
+    for they choose by the margins of the others; of the rest those without gradients first."""
+
+    def key(place: int) -> tuple[bool, bool]:
+        entry = later[place][1]
+        return entry.near_share < 1, entry.kind == "white"
+
+    return sorted(range(len(later)), key=key)
 
 
 def _claim(

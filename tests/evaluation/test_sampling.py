@@ -74,10 +74,12 @@ class TestFallback:
         assert claim.withstood == part.by_eps[0].count
         assert "by sample" not in part.summary()
 
-    def test_costs_the_sample_on_top(self, rows):
-        whole, part = (run(rows, sample=s).attacks[1] for s in (None, 20))
-        assert part.forwards > whole.forwards
-        assert part.attacked == whole.attacked
+    def test_costs_the_sample_on_top_of_the_attack_that_broke(self, rows):
+        """Square runs before FAB on the sample, so FAB's part of a fallback costs nothing more."""
+        whole, part = (run(rows, sample=s).attacks for s in (None, 20))
+        assert part[1].forwards == whole[1].forwards
+        assert part[2].forwards > whole[2].forwards
+        assert [row.attacked for row in part[:3]] == [row.attacked for row in whole[:3]]
 
     def test_of_an_attack_that_breaks_nothing_more(self, rows):
         """Every attack after the one that broke is run on all, those before it too."""
@@ -146,6 +148,11 @@ class TestClaim:
         assert claim.lost == most_lost(survivors - near, sample) > 0
         assert claim.bound == claim.lost / N
         assert whole.by_eps[0].sampled is None
+
+    def test_the_nearest_of_the_sample_are_run_again(self, rows):
+        part = run(rows, Masked(0), sample=150)
+        asked = part.by_eps[0].sampled.attacked
+        assert part.attacks[-1].attacked == int(np.ceil(0.1 * asked))
 
     def test_few_survivors_are_all_run(self, rows, same):
         whole, part = run(rows, Masked(0)), run(rows, Masked(0), sample=N)
