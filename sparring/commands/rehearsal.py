@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,6 +117,7 @@ def check_number(runs: Mapping[str, Table], shared: Table) -> None:
     count = 0
     for name, table in runs.items():
         combinations = 2 ** min(len(table["grid"]), 64)
+        combinations *= math.prod(map(len, table["values"].values()))
         count += combinations * len(table.get("seeds", shared["seeds"]))
         if count > shared["jobs"]:
             raise ValueError(

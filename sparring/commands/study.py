@@ -15,8 +15,9 @@ from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
 from . import rehearsal, study_jobs, study_slurm, study_workers
+from .study_grid import Job
 from .study_jobs import FailedRuns, StudyFolders, threads_set
-from .study_plan import Job, Study, load
+from .study_plan import Study, load
 
 __all__ = ["FailedRuns", "Job", "Study", "StudyResults", "collect", "load", "page", "run", "submit"]
 TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes

@@ -21,7 +21,8 @@ from ..training.length import is_complete
 from ..training.run_folder import read_log
 from . import evaluate, metrics, train
 from .pseudo_label import FILE, label
-from .study_plan import Job, Study, job_names
+from .study_grid import Job
+from .study_plan import Study, job_names
 
 MOST_REASONS = 10
 

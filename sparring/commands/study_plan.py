@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..component import did_you_mean, require
-from ..config.recipe import load_recipe
+from ..component import did_you_mean
 from ..config.toml import read_toml
 from ..config.validation import Table, check, located
 from ..evaluation import EvaluationProtocol
 from ..runtime.files import plain_name
 from . import metrics, rehearsal
-from .pseudo_label import FILE
+from .study_grid import Job, checked_run, jobs_of_run, readers_text
 
 TABLES = ("runs", "evaluations", "metrics")
 STUDY_KEYS = ("set", "only")  # of an evaluation, beside those of its protocol
-MOST_LETTERS = 300
-ONE_LINE = f"one line of at most {MOST_LETTERS} printable letters"
 
 
 def _study_keys(
@@ -35,28 +31,6 @@ def _study_keys(
     Arguments:
         title, question: the heading of its page, and what it asks; default: its name, and nothing.
         jobs: how many trainings it may have; more are a slip in a grid more often than not.
-    """
-
-
-def _run_keys(
-    *,
-    recipe: str,
-    set: list[str] = [],
-    seeds: list[int] | None = None,
-    grid: dict[str, str] = {},
-    pseudo: dict[str, str] = {},
-    label: str = "",
-    labels: dict[str, str] = {},
-) -> None:
-    """The keys of a run.
-
-    Arguments:
-        label, labels: the run's name for readers, default: its key; of each change of the grid, for
-            the names of its combinations.
-        set: changes to the recipe.
-        grid: named changes; the study has a run for every combination of them.
-        pseudo: keys of the recipe, as `data.mix.0.labels`, and the run of the study that writes
-            this file of pseudo-labels at the same seed.
     """
 
 
@@ -86,29 +60,6 @@ def _metric_keys(
         names: of metrics; default: all.
         set: their arguments, as `ebd.directions=50`.
     """
-
-
-class Job(NamedTuple):
-    """Describe one training of a study.
-
-    Arguments:
-        name: of the run with its seed; its folder and its results have this name.
-        run: its key in `[runs]`, with the changes of its grid.
-        pseudo: keys of the recipe, and the jobs whose pseudo-labels go there.
-        label: the name of the run for readers.
-    """
-
-    name: str
-    run: str
-    seed: int
-    recipe: str
-    set: tuple[str, ...]
-    pseudo: dict[str, str]
-    label: str
-
-    def is_in(self, only: Sequence[str]) -> bool:
-        """Return whether `only` holds the job's name, or that of its run at any seed."""
-        return self.run in only or self.name in only
 
 
 class Study(NamedTuple):
@@ -146,6 +97,9 @@ def load(path: str | Path) -> Study:
         recipe = "mnist-pgd-at"              # a name, or a file beside the study
         set = ["threat.eps=0.2"]
         grid = { mart = "method=MART" }      # off and on: runs pgd-at and pgd-at-mart
+        [runs.trades]
+        recipe = "mnist-trades"
+        values = { "method.beta" = [3, 6] }  # each: runs trades-beta-3 and trades-beta-6
         [evaluations.strong]
         suite = "autoattack"
         n = 1000
@@ -162,13 +116,14 @@ def load(path: str | Path) -> Study:
     tables = read_toml(path)
     study_keys = {k: v for k, v in tables.items() if k not in TABLES}
     shared = check(_study_keys, study_keys, "study", without=())
-    runs = {n: check(_run_keys, t, f"runs.{n}", without=()) for n, t in _tables(tables, "runs")}
+    runs = {n: checked_run(n, t) for n, t in _tables(tables, "runs")}
     evaluations = {n: _evaluation(n, t) for n, t in _tables(tables, "evaluations")}
     metric_tables = _tables(tables, "metrics") if tables.get("metrics") else []
     metric_reports = {n: _metrics(n, t, evaluations) for n, t in metric_tables}
     study_name = plain_name(path.stem, "study")
     rehearsal.check_number(runs, shared)
-    jobs = [job for name, table in runs.items() for job in _jobs(name, table, shared, path.parent)]
+    expanded = (jobs_of_run(name, table, shared, path.parent) for name, table in runs.items())
+    jobs = [job for run_jobs in expanded for job in run_jobs]
     known = job_names(jobs)
     for kind, checked in (("evaluations", evaluations), ("metrics", metric_reports)):
         for name, table in checked.items():
@@ -179,7 +134,7 @@ def load(path: str | Path) -> Study:
     order = [*dict.fromkeys(job.seed for job in jobs)]
     jobs.sort(key=lambda job: order.index(job.seed))
     _check_order(jobs)
-    title, question = (_text(shared[key], key) for key in ("title", "question"))
+    title, question = (readers_text(shared[key], key) for key in ("title", "question"))
     return Study(
         study_name,
         jobs,
@@ -189,12 +144,6 @@ def load(path: str | Path) -> Study:
         question,
         path.resolve(),
     )
-
-
-def _text(text: str, key: str) -> str:
-    """Return a text for readers, if it can be printed on one line."""
-    require(text.isprintable() and len(text) <= MOST_LETTERS, key, text[:40], ONE_LINE)
-    return text
 
 
 def _evaluation(name: str, table: object) -> Table:
@@ -233,36 +182,6 @@ def _check_order(jobs: Sequence[Job]) -> None:
             if name not in before:
                 raise ValueError(did_you_mean(f"runs.{job.run}.pseudo.{key}", name, before))
         before.append(job.name)
-
-
-def _jobs(name: str, table: Table, shared: Table, folder: Path) -> Iterator[Job]:
-    """Yield a run with every combination of its grid, at each of its seeds."""
-    beside = folder / table["recipe"]
-    origin = str(beside) if beside.is_file() else table["recipe"]
-    grid = table["grid"]
-    for switches in product((False, True), repeat=len(grid)):
-        labels_on = [label for label, on in zip(grid, switches, strict=True) if on]
-        run = plain_name("-".join([name, *labels_on]), f"runs.{name}")
-        shown = _label(name, table, labels_on)
-        changes = (*shared["set"], *table["set"], *(grid[label] for label in labels_on))
-        with located(f"runs.{run}"):
-            load_recipe(origin, set=(*changes, *(f"{key}={FILE}" for key in table["pseudo"])))
-        for seed in table.get("seeds", shared["seeds"]):
-            labels = {key: f"{teacher}-seed{seed}" for key, teacher in table["pseudo"].items()}
-            seeded = (*changes, f"recipe.seed={seed}")
-            yield Job(f"{run}-seed{seed}", run, seed, origin, seeded, labels, shown)
-
-
-def _label(name: str, table: Table, labels_on: Sequence[str]) -> str:
-    """Return a run's name for readers: its label, with those of the changes that are on."""
-    for change in table["labels"]:
-        if change not in table["grid"]:
-            raise ValueError(did_you_mean(f"runs.{name}.labels", change, table["grid"]))
-    if not (table["label"] or table["labels"]):
-        return "-".join([name, *labels_on])
-    changes = ", ".join(table["labels"].get(on, on) for on in labels_on)
-    text = (table["label"] or name) + (f" ({changes})" if changes else "")
-    return _text(text, f"runs.{name}.label")
 
 
 def _tables(tables: Table, key: str) -> list[tuple[str, Any]]:

@@ -14,8 +14,9 @@ from ..runtime import files
 from ..runtime.extras import import_extra
 from ..runtime.importing import reason
 from ..runtime.text import printable
+from .study_grid import Job
 from .study_jobs import StudyFolders, is_done
-from .study_plan import Job, Study
+from .study_plan import Study
 from .study_workers import order, work_or_raise
 
 FOLDER = "slurm"  # beside the run folders: scripts, logs and the numbers of jobs

@@ -22,6 +22,7 @@ from ..component import require, require_at_least
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import study_plan
+from .study_grid import Job
 from .study_jobs import (
     StudyFolders,
     do_job,
@@ -31,7 +32,7 @@ from .study_jobs import (
     threads_set,
     under_torchrun,
 )
-from .study_plan import Job, Study
+from .study_plan import Study
 
 PAUSE = 0.05  # seconds between two looks at the workers
 GRACE = 20.0  # seconds that a worker has to end after Ctrl-C, before it is killed

@@ -95,6 +95,53 @@ def test_a_grid_makes_every_combination(file):
         study.load(file)
 
 
+def test_each_value_makes_a_run(file):
+    values = 'values = { "objective.natural" = [0.1, 1e-3], method = ["AT", "MART"] }'
+    grid = 'grid = { small = "train.batch_size=100" }'
+    text = TEXT.replace("seeds = [1]", f'seeds = [1]\nlabel = "Wide"\n{values}\n{grid}')
+    file.write_text(text.replace('only = ["plain"]', 'only = ["wide-natural-0.1-method-MART"]'))
+    plan = study.load(file)
+    wide = [job for job in plan.jobs if job.run != "plain"]
+    assert [job.run for job in wide] == [
+        f"wide-natural-{natural}-method-{method}{small}"
+        for natural in ("0.1", "0.001")
+        for method in ("AT", "MART")
+        for small in ("", "-small")
+    ]
+    assert wide[2].label == "Wide (natural 0.1, method MART)"
+    assert wide[7].label == "Wide (natural 0.001, method MART, small)"
+    changes = ("objective.natural=0.001", "method=MART", "train.batch_size=100", "recipe.seed=1")
+    assert wide[7].set[-4:] == changes
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ('{ "train.epochs" = [] }', r"runs\.wide\.values\.train\.epochs = \[\] .* one at least"),
+        ('{ "train.epochs" = 3 }', r"runs\.wide\.values\.train\.epochs = 3 .* a list"),
+        ('{ "train.epochs" = [1, 1] }', r"a list of different values"),
+        ('{ "train.epochs" = [{ a = 1 }] }', r"a list of values"),
+        ('{ "train.epoch" = [1, 2] }', r"did you mean 'train.epochs'"),
+        ('{ "train.epochs" = [1, 0] }', r"runs\.wide-epochs-0"),
+        ('{ "../x" = [1, 2] }', r"runs\.wide"),
+        ('{ method = ["MART", "a/b"] }', r"plain file name"),
+        ("{ train.epochs = [1, 2] }", r"runs\.wide\.values\.train .* a list"),
+        ('{ "recipe.seed" = [0, 1] }', r"recipe\.seed = \[0, 1\] .* replaced by seeds = "),
+    ],
+)
+def test_a_slip_in_values(file, values, message):
+    file.write_text(TEXT.replace("[runs.wide]\n", f"[runs.wide]\nvalues = {values}\n"))
+    with pytest.raises(ValueError, match=message):
+        study.load(file)
+
+
+def test_values_count_before_they_are_expanded(file):
+    many = ", ".join(f'"a.b{k}" = [1, 2, 3]' for k in range(40))
+    file.write_text(TEXT.replace("[runs.wide]\n", f"[runs.wide]\nvalues = {{ {many} }}\n"))
+    with pytest.raises(ValueError, match="at most 1000 are allowed"):
+        study.load(file)
+
+
 def test_a_study_has_a_title_a_question_and_readable_names(file):
     assert study.load(file).title == "Study both"
     assert study.load(file).labels == {"plain": "plain", "wide": "wide"}
