@@ -20,7 +20,7 @@ from .suites import SUITES, Entry, Suite
 
 NEAR_ROWS = 16  # fewer near misses are not worth the choice
 NEAR_SHARE = 0.1  # of the survivors, beside the random ones: as many as attacks repeat
-Numbered = tuple[int, Entry]  # an entry with its place in the suite
+Numbered = tuple[int, Entry]  # an entry with its position in the suite
 RunEntry = Callable[["Standings", Numbered, np.ndarray | None], None]
 
 
@@ -97,15 +97,15 @@ def run_sampled(
     survivors = np.flatnonzero(state.robust)
     near = nearest(survivors, state.margin, NEAR_SHARE)
     others = np.setdiff1d(survivors, near)
-    drawn: dict[int, AttackOutcome] = {}  # by the entry's place in `later`
+    drawn: dict[int, AttackOutcome] = {}  # by the entry's position in `later`
     asks_all = len(others) <= sample
     if not asks_all:
         draw = np.random.default_rng(seed_of_text(f"{seed}|sample"))
         chosen = np.union1d(near, draw.permutation(others)[:sample])
         trial = state.copy()
-        for place in _soonest_to_break(later):
-            run(trial, later[place], chosen)
-            drawn[place] = trial.attacks[-1]
+        for position in _soonest_to_break(later):
+            run(trial, later[position], chosen)
+            drawn[position] = trial.attacks[-1]
             asks_all = not trial.robust[chosen].all()
             if asks_all:
                 break
@@ -114,21 +114,22 @@ def run_sampled(
         for entry in later:
             run(start, entry, None)
         outcomes = start.attacks[len(state.attacks) :]
-        for place, part in drawn.items():
-            outcomes[place] = joined(outcomes[place], part)
+        for position, part in drawn.items():
+            outcomes[position] = joined(outcomes[position], part)
     else:
-        outcomes = [drawn[place] for place in range(len(later))]
+        outcomes = [drawn[position] for position in range(len(later))]
     for outcome in outcomes:
         state.add(outcome)
     return _claim(state, later, outcomes, survivors, len(others), sample, asks_all)
 
 
 def _soonest_to_break(later: Sequence[Numbered]) -> list[int]:
-    """Return the places of the attacks in the order of a sample: those on near misses alone last,
-    for they choose by the margins of the others; of the rest those without gradients first."""
+    """Return the positions of the attacks in their order on a sample: those on near misses alone
+    last, for they choose by the margins of the others; of the rest those without gradients first.
+    """
 
-    def key(place: int) -> tuple[bool, bool]:
-        entry = later[place][1]
+    def key(position: int) -> tuple[bool, bool]:
+        entry = later[position][1]
         return entry.near_share < 1, entry.kind == "white"
 
     return sorted(range(len(later)), key=key)
