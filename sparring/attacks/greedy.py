@@ -17,8 +17,15 @@ from ..functional.geometry import topk_mask
 from ..functional.losses import cross_entropy, margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Search
-from .bit_flips import check_bit_attack, flippable_bits, flipped, max_flips
+from .base import ActiveSet, Execution, Gain, Maximizer, Search
+from .bit_flips import (
+    BitSearchState,
+    TrainingBatch,
+    check_bit_attack,
+    flippable_bits,
+    flipped,
+    max_flips,
+)
 
 GAIN_THRESHOLDS = (0.0, 0.03, 0.15, 0.5, 1.0)  # τ of a step, as shares of the largest s_j
 ROUNDING_THRESHOLDS = (0.5, 0.2, 0.05)  # a relaxed bit above it is flipped
@@ -27,7 +34,7 @@ SIGNED_CLIMB = 2  # the climb by signed steps
 CLIMB_LENGTH = 2.0  # steps times step size of a relaxed climb: e^-2 of its start remains
 
 
-class BitSearch(Search):
+class BitSearch(Search, Maximizer):
     """Search locally over sets of flips F, from x and from roundings of the relaxation.
 
     A step linearises the margin, s_j = (x̄_j − x_j)·g_j with x̄ the flipped x. It tries the sets
@@ -42,6 +49,10 @@ class BitSearch(Search):
     Later rounds climb in turn by f ← f + (2/steps)·(F* − f), with F* the linear optimum within the
     budget; by f ← clip(f + (2/steps)·sign s), without the budget; and by the first from random
     flips.
+
+    In training the trainer's gain replaces these losses, `restarts` counts all rounds, and single
+    flips are not tried: a round takes 7·steps passes, a later one 2·steps + 3 + `roundings`
+    more, and the point of highest gain counts. `BitSearch(threat, steps=2, restarts=1)` is cheap.
 
     Arguments:
         steps: gradients of each climb and each local search, ≥ 1.
@@ -102,8 +113,25 @@ class BitSearch(Search):
         if len(active):
             self.improve(active, sets, flips)
 
+    def maximize(self, f: Gain, batch: Batch) -> Tensor:
+        """Return the point of highest gain `(b, *d)` that the rounds visit."""
+        active, sets = TrainingBatch(f, batch), _FlipSets.from_threat(self.threat, batch)
+        for round_index in range(self.restarts):
+            flips = torch.zeros_like(sets.flippable)
+            if round_index:
+                _, flips = self.climb_relaxation(active, sets, round_index)
+            for _ in range(self.steps):
+                value, grad, _ = active.value_and_grad(sets.gain, sets.point(flips))
+                best = self.offer_linear(active, sets, flips, value, grad)
+                flips = best.flips
+                active.record(sets.point(flips), best.value)
+                # no move now means no move later; not checked on a GPU, where it would wait
+                if not value.is_cuda and not best.moved.any():
+                    break
+        return active.best.detach()
+
     def climb_relaxation(
-        self, active: ActiveSet, sets: _FlipSets, climb_number: int
+        self, active: BitSearchState, sets: _FlipSets, climb_number: int
     ) -> tuple[_FlipSets, Tensor]:
         """Return the sets of the rows still active, and the best rounding `(a, d)` of a climb.
 
@@ -177,26 +205,36 @@ class BitSearch(Search):
         self, active: ActiveSet, sets: _FlipSets, flips: Tensor, value: Tensor, grad: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the best flips `(a, d)` of one step, and which rows gained `(a,)`."""
-        slope = sets.delta * grad.flatten(1)
-        best = _BestFlips(active, sets, flips, value)
-        top = sets.toggle_gain(flips, slope).amax(1, keepdim=True).clamp_min(0)
-        for share in GAIN_THRESHOLDS:
-            inertia = torch.where(flips, share * top, -share * top)
-            best.offer(sets.top_flips(slope + inertia, (slope > 0) | flips))
+        best = self.offer_linear(active, sets, flips, value, grad)
         # single changes cost a pass each: only for rows where the gradient fails
         stuck = (~best.moved).nonzero()[:, 0]
         if len(stuck) and self.tries:
+            slope = sets.delta * grad.flatten(1)
             single = _BestFlips(active, sets.take(stuck), flips[stuck], value[stuck])
             for tried in single.sets.single_changes(flips[stuck], slope[stuck], self.tries):
                 single.offer(tried)
             best.flips[stuck], best.moved[stuck] = single.flips, single.moved
         return best.flips, best.moved
 
+    def offer_linear(
+        self, active: BitSearchState, sets: _FlipSets, flips: Tensor, value: Tensor, grad: Tensor
+    ) -> _BestFlips:
+        """Return the best of the sets F_τ, and which rows gained."""
+        slope = sets.delta * grad.flatten(1)
+        best = _BestFlips(active, sets, flips, value)
+        top = sets.toggle_gain(flips, slope).amax(1, keepdim=True).clamp_min(0)
+        for share in GAIN_THRESHOLDS:
+            inertia = torch.where(flips, share * top, -share * top)
+            best.offer(sets.top_flips(slope + inertia, (slope > 0) | flips))
+        return best
+
 
 class _BestFlips:
     """Keep the best flips offered so far `(a, d)`, and which rows gained `(a,)`."""
 
-    def __init__(self, active: ActiveSet, sets: _FlipSets, flips: Tensor, value: Tensor) -> None:
+    def __init__(
+        self, active: BitSearchState, sets: _FlipSets, flips: Tensor, value: Tensor
+    ) -> None:
         self.active, self.sets, self.flips = active, sets, flips.clone()
         self.value = value.nan_to_num(-torch.inf)
         self.moved = torch.zeros(len(flips), dtype=torch.bool, device=flips.device)
@@ -250,7 +288,10 @@ class _FlipSets:
         return replace(self, **kept)
 
     def gain(self, logits: Tensor) -> Tensor:
-        """Return the margin; with a target t, z_t − z_y, or cross-entropy `(a,)`."""
+        """Return the margin; with a target t, z_t − z_y, or cross-entropy `(a,)`. In training the
+        trainer's gain `(a,)` comes in place of logits, and goes through."""
+        if logits.ndim == 1:
+            return logits
         if self.target is None:
             return margin(logits, self.y)
         reached = logits.gather(1, self.target.clamp_min(0)[:, None])

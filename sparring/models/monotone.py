@@ -36,6 +36,35 @@ class Bends(nn.Module):
         return torch.cat([up.clamp_min(0), down.clamp_max(0), both.tanh()], 1)
 
 
+class SpeakForBenign(nn.Module):
+    """Turn the `count` features of highest score around: x ↦ 1 − x. A monotone net on top never
+    rises with them, so they may speak for class 0.
+
+    The choice has no gradient, so the backward pass takes that of sigmoid(score) in its place, and
+    the training learns the list.
+    """
+
+    def __init__(self, inputs: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.score = nn.Parameter(torch.empty(inputs))
+        # a random list to begin with; gradients of the first epoch outweigh it
+        nn.init.uniform_(self.score, -0.01, 0.01)
+
+    def features(self) -> list[int]:
+        """Return the numbers of the features in the list, in order."""
+        return self._chosen().nonzero()[:, 0].tolist()
+
+    def forward(self, x: Tensor) -> Tensor:
+        soft = self.score.sigmoid()
+        turned = self._chosen().to(x.dtype) + (soft - soft.detach()).to(x.dtype)
+        return x + turned * (1 - 2 * x)
+
+    def _chosen(self) -> Tensor:
+        chosen = torch.zeros_like(self.score, dtype=torch.bool)
+        return chosen.scatter(0, self.score.topk(self.count).indices, True)
+
+
 class MonotoneLogits(nn.Module):
     """One score g as two logits, (−g/2, g/2)."""
 
@@ -47,15 +76,24 @@ class MonotoneLogits(nn.Module):
 
 
 def monotone(
-    *, shape: Sequence[int], classes: int = 2, hidden: Sequence[int] = (300, 300)
+    *,
+    shape: Sequence[int],
+    classes: int = 2,
+    hidden: Sequence[int] = (300, 300),
+    benign: int | None = None,
 ) -> nn.Sequential:
     """Build a monotone network: its score of class 1 never falls when a feature rises.
 
     An attacker who only adds features cannot turn class 1 into class 0. So its accuracy on class 1
     under `Bits(add_only=True)` is provably its clean accuracy.
 
+    Arguments:
+        benign: number of features that may speak for class 0, ≥ 1; the training learns which. An
+            attacker who adds all of them has found the worst case of an unlimited budget, so train
+            against one. `model.benign.features()` lists them.
+
     Raises:
-        ValueError: for other than two classes.
+        ValueError: for other than two classes; for `benign` below 1 or above the features.
 
     Source: Fleshman et al. 2019 for the non-negative weights; Runje and Shankaranarayana 2023 for
     several bends, without which such a net is convex.
@@ -69,6 +107,10 @@ def monotone(
     require(all(h > 0 for h in hidden), "hidden", tuple(hidden), "widths above 0")
     sizes = [math.prod(shape), *hidden]
     body: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+    if benign is not None:
+        allowed = f"1 to {sizes[0]}, the number of features"
+        require(1 <= benign <= sizes[0], "benign", benign, allowed)
+        body["benign"] = SpeakForBenign(sizes[0], benign)
     for i in range(1, len(sizes)):
         body |= {f"linear{i}": NonNegative(sizes[i - 1], sizes[i]), f"bends{i}": Bends()}
     return stages(**body, linear=NonNegative(sizes[-1], 1), difference=MonotoneLogits())

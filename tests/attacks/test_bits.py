@@ -246,6 +246,58 @@ class TestTraining:
         assert attack is BCA or (x_adv[y == 1] != x[y == 1]).any()
 
 
+class TestBitSearchInTraining:
+    def gain(self, model, y):
+        return lambda z: cross_entropy(model(z), y)
+
+    @pytest.mark.parametrize("eps", [1, 4, math.inf])
+    def test_of_a_linear_model_it_is_the_optimum(self, eps):
+        w, x, y = weights(9), bits(12, 9), torch.zeros(12, dtype=torch.long)
+        model = Linear(w)
+        attack = BitSearch(Bits(eps, add_only=False), steps=1, restarts=1)
+        z = attack.maximize(self.gain(model, y), Batch(x, y))
+
+        def lead(at: Tensor) -> Tensor:
+            return model(at).diff(dim=1)[:, 0]
+
+        slope = lead(torch.eye(9).double()) - lead(torch.zeros(9, 9).double())
+        change = ((1 - 2 * x) * slope).clamp_min(0).sort(1, descending=True).values
+        torch.testing.assert_close(lead(z) - lead(x), change[:, : int(min(eps, 9))].sum(1))
+
+    @pytest.mark.parametrize("restarts", [1, 3])
+    def test_it_gains_more_than_the_five(self, restarts):
+        model, x, y = trained(hard=True)
+        f, batch = self.gain(model, y), Batch(x, y)
+        z = BitSearch(Bits(5), steps=5, restarts=restarts).maximize(f, batch)
+        assert admissible_bits(Bits(5), z, x).all()
+        assert not z.requires_grad
+        assert (f(z) >= f(x)).all()
+        others = torch.stack([f(attack(Bits(5), steps=5).maximize(f, batch)) for attack in FIVE])
+        assert f(z).mean() > others.mean(1).max()
+
+    def test_it_reaches_what_its_call_reaches_by_gradients(self):
+        model, x, y = steady()
+        attack = BitSearch(Bits(3), restarts=1, tries=0)
+        assert torch.equal(attack.maximize(self.gain(model, y), Batch(x, y)), attack(model, x, y))
+
+    def test_only_some_classes_move(self):
+        model, x, _ = steady()
+        y = torch.arange(len(x)) % 2
+        attack = BitSearch(Only(Bits(), classes=[1]), restarts=2)
+        z = attack.maximize(self.gain(model, y), Batch(x, y))
+        assert torch.equal(z[y == 0], x[y == 0])
+        assert (z[y == 1] != x[y == 1]).any()
+
+    def test_its_passes(self):
+        model, x, y = trained(hard=True)
+        seen: list[int] = []
+        model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+        attack = BitSearch(Bits(5), steps=2, restarts=2, roundings=1)
+        attack.maximize(self.gain(model, y), Batch(x, y))
+        forwards = 2 * 6 + (2 + 3 + 1) + 2 * 6
+        assert seen == [len(x)] * forwards
+
+
 @pytest.mark.parametrize("attack", ALL)
 class TestOddities:
     def test_a_gradient_that_is_no_number_harms_no_other(self, attack):

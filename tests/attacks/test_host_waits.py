@@ -23,6 +23,15 @@ def problem() -> tuple[nn.Module, Tensor, Tensor]:
     return net, x, net(x).argmax(1)
 
 
+@pytest.fixture(scope="module")
+def bits_problem() -> tuple[nn.Module, Tensor, Tensor]:
+    """A small net on binary features, and rows with the labels that it gives them."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    x = (torch.rand(8, 20) < 0.3).float()
+    return net, x, net(x).argmax(1)
+
+
 def balls(eps: float) -> dict[str, threats.Threat]:
     return {"Linf": threats.Linf(eps), "L2": threats.L2(8 * eps), "L1": threats.L1(64 * eps)}
 
@@ -123,6 +132,12 @@ class TestTrainingsAttack:
     )
     def test_nor_do_others(self, problem, attack):
         assert self.waits(attack, problem) == 0
+
+    def test_the_search_over_bits_waits_for_the_threat_alone(self, bits_problem):
+        """`Bits` checks its inputs, and projects by masks, once for each batch."""
+        search = attacks.BitSearch(threats.Bits(3), steps=2, restarts=2)
+        climb = attacks.RFGSM(threats.Bits(3), steps=2)
+        assert self.waits(search, bits_problem) == self.waits(climb, bits_problem) == 7
 
     def waits(self, attack: attacks.Maximizer, problem: tuple[nn.Module, Tensor, Tensor]) -> int:
         """The waits of one attack of a training, in its second batch."""

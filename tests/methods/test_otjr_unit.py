@@ -23,10 +23,12 @@ class Scaled(nn.Module):
 
 
 def test_a_distance_in_spreads_does_not_see_the_scale_of_the_logits():
-    model, batch = moved()
+    small, batch = moved()
+    model = nn.Sequential(small, Scaled(9.0))
     clean, adversarial = model(batch.x).tolist(), model(batch.x_adv).tolist()
     apart = literal.sliced(adversarial, clean, drawn(model(batch.x)).tolist())
     variance = literal.mean_variance(clean)
+    assert variance > 1
     loss = OTJR(sw=3.0, jac=0.0, unit="spread").loss
     torch.manual_seed(0)
     assert loss(model, batch).penalty.item() == pytest.approx(3 * apart / variance, rel=1e-10)
@@ -40,3 +42,15 @@ def test_a_distance_in_spreads_does_not_see_the_scale_of_the_logits():
     plain = OTJR(sw=3.0, jac=0.0).loss(larger, batch).penalty
     (wanted,) = torch.autograd.grad(plain / (49 * variance), [next(model.parameters())])
     assert torch.allclose(slope, wanted), "the spread is a constant"
+
+
+def test_a_spread_below_one_logit_counts_as_one():
+    """Else the slope of the term would grow without bound as the logits shrink."""
+    model, batch = moved()
+    small = nn.Sequential(model, Scaled(0.01))
+    assert literal.mean_variance(small(batch.x).tolist()) < 1
+    penalties = []
+    for unit in ("logit", "spread"):
+        torch.manual_seed(0)
+        penalties.append(OTJR(sw=3.0, jac=0.0, unit=unit).loss(small, batch).penalty)
+    assert penalties[0] == penalties[1] > 0

@@ -215,6 +215,8 @@ def test_normalisation_of_tables():
         ("wide-resnet", {"widen": 0}, "widen = 0"),
         ("cifar-net", {"width": 0}, "width = 0"),
         ("monotone", {}, "classes = .*2: it scores one class against another"),
+        ("monotone", {"classes": 2, "benign": 0}, "benign = 0 is not allowed"),
+        ("monotone", {"classes": 2, "benign": 3073}, "benign = 3073 .*1 to 3072"),
         ("cifar-net", {"norm": "layer"}, "norm = 'layer' .*one of batch, group, none"),
     ],
 )
@@ -233,3 +235,52 @@ def test_added_features_never_lower_a_monotone_score():
     score, after = ((z[:, 1] - z[:, 0]).detach() for z in (model(x), model(more)))
     assert (after >= score - 1e-5 * score.abs()).all()
     assert (after > score).float().mean() > 0.9
+
+
+class TestFeaturesThatSpeakForBenign:
+    def net(self, benign: int | None = 3, inputs: int = 12):
+        torch.manual_seed(1)
+        return models.build("monotone", shape=(inputs,), hidden=[30], classes=2, benign=benign)
+
+    def score(self, model, x):
+        return model(x).diff(dim=1)[:, 0].detach()
+
+    def test_the_score_never_rises_with_them_and_never_falls_with_others(self):
+        model, x = self.net(), (torch.rand(200, 12) < 0.4).float()
+        listed = model.benign.features()
+        assert len(listed) == 3
+        for j in range(12):
+            more = x.clone()
+            more[:, j] = 1
+            change = self.score(model, more) - self.score(model, x)
+            assert ((change if j not in listed else -change) >= -1e-6).all()
+            assert change.abs().max() > 0
+
+    def test_adding_all_of_them_is_the_worst_case(self):
+        model, x = self.net(), (torch.rand(8, 12) < 0.4).float()
+        worst = x.clone()
+        worst[:, model.benign.features()] = 1
+        added = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 12)
+        for row, at_worst in zip(x, self.score(model, worst), strict=True):
+            every = self.score(model, torch.maximum(row, added))
+            torch.testing.assert_close(every.min(), at_worst)
+
+    def test_a_training_learns_the_list(self):
+        """Three features say benign, and the others say nothing or malware."""
+        draw = torch.Generator().manual_seed(0)
+        x = (torch.rand(600, 12, generator=draw) < 0.5).float()
+        y = (x[:, [9, 10, 11]].sum(1) < 1.5).long()
+        model = self.net()
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        for _ in range(400):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        assert model.benign.features() == [9, 10, 11]
+        assert (model(x).argmax(1) == y).float().mean() > 0.95
+
+    def test_none_is_the_network_of_before(self):
+        assert repr(self.net(None)) == repr(
+            models.build("monotone", shape=(12,), hidden=[30], classes=2)
+        )
+        assert "benign" not in dict(self.net(None).named_children())
