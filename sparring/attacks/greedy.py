@@ -11,13 +11,13 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from ..batch import Batch
+from ..batch import Batch, Model
 from ..component import require_at_least
 from ..functional.geometry import topk_mask
 from ..functional.losses import cross_entropy, margin
 from ..runtime import distributed
 from ..threats.base import Threat
-from .base import ActiveSet, Execution, Gain, Maximizer, Search
+from .base import ActiveSet, Execution, Gain, Maximizer, run_restarts
 from .bit_flips import (
     BitSearchState,
     TrainingBatch,
@@ -34,7 +34,7 @@ SIGNED_CLIMB = 2  # the climb by signed steps
 CLIMB_LENGTH = 2.0  # steps times step size of a relaxed climb: e^-2 of its start remains
 
 
-class BitSearch(Search, Maximizer):
+class BitSearch(Maximizer):
     """Search locally over sets of flips F, from x and from roundings of the relaxation.
 
     A step linearises the margin, s_j = (x̄_j − x_j)·g_j with x̄ the flipped x. It tries the sets
@@ -69,7 +69,7 @@ class BitSearch(Search, Maximizer):
     tensor([[0., 0., 1.]])
     """
 
-    norms = ("bits",)  # type: ignore[assignment]
+    norms = ("bits",)
 
     def __init__(
         self,
@@ -88,6 +88,9 @@ class BitSearch(Search, Maximizer):
         require_at_least(0, targets=targets, tries=tries, roundings=roundings)
         self.threat, self.steps, self.restarts = threat, steps, restarts
         self.targets, self.tries, self.roundings = targets, tries, roundings
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
+        return run_restarts(self, model, x, y, self.search)
 
     def num_rounds(self, active: ActiveSet) -> int:
         if not len(active):
