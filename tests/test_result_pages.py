@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from scripts.result_pages import blocks, build, collect, extras, figure, index, statistics, tables
+from scripts.result_pages import (
+    blocks,
+    build,
+    collect,
+    extras,
+    figure,
+    index,
+    statistics,
+    tables,
+    trials,
+)
 from sparring.results.intervals import Interval
 
 RUN = "run .venv/bin/python -m scripts.result_pages"
@@ -19,9 +30,10 @@ def test_pages_are_made_of_the_present_results():
 
 
 def test_every_folder_of_results_has_a_page():
-    shown = {folder.name for page in collect.PAGES for folder in page.sources()} | {
+    shown = {folder.name for page in collect.PAGES for folder in page.shown()} | {
         "moons",
         "bits-black-box",
+        "trials",
     }
     assert {path.name for path in collect.RESULTS.iterdir() if path.is_dir()} == shown
 
@@ -117,3 +129,32 @@ def test_a_page_without_metrics_or_detectors_has_no_such_table(recipes):
 
 def test_cells_escape_bars():
     assert tables.table(["a"], [["x|y"]]).endswith("| x\\|y |")
+
+
+def test_trials_are_grouped_by_training_and_the_best_of_each_is_bold(monkeypatch, tmp_path):
+    source = collect.RESULTS / "inside-sweep" / "pgd"
+    names = ["otjr", "pgd-at", "trades", "uad"]
+    rows = [trials.trial(file, names) for file in sorted(source.glob("*.json"))]
+    assert {row["training"] for row in rows} <= set(names)
+    assert all(row["split"] == "val" and row["commit"] for row in rows)
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "mine.json").write_text(json.dumps(rows), encoding="utf-8")
+    monkeypatch.setattr(trials, "RESULTS", tmp_path)
+    lines = trials.trials_table("mine").splitlines()[2:]
+    assert len(lines) == len(rows)
+    several = {name for name in names if sum(row["training"] == name for row in rows) > 1}
+    assert {line.split("`")[1] for line in lines if "**" in line} == several
+    assert trials.trials_table("other") == ""
+
+
+def test_every_file_of_trials_belongs_to_a_page():
+    names = {page.name for page in collect.PAGES}
+    assert {file.stem for file in (collect.RESULTS / "trials").glob("*")} <= names
+
+
+def test_a_changed_file_is_told_as_a_changed_folder_is(tmp_path: Path):
+    file = tmp_path / "trials.json"
+    file.write_text("[]", encoding="utf-8")
+    before = blocks.of_folders([file])
+    file.write_text("[1]", encoding="utf-8")
+    assert blocks.of_folders([file]) != before

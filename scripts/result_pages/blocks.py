@@ -45,10 +45,11 @@ def state(text: str, folders: Iterable[Path], figure: str) -> str:
 
 
 def of_folders(folders: Iterable[Path]) -> str:
-    """Return a digest of all files in folders: their names and contents."""
+    """Return a digest of files, and of all files in folders: their names and contents."""
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        inside = [folder] if folder.is_file() else folder.rglob("*")
+        for file in sorted(path for path in inside if path.is_file()):
             name = file.relative_to(folder.parent).as_posix()
             digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import blocks, extras, figure, index, tables
+from . import blocks, extras, figure, index, tables, trials
 from .collect import PAGES, RESULTS, ROOT, Collected, collect
 
 INDEX = ROOT / "docs" / "results" / "index.md"
@@ -26,7 +26,7 @@ def build() -> None:
         drawn = figure.draw(one)
         one.page.figure.parent.mkdir(parents=True, exist_ok=True)
         one.page.figure.write_text(drawn, encoding="utf-8")
-        _write(one.page.file, made(one), one.page.sources(), drawn)
+        _write(one.page.file, made(one), one.page.shown(), drawn)
     _write(MOONS, {"results": extras.moons_table()}, [RESULTS / "moons"], "")
     shown = next(one for one in found if one.page.name == SHOWN)
     _write(README, {"results": tables.headline(shown)}, shown.page.sources(), "")
@@ -43,17 +43,24 @@ def made(found: Collected) -> dict[str, str]:
         *tables.pair_tables(found),
         *extras.attack_tables(found),
     ]
+    if tried := trials.trials_table(found.page.name):
+        closed.append(("Trials on the validation split, which chose the settings", tried))
     if rates := extras.detection_table(found):
         closed.insert(0, ("Error rates: clean, and with the malware attacked", rates))
     if agreement := extras.agreement_table(found):
         name = "Do metrics rank the runs as AutoAttack does? Spearman's ρ"
         closed[1:1] = [(name, agreement), ("Metrics beside accuracy", tables.metrics(found))]
+    rivals = {"rivals": table} if (table := extras.rivals_table(found)) else {}
     chosen = {"pairs": tables.chosen_pairs(found)} if found.page.pairs else {}
-    return chosen | {
-        "head": tables.head(found),
-        "results": "\n\n".join([picture, tables.headline(found), NOTE + _seeds(found)]),
-        "details": "\n\n".join(tables.folded(*pair) for pair in closed),
-    }
+    return (
+        chosen
+        | rivals
+        | {
+            "head": tables.head(found),
+            "results": "\n\n".join([picture, tables.headline(found), NOTE + _seeds(found)]),
+            "details": "\n\n".join(tables.folded(*pair) for pair in closed),
+        }
+    )
 
 
 def _seeds(found: Collected) -> str:
@@ -72,7 +79,7 @@ def out_of_date() -> Iterator[str]:
     """Yield what is wrong with each page that is not made from the present results."""
     for page in PAGES:
         drawn = page.figure.read_text(encoding="utf-8")
-        yield from _check(page.file, page.sources(), drawn)
+        yield from _check(page.file, page.shown(), drawn)
         if page.name == SHOWN:
             yield from _check(README, page.sources(), "")
     yield from _check(MOONS, [RESULTS / "moons"], "")

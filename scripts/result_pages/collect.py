@@ -17,18 +17,20 @@ from sparring.results.seeds import training_seed
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 # Strongest first.
-SUITES = ("autoattack", "pgd", "bits", "bits-published", "from-x", "quick")
+SUITES = ("autoattack", "all", "pgd", "bits", "from-x", "fast", "quick")
 CIFAR_EPS = 8 / 255
 
 
 @dataclass(frozen=True)
 class Page:
-    """Describe a page of docs/results/.
+    """Describe a page of docs/results/; the file trials/NAME.json, if there is one, has the trials
+    that its settings were chosen by.
 
     Arguments:
         folders: of results/, with the text that replaces the recipe's name in names of its runs.
         eps: the radius of table and figure; None where the threat has none.
         baseline: the run that others are compared with, seed by seed.
+        beside: other folders of results/ that the page has tables from.
         pairs: runs that the page's text compares: first, second, and the evaluation; default: that
             of the main table.
     """
@@ -38,6 +40,7 @@ class Page:
     baseline: str
     folders: dict[str, tuple[str, str]] = field(default_factory=dict)
     pairs: tuple[tuple[str, ...], ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -52,6 +55,15 @@ class Page:
     def sources(self) -> list[Path]:
         """Return the folders of results that the page is made from."""
         return [RESULTS / name for name in (self.folders or {self.name: ("", "")})]
+
+    def shown(self) -> list[Path]:
+        """Return the folders and files of results that the page shows anything of."""
+        return [*self.sources(), *(RESULTS / name for name in self.beside), self.trials]
+
+    @property
+    def trials(self) -> Path:
+        """Return the file of the trials."""
+        return RESULTS / "trials" / f"{self.name}.json"
 
 
 RECIPES = dict.fromkeys(("mnist-autoattack", "mnist-pgd", "mnist-quick", "mnist-pgd40"), ("", ""))
@@ -85,6 +97,14 @@ ARMOR_PAIRS = (
     ("armor-transport", "pgd-at", "paper"),
     ("armor-renyi", "pgd-at", "paper"),
 )
+MALWARE_PAIRS = (
+    ("bitsearch-at", "rfgsm-at"),
+    ("armor-asym", "rfgsm-at"),
+    ("armor-bitsearch", "bitsearch-at"),
+    ("monotone", "bitsearch-at"),
+    ("monotone-benign", "monotone"),
+)
+RIVALS = ("malware-rivals",)
 PAGES = (
     Page(
         "mnist-recipes",
@@ -104,8 +124,8 @@ PAGES = (
     Page("mnist-linf01", 0.1, "pgd-at", pairs=ARMOR_PAIRS),
     Page("mnist-1000-labels", 0.3, "mart"),
     Page("mnist-100-labels", 0.3, "mart"),
-    Page("drebin215", None, "rfgsm-at"),
-    Page("defensedroid-api", None, "rfgsm-at"),
+    Page("drebin215", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
+    Page("defensedroid-api", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
 )
 
 

@@ -16,7 +16,8 @@ from sparring.runtime.fractions import format_number
 from .collect import RESULTS, Collected, Measured
 from .tables import accuracy, code, table
 
-SUITES_OF_BITS = {"published": "published five", "bits": "all six"}
+PUBLISHED = "Grosse-50"  # the last of the five published attacks in the cascade of `all`
+FPR = 0.01
 
 
 def attack_tables(found: Collected) -> list[tuple[str, str]]:
@@ -44,23 +45,47 @@ def detection_table(found: Collected) -> str:
     """Return error rates of detectors, clean and with the malware attacked; "" of more classes."""
     if any(len(r.class_names) > 2 for m in found.measured for r in m.results):
         return ""
-    by_run: dict[str, dict[str, Measured]] = {}
-    for m in _best_first(found.measured):
-        by_run.setdefault(m.run, {})[m.evaluation] = m
-    heads = ["run", "clean", "FNR", "FPR"]
-    heads += [f"{text}: {what}" for text in SUITES_OF_BITS.values() for what in ("accuracy", "FNR")]
+    heads = ["run", "clean", "FNR", "FPR", "TPR at FPR 1 %", "published five: accuracy"]
+    heads += ["all attacks: accuracy", "FNR", "TPR at FPR 1 %"]
     lines = []
-    for run, items in by_run.items():
-        clean = [_rates(items["bits"], 0, what) for what in ("accuracy", "fnr", "fpr")]
-        attacked = [_rates(items[e], 1, w) for e in SUITES_OF_BITS for w in ("accuracy", "fnr")]
-        lines.append([code(run), *clean, *attacked])
+    main = found.headline()[0].evaluation
+    for m in _best_first([m for m in found.measured if m.evaluation == main]):
+        published = [100 * a.accuracy for _, r in m.rows for a in r.attacks if a.name == PUBLISHED]
+        cell = _mean(published) if m.suite == "all" else "–"  # elsewhere attacks stand alone
+        clean = [_rates(m, 0, what) for what in ("accuracy", "fnr", "fpr", "tpr")]
+        attacked = [_rates(m, 1, what) for what in ("accuracy", "fnr", "tpr")]
+        lines.append([code(m.run), *clean, cell, *attacked])
     return table(heads, lines)
 
 
 def _rates(measured: Measured, version: int, what: str) -> str:
     rates = [r.detection.rates[version] for r in measured.results if r.detection is not None]
-    values = [100 * getattr(rate, what).accuracy for rate in rates]
-    return f"{fmean(values):.1f} ± {stdev(values):.1f}"
+    if what == "tpr":
+        shares = [next(p.tpr for p in rate.tpr if p.at == FPR) for rate in rates]
+    else:
+        shares = [getattr(rate, what) for rate in rates]
+    return _mean([100 * share.accuracy for share in shares])
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def rivals_table(found: Collected) -> str:
+    """Return the classifiers that are no networks, under attacks without gradients; "" without."""
+    rows = json.loads((RESULTS / "malware-rivals" / "table.json").read_text(encoding="utf-8"))
+    groups: dict[str, list[dict[str, float]]] = {}
+    for row in rows:
+        if row["data"] == found.page.name:
+            groups.setdefault(row["rival"], []).append(row)
+    keys = ("clean", "fnr", "fpr", "tpr_at_fpr_1", "robust", "fnr_attacked")
+    keys = (*keys, "tpr_at_fpr_1_attacked", "seconds")
+    lines = []
+    for rival, group in sorted(groups.items(), key=lambda item: -item[1][0]["robust"]):
+        scale = {key: 1 if key == "seconds" else 100 for key in keys}
+        lines.append([rival, *(_mean([scale[k] * row[k] for row in group]) for k in keys)])
+    heads = ["classifier", "clean", "FNR", "FPR", "TPR at FPR 1 %", "attacked: accuracy", "FNR"]
+    return table([*heads, "TPR at FPR 1 %", "seconds of attacks"], lines) if lines else ""
 
 
 def agreement_table(found: Collected) -> str:

@@ -57,9 +57,9 @@ def test_everything_asked_for_is_shipped():
     others = ("transport", "label", "trades", "mart", "mart-awp", "udr")
     wanted |= {f"armor-{form}-mnist" for form in (*balls, *others)}
     tables = ("drebin215", "defensedroid-api")
-    fought = ("dfgsm", "rfgsm", "bga", "bca", "grosse")
+    fought = ("dfgsm", "rfgsm", "bga", "bca", "grosse", "bitsearch")
     wanted |= {f"{d}-{kind}" for d in tables for kind in ("standard", *(f"{a}-at" for a in fought))}
-    wanted |= {f"{d}-monotone" for d in tables}
+    wanted |= {f"{d}-monotone{end}" for d in tables for end in ("", "-benign")}
     forms = ("kl-sym", "kl-asym", "trades-asym", "mart-asym", "kl-monotone")
     wanted |= {f"armor-{form}-{d}" for d in tables for form in forms}
     wanted |= {f"armor-{m}-cifar10-paper" for m in ("udr", "trades", "trades-kl", "mart")}
