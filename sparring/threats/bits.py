@@ -165,14 +165,14 @@ class Bits(Threat):
             # convex, and 0 at x: a shrunk move is inside
             share = broadcast_rows(torch.where(over, self.eps / distance, 1), x)
             return torch.where(share < 1, x + share * (near - x), near)
+        radius = self.eps * (self.high - self.low)
+        # z and not its clip: the nearest point of the ball in the box is not that of the clip
+        if z.is_cuda:  # every row: to choose some would wait for the device
+            inside = project_l1(z.flatten(1), x.flatten(1), radius, self.low, self.high)
+            return torch.where(broadcast_rows(over, z), inside.view_as(x), near)
         if over.any():
-            # z and not its clip: the nearest point of the ball in the box is not that of the clip
             near[over] = project_l1_sparse(
-                z[over].flatten(1),
-                x[over].flatten(1),
-                self.eps * (self.high - self.low),
-                self.low,
-                self.high,
+                z[over].flatten(1), x[over].flatten(1), radius, self.low, self.high
             ).view_as(x[over])
         return near
 

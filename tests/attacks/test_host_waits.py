@@ -1,6 +1,8 @@
 """How often an attack makes the host wait for a GPU, counted on a CPU; and the GPU's branches give
 what the CPU's give."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,11 +135,26 @@ class TestTrainingsAttack:
     def test_nor_do_others(self, problem, attack):
         assert self.waits(attack, problem) == 0
 
-    def test_the_search_over_bits_waits_for_the_threat_alone(self, bits_problem):
-        """`Bits` checks its inputs, and projects by masks, once for each batch."""
-        search = attacks.BitSearch(threats.Bits(3), steps=2, restarts=2)
-        climb = attacks.RFGSM(threats.Bits(3), steps=2)
-        assert self.waits(search, bits_problem) == self.waits(climb, bits_problem) == 7
+    @pytest.mark.parametrize("eps", [3, math.inf])
+    @pytest.mark.parametrize("name", ["BGA", "BCA", "Grosse", "DFGSM", "RFGSM", "BitSearch"])
+    def test_searches_over_bits_wait_for_the_check_of_their_inputs_alone(
+        self, bits_problem, name, eps
+    ):
+        """An input that is no bit is refused by name, which takes one wait for each batch."""
+        attack = getattr(attacks, name)(threats.Bits(eps), steps=3)
+        assert self.waits(attack, bits_problem) == 1
+
+    @pytest.mark.parametrize("eps", [1, 3, 5])
+    def test_bits_are_projected_alike_on_a_gpu(self, eps):
+        draw = torch.Generator().manual_seed(0)
+        x = (torch.rand(9, 20, generator=draw) < 0.3).double()
+        z = x + torch.randn(x.shape, generator=draw, dtype=x.dtype)
+        threat, batch = threats.Bits(eps), attacks.base.Batch(x, torch.zeros(9, dtype=torch.long))
+        here = threat.project(z, batch)
+        assert (threat.distance(z.clamp(0, 1), x) > eps).any()
+        with believed_gpu():
+            there = threat.project(z, batch)
+        torch.testing.assert_close(there, here)
 
     def waits(self, attack: attacks.Maximizer, problem: tuple[nn.Module, Tensor, Tensor]) -> int:
         """The waits of one attack of a training, in its second batch."""
