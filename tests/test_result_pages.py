@@ -128,20 +128,18 @@ def test_cells_escape_bars():
     assert tables.table(["a"], [["x|y"]]).endswith("| x\\|y |")
 
 
-def test_trials_are_grouped_by_training_and_the_best_of_each_is_bold(monkeypatch, tmp_path):
+def test_trials_are_grouped_by_training_and_the_best_of_each_(tmp_path):
     source = collect.RESULTS / "inside-sweep" / "pgd"
     names = ["otjr", "pgd-at", "trades", "uad"]
     rows = [trials.trial(file, names) for file in sorted(source.glob("*.json"))]
     assert {row["training"] for row in rows} <= set(names)
     assert all(row["split"] == "val" and row["commit"] for row in rows)
-    (tmp_path / "trials").mkdir()
-    (tmp_path / "trials" / "mine.json").write_text(json.dumps(rows), encoding="utf-8")
-    monkeypatch.setattr(trials, "RESULTS", tmp_path)
-    lines = trials.trials_table("mine").splitlines()[2:]
+    (tmp_path / "mine.json").write_text(json.dumps(rows), encoding="utf-8")
+    lines = trials.trials_table(tmp_path / "mine.json").splitlines()[2:]
     assert len(lines) == len(rows)
     several = {name for name in names if sum(row["training"] == name for row in rows) > 1}
     assert {line.split("`")[1] for line in lines if "**" in line} == several
-    assert trials.trials_table("other") == ""
+    assert trials.trials_table(tmp_path / "other.json") == ""
 
 
 def test_every_file_of_trials_belongs_to_a_page():

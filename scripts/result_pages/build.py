@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import blocks, extras, figure, index, tables, trials
-from .collect import PAGES, RESULTS, ROOT, Collected, collect
+from .collect import PAGES, RESULTS, ROOT, Collected, collect, trials_file
 
 INDEX = ROOT / "docs" / "results" / "index.md"
 README = ROOT / "README.md"
@@ -43,7 +43,7 @@ def made(found: Collected) -> dict[str, str]:
         *tables.pair_tables(found),
         *extras.attack_tables(found),
     ]
-    if tried := trials.trials_table(found.page.name):
+    if tried := trials.trials_table(trials_file(found.page.name)):
         closed.append(("Trials on the validation split, which chose the settings", tried))
     if rates := extras.detection_table(found):
         closed.insert(0, ("Error rates: clean, and with the malware attacked", rates))

@@ -58,12 +58,12 @@ class Page:
 
     def shown(self) -> list[Path]:
         """Return the folders and files of results that the page shows anything of."""
-        return [*self.sources(), *(RESULTS / name for name in self.beside), self.trials]
+        return [*self.sources(), *(RESULTS / name for name in self.beside), trials_file(self.name)]
 
-    @property
-    def trials(self) -> Path:
-        """Return the file of the trials."""
-        return RESULTS / "trials" / f"{self.name}.json"
+
+def trials_file(page: str) -> Path:
+    """Return the file of the trials that chose the settings of a page, whether it exists or not."""
+    return RESULTS / "trials" / f"{page}.json"
 
 
 RECIPES = dict.fromkeys(("mnist-autoattack", "mnist-pgd", "mnist-quick", "mnist-pgd40"), ("", ""))

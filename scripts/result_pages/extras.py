@@ -78,12 +78,12 @@ def rivals_table(found: Collected) -> str:
     for row in rows:
         if row["data"] == found.page.name:
             groups.setdefault(row["rival"], []).append(row)
-    keys = ("clean", "fnr", "fpr", "tpr_at_fpr_1", "robust", "fnr_attacked")
-    keys = (*keys, "tpr_at_fpr_1_attacked", "seconds")
+    shares = ["clean", "fnr", "fpr", "tpr_at_fpr_1"]
+    shares += ["robust", "fnr_attacked", "tpr_at_fpr_1_attacked"]
     lines = []
     for rival, group in sorted(groups.items(), key=lambda item: -item[1][0]["robust"]):
-        scale = {key: 1 if key == "seconds" else 100 for key in keys}
-        lines.append([rival, *(_mean([scale[k] * row[k] for row in group]) for k in keys)])
+        cells = [_mean([100 * row[key] for row in group]) for key in shares]
+        lines.append([rival, *cells, _mean([row["seconds"] for row in group])])
     heads = ["classifier", "clean", "FNR", "FPR", "TPR at FPR 1 %", "attacked: accuracy", "FNR"]
     return table([*heads, "TPR at FPR 1 %", "seconds of attacks"], lines) if lines else ""
 

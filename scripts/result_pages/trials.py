@@ -19,10 +19,8 @@ from typing import Any
 from sparring.results.result import Result
 from sparring.results.seeds import training_seed
 
-from .collect import RESULTS
+from .collect import trials_file
 from .tables import code, table
-
-FOLDER = "trials"
 
 
 def trial(file: Path, trainings: Sequence[str]) -> dict[str, Any]:
@@ -52,10 +50,8 @@ def best_of(group: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return max(group, key=lambda row: (row["robust"], row["clean"]))
 
 
-def trials_table(name: str) -> str:
-    """Return the trials for the page of this name, the best of each training in bold; "" if it has
-    none."""
-    file = RESULTS / FOLDER / f"{name}.json"
+def trials_table(file: Path) -> str:
+    """Return the trials of a file, the best of each training in bold; "" if there is none."""
     if not file.exists():
         return ""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -77,7 +73,7 @@ def main() -> None:
     """Write the file of a sweep's trials."""
     study, folder = Path(sys.argv[1]), Path(sys.argv[2])
     trainings = list(tomllib.loads(study.read_text(encoding="utf-8"))["runs"])
-    out = RESULTS / FOLDER / f"{study.stem.removeprefix('sweep-')}.json"
+    out = trials_file(study.stem.removeprefix("sweep-"))
     out.parent.mkdir(parents=True, exist_ok=True)
     # A sweep may take several machines, or days: trials that are in the file stay.
     before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []

@@ -37,8 +37,8 @@ class Bends(nn.Module):
 
 
 class SpeakForBenign(nn.Module):
-    """Turn the `count` features of highest score around: x ↦ 1 − x. A monotone net on top never
-    rises with them, so they may speak for class 0.
+    """Turn the `count` bits of highest score in `x (b, d)` around: x_j ↦ 1 − x_j. A monotone net
+    on top never rises with them, so they may speak for class 0.
 
     The choice has no gradient, so the backward pass takes that of sigmoid(score) in its place, and
     the training learns the list.
@@ -84,8 +84,8 @@ def monotone(
 ) -> nn.Sequential:
     """Build a monotone network: its score of class 1 never falls when a feature rises.
 
-    An attacker who only adds features cannot turn class 1 into class 0. So its accuracy on class 1
-    under `Bits(add_only=True)` is provably its clean accuracy.
+    Without `benign`, an attacker who only adds features cannot turn class 1 into class 0. So its
+    accuracy on class 1 under `Bits(add_only=True)` is provably its clean accuracy.
 
     Arguments:
         benign: number of features that may speak for class 0, ≥ 1; the training learns which. An

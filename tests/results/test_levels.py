@@ -115,6 +115,7 @@ PLAIN = {"method": {"name": "Standard"}, "risk": {"name": "Mean", "multiplier": 
         (PLAIN | {"method": {"name": "JR", "jac": 0.1}}, ""),
         (PLAIN | {"risk": {"name": "KL"}}, ""),
         (PLAIN | {"model": {"name": "monotone"}}, ""),
+        (PLAIN | {"model": {"name": "monotone", "benign": 10}}, "undefended"),
         (PLAIN | {"method": "odd", "risk": [1]}, ""),
     ],
 )
