@@ -16,6 +16,8 @@ import torch
 from beartype import BeartypeConf, beartype
 from hypothesis import settings
 
+from sparring.runtime import torch_private
+
 # In the order in which they import each other, so that each sees the checked functions below it.
 CHECKED = ("runtime.distributed",)
 CHECKED += tuple(f"functional.{name}" for name in ("losses", "geometry", "optimal_transport"))
@@ -77,6 +79,12 @@ def pytest_collection_finish() -> None:
 def seeded() -> None:
     """The global generator stands at 0 when a test begins."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def computed_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked in bfloat16 is computed in it, on processors that only emulate it too."""
+    monkeypatch.setattr(torch_private, "multiplies_bfloat16", lambda device_type: True)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

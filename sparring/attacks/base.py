@@ -15,6 +15,7 @@ from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..introspect import freeze
 from ..introspect.forward import attack_inputs, check_labels, check_outputs
+from ..introspect.precision import settled_precision
 from ..runtime import exact_float32
 from ..threats.base import Threat
 from .rows import Gain, higher, split_rows, value_and_grad, value_no_grad
@@ -31,7 +32,8 @@ class Execution(TypedDict, total=False):
     Arguments:
         mode: of the model's modules: `"eval"`, `"train"` (batch statistics; running ones
             untouched) or `"keep"`.
-        precision: inside the model while searching; float32 confirms every success.
+        precision: inside the model while searching, float32 where the device has no units for
+            bfloat16; float32 confirms every success.
         channels_last: hand images to the model in that memory layout.
         seed: of the attack's generator; `reseed` starts it again.
     """
@@ -167,6 +169,7 @@ class ActiveSet:
         rank: Callable[[Tensor, Tensor], Tensor] = margin,
     ) -> None:
         self.targeted, self.rank = targeted, rank
+        precision = settled_precision(precision, x.device)
         rounded = precision != "float32" or exact_float32.is_rounded(x.device)
         self.lower_precision = rounded or getattr(model, "approximates", False)
         self.view_float32 = self.view = freeze.ModelView(model)

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..runtime.first_edition import upgrade
 from ..runtime.fractions import exact_number
 from ..runtime.importing import import_object
 from ..runtime.text import printable
+from ..runtime.warning import SparringWarning
 from ..training.optimizer import make_optimizer, read_optimizer
 from ..training.ranges import check_numbers
 from ..training.run_folder import RECIPE
@@ -223,15 +225,29 @@ def load_recipe(
         tables = overlaid_on_base(plain(source, ""), Path())
     else:
         tables = read(source)
-    for path, value in set.items() if isinstance(set, Mapping) else map(override, set):
+    changes = list(set.items() if isinstance(set, Mapping) else map(override, set))
+    for path, value in changes:
         set_value(tables, path, value)
         tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
     recipe = Recipe(resolve(tables, trust=trust), trust=trust)
+    _warn_of_idle_epochs([path for path, _ in changes], recipe.tables["train"])
     # Constructors refuse numbers that are out of range.
     _check_training(recipe.objective(), recipe.trainer())
     recipe.threat()
     _check_without_data(recipe.tables)
     return recipe
+
+
+def _warn_of_idle_epochs(changed: Sequence[str], train: Table) -> None:
+    """Warn that a changed `train.epochs` does not say how long a training is that has a budget."""
+    budget = next((key for key in ("seconds", "passes") if train.get(key) is not None), None)
+    if budget and "train.epochs" in changed and f"train.{budget}" not in changed:
+        warnings.warn(
+            f"train.epochs = {train['epochs']} does not end this training: train.{budget} = "
+            f"{train[budget]:g} does, so change that",
+            SparringWarning,
+            stacklevel=3,
+        )
 
 
 def _check_without_data(tables: dict[str, Table]) -> None:

@@ -15,6 +15,7 @@ from ..component import check_classes, require
 from ..data.samples import SampleData, Samples, dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.float32 import on_float32
+from ..introspect.precision import settled_precision
 from ..runtime import provenance
 from ..runtime.warning import SparringWarning
 from ..threats.base import Threat
@@ -126,6 +127,7 @@ def make_plan(
         if sampled.class_names is not None:
             check_classes(level_threat, len(sampled.class_names))
     model, at = provenance.model_on_device(model, device)
+    protocol = replace(protocol, precision=settled_precision(protocol.precision, at))
     runs = on_float32(model)
     notes: tuple[str, ...] = ()
     if protocol.fit_memory:

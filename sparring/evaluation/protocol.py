@@ -34,8 +34,8 @@ class EvaluationProtocol:
         fit_memory: halve the batch size before the start until memory holds a batch (see
             `batch_memory`); the notes give the size. Without it, memory that runs out halves the
             batch size, and the attacks start again.
-        precision: of the model inside the attacks. The judge always uses float32, and attacks
-            repeat near misses in float32.
+        precision: of the model inside the attacks; float32 where the device has no units for
+            bfloat16. The judge always uses float32, and attacks repeat near misses in it.
         compile: attack the compiled model (see `CompiledModel`); the judge runs the model.
             It costs up to a minute at the start.
         cascade: an attack sees only samples that all attacks before it left robust. Cheaper, with

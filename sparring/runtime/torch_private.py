@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
+
+# Units of x86 for bfloat16, and multiplications of a convolution per core and nanosecond.
+X86_BFLOAT16 = (("_is_amx_tile_supported", 150.0), ("_is_avx512_bf16_supported", 75.0))
 
 try:
     BATCH_NORM: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
@@ -36,11 +41,24 @@ def cpu_speed(dtype: torch.dtype) -> float:
     """
     if dtype != torch.bfloat16:
         return {"AVX512": 50.0, "AVX2": 30.0}.get(torch.backends.cpu.get_cpu_capability(), 15.0)
-    known = (("_is_amx_tile_supported", 150.0), ("_is_avx512_bf16_supported", 75.0))
-    for name, speed in known:
+    for name, speed in X86_BFLOAT16:
         if getattr(torch.cpu, name, bool)():
             return speed
-    return 20.0  # emulated
+    return 20.0  # emulated by AVX512, or of another family
+
+
+@cache
+def multiplies_bfloat16(device_type: str) -> bool:
+    """Return whether a device has units for bfloat16; True for one that cannot be asked."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type != "cpu":
+        return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return any(getattr(torch.cpu, name, bool)() for name, _ in X86_BFLOAT16)
+    # By oneDNN, whose convolutions would not run in bfloat16; on x86 it counts emulation, too.
+    ask = getattr(getattr(torch.ops, "mkldnn", None), "_is_mkldnn_bf16_supported", None)
+    return ask is None or bool(ask())
 
 
 def lerp_all(targets: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:

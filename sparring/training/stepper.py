@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..batch import Batch, Loss
 from ..component import require
 from ..introspect import freeze
+from ..introspect.precision import settled_precision
 from ..objective import Objective
 from ..runtime import distributed
 from ..runtime.cudnn import tuned_kernels
@@ -54,7 +55,8 @@ class Stepper:
         self.model = parallel.sync_batch_norm(model, device, self.objective).to(device)
         if arguments["channels_last"]:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        view = {key: arguments[key] for key in ("amp", "channels_last")}
+        amp = settled_precision(arguments["amp"] or "float32", device)
+        view = {"amp": amp, "channels_last": arguments["channels_last"]}
         # Before optimizer and DDP, which take the weights that have a gradient; after the
         # conversion of batch norm, which makes new modules.
         view["kept_in_eval"] = freeze_weights(self.model, arguments.get("freeze") or ())

@@ -60,8 +60,8 @@ class Trainer:
         optimizer: of `torch.optim`, by name or as `{name, lr, momentum, weight_decay, …}`.
         schedule: `{path, name, …}` each, see `sparring.training.schedule`.
         clip: largest norm of the gradient of all weights together; None is off.
-        amp: None, `"float32"` or `"bfloat16"` inside the model, for loss and attack; logits are
-            float32.
+        amp: None, `"float32"` or, where the device has units for it, `"bfloat16"` inside the
+            model, for loss and attack; logits are float32.
         channels_last: run image models in that memory layout.
         compile: compile the model for the attack; `"all"`: for the loss too, unless the method
             differentiates twice.
