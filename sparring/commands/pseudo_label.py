@@ -19,7 +19,8 @@ from .rehearsal import new_file
 from .subject import BEST, existing_run, network_with_weights
 
 FILE = "pseudo-labels.npz"
-IGNORED = ("augment", "mix", "labels", "repeat", "limit", "balance")  # they hide or repeat rows
+# they hide, repeat or worsen rows
+IGNORED = ("augment", "mix", "labels", "repeat", "limit", "balance", "class_shares", "label_noise")
 
 
 class LabelledRows(NamedTuple):

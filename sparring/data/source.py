@@ -31,6 +31,7 @@ from .split import (
     fingerprint,
     withhold_labels,
 )
+from .worsened import check_worsening, with_class_shares, with_label_noise
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def load(
     mutable: tables.MutableMask = None,
     labels: int | None = None,
     repeat: int | None = None,
+    class_shares: Sequence[float] | None = None,
+    label_noise: float = 0.0,
     size: int | Sequence[int] | None = None,
     fit: str | None = None,
     stream: bool | None = None,
@@ -154,6 +157,8 @@ def load(
         labels: keep this many labels of train, drawn by the seed, each class in its proportion; the
             other rows become `unlabelled`, which `[data] mix` can add to the batches.
         repeat: visits of each row of train per epoch; default: one.
+        class_shares: keep this share of each class's rows of train, to study rare classes.
+        label_noise: give this share of train's labels another class, to study wrong labels.
         size: side or [height, width] that the pictures of a folder are fitted to; the cache keeps
             them. Default: all must have one size.
         fit: "crop" (default) keeps a picture's middle, "stretch" all of it, "pad" adds borders.
@@ -190,9 +195,11 @@ def load(
     rest: dict[str, Any] = {"limit": limit, "balance": balance, "mutable": mutable}
     rest["groups"] = groups
     rest |= {"labels": labels, "repeat": repeat}
+    rest |= {"class_shares": class_shares, "label_noise": label_noise}
     lazily = folder is not None and folder.lazily
     if folder is not None and lazily:
         require(unique is None, "unique", unique, "omitted with stream = true")
+        require(label_noise == 0, "label_noise", label_noise, "omitted with stream = true")
         # numbers of pictures, until they are read
         options["bounds"] = (0.0, float(len(folder.paths)))
     source = assemble(Path(name).name, raw, **options, **rest)
@@ -214,6 +221,8 @@ def assemble(
     groups: tables.ColumnGroups = None,
     labels: int | None = None,
     repeat: int | None = None,
+    class_shares: Sequence[float] | None = None,
+    label_noise: float = 0.0,
 ) -> Source:
     """Check arrays and return them as a source; the arguments are those of `load`.
 
@@ -222,6 +231,7 @@ def assemble(
             rows, or an empty split.
     """
     bounds = _checked_bounds(bounds)
+    check_worsening(label_noise=label_noise, class_shares=class_shares)
     arrays = {"train": raw.train, "val": raw.val, "test": raw.test}
     arrays = {s: _checked_arrays(f"{name} {s}", *a) for s, a in arrays.items() if a is not None}
     notes = list(raw.notes)
@@ -248,11 +258,17 @@ def assemble(
         sizes = ", ".join(f"{len(splits[part])} {part}" for part in ("train", "val", "test"))
         notes.append(f"split by time, the latest rows last: {sizes}")
     train, unlabelled = splits["train"], None
+    if class_shares is not None and len(train):
+        train = with_class_shares(train, class_shares, len(class_names), seed)
+        notes.append(f"{len(train)} rows of train kept, by class_shares")
     if labels is not None and len(train):
         # a generator of its own: val and test stay the same for any number of labels
         generator = torch.Generator().manual_seed(int(seed))
         train, unlabelled = withhold_labels(train, labels, len(class_names), generator)
         notes.append(f"{len(train)} labels kept, {len(unlabelled)} rows without")
+    if label_noise and len(train):
+        train = with_label_noise(train, label_noise, len(class_names), seed)
+        notes.append(f"{label_noise:.0%} of train's labels are wrong on purpose, by label_noise")
     train, validation = (
         replace(split, weight=tables.class_weights(balance, split.y, len(class_names)))
         if len(split)
@@ -334,6 +350,8 @@ def check_options(
     balance: bool | Sequence[float] = False,
     labels: int | None = None,
     repeat: int | None = None,
+    class_shares: Sequence[float] | None = None,
+    label_noise: float = 0.0,
     size: int | Sequence[int] | None = None,
     fit: str | None = None,
     stream: bool | None = None,
@@ -346,6 +364,7 @@ def check_options(
         row_count(key, rows, 1, 1)
     counts = {"limit": limit, "labels": labels, "repeat": repeat}
     require_at_least(1, **{key: n for key, n in counts.items() if n is not None})
+    check_worsening(label_noise=label_noise, class_shares=class_shares)
     ok = isinstance(balance, bool) or (len(balance) > 1 and min(balance) >= 0)
     require(ok, "balance", balance, "true, false, or a weight ≥ 0 of each class")
 

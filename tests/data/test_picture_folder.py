@@ -253,7 +253,9 @@ def test_a_picture_that_breaks_a_stream_is_named(folder, workers):
     assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [{"balance": True}, {"labels": 6}, {"unique": True}])
+@pytest.mark.parametrize(
+    "option", [{"balance": True}, {"labels": 6}, {"unique": True}, {"label_noise": 0.1}]
+)
 def test_options_that_a_stream_refuses(folder, option: Any):
     with pytest.raises(ValueError, match=next(iter(option))):
         data.load(folder, size=8, stream=True, **option)
