@@ -117,7 +117,7 @@ def load(
     labels: int | None = None,
     repeat: int | None = None,
     class_shares: Sequence[float] | None = None,
-    label_noise: float = 0.0,
+    label_noise: float | None = None,
     size: int | Sequence[int] | None = None,
     fit: str | None = None,
     stream: bool | None = None,
@@ -199,7 +199,7 @@ def load(
     lazily = folder is not None and folder.lazily
     if folder is not None and lazily:
         require(unique is None, "unique", unique, "omitted with stream = true")
-        require(label_noise == 0, "label_noise", label_noise, "omitted with stream = true")
+        require(label_noise is None, "label_noise", label_noise, "omitted with stream = true")
         # numbers of pictures, until they are read
         options["bounds"] = (0.0, float(len(folder.paths)))
     source = assemble(Path(name).name, raw, **options, **rest)
@@ -222,7 +222,7 @@ def assemble(
     labels: int | None = None,
     repeat: int | None = None,
     class_shares: Sequence[float] | None = None,
-    label_noise: float = 0.0,
+    label_noise: float | None = None,
 ) -> Source:
     """Check arrays and return them as a source; the arguments are those of `load`.
 
@@ -266,7 +266,7 @@ def assemble(
         generator = torch.Generator().manual_seed(int(seed))
         train, unlabelled = withhold_labels(train, labels, len(class_names), generator)
         notes.append(f"{len(train)} labels kept, {len(unlabelled)} rows without")
-    if label_noise and len(train):
+    if label_noise is not None and len(train):
         train = with_label_noise(train, label_noise, len(class_names), seed)
         notes.append(f"{label_noise:.0%} of train's labels are wrong on purpose, by label_noise")
     train, validation = (
@@ -351,7 +351,7 @@ def check_options(
     labels: int | None = None,
     repeat: int | None = None,
     class_shares: Sequence[float] | None = None,
-    label_noise: float = 0.0,
+    label_noise: float | None = None,
     size: int | Sequence[int] | None = None,
     fit: str | None = None,
     stream: bool | None = None,

@@ -14,10 +14,11 @@ NOISE, SHARES = 1, 2  # each has draws of its own, so that one changes nothing o
 
 
 def check_worsening(
-    *, label_noise: float = 0.0, class_shares: Sequence[float] | None = None
+    *, label_noise: float | None = None, class_shares: Sequence[float] | None = None
 ) -> None:
     """Raise a `ValueError` for arguments that no training rows could have."""
-    require(0 <= label_noise < 1, "label_noise", label_noise, "a share of the rows, 0 ≤ share < 1")
+    ok = label_noise is None or 0 <= label_noise < 1
+    require(ok, "label_noise", label_noise, "a share of the rows, 0 ≤ share < 1")
     ok = class_shares is None or (len(class_shares) > 1 and all(0 < s <= 1 for s in class_shares))
     require(ok, "class_shares", class_shares, "a share of the rows of each class, 0 < share ≤ 1")
 

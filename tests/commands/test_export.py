@@ -43,7 +43,8 @@ def trained(folder, net="mnist-net", *, changes=()):
                 x = np.kron(x, np.ones((1, 1, SIDES[net], SIDES[net]), "f"))
             parts |= {f"x_{part}": x, f"y_{part}": y}
         np.savez(name, **parts)
-    ways = [f"data.name={name}", f"model.name={net}", "train.epochs=2", *OPTIONS.get(net, ())]
+    ways = [f"data.name={name}", f"model.name={net}", "train.epochs=2", "data.limit=600"]
+    changes = (*OPTIONS.get(net, ()), *changes)
     return sparring.train("digits-standard", out=folder / "run", set=[*ways, *changes])
 
 

@@ -81,7 +81,7 @@ def test_logits_that_are_not_finite_are_counted_and_never_trusted(share):
     assert result.clean.accuracy == pytest.approx(1 - lost)
 
 
-@pytest.mark.parametrize(("n", "few"), [(7, True), (19, True), (20, False), (60, False)])
+@pytest.mark.parametrize(("n", "few"), [(19, True), (20, False)])
 def test_a_verdict_of_few_samples_says_so(problem, n, few):
     data = (problem.x[:n], problem.y[:n].clone())
     with torch.no_grad():

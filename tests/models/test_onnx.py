@@ -325,7 +325,8 @@ def test_quantised_programs(tmp_path, quantised):
         quantize_dynamic(whole, path)
     else:
         per = {"quant_format": QuantFormat.QDQ, "per_channel": quantised == "per channel"}
-        quantize_static(whole, path, Reader(), **per)
+        # 7 bits of a weight: of 8, onnxruntime saturates sums on CPUs without VNNI
+        quantize_static(whole, path, Reader(), reduce_range=True, **per)
     said = "scores alone" if quantised == "dynamic" else "gradients pass straight through"
     with pytest.warns(SparringWarning, match=said):
         program = load_program(path, trust=True)

@@ -60,6 +60,7 @@ def test_paired_interval_by_hand_and_by_symmetry() -> None:
     assert low <= 0 <= high
 
 
+@pytest.mark.slow
 def test_paired_interval_covers() -> None:
     rng = np.random.default_rng(0)
     share = np.array([0.5, 0.15, 0.08, 0.27])

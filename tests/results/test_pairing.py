@@ -40,7 +40,7 @@ def write_many(path, times):
 def test_a_reader_beside_a_writer_gets_one_of_the_results(tmp_path):
     path = tmp_path / "r.json"
     changed(0).save(path)
-    writer = multiprocessing.get_context("spawn").Process(target=write_many, args=(path, 300))
+    writer = multiprocessing.get_context("spawn").Process(target=write_many, args=(path, 100))
     writer.start()
     seen = set()
     try:

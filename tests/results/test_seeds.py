@@ -57,6 +57,7 @@ def test_a_difference_of_recipes_by_hand() -> None:
         s.difference(of(10, 12), of(15))
 
 
+@pytest.mark.slow
 def test_a_difference_of_recipes_covers() -> None:
     rng = np.random.default_rng(0)
     held = 0

@@ -115,24 +115,31 @@ def test_an_evaluation_finds_the_same(plain):
     ]
 
 
-@pytest.mark.parametrize("amp", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_compiled_in_earnest(amp):
+@pytest.mark.parametrize(
+    ("amp", "channels_last"),
+    [
+        ("float32", True),
+        pytest.param("float32", False, marks=pytest.mark.slow),
+        pytest.param("bfloat16", True, marks=pytest.mark.slow),
+        pytest.param("bfloat16", False, marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_in_earnest(amp, channels_last):
     model = net().requires_grad_(False)
     static, x = CompiledModel(model, [16]), torch.rand(27, 1, 28, 28)
-    for channels_last in (False, True):
-        with freeze.channels_last(model, channels_last):
-            grads, logits = [], []
-            for one in (model, static):
-                view = freeze.ModelView(one, amp=amp, channels_last=channels_last)
-                z = x.clone().requires_grad_()
-                logits.append(view(z))
-                grads += torch.autograd.grad(logits[-1].square().sum(), z)
-                with torch.no_grad():
-                    torch.testing.assert_close(view(x), logits[-1].detach())
-        loose = {"rtol": 2e-2, "atol": 2e-3} if amp == "bfloat16" else {}
-        torch.testing.assert_close(logits[1], logits[0], **loose)
-        error = (grads[1] - grads[0]).norm() / grads[0].norm()
-        assert error < (2e-2 if amp == "bfloat16" else 1e-5)
+    with freeze.channels_last(model, channels_last):
+        grads, logits = [], []
+        for one in (model, static):
+            view = freeze.ModelView(one, amp=amp, channels_last=channels_last)
+            z = x.clone().requires_grad_()
+            logits.append(view(z))
+            grads += torch.autograd.grad(logits[-1].square().sum(), z)
+            with torch.no_grad():
+                torch.testing.assert_close(view(x), logits[-1].detach())
+    loose = {"rtol": 2e-2, "atol": 2e-3} if amp == "bfloat16" else {}
+    torch.testing.assert_close(logits[1], logits[0], **loose)
+    error = (grads[1] - grads[0]).norm() / grads[0].norm()
+    assert error < (2e-2 if amp == "bfloat16" else 1e-5)
 
 
 def test_what_cannot_be_compiled_is_said(monkeypatch):

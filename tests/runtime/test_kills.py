@@ -29,5 +29,6 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path, calls, times):
     assert all(int(count) >= calls for _, count in killed)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_disturb_each_other(tmp_path):
     assert len(driver("tests.pair", tmp_path).splitlines()) == 6

@@ -163,7 +163,7 @@ def instances(n: int = 60, d: int = 5) -> Boxes:
 
 
 def of_boxes(at: Boxes, threat=None, **options):
-    options = {"batch_size": 7, "suite": "pgd", "progress": False, **options}
+    options = {"batch_size": 25, "suite": "quick", "progress": False, **options}
     threat = Box(lower=at.lower, upper=at.upper) if threat is None else threat
     return evaluate(at.model, (at.x, at.y), threat, **options)
 
@@ -186,7 +186,7 @@ def test_samples_of_a_wrapped_box_and_of_other_rows():
     at = instances()
     box, rows = Box(lower=at.lower, upper=at.upper), torch.tensor([50, 3, 17, 59, 4, 5, 6, 21])
     part = Split(at.x, at.y).take(rows)
-    options = {"suite": "pgd", "progress": False, "batch_size": 3}
+    options = {"suite": "quick", "progress": False, "batch_size": 3}
     result = evaluate(at.model, part, box, **options)
     assert np.array_equal(result.arrays["correct"], at.holds[rows].numpy())
     wrapped = of_boxes(at, Only(box, classes=[1])).arrays["correct"]
