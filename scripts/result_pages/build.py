@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import blocks, extras, figure, index, tables, trials
+from . import blocks, extras, figure, ideas, index, tables, trials
 from .collect import PAGES, RESULTS, ROOT, Collected, collect, trials_file
 
 INDEX = ROOT / "docs" / "results" / "index.md"
@@ -31,7 +31,11 @@ def build() -> None:
     shown = next(one for one in found if one.page.name == SHOWN)
     _write(README, {"results": tables.headline(shown)}, shown.page.sources(), "")
     titles = {page.name: title(page.file) for page in PAGES}
-    overview = {"studies": index.studies(found, titles), "everything": index.everything(found)}
+    overview = {
+        "ideas": ideas.ideas_table(found, titles),
+        "studies": index.studies(found, titles),
+        "everything": index.everything(found),
+    }
     _write(INDEX, overview, [RESULTS], "")
 
 
