@@ -9,6 +9,7 @@ import inspect
 import os
 import pkgutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import settings
 
 from sparring.runtime import torch_private
 
+SLOW = Path(__file__).with_name("slow_tests.txt")
 # In the order in which they import each other, so that each sees the checked functions below it.
 CHECKED = ("runtime.distributed",)
 CHECKED += tuple(f"functional.{name}" for name in ("losses", "geometry", "optimal_transport"))
@@ -66,6 +68,21 @@ check_rooms()
 torch.set_num_threads(1)
 settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")
+
+
+def slow_tests() -> frozenset[str]:
+    """Names of tests, as pytest prints them, that were measured to be slow."""
+    lines = SLOW.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests of other marks are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow_tests.txt slow."""
+    slow = slow_tests()
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:
