@@ -56,7 +56,7 @@ NOTES: dict[str, dict[str, tuple[int, ...]]] = {  # shapes, per row, of the numb
     "Sparsity": {"zeta": (1, 6), "zeta_adv": (1, 6)},
     "FeatureSparsity": {"xi": (1, 12), "zeta": (2, 1, 12)},
 }
-LITTLE_WORK = {"queries": 100}  # instead of a default that takes long
+LITTLE_WORK = {"queries": 100, "steps": 10}  # at most: defaults take long
 
 
 def every(room: str, argument: str = "name") -> pytest.MarkDecorator:
@@ -79,8 +79,18 @@ def make(room: str, name: str, **more: Any) -> Any:
 
 def make_quick(room: str, name: str, **more: Any) -> Any:
     """As `make`, with little work for it to do."""
-    few = {key: value for key, value in LITTLE_WORK.items() if takes(room, name, key)}
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(registry.pieces(room)[name]).parameters.items()
+        if key in LITTLE_WORK
+    }
+    few = {key: LITTLE_WORK[key] for key, n in defaults.items() if _is_more(n, LITTLE_WORK[key])}
     return make(room, name, **{**few, **more})
+
+
+def _is_more(default: Any, least: int) -> bool:
+    """Return whether a default, or none at all, may be more work than this."""
+    return not isinstance(default, int) or default > least
 
 
 def norms(room: str, name: str) -> tuple[float | str, ...]:
