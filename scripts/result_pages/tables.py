@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 from sparring.reporting import format, study_markdown
 from sparring.results import levels
+from sparring.results.collapsed import has_collapsed
 from sparring.results.intervals import Interval
 from sparring.results.result import AttackRow, Result
 from sparring.results.seeds import training_seed
@@ -147,8 +148,9 @@ def headline(found: Collected) -> str:
     for m in items:
         value = f"**{robust(m)}**" if m.run in bold and m.evaluation == main else robust(m)
         value += "" if m.evaluation == main else f" (`{m.evaluation}`)"
-        defence = levels.defence(m.results[0])
-        name = code(m.run) + (f" ({defence})" if defence else "")
+        remarks = [levels.defence(m.results[0])]
+        remarks += ["did not learn"] if all(map(has_collapsed, m.results)) else []
+        name = code(m.run) + "".join(f" ({remark})" for remark in remarks if remark)
         lines.append([name, clean[m.run], value, statistics.measurement(m), minutes(m)])
     if seeds := shared_seeds(found):
         lines = [[cell.replace(f" ({seeds})", "") for cell in line] for line in lines]

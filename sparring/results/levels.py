@@ -66,7 +66,8 @@ def tied_with_best(results: Sequence[Result], level: Level | Levels) -> set[str]
     """Return the names of the best results, and of all that are not told apart from them.
 
     Among results measured alike: by the samples that one alone gets right, by the intervals where
-    samples differ, and by the seeds of recipes that were trained several times. No result is the
+    samples differ, and by the seeds of recipes that were trained several times: over seeds, or
+    because each of one recipe is told apart from, and above, each of the other. No result is the
     best at 0 %, or if its measurement is not sound or ended early.
 
     Arguments:
@@ -96,12 +97,25 @@ def _share(result: Result, levels: Levels) -> Any:
 
 
 def _is_apart(first: Sequence[Result], second: Sequence[Result], levels: Levels) -> bool:
-    """Return whether two recipes differ: over seeds, or over samples where one has one seed."""
-    if min(len(first), len(second)) > 1:
+    """Return whether two recipes differ: over seeds, or in every pair of their results.
+
+    Pairs too where both have several seeds, if each of the first is the better one: Welch's
+    interval of two or three seeds that lie far apart is so wide that it tells nothing.
+    """
+    several = min(len(first), len(second)) > 1
+    if several:
         d = seeds.difference(first, second, clean=CLEAN in levels.values(), levels=levels)
-        return d.low > 0 or d.high < 0
-    pairs = [(one, other) for one in first for other in second]
-    return all(_are_apart(*pair, levels) for pair in pairs)
+        if d.low > 0 or d.high < 0:
+            return True
+    return all(
+        _are_apart(one, other, levels) and (not several or _is_above(one, other, levels))
+        for one in first
+        for other in second
+    )
+
+
+def _is_above(one: Result, other: Result, levels: Levels) -> bool:
+    return bool(_share(one, levels).accuracy > _share(other, levels).accuracy)
 
 
 def _are_apart(first: Result, second: Result, levels: Levels) -> bool:

@@ -11,6 +11,7 @@ from sparring.results import levels
 from sparring.results.intervals import wilson
 from sparring.results.levels import CLEAN, Level
 from sparring.results.result import AttackRow, EpsRow, Result
+from sparring.results.seeds import difference
 from tests.results.made import N, result
 
 AT, FAR = Level("Linf", 0.1), Level("Linf", 0.2)
@@ -99,6 +100,12 @@ def test_repeated_recipes_are_told_apart_by_their_seeds() -> None:
 
     spread, near, far = seeds("a", 25, 30), seeds("b", 28, 30), seeds("c", 60, 61)
     assert levels.tied_with_best(spread + near + far, FAR) == {"a0", "a1", "b0", "b1"}
+    # Welch's interval of c and b has 0, but each of b is above each of c by more than chance
+    wide = seeds("c", 45, 85)
+    _, low, high = difference(near, wide, levels={"Linf": FAR})
+    assert low < 0 < high
+    assert levels.tied_with_best(near + wide, FAR) == {"b0", "b1"}
+    assert levels.tied_with_best(near + seeds("c", 29, 85), FAR) == {"b0", "b1", "c0", "c1"}
     lone = broken("lone", 26, recipe={"recipe": {"name": "lone", "seed": 0}})
     assert levels.tied_with_best([*near, lone], FAR) == {"b0", "b1", "lone"}
 
