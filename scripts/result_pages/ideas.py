@@ -1,4 +1,4 @@
-"""Write the table of what each idea bought: a run with it beside the same run without it."""
+"""Write the table of what each idea bought: a run with it beside a run without it."""
 
 from __future__ import annotations
 
