@@ -14,7 +14,7 @@ from torch import nn
 
 from ..component import did_you_mean, require, require_at_least
 from .base import Numbers, as_numbers, stages
-from .cnn import cifar_net, lenet, mnist_net, small_cnn
+from .cnn import cifar_net, conv_small, lenet, mnist_net, small_cnn
 from .estimator_file import is_estimator_file, load_estimator
 from .hubs import build_hub_network, is_hub_name, load_hub_model
 from .imported import import_network
@@ -34,6 +34,7 @@ __all__ = [
     "WeightMismatch",
     "build",
     "cifar_net",
+    "conv_small",
     "is_estimator_file",
     "lenet",
     "load_estimator",
@@ -78,6 +79,7 @@ NETWORKS: dict[str, Callable[..., nn.Sequential]] = {
     "mlp": mlp,
     "monotone": monotone,
     "mnist-net": mnist_net,
+    "conv-small": conv_small,
     "small-cnn": small_cnn,
     "lenet": lenet,
     "cifar-net": cifar_net,

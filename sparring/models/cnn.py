@@ -51,6 +51,35 @@ def mnist_net(*, shape: Sequence[int], classes: int, hidden: int = 100) -> nn.Se
     )
 
 
+def conv_small(
+    *, shape: Sequence[int], classes: int, width: int = 16, hidden: int = 100
+) -> nn.Sequential:
+    """Build two 4×4 convolutions of stride 2 and two linear layers; 166,406 parameters on MNIST.
+
+    A pass of it costs a CPU without matrix units about a tenth of one of `mnist_net`.
+
+    Arguments:
+        width: channels of the first convolution; the second has twice as many.
+
+    Source: the MNIST network of Wong, Rice and Kolter 2020.
+
+    >>> sum(p.numel() for p in conv_small(shape=(1, 28, 28), classes=10).parameters())
+    166406
+    """
+    channels, height, width_in = image_shape(shape, least=4)
+    flat = 2 * width * (height // 2 // 2) * (width_in // 2 // 2)
+    return stages(
+        conv1=nn.Conv2d(channels, width, 4, 2, 1),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(width, 2 * width, 4, 2, 1),
+        relu2=nn.ReLU(),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(flat, hidden),
+        relu3=nn.ReLU(),
+        fc2=nn.Linear(hidden, classes),
+    )
+
+
 def small_cnn(*, shape: Sequence[int], classes: int, drop: float = 0.5) -> nn.Sequential:
     """Build four convolutions, two max-pools and three linear layers; 312,202 parameters on MNIST.
 

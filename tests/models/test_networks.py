@@ -10,6 +10,7 @@ from sparring.models.xresnet import BlurPool
 # Of ARMOR's script, TRADES's code, LeCun 1998, and the implementations shared for CIFAR-10.
 COUNTS = {
     ("mnist-net", (1, 28, 28)): 379_702,
+    ("conv-small", (1, 28, 28)): 166_406,
     ("small-cnn", (1, 28, 28)): 312_202,
     ("lenet", (1, 28, 28)): 61_706,
     ("lenet-sigmoid", (1, 28, 28)): 61_706,
@@ -24,6 +25,7 @@ SMALL = {  # every name, at a size that runs in milliseconds
     "mlp": {"hidden": [16]},
     "monotone": {"hidden": [12]},
     "mnist-net": {},
+    "conv-small": {"width": 8},
     "small-cnn": {},
     "lenet": {},
     "cifar-net": {"width": 8},
@@ -205,6 +207,8 @@ def test_normalisation_of_tables():
         ("mlp", {"shape": (3, 0)}, "shape = "),
         ("mlp", {"shape": ()}, "shape = "),
         ("resnet18", {"shape": (40,)}, "shape = .40,.*channels, height, width"),
+        ("conv-small", {"shape": (1, 3, 8)}, "shape = .*at least 4"),
+        ("conv-small", {"width": 0}, "width = 0"),
         ("small-cnn", {"shape": (1, 8, 8)}, "shape = .*at least 16"),
         ("lenet", {"shape": (1, 8, 8)}, "shape = .*at least 12"),
         ("lenet", {"activation": "elu"}, "activation = 'elu' .* one of relu, sigmoid, tanh"),
