@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_every_folder_of_results_has_a_page():
     shown = {path.name for page in collect.PAGES for path in page.shown() if path.is_dir()}
     shown |= {"moons", "bits-black-box", "trials"}
     assert {path.name for path in collect.RESULTS.iterdir() if path.is_dir()} == shown
+
+
+def test_the_table_of_classes_counts_each_class():
+    page = next(page for page in collect.PAGES if page.name == "inside-fashion")
+    assert extras.class_table(collect.collect(page)) == ""
+    found = collect.collect(dataclasses.replace(page, rare=(6, 2)))
+    best = found.headline()[0]
+    result = best.results[0]
+    y, right = result.arrays["y"], result.arrays["correct_0.1"]
+    shares = [100 * right[y == c].mean() for c in range(10)]
+    cells = extras.class_table(found).splitlines()[2].strip("| ").split(" | ")
+    assert cells[0] == f"`{best.run}`"
+    assert float(cells[4]) == pytest.approx(sum(shares) / 10, abs=0.05)
+    assert float(cells[5]) == pytest.approx((shares[6] + shares[2]) / 2, abs=0.05)
+    assert float(cells[6]) == pytest.approx(min(shares), abs=0.05)
+    assert float(cells[3]) >= float(cells[6])
 
 
 def test_a_page_made_again_is_the_same():

@@ -55,10 +55,12 @@ def made(found: Collected) -> dict[str, str]:
         name = "Do metrics rank the runs as AutoAttack does? Spearman's ρ"
         closed[1:1] = [(name, agreement), ("Metrics beside accuracy", tables.metrics(found))]
     rivals = {"rivals": table} if (table := extras.rivals_table(found)) else {}
+    classes = {"classes": table} if (table := extras.class_table(found)) else {}
     chosen = {"pairs": tables.chosen_pairs(found)} if found.page.pairs else {}
     return (
         chosen
         | rivals
+        | classes
         | {
             "head": tables.head(found),
             "results": "\n\n".join([picture, tables.headline(found), NOTE + _seeds(found)]),

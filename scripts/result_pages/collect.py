@@ -31,6 +31,7 @@ class Page:
         eps: the radius of table and figure; None where the threat has none.
         baseline: the run that others are compared with, seed by seed.
         beside: other folders of results/ that the page has tables from.
+        rare: classes whose accuracy the page shows beside that of the worst class.
         pairs: runs that the page's text compares: first, second, and the evaluation; default: that
             of the main table.
     """
@@ -41,6 +42,7 @@ class Page:
     folders: dict[str, tuple[str, str]] = field(default_factory=dict)
     pairs: tuple[tuple[str, ...], ...] = ()
     beside: tuple[str, ...] = ()
+    rare: tuple[int, ...] = ()
 
     @property
     def file(self) -> Path:

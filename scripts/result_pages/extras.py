@@ -10,7 +10,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sparring.reporting.metric_tables import ARROWS
+from sparring.results.differences import correct
 from sparring.results.metric_report import MetricReport
+from sparring.results.result import Result
 from sparring.runtime.fractions import format_number
 
 from .collect import RESULTS, Collected, Measured
@@ -39,6 +41,33 @@ def _attack(measured: Measured, name: str) -> str:
 
 def _best_first(items: Sequence[Measured]) -> list[Measured]:
     return sorted(items, key=lambda m: -m.robust)
+
+
+def class_table(found: Collected) -> str:
+    """Return mean, rare classes and worst class, clean and attacked; "" on a page without rare
+    classes."""
+    if not found.page.rare:
+        return ""
+    rare = list(found.page.rare)
+    lines = []
+    for m in found.headline():
+        cells: list[str] = [code(m.run)]
+        for shares in (
+            [_class_shares(r, correct(r, 0)) for r in m.results],
+            [_class_shares(r, correct(r, row.eps, row.threat)) for r, row in m.rows],
+        ):
+            cells += [_mean([s.mean() for s in shares]), _mean([s[rare].mean() for s in shares])]
+            cells.append(_mean([s.min() for s in shares]))
+        lines.append(cells)
+    heads = ["run", "clean: mean of classes", "rare classes", "worst class"]
+    heads += ["attacked: mean of classes", "rare classes", "worst class"]
+    return table(heads, lines)
+
+
+def _class_shares(result: Result, right: np.ndarray) -> np.ndarray:
+    """Return the accuracy on each class's samples in %."""
+    y = result.arrays["y"].astype(int)
+    return 100 * np.bincount(y, weights=right) / np.bincount(y)
 
 
 def detection_table(found: Collected) -> str:
