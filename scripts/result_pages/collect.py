@@ -106,6 +106,15 @@ MALWARE_PAIRS = (
     ("monotone", "bitsearch-at"),
     ("monotone-benign", "monotone"),
 )
+FEW_PAIRS = (
+    *((name, "pgd-at") for name in ("armor-kl", "armor-alpha", "armor-renyi", "trades", "mart")),
+    ("armor-trades", "trades"),
+    ("armor-mart", "mart"),
+)
+RARE_PAIRS = (
+    ("balanced", "pgd-at"),
+    *((name, "balanced") for name in ("balanced-kl", "per-class", "cvar", "armor-kl")),
+)
 RIVALS = ("malware-rivals",)
 PAGES = (
     Page(
@@ -124,11 +133,13 @@ PAGES = (
     Page("fashion-sparsity", 0.1, "pgd-at", pairs=SPARSITY_PAIRS),
     Page("sparsity-sweep", 0.1, "standard"),
     Page("mnist-linf01", 0.1, "pgd-at", pairs=ARMOR_PAIRS),
+    Page("mnist01-few-rows", 0.1, "pgd-at", pairs=FEW_PAIRS),
     Page("mnist-1000-labels", 0.3, "mart"),
     Page("mnist-100-labels", 0.3, "mart"),
     Page("drebin215", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
     Page("defensedroid-api", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
 )
+TRIED = ("main-fashion",)  # pages of trials alone: their study has not run yet
 
 
 class Measured(NamedTuple):

@@ -29,6 +29,8 @@ class Idea(NamedTuple):
 
 IDEAS = (
     Idea("ARMOR over MART", "mnist-linf01", "armor-mart", "pgd-at", "pgd"),
+    Idea("ARMOR-KL, few rows", "mnist01-few-rows", "armor-kl", "pgd-at"),
+    Idea("ARMOR-α, few rows", "mnist01-few-rows", "armor-alpha", "pgd-at"),
     Idea("ARMOR on bits", "drebin215", "armor-bitsearch", "bitsearch-at"),
     Idea("OTJR", "inside-mnist", "otjr", "pgd-at"),
     Idea("its sliced Wasserstein term alone", "inside-mnist", "sw", "pgd-at"),
@@ -36,6 +38,7 @@ IDEAS = (
     Idea("data sparsity, over plain training", "fashion-sparsity", "sparsity-4", "standard"),
     Idea("data sparsity, over PGD-AT", "fashion-sparsity", "sparsity-at", "pgd-at"),
     Idea("MART", "inside-mnist", "mart", "pgd-at"),
+    Idea("MART, few rows", "mnist01-few-rows", "mart", "pgd-at"),
     Idea("MART on rows without labels", "mnist-1000-labels", "mart-kl", "mart"),
     Idea("a better inner attack on bits", "drebin215", "bitsearch-at", "rfgsm-at"),
     Idea("a monotone net on bits", "drebin215", "monotone", "bitsearch-at"),
