@@ -113,7 +113,8 @@ FEW_PAIRS = (
 )
 RARE_PAIRS = (
     ("balanced", "pgd-at"),
-    *((name, "balanced") for name in ("balanced-kl", "per-class", "cvar", "armor-kl")),
+    *((name, "pgd-at") for name in ("armor-kl", "cvar", "per-class")),
+    *((name, "balanced") for name in ("balanced-kl", "armor-kl")),
 )
 RIVALS = ("malware-rivals",)
 PAGES = (
@@ -134,6 +135,7 @@ PAGES = (
     Page("sparsity-sweep", 0.1, "standard"),
     Page("mnist-linf01", 0.1, "pgd-at", pairs=ARMOR_PAIRS),
     Page("mnist01-few-rows", 0.1, "pgd-at", pairs=FEW_PAIRS),
+    Page("mnist01-rare-classes", 0.1, "balanced", pairs=RARE_PAIRS, rare=(5, 6, 7, 8, 9)),
     Page("mnist-1000-labels", 0.3, "mart"),
     Page("mnist-100-labels", 0.3, "mart"),
     Page("drebin215", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),

@@ -31,6 +31,8 @@ IDEAS = (
     Idea("ARMOR over MART", "mnist-linf01", "armor-mart", "pgd-at", "pgd"),
     Idea("ARMOR-KL, few rows", "mnist01-few-rows", "armor-kl", "pgd-at"),
     Idea("ARMOR-α, few rows", "mnist01-few-rows", "armor-alpha", "pgd-at"),
+    Idea("ARMOR-KL, rare classes", "mnist01-rare-classes", "armor-kl", "pgd-at"),
+    Idea("ARMOR-KL, rare classes drawn evenly", "mnist01-rare-classes", "balanced-kl", "balanced"),
     Idea("ARMOR on bits", "drebin215", "armor-bitsearch", "bitsearch-at"),
     Idea("OTJR", "inside-mnist", "otjr", "pgd-at"),
     Idea("its sliced Wasserstein term alone", "inside-mnist", "sw", "pgd-at"),
