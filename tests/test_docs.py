@@ -16,6 +16,7 @@ import typer
 from sparring.cli.main import app
 from sparring.commands import study
 from sparring.config import recipe, registry
+from sparring.evaluation.checks import SYMPTOMS
 
 ROOT = Path(__file__).parents[1]
 SHELL = r"^```(?:console|bash|sh|shell)\n(.*?)^```"
@@ -46,6 +47,17 @@ def commands() -> list[str]:
             prompted = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
             lines += [line for line in prompted or block.splitlines() if line[:9] == "sparring "]
     return sorted({re.sub(r"\s+#.*", "", line.strip()) for line in lines})
+
+
+def test_the_readme_counts_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    index = tomllib.loads((ROOT / "sparring/commands/index.toml").read_text(encoding="utf-8"))
+    for room in ("threats", "attacks", "methods", "risks"):
+        assert f"{len(index[room])} [{room}](sparring/{room})" in text
+    assert f"{len(index['recipes'])} recipes come along" in text
+    assert f"adversarial training | {len(index['methods'])} methods |" in text
+    assert f"by {len(index['methods'])} methods" in text
+    assert f"masked gradients | {len(SYMPTOMS)} checks" in text
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))

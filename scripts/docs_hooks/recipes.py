@@ -58,11 +58,14 @@ def card(name: str) -> Card:
 
     >>> card("digits-mart").facts["paper"]
     'Wang et al. 2020'
+    >>> card("mnist-mart-paper").facts["unsure"][-34:]
+    'and the best epoch on them is kept'
     """
     text = (shipped.SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
     header = re.match(r"(?:#.*\n)*", text)
     lines = [line.removeprefix("# ") for line in (header[0] if header else "").splitlines()]
-    facts = dict(re.findall(r"^(paper|target|ours|minutes|unsure)\s+(.*)$", "\n".join(lines), re.M))
+    joined = re.sub(r"\n {2,}", " ", "\n".join(lines))  # a fact may go on in the next lines
+    facts = dict(re.findall(r"^(paper|target|ours|minutes|unsure)\s+(.*)$", joined, re.M))
     toml = text[len(header[0]) if header else 0 :].strip()
     return Card(name, recipe.read(name), lines[0] if lines else "", facts, toml)
 

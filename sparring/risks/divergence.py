@@ -103,7 +103,8 @@ class Divergence(Risk):
             "divergence": worst.divergence,
             "transport": (w * c).sum(),
             "max_weight": n * w.amax(),
-            "ess": 1 / (n * w.square().sum()),
+            # of weights that may not sum to 1, or all be 0: `Alpha` with a learned ρ
+            "ess": w.sum().square() / (n * w.square().sum()).clamp_min(1e-30),
             "active": (used_radius >= 0.99 * self.radius).to(w.dtype),
         }
 
@@ -189,8 +190,9 @@ class Alpha(Divergence):
         alpha: α > 1; 2 is χ²/2, near 1 it is KL.
         solve_rho: solve the second dual ρ for each batch, so that the weights sum to 1. False, as
             the authors' code, takes a step of Adam on ρ after each batch. The value is then an
-            upper bound, and the weights sum to what ρ makes of them: at the authors' rates ρ stays
-            where it begins, which scales the learning rate and re-weights next to nothing.
+            upper bound, and the weights sum to what ρ makes of them. At the authors' rates for
+            CIFAR ρ stays where it begins, which scales the learning rate and re-weights next to
+            nothing; on MNIST it moves.
         initial_rho: ρ to begin with, where it is learned.
         radius, min_multiplier, mode, initial_multiplier, lr: as for `KL`.
 
@@ -253,9 +255,7 @@ class Alpha(Divergence):
         worst = worst_case.WorstCase(dual.w, multiplier, dual.divergence)
         used_radius = (dual.w * costs).sum() + dual.divergence
         self._record_terms(worst, dual.w, costs, used_radius, base)
-        total = dual.w.sum()
-        ess = self.terms["ess"] * total.square()  # of weights that sum to 1
-        self.terms |= {"rho": rho.clone(), "total_weight": total, "ess": ess}
+        self.terms |= {"rho": rho.clone(), "total_weight": dual.w.sum()}
         value = multiplier * self.radius - self.min_multiplier * self.radius + dual.value
         moved = (u - u.detach()) - multiplier.to(u.dtype) * (c - c.detach())
         return (dual.w.to(u.dtype) * moved).sum() + value.to(u.dtype)

@@ -359,6 +359,13 @@ class TestLearnedRho:
         assert fixed.terms["ess"].item() > 0.98
         assert solved.terms["ess"].item() < 0.9
 
+    def test_weights_that_are_all_0_leave_no_sample_and_no_nan(self):
+        risk = Alpha(alpha=5.0, mode="learned", solve_rho=False, initial_rho=100.0)
+        assert value(risk, U).isfinite()
+        assert risk.terms["total_weight"] == 0
+        assert risk.terms["ess"] == 0
+        assert all(term.isfinite() for term in risk.terms.values())
+
     def test_its_state_goes_on_where_it_stopped(self):
         one, other = (Alpha(mode="learned", solve_rho=False, lr=0.1) for _ in range(2))
         batch = Batch(U[:, None], torch.zeros(5).long())
