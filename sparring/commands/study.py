@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import reporting
-from ..config.recipe import Recipe, load_recipe
+from ..config.recipe import load_recipe
 from ..config.validation import Table
 from ..data import Source
 from ..results.metric_report import MetricReport
 from ..results.result import Result
-from ..runtime.first_edition import upgrade
-from . import rehearsal, study_jobs, study_slurm, study_workers
+from . import rehearsal, study_jobs, study_match, study_slurm, study_workers
 from .study_grid import Job
 from .study_jobs import FailedRuns, StudyFolders, threads_set
 from .study_plan import Study, load
 
 __all__ = ["FailedRuns", "Job", "Study", "StudyResults", "collect", "load", "page", "run", "submit"]
-TRAINING_TABLES = ("method", "objective", "weights", "train")  # which no evaluation changes
 
 
 class StudyResults(NamedTuple):
@@ -161,26 +159,9 @@ def _collect(study: Study, jobs: Sequence[Job], folders: StudyFolders) -> StudyR
     for job in jobs:
         recipe = load_recipe(job.recipe, set=job.set)
         for records, read, tables in kinds:
-            for name, _ in study.tables_for(job, tables):
+            for name, table in study.tables_for(job, tables):
                 file = folders.result(name, job)
                 if file.is_file():
                     records[name].append(read(file))
-                    _check_same_training(recipe, records[name][-1].recipe, file)
+                    study_match.check_result(file, job, recipe, records[name][-1].recipe, table)
     return collected
-
-
-def _check_same_training(study_recipe: Recipe, recipe: Table, file: Path) -> None:
-    """Raise a `ValueError` for a result whose run was trained by another version of the study."""
-    for key in TRAINING_TABLES:
-        # A result of the first edition has the same training under other keys.
-        if _without_compile(upgrade(recipe).get(key)) != _without_compile(
-            study_recipe.tables.get(key)
-        ):
-            raise ValueError(
-                f"{file} is of a run whose [{key}] is not the study's: remove it and its run "
-                "folder, or give another --runs and --results"
-            )
-
-
-def _without_compile(table: Table | None) -> Table:  # it does not change what is trained
-    return {k: v for k, v in (table or {}).items() if k != "compile"}

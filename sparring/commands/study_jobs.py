@@ -19,7 +19,7 @@ from ..runtime.lock import Locked
 from ..runtime.text import printable
 from ..training.length import is_complete
 from ..training.run_folder import read_log
-from . import evaluate, metrics, train
+from . import evaluate, metrics, study_match, train
 from .pseudo_label import FILE, label
 from .study_grid import Job
 from .study_plan import Study, job_names
@@ -188,8 +188,9 @@ def are_complete(file: Path, table: Table) -> bool:
 
 def trained_run(study: Study, job: Job, folders: StudyFolders, settings: Table) -> Path:
     """Train a job's run to its last epoch, if it is not yet; return its folder."""
-    folder = folders.run(job.name)
-    if is_complete(read_log(folder), load_recipe(job.recipe, set=job.set).tables["train"]):
+    folder, recipe = folders.run(job.name), load_recipe(job.recipe, set=job.set)
+    if is_complete(read_log(folder), recipe.tables["train"]):
+        study_match.check_run(folder, job, recipe)
         return folder
     changes = list(job.set)
     for key, name in job.pseudo.items():

@@ -186,6 +186,33 @@ def test_work_is_done_once_and_goes_on(file, tmp_path):
         study.run(plan, only=["plain-seed0"], **places)
 
 
+@pytest.mark.parametrize(
+    ("change", "table"),
+    [
+        ("risk=KL", "risk"),
+        ("attack.steps=3", "attack"),
+        ("threat.eps=0.05", "threat"),
+        ("data.limit=600", "data"),
+        ("data.label_noise=0.1", "data"),
+        ("model.hidden=[9]", "model"),
+        ("weights.ema.decay=0.9", "weights"),
+    ],
+)
+@pytest.mark.parametrize("evaluated", [True, False], ids=["evaluated", "trained"])
+def test_work_of_another_version_of_the_study_is_not_taken_for_this_one(
+    file, tmp_path, monkeypatch, change, table, evaluated
+):
+    """Neither its results, nor a run that waits for its evaluation."""
+    places = {"runs": tmp_path / "r", "results": tmp_path / "out", "only": ["plain-seed0"]}
+    if not evaluated:
+        monkeypatch.setattr(study_jobs.evaluate, "evaluate", lambda *args, **options: None)
+    study.run(study.load(file), **places)
+    assert (tmp_path / "out" / "weak" / "plain-seed0.json").is_file() == evaluated
+    file.write_text(TEXT.replace('=[8]"', f'=[8]", "{change}"'))
+    with pytest.raises(ValueError, match=rf"plain-seed0.* is of a run whose \[{table}\] is not"):
+        study.run(study.load(file), **places)
+
+
 def panel(plan, found):
     """A row per run, a point per seed, an interval over samples where there is one seed."""
     (weak, *_) = reporting.study_page(plan, found).panels

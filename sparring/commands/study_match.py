@@ -1,0 +1,95 @@
+"""Tell whether a run or a result on disk was trained by the settings that a study has now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config.overrides import override
+from ..config.recipe import Recipe, load_recipe
+from ..config.validation import Table
+from ..runtime.first_edition import upgrade
+from .study_grid import Job
+
+WHOLE = ("method", "objective", "weights", "train")  # tables that no evaluation changes
+PARTS = ("risk", "attack", "threat", "model", "data")  # which a run or an evaluation may add to
+FILLED = ("threat", "model")  # of these, what the data tell
+
+
+def check_run(folder: Path, job: Job, recipe: Recipe) -> None:
+    """Raise `ValueError` for a run folder that another version of the study has trained.
+
+    Arguments:
+        recipe: of the job, as the study has it now.
+    """
+    _check(recipe.tables, load_recipe(folder).tables, f"{folder}", PARTS, job)
+
+
+def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation: Table) -> None:
+    """Raise `ValueError` for a result whose run another version of the study has trained.
+
+    Arguments:
+        result: the recipe in the result.
+        evaluation: the study's table of it: what it sets is no difference.
+    """
+    trained = upgrade(result)
+    names = {entry.split("=")[0].split(".")[0] for entry in evaluation.get("set", [])}
+    # A result of the first edition has the same training under other keys.
+    parts = [name for name in PARTS if name not in names] if trained == result else []
+    _check(recipe.tables, trained, f"{file}", parts, job)
+
+
+def _check(planned: Table, trained: Table, where: str, parts: Collection[str], job: Job) -> None:
+    for table in (*WHOLE, *parts):
+        if table in WHOLE:
+            same = _without_compile(planned.get(table)) == _without_compile(trained.get(table))
+        else:
+            same = _agree(planned.get(table), trained.get(table), table, job)
+        if not same:
+            raise ValueError(
+                f"{where} is of a run whose [{table}] is not the study's: remove it and its run "
+                "folder, or give another --runs and --results"
+            )
+
+
+def _without_compile(table: Table | None) -> Table:  # it does not change what is trained
+    return {k: v for k, v in (table or {}).items() if k != "compile"}
+
+
+def _agree(planned: Any, trained: Any, table: str, job: Job) -> bool:
+    """Return whether two tables have the same values where both have one, and for all keys that
+    the study sets.
+
+    A run adds to model and threat what the data tell, as the number of classes; a later version of
+    the package adds arguments.
+    """
+    if not planned or not trained:
+        return bool(planned) == bool(trained)
+    one, other = dict(_leaves(planned, table)), dict(_leaves(trained, table))
+    for leaves in (one, other):  # a set may lie in another folder today
+        leaves |= {k: Path(str(leaves[k])).name for k in ("data.name",) if k in leaves}
+    keys = one.keys() & other.keys() | (one.keys() & {*_set_by(job)})
+    if table not in FILLED:
+        keys |= other.keys() - one.keys()
+    absent = object()
+    return all(one.get(k, absent) == other.get(k, absent) for k in keys - {*job.pseudo})
+
+
+def _set_by(job: Job) -> Iterator[str]:
+    """Yield the dotted paths of the values that a job sets."""
+    for path, value in map(override, job.set):
+        yield from (key for key, _ in _leaves(value, path))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables and lists by dotted path, the length of a list too."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        yield f"{path}.length", len(value)
+        for k, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}.{k}")
+    else:
+        yield path, value
