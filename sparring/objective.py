@@ -82,6 +82,7 @@ class Objective(nn.Module):
         """Return the loss on a batch that `maximize` has filled; differentiate its `total`."""
         if batch.cost is None:
             raise ValueError("batch.cost is missing: call maximize(model, batch) first")
+        batch, counts = with_mass(batch)
         soft = self._smoothed(model, batch) if self.smoothing else batch
         loss = self.method.loss(model, soft)
         # loss and cost apart: the budget of a risk counts the cost, and an exact λ moves its weight
@@ -96,7 +97,7 @@ class Objective(nn.Module):
             loss.terms["clean"] = clean.detach()
             total = (1 - self.natural) * robust + self.natural * clean
         # the penalty last, and whole: neither the risk nor `natural` scales it
-        return replace(loss, total=total + loss.penalty)
+        return replace(loss, total=counts * total + loss.penalty)
 
     def _smoothed(self, model: nn.Module, batch: Batch) -> Batch:
         """Return the batch with smoothed labels `(b, k)`; the risk keeps the integers."""
@@ -116,3 +117,14 @@ class Objective(nn.Module):
         for piece in pieces:
             if piece is not None:
                 piece.update(model, batch)
+
+
+def with_mass(batch: Batch) -> tuple[Batch, Tensor]:
+    """Return a batch and 1; where all weights of the joint batch are 0, the batch with equal ones,
+    and 0 to multiply its loss by.
+
+    A short batch may hold nothing but classes that `data.balance` gives no weight.
+    """
+    counts = distributed.gather(batch.weight).sum() > 0
+    weight = torch.where(counts, batch.weight, torch.ones_like(batch.weight))
+    return replace(batch, weight=weight), counts.to(batch.weight)

@@ -14,7 +14,7 @@ from sparring.batch import Batch, Loss
 from sparring.functional.losses import boosted_ce, cross_entropy, kl
 from sparring.methods import AT, MART, TRADES, Method, Standard
 from sparring.objective import Objective
-from sparring.risks import Mean, Risk
+from sparring.risks import KL, CVaR, Mean, PerClass, Risk
 from sparring.threats import Linf, Threat
 from tests.oracles import Linear, NormedNet, TwoGaussians, problem
 from tests.reference import balls, search
@@ -305,3 +305,19 @@ def test_a_linear_model_and_a_batch_of_its_labels():
     total = objective.minimize(model, objective.maximize(model, Batch(x, y))).total
     side = model(x)[0, 0] - model(x)[0, 1]
     assert torch.allclose(total, nn.functional.softplus(0.1 * w.abs().sum() - side))
+
+
+@pytest.mark.parametrize("natural", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "risk", [Mean(), CVaR(level=0.5), KL(radius=0.1), PerClass(KL(), classes=[1])], ids=repr
+)
+def test_a_batch_of_no_weight_has_loss_0(risk, natural):
+    """A short batch may hold nothing but a class that `data.balance` leaves out."""
+    model, x, y = problem()
+    objective = Objective(PGD(Linf(0.1), steps=1), AT(), risk, natural=natural)
+    batch = objective.maximize(model, Batch(x, y, weight=torch.zeros(len(x), dtype=x.dtype)))
+    loss = objective.minimize(model, batch)
+    loss.total.backward()
+    objective.update(model, batch)
+    assert loss.total == 0
+    assert all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)

@@ -33,6 +33,7 @@ class Method(Component):
     """
 
     shapes_gradients: ClassVar[bool] = False
+    least_rows: ClassVar[int] = 1  # of a batch that the loss is defined on
 
     @property
     def differentiates_twice(self) -> bool:

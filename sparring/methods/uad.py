@@ -71,6 +71,7 @@ class UAD(Method):
 
     paper = "dong2024uad"
     shapes_gradients = True
+    least_rows = 2  # for a spread
 
     def __init__(
         self,

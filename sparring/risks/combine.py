@@ -42,6 +42,7 @@ class PerClass(Risk):
         super().__init__()
         require(classes and min(classes) >= 0, "classes", classes, "one or more labels ≥ 0")
         self.of, self.classes = of, list(classes)
+        self._applied = False  # to the last batch
 
     def check_classes(self, classes: int) -> None:
         require(max(self.classes) < classes, "classes", self.classes, f"labels below {classes}")
@@ -57,7 +58,8 @@ class PerClass(Risk):
         inner, other = batch.weight * mask, distributed.gather(batch.weight * ~mask)
         total = distributed.gather(batch.weight).sum()
         share, risk = distributed.gather(inner).sum() / total, loss.new_zeros(())
-        if share > 0:
+        self._applied = bool(share > 0)
+        if self._applied:
             risk = self.of(loss, cost, replace(batch, weight=inner))
         # after the inner risk, which in exact mode has just moved λ
         u = distributed.gather(loss - torch.as_tensor(self.multiplier).to(loss) * cost)
@@ -65,4 +67,5 @@ class PerClass(Risk):
         return share * risk + (other * u).sum() / total
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        self.of.update(model, batch)
+        if self._applied:  # else its slope is that of an earlier batch
+            self.of.update(model, batch)

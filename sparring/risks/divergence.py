@@ -17,6 +17,7 @@ MODES = ("exact", "learned")
 COST_EXPONENT = 2.0  # cost is taken to fall as λ^−2 while the attack is fixed, as for c = ‖δ‖²
 MAX_FACTOR = 2.0  # by which λ moves per batch
 MAX_MULTIPLIER = 1e8
+LEAST_MULTIPLIER = 1e-12
 ADAM_BETAS = (0.9, 0.999)
 
 
@@ -90,7 +91,9 @@ class Divergence(Risk):
             low, high = last / MAX_FACTOR, (last * MAX_FACTOR).clamp_max(MAX_MULTIPLIER)
             damped_multiplier = worst.multiplier.clamp(low, high)
             now = torch.where(moved, damped_multiplier, worst.multiplier)
-            self.multiplier = now.clamp_min(self.min_multiplier).to(self.multiplier.dtype)  # type: ignore[union-attr]
+            # not 0, from which no factor leads back once transport costs something
+            least = max(self.min_multiplier, LEAST_MULTIPLIER)
+            self.multiplier = now.clamp_min(least).to(self.multiplier.dtype)  # type: ignore[union-attr]
         return worst
 
     def _record_terms(

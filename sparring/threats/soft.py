@@ -133,11 +133,17 @@ class SoftLinf(Threat):
         require_in_box(self, "radius", self.radius, shape, p=math.inf)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        if batch.x_adv is None or len(batch) == 0:
+        if batch.x_adv is None:
             return
-        distance = distributed.mean((batch.x_adv - batch.x).abs().mean().to(self._sum))
+        # The joint mean, in which a process without rows of its own takes part: `Only` leaves some
+        # of them none, and the others would wait for it.
+        distances = (batch.x_adv - batch.x).abs().flatten(1).mean(1).to(self._sum)
+        local = torch.stack([distances.sum(), distances.new_tensor(float(len(batch)))])
+        total, rows = distributed.mean(local)
         # tensors and `where`, not ints and `if`: nothing waits for the GPU, and checkpoints save it
-        self._sum, self._batches = self._sum + distance, self._batches + 1
+        counts = rows > 0
+        self._sum = self._sum + torch.where(counts, total / rows, 0.0)
+        self._batches = self._batches + counts
         done = self._batches >= self.every
         moved = self.current_multiplier - self.rate * (self.radius - self._sum / self.every)
         self.current_multiplier = torch.where(done, moved.clamp_min(0), self.current_multiplier)

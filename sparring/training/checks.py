@@ -32,6 +32,8 @@ def check_data(source: Source, val: Split, *, mixed: bool) -> None:
         if tuple(split.x.shape[1:]) != shape:
             shapes = f"{tuple(split.x.shape[1:])}, val of {shape}"
             raise ValueError(f"{what} has samples of shape {shapes}")
+        if split.weight is not None and not (split.weight > 0).any():
+            raise ValueError(f"{what} has no row whose weight is above 0: change data.balance")
         _check_labels(what, split, source.classes, unlabelled=mixed and name == "train")
     if "train" in splits:
         _warn_of_missing_classes(source)

@@ -82,6 +82,8 @@ class PassLength:
         spent = position.by_clock
         number = position.batch_index
         if number < COUNTED:
+            if not number:
+                spent["batch_rows"] = float(rows)  # a joint batch has more than its share of rows
             with OperationCounter() as counter:
                 yield
             share = rows / distributed.world()  # of this process, which counts its own
@@ -92,14 +94,16 @@ class PassLength:
         else:
             yield
             cost = spent["batch_passes"]
-        if not position.epoch and not number and cost / self.batches > self.passes:
-            least = f"at least {cost / self.batches:.4g}, what a batch of this training costs"
+        if not position.epoch and not number and self._batch(position) > self.passes:
+            least = f"at least {self._batch(position):.4g}, what a batch of this training costs"
             require(False, "passes", self.passes, least)
         spent["passes"] = spent.get("passes", 0.0) + cost * rows / self.rows
 
     def _batch(self, position: Position) -> float:
         """Return the passes of a whole batch, over all rows; 0 before the first."""
-        return position.by_clock.get("batch_passes", 0.0) / self.batches
+        spent = position.by_clock  # an earlier version kept no rows
+        rows = spent.get("batch_rows", self.rows / self.batches)
+        return spent.get("batch_passes", 0.0) * rows / self.rows
 
     def progress(self, position: Position) -> float:
         return min(position.by_clock.get("passes", 0.0) / self.passes, 1.0)
@@ -135,9 +139,11 @@ class PassLength:
             return position.epoch + (position.batch_index > 0)
         if not self._batch(position):
             return None
+        # As many batches as `stops_epoch` lets run: the last epoch may be a short one, and counts.
         left = self.passes - position.by_clock["passes"]
-        here = position.epoch + position.batch_index / self.batches
-        return max(math.ceil(here + left / self._batch(position) / self.batches - 0.5), 1)
+        more = max(math.floor(left / self._batch(position) - 0.5) + 1, 0)
+        done = position.epoch * self.batches + position.batch_index
+        return max(math.ceil((done + more) / self.batches), 1)
 
     def shown(self, position: Position) -> ClockDisplay | None:
         done = self.progress(position)

@@ -70,7 +70,8 @@ class Stepper:
         name, decay_norm = arguments["optimizer"], arguments["decay_norm"]
         self.optimizer = make_optimizer(name, self.model, self.objective, decay_norm=decay_norm)
         needs = check_network(self.model, samples.to(device), classes)
-        self.least_rows, self.classes = needs.rows, classes
+        self.least_rows = max(needs.rows, self.objective.method.least_rows)
+        self.classes = classes
         self.minimize = parallel.distribute_loss(
             self.loss_model, self.objective, device, unused=not needs.all_parameters
         )

@@ -241,6 +241,17 @@ class TestWithAnAttack:
         rows = batch.y >= 0
         assert torch.equal(result.x_adv[rows], other.x_adv[rows])
 
+    def test_rows_of_mixed_labels_are_run_once(self):
+        """Of CutMix and MixUp: a row of probabilities is one row, and no label is a row of 0."""
+        model, x, y = problem()
+        soft = torch.nn.functional.one_hot(y, 4).to(x) * 0.8 + 0.05
+        soft[mixed_labels(y) < 0] = 0
+        seen = []
+        model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+        gain = Sparsity().gain(model, Batch(x, soft))
+        assert gain(x, soft).shape == (len(x),)
+        assert seen == [int((mixed_labels(y) >= 0).sum())]
+
     @pytest.mark.parametrize("make", [functools.partial(FGSM), functools.partial(PGD, steps=3)])
     def test_objective_is_the_mixed_loss(self, make):
         model, x, y = problem()

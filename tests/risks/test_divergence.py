@@ -359,6 +359,28 @@ class TestLearnedRho:
         assert fixed.terms["ess"].item() > 0.98
         assert solved.terms["ess"].item() < 0.9
 
+    def test_a_batch_without_its_classes_moves_no_dual(self):
+        """Whatever batch came before: a training that resumes there goes on alike."""
+        inner = Alpha(mode="learned", solve_rho=False, lr=0.1)
+        risk, batch = PerClass(inner, classes=[1]), Batch(U[:, None], torch.zeros(5).long())
+        with_class = Batch(U[:, None], torch.tensor([0, 1, 1, 0, 1]))
+        risk(U, torch.zeros_like(U), with_class)
+        risk.update(nn.Identity(), with_class)
+        before = {k: v.clone() for k, v in risk.state_dict().items()}
+        risk(U, torch.zeros_like(U), batch)
+        risk.update(nn.Identity(), batch)
+        assert all(v.equal(before[k]) for k, v in risk.state_dict().items())
+        risk(U, torch.zeros_like(U), with_class)
+        risk.update(nn.Identity(), with_class)
+        assert not risk.state_dict()["of.rho"].equal(before["of.rho"])
+
+    def test_a_multiplier_that_fell_near_0_rises_again(self):
+        risk, cost = KL(radius=0.1), torch.ones(5, dtype=F64)
+        risk.multiplier = torch.tensor(0.0)
+        for _ in range(80):
+            value(risk, U, cost=cost)
+        assert risk.multiplier > 0.1
+
     def test_weights_that_are_all_0_leave_no_sample_and_no_nan(self):
         risk = Alpha(alpha=5.0, mode="learned", solve_rho=False, initial_rho=100.0)
         assert value(risk, U).isfinite()

@@ -13,7 +13,7 @@ from sparring.batch import Batch
 from sparring.methods import AT
 from sparring.objective import Objective
 from sparring.risks import Mean
-from sparring.threats import Joint, Linf, Only, SoftLinf
+from sparring.threats import Joint, Linf, Only, SoftLinf, soft
 from tests.oracles import problem
 from tests.reference import threats as reference
 
@@ -101,6 +101,24 @@ def test_by_default_it_moves_every_ten_batches():
     threat.update(nn.Identity(), moved(batch_of(0), 0.03))
     assert threat.current_multiplier.item() == pytest.approx(1 - 0.04 * 0.07)
     assert threat.current_multiplier.isfinite()
+
+
+def test_a_process_without_rows_takes_part_in_the_joint_mean(monkeypatch):
+    """`Only` leaves a process none of its rows: it joins, and weighs nothing."""
+    seen = []
+
+    def mean(t):  # of two processes, the other with 3 rows that moved by 0.3
+        seen.append(t)
+        return (t + torch.tensor([0.9, 3.0])) / 2
+
+    monkeypatch.setattr(soft.distributed, "mean", mean)
+    empty, full = SoftLinf(0.1, every=1), SoftLinf(0.1, every=1)
+    empty.update(nn.Identity(), moved(batch_of(0), 0.3))
+    assert empty.current_multiplier.item() == pytest.approx(1 + 0.02 * 0.2)
+    full.update(nn.Identity(), moved(batch_of(), 0.1))
+    rows = seen[1][1].item()
+    joint = (0.1 * rows + 0.9) / (rows + 3)
+    assert full.current_multiplier.item() == pytest.approx(1 - 0.02 * (0.1 - joint), abs=1e-6)
 
 
 def test_its_state_goes_on_where_it_stopped():

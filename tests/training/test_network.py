@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from sparring.attacks import PGD
-from sparring.methods import TRADES, Standard
+from sparring.methods import TRADES, UAD, Standard
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime.warning import SparringWarning
@@ -271,3 +271,18 @@ def test_without_batch_norm_batches_are_as_they_were(tmp_path):
     assert [len(batch) for batch in run.loader.epoch(1)] == [21, 21, 21, 1]
     with pytest.raises(ValueError, match=r"batch_size = 1 is not allowed: .* 2 or more"):
         trainer(tmp_path / "other", noisy=True, batch_size=1)
+
+
+def test_a_method_that_takes_spreads_has_two_rows_a_batch(tmp_path):
+    goal = Objective(PGD(Linf(0.1), steps=2), UAD(sites=["0"], reference="0"), Mean())
+    options = {"out": tmp_path / "run", "epochs": 1, "batch_size": 21}
+    run = Trainer(network(noisy=False), goal, source(), **options)
+    assert [len(batch) for batch in run.loader.epoch(1)] == [21, 21, 22]
+
+
+def test_validation_rows_of_no_weight_are_refused(tmp_path):
+    data = source()
+    data = replace(data, val=replace(data.val, weight=torch.zeros(len(data.val))))
+    goal = Objective(PGD(Linf(0.1), steps=2), TRADES(), Mean())
+    with pytest.raises(ValueError, match=r"corners val has no row whose weight is above 0: change"):
+        Trainer(network(), goal, data, out=tmp_path / "run", epochs=1)

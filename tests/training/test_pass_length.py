@@ -19,8 +19,9 @@ from sparring.threats import Linf
 from sparring.training import Trainer, describe
 from sparring.training.checkpoint import load_last
 from sparring.training.length import is_complete
-from sparring.training.pass_length import pass_operations
+from sparring.training.pass_length import PassLength, pass_operations
 from sparring.training.run_folder import read_log
+from sparring.training.state import Position
 from tests.training.small import D, K, equal, finish, source, trainer
 
 PLAIN = {"climb": None, "ema": None, "schedule": [], "augment": [], "clip": None}
@@ -102,6 +103,33 @@ def test_a_training_ends_where_its_passes_do(tmp_path):
         assert spent == pytest.approx(60, abs=17 / BATCHES / 2 + 1e-6)
     assert steps["few"] / steps["many"] == pytest.approx(17 / 5, rel=0.06)
     assert min(rates) > 0.9, "the ramp reaches its end in both"
+
+
+@pytest.mark.parametrize("joint", [1, 2], ids=["rows", "with as many of a mix"])
+@pytest.mark.parametrize(
+    "passes", [5.0, 10.0, 19.9, 20.0, 21.0, 24.0, 29.0, 30.0, 41.0, 44.0, 65.0]
+)
+def test_no_epoch_but_the_last_says_that_it_is_the_last(passes, joint):
+    """A remainder of any share of an epoch makes one more, and the log announces it."""
+    batches, rows, cost = 10, 100, 20.0
+    length, position = PassLength(passes, rows=rows, batches=batches, unit=1.0), Position()
+    length.begin()
+    spent = position.by_clock
+    spent |= {"batch_passes": cost, "batch_rows": joint * rows / batches, "passes": 0.0}
+    announced = []
+    while not length.is_over(position):
+        for _ in range(batches):
+            spent["passes"] += cost * joint / batches
+            position.batch_index += 1
+            if length.stops_epoch(position):
+                break
+        if length.is_last(position):
+            length.finish(position)
+        announced.append(length.expected(position))
+        position.epoch, position.batch_index = position.epoch + 1, 0
+    assert announced[-1] == len(announced)
+    assert announced == [len(announced)] * len(announced)
+    assert spent["passes"] == pytest.approx(passes, abs=cost * joint / batches / 2 + 1e-9)
 
 
 def test_awp_that_begins_late_is_counted_from_then_on(tmp_path):
