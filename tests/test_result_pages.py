@@ -52,6 +52,21 @@ def test_the_table_of_classes_counts_each_class():
     assert float(cells[3]) >= float(cells[6])
 
 
+def test_a_seed_that_did_not_learn_is_in_no_mean(monkeypatch):
+    page = next(page for page in collect.PAGES if page.name == "inside-mnist")
+    whole = collect.collect(page)
+    fallen = lambda result: result.name == "mart-seed1"  # noqa: E731
+    monkeypatch.setattr(collect, "has_collapsed", fallen)
+    found = collect.collect(page)
+    rows = {m.run: m for m in found.headline()}
+    alone = rows["mart, did not learn"]
+    (before,) = [m for m in whole.headline() if m.run == "mart"]
+    assert (len(rows["mart"].rows), len(alone.rows)) == (len(before.rows) - 1, 1)
+    assert before.robust == pytest.approx((2 * rows["mart"].robust + alone.robust) / 3)
+    assert "| `mart` (did not learn) | " in tables.headline(found)
+    assert "did not learn" not in tables.headline(whole)
+
+
 def test_a_page_made_again_is_the_same():
     page = next(page for page in collect.PAGES if page.name == "mnist-100-labels")
     found = collect.collect(page)

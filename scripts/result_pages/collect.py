@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sparring.results.collapsed import SUFFIX, has_collapsed
 from sparring.results.metric_report import MetricReport
 from sparring.results.records import is_record
 from sparring.results.result import EpsRow, Result
@@ -223,6 +224,7 @@ def collect(page: Page) -> Collected:
             seed = training_seed(result)
             result = dataclasses.replace(result, name=f"{run}-seed{seed}")
             evaluation = result.suite if page.folders else file.parent.name
+            run += SUFFIX if has_collapsed(result) else ""  # a row of its own, in no mean
             for row in result.by_eps:
                 key = (run, evaluation, row.threat, row.eps)
                 new = Measured(run, evaluation, file.parent, [])

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from sparring.reporting import format, study_markdown
 from sparring.results import levels
-from sparring.results.collapsed import has_collapsed
+from sparring.results.collapsed import SUFFIX
 from sparring.results.intervals import Interval
 from sparring.results.result import AttackRow, Result
 from sparring.results.seeds import training_seed
@@ -149,8 +149,9 @@ def headline(found: Collected) -> str:
         value = f"**{robust(m)}**" if m.run in bold and m.evaluation == main else robust(m)
         value += "" if m.evaluation == main else f" (`{m.evaluation}`)"
         remarks = [levels.defence(m.results[0])]
-        remarks += ["did not learn"] if all(map(has_collapsed, m.results)) else []
-        name = code(m.run) + "".join(f" ({remark})" for remark in remarks if remark)
+        remarks += ["did not learn"] if m.run.endswith(SUFFIX) else []
+        name = code(m.run.removesuffix(SUFFIX))
+        name += "".join(f" ({remark})" for remark in remarks if remark)
         lines.append([name, clean[m.run], value, statistics.measurement(m), minutes(m)])
     if seeds := shared_seeds(found):
         lines = [[cell.replace(f" ({seeds})", "") for cell in line] for line in lines]
