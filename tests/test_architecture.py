@@ -81,15 +81,8 @@ ONLY = {  # a folder that sees less than its level would let it
 }
 ROOMS = ("threats", "attacks", "methods", "risks", "weights")
 LOOSE = {"objective.py", "batch.py", "component.py", "__init__.py", "__main__.py"}
-SUPPORT = {"subject", "requested_threat", "rehearsal", "run_data", "timing", "study_grid"}  # shared
-SUPPORT |= {
-    "search_space",
-    "study_plan",
-    "study_match",
-    "study_jobs",
-    "study_workers",
-    "study_slurm",
-}
+SUPPORT = {"subject", "requested_threat", "rehearsal", "run_data", "timing", "search_space"}
+SUPPORT |= {f"study_{part}" for part in ("grid", "plan", "jobs", "match", "workers", "slurm")}
 PYTHON_ONLY = {"attack"}  # of commands/: it takes a model and tensors
 VERB_OF = {"attack_pictures": "attack"}  # of commands/: the verb, where the file has more letters
 

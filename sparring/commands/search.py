@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +250,8 @@ class _Runner:
                 if (measured := _measured(rows)) is not None:
                     history.append([row["epoch"], measured[0]])
                     suggested.report(measured[0], row["epoch"])
-                    if record.prune and suggested.should_prune():
+                    may_end = record.prune and _may_end(row, recipe.tables["train"])
+                    if may_end and suggested.should_prune():
                         state = PRUNED
                         break
         # numbers that do not fit, a loss that explodes, a network too large: the search goes on
@@ -279,11 +280,10 @@ class _Runner:
         """Return the next trial of a study with the trials so far."""
         optuna = self.optuna
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        first = max(LEAST_EPOCHS, self.base.tables["train"]["epochs"] // FIRST_SHARE)
         sampler = optuna.samplers.TPESampler(
             seed=derive_seed(record.seed, number) % 2**32, n_startup_trials=STARTUP
         )
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARED, n_warmup_steps=first)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARED)
         study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
         states = optuna.trial.TrialState
         known = {COMPLETE: states.COMPLETE, PRUNED: states.PRUNED, FAILED: states.FAIL}
@@ -299,6 +299,16 @@ class _Runner:
                 )
             )
         return study.ask()
+
+
+def _may_end(row: dict[str, Any], train: Mapping[str, Any]) -> bool:
+    """Return whether a trial has trained long enough to be judged, at an epoch of its log.
+
+    Arguments:
+        train: `[train]` of the trial's own recipe: fidelity and space may change its epochs.
+    """
+    epochs = row.get("epochs", train["epochs"])  # of an open end, those that are expected
+    return row["epoch"] >= max(LEAST_EPOCHS, epochs // FIRST_SHARE)
 
 
 def _measured(rows: Iterable[dict[str, Any]]) -> tuple[float, float] | None:

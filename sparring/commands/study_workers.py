@@ -12,13 +12,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from ..component import require, require_at_least
+from ..runtime.lock import Locked
 from ..runtime.output import write_line
 from ..runtime.text import printable
 from . import study_plan
@@ -38,7 +39,7 @@ PAUSE = 0.05  # seconds between two looks at the workers
 GRACE = 20.0  # seconds that a worker has to end after Ctrl-C, before it is killed
 REASON_BYTES = 4000
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-FAILED = 1
+FAILED, LOCKED = 1, 75  # exit codes of a worker; 75, EX_TEMPFAIL: the same may succeed later
 MODULE = "sparring.commands.study_workers"
 
 
@@ -64,7 +65,8 @@ def at_once(
 ) -> dict[str, str]:
     """Do jobs in worker processes; return the reasons of those that failed, by name.
 
-    Ctrl-C ends the workers; what they trained goes on at the next call.
+    A job that another process is doing comes again at the end: it may be done by then. Ctrl-C ends
+    the workers; what they trained goes on at the next call.
 
     Raises:
         ValueError: for less than one worker, under torchrun, or a study that is not in a file.
@@ -76,17 +78,23 @@ def at_once(
     waiting = [job for job in jobs if not is_done(study, job, folders)]
     failed: dict[str, str] = {}
     running: list[Worker] = []
+    again: set[str] = set()
     try:
         while waiting or running:
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)
-                if reason := _reason(worker):
-                    failed[worker.job.name] = reason
-                _announce(worker, reason, progress)
+                reason, name = _reason(worker), worker.job.name
+                in_use = worker.process.returncode == LOCKED and name not in again
+                if in_use:
+                    again.add(name)
+                    waiting.append(worker.job)
+                elif reason:
+                    failed[name] = reason
+                _announce(worker, reason, progress, in_use=in_use)
             for job in [job for job in waiting if failed_teacher(job, failed)]:
                 waiting.remove(job)
                 failed[job.name] = failed_teacher(job, failed)
-            while len(running) < jobs_at_once and (job := _ready(waiting, running)):
+            while len(running) < jobs_at_once and (job := _ready(waiting, running, again)):
                 waiting.remove(job)
                 slot = min({*range(jobs_at_once)} - {w.slot for w in running})
                 running.append(_start(study, job, folders, slot, threads, device))
@@ -98,14 +106,22 @@ def at_once(
     return {job.name: failed[job.name] for job in jobs if job.name in failed}
 
 
-def _ready(waiting: Sequence[Job], running: Sequence[Worker]) -> Job | None:
-    """Return the first job whose teachers are done, and which no running job trains too."""
+def _ready(
+    waiting: Sequence[Job], running: Sequence[Worker], again: Collection[str] = ()
+) -> Job | None:
+    """Return the first job whose teachers are done, and which no running job trains too.
+
+    Arguments:
+        again: names of jobs that come again; they wait until the others have ended.
+    """
+    at_end = all(worker.job.name in again for worker in running)
     unfinished = {job.name for job in waiting} | {worker.job.name for worker in running}
     # A teacher outside the selection is trained by its first student: one at a time.
     taught = {name for worker in running for name in worker.job.pseudo.values()}
     for job in waiting:
         needs = {*job.pseudo.values()}
-        if not needs & unfinished and not needs & taught:
+        may_start = at_end or job.name not in again
+        if may_start and not needs & unfinished and not needs & taught:
             return job
     return None
 
@@ -164,10 +180,11 @@ def _reason(worker: Worker) -> str:
     return f"{printable(reason, 500)} ({printable(worker.log)})"
 
 
-def _announce(worker: Worker, reason: str, progress: bool) -> None:
+def _announce(worker: Worker, reason: str, progress: bool, *, in_use: bool) -> None:
     if progress:
         seconds = time.perf_counter() - worker.started
-        state = f"failed: {reason}" if reason else f"done in {seconds:.0f} s"
+        ended = "comes again at the end" if in_use else "failed"
+        state = f"{ended}: {reason}" if reason else f"done in {seconds:.0f} s"
         write_line(f"{worker.job.name}: {state}")
 
 
@@ -189,7 +206,7 @@ def work(content: str) -> int:
         work_or_raise(content)
     except Exception as error:  # foreign pieces may raise anything
         print(f"Error: {error_text(error)}", flush=True)
-        return FAILED
+        return LOCKED if isinstance(error, Locked) else FAILED
     return 0
 
 

@@ -74,11 +74,16 @@ class StudyRow(NamedTuple):
 
 
 class StudyPanel(NamedTuple):
-    """Hold one evaluation at its headline, its runs ordered by the strongest evaluation."""
+    """Hold one evaluation at its headline, its runs ordered by the strongest evaluation.
+
+    Arguments:
+        split: whose samples were attacked.
+    """
 
     evaluation: str
     suite: str
     where: str
+    split: str
     n: int
     rows: list[StudyRow]
 
@@ -168,7 +173,9 @@ def _panels(
         rows = [_row(run, labels, known[run], levels, best) for run in runs if run in known]
         first, where = group[0], _where(levels)
         panels.append(
-            StudyPanel(kind, f"{first.suite} v{first.suite_version}", where, first.n, rows)
+            StudyPanel(
+                kind, f"{first.suite} v{first.suite_version}", where, first.split, first.n, rows
+            )
         )
     return panels
 
@@ -318,12 +325,15 @@ def _best_sentences(under: str, rows: Sequence[StudyRow]) -> list[str]:
 
 
 def _overstated(strongest: StudyPanel, panels: Sequence[StudyPanel]) -> str:
-    """Return how much more the weakest evaluation reports at the same radius, if it does."""
+    """Return how much more the weakest evaluation reports at the same radius, if it does.
+
+    Of the same split: on rows of the training, a net withstands more under the same attack.
+    """
     means = {row.run: row.mean for row in strongest.rows}
     more = [
         (row.mean - means[row.run], panel.evaluation, row.label)
         for panel in panels
-        if panel.where == strongest.where
+        if (panel.where, panel.split) == (strongest.where, strongest.split)
         for row in panel.rows
         if row.run in means
     ]

@@ -34,7 +34,7 @@ def study_summary(done: Results, plan: StudyText) -> Group:
     facts = Text(" · ".join(value for _, value in data.facts), style="dim")
     answer = [Text(" ".join(data.sentences))] if data.sentences else []
     reports = [report for group in done.metric_reports.values() for report in group]
-    metrics = metric_means(reports, plan.labels)
+    metrics = metric_means(reports, plan.labels, done.results)
     starts = range(1, len(metrics.heads), MOST_METRICS)
     parts = [terminal_table(_columns(metrics, k, k + MOST_METRICS)) for k in starts]
     return Group(*lines, facts, terminal_table(data.table), *answer, *parts)

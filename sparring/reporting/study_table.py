@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -45,12 +45,12 @@ def study_markdown(
     """Return Markdown tables of accuracies and, if there are any, of metrics.
 
     A cell of one seed has the 95 % interval over samples; of several seeds it has mean ± standard
-    deviation and their number. Accuracies are in %: clean (of the evaluation with the most
-    samples), then a column for each evaluation and radius; † where the verdict is "not sound".
-    Minutes are the wall time of training.
+    deviation and their number. Accuracies are in %: clean (of the test split, in the evaluation
+    with the most samples), then a column for each evaluation and radius; † where the verdict is
+    "not sound". Minutes are the wall time of training.
     """
     metrics = [report for group in reports.values() for report in group]
-    tables = [accuracy_table(results), _metric_table(metrics)]
+    tables = [accuracy_table(results), _metric_table(metrics, results)]
     return "\n\n".join(_markdown(table) for table in tables if table.lines)
 
 
@@ -65,15 +65,20 @@ def columns(results: ResultsByEvaluation) -> list[Column]:
     return [Column(head, *key) for head, key in zip(heads, keys, strict=True)]
 
 
-def by_run(records: Iterable[Result | MetricReport]) -> dict[str, list[Any]]:
+def by_run(
+    records: Iterable[Result | MetricReport], collapsed: Collection[str] = ()
+) -> dict[str, list[Any]]:
     """Return records grouped by run, seeds together, in order.
 
     Seeds that did not learn are a run of their own: a mean with them is of no training.
+
+    Arguments:
+        collapsed: names of more seeds that did not learn: a report of metrics does not say so.
     """
     groups: dict[str, list[Any]] = {}
     for record in records:
         run = record.name.rpartition(SEED)[0] or record.name
-        apart = isinstance(record, Result) and has_collapsed(record)
+        apart = record.name in collapsed or (isinstance(record, Result) and has_collapsed(record))
         groups.setdefault(run + SUFFIX * apart, []).append(record)
     return groups
 
@@ -86,9 +91,12 @@ def rows_at(results: ResultsByEvaluation, run: str, column: Column) -> list[tupl
 
 
 def largest_evaluation(results: ResultsByEvaluation, run: str) -> list[Result]:
-    """Return results used for clean accuracy: most seeds; ties go to more samples."""
+    """Return results used for clean accuracy: of the test split, where there are any.
+
+    Of several evaluations, that of most seeds; ties go to more samples.
+    """
     evaluations = [by_run(group).get(run, []) for group in results.values()]
-    return max(evaluations, key=lambda seeds: (len(seeds), seeds[0].n if seeds else 0))
+    return max(filter(None, evaluations), key=lambda s: (s[0].split == "test", len(s), s[0].n))
 
 
 def accuracy_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None = None) -> Grid:
@@ -135,14 +143,15 @@ def robust_cell(
     return "≤ " * early + accuracy_cell([share for _, share in measured], mark)
 
 
-def _metric_table(reports: Sequence[MetricReport]) -> Grid:
+def _metric_table(reports: Sequence[MetricReport], results: ResultsByEvaluation) -> Grid:
+    collapsed = {r.name for group in results.values() for r in group if has_collapsed(r)}
     heads = {
         (row.name, row.data): f"{row.name} {ARROWS[row.better]}"
         + ("" if row.data == report.dataset else f" ({row.data})")
         for report in reports
         for row in report.rows
     }
-    runs = by_run(reports).items()
+    runs = by_run(reports, collapsed).items()
     places = {key: decimals(row.value for row in _metric_rows(reports, *key)) for key in heads}
     lines = [
         [run, *(_metric_cell(_metric_rows(seeds, *key), places[key]) for key in heads)]
@@ -151,11 +160,19 @@ def _metric_table(reports: Sequence[MetricReport]) -> Grid:
     return Grid(["run", *heads.values()], lines)
 
 
-def metric_means(reports: Sequence[MetricReport], labels: Mapping[str, str] | None = None) -> Grid:
-    """Return the means of metrics alone, a row per run: what fits in a terminal."""
-    table = _metric_table(reports)
+def metric_means(
+    reports: Sequence[MetricReport],
+    labels: Mapping[str, str] | None = None,
+    results: ResultsByEvaluation | None = None,
+) -> Grid:
+    """Return the means of metrics alone, a row per run: what fits in a terminal.
+
+    Arguments:
+        results: of the same study; they say which seeds did not learn.
+    """
+    table, labels = _metric_table(reports, results or {}), with_collapsed(labels or {})
     lines = [
-        [printable((labels or {}).get(run, run)), *(cell.split(" ")[0] for cell in cells)]
+        [printable(labels.get(run, run)), *(cell.split(" ")[0] for cell in cells)]
         for run, *cells in table.lines
     ]
     return Grid(table.heads, lines)

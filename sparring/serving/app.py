@@ -70,9 +70,8 @@ def make_app(session: Session) -> Any:
         return {"job": job.id}
 
     async def progress(request: Any) -> Any:
-        after = request.query_params.get("after", "0")
-        rows = int(after) if after.isdecimal() and len(after) < 9 else 0
-        return await in_thread(session.progress, request.path_params["job"], rows)
+        after = _whole(request.query_params.get("after", ""), default=0)
+        return await in_thread(session.progress, request.path_params["job"], after)
 
     async def cancel(request: Any) -> Any:
         body = await _table(request)
@@ -80,8 +79,9 @@ def make_app(session: Session) -> Any:
         return {}
 
     async def download(request: Any) -> Any:
+        row = _whole(request.path_params["row"], default=-1)
         try:
-            name, content = session.download(request.path_params["job"], request.path_params["row"])
+            name, content = session.download(request.path_params["job"], row)
         except Missing as error:
             return _failure(error)
         disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -110,7 +110,7 @@ def make_app(session: Session) -> Any:
         routing.Route("/attack", answered(attack), methods=["POST"]),
         routing.Route("/cancel", answered(cancel), methods=["POST"]),
         routing.Route("/job/{job}", answered(progress)),
-        routing.Route("/adversarial/{job}/{row:int}.png", download),
+        routing.Route("/adversarial/{job}/{row}.png", download),
     ]
     return Protection(applications.Starlette(routes=routes, lifespan=lifespan))
 
@@ -120,6 +120,11 @@ def _require_type(request: Any, *allowed: str) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.startswith(allowed):
         raise ValueError(f"content-type = {kind[:80]!r} is not allowed: send {allowed[0]}")
+
+
+def _whole(text: str, *, default: int) -> int:
+    """Return a whole number of an address; the default for another text, or a far longer one."""
+    return int(text) if text.isdecimal() and len(text) < 9 else default
 
 
 async def _table(request: Any) -> dict[str, Any]:

@@ -63,10 +63,11 @@ def setting(threat: Any, eps: Any, attack: Any, served: Sequence[ServedModel]) -
         ValueError: for a name that does not exist, or a radius that is no number > 0, or larger
             than the box of a model.
     """
-    if threat not in NORMS:
+    # JSON has lists and tables too, which no table of names can look up.
+    if not isinstance(threat, str) or threat not in NORMS:
         raise ValueError(did_you_mean("threat", str(threat), NORMS))
     known = attacks_for(threat)
-    if attack not in known:
+    if not isinstance(attack, str) or attack not in known:
         raise ValueError(did_you_mean("attack", str(attack), known))
     radius = _number(eps)
     chosen = Setting(threat, radius, known[attack])

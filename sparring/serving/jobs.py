@@ -11,6 +11,7 @@ from typing import Any
 
 from ..evaluation.budget import Budget, BudgetSpent
 from ..runtime.importing import reason
+from ..runtime.text import printable
 from ..runtime.workload import Workload
 
 RUNNING, DONE, CANCELLED, FAILED = "running", "done", "cancelled", "failed"
@@ -64,8 +65,9 @@ class AttackJob:
             self.state = DONE
         except BudgetSpent:
             self.state = CANCELLED
-        except Exception as error:  # a model from elsewhere may raise anything
-            text = reason(error).removeprefix("ValueError: ")
+        except (Exception, SystemExit) as error:  # foreign code may raise anything, or exit
+            # without its broken Unicode, which no answer in JSON can carry
+            text = printable(reason(error).removeprefix("ValueError: "), None)
             self.error, self.state = text, FAILED
 
 

@@ -16,12 +16,13 @@ from torch import Tensor
 from ..component import require
 from ..data.outside_pictures import Picture, decode_picture, fit_picture
 from ..runtime.fractions import format_number
+from ..runtime.importing import reason
 from ..runtime.text import printable
 from ..threats import NORMS
 from .choices import DEFAULT_EPS, Setting, menu, setting
 from .jobs import AttackJob, JobRunner
 from .png import address, difference, png
-from .served import ServedModel, answer, class_table, num_samples, sample_picture
+from .served import ServedAnswer, ServedModel, answer, class_table, num_samples, sample_picture
 from .sweep import DEEPER, Bout, WorstPoint, elsewhere, sweep
 
 KEPT = 8  # pictures: as fitted to the models, not as large as they came
@@ -76,7 +77,7 @@ class Session:
         """Decode a picture, keep it as fitted to every model, and return what each answers.
 
         Raises:
-            ValueError: for what is no picture, as `decode_picture`.
+            ValueError: for what is no picture, as `decode_picture`, or one that a model fails on.
             Busy: while an attack runs.
         """
         return self._keep(decode_picture(content, printable(name, NAME_LETTERS)), None)
@@ -85,7 +86,7 @@ class Session:
         """Take a test sample of a model's data, drawn where `row` is None, as `upload`.
 
         Raises:
-            ValueError: for a model or a row that does not exist.
+            ValueError: for a model or a row that does not exist, or that a model fails on.
         """
         one = self.served[_index("model", number, len(self.served))]
         rows = num_samples(one)
@@ -172,7 +173,7 @@ class Session:
         fits = [fit_picture(picture, one.shape) for one in self.served]
         xs = [x for x, _ in fits]
         with self.runner.models():
-            answers = [answer(one, x) for one, x in zip(self.served, xs, strict=True)]
+            answers = [_first_answer(one, x) for one, x in zip(self.served, xs, strict=True)]
         id = secrets.token_urlsafe(9)
         with self._lock:
             self._pictures[id] = Fitted(xs)
@@ -222,6 +223,19 @@ class Session:
             ],
             **class_table(bout.served, point.answer, also=[bout.label]),
         }
+
+
+def _first_answer(one: ServedModel, x: Tensor) -> ServedAnswer:
+    """Return the answer of a model on a picture that has just come.
+
+    Raises:
+        ValueError: if the model fails on it, or exits, which would end the server.
+    """
+    try:
+        return answer(one, x)
+    except (Exception, SystemExit) as error:  # foreign code may raise anything, or exit
+        why = printable(reason(error), None)
+        raise ValueError(f"{one.name} fails on this picture: {why}") from error
 
 
 def _size(shape: Sequence[int]) -> str:

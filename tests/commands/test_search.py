@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -123,6 +124,37 @@ def test_trials_that_fall_behind_end_early(tmp_path, monkeypatch):
     assert all(t.parameters["train.optimizer.lr"] == "1e-09" and t.epochs < 4 for t in pruned)
     kept = search(tiny(epochs=4), space, trials=6, out=tmp_path / "kept", prune=False)
     assert all(trial.epochs == 4 for trial in kept.record.trials)
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "space", "expected", "least"),
+    [
+        ([], {}, {}, 13),
+        (["train.epochs=12"], {}, {}, 4),
+        (["train.epochs=3"], {}, {}, 2),
+        ([], {"train.epochs": "18..19"}, {}, 6),
+        (["train.epochs=12"], {"train.epochs": "18..19"}, {}, 6),
+        (["train.passes=99"], {}, {"epochs": 24}, 8),  # the log says how many there will be
+    ],
+)
+def test_a_trial_ends_after_a_third_of_its_own_epochs(
+    tmp_path, monkeypatch, fidelity, space, expected, least
+):
+    def epochs(recipe, run, *args, **options):
+        facts = {"robust": float(run.name == "trial-000"), "clean": 1.0} | expected
+        facts |= {"seconds": 1.0, "val_seconds": 0.0}
+        for number in range(1, 1 + expected.get("epochs", recipe.tables["train"]["epochs"])):
+            row = {"epoch": number, **facts}
+            yield SimpleNamespace(number=number, row=lambda row=row: row)
+
+    monkeypatch.setattr(module, "COMPARED", 1)
+    monkeypatch.setattr(module.train, "epochs", epochs)
+    space = {"method.beta": "1..10", **space}
+    first, second = search(
+        tiny(epochs=40), space, trials=2, out=tmp_path, fidelity=fidelity
+    ).record.trials
+    assert (first.state, second.state) == ("complete", PRUNED)
+    assert second.epochs == least
 
 
 def test_a_trial_that_fails_does_not_end_the_search(tmp_path):

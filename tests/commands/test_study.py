@@ -325,7 +325,7 @@ def test_metrics_are_measured_once_and_shown(file, tmp_path):
     head, _, line = metrics.splitlines()
     assert head.startswith("| run | loss-sensitivity ↓ | entropy ↑ |")
     value = measured.rows[0].value
-    assert line.startswith(f"| `plain` | {fixed(value, decimals([value]))} [")
+    assert line.startswith(f"| `plain, did not learn` | {fixed(value, decimals([value]))} [")
     (tmp_path / "gone").rename(tmp_path / "r")
     file.write_text(file.read_text().replace('"entropy"]', '"entropy", "max-softmax"]'))
     more = study.run(study.load(file), only=["plain"], **places).metric_reports["far"][0]

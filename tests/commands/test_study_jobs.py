@@ -14,7 +14,7 @@ import pytest
 
 from sparring.commands import study, study_jobs, study_workers
 from sparring.commands.study_jobs import StudyFolders
-from sparring.runtime.lock import Locked
+from sparring.runtime.lock import LOCK, Locked, locked
 from tests.command import call
 from tests.commands.test_study import OWN, PSEUDO, TEXT
 
@@ -197,6 +197,55 @@ def test_an_order_with_a_mistake_is_the_last_line_of_the_log(file, tmp_path, cap
     order = study_workers.order(plan, plan.jobs[0], folders, threads=1, device="cdua")
     assert study_workers.work(order) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("Error: device = 'cdua'")
+
+
+IN_USE = """
+import json, pathlib, sys
+order = json.loads(sys.argv[1])
+name, calls = order["job"], pathlib.Path(order["runs"], "calls")
+with calls.open("a") as file:
+    file.write(name + "\\n")
+first = calls.read_text().split().count(name) == 1
+if name == "teacher-seed4" or (name == "teacher-seed3" and first):
+    print("Error: it is in use: training by process 1")
+    sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_a_worker_whose_run_is_in_use_comes_again_at_the_end(
+    taught, tmp_path, monkeypatch, capsys, jobs
+):
+    monkeypatch.setattr(study_workers.subprocess, "Popen", fake_worker(IN_USE))
+    plan = study.load(taught)
+    with pytest.raises(study.FailedRuns, match="2 of 4 runs failed") as caught:
+        study.run(plan, runs=tmp_path / "r", results=tmp_path / "out", jobs=jobs, progress=True)
+    reasons = caught.value.reasons
+    assert list(reasons) == ["teacher-seed4", "student-seed4"]
+    assert reasons["teacher-seed4"].startswith("it is in use: training by process 1 (")
+    calls = (tmp_path / "r" / "calls").read_text().split()
+    assert sorted(calls[:2]) == sorted(calls[2:4]) == ["teacher-seed3", "teacher-seed4"]
+    assert calls[4:] == ["student-seed3"]
+    out = capsys.readouterr().out
+    assert out.count("comes again at the end: it is in use") == 2
+    assert out.count("failed: it is in use") == 1
+
+
+def test_what_comes_again_waits_for_the_others_to_end(file):
+    first, second, _ = study.load(file).jobs
+    worker = study_workers.Worker(second, None, Path(), 0, 0.0)  # type: ignore
+    assert study_workers._ready([first], [worker], {first.name}) is None
+    assert study_workers._ready([first], [worker], {first.name, second.name}) is first
+    assert study_workers._ready([second, first], [], {first.name}) is second
+
+
+def test_a_worker_says_that_its_run_is_in_use(file, tmp_path, capsys):
+    plan = study.load(file)
+    folders = StudyFolders(tmp_path / "r", tmp_path / "out")
+    order = study_workers.order(plan, plan.jobs[0], folders, threads=1, device="cpu")
+    with locked(folders.run(plan.jobs[0].name) / LOCK, "training"):
+        assert study_workers.work(order) == study_workers.LOCKED
+    assert "is in use: training by process" in capsys.readouterr().out.splitlines()[-1]
 
 
 SBATCH = """#!/bin/sh

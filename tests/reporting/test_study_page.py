@@ -13,11 +13,12 @@ from rich.console import Console
 
 from sparring.reporting import study_page, study_summary, summary_table
 from sparring.reporting.study_page import ranked_evaluations
-from sparring.reporting.study_table import study_markdown
+from sparring.reporting.study_table import metric_means, study_markdown
 from sparring.results.collapsed import AT_CHANCE
+from sparring.results.intervals import wilson
 from sparring.results.metric_report import MetricReport, MetricRow
 from sparring.results.result import Result
-from tests.reporting.made import paired
+from tests.reporting.made import N, paired
 
 LABELS = {"at": "PGD-AT", "plain": "plain training"}
 
@@ -77,6 +78,24 @@ def test_a_page_has_a_panel_per_evaluation_in_the_order_of_the_strongest() -> No
         ("strong", "plain training", "PGD-AT"),
         ("weak", "plain training", "PGD-AT"),
     ]
+
+
+def test_another_split_is_no_weaker_attack_and_gives_no_clean_accuracy() -> None:
+    results = {kind: group[2:] for kind, group in made().items()}
+    results["train"] = runs("at", 190, 190, 190, suite="fast", **ATTACK)
+    for r in results["train"]:
+        r.split, r.n, r.clean = "train", 10 * N, wilson(N, N)
+    data = study_page(Plan(), results)
+    assert data.sentences[1:] == ["weak reports up to 1.0 points more, for PGD-AT."]
+    assert data.table.lines[0][1] == "97.5"
+    assert data.accuracies.lines[0][1] == "97.50 ± 0.00 (2)"
+    assert {p.evaluation: p.split for p in data.panels} == {
+        "strong": "test",
+        "weak": "test",
+        "train": "train",
+    }
+    alone = study_page(Plan(), {"train": results["train"]})
+    assert alone.table.lines[0][1] == "100.0"  # it is better than none
 
 
 def test_what_is_not_sound_or_ended_early_is_marked_and_never_the_best() -> None:
@@ -166,3 +185,19 @@ def test_a_seed_that_did_not_learn_stands_apart_and_in_no_mean() -> None:
         assert [line[0].split(" (")[0] for line in table.lines].count("PGD-AT, did not learn") == 1
     assert "`at, did not learn`" in study_markdown(results, {})
     assert "75.5 % (mean of 2 seeds)" in data.sentences[0]
+
+
+def test_metrics_of_a_seed_that_did_not_learn_are_in_no_mean() -> None:
+    results = {"weak": runs("at", 150, 152, 20, **ATTACK)}
+    results["weak"][2].notes = [AT_CHANCE]
+    reports = [metric(f"at-seed{k}", v) for k, v in enumerate((0.4, 0.4, 9.5))]
+    lines = study_markdown(results, {"m": reports}).split("\n\n")[1].splitlines()
+    means = metric_means(reports, LABELS, results).lines
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| `at`", "0.400 ± 0.000 (2)"],
+        ["| `at, did not learn`", "9.500 [−9.500, 28.500]"],
+    ]
+    assert [line[:2] for line in means] == [
+        ["PGD-AT", "0.400"],
+        ["PGD-AT, did not learn", "9.500"],
+    ]

@@ -116,6 +116,10 @@ def test_one_model_alone_and_a_class_that_the_person_names(client):
     [
         ({"threat": "Linv"}, 400, "did you mean 'Linf'"),
         ({"attack": "quik"}, 400, "did you mean 'quick'"),
+        ({"threat": []}, 400, "threat = '[]' does not exist"),
+        ({"threat": {"Linf": 1}}, 400, "There are: L0, L1, L2, Linf"),
+        ({"attack": {}}, 400, "attack = '{}' does not exist"),
+        ({"attack": ["quick"]}, 400, "did you mean 'quick'"),
         ({"eps": "nan"}, 400, "a radius > 0"),
         ({"eps": 8}, 400, "the width of the box"),
         ({"eps": None}, 400, "a radius > 0"),
@@ -239,7 +243,8 @@ def test_a_job_or_a_picture_that_does_not_exist_is_missing(client):
     finished(client, job)
     assert client.get("/job/other").status_code == 404
     assert client.post("/cancel", json={"job": "other"}).status_code == 404
-    assert client.get(f"/adversarial/{job}/9999.png").status_code == 404
+    for row in ("9999", "-1", "x", "9" * 5000):
+        assert client.get(f"/adversarial/{job}/{row}.png").status_code == 404
     assert client.get("/adversarial/other/0.png").status_code == 404
     assert client.post("/cancel", json={"job": job}).status_code == 200
     assert client.get(f"/job/{job}").json()["state"] == "done"
@@ -269,6 +274,35 @@ def test_a_model_that_fails_ends_the_attack_in_words(client, session):
     done = finished(client, started(client))
     assert (done["state"], done["error"]) == ("failed", "RuntimeError: out of luck")
     assert finished(client, started(client, attack="Square"))["state"] == "done"
+
+
+def test_a_model_that_exits_leaves_the_server_free(client, session):
+    class Exiting(Brightness):
+        def forward(self, x):
+            if x.requires_grad:
+                raise SystemExit("\ud800 and out")
+            return super().forward(x)
+
+    session.served = [served(model=Exiting())]
+    done = finished(client, started(client))
+    assert (done["state"], done["error"]) == ("failed", "SystemExit: \\ud800 and out")
+    assert finished(client, started(client, attack="Square"))["state"] == "done"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of luck"), SystemExit(3)])
+def test_a_model_that_fails_on_a_picture_says_so(client, session, error):
+    class Failing(Brightness):
+        def forward(self, x):
+            raise error
+
+    whole = session.served
+    session.served = [served("fragile", model=Failing())]
+    for reply in (upload(client), client.post("/sample", json={"model": 0})):
+        assert reply.status_code == 400
+        why = f"{type(error).__name__}: {error}"
+        assert reply.json()["error"] == f"fragile fails on this picture: {why}"
+    session.served = whole
+    assert upload(client).status_code == 200
 
 
 def test_a_model_without_a_class_says_so(client, session):
