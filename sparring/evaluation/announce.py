@@ -8,6 +8,7 @@ import numpy as np
 
 from ..runtime.workload import Task
 from ..threats.base import Threat
+from .radii import norms_of
 from .sampling import nearest
 from .session import AttackRunner, attack_title
 from .suites import Suite
@@ -55,12 +56,12 @@ def announced(runner: AttackRunner, suite: Suite, threats: Sequence[Threat]) -> 
     margins = np.zeros(len(runner.y))
     return [
         Task(
-            title=attack_title(entry.label, threat),
+            title=attack_title(entry.label, threat, norm.name),
             label=entry.label,
-            group=attack_title("", threat),
+            group=attack_title("", threat, norm.name),
             samples=len(nearest(correct, margins, entry.near_share)),
             passes=PASSES.get(entry.label, 0),
         )
-        for threat in threats
+        for threat, norm in zip(threats, norms_of(threats), strict=True)
         for entry in suite.entries_for(threat)
     ]

@@ -31,7 +31,7 @@ from .cache import BatchCache, locks_result
 from .plan import Plan, make_plan
 from .processes import check_processes, in_processes, shared_batch_size
 from .protocol import EvaluationOptions, EvaluationProtocol
-from .radii import Threats
+from .radii import Threats, norms_of
 from .scores import added_features, score_arrays
 from .session import AttackRunner
 from .suites import Suite, gradient_free_suite
@@ -176,7 +176,7 @@ def _attack(
     measured = symptoms.model_symptoms(runner, plan.largest, seed)
     tasks = announced(runner, plan.suite, threats)
     display.plan(tasks, passes=lambda: runner.budget.used * distributed.world())
-    norms = level.norm_numbers(threats)
+    norms = norms_of(threats)
     levels = [
         level.attack_level(runner, plan.suite, threat, key=i, seed=seed, norm=norm)
         for i, (threat, norm) in enumerate(zip(threats, norms, strict=True))

@@ -14,6 +14,7 @@ from ..results import points
 from ..results.intervals import wilson
 from ..results.result import AttackRow, Certificate, EpsRow, SampledClaim, correct_key
 from ..threats.base import Threat
+from .radii import Norm
 from .sampling import Numbered, Standings, nearest, run_sampled
 from .session import AttackOutcome, AttackRunner
 from .suites import Suite
@@ -27,6 +28,7 @@ class LevelOutcome:
     Arguments:
         robust: `(n,)` correct, under every attack too.
         margin: `(n,)` the highest margin that any attack reached; −inf before the first.
+        norm: the name of the threat's norm, as in `radii.Norm`.
         sampled: which survivors the later attacks were run on, if the protocol has a sample.
     """
 
@@ -36,6 +38,7 @@ class LevelOutcome:
     attacks: list[AttackOutcome]
     rows: list[AttackRow]
     margin: np.ndarray
+    norm: str
     sampled: SampledClaim | None = None
 
     def row(self, certified: list[Certificate]) -> EpsRow:
@@ -44,11 +47,6 @@ class LevelOutcome:
         share = wilson(count, len(self.robust))
         about = (self.rows, self.norm, certified, self.sampled)
         return EpsRow(self.eps, share, count, *about)
-
-    @property
-    def norm(self) -> str:
-        """Return the name of the threat's class."""
-        return type(self.threat).__name__
 
     @property
     def gradient_free(self) -> bool:
@@ -63,7 +61,7 @@ def attack_level(
     *,
     key: int,
     seed: int,
-    norm: int | None = None,
+    norm: Norm,
 ) -> LevelOutcome:
     """Run a suite's attacks at one radius, with its `key` in the cache, on the samples that are
     correct without attack; in a cascade, on those still robust. `norm` as in `attack`."""
@@ -96,9 +94,10 @@ def attack_level(
     for entry in entries[:later]:
         run(state, entry)
     if protocol.sample is not None:
-        text = f"{seed}|{type(threat).__name__}|{eps}"
+        text = f"{seed}|{norm.name}|{eps}"
         claim = run_sampled(state, entries[later:], run, protocol.sample, seed=text)
-    level = LevelOutcome(threat, eps, state.robust, state.attacks, [], state.margin, claim)
+    found = (state.robust, state.attacks, [], state.margin)
+    level = LevelOutcome(threat, eps, *found, norm=norm.name, sampled=claim)
     robust = correct
     for (_, entry), outcome in zip(entries, state.attacks, strict=True):
         robust = robust & ~outcome.is_adversarial
@@ -138,18 +137,6 @@ def largest(levels: Sequence[LevelOutcome]) -> list[LevelOutcome]:
 def largest_outcomes(levels: Sequence[LevelOutcome]) -> list[AttackOutcome]:
     """Return every attack's outcome at the largest radius of every norm."""
     return [outcome for level in largest(levels) for outcome in level.attacks]
-
-
-def norm_numbers(threats: Sequence[Threat]) -> list[int | None]:
-    """Return for each radius the number of its norm if it is the norm's largest, else None.
-
-    >>> from sparring.threats import L2, Linf
-    >>> norm_numbers([Linf(0.1), Linf(0.2), L2(1.0)])
-    [None, 0, 1]
-    """
-    names = [type(threat).__name__ for threat in threats]
-    order = list(dict.fromkeys(names))
-    return [None if name in names[i + 1 :] else order.index(name) for i, name in enumerate(names)]
 
 
 def worst_case(levels: Sequence[LevelOutcome]) -> np.ndarray:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..batch import Model
-from ..component import check_classes, require
+from ..component import Component, check_classes, require
 from ..data.samples import SampleData, Samples, dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.float32 import on_float32
@@ -64,20 +65,35 @@ class Plan:
         return replace(self, protocol=replace(self.protocol, batch_size=batch_size))
 
     def cache(self, out: Path | None, *, resume: bool) -> BatchCache:
-        """Return the records of finished batches; nowhere for a model that can't be recognised."""
-        models = [m for m in (self.original, self.surrogate) if m is not None]
-        parts = [provenance.unhashable_part(m) for m in models] if out is not None else []
-        if any(parts):
-            warnings.warn(
-                f"{next(filter(None, parts))!r} of the model can't be hashed, so finished batches "
-                "are not kept: a killed evaluation starts again",
-                SparringWarning,
-                stacklevel=4,
-            )
-        return BatchCache(None if any(parts) else out, self._settings(), resume=resume)
+        """Return the records of finished batches; nowhere for a model or an attack that can't be
+        recognised."""
+        if out is None:
+            return BatchCache(None, {})
+        attacks = self._attacks()
+        pieces = [("model", self.original), ("model", self.surrogate), ("suite", attacks)]
+        for name, piece in pieces:
+            if part := provenance.unhashable_part(piece):  # type: ignore[arg-type]
+                warnings.warn(
+                    f"{part!r} of the {name} can't be hashed, so finished batches are not kept: a "
+                    "killed evaluation starts again",
+                    SparringWarning,
+                    stacklevel=4,
+                )
+                return BatchCache(None, {})
+        # A hash, as a table may hold networks; without it an edited suite would take old records.
+        digest = provenance.model_hash(attacks)  # type: ignore[arg-type]
+        return BatchCache(out, {**self._settings(), "attacks": digest}, resume=resume)
+
+    def _attacks(self) -> list[dict[str, Any]]:
+        """Return the settings of every attack at every radius."""
+        return [
+            _attack_table(entry.make(threat))
+            for _, threat in self.radii
+            for entry in self.suite.entries_for(threat)
+        ]
 
     def _settings(self) -> dict[str, Any]:
-        """Return everything that finished batches depend on."""
+        """Return what finished batches depend on, beside the attacks' settings."""
         protocol, rows = self.protocol, self.sampled.rows
         run = [protocol.batch_size, protocol.precision, protocol.compile, protocol.cascade]
         run += [protocol.keep]
@@ -91,6 +107,19 @@ class Plan:
             "suite": [self.suite.name, self.suite.version, self.suite.labels],
             "run": [*run, self.seed, str(self.device), provenance.versions()],
         }
+
+
+def _attack_table(attack: Any) -> dict[str, Any]:
+    """Return an attack's settings; of one that is no `Component`, those of the components in it.
+
+    Its other attributes do not count: they may change as it runs, as a counter does.
+    """
+    if isinstance(attack, Component):
+        return attack.table()
+    inner = dict(attack.named_children()) if isinstance(attack, nn.Module) else {}
+    inner = {**getattr(attack, "__dict__", {}), **inner}
+    tables = {k: v.table() for k, v in inner.items() if isinstance(v, Component)}
+    return {"name": type(attack).__qualname__, **tables}
 
 
 def make_plan(

@@ -33,6 +33,7 @@ from .cache import BatchCache, Record
 from .guard import Guard, check_labels
 from .judge import Judgement, finite_margin, judge, two_class_score
 from .protocol import EvaluationProtocol
+from .radii import Norm
 from .worst_points import WorstPoints
 
 FULL = "out of memory"  # in place of a record, from a process whose memory ran out
@@ -262,14 +263,15 @@ class AttackRunner:
         rows: np.ndarray,
         *,
         seed: str,
+        norm: Norm,
         access: str = "white",
         spared: int = 0,
-        norm: int | None = None,
     ) -> AttackOutcome:
         """Run an attack on these rows, with draws from `seed`, and judge the points it returns;
-        `spared` others are robust so far, and shown so. For a `norm` keep the worst points."""
+        `spared` others are robust so far, and shown so. For a norm with a number keep the worst
+        points."""
         wrong = len(self.y) - len(rows) - spared
-        title = attack_title(label, threat)
+        title = attack_title(label, threat, norm.name)
         self.display.begin(title, len(rows), wrong=wrong, right=spared)
         none, score = np.zeros(len(self.y), dtype=bool), self.clean_score.copy()
         outcome = AttackOutcome(label, self.clean_pred.copy(), none, 0, access=access, score=score)
@@ -277,7 +279,7 @@ class AttackRunner:
         if threat.binary:
             width = -(-int(np.prod(self.shape)) // 8)
             outcome.changed = np.zeros((len(self.y), width), dtype=np.uint8)
-        run = partial(self._attack_batch, label, attack, threat, norm is not None)
+        run = partial(self._attack_batch, label, attack, threat, norm.number is not None)
         for part, record in self._batches(key, rows, run, seed=seed):
             pred, allowed = record["prediction"], record["allowed"]
             outcome.attacked += len(part)
@@ -290,10 +292,10 @@ class AttackRunner:
             outcome.margin[part] = record["margin"]
             if outcome.changed is not None:
                 outcome.changed[part] = record["changed"]
-            if norm is not None:
+            if norm.number is not None:
                 kept = part[record["kept"]]
                 broken, margin = outcome.is_adversarial[kept], outcome.margin[kept]
-                self.worst.update(kept, record["points"], broken, margin, norm)
+                self.worst.update(kept, record["points"], broken, margin, norm.number)
             self.display.step(len(part), int((~outcome.is_adversarial[part]).sum()))
         if self.weights_changed():
             self.cache.clear()  # the finished batches of this attack are of another model
@@ -372,14 +374,15 @@ class AttackRunner:
         return first.with_rows(rows[better], Judgement(*(t[better] for t in second)))
 
 
-def attack_title(label: str, threat: Threat) -> str:
-    """Return the line that the progress display shows for an attack.
+def attack_title(label: str, threat: Threat, norm: str = "") -> str:
+    """Return the line that the progress display shows for an attack; default of `norm`: the
+    threat's class.
 
     >>> from sparring.threats import Linf
     >>> attack_title("FGSM", Linf(8 / 255))
     'FGSM · Linf 8/255'
     """
-    return f"{label} · {with_radius(type(threat).__name__, threat.eps)}"
+    return f"{label} · {with_radius(norm or type(threat).__name__, threat.eps)}"
 
 
 def weights_message(label: str) -> str:

@@ -25,7 +25,8 @@ class Gate(NamedTuple):
     """Hold the demands on a result; None demands nothing.
 
     Arguments:
-        fail_under: the least robust accuracy, in [0, 1], at the largest radius.
+        fail_under: the least robust accuracy, in [0, 1], at the largest radius, of an evaluation
+            that ran to its end.
         fail_on: "look" or "not-sound": the verdict on the measurement that fails, and worse ones.
     """
 
@@ -59,13 +60,14 @@ class Gate(NamedTuple):
         return list(filter(None, (self.accuracy_failure(result), self.verdict_failure(result))))
 
     def accuracy_failure(self, result: Result) -> str:
-        """Return why the robust accuracy, less what a sample left open, fails, or ""."""
+        """Return why the robust accuracy, less what a sample left open, fails, or ""; after an
+        early end it always fails: it is only an upper bound then."""
         if self.fail_under is None:
             return ""
         claims = [row.sampled for row in _largest(result)]
-        if result.robust.accuracy - total_bound(claims) >= self.fail_under - 1e-12:
-            return ""
         at = " and ".join(dict.fromkeys(str(level_of(result, row)) for row in _largest(result)))
+        if result.robust.accuracy - total_bound(claims) >= self.fail_under - 1e-12:
+            return _early_end(result, at)
         low, high = result.robust.low, result.robust.high
         return (
             f"robust accuracy {result.robust.accuracy:.1%}{bound_text(claims)} at {at} is below "
@@ -127,6 +129,16 @@ def write_junit(result: Result, gate: Gate, path: str | Path) -> Path:
 def _largest(result: Result) -> list[EpsRow]:
     """Return the row of the largest radius of each norm: `Result.robust` is their worst case."""
     return list({level_of(result, row).threat: row for row in result.by_eps}.values())
+
+
+def _early_end(result: Result, at: str) -> str:
+    """Return why an accuracy that is high enough does not count: it is of a spent budget; or ""."""
+    if not result.early:
+        return ""
+    return (
+        f"robust accuracy {result.robust.accuracy:.1%} at {at} is only an upper bound, as "
+        f"{result.early}; raise --seconds or --queries"
+    )
 
 
 def _facts(row: EpsRow) -> str:

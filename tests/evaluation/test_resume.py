@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from sparring.attacks import PGD, Noise
+from sparring.attacks import PGD, Noise, Transfer
 from sparring.evaluation import Suite, evaluate
+from sparring.evaluation.cache import CONTINUED
 from sparring.runtime.warning import SparringWarning
 
 
@@ -81,6 +82,54 @@ def test_the_state_of_another_model_or_of_other_settings_is_not_used(problem, tm
     whole = run(problem, every := [])
     same(run(problem, rest := [], out=out), whole)
     assert rest == every
+
+
+def continued(result):
+    return any(note.startswith(CONTINUED) for note in result.notes)
+
+
+@pytest.mark.parametrize("wrap", [lambda attack: attack, lambda attack: Counting(attack, [], -1)])
+def test_the_records_of_an_edited_attack_are_not_used(problem, tmp_path, same, wrap):
+    def run_own(steps, **kw):
+        own = Suite("own", 1, (("PGD", lambda t: wrap(PGD(t, steps=steps, size=0.01))),))
+        options = {"eps": 0.05, "batch_size": 20, "progress": False, **kw}
+        return evaluate(problem.model, (problem.x, problem.y), "Linf", own, **options)
+
+    out = tmp_path / "r.json"
+    assert run_own(2, out=out, queries=60).early
+    edited = run_own(20, out=out)
+    assert not continued(edited)
+    same(edited, run_own(20))
+    assert continued(run_own(2, out=out))
+
+
+def transferred(net):
+    return Suite("own", 1, (("PGD", lambda t: Transfer(t, surrogate=net, attack=PGD(t, steps=2))),))
+
+
+def test_the_weights_inside_of_an_attack_count(problem, tmp_path):
+    surrogate, out = torch.nn.Linear(6, 2), tmp_path / "r.json"
+    options = {"eps": 0.05, "batch_size": 20, "out": out, "progress": False}
+
+    def run_own(**kw):
+        own = transferred(surrogate)
+        return evaluate(problem.model, (problem.x, problem.y), "Linf", own, **options, **kw)
+
+    assert run_own(queries=20).early
+    second = run_own(queries=40)
+    assert continued(second)
+    assert second.early
+    surrogate.weight.data.mul_(-1)
+    assert not continued(run_own())
+
+
+def test_an_attack_that_cannot_be_hashed_keeps_no_records(problem, tmp_path):
+    rows = (row for row in ())
+    own = transferred(lambda x: problem.model(x) if rows else None)
+    data, options = (problem.x, problem.y), {"eps": 0.05, "progress": False}
+    with pytest.warns(SparringWarning, match="'rows' of the suite can't be hashed"):
+        evaluate(problem.model, data, "Linf", own, out=tmp_path / "r.json", queries=60, **options)
+    assert not (tmp_path / "r.json.partial").exists()
 
 
 def test_without_resume_it_begins_again(problem, tmp_path, same):

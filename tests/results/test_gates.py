@@ -12,6 +12,7 @@ from sparring.results.gates import Gate, write_junit
 from sparring.results.result import Check
 from tests.results.made import result
 
+SPENT = "its budget of 60 forward passes was spent: 3 samples were not attacked"
 FIRED = Check("zero gradients", True, "Look at \x00 <b>", "12 of 20", "look")
 
 
@@ -23,6 +24,19 @@ def test_robust_accuracy_is_compared_with_the_demand() -> None:
     (failure,) = Gate(fail_under=share + 1e-9).failures(measured)
     assert failure.startswith(f"robust accuracy {share:.1%} at ")
     assert f"{measured.n} samples" in failure
+
+
+def test_the_upper_bound_of_a_spent_budget_meets_no_demand(tmp_path: Path) -> None:
+    measured = result("a", [10], verdict="look", early=SPENT)
+    (failure,) = Gate(fail_under=0.01).failures(measured)
+    assert f"is only an upper bound, as {SPENT}; raise --seconds or --queries" in failure
+    (failure,) = Gate(fail_under=1.0).failures(measured)  # even the bound is too low
+    assert "is below 100.0%" in failure
+    assert Gate().failures(measured) == []
+    (suite,) = ElementTree.parse(
+        write_junit(measured, Gate(fail_under=0.01), tmp_path / "j.xml")
+    ).getroot()
+    assert suite.get("failures") == "1"
 
 
 @pytest.mark.parametrize(
