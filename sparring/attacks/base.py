@@ -14,7 +14,7 @@ from ..component import Component, arguments, require
 from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
 from ..introspect import freeze
-from ..introspect.forward import attack_inputs, check_labels, check_outputs
+from ..introspect.forward import attack_inputs, check_labels, check_outputs, is_approximate
 from ..introspect.precision import settled_precision
 from ..runtime import exact_float32
 from ..threats.base import Threat
@@ -145,7 +145,11 @@ class ActiveSet:
 
     Call `logits`, then `record` the points; a sample counts as broken only once float32 confirms
     it. On a GPU rows leave only after ten records per wait for the device. Where its float32 is
-    rounded (TF32), a float32 search counts as one of lower precision.
+    rounded (TF32), a float32 search counts as one of lower precision. So does one whose points end
+    elsewhere than the searched model sees: the model itself then confirms their ends.
+
+    Arguments:
+        threat: of the search, whose `searched` model it sees; default: the model itself.
 
     Attributes:
         batch, x, y: the `a` active rows, compact; their inputs `(a, *d)` and labels `(a,)`.
@@ -163,6 +167,7 @@ class ActiveSet:
         x: Tensor,
         y: Tensor,
         *,
+        threat: Threat | None = None,
         precision: str = "float32",
         channels_last: bool = False,
         targeted: bool = False,
@@ -171,10 +176,14 @@ class ActiveSet:
         self.targeted, self.rank = targeted, rank
         precision = settled_precision(precision, x.device)
         rounded = precision != "float32" or exact_float32.is_rounded(x.device)
-        self.lower_precision = rounded or getattr(model, "approximates", False)
-        self.view_float32 = self.view = freeze.ModelView(model)
+        searched = model if threat is None else threat.searched(model)
+        self._ends = None if threat is None or threat.ends_as_searched(x) else threat
+        self.lower_precision = rounded or self._ends is not None or is_approximate(model)
+        self.view_float32 = self.view = freeze.ModelView(searched)
         if precision != "float32" or channels_last:
-            self.view = freeze.ModelView(model, amp=precision, channels_last=channels_last)
+            self.view = freeze.ModelView(searched, amp=precision, channels_last=channels_last)
+        if self._ends is not None:
+            self.view_float32 = freeze.ModelView(model)
         self.classes: int | None = None
         self.confirm_period = GPU_CONFIRM_PERIOD if x.is_cuda else 1
         self._x, self._y = x, y
@@ -197,9 +206,19 @@ class ActiveSet:
         return len(self.rows)
 
     def is_adversarial(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return where the adversary has its goal `(a,)`: a wrong class, or, targeted, y."""
-        pred = logits.argmax(1)
-        return pred == y if self.targeted else pred != y
+        """Return where the adversary has its goal `(a,)`: another class than y or, as in judging,
+        none; targeted, y."""
+        top, pred = logits.max(1)
+        known = top.isfinite()  # as `has_class`, in the same pass
+        return known & (pred == y) if self.targeted else ~known | (pred != y)
+
+    def ends_adversarial(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return where the adversary has its goal in float32 `(m,)`, at the ends of points
+        `z (m, *d)` of these rows `(m,)` of the whole batch."""
+        y = self._y[rows]
+        if self._ends is not None:
+            z = self._ends.discretize(z, Batch(self._x[rows], y, index=rows))
+        return self.is_adversarial(self.logits_float32(z), y)
 
     def logits(self, z: Tensor) -> Tensor:
         """Compute logits `(a, k)` in the precision of the search, in the dtype of z.
@@ -235,7 +254,7 @@ class ActiveSet:
         """Return `confirmed` of the rows that have these numbers `(m,)`."""
         if len(numbers) == 0:
             return rows
-        wrong = self.is_adversarial(self.logits_float32(z[numbers]), self.y[numbers])
+        wrong = self.ends_adversarial(z[numbers], self.rows[numbers])
         return rows.index_put((numbers,), wrong)
 
     def value_and_grad(
@@ -310,8 +329,7 @@ class ActiveSet:
         self.confirm()
         if self.lower_precision and len(self.rows):
             # rounding errs both ways: a point that is right in bfloat16 may be wrong in float32
-            logits = self.logits_float32(self.best[self.rows])
-            self.broken[self.rows] = self.is_adversarial(logits, self.y)
+            self.broken[self.rows] = self.ends_adversarial(self.best[self.rows], self.rows)
 
 
 def run_restarts(
@@ -330,11 +348,13 @@ def run_restarts(
     rank = getattr(attack, "rank", margin)
     names = ("precision", "channels_last", "targeted")  # not every attack has all of them
     execution = {k: getattr(attack, k) for k in names if hasattr(attack, k)}
+    free = not (execution.get("targeted") and attack.threat.by_class)
+    require(free, "threat", attack.threat, "the same for all classes where y is a target")
     memory = freeze.channels_last(model, bool(execution.get("channels_last")))
     with begin_call(model, x, y, threat=attack.threat, mode=attack.mode) as (x, y), memory:
         if len(x) == 0:
             return x.clone()
-        active = ActiveSet(attack.threat.searched(model), x, y, rank=rank, **execution)
+        active = ActiveSet(model, x, y, threat=attack.threat, rank=rank, **execution)
         if skip_misclassified:
             active.record(x, active.logits_float32(x))
             active.finish()

@@ -207,8 +207,8 @@ class ClosestPoint:
     def __init__(self, x: Tensor, threat: Threat, radius: float) -> None:
         self.point, self.distance = x.clone(), x.new_full((len(x),), torch.inf)
         self.threat, self.radius = threat, radius
-        # of each update since: rows, labels, points, which may be kept, distances
-        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
+        # of each update since: rows, points, which may be kept, distances
+        self._waiting: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def update(self, active: ActiveSet, z: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """Update with points z `(a, *d)` of the box and their logits, and record those within the
@@ -219,7 +219,7 @@ class ClosestPoint:
         # nearest points lie at the boundary, where lower precision errs most
         if active.lower_precision and active.confirm_period > 1:
             active.confirm_period = WINDOW  # the host also waits in `confirm`
-            self._waiting.append((rows, y, z.detach(), nearer, distance))
+            self._waiting.append((rows, z.detach(), nearer, distance))
         else:
             self._keep(rows, z, active.confirmed(nearer, z), distance)
         # Infeasible points must not count: record them as right, and at the lowest value.
@@ -236,14 +236,14 @@ class ClosestPoint:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        _, y, z, nearer, _ = (torch.cat(part) for part in zip(*waiting, strict=True))
+        rows, z, nearer, _ = (torch.cat(part) for part in zip(*waiting, strict=True))
         numbers = nearer.nonzero()[:, 0]
         # as many at a time as the search itself has, for which memory is there
         for part in numbers.split(len(self.point)):
-            wrong = active.is_adversarial(active.logits_float32(z[part]), y[part])
+            wrong = active.ends_adversarial(z[part], rows[part])
             nearer = nearer.index_put((part,), wrong)
         sizes = [len(part[0]) for part in waiting]
-        for (rows, _, z, _, distance), confirmed in zip(waiting, nearer.split(sizes), strict=True):
+        for (rows, z, _, distance), confirmed in zip(waiting, nearer.split(sizes), strict=True):
             self._keep(rows, z, confirmed & (distance < self.distance[rows]), distance)
 
     def _keep(self, rows: Tensor, z: Tensor, mask: Tensor, distance: Tensor) -> None:

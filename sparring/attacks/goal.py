@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..component import require
 from ..functional.rounding import straight_through
+from ..introspect.predict import has_class
 
 Transform = Callable[[Tensor], Tensor]  # of inputs (b, *d) to inputs
 
@@ -73,13 +74,19 @@ class Goal(nn.Module):
         return z - self.lead * others if self.lead else z
 
     def _advantages(self, z: Tensor) -> Tensor:
-        """Return by how much each class leads the label; targeted, one column for the target."""
+        """Return by how much each class leads the label; targeted, one column for the target.
+
+        Where logits name no class, the label is left by any lead, and the target not reached.
+        """
+        known, numbers = has_class(z), torch.arange(z.shape[1], device=z.device)
         if self.target is None:
-            return z - z[:, self.label : self.label + 1]
-        is_target = torch.arange(z.shape[1], device=z.device) == self.target
+            left = torch.where(numbers == self.label, 0.0, torch.inf)
+            return torch.where(known[:, None], z - z[:, self.label : self.label + 1], left)
+        is_target = numbers == self.target
         others = torch.where(is_target, -torch.inf, z).amax(1)
         margin = z[:, self.target] - others
         # Far behind, a cross-entropy of two classes is 0 in float32, with no rise to climb. A
         # logarithm of the distance has the same sign and order, and keeps its loss in sight.
         margin = margin.sign() * margin.abs().log1p()
+        margin = torch.where(known, margin, -torch.inf)
         return torch.stack([torch.zeros_like(margin), margin], 1)

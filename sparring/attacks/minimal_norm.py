@@ -13,6 +13,7 @@ from ..batch import Model
 from ..component import require, require_at_least
 from ..functional.geometry import broadcast_rows
 from ..functional.losses import margin
+from ..introspect.predict import has_class
 from ..threats.base import Threat
 from .base import GPU_CONFIRM_PERIOD, ActiveSet, begin_call
 
@@ -91,7 +92,8 @@ class SearchState:
         """Keep points that are closer; with eps, record those inside, as `ActiveSet.record`."""
         active, attack = self.active, self.attack
         distance, value = attack.threat.distance(z, active.x), margin(logits, active.y)
-        confident = active.is_adversarial(logits, active.y) & (value >= attack.confidence)
+        leads = ~has_class(logits) | (value >= attack.confidence)  # no class: nothing to lead by
+        confident = active.is_adversarial(logits, active.y) & leads
         closer = confident & (distance < self.distance)
         self.point = torch.where(broadcast_rows(closer, z), z, self.point)
         self.distance = torch.where(closer, distance, self.distance)

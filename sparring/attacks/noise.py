@@ -40,5 +40,5 @@ class Noise(Attack):
                 z = self.threat.random_start(batch, self.generator(x.device))
                 z = self.threat.discretize(z, batch)
                 x_adv[rows] = z
-                rows = rows[active.logits(z).argmax(1) == y[rows]]
+                rows = rows[~active.is_adversarial(active.logits(z), y[rows])]
         return x_adv

@@ -90,7 +90,7 @@ class Square(Search):
         kind = _SignProposer if linf else _BumpProposer
         proposer = kind(active.x, self.threat, self.generator(active.x.device))
         if isinstance(proposer, _SignProposer):
-            model, dtype = active.view_float32.model, active.view.dtype or torch.float32
+            model, dtype = active.view.model, active.view.dtype or torch.float32
             proposer.local = local_forward(model, active.x, dtype)
             active.lower_precision |= proposer.local is not None  # equal up to rounding
         random_search.keep_better(self, active, proposer)

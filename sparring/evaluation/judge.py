@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch import Batch, Model
 from ..functional import losses
-from ..functional.geometry import RELATIVE_SLACK, SLACK, broadcast_rows
+from ..functional.geometry import RELATIVE_SLACK, SLACK, box_slack, broadcast_rows
 from ..introspect.predict import has_class, logits, predicted_class
 from ..threats.base import Threat
 
@@ -29,8 +29,9 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return which points the threat allows `(b,)`: finite, in the box, within eps, and unmoved by
     projecting and discretizing.
 
-    d(x', x) ≤ eps·(1 + 1e-5) + 1e-6, low ≤ x' ≤ high, ‖project(x') − x'‖_∞ ≤ 1e-5·(high − low),
-    discretize(x') = x'.
+    d(x', x) ≤ eps·(1 + 1e-5) + s, low − s ≤ x' ≤ high + s, discretize(x') = x' and
+    ‖project(x') − x'‖_∞ ≤ max(1e-5·(high − low), s), where s = 1e-6·max(1, |low|, |high|); in L0,
+    whose d is a count, s = 1e-6 beside eps.
 
     >>> from sparring.threats import Linf
     >>> x = torch.full((3, 1), 0.5)
@@ -39,17 +40,20 @@ def feasible(threat: Threat, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     if len(x) == 0:
         return torch.ones(0, dtype=torch.bool, device=x.device)
+    slack = box_slack(threat.low, threat.high)
     ok = torch.isfinite(x_adv).flatten(1).all(1)
     # Distances and projections of NaN would spoil the batch: such rows are judged at x.
     point = torch.where(broadcast_rows(ok, x), x_adv, x)
-    ok = ok & ((point >= threat.low - SLACK) & (point <= threat.high + SLACK)).flatten(1).all(1)
+    ok = ok & ((point >= threat.low - slack) & (point <= threat.high + slack)).flatten(1).all(1)
     if threat.eps is not None:
-        ok = ok & (threat.distance(point, x) <= threat.eps * (1 + RELATIVE_SLACK) + SLACK)
+        beside = SLACK if getattr(threat, "p", None) == 0 or threat.binary else slack
+        ok = ok & (threat.distance(point, x) <= threat.eps * (1 + RELATIVE_SLACK) + beside)
     batch = Batch(x, y)
     moved = (threat.project(point, batch) - point).abs().flatten(1).amax(1)
     # Exactly equal: bits are 0 or 1, with no rounding to forgive.
     discrete = (threat.discretize(point, batch) == point).flatten(1).all(1)
-    return ok & discrete & (moved <= RELATIVE_SLACK * (threat.high - threat.low))
+    # a box far from 0 may be narrower than the rounding of its numbers times 1e5
+    return ok & discrete & (moved <= max(RELATIVE_SLACK * (threat.high - threat.low), slack))
 
 
 def two_class_score(model: Model, x: Tensor, classes: int | None) -> dict[str, np.ndarray]:

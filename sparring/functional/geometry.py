@@ -17,10 +17,22 @@ from ..component import require
 from ..runtime import distributed
 from .gradient import input_gradient
 
-SLACK = 1e-6  # rounding that a bound forgives, in input units
+SLACK = 1e-6  # rounding that a bound forgives, in input units: see `box_slack` for wider boxes
 RELATIVE_SLACK = 1e-5  # the same relative to eps, and to the box when a point is projected
 MIN_NORM = 1e-12  # shorter vectors have no direction
 GPU_ROUNDS = 12  # of a Newton method on a GPU: to stop early, the host would wait in each
+
+
+def box_slack(low: float, high: float) -> float:
+    """Return the rounding that a bound forgives in the box [low, high], in input units: 1e-6, times
+    its largest absolute value where that is above 1.
+
+    >>> box_slack(0.0, 1.0), box_slack(-1000.0, 10.0)
+    (1e-06, 0.001)
+    """
+    # float32 keeps 24 bits of a number, and so 6e-5 of 700; a box without an end has no largest
+    ends = [abs(end) for end in (low, high) if math.isfinite(end)]
+    return SLACK * max(1.0, *ends) if ends else SLACK
 
 
 def broadcast_scale(v: Tensor | float, like: Tensor) -> Tensor:

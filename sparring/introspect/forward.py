@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..functional.geometry import SLACK
+from ..functional.geometry import box_slack
 from ..runtime.torch_private import tensor_version
 
 
@@ -114,13 +114,25 @@ def attack_inputs(x: object, y: object, *, low: float, high: float) -> tuple[Ten
     if x.numel() == 0:
         return x, y
     least, most = x.amin().item(), x.amax().item()
+    slack = box_slack(low, high)
     # not (a and b) instead of its negation: NaN fails every comparison, so it is refused too
-    if not (low - SLACK <= least and most <= high + SLACK):
+    if not (low - slack <= least and most <= high + slack):
         raise ValueError(
             f"x reaches from {least:.4g} to {most:.4g}, the threat's box is [{low}, {high}]: "
             "put normalisation into the model and hand the attack unnormalised inputs without NaN"
         )
     return x, y
+
+
+def is_approximate(model: object) -> bool:
+    """Return whether a model's passes are those of another up to rounding, as a folded network's
+    are: it says so by `approximates = True`, or a module inside its wrappers does.
+
+    >>> is_approximate(nn.Linear(2, 2))
+    False
+    """
+    parts = model.modules() if isinstance(model, nn.Module) else (model,)
+    return any(getattr(part, "approximates", False) is True for part in parts)
 
 
 def check_outputs(logits: object, rows: int, classes: int | None = None) -> int:

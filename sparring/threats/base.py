@@ -58,12 +58,14 @@ class Threat(Component):
         labels: a point contains a label too, so that `unpack` returns soft labels: for training
             only.
         groups: columns that move together, at most one of them high; None if each moves alone.
+        by_class: y decides whether a sample may move: not for an attack whose y is a target.
     """
 
     eps: float | None = None
     binary: bool = False
     labels: bool = False
     groups: Sequence[Sequence[int]] | None = None
+    by_class: bool = False
     low: float = 0.0
     high: float = 1.0
 
@@ -126,6 +128,11 @@ class Threat(Component):
         they are no continuum; default: the model itself."""
         return model
 
+    def ends_as_searched(self, x: Tensor) -> bool:
+        """Return whether `discretize` puts each point of a search from `x (b, *d)` exactly where
+        the model of `searched` saw it; default: yes."""
+        return True
+
     @contextmanager
     def on_rows(self, rows: Tensor, x: Tensor) -> Iterator[None]:
         """Act inside as for the samples `x (b, *d)` alone, rows `(b,)` of those that the threat
@@ -176,6 +183,11 @@ class ThreatWrapper(Threat):
         """Return the columns that move together in `of`."""
         return self.of.groups
 
+    @property
+    def by_class(self) -> bool:  # type: ignore[override]
+        """Return whether y decides in `of` who may move."""
+        return self.of.by_class
+
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         return self.of.distance(x_adv, x)
 
@@ -190,6 +202,9 @@ class ThreatWrapper(Threat):
 
     def searched(self, model: Model) -> Model:
         return self.of.searched(model)
+
+    def ends_as_searched(self, x: Tensor) -> bool:
+        return self.of.ends_as_searched(x)
 
 
 class Ball(Threat):

@@ -48,6 +48,8 @@ def project_simplex(q: Tensor, total: float) -> Tensor:
 class Only(ThreatWrapper):
     """Let the adversary move samples of some classes only; the others stay at x and cost nothing.
 
+    The class is y: a targeted attack, whose y is the class to reach, refuses this threat.
+
     Arguments:
         of: the threat.
         classes: the labels y whose samples may move.
@@ -63,6 +65,7 @@ class Only(ThreatWrapper):
     """
 
     one_class_per_sample = True
+    by_class = True  # type: ignore[assignment]
 
     def __init__(self, of: Threat, *, classes: Sequence[int]) -> None:
         super().__init__()

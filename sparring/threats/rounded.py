@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..batch import Batch, Model
 from ..component import require, require_at_least
-from ..functional.geometry import project_linf
+from ..functional.geometry import box_slack, project_linf
 from ..functional.rounding import SLACK, round_inside_ball, round_to_levels, straight_through
 from .base import Ball, ThreatWrapper
 
@@ -20,8 +21,10 @@ class Rounded(ThreatWrapper):
 
     A search moves freely in the ball, and the model that it sees rounds its inputs, with a gradient
     straight through. The points it returns are rounded inside the ball, so that a success is one of
-    the file. A coordinate of x between two levels stays until a move reaches a level. In Linf, eps
-    counts as the largest whole number of levels in it: no file holds a part of one.
+    the file. A coordinate of x between two levels stays until a move reaches a level. Where x lies
+    between levels, and in other norms than Linf, that may be another point than the search saw: a
+    sample then leaves once the model itself is wrong at its end. In Linf, eps counts as the largest
+    whole number of levels in it: no file holds a part of one.
 
     Arguments:
         of: the ball: Linf, L2, L1 or L0.
@@ -62,6 +65,10 @@ class Rounded(ThreatWrapper):
     def eps(self, value: float) -> None:
         self.of.eps = value
 
+    @property
+    def _grid(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high, "levels": self.levels}
+
     def random_start(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         return self.project(self.of.random_start(batch, generator), batch)
 
@@ -74,11 +81,21 @@ class Rounded(ThreatWrapper):
         return self.of.project(z, batch)
 
     def discretize(self, z: Tensor, batch: Batch) -> Tensor:
-        box = {"low": self.low, "high": self.high, "levels": self.levels}
-        return round_inside_ball(z, batch.x, self.eps, self.p, **box)
+        eps = self.eps
+        if self.p == math.inf:
+            # a rounding forgives more than judging does: around an x between levels, by that much
+            # less, or one coordinate in a thousand of the points at the edge would lie outside
+            forgiven = SLACK * (self.high - self.low) / self.levels
+            eps = max(eps - max(forgiven - box_slack(self.low, self.high) / 2, 0), 0)
+            z = project_linf(z, batch.x, eps, self.low, self.high)
+        return round_inside_ball(z, batch.x, eps, self.p, **self._grid)
 
     def searched(self, model: Model) -> Model:
-        return RoundedInputs(model, low=self.low, high=self.high, levels=self.levels)
+        return RoundedInputs(model, **self._grid)
+
+    def ends_as_searched(self, x: Tensor) -> bool:
+        # the level nearest to z may lie outside of another ball, or of one around no level
+        return self.p == math.inf and torch.equal(round_to_levels(x, **self._grid), x)
 
 
 class RoundedInputs(nn.Module):

@@ -80,12 +80,14 @@ def test_a_broken_sample_leaves_and_rows_are_independent():
 
 
 def test_a_gradient_that_is_no_number_harms_no_other():
-    linear, x, y = Linear(weights(6)), inputs(4, 6), torch.zeros(4, dtype=torch.long)
+    # targeted: no class is not the target, so that the row stays and its gradients go on
+    linear, x, y = Linear(weights(6)), inputs(4, 6), torch.ones(4, dtype=torch.long)
     bad = torch.zeros(4, 2, dtype=torch.bool)
     bad[1, 0] = True
-    rows = torch.tensor([0, 2, 3])
-    x_adv = JSMA(L0(2))(lambda z: linear(z) * torch.where(bad, torch.nan, 1.0), x, y)
-    assert torch.equal(x_adv[rows], JSMA(L0(2))(linear, x, y)[rows])
+    rows, attack = torch.tensor([0, 2, 3]), JSMA(L0(2), targeted=True)
+    x_adv = attack(lambda z: linear(z) * torch.where(bad, torch.nan, 1.0), x, y)
+    assert torch.equal(x_adv[rows], attack(linear, x, y)[rows])
+    assert (x_adv[rows] != x[rows]).any(1).all()
     assert feasible(L0(2), x_adv, x, y).all()
 
 

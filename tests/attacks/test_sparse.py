@@ -151,7 +151,11 @@ def test_rows_see_nothing_of_each_other_but_the_draws():
     bad[1, 0] = True
     plain = SparseRS(L0(2), queries=60)(linear, x, y)
     assert torch.equal(SparseRS(L0(2), queries=60)(linear, other, y)[rows], plain[rows])
-    poisoned = SparseRS(L0(2), queries=60)(lambda z: linear(z).masked_fill(bad, torch.nan), x, y)
+    # targeted: no class is not the target, so that the row stays
+    attack, y = SparseRS(L0(2), queries=60, targeted=True), 1 - y
+    poisoned = attack(lambda z: linear(z).masked_fill(bad, torch.nan), x, y)
+    attack.reseed(0)
+    assert torch.equal(poisoned[rows], attack(linear, x, y)[rows])
     assert torch.equal(poisoned[rows], plain[rows])
     assert feasible(L0(2), poisoned, x, y).all()
 

@@ -250,10 +250,12 @@ class TestSearch:
 
     @pytest.mark.parametrize("ball", [Linf, L2, L1])
     def test_a_row_that_is_no_number_harms_no_other(self, ball):
-        x, y, linear = inputs(4, 6), torch.zeros(4, dtype=torch.long), Linear(weights(6))
+        # targeted: no class is not the target, so that the row stays
+        x, y, linear = inputs(4, 6), torch.ones(4, dtype=torch.long), Linear(weights(6))
         bad = torch.tensor([[False, False], [True, False], [False, False], [False, False]])
-        plain = Square(ball(0.1), queries=60)(linear, x, y)
-        x_adv = Square(ball(0.1), queries=60)(lambda z: linear(z).masked_fill(bad, torch.nan), x, y)
+        how = {"queries": 60, "targeted": True}
+        plain = Square(ball(0.1), **how)(linear, x, y)
+        x_adv = Square(ball(0.1), **how)(lambda z: linear(z).masked_fill(bad, torch.nan), x, y)
         rows = torch.tensor([0, 2, 3])
         assert torch.equal(x_adv[rows], plain[rows])
         assert feasible(ball(0.1), x_adv, x, y).all()

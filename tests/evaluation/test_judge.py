@@ -6,7 +6,7 @@ from sparring.attacks import PGD
 from sparring.evaluation.judge import feasible, finite_margin, judge
 from sparring.functional import geometry
 from sparring.introspect.predict import predict, predicted_class
-from sparring.threats import L1, L2, Box, Linf
+from sparring.threats import L0, L1, L2, Bits, Box, Linf
 
 THREATS = [Linf(0.1), L2(0.5), L1(1.0), Linf(8 / 255), L2(3.0), L1(12.0), Box()]
 
@@ -19,6 +19,51 @@ def test_honest_points_are_never_refused(threat):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
     x_adv = PGD(threat, steps=3, loss="margin")(model, x, y)
     assert feasible(threat, x_adv, x, y).all()
+
+
+COARSE = [((0.0, 1000.0), (2e-4, 0.05), ball) for ball in (Linf, L2, L1)]
+COARSE += [((-1000.7, 300.0), (2e-4, 0.05), ball) for ball in (Linf, L2, L1)]
+# not L1: in a box this far from 0, the roundings of hundreds of coordinates add up to more
+COARSE += [((1000.0, 1001.0), (0.02, 0.1), ball) for ball in (Linf, L2)]
+
+
+@pytest.mark.parametrize(("box", "shares", "ball"), COARSE)
+def test_nor_in_boxes_where_float32_is_coarse(box, shares, ball):
+    low, high = box
+    width, d = high - low, 3 * 16 * 16
+    x = low + width * torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(20, dtype=torch.long)
+    weight = torch.randn(4, d, generator=torch.Generator().manual_seed(1))
+    model = lambda x: (x - low).flatten(1) @ weight.T / width  # noqa: E731
+    for share in shares:
+        eps = share * width * {torch.inf: 1, 2: d**0.5, 1: d}[ball.p]
+        threat = ball(eps, low=low, high=high)
+        x_adv = PGD(threat, steps=3, loss="margin")(model, x, y)
+        assert feasible(threat, x_adv, x, y).all()
+        assert not feasible(threat, x + 1.1 * eps, x, y).any()
+
+
+def test_the_nearest_float32_of_the_edge_is_allowed():
+    x, y = torch.tensor([[700.3]]), torch.zeros(1, dtype=torch.long)
+    threat = Linf(0.2, low=0, high=1000)
+    assert (x + 0.2 - x).item() == pytest.approx(0.20001221)
+    assert feasible(threat, x + 0.2, x, y).all()
+    assert not feasible(threat, x + 0.202, x, y).any()
+    at_the_bound = torch.tensor([[1000.7]])
+    threat = Linf(0.2, low=0, high=1000.7)
+    assert at_the_bound.item() > threat.high
+    assert feasible(threat, at_the_bound, at_the_bound, y).all()
+    assert not feasible(threat, at_the_bound + 0.01, at_the_bound, y).any()
+
+
+def test_a_count_forgives_no_flip_in_the_widest_box():
+    x, y = torch.zeros(1, 4), torch.zeros(1, dtype=torch.long)
+    one, two = torch.tensor([[3e6, 0, 0, 0]]), torch.tensor([[3e6, 1.0, 0, 0]])
+    threat = L0(1, low=0.0, high=3e6)
+    assert feasible(threat, one, x, y).all()
+    assert not feasible(threat, two, x, y).any()
+    threat = Bits(1, low=0.0, high=3e6)
+    assert not feasible(threat, torch.tensor([[3e6, 3e6, 0, 0]]), x, y).any()
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(1.0)], ids=repr)

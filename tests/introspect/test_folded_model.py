@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sparring.attacks.base import ActiveSet
+from sparring.attacks.goal import Goal
 from sparring.evaluation import Guard, evaluate, session
+from sparring.evaluation.diagnose import ScaledLogits
 from sparring.introspect import freeze
 from sparring.introspect.folded_model import FoldedModel, folded_model
 from sparring.runtime.exact_float32 import exact_float32
+from sparring.threats.rounded import RoundedInputs
 from tests.introspect.test_local import NETS, WHOLE, X, drawn, net
 
 
@@ -136,3 +140,15 @@ def test_a_guard_says_that_it_approximates():
     model = drawn(NETS["plain"])
     assert Guard(folded_model(model, X)).approximates
     assert not Guard(model).approximates
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [RoundedInputs, lambda m: Goal(m, 0), lambda m: ScaledLogits(m, torch.tensor(2.0))],
+    ids=["RoundedInputs", "Goal", "ScaledLogits"],
+)
+def test_so_does_a_wrapper_around_it(wrap):
+    """A success of the folded network alone is none of the model, whatever lies around it."""
+    model, y = drawn(NETS["plain"]), torch.zeros(len(X), dtype=torch.long)
+    assert ActiveSet(wrap(Guard(folded_model(model, X))), X, y).lower_precision
+    assert not ActiveSet(wrap(Guard(model)), X, y).lower_precision

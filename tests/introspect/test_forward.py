@@ -14,6 +14,7 @@ from sparring.introspect.forward import (
     attack_inputs,
     check_labels,
     check_outputs,
+    is_approximate,
     label_numbers,
 )
 from tests.oracles import Net
@@ -151,6 +152,32 @@ class TestInputs:
     def test_a_number(self):
         with pytest.raises(ValueError, match="x has no rows"):
             attack_inputs(torch.tensor(0.5), torch.tensor([0]), low=0.0, high=1.0)
+
+    @pytest.mark.parametrize(
+        ("value", "low", "high"),
+        [(1000.7, 0, 1000.7), (-1000.7, -1000.7, 2), (3e9, -torch.inf, torch.inf), (5.0, 0, 5)],
+    )
+    def test_the_float32_of_a_bound_is_inside(self, value, low, high):
+        x, y = torch.full((1, 2), value), torch.tensor([0])
+        assert torch.equal(attack_inputs(x, y, low=low, high=high)[0], x)
+
+    @pytest.mark.parametrize("beyond", [0.01, -0.01, torch.nan, torch.inf])
+    def test_what_no_rounding_explains_is_outside(self, beyond):
+        edge = 1000.7 if beyond > 0 else -1000.7
+        x = torch.full((1, 2), edge + beyond)
+        with pytest.raises(ValueError, match="x reaches from"):
+            attack_inputs(x, torch.tensor([0]), low=-1000.7, high=1000.7)
+        with pytest.raises(ValueError, match="x reaches from"):
+            attack_inputs(torch.full((1, 2), 1.00001), torch.tensor([0]), low=0.0, high=1.0)
+
+
+def test_a_wrapper_is_as_approximate_as_what_it_wraps():
+    class Folded(nn.Identity):
+        approximates = True
+
+    assert is_approximate(nn.Sequential(nn.Sequential(Folded())))
+    assert not is_approximate(nn.Sequential(nn.Identity()))
+    assert not is_approximate(lambda x: x)
 
 
 class TestLabels:

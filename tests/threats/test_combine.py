@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparring.attacks import PGD
+from sparring.attacks import MIFGSM, PGD
 from sparring.batch import Batch
 from sparring.component import assign_at, value_at
 from sparring.evaluation.judge import feasible
@@ -99,6 +99,17 @@ def test_an_attack_leaves_the_others_and_a_judge_allows_no_more():
     assert feasible(threat, result, x, y).all()
     everyone = PGD(Linf(0.2), steps=5)(model, x, y)
     assert torch.equal(feasible(threat, everyone, x, y), mine | (everyone == x).all(1))
+
+
+@pytest.mark.parametrize("attack", [PGD, MIFGSM])
+def test_a_targeted_attack_refuses_it(attack):
+    """Its y is the class to reach, which says nothing about whose samples may move."""
+    model, x, y = problem()
+    nested = Only(Only(Linf(0.2), classes=[0, 3]), classes=[0])
+    for threat in (Only(Linf(0.2), classes=[0]), nested):
+        with pytest.raises(ValueError, match=r"threat = .*Only.* where y is a target"):
+            attack(threat, targeted=True)(model, x, y)
+    attack(Linf(0.2), targeted=True)(model, x, y)
 
 
 def test_a_batch_of_none_that_may_move_is_trained_on_as_it_is():

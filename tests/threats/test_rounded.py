@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sparring import attacks
+from sparring.attacks.base import ActiveSet, Search, run_restarts
 from sparring.batch import Batch
-from sparring.evaluation.judge import feasible
+from sparring.evaluation.judge import feasible, judge
 from sparring.functional.rounding import level_values, round_inside_ball
-from sparring.threats import L0, L1, L2, Linf, Rounded
+from sparring.threats import L0, L1, L2, Linf, Only, Rounded, Threat
 
 LEVELS = 5
 NORMS = {math.inf: 0.33, 2: 0.41, 1: 0.7, 0: 2}
@@ -125,6 +126,98 @@ def test_a_search_that_sees_the_rounding_keeps_its_successes():
     inside = attacks.APGD(Rounded(Linf(eps)))(model, x, y)
     within = attacks.APGD(Linf(1 / 255))(model, x, y)  # the largest whole level
     assert torch.equal(model(inside).argmax(1) != y, model(within).argmax(1) != y)
+
+
+def near_the_boundary(on_levels: bool) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    """A linear model, and samples that a few levels suffice to break."""
+    draw = torch.Generator().manual_seed(3)
+    w, x = torch.randn(20, generator=draw), 0.3 + 0.4 * torch.rand(200, 20, generator=draw)
+    w = w - w.mean()
+    x = x - ((x @ w) - torch.linspace(0.0005, 0.05, 200))[:, None] * w / w.norm() ** 2
+    if on_levels:
+        x = (x * 255).round().to(torch.uint8).float() / 255
+    model = torch.nn.Linear(20, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([w, 0 * w]))
+        model.bias.zero_()
+    return model, x, model(x).argmax(1)
+
+
+def search_and_judge(attack: Search | attacks.PGD, model, x, y) -> tuple[ActiveSet, torch.Tensor]:
+    """The rows at the end of a search, and which of its points the judge counts."""
+    seen: list[ActiveSet] = []
+
+    def search(active: ActiveSet, round_index: int) -> None:
+        seen.append(active)
+        attack.search(active, round_index)
+
+    x_adv = run_restarts(attack, model, x, y, search)
+    return seen[-1], judge(model, attack.threat, x_adv, x, y, name="A").is_adversarial(y)
+
+
+BALLS = {"Linf": Linf(2 / 255), "L2": L2(3 / 255), "L1": L1(6 / 255)}
+
+
+SEARCHES = [(name, ball) for name in ("PGD", "APGD", "Square", "FAB") for ball in BALLS]
+
+
+@pytest.mark.parametrize("on_levels", [False, True])
+@pytest.mark.parametrize(("name", "ball"), [*SEARCHES, ("CW", "L2"), ("MIFGSM", "Linf")])
+def test_what_a_search_counts_as_broken_the_judge_does_too(name, ball, on_levels):
+    """The end lay elsewhere than the search saw: such samples left, and counted as robust."""
+    little = {"queries": 200} if name == "Square" else {}
+    attack = getattr(attacks, name)(Rounded(BALLS[ball]), **little)
+    active, adversarial = search_and_judge(attack, *near_the_boundary(on_levels))
+    assert active.broken.any()
+    assert adversarial[active.broken].float().mean() > 0.99  # of sums in L1, a rounding is outside
+    if ball == "Linf":
+        assert adversarial[active.broken].all()
+
+
+@pytest.mark.parametrize("name", ["PGD", "APGD", "MIFGSM", "Square"])
+def test_a_sample_that_rounding_itself_breaks_is_searched_on(name):
+    """Right at 0.24 and wrong at 0.2: the nearest of ten levels, and one in the ball."""
+    model = lambda x: torch.stack([x.sum(1) - 0.21, 0 * x[:, 0]], 1)  # noqa: E731
+    x, y = torch.full((3, 1), 0.24), torch.zeros(3, dtype=torch.long)
+    little = {"queries": 100} if name == "Square" else {}
+    attack = getattr(attacks, name)(Rounded(Linf(0.1), levels=10), **little)
+    assert attack(model, x, y).tolist() == [[pytest.approx(0.2)]] * 3
+
+
+def test_a_resting_sample_between_levels_stays_what_it_is():
+    model = lambda x: torch.stack([x.sum(1) - 0.21, 0 * x[:, 0]], 1)  # noqa: E731
+    x, y = torch.full((3, 1), 0.24), torch.zeros(3, dtype=torch.long)
+    threat = Only(Rounded(Linf(0.1), levels=10), classes=[1])  # type: ignore[arg-type]
+    active, adversarial = search_and_judge(attacks.PGD(threat), model, x, y)
+    assert not active.broken.any()
+    assert not adversarial.any()
+
+
+@pytest.mark.parametrize("p", list(NORMS))
+def test_ends_around_any_picture_are_inside(p):
+    """Rounding forgives a thousandth of a level: each picture had a coordinate that far outside."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.rand(20, 3, 32, 32, generator=draw), torch.zeros(20, dtype=torch.long)
+    threat = Rounded({math.inf: Linf(8 / 255), 2: L2(0.5), 1: L1(12.0), 0: L0(20)}[p])
+    batch = Batch(x, y)
+    z = threat.project(x + torch.randn(x.shape, generator=draw), batch)
+    end = threat.discretize(z, batch)
+    assert feasible(threat, end, x, y).all()
+    assert (end != x).any()
+
+
+def test_pictures_on_their_levels_cost_no_more_passes_in_linf():
+    model, x, y = near_the_boundary(on_levels=True)
+    ends: list[tuple[Threat, bool]] = [
+        (Rounded(Linf(2 / 255)), True),
+        (Only(Rounded(Linf(2 / 255)), classes=[0]), True),
+        (Rounded(L2(3 / 255)), False),
+    ]
+    for threat, as_searched in ends:
+        assert threat.ends_as_searched(x) == as_searched
+        assert not threat.ends_as_searched(x + 1e-4)
+        assert ActiveSet(model, x, y, threat=threat).lower_precision != as_searched
+    assert Linf(0.1).ends_as_searched(x + 1e-4)
 
 
 def test_in_linf_a_radius_is_that_of_whole_levels():
