@@ -218,7 +218,8 @@ def certify(
     Bounds are computed in float64, and hold for a model that rounds to float32 in each operation:
     its errors are bounded layer by layer, from the magnitudes of the activations. The margin must
     be below −1e-6 times the largest logit (or 1) besides. The ball is as large as in judging:
-    eps·(1 + 1e-5) + 1e-6; at eps = 0 it is the sample itself, and its rounding that of the model.
+    eps·(1 + 1e-5) + 1e-6·max(1, |low|, |high|); at eps = 0 it is the sample itself, and its
+    rounding that of the model.
 
     Arguments:
         x: `(b, *d)` within the threat's bounds.

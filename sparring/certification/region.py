@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..functional.geometry import RELATIVE_SLACK, SLACK
+from ..functional.geometry import RELATIVE_SLACK, box_slack
 from ..threats.base import Threat
 from ..threats.l2 import L2
 from ..threats.linf import Linf
@@ -52,7 +52,8 @@ def region(x: Tensor, threat: Threat) -> Region:
         )
     x, eps = x.double(), float(threat.eps)  # type: ignore[arg-type]
     # As large as the ball in which judging accepts points, so that no attack breaks a certificate.
-    eps = eps * (1 + RELATIVE_SLACK) + SLACK if eps > 0 else 0.0
+    slack = box_slack(threat.low, threat.high)
+    eps = eps * (1 + RELATIVE_SLACK) + slack if eps > 0 else 0.0
     low, high = (x - eps).clamp_min(threat.low), (x + eps).clamp_max(threat.high)
     return Region(x, torch.minimum(low, x), torch.maximum(high, x), eps, threat.p)  # type: ignore
 

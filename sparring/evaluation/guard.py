@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..batch import Model
-from ..functional.geometry import SLACK
+from ..functional.geometry import box_slack
 from ..introspect.folded_model import FoldedModel
 from ..introspect.forward import SafeForward, check_labels, check_outputs
 from ..introspect.local import LocalQueries, local_forward
@@ -148,7 +148,8 @@ def count_outside(x: Tensor, low: float, high: float) -> Tensor:
     if x.numel() == 0:
         return torch.zeros((), dtype=torch.long, device=x.device)
     x_min, x_max = torch.aminmax(x.detach().flatten(1), dim=1)
-    return (~((x_min >= low - SLACK) & (x_max <= high + SLACK))).sum()
+    slack = box_slack(low, high)
+    return (~((x_min >= low - slack) & (x_max <= high + slack))).sum()
 
 
 def check_inputs(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..batch import Model
 from ..component import Component, require
-from ..functional.geometry import SLACK
+from ..functional.geometry import box_slack
 from ..introspect import freeze
 from ..runtime.allocator import retry_smaller_batch
 
@@ -61,7 +61,8 @@ class Metric(Component):
         name = type(self).__name__
         if not x.is_floating_point():
             raise ValueError(f"x has dtype {x.dtype}: {name} needs floats")
-        least, most = self.low - SLACK, self.high + SLACK
+        slack = box_slack(self.low, self.high)
+        least, most = self.low - slack, self.high + slack
         if x.numel() and not ((x >= least) & (x <= most)).all():
             raise ValueError(
                 f"x reaches from {x.min().item():.4g} to {x.max().item():.4g}, the box of {name} "
