@@ -117,6 +117,7 @@ RARE_PAIRS = (
     *((name, "pgd-at") for name in ("armor-kl", "cvar", "per-class")),
     *((name, "balanced") for name in ("balanced-kl", "armor-kl")),
 )
+MAIN_PAIRS = tuple((name, "pgd-at") for name in ("trades", "mart", "otjr", "uad"))
 RIVALS = ("malware-rivals",)
 PAGES = (
     Page(
@@ -130,6 +131,7 @@ PAGES = (
     Page("inside-cifar10", CIFAR_EPS, "pgd-at"),
     Page("inside-sweep-mnist", 0.3, "pgd-at"),
     Page("inside-sweep", CIFAR_EPS, "pgd-at"),
+    Page("main-fashion", 0.1, "pgd-at", pairs=MAIN_PAIRS),
     Page("uad-ablation", 0.1, "uad", pairs=ABLATION_PAIRS),
     Page("mnist-sparsity", 0.1, "pgd-at", pairs=SPARSITY_PAIRS),
     Page("fashion-sparsity", 0.1, "pgd-at", pairs=SPARSITY_PAIRS),
@@ -142,7 +144,7 @@ PAGES = (
     Page("drebin215", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
     Page("defensedroid-api", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
 )
-TRIED = ("main-fashion",)  # pages of trials alone: their study has not run yet
+TRIED = ("fashion-few-rows",)  # pages of trials alone: their study has not run yet
 
 
 class Measured(NamedTuple):
