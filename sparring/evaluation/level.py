@@ -96,8 +96,8 @@ def attack_level(
     if protocol.sample is not None:
         text = f"{seed}|{norm.name}|{eps}"
         claim = run_sampled(state, entries[later:], run, protocol.sample, seed=text)
-    standing = (state.robust, state.attacks, [], state.margin)
-    level = LevelOutcome(threat, eps, *standing, norm=norm.name, sampled=claim)
+    outcome_so_far = (state.robust, state.attacks, [], state.margin)
+    level = LevelOutcome(threat, eps, *outcome_so_far, norm=norm.name, sampled=claim)
     robust = correct
     for (_, entry), outcome in zip(entries, state.attacks, strict=True):
         robust = robust & ~outcome.is_adversarial
