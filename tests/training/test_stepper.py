@@ -106,7 +106,9 @@ def test_a_compiled_view_runs_smaller_batches_as_they_are(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_compiled_steps_are_the_plain_ones_up_to_rounding():
+def test_compiled_steps_are_the_plain_ones_up_to_rounding(monkeypatch):
+    """At the same draws of dropout: a compiled net takes them from another stream."""
+    monkeypatch.setattr("torch._inductor.config.fallback_random", True)
     weights = []
     for compile in (False, "all"):
         run = stepper(compile=compile)
