@@ -82,7 +82,7 @@ class Objective(nn.Module):
         """Return the loss on a batch that `maximize` has filled; differentiate its `total`."""
         if batch.cost is None:
             raise ValueError("batch.cost is missing: call maximize(model, batch) first")
-        batch, counts = with_mass(batch)
+        batch, counts = _with_mass(batch)
         soft = self._smoothed(model, batch) if self.smoothing else batch
         loss = self.method.loss(model, soft)
         # loss and cost apart: the budget of a risk counts the cost, and an exact λ moves its weight
@@ -119,7 +119,7 @@ class Objective(nn.Module):
                 piece.update(model, batch)
 
 
-def with_mass(batch: Batch) -> tuple[Batch, Tensor]:
+def _with_mass(batch: Batch) -> tuple[Batch, Tensor]:
     """Return a batch and 1; where all weights of the joint batch are 0, the batch with equal ones,
     and 0 to multiply its loss by.
 

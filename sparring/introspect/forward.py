@@ -131,8 +131,17 @@ def is_approximate(model: object) -> bool:
     >>> is_approximate(nn.Linear(2, 2))
     False
     """
+    return is_marked(model, "approximates")
+
+
+def is_marked(model: object, mark: str) -> bool:
+    """Return whether a model, or a module inside it, has an attribute of this name that is True.
+
+    >>> is_marked(nn.Sequential(nn.Linear(2, 2)), "training")
+    True
+    """
     parts = model.modules() if isinstance(model, nn.Module) else (model,)
-    return any(getattr(part, "approximates", False) is True for part in parts)
+    return any(getattr(part, mark, False) is True for part in parts)
 
 
 def check_outputs(logits: object, rows: int, classes: int | None = None) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..batch import Model
 from ..runtime.exact_float32 import exact_float32
 from . import freeze
+from .forward import is_marked
 
 
 def logits(model: Model, x: Tensor) -> Tensor:
@@ -28,8 +29,7 @@ def is_without_gradient(model: Model) -> bool:
     >>> is_without_gradient(nn.Linear(2, 2))
     False
     """
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    return any(getattr(module, "without_gradient", False) is True for module in modules)
+    return isinstance(model, nn.Module) and is_marked(model, "without_gradient")
 
 
 def predicted_class(z: Tensor) -> Tensor:

@@ -213,6 +213,20 @@ def test_work_of_another_version_of_the_study_is_not_taken_for_this_one(
         study.run(study.load(file), **places)
 
 
+def test_an_infinite_number_is_no_other_setting(file, tmp_path):
+    """A result writes it as null, a recipe as inf."""
+    ball = 'name = "Linf"\neps = 0.1'
+    cost = 'name = "Transport"\nscale = 0.1\np = inf'
+    judged = '[evaluation]\nthreat = { name = "Linf" }\neps = [0.1]\n[validation]\nrows = 20\n'
+    attack = 'attack = { name = "PGD", steps = 1 }\nthreat = { name = "Linf", eps = 0.1 }\n'
+    (tmp_path / "own.toml").write_text(OWN.replace(ball, cost) + judged + attack)
+    places = {"runs": tmp_path / "r", "results": tmp_path / "out", "only": ["plain-seed0"]}
+    first, again = (study.run(study.load(file), **places) for _ in range(2))
+    assert first.results["weak"] == again.results["weak"]
+    (tmp_path / "out" / "weak" / "plain-seed0.json").unlink()
+    assert len(study.run(study.load(file), **places).results["weak"]) == 1
+
+
 def panel(plan, found):
     """A row per run, a point per seed, an interval over samples where there is one seed."""
     (weak, *_) = reporting.study_page(plan, found).panels
