@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -89,7 +90,9 @@ def jobs_of_run(name: str, table: Table, shared: Table, folder: Path) -> Iterato
         named = [name, *(_value_label(key, value, "-") for key, value in values.items())]
         for switches in product((False, True), repeat=len(grid)):
             on = [label for label, is_on in zip(grid, switches, strict=True) if is_on]
-            run = plain_name("-".join([*named, *on]), f"runs.{name}")
+            # a radius is written 8/255, a name of files has no slash
+            run = re.sub(r"(?<=\d)/(?=\d)", "-", "-".join([*named, *on]))
+            run = plain_name(run, f"runs.{name}")
             shown = _label(name, table, values, on)
             set_values = [f"{key}={_as_toml(value)}" for key, value in values.items()]
             changes = (*shared["set"], *table["set"], *set_values, *(grid[label] for label in on))

@@ -143,12 +143,12 @@ def study_page(plan: StudyText, results: ResultsByEvaluation) -> StudyPage:
 def ranked_evaluations(results: ResultsByEvaluation) -> list[str]:
     """Return the names of evaluations: those of most runs first, among them the strongest suite.
 
-    An evaluation of at least half of the runs counts as one of most. Of equal suites, the one at
-    the recipes' own radius comes first.
+    An evaluation of at least half of the runs counts as one of most. One on training or validation
+    rows comes after all on test rows. Of equal suites, the one at the recipes' radius comes first.
     """
     most = max((len(by_run(group)) for group in results.values()), default=0)
 
-    def key(name: str) -> tuple[bool, int, bool]:
+    def key(name: str) -> tuple[bool, bool, int, bool]:
         group = results[name]
         suite = group[0].suite.partition("+")[0]
         rank = STRENGTH.index(suite) if suite in STRENGTH else len(STRENGTH)
@@ -156,7 +156,8 @@ def ranked_evaluations(results: ResultsByEvaluation) -> list[str]:
             trained_eps(r, level.threat) for r in group for level in headline(group).values()
         }
         at_trained = any(level.eps in trained for level in headline(group).values())
-        return len(by_run(group)) * 2 < most, rank, not at_trained
+        seen = group[0].split in ("train", "val")
+        return len(by_run(group)) * 2 < most, seen, rank, not at_trained
 
     return sorted((name for name, group in results.items() if group), key=key)
 

@@ -112,6 +112,8 @@ def test_each_value_makes_a_run(file):
     assert wide[7].label == "Wide (natural 0.001, method MART, small)"
     changes = ("objective.natural=0.001", "method=MART", "train.batch_size=100", "recipe.seed=1")
     assert wide[7].set[-4:] == changes
+    file.write_text(TEXT.replace("seeds = [1]", 'values = { "threat.eps" = ["8/255"] }'))
+    assert study.load(file).jobs[-1].run == "wide-eps-8-255"
 
 
 @pytest.mark.parametrize(

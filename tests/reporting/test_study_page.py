@@ -113,6 +113,13 @@ def test_what_is_not_sound_or_ended_early_is_marked_and_never_the_best() -> None
     assert data.table.lines[1][0] == "plain training (undefended)"
 
 
+def test_no_number_on_training_rows_leads_a_page() -> None:
+    results = made()
+    for r in results["strong"]:
+        r.split = "train"
+    assert ranked_evaluations(results) == ["weak", "strong"]
+
+
 def test_evaluations_of_few_runs_come_last() -> None:
     results = made()
     results["strong"] = results["strong"][:1]
