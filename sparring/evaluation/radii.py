@@ -76,8 +76,8 @@ def threats_at_radii(threat: Threats, eps: Any, bounds: tuple[float, float] | No
         eps: radii in input units, for each norm, as 0.1 or "8/255"; default: the threat's own.
 
     Raises:
-        ValueError: for a radius that the threat's constructor refuses, a norm given twice, or
-            threats that have one name and allow different points.
+        ValueError: for a radius that the threat's constructor refuses, a norm given twice, threats
+            that have one name and allow different points, or threats of different bounds.
 
     >>> [(e, t.eps) for e, t in threats_at_radii({"Linf": [0.2, 0.1], "L2": 1.0}, None, None)]
     [(0.1, 0.1), (0.2, 0.2), (1.0, 1.0)]
@@ -91,7 +91,11 @@ def threats_at_radii(threat: Threats, eps: Any, bounds: tuple[float, float] | No
         several: list[Any] = list(threat) if isinstance(threat, list | tuple) else [threat]
         given = [(one, eps) for one in several]
     require(given, "threat", threat, "one or more threats")
-    return _norm_by_norm([_at_radii(one, radii, bounds) for one, radii in given])
+    found = _norm_by_norm([_at_radii(one, radii, bounds) for one, radii in given])
+    boxes = sorted({(float(one.low), float(one.high)) for _, one in found})
+    # the guard checks every point against one pair of bounds
+    require(len(boxes) == 1, "threat's bounds", boxes, "one pair for all: evaluate them one by one")
+    return found
 
 
 def _norm_by_norm(parts: Sequence[list[Radius]]) -> list[Radius]:

@@ -97,6 +97,11 @@ def test_sets_of_one_name_that_differ_are_evaluated_one_by_one(threats):
         threats_at_radii(threats, None, None)
 
 
+def test_threats_of_different_bounds_are_evaluated_one_by_one():
+    with pytest.raises(ValueError, match=r"bounds = .*-1\.0, 2\.0.*0\.0, 1\.0.* one by one"):
+        radii([L2(0.3), Linf(0.1, low=-1, high=2)])
+
+
 def test_where_a_search_starts_makes_no_other_set():
     assert radii([Linf(0.2, init="zero"), Linf(0.1)]) == [("Linf", 0.1), ("Linf", 0.2)]
 
