@@ -117,7 +117,10 @@ RARE_PAIRS = (
     *((name, "pgd-at") for name in ("armor-kl", "cvar", "per-class")),
     *((name, "balanced") for name in ("balanced-kl", "armor-kl")),
 )
-MAIN_PAIRS = tuple((name, "pgd-at") for name in ("trades", "mart", "otjr", "uad"))
+MAIN_PAIRS = (
+    *((name, "pgd-at") for name in ("trades", "mart", "otjr", "uad", "armor-kl", "armor-mart")),
+    ("armor-mart", "mart"),
+)
 RIVALS = ("malware-rivals",)
 PAGES = (
     Page(
