@@ -193,17 +193,23 @@ def evaluate(
     written = [] if file is None else [file]
     if points is not None:
         written.append(result.save_points(points))
-    if robustbench is not None:
-        written.append(leaderboard.write_entry(result, robustbench))
     if junit is not None:
         written.append(gates.write_junit(result, gate, junit))
+    refused = None
+    if robustbench is not None:
+        try:
+            written.append(leaderboard.write_entry(result, robustbench))
+        except ValueError as error:
+            refused = error  # once the gate has said what it has to say
     run = Path(model)
     subject = run if out is None and run.is_dir() else file
     closing(written, ["sparring", "report", subject] if subject else [])
     if failures := gate.failures(result):
         for failure in failures:
             explain_gate(failure)
-        raise typer.Exit(GATE_FAILED)
+        raise typer.Exit(GATE_FAILED) from refused
+    if refused is not None:
+        raise refused
 
 
 def compare(

@@ -112,4 +112,4 @@ def _bibtex(recipe: Recipe) -> str:
         keys = papers(recipe)
     except ValueError:  # it names none
         return ""
-    return "\n\n".join(known[key] for key in keys)
+    return "\n\n".join(known[key] for key in keys if key in known)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..component import did_you_mean
+from ..component import did_you_mean, require
 from ..config import recipe
 from ..config.registry import pieces
 from ..runtime.annotations import shortened
@@ -54,6 +54,9 @@ def cite(name: str) -> str:
     """
     known = entries()
     keys = [name] if name in known else papers(name)
+    for key in keys:
+        # a recipe may name any paper
+        require(key in known, "paper", key, "one of the keys of papers.bib, to be cited")
     return "\n\n".join(known[key] for key in keys)
 
 

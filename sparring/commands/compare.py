@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,14 @@ class ResultComparison:
         return levels.headline(self.results, self.at)
 
     def rows(self) -> Rows[ComparedResult]:
-        """Return one record per result."""
-        return Rows([_record(r, self) for r in self.results])
+        """Return one record per result; the best are those of results measured alike."""
+        records = []
+        for group in levels.comparable_groups(self.results):
+            at = levels.group_headline(group, self.at)
+            numbered = [replace(r, name=str(k)) for k, r in enumerate(group)]  # names may repeat
+            best = levels.tied_with_best(numbered, at)
+            records += [_record(r, at, best=str(k) in best) for k, r in enumerate(group)]
+        return Rows(records)
 
     def to_frame(self) -> Any:
         """Return one row per result as a pandas data frame.
@@ -111,8 +117,7 @@ def compare(runs: Sequence[Result | str | Path], *, at: float | None = None) -> 
     )
 
 
-def _record(result: Result, compared: ResultComparison) -> ComparedResult:
-    at = levels.group_headline([result], compared.at) if compared.at else compared.levels
+def _record(result: Result, at: dict[str, levels.Level], *, best: bool) -> ComparedResult:
     robust, clean = levels.robust_at(result, at), result.clean
     return ComparedResult(
         result.name,
@@ -125,7 +130,7 @@ def _record(result: Result, compared: ResultComparison) -> ComparedResult:
         None if robust is None else _percent(robust.accuracy),
         None if robust is None else _percent(robust.low),
         None if robust is None else _percent(robust.high),
-        result.name in levels.tied_with_best(compared.results, compared.levels),
+        best,
         result.verdict,
     )
 

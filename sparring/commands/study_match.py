@@ -1,16 +1,20 @@
-"""Tell whether a run or a result on disk was trained by the settings that a study has now."""
+"""Tell whether a run or a result on disk was made by the settings that a study has now."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..config.overrides import override
 from ..config.recipe import Recipe, load_recipe
+from ..config.registry import complete
 from ..config.validation import Table
+from ..results.result import Result
 from ..runtime.first_edition import upgrade
+from ..runtime.fractions import format_number, parse_number
 from .study_grid import Job
 
 WHOLE = ("method", "objective", "weights", "train")  # tables that no evaluation changes
@@ -41,6 +45,44 @@ def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation
     _check(recipe.tables, trained, f"{file}", parts, job)
 
 
+def check_protocol(file: Path, result: Result, evaluation: Table) -> None:
+    """Raise `ValueError` for a result of another suite, split, radius or more samples than the
+    study's table of its evaluation has."""
+    made = {"suite": result.suite.partition("+")[0], "split": result.split}
+    radii = sorted({row.eps for row in result.by_eps if row.eps is not None})
+    planned = {key: evaluation[key] for key in made if evaluation.get(key) is not None}
+    if evaluation.get("eps"):
+        made["eps"] = [format_number(eps) for eps in radii]
+        given = evaluation["eps"] if isinstance(evaluation["eps"], list) else [evaluation["eps"]]
+        planned["eps"] = [format_number(eps) for eps in sorted(map(_number, given))]
+    for key, value in planned.items():
+        if made[key] != value:
+            raise ValueError(
+                f"{file} was evaluated with {key} = {made[key]}, and the study has {value}: remove "
+                "it, or give another --results"
+            )
+    if evaluation.get("n") is not None and result.n > evaluation["n"]:
+        raise ValueError(
+            f"{file} has {result.n} samples, and the study n = {evaluation['n']}: remove it, or "
+            "give another --results"
+        )
+
+
+def check_alike(name: str, results: Sequence[Result]) -> None:
+    """Raise `ValueError` for results of one evaluation that were not measured alike."""
+    kinds = {(r.suite, r.suite_version, r.split, r.n) for r in results}
+    if len(kinds) > 1:
+        shown = "; ".join(f"{s} v{v} on {n} of {split}" for s, v, split, n in sorted(kinds))
+        raise ValueError(
+            f"evaluations.{name} has results of {shown}, which make no mean: remove those of the "
+            "one, or give another --results"
+        )
+
+
+def _number(eps: Any) -> float:
+    return parse_number(eps) if isinstance(eps, str) else float(eps)
+
+
 def _check(planned: Table, trained: Table, where: str, parts: Collection[str], job: Job) -> None:
     for table in (*WHOLE, *parts):
         if table in WHOLE:
@@ -56,7 +98,13 @@ def _check(planned: Table, trained: Table, where: str, parts: Collection[str], j
 
 
 def _whole(table: Table, name: str) -> dict[str, Any]:
-    """Return the values of a table by dotted path; without `compile`, which changes no training."""
+    """Return the values of a table by dotted path; without `compile`, which changes no training.
+
+    A method of an earlier version has the defaults of the arguments that came later.
+    """
+    if name == "method":
+        with suppress(ValueError):  # from outside, or of another version: as it is
+            table = complete(name, table, name)
     return dict(_leaves({k: v for k, v in table.items() if k != "compile"}, name))
 
 

@@ -291,8 +291,11 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
     """
     path = Path(source)
     # os.path takes a name longer than the system allows for one that does not exist.
-    path = path / RECIPE if os.path.isdir(path) else path
-    if str(source) in names():
+    in_folder = os.path.isdir(path)
+    path = path / RECIPE if in_folder else path
+    # A run is called as its recipe: a path to its folder is not the shipped recipe's name.
+    is_run = in_folder and isinstance(source, Path) and os.path.isfile(path)
+    if is_shipped := not is_run and str(source) in names():
         path = SHIPPED / f"{source}.toml"
     elif not os.path.exists(path):
         if path.suffix == ".toml" or len(path.parts) > 1:
@@ -302,7 +305,7 @@ def read(source: str | Path, above: Sequence[Path] = ()) -> dict[str, Table]:
             + "; or give the path of a .toml file"
         )
     tables = read_toml(path)
-    if os.path.isdir(source):
+    if in_folder and not is_shipped:
         _require_named(tables, source)
     about = tables.setdefault("recipe", {})
     if isinstance(about, dict):
@@ -346,4 +349,8 @@ def overlaid_on_base(
         require(len(above) < BASES, "base", base, f"the end of a chain of {BASES} recipes at most")
         if not os.path.exists(file) and file.suffix != ".toml":
             raise ValueError(did_you_mean("recipe", base, shipped, listed="recipes"))
-        return overlaid(tables, read(file, above))
+        below = read(file, above)
+        inherited = below.get("recipe")
+        if isinstance(inherited, Mapping) and "seed" in inherited:
+            about.setdefault("seed", inherited["seed"])  # its name is not a piece's
+        return overlaid(tables, below)

@@ -135,7 +135,9 @@ def _measured(r: Result) -> Iterator[str]:
     yield f"### {_plain(subject)}"
     rows = [("clean", "", format.percent(r.clean), "")]
     for row in r.by_eps:
-        attacks = sorted(row.attacks, key=lambda a: a.accuracy)[:1]
+        # in a cascade each attack meets what the ones before left: none is the strongest
+        alone = len({a.attacked for a in row.attacks}) == 1
+        attacks = sorted(row.attacks, key=lambda a: a.accuracy)[:1] if alone else []
         strongest = f"{attacks[0].name} {100 * attacks[0].accuracy:.2f}" if attacks else ""
         rows.append(("robust", _threat(r, row), format.robust_text(row), strongest))
         for c in row.certified:

@@ -30,7 +30,7 @@ from .fitting import Cell, FittingTable, Head, Paragraph
 MARK = "*"  # of results that are not told apart from the best: bold is not seen everywhere
 MOST_NAMES = 3  # before a verdict that several results share
 MOST_PAIRS = 10
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def table(
@@ -105,9 +105,9 @@ def merged(texts: Sequence[str]) -> str:
     >>> merged(["all 16 checks passed", "all 18 checks passed"])
     'all 16–18 checks passed'
     """
-    columns = zip(*(map(int, NUMBER.findall(text)) for text in texts), strict=True)
-    ranges = (sorted({min(column), max(column)}) for column in columns)
-    shown = iter(["–".join(map(str, pair)) for pair in ranges])
+    columns = zip(*(NUMBER.findall(text) for text in texts), strict=True)
+    ends = ((min(column, key=float), max(column, key=float)) for column in columns)
+    shown = iter([low if float(low) == float(high) else f"{low}–{high}" for low, high in ends])
     return NUMBER.sub(lambda _: next(shown), texts[0])
 
 

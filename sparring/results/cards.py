@@ -132,12 +132,13 @@ def _strongest(row: ShownLevel) -> str:
 def chart(result: ShownResult) -> str:
     """Return accuracy against eps with 95 % intervals as SVG; "" for several norms, or none."""
     rows = [row for row in result.by_eps if row.eps is not None]
-    if not rows or len({row.threat for row in rows}) > 1:
+    if not rows or len({row.threat for row in result.by_eps}) > 1:
         return ""
     points = [(0.0, result.clean), *((row.eps or 0.0, row.robust) for row in rows)]
     most = max(eps for eps, _ in points) or 1.0
     placed = [(LEFT + (WIDTH - LEFT - RIGHT) * eps / most, i) for eps, i in points]
-    shown = [f"{name}: {text}" for name, text in [("clean", str(result.clean)), *_levels(result)]]
+    named = [(f"robust at {level_name(result, row)}", bounded(result, row)) for row in rows]
+    shown = [f"{name}: {text}" for name, text in [("clean", str(result.clean)), *named]]
     return (
         f'<svg role="img" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="system-ui,sans-serif" font-size="11" fill="currentColor">'

@@ -22,7 +22,7 @@ def defence(result: ShownResult) -> str:
     # A method that is nothing but its name has no penalty with a weight.
     plain = method.keys() == {"name"} and risk.get("name", "Mean") == "Mean"
     # Features that may speak for benign can be added: such a net needs training against that.
-    robust_net = model.get("name") in ROBUST_NETS and model.get("benign") is None
+    robust_net = str(model.get("name")) in ROBUST_NETS and model.get("benign") is None
     defended = "attack" in result.recipe or robust_net
     return UNDEFENDED if plain and not defended else ""
 

@@ -69,7 +69,8 @@ def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     product = both * neither - int((a & ~b).sum()) * int((b & ~a).sum())
     # Paired, as two models mostly fail on the same samples: φ > 0 makes the interval narrower.
     product = max(product - n / 2, 0.0) if product > 0 else product
-    margins = a.sum() * (n - a.sum()) * b.sum() * (n - b.sum())
+    p, q = int(a.sum()), int(b.sum())  # Python's integers: NumPy's overflow from 110,000 samples
+    margins = p * (n - p) * q * (n - q)
     phi = product / math.sqrt(margins) if margins else 0.0
     d = first.accuracy - second.accuracy
 

@@ -109,7 +109,8 @@ def check_request(
 
 def _row(result: Result, eps: float | None, threat: str | None) -> EpsRow:
     rows = [row for row in result.by_eps if eps in (None, row.eps)]
-    rows = [row for row in rows if threat is None or row.threat in ("", threat)]
+    norm = str(result.threat.get("name"))
+    rows = [row for row in rows if threat is None or (row.threat or norm) == threat]
     known = ", ".join(f"{row.threat} {row.eps}".strip() for row in result.by_eps)
     if len(rows) != 1:
         raise ValueError(f"the result has {printable(known)}: choose one with eps and threat")

@@ -132,7 +132,8 @@ def _without_seeds(tables: Any) -> Any:
 def training_seed(r: Result) -> Any:
     """Return the training seed of a result's recipe, None if it is not known."""
     table = r.recipe.get("recipe")
-    return table.get("seed") if isinstance(table, dict) else None
+    seed = table.get("seed") if isinstance(table, dict) else None
+    return seed if isinstance(seed, int) else None
 
 
 def group_names(groups: Sequence[Sequence[Result]]) -> list[str]:

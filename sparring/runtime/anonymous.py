@@ -9,6 +9,10 @@ from typing import Any
 # A path from the root, the home folder or a drive: not the slash of "8/255" or "and/or".
 PATH = re.compile(r"(?<![\w.\])/\\])(?:~|[A-Za-z]:)?(?:[/\\][^/\\\s'\",;:()<>|]+)+")
 UP = re.compile(r"(?<![\w.])(?:\.\.?[/\\])+(?:[^/\\\s'\",;:()<>|]+[/\\])*")
+# A folder's name may have a space: the text is one path, or a path is in quotation marks.
+ROOT = r"(?:~|[A-Za-z]:|\.\.?)?[/\\]"
+WHOLE = re.compile(rf"(?!.*\s{ROOT}){ROOT}[^'\"\n]*")
+QUOTED = re.compile(rf"(?<=['\"]){ROOT}[^'\"\n]*(?=['\"])")
 LEAST_HOST = 4  # letters: a shorter name of a machine may be a word
 
 
@@ -20,10 +24,16 @@ def without_paths(text: str) -> str:
     >>> without_paths("../secret/mine.npz and C:\\\\Users\\\\ada\\\\net.pt")
     'mine.npz and net.pt'
     """
-    text = PATH.sub(lambda match: re.split(r"[/\\]", match[0])[-1], text)
+    text = _last_name(text) if WHOLE.fullmatch(text) else text
+    for pattern in (QUOTED, PATH):
+        text = pattern.sub(lambda match: _last_name(match[0]), text)
     text = UP.sub("", text)
     host = platform.node()
     return text.replace(host, "host") if len(host) >= LEAST_HOST else text
+
+
+def _last_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
 
 
 def anonymous(value: Any) -> Any:

@@ -256,9 +256,12 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             FileExistsError: for a folder that holds a run.
-            ValueError: for a network that a recipe cannot name.
+            ValueError: for a network that a recipe cannot name, or X or y without the other.
         """
         check_is_fitted(self)
+        # X alone would be labelled by the classifier, which is then right on all of it
+        both = "given with X, or both left out"
+        require((X is None) == (y is None), "y", "omitted" if y is None else "given", both)
         test = None if X is None else self._rows(X, y)[1:]
         return saved.write_run(self, Path(folder), test)
 

@@ -20,12 +20,12 @@ VALIDATION_STEPS = 5
 
 
 def plain_value(value: Any) -> Any:
-    """Return NumPy's numbers as Python's, inside lists and tables too."""
+    """Return NumPy's numbers and arrays as Python's, inside lists and tables too."""
     if isinstance(value, Mapping):
         return {str(key): plain_value(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain_value(v) for v in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def table_of(key: str, value: Any) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def radius(eps: Any) -> float | None:
 def threat_table(threat: Any, eps: float | None, bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the table of a threat with this radius and box, where it takes them."""
     table = table_of("threat", threat)
+    require("eps" not in table, "threat.eps", table.get("eps"), "left out: eps gives the radius")
     if isinstance(table.get("of"), str | Mapping):
         return table | {"of": threat_table(table["of"], eps, bounds)}
     known = arguments(maker("threat", table["name"], "threat"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,11 @@ def write_run(classifier: Any, folder: Path, test: tuple[Tensor, Tensor] | None)
         z, eps = test[0].numpy(), radius(classifier.eps)
         bounds = box(classifier.scaling, classifier.bounds, z, eps=eps, before=classifier.bounds_)
         tables = _in_box(tables, bounds)
-    create_run(folder, tables)
-    if test is not None:
-        _write_rows(classifier, folder, *test, bounds=bounds)
     arguments = plain_value(classifier.get_params(deep=False))
     seed = classifier.random_state
+    number = int(seed) if isinstance(seed, Integral) else None  # no generator fits a file
     about = {
-        "arguments": arguments | {"random_state": seed if isinstance(seed, int) else None},
+        "arguments": arguments | {"random_state": number},
         "classes": classifier.classes_.tolist(),
         "names": getattr(classifier, "feature_names_in_", np.array([])).tolist(),
         "shift": classifier.scaling_.shift.tolist(),
@@ -54,7 +53,11 @@ def write_run(classifier: Any, folder: Path, test: tuple[Tensor, Tensor] | None)
         "shape": list(classifier.scaling_.shape),
         "bounds": list(classifier.bounds_),
     }
-    files.write(folder / ABOUT, json.dumps(about).encode())
+    text = json.dumps(about).encode()  # before the first file: half a run would be in the way
+    create_run(folder, tables)
+    if test is not None:
+        _write_rows(classifier, folder, *test, bounds=bounds)
+    files.write(folder / ABOUT, text)
     for epoch in classifier.epochs_:
         append_log(folder, epoch.row())
     save_best(folder, classifier.network_.state_dict(), **_about_weights(classifier))

@@ -1,5 +1,8 @@
 """The exit code and the JUnit file of an evaluation with demands."""
 
+import dataclasses
+
+from sparring.commands import evaluate
 from tests.cli.test_cli import TINY
 from tests.command import call
 
@@ -19,3 +22,21 @@ def test_a_result_below_the_demands_of_a_pipeline_exits_with_3(tmp_path, capsys)
     out = call("evaluate", run, *options, "--fail-under", "50", capsys=capsys, code=2)
     assert "for 50 % give 0.5" in out
     assert junit.stat().st_mtime_ns == before
+
+
+def test_a_result_that_makes_no_entry_still_meets_the_gate(tmp_path, capsys, monkeypatch):
+    run, junit, real = tmp_path / "run", tmp_path / "junit.xml", evaluate.evaluate_to_file
+
+    def unsound(model, **ways):
+        result, _ = real(model, **(ways | {"suite": "quick", "eps": [0.3]}))
+        return dataclasses.replace(result, suite="autoattack", verdict="not sound"), None
+
+    monkeypatch.setattr("sparring.commands.evaluate.evaluate_to_file", unsound)
+    call("train", "digits-mart", "--out", run, *TINY, capsys=capsys)
+    options = ["--n", "20", "--robustbench", tmp_path / "entry.json", "--junit", junit]
+    out = call("evaluate", run, *options, "--fail-on", "not-sound", capsys=capsys, code=3)
+    assert "Gate: the measurement is 'not sound'" in out
+    assert junit.exists()
+    out = call("evaluate", run, *options, capsys=capsys, code=2)
+    assert "the measurement is not sound" in out
+    assert not (tmp_path / "entry.json").exists()

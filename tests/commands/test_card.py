@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import sparring
-from sparring.commands import card, push
+from sparring.commands import card, cite, push
 from tests.commands.folders import evaluated_run
 
 
@@ -94,3 +94,21 @@ def test_names_of_a_stranger_become_no_markup(run):
     assert front_matter(text)["datasets"][0].startswith("a|b\n# <script>")  # as a string
     assert "license" not in front_matter(text)
     assert "[x](http" not in text.split("---\n", 2)[2]
+
+
+def test_no_attack_of_a_cascade_is_the_strongest_of_a_card(run):
+    path = run / "results" / "quick-test.json"
+    table = json.loads(path.read_text())
+    for row in table["by_eps"]:
+        row["attacks"][-1]["attacked"] = 1
+    path.write_text(json.dumps(table))
+    assert "strongest attack" in sparring.card(run).read_text()
+    assert "PGD-20" not in (run / "README.md").read_text()
+
+
+def test_a_paper_of_ones_own_makes_no_error(run):
+    path = run / "recipe.toml"
+    path.write_text(path.read_text().replace('"wang2020mart"', '"mine2024paper"'))
+    assert "mine2024paper" not in sparring.card(run).read_text()
+    with pytest.raises(ValueError, match=r"paper = 'mine2024paper' is not allowed: .* papers\.bib"):
+        cite.cite(str(run))

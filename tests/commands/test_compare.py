@@ -12,6 +12,7 @@ from sparring.evaluation import evaluate
 from sparring.results import Result
 from tests.command import call
 from tests.commands.folders import fake_run
+from tests.results import made
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,16 @@ def test_runs_that_were_not_evaluated_are_left_out_and_named(results, tmp_path, 
     assert "new was never evaluated" in " ".join(text.split())
     with pytest.raises(ValueError, match=r"nothing to compare: .*new was never evaluated"):
         compare(runs[2:])
+
+
+def test_the_best_of_each_group_are_those_of_the_table():
+    pgd = [made.result("a", [9], suite="pgd"), made.result("b", [*range(20, 80)], suite="pgd")]
+    auto = [
+        made.result("a", [*range(20, 80)], suite="autoattack"),
+        made.result("b", [9], suite="autoattack"),
+    ]
+    other = made.result("c", [9], dataset="other", threat={"name": "L2", "eps": 0.2})
+    other.by_eps = [dataclasses.replace(row, threat="L2") for row in other.by_eps]
+    rows = compare([*pgd, *auto, other]).rows()
+    assert {(r.suite, r.name) for r in rows if r.best} == {("pgd", "a"), ("autoattack", "b")}
+    assert all(r.robust is not None for r in rows)

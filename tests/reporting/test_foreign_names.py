@@ -12,7 +12,7 @@ from sparring import reporting
 from sparring.evaluation import evaluate
 from sparring.reporting import format
 from sparring.results import Result
-from tests.reporting.made import Page
+from tests.reporting.made import Page, html_of, make, text
 
 NAMES = {
     "markup": '<img src=x onerror="alert(1)">',
@@ -75,3 +75,22 @@ def test_names_stay_distinct_when_they_are_cut(result):
     names = [r.name for r in format.unique_names(several)]
     assert len(set(names)) == 3
     assert format.unique_names([named(result, "plain · é")])[0].name == "plain · é"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "log"),
+    [
+        ({}, [1]),
+        ({}, [{"loss": 1.0}]),
+        ({}, "abc"),
+        ({"recipe": {"name": "a", "seed": "("}}, []),
+        ({"recipe": {"name": "a", "seed": [1]}}, []),
+        ({"model": {"name": {}}, "method": {"name": "Standard"}}, []),
+    ],
+)
+def test_what_a_strangers_recipe_or_log_may_hold(tmp_path, recipe, log):
+    several = [make("one"), make("two")]
+    for r in several:
+        r.recipe, r.train = recipe, r.train | {"log": log}
+    assert html_of(several, tmp_path)
+    assert text(several)

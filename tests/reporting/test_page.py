@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from sparring.reporting import page, study_page
-from sparring.reporting.page import classes, curves, reproduce, samples, section
+from sparring.reporting.page import classes, curves, render, reproduce, samples, section
 from sparring.results.levels import Level, headline
 from sparring.results.result import Check, Result
 from tests.reporting.made import Page, attacked, html_of, make, norms, paired
@@ -238,3 +238,8 @@ def test_a_study_has_its_question_panels_and_no_wall(tmp_path: Path) -> None:
     assert html.count('<svg class="chart"') >= 2
     assert "Measurements that are not sound" in html
     assert 'class="result"' not in html
+
+
+def test_a_link_leads_to_folders_of_any_name(tmp_path: Path) -> None:
+    page_path = tmp_path / "page.html"
+    assert render._link(tmp_path / "run#1" / "50%.json", page_path) == "run%231/50%25.json"

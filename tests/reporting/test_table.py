@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sparring.reporting import summary_lines, table
 from sparring.reporting.fitting import Cell, FittingTable, Head
+from sparring.reporting.table import merged
 from sparring.results.intervals import wilson
 from sparring.results.result import Check, Result
 from tests.reporting.made import N, make, norms, paired, text
@@ -123,3 +124,15 @@ def test_of_many_pairs_the_closest_are_shown():
     assert "and 1 further apart" in said
     assert re.search(r"r11 +r10|r10 +r11", said)
     assert not re.search(r"r11 +r0\b|r0 +r11", said)
+
+
+@pytest.mark.parametrize(
+    ("texts", "text"),
+    [
+        (["its budget of 2.05 seconds was spent"], "its budget of 2.05 seconds was spent"),
+        (["2.1 % of all", "13.5 % of all", "9.9 % of all"], "2.1–13.5 % of all"),
+        (["all 16 checks passed", "all 16 checks passed"], "all 16 checks passed"),
+    ],
+)
+def test_the_numbers_of_reasons_are_merged_whole(texts, text):
+    assert merged(texts) == text

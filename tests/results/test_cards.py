@@ -99,3 +99,10 @@ def test_a_dictionary_is_the_file_without_its_arrays(tmp_path):
     assert table["by_eps"][1]["attacks"][0]["name"] == "FGSM"
     assert "arrays" not in table
     assert Result.load(r.save(tmp_path / "r.json")).to_dict() == r.to_dict()
+
+
+def test_the_infinite_radius_has_no_place_in_the_chart():
+    r = make()
+    r.by_eps = [r.by_eps[0], dataclasses.replace(r.by_eps[1], eps=None)]
+    xml.dom.minidom.parseString(r._repr_html_())
+    assert "robust at Linf 0.05" in r._repr_html_()

@@ -191,3 +191,11 @@ def test_a_name_with_control_characters_is_shown_not_obeyed():
         c.compare(one, other)
     assert str(error.value).isprintable()
     assert c.compare(one, result("b", [7])).sentence().isprintable()
+
+
+def test_the_interval_of_many_samples_does_not_overflow():
+    draw = np.random.default_rng(0)
+    a = draw.random(200_000) < 0.5
+    b = a ^ (draw.random(200_000) < 0.05)
+    low, high = c.paired_interval(a, b)
+    assert 0.0018 < high - low < 0.0022

@@ -140,3 +140,8 @@ def test_wishes_are_refused_beforehand(wish):
     with pytest.raises(ValueError, match="is not allowed"):
         leaderboard.check_request(**wish)
     leaderboard.check_request()
+
+
+def test_another_norm_than_the_result_has_makes_no_entry():
+    with pytest.raises(ValueError, match="choose one with eps and threat"):
+        leaderboard.robustbench_entry(result(), threat="L2")

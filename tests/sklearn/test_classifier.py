@@ -295,3 +295,22 @@ def test_a_run_folder_without_pickle(fitted, tmp_path):
             RobustClassifier.from_run(run)
     with pytest.raises(FileNotFoundError, match=r"RobustClassifier.to_run writes it"):
         RobustClassifier.from_run(tmp_path)
+
+
+def test_the_radius_is_given_once(fitted):
+    _, x, y = fitted
+    with pytest.raises(ValueError, match=r"threat\.eps = 0\.5 is not allowed: .* eps gives"):
+        RobustClassifier(**QUICK, threat={"name": "Linf", "eps": 0.5}).fit(x, y)
+
+
+def test_rows_of_a_run_bring_their_labels(fitted, tmp_path):
+    model, x, _ = fitted
+    with pytest.raises(ValueError, match="given with X"):
+        model.to_run(tmp_path / "run", x)
+
+
+def test_a_run_of_numpy_s_arguments(tmp_path):
+    x, x_test, y, y_test = tumours()
+    ways = QUICK | {"hidden": np.array([8]), "random_state": np.int64(3)}
+    run = RobustClassifier(**ways).fit(x, y).to_run(tmp_path / "run", x_test, y_test)
+    assert RobustClassifier.from_run(run).get_params()["random_state"] == 3

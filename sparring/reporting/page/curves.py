@@ -146,13 +146,19 @@ def _logs(results: Sequence[Result]) -> list[tuple[str, list[Any]]]:
     """Return name and log of each training, once if several results are of its model."""
     logs: list[tuple[str, list[Any]]] = []
     for r in results:
-        log = r.train.get("log")
+        log = _read_log(r.train.get("log"))
         same = [i for i, (_, other) in enumerate(logs) if other == log]
         if log and not same:
             logs.append((r.name, log))
         elif log:
             logs[same[0]] = (logs[same[0]][0].partition(" · ")[0], log)
     return logs
+
+
+def _read_log(log: Any) -> list[Any]:
+    """Return the epochs of a log; what a stranger's file has in their place is left out."""
+    rows = log if isinstance(log, list) else []
+    return [row for row in rows if isinstance(row, dict) and type(row.get("epoch")) is int]
 
 
 def detection(r: Result) -> list[str]:

@@ -7,6 +7,7 @@ import datetime
 import functools
 import hashlib
 import os
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,13 @@ def _heading(results: Sequence[Result]) -> str:
 
 def _link(file: Path | None, page_path: Path) -> str:
     """Return the address of a result's file, relative to the page."""
-    return "" if file is None else Path(os.path.relpath(file, page_path.parent)).as_posix()
+    if file is None:
+        return ""
+    try:
+        path = Path(os.path.relpath(file, page_path.parent)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return file.resolve().as_uri()
+    return urllib.parse.quote(path)
 
 
 def _report(

@@ -1,0 +1,79 @@
+"""A study refuses results of another evaluation than it has now, and takes its committed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparring.commands import study
+from sparring.results import Result
+from tests.commands.test_study import OWN, TEXT
+from tests.results.made import result
+
+ROOT = Path(__file__).parents[2]
+STUDIES = [f for f in (ROOT / "studies").glob("*.toml") if (ROOT / "results" / f.stem).is_dir()]
+EVALUATION = '[evaluations.weak]\nsuite = "quick"\nn = 100\neps = ["1/10", 0.2]\n'
+
+
+def planned(folder: Path, change: tuple[str, str] = ("", "")) -> study.Study:
+    """A study of one run at two seeds, with one evaluation."""
+    (folder / "own.toml").write_text(OWN)
+    head = TEXT.partition("[runs.wide]")[0] + EVALUATION.replace(*change)
+    (folder / "both.toml").write_text(head)
+    return study.load(folder / "both.toml")
+
+
+def saved(folder: Path, plan: study.Study, seed: int, **changes: Any) -> None:
+    job = plan.jobs[seed]
+    tables = study.load_recipe(job.recipe, set=job.set).tables
+    made = result(f"plain-seed{seed}", [9], recipe=tables, **changes)
+    (folder / "out" / "weak").mkdir(parents=True, exist_ok=True)
+    made.save(folder / "out" / "weak" / f"{job.name}.json")
+
+
+def test_a_result_of_the_study_s_evaluation_is_taken(tmp_path):
+    plan = planned(tmp_path)
+    saved(tmp_path, plan, 0)
+    (found,) = study.collect(plan, results=tmp_path / "out").results["weak"]
+    assert isinstance(found, Result)
+    saved(tmp_path, plan, 1, suite="quick+transfer")
+    with pytest.raises(ValueError, match=r"quick v1 on 100 of test; quick\+transfer .* no mean"):
+        study.collect(plan, results=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"quick"', '"fast"'), "suite = quick, and the study has fast"),
+        (("n = 100", 'n = 100\nsplit = "val"'), "split = test, and the study has val"),
+        (("n = 100", "n = 50"), "has 100 samples, and the study n = 50"),
+        ((", 0.2", ""), r"eps = \['0.1', '0.2'\], and the study has \['0.1'\]"),
+    ],
+)
+def test_a_result_of_another_evaluation_is_refused(tmp_path, change, message):
+    saved(tmp_path, planned(tmp_path), 0)
+    with pytest.raises(ValueError, match=rf"plain-seed0\.json .*{message}.*: remove it"):
+        study.collect(planned(tmp_path, change), results=tmp_path / "out")
+
+
+def test_an_argument_that_a_method_got_later_has_its_default(tmp_path):
+    """A result of an earlier version has no such key."""
+    job = planned(tmp_path).jobs[0]
+    tables = study.load_recipe(job.recipe, set=(*job.set, "method=TRADES")).tables
+    del tables["method"]["beta"]
+    made = result("plain-seed0", [9], recipe=tables)
+    (tmp_path / "out" / "weak").mkdir(parents=True)
+    made.save(tmp_path / "out" / "weak" / f"{job.name}.json")
+    text = (tmp_path / "both.toml").read_text().replace("epochs=1", 'epochs=1", "method=TRADES')
+    (tmp_path / "both.toml").write_text(text)
+    again = study.load(tmp_path / "both.toml")
+    assert len(study.collect(again, results=tmp_path / "out").results["weak"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_takes_its_committed_results(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert any(study.collect(study.load(file), results=f"results/{file.stem}").results.values())
