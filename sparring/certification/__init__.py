@@ -113,7 +113,7 @@ def certificates(
                 results[i].append(_certificate(label, proven, start, detail, attacked))
             continue
         start, radii = time.perf_counter(), {i: float(threats[i][1].eps) for i in levels}  # type: ignore[arg-type]
-        noise = sigma or max(radii.values()) / 2 or 0.25
+        noise = (max(radii.values()) / 2 or 0.25) if sigma is None else sigma
         step = _progress(display, f"{label} · σ = {noise:g}", len(x[rows]))
         settings = {"sigma": noise, "draws": draws, "alpha": alpha, "seed": seed, "progress": step}
         # One pass of noise for all radii, since a sample's proven radius serves each.

@@ -77,7 +77,7 @@ def label(
         trained = load(**{k: v for k, v in table.items() if k not in ("augment", "mix")}).train
         known = (rows.y >= 0) & ~torch.isin(rows.index, trained.index)
     else:
-        rows = read_rows(data)
+        rows = read_rows(data, source=source)
         digest, known = fingerprint(rows.x), rows.y >= 0
         if tuple(rows.x.shape[1:]) != source.shape:
             raise ValueError(

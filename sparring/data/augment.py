@@ -52,6 +52,13 @@ def _integers(x: Tensor, count: int, generator: torch.Generator | None) -> Tenso
     return (_uniform(x, generator) * count).long().clamp_(max=count - 1)
 
 
+def _require_zero(source: Any, name: str) -> None:
+    """Raise `ValueError` where 0, which the piece fills with, is no value that inputs may have."""
+    low, high = source.bounds
+    allowed = f"around 0, which {name} fills with"
+    require(low <= 0 <= high, f"bounds of {source.name}", (low, high), allowed)
+
+
 def _require_images(x: Tensor, name: str) -> None:
     if x.ndim != 4:
         raise ValueError(f"{name} changes images (b, c, h, w); this batch is {tuple(x.shape)}")
@@ -89,6 +96,9 @@ class Flip(Augment):
 class Shift(Augment):
     """Move by up to `pixels` up or down and left or right; fill with zeros.
 
+    Raises:
+        ValueError: in `prepare`, for data whose bounds leave 0 out.
+
     >>> Shift(pixels=0)(torch.ones(1, 1, 1, 2)).tolist()
     [[[[1.0, 1.0]]]]
     """
@@ -100,12 +110,18 @@ class Shift(Augment):
         require_at_least(0, pixels=pixels)
         self.pixels = pixels
 
+    def prepare(self, source: Any) -> None:
+        _require_zero(source, "Shift")
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _shift(x, self.pixels, generator, "Shift")
 
 
 class Crop(Augment):
     """Pad by `pad` zeros on each side and crop the old size at random: the usual crop for CIFAR.
+
+    Raises:
+        ValueError: in `prepare`, for data whose bounds leave 0 out.
 
     >>> Crop(pad=4)(torch.ones(2, 3, 32, 32)).shape
     torch.Size([2, 3, 32, 32])
@@ -118,6 +134,9 @@ class Crop(Augment):
         require_at_least(0, pad=pad)
         self.pad = pad
 
+    def prepare(self, source: Any) -> None:
+        _require_zero(source, "Crop")
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _shift(x, self.pad, generator, "Crop")
 
@@ -126,6 +145,9 @@ class Cutout(Augment):
     """Zero a square of `size` pixels around a random pixel; it may reach over the border.
 
     Source: DeVries and Taylor 2017.
+
+    Raises:
+        ValueError: in `prepare`, for data whose bounds leave 0 out.
 
     >>> Cutout(size=2)(torch.ones(1, 1, 1, 1)).tolist()
     [[[[0.0]]]]
@@ -137,6 +159,9 @@ class Cutout(Augment):
         super().__init__()
         require_at_least(1, size=size)
         self.size = size
+
+    def prepare(self, source: Any) -> None:
+        _require_zero(source, "Cutout")
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         _require_images(x, "Cutout")
@@ -152,6 +177,9 @@ class Cutout(Augment):
 class GaussianNoise(Augment):
     """Add N(0, std²) and clip to the bounds; `std`, `low` and `high` in input units.
 
+    Raises:
+        ValueError: in `prepare`, if `low` and `high` are not the bounds of the data.
+
     >>> GaussianNoise(std=0.0)(torch.tensor([[0.5]]))
     tensor([[0.5000]])
     """
@@ -163,6 +191,12 @@ class GaussianNoise(Augment):
         require(std >= 0, "std", std, "a number ≥ 0")
         require(low < high, "low", low, f"below high = {high}")
         self.std, self.low, self.high = std, low, high
+
+    def prepare(self, source: Any) -> None:
+        # other bounds would clip rows before any noise: a part of their range would be lost
+        for key, bound in zip(("low", "high"), source.bounds, strict=True):
+            allowed = f"{bound:g}, the bound of {source.name}"
+            require(getattr(self, key) == bound, key, getattr(self, key), allowed)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return (x + self.std * distributed.draw("normal", x, generator)).clamp_(self.low, self.high)

@@ -19,7 +19,8 @@ from .content import read_bytes, shorten
 from .csv_columns import Aside, column_number
 from .csv_text import FLAGS, decode, find_separator, is_number, records, to_number
 
-MISSING = {"", "?", "-", "na", "n/a", "nan", "null", "none"}
+MISSING = {"", "?", "-", "na", "n/a", "#n/a", "nan", "null", "none"}
+MISSING_LABELS = MISSING - {"-", "none"}  # which may be the name of a class
 LABEL_NAMES = {"label", "labels", "class", "classes", "target"}
 MANY = 20  # classes from which on numbers that look measured are no labels
 
@@ -102,7 +103,8 @@ def _read(
         table.drop_first()
     if not table.labels:
         raise ValueError(f"{path.name} has no rows of features and a label")
-    point = rf"(^|{separator})[+-]?\d*\.\d+({separator}|$)"
+    # between two separators, perhaps in quotes; no \s, which would run on over blank lines
+    point = rf'(^|[{separator}\r])[ "]*[+-]?\d*\.\d+([eE][+-]?\d+)?[ "]*([{separator}\r\n]|$)'
     if table.decimal_comma and re.search(point, text, re.MULTILINE):
         what = "decimal commas, and also decimal points: 1,234 may be either"
         raise ValueError(f"{path.name} has {what}; write all numbers alike")
@@ -129,7 +131,7 @@ def encode(labels: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     names: list[str] = []
     last = None
     for spelling in sorted(set(labels), key=_class_order):
-        value = _value(spelling)
+        value = label_value(spelling)
         if value is None or value != last:
             names.append(spelling)
         number[spelling], last = len(names) - 1, value
@@ -156,7 +158,7 @@ class _Table:
             counts = f"{len(cells)} cells, the first has {self.width}{why}"
             raise ValueError(f"{self.path.name}, row {line}: {counts}")
         label = self.aside.take(line, cells)
-        if label.lower() in ("", "nan"):
+        if label.lower() in MISSING_LABELS:
             what = f"the label{self._of(self.aside.label)} is {label or 'empty'}"
             raise ValueError(f"{self.path.name}, row {line}: {what}; fill it or drop the row")
         try:
@@ -313,8 +315,12 @@ def _warn_of_names(
         warnings.warn(f"{path.name}: {note}", SparringWarning, stacklevel=3)
 
 
-def _value(spelling: str) -> int | float | None:
-    """Return the number that a label spells, or None for a word."""
+def label_value(spelling: str) -> int | float | None:
+    """Return the number that a label spells, or None for a word.
+
+    >>> label_value("1.0"), label_value("spam")
+    (1.0, None)
+    """
     if not is_number(spelling):
         return None
     try:

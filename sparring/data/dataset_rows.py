@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from ..component import require
 from ..runtime import distributed
 from . import files, named, pseudo_labels, readers
 from .added_rows import AddedRows
+from .content import read_bytes, shorten
+from .csv_table import label_value
+from .csv_text import decode, find_separator, records
 from .labels import class_numbers, is_class_numbers
-from .source import Source, stored_tensor
-from .split import Split, check_samples, fingerprint
+from .layouts import RawDataset
+from .source import Source, checked_arrays, stored_tensor
+from .split import Split, check_labels, check_samples, fingerprint
 
 Generate = Callable[[Batch, int, torch.Generator | None], Any]
+SHOWN = 12  # classes in a message
 
 
 class StoredRows(AddedRows):
@@ -73,12 +79,15 @@ class DatasetRows(StoredRows):
     """Rows of another data set or file.
 
     Arguments:
-        of: a known name, or a path as for `data.load`; an npz may hold `x` alone.
-        labels: a file of `sparring pseudo-label`, or `"own"`, the set's; default: unlabelled.
+        of: a known name, or a path as for `data.load`; an npz may hold `x` alone, and a csv is read
+            by the source's `label`, `drop` and `time`.
+        labels: a file of `sparring pseudo-label`, or `"own"`, the set's, whose classes are matched
+            to the source's by name; default: unlabelled.
         root: folder to search first for a named set.
 
     Raises:
-        ValueError: for another shape, values outside the source's bounds, or labels of another set.
+        ValueError: for another shape, other features, values outside the source's bounds, classes
+            that the source does not have, or labels of another set.
     """
 
     def __init__(
@@ -94,15 +103,20 @@ class DatasetRows(StoredRows):
         self.of, self.labels, self.root = of, labels, root
 
     def select(self, source: Source) -> Split:
-        rows = read_rows(self.of, self.root)
+        raw = read_raw(self.of, self.root, source)
+        rows = _rows(self.of, raw)
         if (shape := tuple(rows.x.shape[1:])) != source.shape:
             shapes = f"{shape}, {source.name} of {source.shape}: added rows must have the same"
             raise ValueError(f"of = {self.of!r} has samples of shape {shapes}")
+        _check_features(self.of, raw.features, source)
         if self.labels is None:
             rows = Split(rows.x, torch.full_like(rows.y, -1))
         elif self.labels != "own":
             pseudo = pseudo_labels.read(self.labels, data=source.sha256, rows=fingerprint(rows.x))
             rows = Split(rows.x, pseudo.labels_of(rows.index))
+        elif raw.classes:
+            check_labels(self.of, rows.x, rows.y, len(raw.classes))
+            rows = Split(rows.x, _in_classes_of(source, self.of, raw.classes, rows.y))
         check_samples(self.of, rows.x, rows.y, source.classes, source.bounds)
         return rows
 
@@ -147,17 +161,95 @@ class Generated(AddedRows):
         return self.rows(batch, x.to(batch.x), y.to(batch.x.device))
 
 
-def read_rows(of: str, root: str | Path | None = None) -> Split:
-    """Read all training rows of a set, or an npz with `x` alone; labels are −1 if it has none.
+def read_rows(of: str, root: str | Path | None = None, source: Source | None = None) -> Split:
+    """Read all training rows of a set, or an npz with `x` alone; labels are -1 if it has none.
+
+    Arguments:
+        of, root, source: as `read_raw`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `data.load`.
+    """
+    return _rows(of, read_raw(of, root, source))
+
+
+def read_raw(of: str, root: str | Path | None = None, source: Source | None = None) -> RawDataset:
+    """Read a set by its name or path, or an npz with `x` alone, whose labels are -1.
+
+    Arguments:
+        root: folder to search first for a named set.
+        source: whose `label`, `drop` and `time` name the columns of a csv.
 
     Raises:
         ValueError, FileNotFoundError: as `data.load`.
     """
     if known := named.find(of):
-        x, y = named.read(known, root).train
-    elif Path(of).suffix == ".npz" and Path(of).is_file() and set(readers.npz(Path(of))) == {"x"}:
-        x = files.channels(readers.npz(Path(of))["x"])
-        y = np.full(len(x), -1, np.int64)
-    else:
-        x, y = files.read(Path(of).expanduser()).train
-    return Split(stored_tensor(x, x), class_numbers(f"y of {of}", y, whole=True))
+        return named.read(known, root)
+    path = Path(of).expanduser()
+    if files.is_csv(path) and path.is_file() and source is not None:
+        return files.read(path, **_csv_columns(path, source.origin))
+    if files.ending(path) == ".npz" and path.is_file():
+        archive = readers.npz(path)
+        if set(archive) != {"x"}:
+            return files.arrays(path, archive)
+        x = files.channels(archive["x"])
+        return RawDataset((x, np.full(len(x) if x.ndim else 1, -1, np.int64)))
+    return files.read(path)
+
+
+def _rows(of: str, raw: RawDataset) -> Split:
+    """Return the training rows of a set as a split."""
+    x, y = checked_arrays(of, *raw.train)
+    return Split(stored_tensor(x, x), torch.from_numpy(y))
+
+
+def _csv_columns(path: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the source's `label`, `drop` and `time` for another csv: it may lack columns that are
+    no features anyway, but not the label."""
+    columns = {key: origin[key] for key in ("label", "drop", "time") if origin.get(key)}
+    if not columns.keys() & {"drop", "time"}:
+        return columns
+    text = decode(path, read_bytes(path))
+    _, first = next(records(path, text, find_separator(path, text)), (0, []))
+    header = {name.strip() for name in first}
+    drop = columns.pop("drop", ())
+    columns["drop"] = [n for n in ([drop] if isinstance(drop, str) else drop) if n in header]
+    if columns.get("time") not in header:
+        columns["time"] = None
+    return columns
+
+
+def _check_features(of: str, features: Sequence[str] | None, source: Source) -> None:
+    """Raise `ValueError` if both sets name their features, and not alike: columns would be mixed
+    up."""
+    if not features or not source.feature_names:
+        return
+    for theirs, ours in zip_longest(features, source.feature_names, fillvalue=""):
+        if theirs != ours:
+            what = f"has the feature {shorten(theirs)} where {source.name} has {shorten(ours)}"
+            how = "added rows must have the same features, in the same order"
+            raise ValueError(f"of = {shorten(of)} {what}: {how}")
+
+
+def _in_classes_of(source: Source, of: str, classes: Sequence[str], y: Tensor) -> Tensor:
+    """Return labels `(n,)`, numbers of these classes, as numbers of the source's classes.
+
+    Raises:
+        ValueError: for rows of a class that the source does not have.
+    """
+    place = {_class_key(name): k for k, name in enumerate(source.class_names)}
+    numbers = torch.tensor([place.get(_class_key(name), -1) for name in classes])
+    labelled = y >= 0
+    out = torch.where(labelled, numbers[y.clamp_min(0)], y)
+    if len(odd := y[labelled & (out < 0)]):
+        shown = ", ".join(shorten(name) for name in source.class_names[:SHOWN])
+        more = f" and {source.classes - SHOWN} more" if source.classes > SHOWN else ""
+        what = f"rows of class {shorten(classes[int(odd[0])])}"
+        raise ValueError(f"of = {shorten(of)} has {what}: {source.name} has {shown}{more}")
+    return out
+
+
+def _class_key(name: str) -> str | float:
+    """Return what two spellings of a class share: 1 and 1.0 are one, as in a csv."""
+    value = label_value(name)
+    return name if value is None else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..component import require, require_at_least
+from ..runtime.warning import SparringWarning
+from .content import shorten
 from .layouts import RawDataset
 from .split import Inputs, Split, hold_out
 
@@ -98,6 +101,44 @@ def check_classes_by_time(name: str, splits: Mapping[str, Split], class_names: l
             f"{name} train, the earliest rows by time, has none of class {missing!r}: hold out "
             "fewer rows by data.test and data.val"
         )
+
+
+def class_counts(name: str, labels: Mapping[str, Tensor], class_names: Sequence[str]) -> list[int]:
+    """Return the rows of each class in train, or in test if there is no train.
+
+    Raises:
+        ValueError: for a single class, or one that train lacks before it is divided.
+    """
+    if len(class_names) < 2:
+        raise ValueError(f"{name} has {len(class_names)} class; a classifier needs at least 2")
+    counts = {
+        s: torch.bincount(y[y >= 0], minlength=len(class_names)).tolist() for s, y in labels.items()
+    }
+    if "train" in counts and 0 in counts["train"]:
+        k = counts["train"].index(0)
+        others = [f"{s} has {c[k]}" for s, c in counts.items() if c[k]]
+        where = f" ({', '.join(others)}): every class must occur in train" if others else ""
+        raise ValueError(f"{name} train has no rows of class {class_names[k]!r}{where}")
+    return next(iter(counts.values()))
+
+
+def warn_of_lost_classes(name: str, y: Tensor, class_names: Sequence[str]) -> list[str]:
+    """Warn if the division, or `limit`, left a class no row in train; return the warning as a note.
+
+    >>> warn_of_lost_classes("mine", torch.tensor([0, 1, -1]), ["a", "b"])
+    []
+    """
+    if not len(y):  # data for evaluation only, which are not divided
+        return []
+    counts = torch.bincount(y[y >= 0], minlength=len(class_names))
+    lost = (counts == 0).nonzero()[:, 0].tolist()
+    if not lost:
+        return []
+    first = shorten(class_names[lost[0]])
+    what = f"class {first}" if len(lost) == 1 else f"{len(lost)} classes, the first is {first}"
+    note = f"{name} train has no rows of {what}: raise limit, or lower test and val"
+    warnings.warn(note, SparringWarning, stacklevel=3)
+    return [note]
 
 
 def row_count(key: str, value: Rows, n: int, default: int) -> int:

@@ -43,8 +43,8 @@ def read(
     if folder is not None:
         require(path.is_dir(), "size", folder.how.size, "omitted: only folders of pictures have it")
         return pictures(path, folder)
-    kind = Path(path.name.lower().removesuffix(".gz")).suffix
-    if kind in TEXT and not path.is_dir():
+    kind = ending(path)
+    if is_csv(path):
         x, y, names, features, notes, moments = readers.csv(path, label, drop=drop, time=time)
         facts = {"classes": names, "features": features or None, "notes": notes, "time": moments}
         return RawDataset((x, y), **facts)
@@ -58,6 +58,16 @@ def read(
         return RawDataset((x, y), classes=names)
     ends, kind = ", ".join((".npz", *TEXT, *SVMLIGHT)), kind[:SHOWN] or "no ending"
     raise ValueError(f"{path.name}: no reader for {kind}; there are {ends}, and folders")
+
+
+def ending(path: Path) -> str:
+    """Return the ending that tells a file's reader, in small letters and without `.gz`."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def is_csv(path: Path) -> bool:
+    """Return whether `read` takes a path for a csv."""
+    return ending(path) in TEXT and not path.is_dir()
 
 
 def refuse_csv_options(
@@ -110,17 +120,20 @@ def _is_unread(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir() and entry.name[0] not in "._" and entry.name not in splits
 
 
-def arrays(path: Path) -> RawDataset:
+def arrays(path: Path, archive: Mapping[str, np.ndarray] | None = None) -> RawDataset:
     """Read an npz of `x_train, y_train` (perhaps `x_test, y_test`, `x_val, y_val`), or of `x, y`.
 
     `class_names`, `feature_names` and the mask `mutable` are read if they are there. With `x_test,
     y_test` alone, train has no rows.
 
+    Arguments:
+        archive: what is in the file, if it has been unpacked.
+
     Raises:
         ValueError: for one array of a pair without the other, a name close to one of these, or
             names that are no text `(k,)`.
     """
-    archive = readers.npz(path)
+    archive = readers.npz(path) if archive is None else archive
     ends = {"train": ("_train", ""), "test": ("_test",), "val": ("_val",)}
     known = [f"{s}{end}" for spellings in ends.values() for end in spellings for s in "xy"]
     known += ["class_names", "feature_names", "mutable"]

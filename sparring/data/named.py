@@ -253,7 +253,13 @@ def names() -> list[str]:
 
 
 def find(name: str) -> str | None:
-    """Return the name among `names()` that is `name` but for case and punctuation, or None."""
+    """Return the name among `names()` that is `name` but for case and punctuation, or None.
+
+    >>> find("CIFAR-10"), find("./cifar10")
+    ('cifar10', None)
+    """
+    if "/" in name or "\\" in name:  # a path that the user wrote out, not a spelling of a name
+        return None
     key = fetch.normalized(name)
     return next((known for known in names() if key == fetch.normalized(known)), None)
 

@@ -103,8 +103,14 @@ def _eight_bits(pillow: Any, opened: Any, notes: list[str]) -> Any:
         values = np.asarray(opened)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             return image
-        notes.append("16 bits rounded to 8")
-        image = pillow.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8))
+        # Programs that count in 32 bits save grey from 0 to 255 so; other formats have no 32 bits,
+        # and there such small values are a dark picture of 16.
+        if mode == "I" and opened.format == "TIFF" and values.max(initial=0) <= 255:
+            notes.append("32 bits held 8")
+        else:
+            notes.append("16 bits rounded to 8")
+            values = (values.astype(np.int64) + 128) // 257
+        image = pillow.fromarray(values.astype(np.uint8))
     elif mode == "F" or mode == "LAB":
         return image
     elif is_deep:

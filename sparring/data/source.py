@@ -14,7 +14,15 @@ from torch import Tensor
 from ..component import LARGEST, checked, did_you_mean, require, require_at_least
 from ..runtime.text import printable
 from . import files, named, tables
-from .division import Parts, Rows, check_classes_by_time, divide, row_count
+from .division import (
+    Parts,
+    Rows,
+    check_classes_by_time,
+    class_counts,
+    divide,
+    row_count,
+    warn_of_lost_classes,
+)
 from .labels import class_numbers
 from .layouts import RawDataset
 from .named import names
@@ -129,9 +137,9 @@ def load(
     test split of data without one. Vectors of zeros and ones are kept packed, eight per byte.
 
     Arguments:
-        name: one of `names()`, or a path: `.npz` (`x_train, y_train` and perhaps `x_test, y_test`,
-            `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or `x, y`; or `x_test,
-            y_test` alone, for evaluation), `.csv`,
+        name: one of `names()`, or a path (`"./mnist"` is one): `.npz` (`x_train, y_train` and
+            perhaps `x_test, y_test`, `x_val, y_val`, `class_names`, `feature_names`, `mutable`; or
+            `x, y`; or `x_test, y_test` alone, for evaluation), `.csv`,
             `.svm`/`.libsvm`/`.svmlight` (these also as `.gz`), or a folder: MNIST's, CIFAR's or
             SVHN's files, or one folder of pictures per class (with `train/`, `test/`, `val/` as the
             splits, where they exist).
@@ -177,7 +185,10 @@ def load(
     origin = {key: value for key, value in locals().items() if value is not None}
     path, how = Path(name).expanduser(), make_fitting(size, fit, stream, workers)
     folder = None if how is None else FolderReader(how, lazily=bool(stream))
-    if known := named.find(str(name)):
+    known = named.find(str(name))
+    if known and isinstance(name, Path) and path.exists():
+        known, origin["name"] = None, f"./{name}"  # as text, too, a path and not the name
+    if known:
         require(folder is None, "size", size, "omitted: only folders of pictures have it")
         files.refuse_csv_options(label, drop, time)
         name, raw = known, named.read(known, root)
@@ -233,7 +244,7 @@ def assemble(
     bounds = _checked_bounds(bounds)
     check_worsening(label_noise=label_noise, class_shares=class_shares)
     arrays = {"train": raw.train, "val": raw.val, "test": raw.test}
-    arrays = {s: _checked_arrays(f"{name} {s}", *a) for s, a in arrays.items() if a is not None}
+    arrays = {s: checked_arrays(f"{name} {s}", *a) for s, a in arrays.items() if a is not None}
     notes = list(raw.notes)
     if raw.unique:
         require(len(arrays) == 1, "unique", True, f"left out: {name} brings splits of its own")
@@ -244,7 +255,7 @@ def assemble(
     if raw.test and all(a.shape[:1] == (0,) for a in arrays["train"]):
         del arrays["train"]  # a test split alone serves for evaluation
     parts, class_names = _stored(name, arrays, raw.classes, bounds)
-    counts = _class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)
+    counts = class_counts(name, {s: y for s, (_, y) in parts.items()}, class_names)
     if "train" not in parts:
         parts["train"] = tuple(t[:0] for t in parts["test"])  # type: ignore[assignment]
         notes.append(f"{name} has no train rows: it serves for evaluation only")
@@ -257,6 +268,8 @@ def assemble(
         check_classes_by_time(name, splits, class_names)
         sizes = ", ".join(f"{len(splits[part])} {part}" for part in ("train", "val", "test"))
         notes.append(f"split by time, the latest rows last: {sizes}")
+    else:
+        notes += warn_of_lost_classes(name, splits["train"].y, class_names)
     train, unlabelled = splits["train"], None
     if class_shares is not None and len(train):
         train = with_class_shares(train, class_shares, len(class_names), seed)
@@ -309,21 +322,6 @@ def _stored(
         if isinstance(x, Tensor) and x.is_floating_point():
             x.clamp_(*bounds)  # check_samples lets rounding through: 1e-6 of the range
     return parts, class_names
-
-
-def _class_counts(name: str, labels: Mapping[str, Tensor], class_names: Sequence[str]) -> list[int]:
-    """Return the rows of each class in train, or in test if there is no train."""
-    if len(class_names) < 2:
-        raise ValueError(f"{name} has {len(class_names)} class; a classifier needs at least 2")
-    counts = {
-        s: torch.bincount(y[y >= 0], minlength=len(class_names)).tolist() for s, y in labels.items()
-    }
-    if "train" in counts and 0 in counts["train"]:
-        k = counts["train"].index(0)
-        others = [f"{s} has {c[k]}" for s, c in counts.items() if c[k]]
-        where = f" ({', '.join(others)}): every class must occur in train" if others else ""
-        raise ValueError(f"{name} train has no rows of class {class_names[k]!r}{where}")
-    return next(iter(counts.values()))
 
 
 def _mutable(
@@ -379,11 +377,16 @@ def _checked_bounds(bounds: Sequence[float]) -> Bounds:
     return (low, high)
 
 
-def _checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return x and integer labels `(n,)`; raise unless both hold numbers."""
+def checked_arrays(what: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and integer labels `(n,)`; raise unless both hold numbers, of as many rows."""
     if x.dtype.kind not in "biuf" or y.dtype.kind not in "biuf":
         raise ValueError(f"{what} must hold numbers: x is {x.dtype}, y is {y.dtype}")
-    return x, class_numbers(f"y of {what}", y, whole=True).numpy()
+    labels = class_numbers(f"y of {what}", y, whole=True).numpy()
+    if not x.ndim:
+        raise ValueError(f"{what} has x of shape (): it must be (n, *d), one row per sample")
+    if len(x) != len(labels):
+        raise ValueError(f"{what} has {len(x)} samples and {len(labels)} labels")
+    return x, labels
 
 
 def stored_tensor(x: np.ndarray, like: np.ndarray) -> Tensor:

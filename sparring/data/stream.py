@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..component import require_at_least
+from ..runtime import distributed
+from ..runtime.seeding import derive_seed, seeded
 from ..runtime.text import printable
 from . import limits
 from .split import Bounds, Pair, Split, check_samples, chosen_rows, to_float32
@@ -66,13 +69,32 @@ class Stream:
         options["generator"] = torch.Generator().manual_seed(seed)  # else DataLoader draws globally
         if self.sequential:
             largest = max(len(rows) for rows in plan)
-            pairs = self._rechunk(plan, iter(DataLoader(dataset, batch_size=largest, **options)))
+            chunks: Any = DataLoader(dataset, batch_size=largest, **options)
+            pairs = self._rechunk(plan, self._drawn(iter(chunks), seed))
         else:
             batches: Any = map(Tensor.tolist, plan)  # lists of integers, made one at a time
-            pairs = iter(DataLoader(dataset, batch_sampler=batches, **options))
+            loader: Any = DataLoader(dataset, batch_sampler=batches, **options)
+            pairs = self._drawn(iter(loader), seed)
         for rows, (x, y) in zip(plan, self._whole(pairs), strict=True):
             check_samples(self.name, x, y, self.classes, self.bounds)
             yield to_float32(x), y, rows
+
+    def _drawn(self, pairs: Iterator[Pair], seed: int) -> Iterator[Pair]:
+        """Yield the batches, whose samples may draw from PyTorch's global generator.
+
+        Without a seed of each batch, they would depend on the caller's state and on every draw of
+        the training between two batches, and a resumed run would go on differently.
+        """
+        for number in itertools.count():
+            if self.workers:  # which PyTorch seeds by the generator
+                pair = next(pairs, None)
+            else:
+                drawn = derive_seed(seed, distributed.rank(), number)
+                with seeded(torch.device("cpu"), drawn):
+                    pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
 
     def _whole(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """Yield the batches; raise `ValueError` if the data set has no sample where it says so."""
@@ -150,12 +172,20 @@ def from_torch(
     bounds: Bounds = (0.0, 1.0),
     workers: int = 0,
     name: str = "the data set",
+    seed: int = 0,
 ) -> Stream:
     """Return a split that streams any `torch.utils.data` data set of (x, y).
 
     Arguments:
-        n: samples per epoch; needed for an iterable data set without a length.
+        n: samples per epoch; needed for an iterable data set without a length. Of a longer data set
+            with numbered rows, the same n are read in each epoch, drawn from all of it by the seed;
+            an iterable gives its first n.
         workers: number of reading processes.
+        seed: draws the n rows.
+
+    Raises:
+        ValueError: for an empty data set, a `DataLoader`, fewer than 2 classes, or no n where it is
+            needed.
 
     >>> from torch.utils.data import TensorDataset
     >>> len(from_torch(TensorDataset(torch.rand(3, 2), torch.tensor([0, 1, 0])), classes=2))
@@ -175,4 +205,7 @@ def from_torch(
     require_at_least(1, n=n)
     require_at_least(2, classes=classes)
     limits.check_classes(name, classes)
+    if length is not None and n < length and not isinstance(dataset, IterableDataset):
+        # the first rows of a data set that is sorted would be of one class
+        dataset = Subset(dataset, chosen_rows(length, n, seed).tolist())
     return Stream(dataset, classes=classes, n=n, bounds=bounds, workers=workers, name=name)

@@ -35,7 +35,8 @@ def streamed(
         classes: number of classes, or their names.
         val: a data set, or rows or share of train to hold out by the seed; default: 1,000 rows. For
             an iterable train it must be a data set.
-        n: samples per epoch; needed for an iterable train without a length.
+        n: samples per epoch; needed for an iterable train without a length. Of a longer train with
+            numbered rows, n are drawn by the seed, and validation is held out of them.
     """
     if isinstance(classes, Sequence | np.ndarray):
         names = list(classes)
@@ -44,9 +45,8 @@ def streamed(
         names = [str(k) for k in range(int(classes))]
 
     def stream(dataset: Dataset, part: str, n: int | None = None) -> Stream:
-        return from_torch(
-            dataset, classes=len(names), n=n, bounds=bounds, workers=workers, name=f"{name} {part}"
-        )
+        options = {"bounds": bounds, "workers": workers, "name": f"{name} {part}", "seed": seed}
+        return from_torch(dataset, classes=len(names), n=n, **options)
 
     def in_memory(dataset: Dataset, part: str) -> Split:
         split = stream(dataset, part)
@@ -63,7 +63,8 @@ def streamed(
         require(1 <= rows < total, "val", val, allowed)
         order = torch.randperm(total, generator=torch.Generator().manual_seed(int(seed)))
         val_split = train_stream._in_memory(order[:rows].sort().values)
-        train_stream = stream(Subset(train, order[rows:].sort().values.tolist()), "train")
+        kept = order[rows:].sort().values.tolist()  # of the n rows that the stream drew
+        train_stream = stream(Subset(train_stream.dataset, kept), "train")
     else:
         val_split = in_memory(val, "val")
     test_split = in_memory(test, "test")

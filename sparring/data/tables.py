@@ -85,7 +85,8 @@ def read_bits(
 
 def distinct_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the numbers of the rows that stay without repeated rows, and without rows whose
-    features occur with two labels; and notes.
+    features occur with two labels; and notes. Of rows with a label and without (-1), one with it
+    stays.
 
     >>> x, y = np.array([[0, 1], [0, 1], [1, 1], [1, 1]]), np.array([0, 0, 0, 1])
     >>> rows, notes = distinct_rows(x, y)
@@ -98,12 +99,16 @@ def distinct_rows(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, tuple[str, 
     flat = np.ascontiguousarray(flat + flat.dtype.type(0))  # -0.0 is 0.0: bytes are compared
     keys = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))
     _, first, group = np.unique(keys[:, 0], return_index=True, return_inverse=True)
-    lowest, highest = np.full(len(first), np.iinfo(np.int64).max), np.full(len(first), -2)
-    labels = y.astype(np.int64)
-    np.minimum.at(lowest, group, labels)
-    np.maximum.at(highest, group, labels)
-    conflict = lowest != highest
-    rows = np.sort(first[~conflict])
+    labelled = np.flatnonzero(y != -1)  # a row without a label contradicts none
+    labels, of = y[labelled].astype(np.int64), group[labelled]
+    limits = np.iinfo(np.int64)
+    lowest, highest = np.full(len(first), limits.max), np.full(len(first), limits.min)
+    np.minimum.at(lowest, of, labels)
+    np.maximum.at(highest, of, labels)
+    conflict = lowest < highest
+    stays = np.full(len(first), len(y))
+    np.minimum.at(stays, of, labelled)
+    rows = np.sort(np.where(stays < len(y), stays, first)[~conflict])
     lost = int(conflict[group].sum())
     notes = (
         f"{lost} rows dropped: the same features with different labels",

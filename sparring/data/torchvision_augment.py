@@ -34,7 +34,8 @@ class Torchvision(Augment):
 
     Raises:
         ValueError: at the first batch or in `prepare`: without torchvision, for an unknown name or
-            argument, for a transform that changes the shape, and for unlabelled rows to mix.
+            argument, for a transform that changes the shape, for unlabelled rows to mix, and for
+            data with bounds other than [0, 1].
 
     >>> Torchvision(transform="TrivialAugmentWide")
     Torchvision(transform='TrivialAugmentWide')
@@ -47,6 +48,9 @@ class Torchvision(Augment):
         self._built: dict[tuple[int, ...], Any] = {}
 
     def prepare(self, source: Any) -> None:
+        # the transforms are of images in [0, 1], and what they give is clamped to it
+        allowed = f"[0, 1], where {printable(self.transform)} keeps inputs"
+        require(tuple(source.bounds) == (0, 1), f"bounds of {source.name}", source.bounds, allowed)
         self._classes = source.classes
         self._transform(source.shape)
 

@@ -74,7 +74,9 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if training and input.is_cpu and torch.is_grad_enabled():
+    # one value per channel has no variance: PyTorch refuses it before it spoils the running one
+    several = input.numel() > input.shape[1]
+    if training and several and input.is_cpu and torch.is_grad_enabled():
         return _Norm.apply(input, weight, bias, running_mean, running_var, momentum, eps)
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 

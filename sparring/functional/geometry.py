@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..component import require
 from ..runtime import distributed
+from .filling import GPU_ROUNDS, fill_evenly, fill_largest_first
 from .gradient import input_gradient
 
 SLACK = 1e-6  # rounding that a bound forgives, in input units: see `box_slack` for wider boxes
 RELATIVE_SLACK = 1e-5  # the same relative to eps, and to the box when a point is projected
 MIN_NORM = 1e-12  # shorter vectors have no direction
-GPU_ROUNDS = 12  # of a Newton method on a GPU: to stop early, the host would wait in each
+SHORT, LONG = 1e-15, 1e15  # beyond, squares may leave the range of float32
 
 
 def box_slack(low: float, high: float) -> float:
@@ -89,6 +90,13 @@ def norm(delta: Tensor, p: float) -> Tensor:
 def normalize(delta: Tensor, p: float) -> Tensor:
     """Return δ_i / ‖δ_i‖_p, and 0 where δ_i = 0."""
     size = norm(delta, p)
+    if p != math.inf:
+        # gradients of a confident model are that short: by their largest entry first, which leaves
+        # vectors of ordinary length to the last bit
+        top = norm(delta, math.inf)
+        extreme = ((size < SHORT) | (size > LONG)) & (top > 0) & (top < torch.inf)
+        delta = delta / broadcast_scale(torch.where(extreme, top, 1.0), delta)
+        size = torch.where(extreme, norm(delta, p), size)
     return delta / broadcast_scale(torch.where(size > 0, size, 1.0), delta)
 
 
@@ -339,41 +347,9 @@ def step_to_hyperplane(
     way = -w.sign() * gap.sign()[..., None]
     room = torch.where(way > 0, high - x, x - low).clamp_min(0)
     if p == 1:
-        return way * _fill_largest_first(size, room, need)
+        return way * fill_largest_first(size, room, need)
     rate = torch.ones_like(size) if p == torch.inf else size
-    return way * _fill_evenly(size, rate, room, need)
-
-
-def _fill_evenly(size: Tensor, rate: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """Return u = min(s·rate, room) with Σ size·u = need, or all the room.
-
-    Σ size·u grows in s in ever flatter straight pieces: Newton's method from s = 0 never overshoots
-    and ends, exactly, after at most d pieces; some six in practice. A row that takes more than 12
-    on a GPU ends before the plane.
-    """
-    tiny, most = torch.finfo(size.dtype).tiny, torch.finfo(size.dtype).max
-    speed, full, end = size * rate, size * room, room / rate
-    s = (need / speed.sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(most)
-    # a fixed count on a GPU, as in `project_l2`
-    for _ in range(min(GPU_ROUNDS, size.shape[-1]) if size.is_cuda else size.shape[-1]):
-        free = (end > s).to(size.dtype)
-        rest = need - ((1 - free) * full).sum(-1, keepdim=True)
-        more = rest / (free * speed).sum(-1, keepdim=True)
-        grows = (more > s) & (more < torch.inf)
-        if not size.is_cuda and not grows.any():
-            break
-        s = torch.where(grows, more, s)
-    return torch.minimum(s * rate, room)
-
-
-def _fill_largest_first(size: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """Return u = room for the largest sizes, until Σ size·u = need."""
-    size, order = size.sort(-1, descending=True)
-    order = order.expand_as(room)
-    room = room.gather(-1, order)
-    done = (size * room).cumsum(-1) - size * room
-    u = ((need - done) / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_min(0)
-    return torch.zeros_like(room).scatter(-1, order, torch.minimum(u, room))
+    return way * fill_evenly(size, rate, room, need)
 
 
 def alignment(clean: Tensor, adversarial: Tensor, *, kind: str = "cosine") -> tuple[Tensor, Tensor]:
@@ -382,7 +358,8 @@ def alignment(clean: Tensor, adversarial: Tensor, *, kind: str = "cosine") -> tu
     `"cosine"`: 1 − ⟨G, G'⟩/(‖G‖‖G'‖), free of scale; `"l2"`: ‖G − G'‖². Where one is shorter
     than 1e-12, the value is 0 and the mask False.
 
-    Source: Andriushchenko and Flammarion 2020 (the cosine).
+    Source: Andriushchenko and Flammarion 2020 (the cosine). Differs: no 1e-12 is added to the
+    norms' product, which would outweigh that of gradients of 1e-7.
 
     >>> alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
     (tensor([1.]), tensor([True]))
@@ -395,4 +372,4 @@ def alignment(clean: Tensor, adversarial: Tensor, *, kind: str = "cosine") -> tu
     if kind == "l2":
         return torch.where(valid, (g - h).square().sum(1), 0.0), valid
     norms = torch.where(valid, squares, 1.0).sqrt().prod(0)
-    return torch.where(valid, 1 - (g * h).sum(1) / (norms + MIN_NORM), 0.0), valid
+    return torch.where(valid, 1 - (g * h).sum(1) / norms, 0.0), valid

@@ -58,7 +58,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """
     logp = logits.log_softmax(1)
     if y.ndim == 2:
-        return -(y * logp).sum(1)
+        # 0·log 0 = 0: a label may leave out a masked class, whose logit is −inf
+        return -(y * logp.masked_fill((y == 0) & (logp == -torch.inf), 0.0)).sum(1)
     return torch.where(y >= 0, -_at_label(logp, y), 0.0)
 
 
@@ -71,7 +72,9 @@ def kl(logits: Tensor, other: Tensor) -> Tensor:
     tensor([0.])
     """
     logp, logq = logits.log_softmax(1), other.log_softmax(1)
-    return (logp.exp() * (logp - logq)).sum(1)
+    # 0·log 0 = 0, masked before the product so that gradients are finite too
+    gap = (logp - logq).masked_fill(logp == -torch.inf, 0.0)
+    return (logp.exp() * gap).sum(1)
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .geometry import flatten_pixels
+
 SLACK = 1e-3  # of a level: float32 keeps 255 levels to 1.5e-5, so this is rounding alone
 
 
@@ -84,33 +86,44 @@ def round_inside_ball(
     if p == math.inf:
         taken = wanted & ((outer - centre).abs() <= eps * scale + SLACK)
     else:
-        budget = eps if p == 0 else (eps * scale) ** p
-        taken = _affordable(wanted, level, inner, outer, centre, budget, p)
+        gap = torch.where(wanted, (outer - level).abs(), math.inf)
+        if p == 0:
+            taken = wanted & _affordable_locations(gap, on_the_way, eps)
+        else:
+            budget = (eps * scale) ** p
+            taken = wanted & _affordable(gap, inner - centre, outer - centre, budget, p)
     k = torch.where(taken, outer, inner)
     values = level_values(k.to(z.dtype), low=low, high=high, levels=levels)
     return torch.where(taken | on_the_way, values, x)
 
 
-def _affordable(
-    wanted: Tensor,
-    level: Tensor,
-    inner: Tensor,
-    outer: Tensor,
-    centre: Tensor,
-    budget: float,
-    p: float,
-) -> Tensor:
-    """Return which wanted coordinates may take the outer level, the nearest to it first."""
+def _affordable(gap: Tensor, inner: Tensor, outer: Tensor, budget: float, p: float) -> Tensor:
+    """Return which coordinates may take the outer level, the nearest to it first.
 
-    def cost(k: Tensor) -> Tensor:
-        distance = (k - centre).abs().flatten(1)
-        return (distance > SLACK).double() if p == 0 else distance**p
-
-    spent = cost(inner)
-    more = torch.where(wanted.flatten(1), cost(outer) - spent, 0)
-    gap = torch.where(wanted, (outer - level).abs(), math.inf).flatten(1)
-    order = gap.argsort(dim=1, stable=True)
+    Arguments:
+        gap: way to the outer level, inf where it is not wanted.
+        inner, outer: the levels, seen from x.
+    """
+    spent = inner.abs().flatten(1) ** p
+    more = torch.where(gap.flatten(1) < math.inf, outer.abs().flatten(1) ** p - spent, 0)
     left = budget * (1 + 1e-9) + 1e-9 - spent.sum(1, keepdim=True)
+    return _nearest_first(gap.flatten(1), more, left).view_as(gap)
+
+
+def _affordable_locations(gap: Tensor, differs: Tensor, budget: float) -> Tensor:
+    """Return where the outer level may be taken in L0, which counts pixels and not channels.
+
+    A pixel that differs from x already costs nothing more, in whichever channel.
+    """
+    used, nearest = flatten_pixels(differs).any(1), flatten_pixels(gap).amin(1)
+    more = ((nearest < math.inf) & ~used).double()
+    left = budget + 1e-9 - used.sum(1, keepdim=True)
+    fits = _nearest_first(nearest, more, left) | used
+    return fits[:, None].expand_as(flatten_pixels(gap)).reshape(gap.shape)
+
+
+def _nearest_first(gap: Tensor, more: Tensor, left: Tensor) -> Tensor:
+    """Return which of the smallest gaps `(b, n)` cost no more than is left `(b, 1)` together."""
+    order = gap.argsort(dim=1, stable=True)
     fits = more.gather(1, order).cumsum(1) <= left
-    taken = torch.zeros_like(fits).scatter(1, order, fits)
-    return taken.view_as(wanted) & wanted
+    return torch.zeros_like(fits).scatter(1, order, fits)

@@ -128,5 +128,7 @@ def frames(x: Tensor, directions: int, generator: torch.Generator) -> Tensor:
     """Draw √d times orthonormal directions, a frame per sample: `(b, m, *d)`, m at most d."""
     d, m = x[0].numel(), min(directions, x[0].numel())
     # Drawn in float32 on the CPU, so that every device measures along the same directions.
-    q = torch.linalg.qr(torch.randn(len(x), d, m, generator=generator))[0]
+    q, r = torch.linalg.qr(torch.randn(len(x), d, m, generator=generator))
+    # The signs of r's diagonal make q uniform: LAPACK's convention alone leaves one side unseen.
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
     return (math.sqrt(d) * q.mT).to(x).reshape(len(x), m, *x.shape[1:])

@@ -15,6 +15,7 @@ from torch import Tensor
 GRID, ROUNDS = 64, 6  # points per round of the search, and rounds: 2^-35 of the interval in the end
 LOG_LOW, LOG_HIGH = -230.0, 25.0  # of t: e^−230 to e^25 times the range of the values
 TINY = 1e-300
+LEAST_RANGE = 1e-2  # of values, so that λ may always reach 7e8
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,12 @@ def _log(w: Tensor) -> Tensor:
 
 
 def _highest_and_range(v: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the highest value `(1,)` among rows of weight, and the range of values there, > 0."""
+    """Return the highest value `(1,)` among rows of weight, and the range there, ≥ 1e-2."""
     counts = p > 0
     high = torch.where(counts, v, -torch.inf).amax(-1, keepdim=True)
     low = torch.where(counts, v, torch.inf).amin(-1, keepdim=True)
-    return high, (high - low).clamp_min(1e-30)
+    # the unit of λ's grid: of one row, or equal ones, a tiny unit would keep every λ out of reach
+    return high, (high - low).clamp_min(LEAST_RANGE)
 
 
 def kl(v: Tensor, p: Tensor, t: Tensor) -> WorstCase:

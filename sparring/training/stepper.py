@@ -143,8 +143,9 @@ class Stepper:
             check_finite(total, loss, epoch=epoch, step=number, causes=self.likely_causes)
             if self.clip is not None:
                 # Without the objective's own parameters: a large dual gradient must not shorten
-                # the step of the weights.
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+                # the step of the weights; nor may an old gradient of a frozen one.
+                trained = [p for p in self.model.parameters() if p.requires_grad]
+                nn.utils.clip_grad_norm_(trained, self.clip)
             # Inside the perturbation: the gradient at θ + v is applied there, then v is removed.
             self.optimizer.step()
         # Duals move after the weights, on the loss and cost of this step, so that a multiplier
@@ -161,7 +162,19 @@ class Stepper:
             return nullcontext()
 
         def total() -> Tensor:
-            loss = self.objective.minimize(self.climb_model, batch).total
+            # An exact λ moves in each pass, and the step itself passes this batch again: moved
+            # twice on costs of one attack, it would not settle. A risk puts new buffers in the
+            # place of the old, so that keeping the old ones is enough.
+            kept = [
+                (part, dict(part.named_buffers(recurse=False)))
+                for part in self.objective.risk.modules()
+            ]
+            try:
+                loss = self.objective.minimize(self.climb_model, batch).total
+            finally:
+                for part, buffers in kept:
+                    for name, buffer in buffers.items():
+                        setattr(part, name, buffer)
             assert loss is not None
             return loss
 

@@ -54,7 +54,10 @@ def shifted_weights(weights: Sequence[nn.Parameter], shifts: Sequence[Tensor]) -
     """Add v to the weights, and subtract it on the way out.
 
     v is subtracted, and not the old weights copied back: the optimizer's step inside must remain.
+    Entries of v that are not finite count as 0.
     """
+    # θ + NaN − NaN is NaN: a loss that is not finite must leave the weights as they were
+    shifts = [v.nan_to_num(0.0, 0.0, 0.0) for v in shifts]
     with torch.no_grad():
         for w, v in zip(weights, shifts, strict=True):
             w.add_(v)

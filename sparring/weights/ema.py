@@ -69,7 +69,7 @@ class EMA(Component):
         """Start from a copy of the model's weights; return itself."""
         with _without_graphs(model):
             self.averaged = AveragedModel(model, use_buffers=True)
-        self.averaged.requires_grad_(False)
+        self.averaged.requires_grad_(False).eval()  # nothing trains the average
         self.averaged.register_load_state_dict_post_hook(self._forget_count)
         self._count = 0
         return self
@@ -104,6 +104,10 @@ class EMA(Component):
                 a.copy_(c)
         for old, new in floats.values():
             lerp_all(old, new, 1 - self._decay(count))
+        # a mask holds −inf, of which no average is a number: such entries are copied
+        for a, c in zip(average.buffers(), model.buffers(), strict=True):
+            if count and a.is_floating_point():
+                a.copy_(torch.where(a.isfinite(), a, c.detach().to(a.device)))
         self._count = count + 1
         self.averaged.n_averaged.fill_(self._count)
 

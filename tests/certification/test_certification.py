@@ -322,6 +322,8 @@ def test_certificates_stand_at_their_radii() -> None:
         certification.require_certifiable(model, x, levels[3:], methods=("ibp",))
     with pytest.raises(ValueError, match="did you mean 'ibp'"):
         certification.require_certifiable(model, x, levels, methods=("ipb",))
+    with pytest.raises(ValueError, match=r"sigma = 0\.0 is not allowed"):  # and is no default
+        certification.certificates(model, x, y, levels[2:3], methods=("smoothing",), sigma=0.0)
 
 
 def test_an_evaluation_draws_the_bound_beside_the_attack():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sparring.data import Crop, Cutout, Flip, GaussianNoise, Shift
+from sparring.data import Crop, Cutout, Flip, GaussianNoise, Shift, Source, Split
 from sparring.runtime import distributed
 
 PIECES = [Flip(), Shift(pixels=2), Crop(pad=3), Cutout(size=3), GaussianNoise(std=0.1)]
@@ -132,3 +132,32 @@ def test_bad_numbers_are_told(make, said):
 def test_numbers_are_kept_verbatim():
     assert Crop(pad=3).config() == {"pad": 3}
     assert GaussianNoise(std=0.2).config() == {"std": 0.2, "low": 0.0, "high": 1.0}
+
+
+def source(*bounds):
+    x = torch.full((4, 1, 6, 6), bounds[1])
+    split = Split(x, torch.arange(4) % 2)
+    return Source("mine", split, split, split, ["a", "b"], bounds=bounds)
+
+
+def test_noise_that_would_clip_other_bounds_away_is_refused():
+    with pytest.raises(ValueError, match=r"low = 0\.0 is not allowed: low must be -1, the bound"):
+        GaussianNoise().prepare(source(-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"high = 1\.0 is not allowed: high must be 255"):
+        GaussianNoise().prepare(source(0.0, 255.0))
+    GaussianNoise().prepare(source(0.0, 1.0))
+    GaussianNoise(low=-1).prepare(source(-1.0, 1.0))
+
+
+@pytest.mark.parametrize("piece", PIECES[1:4], ids=lambda p: type(p).__name__)
+def test_zeros_outside_the_bounds_are_refused(piece):
+    said = rf"bounds of mine = .*0, which {type(piece).__name__} fills with"
+    for bounds in ((0.5, 1.0), (-2.0, -1.0)):
+        with pytest.raises(ValueError, match=said):
+            piece.prepare(source(*bounds))
+    for bounds in ((0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0)):
+        piece.prepare(source(*bounds))
+
+
+def test_a_flip_has_no_bounds():
+    Flip().prepare(source(0.5, 1.0))

@@ -1,6 +1,8 @@
 """Every way in which people write a csv: read alike, or refused; never other rows unsaid."""
 
 import codecs
+import contextlib
+import time
 import warnings
 
 import numpy as np
@@ -239,3 +241,43 @@ def test_the_width_of_a_table_can_be_raised(tmp_path, monkeypatch):
         svmlight(tmp_path, "1 4:1\n0 1:1\n")
     with pytest.raises(ValueError, match="4 features: at most 3"):
         read(tmp_path, "0,1,0,1\n")
+
+
+@pytest.mark.parametrize("cell", ["?", "NA", "n/a", "#N/A", "null", "NaN", "", " ? "])
+def test_a_missing_label_is_no_class(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"row 3: the label in column 'label' is .*; fill it or"):
+        read(tmp_path, f"a,b,label\n0,1,no\n1,0,{cell}\n1,1,yes\n")
+
+
+@pytest.mark.parametrize("cell", ["none", "-"])
+def test_words_that_may_name_a_class_do(tmp_path, cell):
+    assert cell in read(tmp_path, f"a,b,label\n0,1,no\n1,0,{cell}\n1,1,no\n")[2]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("cell", ["2.5", '"2.5"', " 2.5 ", ".5", "-2.5e3", '"2.5E-1"'])
+@pytest.mark.parametrize("last", [True, False])
+def test_decimal_points_beside_commas_are_refused_in_any_cell(tmp_path, end, separator, cell, last):
+    order = ("label", "a", "b") if last else ("label", "b", "a")
+    rows = [{"label": "no", "a": "1,5", "b": "2,5"}, {"label": "yes", "a": "1,5", "b": cell}]
+    lines = [
+        order,
+        *([row[k] for k in order] for row in rows),
+    ]
+    text = end.join(separator.join(line) for line in lines) + end
+    with pytest.raises(ValueError, match="decimal commas, and also decimal points"):
+        read(tmp_path, text, label="label")
+
+
+def test_a_point_within_a_word_is_no_decimal_point(tmp_path):
+    text = 'a;b;label\r\n1,5;2;"v. 2.5 b"\r\n\r\n1,5;3;v2.5\r\n'
+    assert read(tmp_path, text)[2] == ["v. 2.5 b", "v2.5"]
+
+
+def test_many_blank_lines_and_spaces_take_no_time(tmp_path):
+    start = time.process_time()
+    for filling in ("\n" * 300_000, " " * 100_000 + "\n", '""' * 50_000 + "\n"):
+        with contextlib.suppress(ValueError):
+            read(tmp_path, "a;b;label\n1,5;2;x\n" + filling + "1,5;3;y\n")
+    assert time.process_time() - start < 5

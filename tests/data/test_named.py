@@ -7,6 +7,7 @@ import pickle
 import struct
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,14 +284,14 @@ def test_the_archive_itself_may_be_put_there(tmp_path, monkeypatch):
 
 
 def test_cifar100(tmp_path, monkeypatch):
-    x = RNG.integers(0, 256, (100, 3072), np.uint8)
-    y = np.arange(100)
-    held = pickle.dumps({b"data": x, b"fine_labels": y.tolist(), b"coarse_labels": [0] * 100})
+    x = RNG.integers(0, 256, (200, 3072), np.uint8)
+    y = np.arange(200) % 100
+    held = pickle.dumps({b"data": x, b"fine_labels": y.tolist(), b"coarse_labels": [0] * 200})
     meta = pickle.dumps({b"fine_label_names": [f"c{k}".encode() for k in range(100)]})
     files = {"train": held, "test": held, "meta": meta}
     known(monkeypatch, "cifar100", files)
     put(tmp_path / "a" / "cifar-100-python", files)
-    rows = np.c_[np.zeros(100, np.uint8), y.astype(np.uint8), x].tobytes()
+    rows = np.c_[np.zeros(200, np.uint8), y.astype(np.uint8), x].tobytes()
     put(tmp_path / "b" / "CIFAR100", {"train.bin": rows, "test.bin": rows})
     python, binary = (data.load("cifar100", root=tmp_path / r) for r in "ab")
     assert python.sha256 == binary.sha256
@@ -314,3 +315,37 @@ def test_svhn(tmp_path, monkeypatch):
     source = data.load("svhn", root=tmp_path)
     assert source.shape == (3, 32, 32)
     assert source.test.y.tolist() == [(k + 1) % 10 for k in range(20)]
+
+
+@pytest.mark.parametrize("name", ["./digits", "../here/digits", "~/digits", ".\\digits", "/digits"])
+def test_a_path_that_ends_in_a_known_name_is_a_path(name):
+    assert named.find(name) is None
+    assert named.find("Digits") == "digits"
+
+
+@pytest.fixture
+def own_digits(tmp_path, monkeypatch):
+    """A folder of the user's called as a known set: two classes of pictures, in the place to be."""
+    for kind in ("ant", "bee"):
+        (tmp_path / "digits" / kind).mkdir(parents=True)
+        for k in range(8):
+            pixels = np.full((4, 4), 10 * k, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "digits" / kind / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./digits", "../{here}/digits", "~/digits", Path("digits")])
+def test_a_folder_called_as_a_known_set_is_read_by_its_path(own_digits, tmp_path, name):
+    name = name.format(here=tmp_path.name) if isinstance(name, str) else name
+    source = data.load(name)
+    assert source.class_names == ["ant", "bee"]
+    # what a run records, as text, finds the same data
+    assert data.load(str(source.origin["name"])).sha256 == source.sha256
+
+
+def test_a_known_name_stays_one_beside_such_a_folder(own_digits, tmp_path, monkeypatch):
+    assert data.load("digits").classes == 10
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert data.load(Path("digits")).classes == 10

@@ -168,3 +168,19 @@ def test_a_model_without_pictures_is_refused(shape):
     picture = Picture("p", torch.zeros(1, 4, 4, dtype=torch.uint8), [])
     with pytest.raises(ValueError, match="pictures fit a model of grey or RGB"):
         fit_picture(picture, shape)
+
+
+def test_eight_bits_that_were_saved_in_32_are_not_black():
+    picture = decoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF")
+    assert picture.notes == ["32 bits held 8"]
+    assert torch.equal(picture.pixels[0], torch.from_numpy(RAMP))
+    deep = decoded(Image.fromarray(RAMP.astype(np.int32) * 257), "TIFF")
+    assert deep.notes == ["16 bits rounded to 8"]
+    assert torch.equal(deep.pixels[0], torch.from_numpy(RAMP))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_dark_picture_of_sixteen_bits_stays_dark(kind):
+    picture = decoded(Image.new("I;16", (4, 4), 200), kind)
+    assert picture.notes == ["16 bits rounded to 8"]
+    assert (picture.pixels == 1).all()

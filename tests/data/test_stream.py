@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from sparring.data import GaussianNoise, Loader, Split, Stream, from_torch, streamed
+from sparring.data.split import chosen_rows
 from sparring.data.stream import collate
 from sparring.runtime import distributed
 
@@ -241,3 +242,59 @@ def test_a_stream_of_a_sequence_takes_numbers_of_numpy(kind):
     same = streamed(given, given, classes=2, val=5, seed=3)
     assert torch.equal(parts.val.x, same.val.x)
     assert torch.equal(parts.train.subset(np.int64(7), np.int64(1)).x, same.train.subset(7, 1).x)
+
+
+def test_n_of_a_longer_set_are_drawn_from_all_of_it():
+    x, y = torch.arange(100)[:, None] / 100, torch.arange(100) // 50  # sorted by class
+    stream = from_torch(TensorDataset(x, y), classes=2, n=20)
+    batches = [list(Loader(stream, batch_size=8, shuffle=False).epoch(k)) for k in (0, 1)]
+    seen = [torch.cat([b.x for b in epoch])[:, 0] for epoch in batches]
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal((seen[0] * 100).round().long(), chosen_rows(100, 20, 0))
+    assert {int(k) for b in batches[0] for k in b.y} == {0, 1}
+    assert torch.cat([b.index for b in batches[0]]).tolist() == list(range(20))
+    other = from_torch(TensorDataset(x, y), classes=2, n=20, seed=1).subset(20)
+    assert not torch.equal(other.x[:, 0], seen[0])
+    for n in (100, 200):
+        whole = from_torch(TensorDataset(x, y), classes=2, n=n)
+        assert torch.equal(whole.subset(100).x, x)
+
+
+def test_a_streamed_source_holds_validation_out_of_the_n_rows():
+    x, y = torch.arange(100)[:, None] / 100, torch.arange(100) // 50
+    train = TensorDataset(x, y)
+    source = streamed(train, TensorDataset(x[::9], y[::9]), classes=2, val=8, n=20, seed=3)
+    assert (len(source.train), len(source.val)) == (12, 8)
+    kept = source.train.subset(12)
+    both = torch.cat([kept.x, source.val.x])[:, 0].sort().values
+    assert torch.equal((both * 100).round().long(), chosen_rows(100, 20, 3))
+    assert set(kept.y.tolist()) == {0, 1}
+
+
+class Noisy(Dataset):
+    """Samples as a data set of augmented pictures gives them."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return torch.rand(2), i % 2
+
+
+def test_draws_of_a_data_set_depend_on_the_epoch_and_the_batch_alone():
+    stream = from_torch(Noisy(), classes=2)
+    loader = Loader(stream, batch_size=4, shuffle=True)
+
+    def epoch(number: int, state: int) -> torch.Tensor:
+        torch.manual_seed(state)
+        batches = []
+        for batch in loader.epoch(number):
+            batches.append(batch.x)
+            torch.rand(state)  # as the training draws between two batches
+        return torch.cat(batches)
+
+    assert torch.equal(epoch(1, 3), epoch(1, 5))
+    assert not torch.equal(epoch(1, 3), epoch(2, 3))
+    state = torch.get_rng_state()
+    next(loader.epoch(1))
+    assert torch.equal(state, torch.get_rng_state())

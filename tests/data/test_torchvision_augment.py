@@ -1,6 +1,7 @@
 """Transforms of torchvision: draws of their own, labels mixed, on one process or two."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,3 +206,11 @@ def test_the_resolved_recipe_holds_the_arguments():
     loaded = recipe(piece)
     assert loaded.tables["data"]["augment"] == [piece]
     assert load_recipe(loaded.tables) == loaded
+
+
+def test_data_with_other_bounds_are_refused():
+    split = Split(torch.zeros(4, *SHAPE) - 1, torch.arange(4) % 2)
+    source = Source("mine", split, split, split, ["a", "b"], bounds=(-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"bounds of mine = \(-1\.0, 1\.0\).* must be \[0, 1\]"):
+        Torchvision(transform="ColorJitter").prepare(source)
+    Torchvision(transform="ColorJitter").prepare(replace(source, bounds=(0.0, 1.0)))

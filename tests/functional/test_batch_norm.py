@@ -160,3 +160,15 @@ def test_attention_has_a_second_derivative():
         (g,) = torch.autograd.grad(z.square().sum(), q, create_graph=True)
         second.append(torch.autograd.grad(g.square().sum(), q)[0])
     assert torch.allclose(*second, rtol=1e-3)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_batch_of_one_is_refused_before_it_spoils_the_running_statistics(quick):
+    norm = nn.BatchNorm1d(3)
+    with (
+        double_backward() if quick else null(),
+        pytest.raises(ValueError, match="more than 1 value per channel"),
+    ):
+        norm(torch.rand(1, 3, requires_grad=True))
+    assert norm.running_var.isfinite().all()
+    assert norm.running_mean.isfinite().all()

@@ -192,3 +192,38 @@ def test_many_features_in_float32(p):
         assert (geometry.norm((result - x).double(), p) <= eps * (1 + 1e-5)).all()
         exact = project(p, z.double(), x.double(), eps)
         assert torch.allclose(result.double(), exact, rtol=0, atol=2e-5)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-23, 1e-15, 1e-8, 1.0, 1e15, 1e20, 1e30, 1e38])
+def test_a_direction_is_free_of_scale(p, scale):
+    """Squares of float32 leave its range below 1e-23 and above 2e19."""
+    shape = torch.tensor([[3.0, -2.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.5, 0.25]])
+    delta = shape * scale
+    exact = delta.double() / geometry.norm(delta.double(), p).clamp_min(1e-300)[:, None]
+    assert torch.allclose(geometry.normalize(delta, p).double(), exact, rtol=1e-5, atol=1e-7)
+
+
+@EVERY
+def test_directions_of_ordinary_length_are_the_plain_quotient(p):
+    """To the last bit, beside rows that are too short or too long."""
+    sizes = torch.logspace(-14, 14, 29)[:, None]
+    delta = torch.randn(29, 7, generator=torch.Generator().manual_seed(0)) * sizes
+    found = geometry.normalize(torch.cat([delta, delta[:1] * 1e-20, delta[-1:] * 1e15]), p)
+    assert torch.equal(found[:29], delta / geometry.norm(delta, p)[:, None])
+
+
+@pytest.mark.parametrize("scale", [1e-11, 1e-7, 1.0, 1e7])
+def test_the_alignment_is_free_of_scale(scale):
+    draw = torch.Generator().manual_seed(0)
+    g, h = torch.randn(2, 6, 50, generator=draw)
+    exact = 1 - torch.nn.functional.cosine_similarity(g.double(), h.double())
+    short = (scale * h).requires_grad_()
+    apart, valid = geometry.alignment(scale * g, short)
+    assert valid.all()
+    assert torch.allclose(apart.double(), exact, atol=1e-6)
+    assert torch.allclose(geometry.alignment(scale * g, scale * g)[0], torch.zeros(6), atol=1e-6)
+    (slope,) = torch.autograd.grad(apart.sum(), short)
+    usual = h.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(geometry.alignment(g, usual)[0].sum(), usual)
+    assert torch.allclose(slope * scale, expected, rtol=1e-4, atol=1e-6)

@@ -178,3 +178,46 @@ class TestLargeLogits:
         assert torch.allclose(
             losses.boosted_ce(z, torch.tensor([0])), torch.tensor([200.0 - 0.0067153])
         )
+
+
+class TestMaskedClasses:
+    """A class of logit −inf has probability 0, and 0·log 0 = 0."""
+
+    z, other = torch.tensor([[2.0, 1.0, 0.5]]), torch.tensor([[2.0, 1.5, -1.0]])
+
+    def pair(self, *, masked: bool) -> list[Tensor]:
+        """The two rows with the last class masked, or without it."""
+        ends = torch.full((1, 1), -torch.inf)
+        rows = [t[:, :2] for t in (self.z, self.other)]
+        rows = [torch.cat([t, ends], 1) for t in rows] if masked else rows
+        return [t.clone().requires_grad_() for t in rows]
+
+    def test_kl_is_that_of_the_other_classes(self):
+        masked, plain = self.pair(masked=True), self.pair(masked=False)
+        found, exact = losses.kl(*masked), losses.kl(*plain)
+        assert found.item() == pytest.approx(0.0263, abs=1e-4)
+        assert torch.allclose(found, exact)
+        grads = torch.autograd.grad(found.sum(), masked)
+        expected = torch.autograd.grad(exact.sum(), plain)
+        for a, b in zip(grads, expected, strict=True):
+            assert torch.allclose(a[:, :2], b, atol=1e-7)
+            assert a[0, 2] == 0
+
+    def test_a_class_that_only_the_second_masks_is_infinitely_far(self):
+        z, other = self.z, self.pair(masked=True)[1]
+        assert losses.kl(z, other).item() == torch.inf
+
+    def test_soft_labels_that_leave_a_masked_class_out(self):
+        z, q = self.pair(masked=True)[0], torch.tensor([[0.3, 0.7, 0.0]])
+        short = self.pair(masked=False)[0]
+        found, exact = losses.cross_entropy(z, q), losses.cross_entropy(short, q[:, :2])
+        assert torch.allclose(found, exact)
+        (grad,) = torch.autograd.grad(found.sum(), z)
+        (expected,) = torch.autograd.grad(exact.sum(), short)
+        assert torch.allclose(grad[:, :2], expected)
+        assert grad[0, 2] == 0
+
+    def test_a_label_on_a_masked_class_costs_inf_soft_or_hard(self):
+        z = self.pair(masked=True)[0]
+        for y in (torch.tensor([2]), torch.tensor([[0.0, 0.0, 1.0]])):
+            assert losses.cross_entropy(z, y).item() == torch.inf

@@ -23,6 +23,16 @@ def test_frames_are_orthonormal_but_for_their_scale(m):
     assert torch.allclose(way.square().mean(2), torch.ones(4, min(m, 6)), atol=1e-5)
 
 
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_frames_look_at_every_side(m):
+    """Each direction is uniform: LAPACK's signs keep some coordinates on one side."""
+    way = frames(torch.zeros(4000, 3), m, torch.Generator().manual_seed(0))
+    assert (way.mean(0).abs() < 4 / 4000**0.5).all()  # coordinates have an RMS of 1
+    assert ((way > 0).double().mean(0) - 0.5).abs().max() < 4 * 0.5 / 4000**0.5
+    line = frames(torch.zeros(50, 1), m, torch.Generator().manual_seed(0))
+    assert set(line.flatten().tolist()) == {-1.0, 1.0}
+
+
 def test_ebd_is_the_literal_scan():
     model, x, y = problem(b=12)
     metric = EBD(directions=4, step=0.02, most=0.4, seed=3)

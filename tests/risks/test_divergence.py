@@ -298,3 +298,18 @@ def test_terms_are_what_the_log_shows():
         "active",
     }
     assert risk.terms["divergence"].item() == pytest.approx(0.1, rel=1e-3)
+
+
+@EVERY
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_raises_the_multiplier_as_two_do(name, rows):
+    """A batch of one, and a class of one sample, have no range of values to measure λ by."""
+    _, _, make = FAMILIES[name]
+    risk, seen = make(radius=0.1), []
+    u = torch.linspace(1.0, 1.5, rows, dtype=F64)
+    weight = torch.tensor([1.0, *[0.0] * 2, *[1.0] * (rows - 1)], dtype=F64)
+    u = torch.cat([u[:1], torch.tensor([5.0, -3.0], dtype=F64), u[1:]])
+    for _ in range(3):
+        value(risk, u, cost=torch.full_like(u, 10.0), weight=weight)
+        seen.append(risk.multiplier.item())
+    assert seen == pytest.approx([2.0, 4.0, 8.0])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sparring import threats
+from sparring.attacks import PGD
 from sparring.batch import Batch
 from sparring.threats import L1, L2, Box, Linf
 
@@ -113,3 +114,11 @@ def test_a_ball_by_the_name_of_its_norm():
     assert (ball.eps, ball.low, ball.high) == (0.1, -1.0, 2.0)
     with pytest.raises(ValueError, match="threat = 'Linv' does not exist; did you mean 'Linf'"):
         threats.norm_ball("Linv", eps=0.1)
+
+
+def test_pgd_in_l2_follows_gradients_whose_squares_underflow():
+    """A model that is sure by 70 nats has gradients of 1e-29: they still have a direction."""
+    model = lambda x: torch.stack([0 * x[:, 0], 40 * (x.sum(1) - 8) - 70], 1)  # noqa: E731
+    x, y = torch.full((1, 16), 0.5), torch.zeros(1, dtype=torch.long)
+    end = PGD(L2(1.0), steps=20, random_start=False)(model, x, y)
+    assert model(end).argmax(1).item() == 1  # the sum may grow by 4, and 1.75 suffices

@@ -234,3 +234,44 @@ def test_in_linf_a_radius_is_that_of_whole_levels():
 def test_only_a_ball_is_rounded(of):
     with pytest.raises(ValueError, match="of"):
         Rounded(of)  # type: ignore[arg-type]
+
+
+def test_in_l0_a_pixel_counts_once():
+    """Two pixels of three channels fill a ball of two: their channels may take any level."""
+    x = torch.full((1, 3, 2, 2), 100 / 255)
+    batch, z = Batch(x, torch.zeros(1, dtype=torch.long)), x.clone()
+    z[0, :, 0, :] = 200.9 / 255
+    end = (Rounded(L0(2)).discretize(z, batch) * 255).round()
+    assert end[0, :, 0].eq(201).all()
+    assert end[0, :, 1].eq(100).all()
+    z[0, 0, 1, 0] = 100.9 / 255  # a third pixel: nothing is left for it
+    assert ((Rounded(L0(2)).discretize(z, batch) * 255).round() == end).all()
+
+
+@pytest.mark.parametrize("eps", [0, 1, 2, 3])
+def test_in_l0_rounding_takes_the_nearest_pixels(eps):
+    """Against all choices of pixels: those at x pay, in order of their smallest gap."""
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(40):
+        k = torch.randint(0, LEVELS + 1, (1, 2, 2, 2), generator=draw).double()
+        u = (torch.rand(k.shape, generator=draw).double() * 2 - 1) * 0.98
+        u[:, :, 0, 0] *= 2
+        level = (k + u).clamp(0, LEVELS)
+        inner = torch.where(level >= k, level.floor(), level.ceil())
+        used = (inner != k).any(1)
+        gap = torch.where((level.round() - inner).abs() > 0, (level.round() - level).abs(), 9.0)
+        paid = sorted((gap.amin(1)[0][i].item(), i) for i in free(used, gap))
+        left = max(eps - int(used.sum()), 0)
+        allowed = used.clone()
+        for _, i in paid[:left]:
+            allowed[0][i] = True
+        expected = torch.where(allowed[:, None], level.round(), inner) / LEVELS
+        args = {"low": 0.0, "high": 1.0, "levels": LEVELS}
+        end = round_inside_ball(level / LEVELS, k / LEVELS, eps, 0, **args)
+        assert torch.allclose(end, expected)
+
+
+def free(used: torch.Tensor, gap: torch.Tensor) -> list[tuple[int, int]]:
+    """The pixels at x that would move."""
+    at = itertools.product(range(2), repeat=2)
+    return [i for i in at if not used[0][i] and gap[0, :, i[0], i[1]].min() < 9]

@@ -324,3 +324,12 @@ def test_ema_and_best_weights_come_from_a_tuned_run(tmp_path):
     saved = load_file(tmp_path / "run" / "best.safetensors")
     assert saved.keys() == network().state_dict().keys()
     assert tensors(saved).keys()
+
+
+def test_an_old_gradient_of_a_frozen_weight_clips_no_step(tmp_path):
+    """As a loop of the user's leaves one behind."""
+    runs = [trainer(tmp_path / name, noisy=False, freeze=["0"]) for name in "ab"]
+    weight = runs[0].model[0].weight
+    weight.grad = torch.full_like(weight, 100.0)
+    assert equal(*map(finish, runs))
+    assert not runs[0].averaged.training

@@ -220,6 +220,19 @@ def test_an_average_without_a_model_says_so():
             use()
 
 
+@pytest.mark.parametrize("perturbation", [AWP(gamma=0.1), SAM(rho=0.1)], ids=["AWP", "SAM"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_leaves_the_weights(perturbation, bad):
+    """As of a loss that overflows: the step raises, and the weights must be those before it."""
+    model, x, _ = problem()
+    before = copy.deepcopy(model.state_dict())
+    first = next(model.parameters())
+    with perturbation.perturbed(model, lambda: model(x).sum() + bad * first.flatten()[0]):
+        assert all(w.isfinite().all() for w in model.parameters())
+    for key, w in model.state_dict().items():
+        assert torch.allclose(w, before[key]), key
+
+
 def test_sam_moves_all_weights_together_by_rho():
     model, x, y = problem()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
@@ -312,6 +325,20 @@ class TestEMA:
             if step == 2:  # it goes on from a checkpoint written by torch's
                 ema = EMA(decay=0.9, warmup=warmup).attach(NormedNet())
                 ema.load_state_dict({f"averaged.{k}": v for k, v in old.state_dict().items()})
+
+    def test_a_mask_of_minus_infinity_stays_one(self):
+        model = nn.Linear(2, 2)
+        mask = torch.full((3, 3), -torch.inf).triu(1)
+        model.register_buffer("mask", mask.clone())
+        ema = EMA(decay=0.5, warmup=False).attach(model)
+        for size in (0.0, 1.0, 2.0):
+            model.mask.copy_(mask + size)
+            ema.update(model)
+            assert torch.equal(ema.module.mask.isinf(), mask.isinf())
+        assert ema.module.mask[0, 0] == 0.5 * 0.5 * 1.0 + 0.5 * 2.0  # what is finite is averaged
+        model.mask.zero_()  # and a number in the mask's place is taken
+        ema.update(model)
+        assert ema.module.mask[0, 1] == 0
 
     def test_a_copy_counts_on_alone(self):
         model = nn.Linear(2, 2)
