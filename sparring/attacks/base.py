@@ -12,7 +12,7 @@ from torch import Tensor
 from ..batch import Batch, Model
 from ..component import Component, arguments, require
 from ..functional.geometry import broadcast_rows
-from ..functional.losses import margin
+from ..functional.losses import BY_NAME, margin
 from ..introspect import freeze
 from ..introspect.forward import attack_inputs, check_labels, check_outputs, is_approximate
 from ..introspect.precision import settled_precision
@@ -382,8 +382,9 @@ class Search(Attack):
         raise NotImplementedError
 
     def rank(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Rank points that are not adversarial `(a,)`; default: by the margin."""
-        return margin(logits, y)
+        """Rank points that are not adversarial `(a,)`; default: by `loss`, else by the margin."""
+        # x is ranked by this, and must not win over the search's points by another scale
+        return BY_NAME.get(getattr(self, "loss", ""), margin)(logits, y)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         return run_restarts(self, model, x, y, self.search)

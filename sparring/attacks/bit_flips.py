@@ -70,9 +70,10 @@ def flippable_bits(threat: Threat, batch: Batch) -> Tensor:
 
 
 def max_flips(threat: Threat, x: Tensor) -> float:
-    """Return how many bits of a row may flip, inf if all may."""
+    """Return how many bits of a row may flip, a whole number, or inf if all may."""
     eps = math.inf if threat.eps is None else threat.eps
-    return eps if eps < math.prod(x.shape[1:]) else math.inf
+    # a schedule of eps passes through fractions
+    return math.floor(eps) if eps < math.prod(x.shape[1:]) else math.inf
 
 
 def flip_within_budget(x: Tensor, flips: Tensor, score: Tensor, threat: Threat) -> Tensor:

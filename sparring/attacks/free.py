@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batch import Batch
 from ..component import require, require_at_least
+from ..runtime import distributed
 from ..threats.base import Threat
 from .base import Float32Execution, Gain, Maximizer
 
@@ -18,13 +19,14 @@ class Free(Maximizer):
     there, without a pass of its own.
 
     The trainer uses each batch `replays` times. δ passes on to the next batch of the same shape, as
-    published, and is part of the state.
+    published, and is part of the state. Each process has that of its rows, a checkpoint has all.
 
     Arguments:
         replays: m, how often a batch is used, ≥ 1.
         size: step in input units; default: None, eps.
 
-    Source: Shafahi et al. 2019, alg. 1.
+    Source: Shafahi et al. 2019, alg. 1. Differs: the δ that passes on has been clipped to the box
+    [low, high] at its own image too; published: to [−ε, ε] only.
 
     >>> from sparring.threats import Linf
     >>> Free(Linf(0.1)).replays
@@ -46,14 +48,24 @@ class Free(Maximizer):
         lengths = "a length > 0 in input units, or None for eps"
         require(size is None or size > 0, "size", size, lengths)
         self.threat, self.replays, self.size = threat, replays, size
-        self._delta: Tensor | None = None
+        self._delta: Tensor | None = None  # of the rows of this process
+        self._joint: Tensor | None = None  # of those of all, where there are several
 
     def get_extra_state(self) -> Tensor | None:
         # so that a resumed run goes on with it
-        return self._delta
+        return self._delta if distributed.world() == 1 else self._joint
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        self._delta = state
+        self._delta = self._joint = state
+        if state is not None and distributed.world() > 1:
+            rows = len(state) // distributed.world()
+            self._delta = state[distributed.rank() * rows :][:rows]
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        """Collect δ of all processes for a checkpoint, which the first one writes alone."""
+        # not in the hook: other processes may be elsewhere in their backward passes
+        if self._delta is not None and distributed.world() > 1:
+            self._joint = distributed.gather(self._delta)
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
         start = self.threat.pack(batch)

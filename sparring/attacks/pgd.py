@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -46,6 +46,7 @@ class PGD(Maximizer):
     """
 
     paper = "madry2018pgd"
+    _ratio: float | None = None  # of a step to eps, where `FGSM_RS` sets it in place of a size
 
     def __init__(
         self,
@@ -75,7 +76,17 @@ class PGD(Maximizer):
         """The step length in use, in input units."""
         # 2.5 times the radius in all: the iterates can cross from any start to any point of the
         # ball, and still have steps left to move along its edge. A property, for schedules of eps.
-        return 2.5 * self.threat.reach / self.steps if self.size is None else self.size
+        if self.size is not None:
+            return self.size
+        reach = self.threat.reach
+        return 2.5 * reach / self.steps if self._ratio is None else self._ratio * reach
+
+    def config(self) -> dict[str, Any]:
+        config = super().config()
+        # no argument holds the ratio, so a record has the length that it makes now
+        if self._ratio is not None and self.size is None and 0 < self.step_size < math.inf:
+            config["size"] = self.step_size
+        return config
 
     def maximize(self, f: Gain, batch: Batch) -> Tensor:
         """Return the last iterate; with `best` or restarts, the highest, start included."""
@@ -144,9 +155,11 @@ def BIM(
 def FGSM_RS(threat: Threat, *, ratio: float = 1.25, best: bool = False, seed: int = 0) -> PGD:
     """Build PGD of one step of length ratio·eps from a random start; 1.25 is the paper's ratio.
 
+    The length follows a schedule of eps.
+
     Source: Wong et al. 2020 (Fast).
     """
     require(ratio > 0, "ratio", ratio, "a step > 0 as a fraction of eps")
-    # Without a finite ball there is no step: PGD then refuses the threat by its name.
-    size = ratio * threat.reach if threat.reach < math.inf else None
-    return PGD(threat, steps=1, size=size or None, best=best, seed=seed)
+    attack = PGD(threat, steps=1, best=best, seed=seed)
+    attack._ratio = ratio
+    return attack

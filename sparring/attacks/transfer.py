@@ -118,7 +118,7 @@ def surrogate_points(attack: Attack, surrogate: Model, x: Tensor, y: Tensor) -> 
             active = ActiveSet(surrogate, x, y)
             return attack.maximize(lambda z: loss(active.logits(z), y), Batch(x, y))
         if isinstance(attack, Search):
-            active = ActiveSet(surrogate, x, y, precision=attack.precision)
+            active = ActiveSet(surrogate, x, y, precision=attack.precision, rank=attack.rank)
             # no row is ever adversarial, so none leaves: `best` is the point of highest loss
             active.is_adversarial = lambda logits, y: torch.zeros_like(y, dtype=torch.bool)
             for round_index in range(attack.num_rounds(active)):

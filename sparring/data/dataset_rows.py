@@ -237,8 +237,8 @@ def _in_classes_of(source: Source, of: str, classes: Sequence[str], y: Tensor) -
     Raises:
         ValueError: for rows of a class that the source does not have.
     """
-    place = {_class_key(name): k for k, name in enumerate(source.class_names)}
-    numbers = torch.tensor([place.get(_class_key(name), -1) for name in classes])
+    number_of = {_class_key(name): k for k, name in enumerate(source.class_names)}
+    numbers = torch.tensor([number_of.get(_class_key(name), -1) for name in classes])
     labelled = y >= 0
     out = torch.where(labelled, numbers[y.clamp_min(0)], y)
     if len(odd := y[labelled & (out < 0)]):

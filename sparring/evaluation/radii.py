@@ -91,11 +91,11 @@ def threats_at_radii(threat: Threats, eps: Any, bounds: tuple[float, float] | No
         several: list[Any] = list(threat) if isinstance(threat, list | tuple) else [threat]
         given = [(one, eps) for one in several]
     require(given, "threat", threat, "one or more threats")
-    found = _norm_by_norm([_at_radii(one, radii, bounds) for one, radii in given])
-    boxes = sorted({(float(one.low), float(one.high)) for _, one in found})
+    at_radii = _norm_by_norm([_at_radii(one, radii, bounds) for one, radii in given])
+    boxes = sorted({(float(one.low), float(one.high)) for _, one in at_radii})
     # the guard checks every point against one pair of bounds
     require(len(boxes) == 1, "threat's bounds", boxes, "one pair for all: evaluate them one by one")
-    return found
+    return at_radii
 
 
 def _norm_by_norm(parts: Sequence[list[Radius]]) -> list[Radius]:

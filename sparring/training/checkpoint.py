@@ -38,6 +38,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "hash": str,
 }
 KEYS = set(KINDS)
+FACTORED = {"row_var", "col_var"}  # Adafactor's moments, means over the columns or the rows
 
 
 class Restorable(Protocol):
@@ -143,9 +144,16 @@ def restore(folder: Path, state: Mapping[str, Any], stepper: Restorable) -> Posi
     for parameter, moments in stepper.optimizer.state.items():
         for name, value in moments.items():
             # PyTorch checks the shapes of weights, not of their momentum.
-            if isinstance(value, Tensor) and value.shape not in ((), parameter.shape):
+            if isinstance(value, Tensor) and not _fits(name, value.shape, parameter.shape):
                 raise _unfit(path, f"{name} of the optimizer has shape {tuple(value.shape)}")
     return position
+
+
+def _fits(name: str, shape: torch.Size, weight: torch.Size) -> bool:
+    """Return whether an entry of the optimizer's state has a shape that its weight allows."""
+    if name in FACTORED and len(shape) == len(weight):
+        return all(n in (1, m) for n, m in zip(shape, weight, strict=True))
+    return shape in ((), weight)
 
 
 def check_settings(folder: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

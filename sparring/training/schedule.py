@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -16,8 +16,6 @@ from torch.optim import Optimizer
 from ..component import arguments, assign_at, did_you_mean, require, value_at
 from .ranges import FINITE, NOT_NEGATIVE, OPTIMIZER, is_number
 
-# What sets a number; its value now; what raises `ValueError` for one that is out of its range.
-Target = tuple[Callable[[float], None], float, Callable[[float], None]]
 WAITED_FOR = {"since", "warmup", "up"}  # after the last epoch they would never be reached
 GRID = 100  # parts of a training, at whose ends the values of a schedule are checked
 POSITIONS = ("at", "until", "since", "warmup", "up")  # a fraction of the training, or epochs
@@ -141,6 +139,23 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
+class Target(NamedTuple):
+    """Hold a number that a schedule sets.
+
+    Attributes:
+        path: its one spelling, as `"optimizer.lr"` for `"lr"`.
+        assign, base: what sets it, and its value now.
+        check: raises `ValueError` for a value that is out of its range.
+        whole: it is an integer.
+    """
+
+    path: str
+    assign: Callable[[float], None]
+    base: float
+    check: Callable[[float], None]
+    whole: bool = False
+
+
 class BoundSchedule:
     """Bind a schedule to a number by its path: a call with the progress sets it and returns it.
 
@@ -148,9 +163,9 @@ class BoundSchedule:
         table: `path`, `name`, and the keywords of that schedule. The path is `"lr"`, which groups
             with another rate follow in proportion; `"optimizer.momentum"`, of every parameter group
             that has no other; `"weights.climb.gamma"`; or a number
-            of the objective, as `"attack.threat.eps"` (also `"threat.eps"`). The name is one of
-            `SCHEDULES`. The positions `at`, `until`, `since`, `warmup` and `up` are fractions of
-            the training if below 1, else epochs.
+            of the objective, as `"attack.threat.eps"` (also `"threat.eps"`), rounded where it is an
+            integer. The name is one of `SCHEDULES`. The positions `at`, `until`, `since`, `warmup`
+            and `up` are fractions of the training if below 1, else epochs.
         epochs: of the whole training.
 
     Raises:
@@ -173,7 +188,7 @@ class BoundSchedule:
             raise ValueError(did_you_mean("schedule.name", name, SCHEDULES))
         weights = SimpleNamespace(climb=climb, ema=ema)
         # The base is read once, here: later values would compound (a factor on a factor).
-        self._assign, base, check = _target(self.path, optimizer, objective, weights)
+        self._target = _target(self.path, optimizer, objective, weights)
         parameters = inspect.signature(SCHEDULES[name]).parameters
         known = {k: p for k, p in parameters.items() if k not in ("progress", "base")}
         for key, value in keywords.items():
@@ -186,16 +201,25 @@ class BoundSchedule:
                 require(ok, f"schedule.{key}", value, "a finite number")
         for key, parameter in known.items():
             require(key in keywords or parameter.default is not parameter.empty, key, None, "set")
-        self.base = base
-        self._value = functools.partial(SCHEDULES[name], base=base, **keywords)
+        self.base = self._target.base
+        self._raw_value = functools.partial(SCHEDULES[name], base=self.base, **keywords)
         _check_order(keywords)
         self._value(0.0)  # raises for a wrong `shape` before the training starts
         for value in (min(self.values()), max(self.values())):
-            check(value)
+            self._target.check(value)
+
+    @property
+    def target(self) -> str:
+        """The path in its one spelling: `"optimizer.lr"` for `"lr"`."""
+        return self._target.path
+
+    def _value(self, progress: float) -> float:
+        value = self._raw_value(progress)
+        return round(value) if self._target.whole else value
 
     def __call__(self, progress: float) -> float:
         value = self._value(progress)
-        self._assign(value)
+        self._target.assign(value)
         return value
 
     def values(self) -> list[float]:
@@ -210,13 +234,13 @@ class BoundSchedule:
         """
         try:
             for value in self.values():
-                self._assign(value)
+                self._target.assign(value)
                 try:
                     check()
                 except ValueError as error:
                     raise ValueError(f"schedule of {self.path}, at {value:g}: {error}") from error
         finally:
-            self._assign(self.base)
+            self._target.assign(self.base)
 
 
 def _required(table: dict[str, Any], key: str) -> str:
@@ -264,7 +288,16 @@ def _target(
     above, _, name = inside.rpartition(".")
     piece = value_at(root, above) if above else root
     check = functools.partial(_check_in_piece, path, piece, name)
-    return functools.partial(assign_at, root, inside), base, check
+    spelling = f"weights.{inside}" if root is weights else inside
+    assign = functools.partial(assign_at, root, inside)
+    return Target(spelling, assign, base, check, _is_whole(piece, name))
+
+
+def _is_whole(piece: object, name: str) -> bool:
+    """Return whether a number of a piece is an integer, by its constructor's annotation."""
+    parameter = arguments(type(piece)).get(name)
+    kind = None if parameter is None else parameter.annotation
+    return set(get_args(kind) or [kind]) - {type(None)} == {int}
 
 
 def _check_in_piece(path: str, piece: object, name: str, value: float) -> None:
@@ -301,7 +334,7 @@ def _in_optimizer(path: str, key: str, optimizer: Optimizer) -> Target:
         is_in_range, allowed = NOT_NEGATIVE if key == "lr" else OPTIMIZER.get(key, FINITE)
         require(is_in_range(value), f"schedule of {path}: {key}", value, allowed)
 
-    return set_groups, base, check
+    return Target(f"optimizer.{key}", set_groups, base, check)
 
 
 def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list[BoundSchedule]:
@@ -311,10 +344,11 @@ def bind_schedules(tables: Sequence[Mapping[str, Any]], **training: Any) -> list
         training: keywords of `BoundSchedule`.
 
     Raises:
-        ValueError: if two have the same path.
+        ValueError: if two set the same number, under whatever spelling of its path.
     """
     bound = [BoundSchedule(table, **training) for table in tables]
-    paths = [schedule.path for schedule in bound]
-    for path in paths:
-        require(paths.count(path) == 1, "schedule.path", path, "scheduled once")
+    targets = [schedule.target for schedule in bound]
+    for schedule in bound:
+        once = targets.count(schedule.target) == 1
+        require(once, "schedule.path", schedule.path, f"scheduled once, as {schedule.target}")
     return bound

@@ -291,10 +291,8 @@ class Trainer:
         with allocator.keep_freed_memory(), torch.random.fork_rng(devices):
             self._train(progress)
         self.model.eval()
-        # Before validation, since processes share its rows and must judge one and the same model,
-        # and before the weights are written, which are the first process's.
-        self.stepper.sync_buffers()
-        self._check_weights()
+        # Before validation, since processes share its rows and must judge one and the same model.
+        self._settle_weights()
         position, length = self.position, self.length
         position.all_reduce()
         loss, terms = position.means()
@@ -345,13 +343,12 @@ class Trainer:
             with length.counting(position, len(batch) * distributed.world()):
                 loss = self._train_batch(batch)
             length.trained(position)
-            number, rate = position.batch_index, position.rate
-            clock = length.shown(position)
+            number, rate, clock = position.batch_index, position.rate, length.shown(position)
             progress.step(epoch=epoch, batch_number=number, loss=loss, rate=rate, clock=clock)
             if length.stops_epoch(position):
                 break
             if self.save_every and number % self.save_every == 0 and number != self.batches:
-                self._check_weights()
+                self._settle_weights()
                 self._save()
                 length.saved(position)
 
@@ -381,12 +378,14 @@ class Trainer:
             self.length.validated(self.position)
         return weights, average
 
-    def _check_weights(self) -> None:
-        """Raise `NonFiniteLoss` unless the weights are finite.
+    def _settle_weights(self) -> None:
+        """Make the processes' statistics one; raise `NonFiniteLoss` unless the weights are finite.
 
         A finite loss may have an infinite gradient; the next loss would show it, but the last step
         before a checkpoint has none.
         """
+        # all processes of a resumed run begin with what is written, the first one's
+        self.stepper.sync_buffers()
         if not self.stepper.is_finite():
             raise NonFiniteLoss(
                 f"the weights are not finite after step {self.position.step}, though the loss was: "

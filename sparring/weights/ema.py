@@ -104,7 +104,7 @@ class EMA(Component):
                 a.copy_(c)
         for old, new in floats.values():
             lerp_all(old, new, 1 - self._decay(count))
-        # a mask holds −inf, of which no average is a number: such entries are copied
+        # a mask holds −inf, whose average with itself is NaN: such entries are copied
         for a, c in zip(average.buffers(), model.buffers(), strict=True):
             if count and a.is_floating_point():
                 a.copy_(torch.where(a.isfinite(), a, c.detach().to(a.device)))

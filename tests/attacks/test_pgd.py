@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -147,6 +148,16 @@ class TestKeywords:
         assert PGD(Box(low=0.0, high=2.0), steps=5).step_size == pytest.approx(1.0)
         assert FGSM_RS(Linf(0.2)).step_size == pytest.approx(0.25)
         assert FGSM_RS(Linf(0.0)).step_size == 0
+
+    def test_the_ratio_of_fgsm_rs_follows_eps(self):
+        attack = FGSM_RS(Linf(0.2), ratio=1.5)
+        assert repr(attack) == "PGD(Linf(0.2), steps=1, size=0.30000000000000004, best=False)"
+        attack.threat.eps = 0.1  # as a schedule does
+        assert attack.step_size == pytest.approx(0.15)
+        assert copy.deepcopy(attack).config()["size"] == attack.step_size
+        attack.size = 0.02
+        assert attack.step_size == 0.02
+        assert PGD(**attack.config()).step_size == 0.02
 
     def test_fgsm_is_x_plus_eps_sign(self):
         model, x, y = problem()

@@ -9,15 +9,24 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.attacks import PGD
-from sparring.methods import TRADES
+from sparring.attacks import PGD, Free
+from sparring.methods import AT, TRADES
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime import distributed
 from sparring.threats import Linf
 from sparring.training import Trainer, parallel
 from sparring.training.run_folder import read_log
-from tests.training.small import Unused, finish, objective, read_metadata, source, trainer, tuned
+from tests.training.small import (
+    Unused,
+    finish,
+    network,
+    objective,
+    read_metadata,
+    source,
+    trainer,
+    tuned,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,25 @@ def test_two_processes_agree_and_resume(two_processes):
         torch.testing.assert_close(resumed["state"][key], value, rtol=0, atol=1e-6, msg=key)
     assert read_metadata(out / "resumed") == read_metadata(out / "whole")
     assert [row["epoch"] for row in read_log(out / "resumed")] == [1, 2, 3]
+
+
+def test_two_processes_keep_the_perturbation_of_the_joint_batch(two_processes, tmp_path):
+    goal = Objective(Free(Linf(0.1), replays=2), AT(), Mean())
+    options = {"epochs": 2, "batch_size": 16}
+    one = finish(Trainer(network(noisy=False), goal, source(), out=tmp_path, **options))
+    two, resumed = (two_processes[1][key] for key in ("free", "free-resumed"))
+    assert two.keys() == resumed.keys() == one.keys()
+    assert any(value.shape == (16, 6) for key, value in one.items() if "extra" in key)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value.double(), rtol=0, atol=1e-6, msg=key)
+        torch.testing.assert_close(resumed[key], two[key], rtol=0, atol=1e-12, msg=key)
+
+
+def test_two_processes_resume_in_mid_epoch(two_processes):
+    """Of their batch norm's statistics a checkpoint has one set: all go on with it."""
+    whole, resumed = (two_processes[1][key] for key in ("mid", "mid-resumed"))
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=1e-12, msg=key)
 
 
 def test_two_processes_stop_by_one_clock(two_processes):

@@ -229,3 +229,23 @@ def test_free_goes_on_in_mid_epoch(tmp_path):
             break
     stopped._save()
     assert equal(finish(run(tmp_path / "a", resume=True)), finish(run(tmp_path / "b")))
+
+
+def test_factored_moments_go_on(tmp_path):
+    """Adafactor keeps means of a weight's rows and columns: other shapes than the weight's."""
+    more = {"optimizer": {"name": "Adafactor", "lr": 0.01}}
+    next(iter(trainer(tmp_path / "a", **more)))
+    moments = load_last(tmp_path / "a")["optimizer"]["state"][0]
+    assert (moments["row_var"].shape, moments["col_var"].shape) == ((16, 1), (1, 6))
+    resumed = finish(trainer(tmp_path / "a", resume=True, **more))
+    assert equal(resumed, finish(trainer(tmp_path / "b", **more)))
+
+
+def test_factored_moments_of_another_weight_are_refused(tmp_path):
+    more = {"optimizer": {"name": "Adafactor", "lr": 0.01}}
+    next(iter(trainer(tmp_path, **more)))
+    state = load_last(tmp_path)
+    state["optimizer"]["state"][0]["row_var"] = torch.ones(15, 1)
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"row_var of the optimizer has shape \(15, 1\)"):
+        trainer(tmp_path, resume=True, **more)

@@ -175,3 +175,31 @@ def test_no_attack_and_two_on_one_path():
         bind_schedules(
             [{"path": "lr", "name": "ramp"}, {"path": "lr", "name": "cosine"}], **options
         )
+
+
+def test_one_number_under_two_spellings_is_refused():
+    options = pieces()
+    for pair in (("lr", "optimizer.lr"), ("threat.eps", "attack.threat.eps")):
+        tables = [{"path": path, "name": "ramp"} for path in pair]
+        with pytest.raises(ValueError, match=f"scheduled once, as {pair[1]}"):
+            bind_schedules(tables, **options)
+    # others of the same last name are other numbers
+    two = [{"path": path, "name": "ramp"} for path in ("lr", "threat.eps")]
+    assert len(bind_schedules(two, **options)) == 2
+
+
+@pytest.mark.parametrize("name", ["steps", "restarts"])
+def test_a_whole_number_stays_whole(name):
+    options = pieces()
+    options["objective"].attack.restarts = 4
+    attack, table = options["objective"].attack, {"path": f"attack.{name}", "name": "ramp"}
+    base = getattr(attack, name)
+    bound = BoundSchedule({**table, "start": 1}, **options)
+    seen = [bound(p) for p in GRID]
+    assert seen == [round(1 + (base - 1) * p) for p in GRID]
+    assert all(type(value) is int for value in (*seen, getattr(attack, name)))
+    bound(0.55)
+    x, y = torch.rand(3, 2), torch.tensor([0, 1, 0])
+    assert attack(torch.nn.Linear(2, 2), x, y).shape == x.shape
+    with pytest.raises(ValueError, match=f"{name} = 0 is not allowed"):
+        BoundSchedule({**table, "start": 0.4}, **options)

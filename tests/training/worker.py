@@ -2,18 +2,28 @@
 
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from sparring.attacks import PGD
-from sparring.methods import TRADES
+from sparring.attacks import PGD, Free
+from sparring.methods import AT, TRADES
 from sparring.objective import Objective
 from sparring.risks import Mean
 from sparring.runtime import distributed
 from sparring.threats import Linf
 from sparring.training import Trainer, parallel
-from tests.training.small import Unused, finish, objective, source, tensors, trainer, tuned
+from tests.training.small import (
+    Unused,
+    finish,
+    network,
+    objective,
+    source,
+    tensors,
+    trainer,
+    tuned,
+)
 
 
 def train(out: Path, *, noisy: bool, stop: int = 0) -> dict:
@@ -41,6 +51,34 @@ def tune(out: Path) -> dict:
     state = {key: value.double() for key, value in finish(run).items()}
     spread = max(float((distributed.mean(value) - value).abs().max()) for value in state.values())
     return {"state": state, "spread": spread}
+
+
+def free(out: Path, *, stop: int = 0) -> dict:
+    """Train by an attack whose perturbation goes on from batch to batch."""
+    goal = Objective(Free(Linf(0.1), replays=2), AT(), Mean())
+    options = {"epochs": 2, "batch_size": 16, "resume": True}
+    run = Trainer(network(noisy=False), goal, source(), out=out, **options)
+    for epoch in run:
+        if epoch.number == stop:
+            break
+    return {key: value.double() for key, value in tensors(run.stepper.state_dict()).items()}
+
+
+def stop_in_mid_epoch(out: Path, *, stop: int = 0) -> dict:
+    """Train with a checkpoint every second batch, and stop before step number `stop`."""
+    run, steps = trainer(out, resume=True, save_every=2), []
+    step = run.stepper.step
+
+    def step_or_stop(*args, **keywords):
+        steps.append(1)
+        if len(steps) == stop:
+            raise KeyboardInterrupt
+        return step(*args, **keywords)
+
+    run.stepper.step = step_or_stop
+    with suppress(KeyboardInterrupt):
+        finish(run)
+    return {key: value.double() for key, value in tensors(run.stepper.state_dict()).items()}
 
 
 def train_by_the_clock(out: Path) -> dict:
@@ -73,6 +111,12 @@ if __name__ == "__main__":
     runs["whole"] = train(folder / "whole", noisy=True)
     runs["unused"] = train_partly(folder / "unused")
     runs["tuned"] = tune(folder / "tuned")
+    runs["free"] = free(folder / "free")
+    free(folder / "free-resumed", stop=1)
+    runs["free-resumed"] = free(folder / "free-resumed")
+    runs["mid"] = stop_in_mid_epoch(folder / "mid")
+    stop_in_mid_epoch(folder / "mid-resumed", stop=7)
+    runs["mid-resumed"] = stop_in_mid_epoch(folder / "mid-resumed")
     runs["clock"] = train_by_the_clock(folder / "clock")
     runs["refusal"] = refusal(folder / "frozen")
     if parallel.is_main():
