@@ -14,7 +14,7 @@ from .. import attacks
 from ..attacks.rows import wrong_classes
 from ..component import checked, require, require_at_least
 from ..functional.geometry import SLACK
-from ..introspect import predict
+from ..introspect import freeze, predict
 from ..models import wrap_model
 from ..runtime.output import write_line
 from . import saved
@@ -44,6 +44,7 @@ class Attack:
         self.normalization_used: dict[str, Tensor] | None = None
         self._target_map: TargetMap | None = None
         self._training = (False, False, False)
+        self._inside = False  # in `forward` on images in [0, 1] of a model of normalised ones
         self.members: list[Attack] = []  # attacks that share every setting of this one
         self.set_model(model)
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -65,12 +66,16 @@ class Attack:
         inputs, labels = inputs.detach().to(self.device), labels.detach().to(self.device)
         self.calls += 1
         if self.normalization_used is None:
-            return self.forward(inputs, labels)
+            return self._run(inputs, labels)
         images = self.inverse_normalize(inputs)
         # (x − mean)/std·std + mean is off by a rounding, and so may lie just outside of the box
         inside = images.clamp(0, 1)
         images = torch.where((images - inside).abs() <= SLACK, inside, images)
-        return self.normalize(self.forward(images, labels))
+        before, self._inside = self._inside, True
+        try:
+            return self.normalize(self._run(images, labels))
+        finally:
+            self._inside = before
 
     @property
     def network(self) -> Any:
@@ -159,8 +164,9 @@ class Attack:
         self._share("set_model_training_mode", *self._training)
 
     def get_logits(self, inputs: Tensor) -> Tensor:
-        """Return the model's logits `(b, k)` of inputs as the model takes them."""
-        return self.model(inputs)
+        """Return the model's logits `(b, k)`: in `forward` of the images that it gets, otherwise of
+        inputs as the model takes them."""
+        return self.model(self.normalize(inputs) if self._inside else inputs)
 
     def get_target_label(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the classes to reach `(b,)`.
@@ -208,6 +214,11 @@ class Attack:
         finally:
             for module, mode in before:
                 module.training = mode
+
+    def _run(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return what `forward` gives, with the model held still whatever a subclass does to it."""
+        with self.training_modes() as mode, freeze.frozen(self.model, mode):
+            return self.forward(images, labels)
 
     def _share(self, setter: str, *values: Any) -> None:
         for member in self.members:

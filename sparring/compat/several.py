@@ -31,6 +31,7 @@ class MultiAttack(Attack):
         require(one, "attacks", [a.model_name for a in attacks], "attacks of one model")
         self.attacks = self.members = list(attacks)
         self.verbose = verbose
+        self._left = [0] * (len(attacks) + 1)  # samples, and how many each attack left robust
 
     def __call__(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return adversarial inputs `(b, *d)`; each attack knows its own normalisation."""
@@ -51,10 +52,27 @@ class MultiAttack(Attack):
             rows = rows[~wrong]
             counts.append(len(rows))
         if self.verbose:
-            rates = [100 * (1 - count / max(counts[0], 1)) for count in counts[1:]]
-            shown = " | ".join(f"{rate:.2f} %" for rate in rates)
+            shown = " | ".join(f"{rate:.2f} %" for rate in _success_rates(counts))
             write_line(f"Attack success rate: {shown}")
+        counts += [0] * (len(self._left) - len(counts))  # attacks that had nothing left to break
+        self._left = [a + b for a, b in zip(self._left, counts, strict=True)]
         return x_adv
+
+    def save(self, *args: Any, **keywords: Any) -> Any:
+        """Attack every batch of a loader and save the points: `saved.save`. What `return_verbose`
+        gives has, after the accuracy, the share broken once each attack has run, a list in %."""
+        self._left = [0] * len(self._left)
+        saved = super().save(*args, **keywords)
+        return None if saved is None else (saved[0], _success_rates(self._left), *saved[1:])
+
+
+def _success_rates(counts: Sequence[int]) -> list[float]:
+    """Return the share of samples that are broken after each attack, in %.
+
+    Arguments:
+        counts: of samples, then of those left robust by each attack.
+    """
+    return [100 * (1 - count / max(counts[0], 1)) for count in counts[1:]]
 
 
 class AutoAttack(Attack):

@@ -85,17 +85,23 @@ def frozen_buffers(model: nn.Module) -> Iterator[None]:
 def frozen_bn(model: nn.Module) -> Iterator[None]:
     """Keep running batch-norm statistics and counters as they are, in any mode."""
     norms: list[Any] = [m for m in model.modules() if isinstance(m, BATCH_NORM)]
-    saved = [(m, m.momentum, m.num_batches_tracked) for m in norms]
+    saved = [(m, m.momentum, m.track_running_stats, m.num_batches_tracked) for m in norms]
     try:
-        for module, _, count in saved:
-            # Momentum 0 keeps the running statistics; the counter, a buffer, counts on in a copy.
+        for module, _, _, count in saved:
+            # Momentum 0 keeps the running statistics of finite batches, and writes 0·inf of others:
+            # so train mode leaves them out, without tracking. Eval mode uses those that are there,
+            # but in a forward of another's own, which may take the batch's for want of tracking.
+            # The counter, a buffer, counts on in a copy.
             module.momentum = 0.0
+            if type(module).forward.__module__.startswith("torch.nn.modules."):
+                module.track_running_stats = False
             if count is not None:
                 module.num_batches_tracked = count.clone()
         yield
     finally:
-        for module, momentum, count in saved:
+        for module, momentum, track, count in saved:
             module.momentum = momentum
+            module.track_running_stats = track
             module.num_batches_tracked = count
 
 

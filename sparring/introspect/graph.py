@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,10 +15,9 @@ from torch.nn import functional as F
 
 from ..runtime.allocator import out_of_memory
 from . import freeze
-from .float32 import Float32Model, on_float32
+from .adapted import readable
+from .trace import has_hooks, is_normalize, trace
 
-ADAPTED = "sparring.models.wrap.Adapted"
-NORMALIZE = "sparring.models.normalize.Normalize"
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 CURVES = {nn.Tanh: torch.tanh, nn.Sigmoid: torch.sigmoid}
@@ -86,10 +85,8 @@ def read_network(model: object, x: Tensor) -> list[Step]:
         )
     device = torch.device("cpu") if x.device.type == "mps" else x.device  # mps has no float64
     with freeze.frozen(model, "eval"), torch.no_grad():
-        tracer = _Tracer()
         try:
-            graph = tracer.trace(nn.Sequential(model))  # else a bare layer would be traced into
-            reader = _Reader(fx.GraphModule(tracer.root, graph), device)
+            reader = _Reader(trace(model), device)
             # Two samples: a step that mixes or drops samples changes the first dimension.
             reader.run(x[[0, 0]])
         except Exception as error:  # the model's own code runs on stand-ins for tensors
@@ -103,61 +100,6 @@ def read_network(model: object, x: Tensor) -> list[Step]:
                 "in PyTorch, no program from a file; smoothing takes any model"
             ) from None
     return reader.steps
-
-
-def readable(model: object, x: Tensor) -> object:
-    """Return the network of a wrapped model behind the same preprocessing, as traceable stages.
-
-    Probabilities stand for their logarithms: the largest is the same. Other models come back as
-    they are.
-
-    Raises:
-        ValueError: for a wrapper that resizes its inputs.
-    """
-    if isinstance(model, Float32Model) and _class_name(model.model) == ADAPTED:
-        model = model.model
-    if _class_name(model) != ADAPTED:
-        return model
-    adapter: Any = model
-    if adapter.size is not None:
-        raise ValueError("bounds can't read resized inputs: certify the network at its own size")
-    network = on_float32(adapter.model)
-    stages: list[Any] = [network]
-    if not adapter.identity or adapter.scale is not None:
-        stages.insert(0, _Preprocess(adapter, x.ndim))
-    with freeze.frozen(adapter, "eval"), torch.no_grad():
-        z = network(adapter.preprocess(x[:1]))
-    if isinstance(z, Tensor) and z.ndim == 2 and z.shape[1] == 1:
-        stages.append(_two_columns(z, probability=adapter.outputs == "probabilities"))
-    return nn.Sequential(*stages) if len(stages) > 1 else stages[0]
-
-
-class _Preprocess(nn.Module):
-    """Compute (x·scale − mean) / std as x·factor + shift."""
-
-    def __init__(self, adapter: Any, ndim: int) -> None:
-        super().__init__()
-        tail = [1, -1, *[1] * (ndim - 2)]
-        mean, std = (t.detach().double().view(tail) for t in (adapter.mean, adapter.std))
-        self.factor = nn.Buffer(((adapter.scale or 1.0) / std).float())
-        self.shift = nn.Buffer((-mean / std).float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor + self.shift
-
-
-def _two_columns(z: Tensor, *, probability: bool) -> nn.Linear:
-    """Return the layer that makes (0, z) of a logit z, and (1 − z, z) of a probability."""
-    layer = nn.Linear(1, 2).to(z)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[-1.0 if probability else 0.0], [1.0]]))
-        layer.bias.copy_(torch.tensor([1.0 if probability else 0.0, 0.0]))
-    return layer
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _class_name(m) == NORMALIZE or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Reader(fx.Interpreter):
@@ -202,15 +144,15 @@ class _Reader(fx.Interpreter):
         self.steps.append(Step(op, inputs, tuple(value.shape[1:])))
 
     def _add_operation(self, n: fx.Node, value: Tensor) -> None:
-        several = n.args[0] if n.args and n.target in JOINS else n.args
-        parents = [a for a in cast(Any, several) if isinstance(a, fx.Node) and a in self.positions]
-        if n.target in JOINS and len(parents) < len(cast(Any, several)):
-            parents = []  # a constant among them
+        several: Any = _joined(n).get("tensors", ()) if n.target in JOINS else n.args
+        parents = [a for a in several if isinstance(a, fx.Node) and a in self.positions]
         parents = parents or [a for a in n.all_input_nodes if a in self.positions]
         before = self.values[parents[0]]
         if n.op == "call_module":
             module = self.fetch_attr(str(n.target))
             name, op = type(module).__name__, self._module(module, before, value)
+            if has_hooks(module):  # they may change what it gives: its type no longer says it
+                name, op = f"{name} with hooks", None
         else:
             name, op = _function_name(n.target), self._function(n, parents, before, value)
         if op is None or value.shape[0] != 2:
@@ -256,7 +198,7 @@ class _Reader(fx.Interpreter):
             return Operation("max", (*sides,)) if plain else None
         if isinstance(m, BATCH_NORMS) and kind in BATCH_NORMS and m.running_var is not None:
             return self._batch_norm(m, before.ndim)
-        if _class_name(m) == NORMALIZE:
+        if is_normalize(m):
             tail = [-1, *[1] * (before.ndim - 2)]
             mean, std = (self._tensor(t).view(tail) for t in (m.mean, m.std))
             return Operation("scale", (1 / std, -mean / std))
@@ -288,8 +230,12 @@ class _Reader(fx.Interpreter):
             return self._weighted(n)
         if function in MEANS:
             return _mean(n, before)
-        if function in JOINS and len(n.args) > 1:
-            return Operation("join", (cast(int, n.args[1]) % value.ndim,))
+        if function in JOINS:
+            given = _joined(n)
+            known = given.keys() == {"tensors", "dim"} and isinstance(given["dim"], int)
+            if not known or len(parents) < len(given["tensors"]):  # a constant among them
+                return None
+            return Operation("join", (given["dim"] % value.ndim,))
         if function in RELUS:
             return Operation("relu")
         if function in (torch.tanh, F.tanh, "tanh", torch.sigmoid, F.sigmoid, "sigmoid"):
@@ -359,6 +305,11 @@ def _as_layer(n: fx.Node) -> nn.Module | None:
     return make(**given)
 
 
+def _joined(n: fx.Node) -> dict[str, Any]:
+    """Return the tensors and the dimension that `torch.cat` was given, in either form."""
+    return {"dim": 0, **dict(zip(("tensors", "dim"), n.args, strict=False)), **n.kwargs}
+
+
 def _mean(n: fx.Node, before: Tensor) -> Operation | None:
     """Return the mean over some dimensions of each sample."""
     given: Any = {**dict(zip(("dim", "keepdim"), n.args[1:], strict=False)), **n.kwargs}
@@ -391,7 +342,3 @@ def _are_logits(value: Tensor) -> bool:
 
 def _function_name(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__name__", str(function))
-
-
-def _class_name(m: object) -> str:
-    return f"{type(m).__module__}.{type(m).__qualname__}"

@@ -128,17 +128,20 @@ def forward_from(model: nn.Module, name: str, value: Tensor, *, x: Tensor | None
     Any other model runs whole on `x` with the output replaced: same logits, more work.
 
     Raises:
-        ValueError: without `x`, if the model is not made of plain `Sequential`s down to `name`.
+        ValueError: without `x`, if the model is not made of plain `Sequential`s down to `name`; for
+            a submodule that is called twice.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> forward_from(model, "0", torch.tensor([[-1.0, 1.0]]))
     tensor([[0., 1.]])
     """
-    submodules(model, [name])
+    (start,) = submodules(model, [name]).values()
     rest = _modules_after(unwrap(model), name.split("."))
-    if rest is None:
+    again = rest is not None and any(module is start for module in rest.modules())
+    if rest is None or again:
         if x is None:
+            require(not again, "submodule", name, "one called once in a forward pass")
             raise ValueError(f"x is needed: {name!r} is not inside Sequentials only")
         return replace_outputs(model, x, {name: value})
     return model.call(rest, value) if isinstance(model, ModelView) else rest(value)
@@ -151,7 +154,9 @@ def _modules_after(module: nn.Module, path: Sequence[str]) -> nn.Sequential | No
     for name in path:
         if type(module).forward is not nn.Sequential.forward:
             return None
-        names, children = zip(*module.named_children(), strict=True)
+        # not `named_children`, which leaves out a module that stands there a second time
+        inner = module.named_modules(remove_duplicate=False)
+        names, children = zip(*((n, m) for n, m in inner if n and "." not in n), strict=True)
         position = names.index(name)
         rest = [*children[position + 1 :], *rest]
         module = children[position]

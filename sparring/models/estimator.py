@@ -18,6 +18,7 @@ from .base import ArrayFunction
 
 QUICK_ROWS = 4096  # of larger batches the rows take the time, and a forest may share them out
 PAIRS = "decision_function_shape"  # the argument of SVC that asks for one score per pair
+HANDING_ON = {"RFE", "RFECV", "SelfTrainingClassifier", "BaggingClassifier"}  # estimator_'s scores
 
 
 def is_estimator(model: Any) -> bool:
@@ -88,7 +89,11 @@ def _quick_forest(model: Any) -> Callable[[Any], Any]:
     def proba(x: Any) -> Any:
         if len(x) > QUICK_ROWS or (agree and not agree[0]):
             return model.predict_proba(x)
-        rows = x.astype("float32")
+        with np.errstate(over="ignore"):
+            rows = x.astype("float32")
+        # a tree checks nothing: of too few features it would read what lies behind the row
+        if x.shape[1] != model.n_features_in_ or not np.isfinite(rows).all():
+            return model.predict_proba(x)
         total = trees[0].predict(rows)
         for tree in trees[1:]:
             total = total + tree.predict(rows)
@@ -158,10 +163,24 @@ def votes(z: Tensor, classes: int) -> Tensor:
 
 
 def _scores_pairs(model: Any) -> bool:
-    """Return whether a classifier, or one inside a pipeline or search, scores pairs of classes."""
-    fitted = getattr(model, "best_estimator_", model)
-    options = fitted.get_params() if hasattr(fitted, "get_params") else {}
-    return any(key.split("__")[-1] == PAIRS and v == "ovo" for key, v in options.items())
+    """Return whether a classifier, or the one whose scores it hands on, scores pairs of classes.
+
+    One inside that only adds to its scores, as in OneVsRestClassifier, says nothing about them.
+    """
+    while True:
+        kinds = {kind.__name__ for kind in type(model).__mro__}
+        if "FrozenEstimator" in kinds:  # it has every attribute of the one inside, and not its kind
+            model = model.estimator
+        elif hasattr(model, "best_estimator_"):  # of a search
+            model = model.best_estimator_
+        elif hasattr(model, "final_estimator_"):  # of a stack
+            model = model.final_estimator_
+        elif kinds & HANDING_ON and hasattr(model, "estimator_"):
+            model = model.estimator_
+        elif "Pipeline" in kinds:
+            model = model.steps[-1][1]
+        else:
+            return getattr(model, PAIRS, None) == "ovo"
 
 
 def _class_order(labels: list[Any], classes: int | Sequence[Any] | None) -> list[Any]:

@@ -99,7 +99,7 @@ def read_onnx(path: Path, digest: str) -> OnnxFile:
         path,
         digest,
         inputs[0].name,
-        tuple(dim.dim_value for dim in kind.shape.dim),
+        tuple(max(dim.dim_value, 0) for dim in kind.shape.dim),  # −1 is free, too
         TYPES[kind.elem_type],
         output,
         outputs,

@@ -19,9 +19,9 @@ def graphs(graph: Any) -> Iterator[Any]:
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                if len(inner.node):
-                    yield from graphs(inner)
+            # one without nodes may hold weights: a branch that gives a constant
+            for inner in [attribute.g] * attribute.HasField("g") + [*attribute.graphs]:
+                yield from graphs(inner)
 
 
 def tensors(model: Any) -> Iterator[Any]:

@@ -212,7 +212,7 @@ def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Prog
         raise RefusedFile(f"{where} takes {len(names)} inputs; it must take one batch of samples")
     for node in program.graph.nodes:
         for operator, position in TRAINING.items():
-            if operator in str(node.target) and node.args[position : position + 1] == (True,):
+            if operator in str(node.target) and _always_trains(node.args, position):
                 raise RefusedFile(f"{where} was exported in training mode: call model.eval() first")
     (first,) = (node.meta["val"] for node in program.graph.nodes if node.name in names)
     rows, dtype = _export_rows(first.shape[0], program.range_constraints), first.dtype
@@ -220,6 +220,13 @@ def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Prog
     if device != "cpu":
         program = move_to_device_pass(program, device)  # .to() would leave its constants behind
     return Program(program.module(), digest=digest, rows=rows, dtype=dtype, shape=shape)
+
+
+def _always_trains(arguments: Sequence[Any], position: int) -> bool:
+    """Return whether an operator's argument `training` is True, and not because batch norm has no
+    running statistics to use."""
+    statistics = position <= 3 or (len(arguments) > 3 and arguments[3] is not None)
+    return len(arguments) > position and arguments[position] is True and statistics
 
 
 def _export_rows(size: Any, constraints: Mapping[Any, Any]) -> BatchSizes:

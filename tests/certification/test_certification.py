@@ -258,6 +258,10 @@ def test_a_hook_that_changes_the_model_is_found() -> None:
     model: Any = nn.Sequential(nn.Linear(3, 3))
     model[0].register_forward_hook(lambda *args: args[2] + 1)
     x, y = torch.rand(2, 3), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="Linear with hooks"):
+        bounds.margin_upper_bounds(model, x, y, threat=Linf(0.1))
+    model = nn.Sequential(nn.Linear(3, 3))
+    model[0].forward = lambda x: x + 1
     with pytest.raises(ValueError, match="network differs from the model"):
         bounds.margin_upper_bounds(model, x, y, threat=Linf(0.1))
 

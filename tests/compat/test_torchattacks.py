@@ -141,6 +141,77 @@ def test_multi_attack_keeps_what_breaks_and_returns_the_rest(images):
         torchattacks.MultiAttack([weak, torchattacks.FGSM(NormedNet())])
 
 
+@pytest.mark.parametrize("return_verbose", [True, False])
+def test_multi_attack_saves_with_a_success_rate_of_each_attack(images, return_verbose):
+    x, _ = images
+    model = NormedNet().eval()
+    y = model(x).argmax(1)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
+    attacks = [torchattacks.VANILA(model), torchattacks.PGD(model, eps=1.0, alpha=0.2, steps=30)]
+    attack = torchattacks.MultiAttack([*attacks, torchattacks.FGSM(model, eps=0.01)])
+    attack(x, y)  # counts of other calls are left out
+    found = attack.save(loader, return_verbose=return_verbose)
+    if not return_verbose:
+        assert found is None
+        return
+    accuracy, rates, l2, seconds = found
+    assert len(rates) == 3
+    assert rates[0] == 0
+    assert rates[0] < rates[1] <= rates[2] == pytest.approx(100 - accuracy)
+    assert l2 > 0
+    assert seconds > 0
+
+
+class Custom(torchattacks.Attack):
+    """A user's own attack, as torchattacks' documentation shows it: one step of FGSM."""
+
+    def __init__(self, model):
+        super().__init__("Custom", model)
+        self.supported_mode = ["default"]
+
+    def forward(self, images, labels):
+        images = images.clone().requires_grad_()
+        self.logits = self.get_logits(images)
+        loss = torch.nn.functional.cross_entropy(self.logits, labels)
+        loss.backward()
+        assert images.grad is not None
+        return (images + 0.05 * images.grad.sign()).clamp(0, 1).detach()
+
+
+def test_an_attack_of_one_s_own_gets_logits_of_the_images_it_has(images):
+    x, y = images
+    net = NormedNet().eval()
+    inside = torch.nn.Sequential(Normalize([0.4], [0.25]), net)
+    expected, attack = Custom(inside), Custom(net)
+    points = expected(x, y)
+    attack.set_normalization_used(mean=[0.4], std=[0.25])
+    z = (x - 0.4) / 0.25
+    x_adv = attack(z, y)
+    torch.testing.assert_close(attack.logits, expected.logits)
+    torch.testing.assert_close(x_adv * 0.25 + 0.4, points)
+    torch.testing.assert_close(attack.get_logits(z), net(z))  # outside: as the model takes them
+    with pytest.raises(IndexError):
+        attack(z, y + 99)
+    torch.testing.assert_close(attack.get_logits(z), net(z))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_attack_of_one_s_own_leaves_the_model_alone(images, training):
+    x, y = images
+    model, seen = NormedNet().train(), []
+    model[5].eval()
+    modes = [m.training for m in model.modules()]
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model[1].register_forward_hook(lambda module, *_: seen.append(module.training))
+    attack = Custom(model)
+    attack.set_model_training_mode(training, training, training)
+    attack(x, y)
+    assert seen == [training]
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
 def test_training_mode_runs_in_train_mode_and_returns(images):
     x, y = images
     model = NormedNet().eval()

@@ -100,10 +100,46 @@ class TestFrozenBatchNorm:
         assert not torch.equal(model[1].running_mean, before)
         assert model[1].num_batches_tracked == 1
 
+    @pytest.mark.parametrize("momentum", [0.1, None])
+    @pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+    def test_a_batch_that_is_not_finite_leaves_them_alone(self, momentum, bad):
+        model = NormedNet()
+        model[1].momentum = momentum
+        state = copy.deepcopy(model.state_dict())
+        with freeze.frozen(model, "train"):
+            model(torch.full((6, 1, 4, 4), bad))
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+        assert model[1].track_running_stats
+
+    def test_eval_mode_has_the_running_statistics_and_train_mode_the_batchs(self):
+        model, x = NormedNet(), torch.rand(6, 1, 4, 4) * 3
+        model(x + 1)  # some statistics
+        model[3].p = 0.0
+        for training in (True, False):
+            model.train(training)
+            expected = copy.deepcopy(model)(x)
+            with freeze.frozen_bn(model):
+                assert torch.equal(model(x), expected)
+
+    def test_a_forward_of_one_s_own_keeps_its_statistics_in_eval_mode(self):
+        class Older(nn.BatchNorm1d):
+            """As torch 1 wrote it, and many copies of it do."""
+
+            def forward(self, input):
+                batchs = self.training or not self.track_running_stats
+                mean, var = self.running_mean, self.running_var
+                return nn.functional.batch_norm(input, mean, var, training=batchs)
+
+        model, x = nn.Sequential(Older(3)).eval(), torch.rand(4, 3)
+        expected = model(x)
+        with freeze.frozen(model, "train"), freeze.frozen(model, "eval"):
+            assert torch.equal(model(x), expected)
+
     def test_a_batch_norm_without_statistics(self):
         model = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False))
         with freeze.frozen_bn(model):
             assert model(torch.rand(4, 3)).isfinite().all()
+        assert not model[0].track_running_stats
 
 
 class TestChannelsLast:

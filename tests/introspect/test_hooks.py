@@ -146,6 +146,24 @@ class TestTail:
         logits, seen = hooks.extract_features(model, X, ["middle"])
         assert torch.equal(hooks.forward_from(model, "middle", seen["middle"], x=X), logits)
 
+    def test_a_module_that_stands_there_twice_runs_twice(self):
+        act = nn.Tanh()
+        model = nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act, nn.Linear(4, 2))
+        x = torch.rand(3, 4)
+        for name in ("0", "2", "4"):
+            value = hooks.extract_features(model, x, [name])[1][name]
+            assert torch.equal(hooks.forward_from(model, name, value), model(x))
+        for given in (None, x):
+            with pytest.raises(ValueError, match=r"submodule = '1' .* one called once"):
+                hooks.forward_from(model, "1", x, x=given)
+
+    def test_a_module_within_a_block_that_runs_twice(self):
+        block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+        model, x = nn.Sequential(block, nn.Linear(4, 4), block), torch.rand(3, 4)
+        with pytest.raises(ValueError, match=r"submodule = '0.0' .* one called once"):
+            hooks.forward_from(model, "0.0", x)
+        assert torch.equal(hooks.forward_from(model, "1", model[:2](x)), model(x))
+
     def test_a_view_keeps_its_precision(self):
         model, x = net().eval(), images()
         view = freeze.ModelView(model, amp="bfloat16")

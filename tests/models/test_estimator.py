@@ -5,13 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
+from sklearn.feature_selection import RFE, RFECV, SelectFromModel
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.multiclass import OneVsOneClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC, OneClassSVM
 
 from sparring import evaluation
@@ -60,6 +62,59 @@ def test_estimators_agree_with_their_own_predictions(make, classes, points):
     assert not z.requires_grad
     assert (z.argmax(1).numpy() == fitted.predict(x.reshape(90, 4))).all()
     assert model(torch.zeros(0, 1, 2, 2)).shape == (0, classes)
+
+
+def pairs(**options) -> SVC:
+    return SVC(kernel="linear", decision_function_shape="ovo", **options)
+
+
+def slopes(fitted) -> np.ndarray:
+    return abs(fitted.coef_).sum(0)
+
+
+INSIDE = {  # a classifier of pairs inside another: the first four have scores of their own
+    "one-vs-rest": lambda: OneVsRestClassifier(pairs()),
+    "stacked": lambda: StackingClassifier([("a", pairs())], cv=2),
+    "selection": lambda: make_pipeline(
+        SelectFromModel(pairs(), importance_getter=slopes),  # pyright: ignore[reportArgumentType]
+        LogisticRegression(),
+    ),
+    "search": lambda: GridSearchCV(OneVsRestClassifier(pairs()), {}, cv=2),
+    "final": lambda: StackingClassifier([("a", GaussianNB())], final_estimator=pairs(), cv=2),
+    "rfe": lambda: RFE(pairs()),
+    "rfecv": lambda: RFECV(pairs(), cv=2),
+    "deep": lambda: GridSearchCV(make_pipeline(StandardScaler(), RFE(pairs())), {}, cv=2),
+    "bagging": lambda: BaggingClassifier(pairs(), 15, random_state=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize("classes", [3, 4])
+def test_a_classifier_of_pairs_inside_another(name, classes):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, classes, 120)
+    x = 0.3 * y[:, None] + 0.4 * rng.random((120, 4))
+    fitted = INSIDE[name]().fit(x, y)
+    assert (wrap_model(fitted)(torch.tensor(x)).argmax(1).numpy() == fitted.predict(x)).all()
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_pairs_in_a_frozen_classifier(points, scaled):
+    frozen = pytest.importorskip("sklearn.frozen")
+    x, y = points[0].reshape(90, 4), points[1]
+    inner = make_pipeline(StandardScaler(), pairs()) if scaled else pairs()
+    fitted = frozen.FrozenEstimator(inner.fit(x, y))
+    assert (wrap_model(fitted)(torch.tensor(x)).argmax(1).numpy() == fitted.predict(x)).all()
+
+
+def test_the_pairs_that_self_training_hands_on(points):
+    x, y = points
+    some = np.where(np.arange(90) < 80, y, -1)  # −1: without a label
+    fitted = SelfTrainingClassifier(GaussianNB()).fit(x.reshape(90, 4), some)
+    fitted.estimator_ = pairs().fit(x.reshape(90, 4), y)  # its own probabilities are deprecated
+    z = wrap_model(fitted)(torch.tensor(x))
+    assert (z.argmax(1).numpy() == fitted.predict(x.reshape(90, 4))).all()
 
 
 @pytest.mark.parametrize("classes", [3, 4, 5])
@@ -125,3 +180,27 @@ def test_two_fits_can_be_told_apart(points):
 def test_mistakes_are_explained(model, words):
     with pytest.raises(ValueError, match=words):
         wrap_model(model)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")  # sklearn's
+def test_a_forest_refuses_rows_that_its_trees_would_misread(points):
+    x, y = points
+    model = wrap_model(RandomForestClassifier(5, random_state=0).fit(x.reshape(90, 4), y))
+    flat = torch.tensor(x).reshape(90, 4)
+    for _ in range(2):  # the first batch, and one that the trees answer themselves
+        for columns in (3, 5):
+            with pytest.raises(ValueError, match=f"X has {columns} features, but .* expecting 4"):
+                model(flat.repeat(1, 2)[:, :columns])
+        for bad in (torch.inf, 1e300):
+            with pytest.raises(ValueError, match="infinity or a value too large"):
+                model(torch.full((2, 4), bad, dtype=torch.float64))
+        model(flat)
+
+
+def test_a_forest_answers_what_is_missing_as_it_would_itself(points):
+    x, y = points
+    holes = np.where(np.random.default_rng(1).random((90, 4)) < 0.2, np.nan, x.reshape(90, 4))
+    fitted = RandomForestClassifier(5, random_state=0).fit(holes, y)
+    model = wrap_model(fitted)
+    for _ in range(2):
+        assert (model(torch.tensor(holes)).argmax(1).numpy() == fitted.predict(holes)).all()

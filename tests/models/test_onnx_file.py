@@ -199,3 +199,26 @@ def test_a_digest_is_that_of_the_file(tmp_path):
     save(tmp_path / "net.onnx", [MATMUL])
     digest = hashlib.sha256((tmp_path / "net.onnx").read_bytes()).hexdigest()[:16]
     assert onnx_file.read_onnx(tmp_path / "net.onnx", digest).digest == digest
+
+
+def test_a_size_of_minus_one_is_free(tmp_path):
+    model = save(tmp_path / "net.onnx", [MATMUL])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    program, x = load_program(tmp_path / "net.onnx", trust=True), torch.rand(5, 4)
+    assert program.rows.most is None
+    assert torch.equal(program(x), x[:, :3])
+
+
+def test_weights_of_a_branch_without_nodes_are_looked_for(tmp_path):
+    tensor = numpy_helper.from_array(np.eye(4, 3, dtype="f"), "w1")
+    onnx.external_data_helper.set_external_data(tensor, "../c.bin")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    out = helper.make_tensor_value_info("w1", FLOAT, [4, 3])
+    branch = helper.make_graph([], "b", [], [out], [tensor])
+    choice = helper.make_node("If", ["f"], ["w"], then_branch=branch, else_branch=branch)
+    model = save(tmp_path / "net.onnx", [choice, MATMUL], weights={"f": np.array(True)})
+    assert [graph.name for graph in onnx_graph.graphs(model.graph)] == ["g", "b", "b"]
+    with pytest.raises(ValueError, match=r"read from '../c.bin'"):
+        load_program(tmp_path / "net.onnx", trust=True)

@@ -51,6 +51,19 @@ def test_a_program_traced_in_training_mode_is_refused(tmp_path, name):
     assert torch.equal(load_program(tmp_path / "traced.pt", trust=True)(x), model(x))
 
 
+def test_a_program_exported_in_training_mode_is_refused_but_for_norms_without_statistics():
+    x, batch = torch.rand(5, 4), {0: torch.export.Dim("b", min=2, max=64)}
+    for make in ALWAYS.values():
+        if isinstance(make()[-1], nn.AlphaDropout):
+            continue
+        program = torch.export.export(make(), (x,), dynamic_shapes=(batch,))
+        with pytest.raises(ValueError, match="model was exported in training mode"):
+            wrap_model(program)
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False)).eval()
+    program = torch.export.export(model, (x,), dynamic_shapes=(batch,))
+    assert torch.equal(wrap_model(program)(x), model(x))
+
+
 def ranged(low, high):
     return torch.export.Dim("b", min=low, max=high)
 
