@@ -48,7 +48,7 @@ def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation
 def check_protocol(file: Path, result: Result, evaluation: Table) -> None:
     """Raise `ValueError` for a result of another suite, split, radius or more samples than the
     study's table of its evaluation has."""
-    made = {"suite": result.suite.partition("+")[0], "split": result.split}
+    made: Table = {"suite": result.suite.partition("+")[0], "split": result.split}
     radii = sorted({row.eps for row in result.by_eps if row.eps is not None})
     planned = {key: evaluation[key] for key in made if evaluation.get(key) is not None}
     if evaluation.get("eps"):
