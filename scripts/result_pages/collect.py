@@ -120,6 +120,8 @@ RARE_PAIRS = (
 MAIN_PAIRS = (
     *((name, "pgd-at") for name in ("trades", "mart", "otjr", "uad", "armor-kl", "armor-mart")),
     ("armor-mart", "mart"),
+    ("pgd-at-narrow", "pgd-at"),
+    *((f"{name}-wide", "pgd-at") for name in ("otjr", "sw", "uad", "armor-kl", "mart")),
 )
 RIVALS = ("malware-rivals",)
 PAGES = (

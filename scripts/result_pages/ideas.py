@@ -28,7 +28,10 @@ class Idea(NamedTuple):
 
 
 IDEAS = (
-    Idea("ARMOR over MART", "mnist-linf01", "armor-mart", "pgd-at", "pgd"),
+    Idea("ARMOR-MART, over PGD-AT", "mnist-linf01", "armor-mart", "pgd-at", "pgd"),
+    Idea("ARMOR over MART, tuned", "main-fashion", "armor-mart", "mart"),
+    Idea("ARMOR-KL, tuned", "main-fashion", "armor-kl", "pgd-at"),
+    Idea("ARMOR-KL, at one radius", "main-fashion", "armor-kl-wide", "pgd-at"),
     Idea("ARMOR-KL, few rows", "mnist01-few-rows", "armor-kl", "pgd-at"),
     Idea("ARMOR-α, few rows", "mnist01-few-rows", "armor-alpha", "pgd-at"),
     Idea("ARMOR-KL, rare classes", "mnist01-rare-classes", "armor-kl", "pgd-at"),
@@ -36,13 +39,16 @@ IDEAS = (
     Idea("ARMOR on bits", "drebin215", "armor-bitsearch", "bitsearch-at"),
     Idea("OTJR", "inside-mnist", "otjr", "pgd-at"),
     Idea("OTJR, tuned", "main-fashion", "otjr", "pgd-at"),
+    Idea("OTJR, at one radius", "main-fashion", "otjr-wide", "pgd-at"),
     Idea("its sliced Wasserstein term alone", "inside-mnist", "sw", "pgd-at"),
     Idea("UAD", "inside-mnist", "uad", "pgd-at"),
     Idea("UAD, tuned", "main-fashion", "uad", "pgd-at"),
+    Idea("UAD, at one radius", "main-fashion", "uad-wide", "pgd-at"),
     Idea("data sparsity, over plain training", "fashion-sparsity", "sparsity-4", "standard"),
     Idea("data sparsity, over PGD-AT", "fashion-sparsity", "sparsity-at", "pgd-at"),
     Idea("MART", "inside-mnist", "mart", "pgd-at"),
     Idea("MART, tuned", "main-fashion", "mart", "pgd-at"),
+    Idea("a larger radius in training", "main-fashion", "pgd-at", "pgd-at-narrow"),
     Idea("MART, few rows", "mnist01-few-rows", "mart", "pgd-at"),
     Idea("MART on rows without labels", "mnist-1000-labels", "mart-kl", "mart"),
     Idea("a better inner attack on bits", "drebin215", "bitsearch-at", "rfgsm-at"),
