@@ -14,7 +14,7 @@ from ..config.registry import complete
 from ..config.validation import Table
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
-from ..runtime.fractions import format_number, parse_number
+from ..runtime.fractions import format_number
 from .study_grid import Job
 
 WHOLE = ("method", "objective", "weights", "train")  # tables that no evaluation changes
@@ -48,24 +48,21 @@ def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation
 def check_protocol(file: Path, result: Result, evaluation: Table) -> None:
     """Raise `ValueError` for a result of another suite, split, radius or more samples than the
     study's table of its evaluation has."""
-    made: Table = {"suite": result.suite.partition("+")[0], "split": result.split}
     radii = sorted({row.eps for row in result.by_eps if row.eps is not None})
-    planned = {key: evaluation[key] for key in made if evaluation.get(key) is not None}
-    if evaluation.get("eps"):
-        made["eps"] = [format_number(eps) for eps in radii]
-        given = evaluation["eps"] if isinstance(evaluation["eps"], list) else [evaluation["eps"]]
-        planned["eps"] = [format_number(eps) for eps in sorted(map(_number, given))]
+    made: Table = {"suite": result.suite.partition("+")[0], "split": result.split}
+    made |= {"eps": ", ".join(map(format_number, radii)), "n": result.n}
+    planned = {key: evaluation[key] for key in made if evaluation.get(key)}
+    if "eps" in planned:
+        given = planned["eps"] if isinstance(planned["eps"], list) else [planned["eps"]]
+        planned["eps"] = ", ".join(map(format_number, sorted(given)))
+    if result.n < planned.get("n", 0):
+        del planned["n"]  # the set may have no more
     for key, value in planned.items():
         if made[key] != value:
             raise ValueError(
                 f"{file} was evaluated with {key} = {made[key]}, and the study has {value}: remove "
                 "it, or give another --results"
             )
-    if evaluation.get("n") is not None and result.n > evaluation["n"]:
-        raise ValueError(
-            f"{file} has {result.n} samples, and the study n = {evaluation['n']}: remove it, or "
-            "give another --results"
-        )
 
 
 def check_alike(name: str, results: Sequence[Result]) -> None:
@@ -77,10 +74,6 @@ def check_alike(name: str, results: Sequence[Result]) -> None:
             f"evaluations.{name} has results of {shown}, which make no mean: remove those of the "
             "one, or give another --results"
         )
-
-
-def _number(eps: Any) -> float:
-    return parse_number(eps) if isinstance(eps, str) else float(eps)
 
 
 def _check(planned: Table, trained: Table, where: str, parts: Collection[str], job: Job) -> None:

@@ -48,8 +48,8 @@ def test_a_result_of_the_study_s_evaluation_is_taken(tmp_path):
     [
         (('"quick"', '"fast"'), "suite = quick, and the study has fast"),
         (("n = 100", 'n = 100\nsplit = "val"'), "split = test, and the study has val"),
-        (("n = 100", "n = 50"), "has 100 samples, and the study n = 50"),
-        ((", 0.2", ""), r"eps = \['0.1', '0.2'\], and the study has \['0.1'\]"),
+        (("n = 100", "n = 50"), "n = 100, and the study has 50"),
+        ((", 0.2", ""), "eps = 0.1, 0.2, and the study has 0.1"),
     ],
 )
 def test_a_result_of_another_evaluation_is_refused(tmp_path, change, message):

@@ -85,6 +85,13 @@ def tuned() -> dict[str, Any]:
     return {"start": start, "freeze": ["0"], "optimizer": optimizer}
 
 
+def plain_steps(**more: Any) -> dict[str, Any]:
+    """Settings of a `Stepper` that has nothing on but what is given."""
+    off = dict.fromkeys(("amp", "freeze", "climb", "ema", "clip"))
+    kept = {"channels_last": False, "compile": False, "decay_norm": True, "schedule": ()}
+    return {**off, **kept, "epochs": 1, "seed": 0, **more}
+
+
 def finish(run: Trainer) -> dict[str, torch.Tensor]:
     """Train to the end; every tensor that has moved, by name."""
     for _ in run:

@@ -14,6 +14,7 @@ from sparring.risks import KL
 from sparring.threats import Transport
 from sparring.training.stepper import Stepper
 from sparring.weights import AWP, SAM
+from tests.training.small import plain_steps
 
 
 def settled(climb) -> list[float]:
@@ -22,18 +23,8 @@ def settled(climb) -> list[float]:
     model, x = nn.Linear(2, 2), torch.rand(64, 2) * 0.02 + 0.5
     threat = Transport(4.0, descent="gradient", init="zero")
     attack = PGD(threat, steps=40, size=0.1, best=False, random_start=False)
-    arguments = {
-        "objective": Objective(attack, AT(), KL(radius=0.01)),
-        "optimizer": {"name": "SGD", "lr": 1e-9},
-        **dict.fromkeys(("amp", "freeze", "ema", "clip")),
-        "climb": climb,
-        "channels_last": False,
-        "compile": False,
-        "decay_norm": True,
-        "schedule": (),
-        "epochs": 1,
-        "seed": 0,
-    }
+    goal, slow = Objective(attack, AT(), KL(radius=0.01)), {"name": "SGD", "lr": 1e-9}
+    arguments = plain_steps(objective=goal, optimizer=slow, climb=climb)
     run = Stepper(model, arguments, x[:2], classes=2, device=torch.device("cpu"))
     run.train()
     seen = []

@@ -30,7 +30,7 @@ from sparring.runtime.cudnn import tuned_kernels
 from sparring.threats import Linf
 from sparring.training import NonFiniteLoss, parallel
 from sparring.training.stepper import Stepper
-from tests.training.small import network, source, trainer
+from tests.training.small import network, plain_steps, source, trainer
 
 
 def goal(method) -> Objective:
@@ -39,19 +39,10 @@ def goal(method) -> Objective:
 
 def stepper(method=None, **more) -> Stepper:
     """A stepper of the small net; MART unless told otherwise."""
-    arguments = {
-        "objective": goal(method or MART()),
-        "optimizer": {"name": "SGD", "lr": 0.1, "momentum": 0.9},
-        **dict.fromkeys(("amp", "freeze", "climb", "ema", "clip")),
-        "channels_last": False,
-        "compile": False,
-        "decay_norm": True,
-        "schedule": (),
-        "epochs": 1,
-        "seed": 0,
-    }
+    optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9}
+    arguments = plain_steps(objective=goal(method or MART()), optimizer=optimizer, **more)
     samples, device = source().train.float(slice(0, 2)), torch.device("cpu")
-    return Stepper(network(), arguments | more, samples, classes=3, device=device)
+    return Stepper(network(), arguments, samples, classes=3, device=device)
 
 
 def rows(n: int = 16) -> Batch:
