@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -55,7 +56,7 @@ class Goal(nn.Module):
         lead: float = 0.0,
     ) -> None:
         super().__init__()
-        require(lead >= 0, "lead", lead, "a number of logits ≥ 0")
+        require(0 <= lead < math.inf, "lead", lead, "a number of logits ≥ 0, not infinite")
         self.model, self.label, self.target, self.lead = model, label, target, lead
         self.transforms = [lambda x: x, *transforms]
 

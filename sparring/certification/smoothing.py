@@ -61,17 +61,16 @@ def certify(
     radius, pred = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), -1)
     options = {"sigma": sigma, "batch_size": batch_size, "generator": generator}
     for i, sample in enumerate(x):
-        if progress is not None and i:
-            progress(1, int(pred[i - 1] >= 0))
         votes = class_counts(model, sample, select, **options)
-        if int(votes.sum()) == 0:
-            continue  # no logits were finite
-        winner = int(votes.argmax())
-        # Other draws than those that chose the class: on the same ones, p would be biased upwards.
-        count = int(class_counts(model, sample, draws, **options)[winner])
-        p = clopper_pearson_lower(count, draws, alpha)
-        if p > 0.5:
-            radius[i], pred[i] = sigma * NormalDist().inv_cdf(p), winner
+        if int(votes.sum()):  # else no logits were finite
+            winner = int(votes.argmax())
+            # Other draws than those that chose the class: on the same ones, p would be too high.
+            count = int(class_counts(model, sample, draws, **options)[winner])
+            p = clopper_pearson_lower(count, draws, alpha)
+            if p > 0.5:
+                radius[i], pred[i] = sigma * NormalDist().inv_cdf(p), winner
+        if progress is not None:
+            progress(1, int(pred[i] >= 0))
     return Smoothed(radius.to(x.device), pred.to(x.device))
 
 

@@ -168,7 +168,7 @@ def evaluate(
     from ..results.points import SHOWN_ONLY, check_file
 
     gate = gates.Gate(fail_under, fail_on).check()
-    rehearsal.check_files(junit=junit)
+    rehearsal.check_files(junit=junit, endings=(".xml",))
     if points is not None:
         rehearsal.check_files(points=points)
         check_file(points)

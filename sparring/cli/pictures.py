@@ -103,7 +103,8 @@ def attack(
     from .. import reporting
     from ..commands import attack_pictures, rehearsal
 
-    rehearsal.check_files(out=out)
+    if out is not None:
+        rehearsal.new_file(out, endings=rehearsal.PAGES)
     record = attack_pictures.attack_pictures(
         model,
         pictures,

@@ -149,7 +149,7 @@ def study(
     from ..commands import rehearsal, study
 
     plan = study.load(file)
-    rehearsal.check_files(report=report)
+    rehearsal.check_files(report=report, endings=rehearsal.PAGES)
     options = {"runs": runs, "results": results, "only": only, "shard": shard, "threads": threads}
     if slurm:
         _submitted(study.submit(plan, slurm_options(slurm), **options, device=device))

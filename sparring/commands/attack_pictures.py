@@ -30,6 +30,7 @@ from ..runtime.fractions import format_number, parse_number
 from ..runtime.interactive import shows_progress
 from ..runtime.live import LiveLine, Screen
 from ..runtime.text import printable
+from ..serving.served import named_classes
 from ..threats import Rounded, norm_ball, norm_name
 from ..training import parallel
 from .attack import named_piece
@@ -207,7 +208,8 @@ def picture_subject(
         sides = input_shape(shape)
     moved, _ = provenance.model_on_device(network, device)
     k = _class_count(moved, sides, device)
-    names = class_names(classes, k) if classes is not None else (names or [*map(str, range(k))])
+    # A model trained elsewhere may have other classes than the data of the recipe.
+    names = named_classes(names or (), k) if classes is None else class_names(classes, k)
     return PictureSubject(moved, sides, names, printable(name))  # type: ignore[arg-type]
 
 

@@ -35,7 +35,7 @@ def card(
     It is Markdown with the front matter that Hugging Face reads, and has no path of this machine.
 
     Arguments:
-        out: the file; default: `RUN/README.md`.
+        out: the file, of ending .md; default: `RUN/README.md`.
         license: of the weights, as "apache-2.0"; default: the card says that none is stated.
         trust: as in `config.recipe.load_recipe`.
 
@@ -43,7 +43,7 @@ def card(
         FileNotFoundError: if this is not a run folder, or it was not evaluated yet.
         ValueError: for a damaged result, or a license that is no identifier.
     """
-    out = None if out is None else new_file(out)
+    out = None if out is None else new_file(out, endings=(".md",))
     folder = existing_run(run)
     path = folder / CARD if out is None else out
     files.refuse_target(path)

@@ -16,7 +16,7 @@ from ..config.registry import pieces
 from ..data.samples import SampleData
 from ..evaluation import EvaluationProtocol, Suite
 from ..evaluation.protocol import EvaluationOptions, resolve_protocol
-from ..evaluation.radii import Threats
+from ..evaluation.radii import Threats, norm_names, threats_at_radii
 from ..results.result import Result
 from ..runtime.files import plain_name
 from ..training import parallel
@@ -77,7 +77,8 @@ def evaluate(
             `models.wrap_model`.
         surrogate: a run, a program's file, "module:Class" or a model; points computed on it are
             tried too.
-        out: the result's file; default: `RUN/results/SUITE-SPLIT.json` for a run.
+        out: the result's file; default: `RUN/results/SUITE-SPLIT.json` for a run, or, under other
+            norms than the recipe's, `SUITE-SPLIT-NORM.json`.
         name: of the model, in the result; default: the run's, the recipe's, or its class.
         seed: of the samples and of all draws; default: the recipe's, else 0.
         device: default: the best there is.
@@ -116,7 +117,7 @@ def evaluate_to_file(
     **options: Unpack[EvaluationOptions],
 ) -> tuple[Result, Path | None]:
     """Evaluate as `evaluate`; return the result, and its file if it was written."""
-    out = None if out is None else new_file(out)
+    out = None if out is None else new_file(out, endings=(".json",))
     device = str(parallel.join_process_group(None if device is None else str(device)))
     preprocessing = {"mean": mean, "std": std, "scale": scale, "outputs": outputs}
     defaults = {"data": None, **dict.fromkeys(preprocessing), "outputs": "logits"}
@@ -155,9 +156,7 @@ def evaluate_to_file(
     if protocol.probes is None:
         protocol = replace(protocol, probes=default_probes(target.recipe))
     if target.run is not None and out is None:
-        suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
-        file = plain_name(f"{suite}-{protocol.split}", "suite")
-        out = target.run / "results" / f"{file}.json"
+        out = target.run / "results" / _file_name(protocol, target, threat)
     result = evaluation.evaluate(
         target.model,
         target.data,
@@ -174,6 +173,18 @@ def evaluate_to_file(
         processes=processes,
     )
     return result, out
+
+
+def _file_name(protocol: EvaluationProtocol, target: Any, threat: Any) -> str:
+    """Return the name of a run's result; one under another norm does not replace the recipe's."""
+    suite = protocol.suite.name if isinstance(protocol.suite, Suite) else protocol.suite
+    names = [suite, protocol.split]
+    if threat is not None:
+        bounds = getattr(target.data, "bounds", None)
+        given = [one for _, one in threats_at_radii(threat, protocol.eps, bounds)]
+        norms = dict.fromkeys(norm_names(given))
+        names += [] if [*norms] == norm_names([target.threat]) else norms
+    return plain_name("-".join(names), "suite") + ".json"
 
 
 def default_probes(recipe: Mapping[str, Any]) -> list[str]:

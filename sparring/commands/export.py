@@ -73,7 +73,7 @@ def export(
 
     Arguments:
         to: "onnx", or "pt2" for `torch.export`.
-        out: the file; default: `RUN/model.onnx` or `RUN/model.pt2`.
+        out: the file, whose ending is the format; default: `RUN/model.onnx` or `RUN/model.pt2`.
         opset: of ONNX; default: torch's.
         trust: as in `config.recipe.load_recipe`.
 
@@ -86,7 +86,7 @@ def export(
         raise ValueError(did_you_mean("to", to, FORMATS))
     require(opset is None or to == "onnx", "opset", opset, "given with --to onnx alone")
     folder = existing_run(run)
-    path = folder / f"model.{to}" if out is None else new_file(out)
+    path = folder / f"model.{to}" if out is None else new_file(out, endings=(f".{to}",))
     files.refuse_target(path)
     target = recipe_target(run, None, trust=trust)
     data: Source = target.data

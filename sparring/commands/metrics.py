@@ -18,6 +18,8 @@ from . import report
 from .rehearsal import check_samples, new_file
 from .subject import recipe_target
 
+SUPPLIED = ("self", "attack", "low", "high")  # arguments of a metric that no table sets
+
 
 def metrics(
     model: Any,
@@ -54,7 +56,7 @@ def metrics(
     """
     table = checked_metrics(names, arguments)
     check_samples(n, split)
-    out = None if out is None else new_file(out)
+    out = None if out is None else new_file(out, endings=(".json",))
     subject = recipe_target(model, recipe, set=set, trust=trust)
     if out is None and subject.run is not None:
         out = subject.run / report.METRICS / f"{split}.json"
@@ -94,5 +96,5 @@ def checked_metrics(
             raise ValueError(did_you_mean("metric", name, table))
         table[name][key] = value
     for name, keys in table.items():
-        check(metric_named(name), keys, name, without=("self", "attack", "low", "high"))
+        check(metric_named(name), keys, name, without=SUPPLIED)
     return table

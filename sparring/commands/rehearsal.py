@@ -24,6 +24,7 @@ from ..runtime.text import printable
 
 NAME_BYTES = 255  # of one file or folder on every common system
 SPLITS = ("train", "val", "test")
+PAGES = (".html", ".htm")  # endings: a page must not replace what it shows
 
 
 def new_file(path: str | Path, key: str = "out", *, endings: Sequence[str] = ()) -> Path:
@@ -45,11 +46,11 @@ def new_file(path: str | Path, key: str = "out", *, endings: Sequence[str] = ())
     return path
 
 
-def check_files(**paths: str | Path | None) -> None:
+def check_files(*, endings: Sequence[str] = (), **paths: str | Path | None) -> None:
     """Raise as `new_file` does for any of these files to write; None is none."""
     for key, path in paths.items():
         if path is not None:
-            new_file(path, key)
+            new_file(path, key, endings=endings)
 
 
 def new_folder(path: str | Path, key: str = "out") -> Path:

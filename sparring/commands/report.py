@@ -12,7 +12,7 @@ from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.text import printable
 from ..training.run_folder import RECIPE
-from .rehearsal import new_file
+from .rehearsal import PAGES, new_file
 
 METRICS = "metrics"
 MOST_RUNS = 8  # that a message names
@@ -35,14 +35,15 @@ def report(
 
     Arguments:
         runs: run folders, each with the results in it, or single result files.
-        out: the page; default: `report.html` in the run, or in the working folder for several.
+        out: the page, a `.html` file; default: `report.html` in the run, or in the working folder
+            for several.
         at: the radius at which to compare; default: the recipe's own eps.
 
     Raises:
         FileNotFoundError: if no run was evaluated, or one does not exist.
-        ValueError: if no result has the radius `at`.
+        ValueError: if no result has the radius `at`, or for an `out` that is no page.
     """
-    out = None if out is None else new_file(out)
+    out = None if out is None else new_file(out, endings=PAGES)
     paths = [Path(run) for run in runs]
     skipped = [path for path in paths if _is_unevaluated_run(path)]
     if len(skipped) == len(paths):

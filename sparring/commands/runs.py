@@ -110,7 +110,7 @@ def _describe(path: Path, top: Path) -> RunInfo:
         best = _best(log)
     except FileNotFoundError:
         return RunInfo(name, DAMAGED, note=f"no {RECIPE}", path=path)
-    except (ValueError, OSError, TypeError, RecursionError) as error:
+    except (ValueError, OSError, TypeError, OverflowError, RecursionError) as error:
         return RunInfo(name, DAMAGED, note=printable(error), path=path)
     done = log[-1]["epoch"] if log else 0
     results, note = _results(path)

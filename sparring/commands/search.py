@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import reporting
 from ..component import require_at_least
-from ..config.overrides import Overrides, override
+from ..config.overrides import Overrides, as_toml, override
 from ..config.recipe import Recipe, load_recipe
 from ..data import Source
 from ..results.trials import COMPLETE, FAILED, PRUNED, SearchRecord, Trial
@@ -31,6 +31,7 @@ from .rehearsal import new_folder
 from .search_space import Dimension, Space, read_space, rehearse, with_values
 
 RECORD, BEST, PAGE = "search.json", "best.toml", "search.html"
+TRIAL = "trial-"  # and its number: the run folder of a trial
 STARTUP = 10  # trials that are drawn at random, before the sampler learns from them
 COMPARED = 5  # complete trials that a trial must fall behind, to be ended early
 FIRST_SHARE = 3  # no trial ends before this part, 1 / 3, of its epochs: warm-ups look bad early
@@ -115,14 +116,14 @@ def search(
     """
     require_at_least(1, trials=trials)
     optuna = import_extra("optuna", extra="search", purpose="sparring search")
-    base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
+    base = load_recipe(recipe, set=set, trust=trust)
     if "attack" not in base.tables["validation"]:
         raise ValueError(
             f"validation.attack is missing in {printable(base.name)}: a search compares accuracy "
             "under attack, so change the recipe by set, as validation.attack=PGD"
         )
     dimensions = read_space(space)
-    fidelity = [f"{path}={json.dumps(v)}" for path, v in map(override, fidelity)]
+    fidelity = [f"{path}={as_toml(v)}" for path, v in map(override, fidelity)]
     folder = Path("runs", f"{base.name}-search") if out is None else new_folder(out)
     record = SearchRecord(
         base.name, {d.path: d.text for d in dimensions}, base.tables, fidelity, seed, prune
@@ -131,6 +132,8 @@ def search(
     rehearse(base, dimensions, fidelity, sources)
     folder.mkdir(parents=True, exist_ok=True)
     refuse_links(folder)
+    for path in folder.glob(f"{TRIAL}*"):  # a trial is written where it leads
+        files.refuse_link(path)
     with locked(folder / LOCK, "searching"):
         record = _continued(folder, record)
         watched = SearchProgress(
@@ -239,7 +242,7 @@ class _Runner:
         suggested = self._ask(record, number)
         values = {d.path: d.suggest(suggested) for d in self.dimensions}
         recipe = with_values(self.base, record.fidelity, values)
-        run = self.folder / f"trial-{number:03d}"
+        run = self.folder / f"{TRIAL}{number:03d}"
         self.watched.begin(number, values, recipe.tables["train"]["epochs"])
         history: list[list[float]] = []
         state, rows, started, why = COMPLETE, [], time.perf_counter(), ""

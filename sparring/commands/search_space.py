@@ -12,7 +12,7 @@ import tomli_w
 import torch
 
 from ..component import require
-from ..config.overrides import override
+from ..config.overrides import as_toml, override
 from ..config.recipe import Recipe, load_recipe
 from ..config.validation import Table, located
 from ..runtime.fractions import parse_number
@@ -95,8 +95,13 @@ def _text(values: Any) -> str:
     if isinstance(values, str):
         return values
     require(isinstance(values, Sequence), "space", values, f"{FORMS}; or a list of values")
-    texts = [tomli_w.dumps({"v": v}).partition("=")[2].strip() for v in values]
-    return ",".join(texts)
+    return ",".join(map(_choice, values))
+
+
+def _choice(value: Any) -> str:
+    if isinstance(value, Mapping):  # which would be a table of several lines
+        return as_toml(value)
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
 
 
 def _dimension(path: str, text: str) -> Dimension:

@@ -117,7 +117,7 @@ def show(
     >>> show("digits-mart", timed=False).parameters
     91702
     """
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, set=set, trust=trust)
+    loaded = load_recipe(recipe, set=set, trust=trust)
     origin = loaded.name if isinstance(recipe, Recipe) else str(recipe)
     return _summary(loaded, origin, _words(origin, set), device=device, timed=timed)
 

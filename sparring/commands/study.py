@@ -166,6 +166,8 @@ def _collect(study: Study, jobs: Sequence[Job], folders: StudyFolders) -> StudyR
                     study_match.check_result(file, job, recipe, records[name][-1].recipe, table)
                     if records is collected.results:
                         study_match.check_protocol(file, records[name][-1], table)
+                    else:
+                        study_match.check_metrics(file, records[name][-1], table)
     for name, group in collected.results.items():
         study_match.check_alike(name, group)
     return collected

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..config.overrides import override
+from ..config.overrides import in_tables, override
 from ..config.recipe import Recipe, load_recipe
 from ..config.registry import complete
-from ..config.validation import Table
+from ..config.validation import Table, check
+from ..metrics import metric_named
+from ..results.metric_report import MetricReport
 from ..results.result import Result
 from ..runtime.first_edition import upgrade
 from ..runtime.fractions import format_number
+from . import metrics
 from .study_grid import Job
 
 WHOLE = ("method", "objective", "weights", "train")  # tables that no evaluation changes
@@ -39,7 +42,7 @@ def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation
         evaluation: the study's table of it: what it sets is no difference.
     """
     trained = upgrade(result)
-    names = {entry.split("=")[0].split(".")[0] for entry in evaluation.get("set", [])}
+    names = {path.partition(".")[0] for path in _paths(evaluation.get("set", []))}
     # A result of the first edition has the same training under other keys.
     parts = [name for name in PARTS if name not in names] if trained == result else []
     _check(recipe.tables, trained, f"{file}", parts, job)
@@ -48,19 +51,43 @@ def check_result(file: Path, job: Job, recipe: Recipe, result: Table, evaluation
 def check_protocol(file: Path, result: Result, evaluation: Table) -> None:
     """Raise `ValueError` for a result of another suite, split, radius or more samples than the
     study's table of its evaluation has."""
-    radii = sorted({row.eps for row in result.by_eps if row.eps is not None})
     made: Table = {"suite": result.suite.partition("+")[0], "split": result.split}
-    made |= {"eps": ", ".join(map(format_number, radii)), "n": result.n}
+    made |= {"eps": _radii(r.eps for r in result.by_eps if r.eps is not None), "n": result.n}
     planned = {key: evaluation[key] for key in made if evaluation.get(key)}
     if "eps" in planned:
-        given = planned["eps"] if isinstance(planned["eps"], list) else [planned["eps"]]
-        planned["eps"] = ", ".join(map(format_number, sorted(given)))
-    if result.n < planned.get("n", 0):
-        del planned["n"]  # the set may have no more
+        given = planned["eps"]
+        planned["eps"] = _radii(given if isinstance(given, list) else [given])
+    _require_same(file, "evaluated", planned, made)
+
+
+def check_metrics(file: Path, report: MetricReport, table: Table) -> None:
+    """Raise `ValueError` for metrics of another split, other arguments or more samples than the
+    study's table of them has."""
+    made: Table = {"split": report.split, "n": report.n}
+    planned: Table = {key: table[key] for key in made}
+    given = metrics.checked_metrics(table["names"], table["set"])
+    for row in (row for row in report.rows if row.name in given):
+        without = metrics.SUPPLIED
+        arguments = check(metric_named(row.name), given[row.name], row.name, without=without)
+        # only what both have: a later version of the package adds arguments
+        for key in (key for key in arguments if key in row.config):
+            made[f"{row.name}.{key}"] = row.config[key]
+            planned[f"{row.name}.{key}"] = arguments[key]
+    _require_same(file, "measured", planned, made)
+
+
+def _radii(eps: Iterable[float]) -> str:
+    """Return radii in rising order, each once, as an evaluation takes them."""
+    return ", ".join(dict.fromkeys(map(format_number, sorted(eps))))
+
+
+def _require_same(file: Path, done: str, planned: Table, made: Table) -> None:
+    """Raise `ValueError` for a planned value that a result was not made with."""
     for key, value in planned.items():
-        if made[key] != value:
+        fewer = key == "n" and made[key] < value  # the set may have no more
+        if made[key] != value and not fewer:
             raise ValueError(
-                f"{file} was evaluated with {key} = {made[key]}, and the study has {value}: remove "
+                f"{file} was {done} with {key} = {made[key]}, and the study has {value}: remove "
                 "it, or give another --results"
             )
 
@@ -123,7 +150,12 @@ def _agree(planned: Any, trained: Any, table: str, job: Job) -> bool:
 def _set_by(job: Job) -> Iterator[str]:
     """Yield the dotted paths of the values that a job sets."""
     for path, value in map(override, job.set):
-        yield from (key for key, _ in _leaves(value, path))
+        yield from (key for key, _ in _leaves(value, in_tables(path)))
+
+
+def _paths(changes: Iterable[str]) -> Iterator[str]:
+    """Yield the dotted paths of changes, as they stand in the tables."""
+    return (in_tables(override(change)[0]) for change in changes)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

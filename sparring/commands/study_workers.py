@@ -38,6 +38,7 @@ from .study_plan import Study
 PAUSE = 0.05  # seconds between two looks at the workers
 GRACE = 20.0  # seconds that a worker has to end after Ctrl-C, before it is killed
 REASON_BYTES = 4000
+GPUS = "CUDA_VISIBLE_DEVICES"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 FAILED, LOCKED = 1, 75  # exit codes of a worker; 75, EX_TEMPFAIL: the same may succeed later
 MODULE = "sparring.commands.study_workers"
@@ -134,7 +135,7 @@ def _start(
     environment = os.environ | {name: str(threads) for name in THREADS}
     gpus = torch.cuda.device_count()
     if gpus > 1 and device in (None, "cuda"):
-        environment["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
+        environment[GPUS] = _gpu_names(gpus)[slot % gpus]
     content = order(study, job, folders, threads=threads, device=device)
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -145,6 +146,13 @@ def _start(
             env=environment,
         )
     return Worker(job, process, log, slot, time.perf_counter())
+
+
+def _gpu_names(count: int) -> list[str]:
+    """Return what a worker calls each GPU of this process, which may see a part of them alone."""
+    given = os.environ.get(GPUS)
+    names = [str(k) for k in range(count)] if given is None else given.split(",")
+    return [name.strip() for name in names]
 
 
 def order(

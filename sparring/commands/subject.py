@@ -168,7 +168,7 @@ def recipe_target(
             "recipe is missing: a model that is no run folder needs one (--recipe), which names "
             "its data and threat"
         )
-    recipe = origin if isinstance(origin, Recipe) else load_recipe(origin, set=set, trust=trust)
+    recipe = load_recipe(origin, set=set, trust=trust)
     options = {k: v for k, v in recipe.tables["evaluation"].items() if k != "threat"}
     options["eps"] = options.get("eps") or None  # [] in a recipe whose threat has no radius
     source = recipe.source() if run is None else run_data.source_of(recipe, run)

@@ -103,6 +103,7 @@ def plan(
         ValueError: for a recipe that is wrong, or not that of the run to resume.
     """
     if isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, set=set, trust=trust)
         run = Path("runs", recipe.name) if out is None else new_folder(out)
         if not resume:
             require_empty(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -53,6 +55,23 @@ def override(text: str) -> tuple[str, Any]:
     return path, tables["value"] if len(tables) == 1 else value
 
 
+def as_toml(value: Any) -> str:
+    """Return a plain value as text in one line, which `override` reads back.
+
+    >>> as_toml({"name": "PGD", "steps": 3}), as_toml([True, "a"])
+    ('{"name" = "PGD", "steps" = 3}', '[true, "a"]')
+    """
+    if isinstance(value, Mapping):
+        pairs = (f"{as_toml(str(key))} = {as_toml(inner)}" for key, inner in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    # letters as they are: TOML has no pair of escapes for a letter beyond the first 65,536
+    return json.dumps(value, ensure_ascii=False)
+
+
 def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
     """Set the value at a dotted path; a number is an index in a list, `attack.threat` is
     `[threat]`.
@@ -62,8 +81,7 @@ def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
     >>> tables
     {'data': {'augment': [{'name': 'Shift', 'pixels': 1}]}}
     """
-    bare = path.removeprefix("attack.") if path.startswith("attack.threat") else path
-    keys = bare.split(".")
+    keys = in_tables(path).split(".")
     short = len(keys) <= DEPTH and len(path) <= PATH_LIMIT
     require(all(keys) and short, "set", path, f"names with dots between, at most {DEPTH}")
     value = plain(value, path)
@@ -74,6 +92,15 @@ def set_value(tables: dict[str, Table], path: str, value: Any) -> None:
         table[index] = {"name": below} if isinstance(below, str) else below
         table = table[index]
     table[_index(table, keys[-1], path)] = value
+
+
+def in_tables(path: str) -> str:
+    """Return a dotted path as it stands in the tables, where the threat of the attack is a table.
+
+    >>> in_tables("attack.threat.eps"), in_tables("attack.steps")
+    ('threat.eps', 'attack.steps')
+    """
+    return path.removeprefix("attack.") if path.startswith("attack.threat") else path
 
 
 def innermost(threat: Table, path: str = "threat") -> tuple[Table, str]:

@@ -113,8 +113,8 @@ class Recipe:
         without them.
 
         Arguments:
-            table: the one whose threat must fit the data: `"evaluation"`; default: the training
-                threat.
+            table: the one whose threat must fit the data: `"evaluation"`; default: the threats of
+                training and validation.
 
         Raises:
             ValueError: if model or threat do not fit the data.
@@ -124,11 +124,10 @@ class Recipe:
         for key, fact in of_data.items():
             value = model.get(key, fact)
             require(value == fact, f"model.{key}", value, f"{fact} for {source.name}")
-        section, path = self.tables[table] if table else self.tables, f"{table}." if table else ""
-        threat, path = innermost(section.get("threat", {}), f"{path}threat")
-        for key, bound in zip(("low", "high"), source.bounds, strict=True):
-            value = threat.get(key, bound)
-            require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
+        for section in [table] if table else ["", "validation"]:
+            holder = self.tables[section] if section else self.tables
+            path = f"{section}.threat" if section else "threat"
+            _require_bounds(*innermost(holder.get("threat", {}), path), source)
         model = model | of_data
         if hubs.is_hub_name(model["name"]):
             with located("model"):
@@ -205,13 +204,14 @@ class Recipe:
 
 
 def load_recipe(
-    source: str | Path | Mapping[str, Any], *, set: Overrides = (), trust: bool = False
+    source: str | Path | Mapping[str, Any] | Recipe, *, set: Overrides = (), trust: bool = False
 ) -> Recipe:
     """Load, check and complete a recipe from its name, file, run folder or tables.
 
     Arguments:
         source: one of `names()`, a `.toml` file, a run folder, or the tables themselves; with
-            `recipe.base` they hold only what differs from another recipe, shipped or a file.
+            `recipe.base` they hold only what differs from another recipe, shipped or a file. Or a
+            `Recipe`, whose validation and evaluation keep their threats, whatever `set` changes.
         set: changes by dotted path, as `["train.epochs=3"]` (TOML or bare words), or a mapping.
         trust: allow pieces from outside, named "module:Class"; loading them runs their code.
 
@@ -221,11 +221,15 @@ def load_recipe(
     >>> load_recipe("digits-mart", set=["method.beta=2"]).tables["method"]
     {'name': 'MART', 'beta': 2.0, 'inner': 'ce', 'compat': False}
     """
+    changes = list(set.items() if isinstance(set, Mapping) else map(override, set))
+    if isinstance(source, Recipe):
+        if not changes and source.trust >= trust:
+            return source
+        source, trust = source.tables, trust or source.trust
     if isinstance(source, Mapping):
         tables = overlaid_on_base(plain(source, ""), Path())
     else:
         tables = read(source)
-    changes = list(set.items() if isinstance(set, Mapping) else map(override, set))
     for path, value in changes:
         set_value(tables, path, value)
         tables = upgrade(tables)  # at once: the last change counts, under the old key or the new
@@ -236,6 +240,13 @@ def load_recipe(
     recipe.threat()
     _check_without_data(recipe.tables)
     return recipe
+
+
+def _require_bounds(threat: Table, path: str, source: data.Source) -> None:
+    """Raise `ValueError` for a threat whose box is not that of the data."""
+    for key, bound in zip(("low", "high"), source.bounds, strict=True):
+        value = threat.get(key, bound)
+        require(value == bound, f"{path}.{key}", value, f"{bound}, the bound of {source.name}")
 
 
 def _warn_of_idle_epochs(changed: Sequence[str], train: Table) -> None:

@@ -23,6 +23,7 @@ from ..results.result import Certificate, Result
 from ..runtime import allocator, distributed, provenance
 from ..runtime.interactive import shows_progress
 from ..runtime.progress import EvaluationProgress
+from ..runtime.seeding import seeded
 from ..threats.base import on_rows
 from . import checks, diagnose, level, probes, sampling, symptoms
 from .announce import announced
@@ -187,9 +188,11 @@ def _attack(
     if not early:
         # Only after all attacks: a sample that a spent budget left out is not robust to them.
         measured |= symptoms.adaptive_attack_symptom(runner, levels, seed)
+    runner.checked |= probed.checked
     measured |= probed.symptoms | symptoms.suite_symptoms(runner, levels)
     measured |= symptoms.contradictions(certificates)
-    kept, rounded = level.point_arrays(runner, levels)
+    with seeded(plan.device, seed):
+        kept, rounded = level.point_arrays(runner, levels)
     notes = [*cache.notes(), *runner.notes(), *rounded]
     notes += [NO_GRADIENTS_NOTE] if diagnose.NO_GRADIENTS in measured else []
     return _Outcome(runner, levels, certificates, probed, measured, early, notes, kept)
@@ -208,6 +211,7 @@ def _result(
     runner, levels, sampled = outcome.runner, outcome.levels, plan.sampled
     results = checks.check(outcome.measured, samples=runner.checked)
     correct = int(runner.correct_clean.sum())
+    headline = [at.sampled for at in level.largest(levels)]
     verdict, reasons = checks.verdict(
         results,
         gradient_free=all(at.gradient_free for at in levels),
@@ -215,7 +219,7 @@ def _result(
         early=outcome.early,
         open_ends=[
             *checks.screening(plan.suite.name, plan.suite.confirmed_by),
-            *sampling.open_end([at.sampled for at in levels]),
+            *sampling.open_end([at.sampled for at in levels], headline),
         ],
         samples=correct or len(runner.y),  # the checks are shares of the correct ones
     )

@@ -46,7 +46,7 @@ def judge_again(
     Arguments:
         model: the one evaluated, or another: the points then transfer.
         data: as in `evaluate`; the result's rows are taken from it.
-        threat: default: the result's balls.
+        threat: of the points of all norms; default: the result's balls, each of its own points.
 
     Raises:
         ValueError: for a result without points, other data, or a threat that is no ball.
@@ -67,9 +67,10 @@ def judge_again(
     same = np.array_equal(rows.y.cpu().numpy(), result.arrays["y"])
     require(same, "data", result.dataset, "the data of the result: its labels differ")
     balls = _balls(result) if threat is None else [threat]
+    norm = np.zeros(len(points), dtype=np.int8)
+    if threat is None:
+        norm = result.arrays.get("x_adv_norm", norm)
     model, at = provenance.model_on_device(model, device)
-    none = np.zeros(len(points), dtype=np.int8)
-    norm = result.arrays.get("x_adv_norm", none)
     sizes = {"device": at, "batch_size": batch_size}
     pred, allowed = recount(model, balls, rows, points, norm, **sizes)
     right = (pred == result.arrays["y"]) | (

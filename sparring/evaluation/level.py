@@ -152,6 +152,9 @@ def result_arrays(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict[
         newly = outcome.is_adversarial & robust
         pred[newly] = outcome.pred[newly]
         robust &= ~newly
+    # of the points that are kept: a sampled attack may have broken one before those listed first
+    kept = [*runner.worst.points]
+    pred[kept] = runner.worst.pred[kept]
     shown = runner.worst.shown_rows()
     clean = {r: runner.rows.float(slice(r, r + 1))[0].cpu().numpy() for r in shown.tolist()}
     judged = clean | runner.worst.points

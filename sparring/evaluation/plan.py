@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..batch import Model
 from ..component import Component, check_classes, require
@@ -18,6 +21,7 @@ from ..data.split import fingerprint
 from ..introspect.float32 import on_float32
 from ..introspect.precision import settled_precision
 from ..runtime import provenance
+from ..runtime.identity import PLAIN
 from ..runtime.warning import SparringWarning
 from ..threats.base import Threat
 from .batch_memory import fitting_batch_size
@@ -27,6 +31,10 @@ from .radii import Radius, Threats, check_reachable, threats_at_radii
 from .sampling import check_sample
 from .suites import Suite, find_suite
 from .worst_points import check_points
+
+FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+SETTINGS = (*PLAIN, types.FunctionType, tuple, np.ndarray, Tensor, nn.Module)
+RECORDED = ("sparring", "torch", "builtins")  # a result has the versions of their code
 
 
 @dataclass(frozen=True)
@@ -110,16 +118,38 @@ class Plan:
 
 
 def _attack_table(attack: Any) -> dict[str, Any]:
-    """Return an attack's settings; of one that is no `Component`, those of the components in it.
+    """Return an attack's settings and code; of one that is no `Component`, what its attributes
+    hold: components, networks, tensors, plain values and functions.
 
-    Its other attributes do not count: they may change as it runs, as a counter does.
+    Lists and other objects do not count: they may change as it runs, as a log of calls does.
     """
+    if isinstance(attack, FUNCTIONS):
+        return {"name": type(attack).__qualname__, "function": attack}
+    code = _user_code(type(attack))
     if isinstance(attack, Component):
-        return attack.table()
-    inner = dict(attack.named_children()) if isinstance(attack, nn.Module) else {}
-    inner = {**getattr(attack, "__dict__", {}), **inner}
-    tables = {k: v.table() for k, v in inner.items() if isinstance(v, Component)}
-    return {"name": type(attack).__qualname__, **tables}
+        return {**attack.table(), **code}
+    inner = dict(getattr(attack, "__dict__", {}))
+    if isinstance(attack, nn.Module):
+        inner |= dict(attack.named_children()) | attack.state_dict()
+    settings = {
+        k: v.table() if isinstance(v, Component) else v
+        for k, v in inner.items()
+        if isinstance(v, SETTINGS)
+    }
+    return {"name": type(attack).__qualname__, **settings, **code}
+
+
+def _user_code(kind: type) -> dict[str, Any]:
+    """Return the code of a class's methods and its plain values, but for those of classes whose
+    version is recorded."""
+    return {
+        f"{number}.{name}": getattr(value, "__code__", value)
+        for number, one in enumerate(kind.__mro__)
+        if one.__module__.partition(".")[0] not in RECORDED
+        for name, value in vars(one).items()
+        if isinstance(value, types.FunctionType)
+        or (isinstance(value, PLAIN) and not name.startswith("__"))
+    }
 
 
 def make_plan(

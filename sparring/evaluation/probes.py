@@ -142,11 +142,13 @@ class ProbeContext:
 
 @dataclass
 class ProbeResult:
-    """Hold what a probe measured: rows of a table, arrays of a figure, values of symptoms."""
+    """Hold what a probe measured: rows of a table, arrays of a figure, values of symptoms, and how
+    many samples these are shares of."""
 
     rows: list[ProbeValue] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     symptoms: dict[str, float] = field(default_factory=dict)
+    checked: dict[str, int] = field(default_factory=dict)
 
 
 def _pair(name: str, clean: Sequence[Tensor], adversarial: Sequence[Tensor]) -> ProbeResult:
@@ -321,6 +323,7 @@ def masking(context: ProbeContext) -> ProbeResult:
     return ProbeResult(
         [ProbeValue(name, 1.0, 1 - mask.float().mean().item()) for name, mask in runs.items()],
         symptoms={name: mask.float().mean().item() for name, mask in symptoms.items()},
+        checked=dict.fromkeys(symptoms, len(x)),
     )
 
 
@@ -356,6 +359,7 @@ def run_probes(context: ProbeContext, names: str | Sequence[str]) -> ProbeResult
             joined.rows += [replace(row, probe=name, about=about) for row in result.rows]
             joined.arrays |= result.arrays
             joined.symptoms |= result.symptoms
+            joined.checked |= result.checked
     return joined
 
 

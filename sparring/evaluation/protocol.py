@@ -46,7 +46,8 @@ class EvaluationProtocol:
         seconds: budget of wall time for the attacks; default: no limit. When a budget is spent the
             evaluation ends. Samples not attacked then count as robust, so the accuracy is an upper
             bound, and the result reports it. With `out`, a larger budget continues later.
-        queries: budget of forward passes, counted in samples; default: no limit.
+        queries: budget of forward passes, counted in samples, of all processes together;
+            default: no limit.
         certify: lower bounds beside the attacks, as in `certification.METHODS`; default: none.
         probes: names of `probes.PROBES`, or `"all"`, run on 64 samples at the largest radius.
             Default: none; `sparring.evaluate` runs `"masking"` for methods that shape gradients.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..component import require
 from ..results.result import SampledClaim
-from ..results.sampled import MOST_LOST, most_lost
+from ..results.sampled import MOST_LOST, most_lost, total_bound
 from ..runtime.seeding import seed_of_text
 from ..threats.base import Threat
 from .protocol import EvaluationProtocol
@@ -164,19 +164,25 @@ def _claim(
     )
 
 
-def open_end(claims: Sequence[SampledClaim | None]) -> list[str]:
-    """Return the reason for a look where a sample leaves more than 2 % of all samples open.
+def open_end(
+    claims: Sequence[SampledClaim | None], largest: Sequence[SampledClaim | None] = ()
+) -> list[str]:
+    """Return the reason for a look where a sample leaves more than 2 % of all samples open, or
+    those at the `largest` radius of every norm do together.
 
     >>> open_end([SampledClaim(60, 900, 150, 150, 37, 0.037), None])
     ['a sample of 60 leaves 3.7 % of the samples open, more than 2 %: raise sample, or omit it']
     """
     worst = max((c for c in claims if c is not None), key=lambda c: c.bound, default=None)
-    if worst is None or worst.bound <= MOST_LOST:
+    together = total_bound(largest)
+    if worst is None or max(worst.bound, together) <= MOST_LOST:
         return []
-    return [
-        f"a sample of {worst.sample} leaves {100 * worst.bound:.1f} % of the samples open, more "
-        f"than {100 * MOST_LOST:g} %: raise sample, or omit it"
-    ]
+    if together > worst.bound:
+        what = f"samples of {worst.sample} leave {100 * together:.1f} % of the samples open over "
+        what += "the norms"
+    else:
+        what = f"a sample of {worst.sample} leaves {100 * worst.bound:.1f} % of the samples open"
+    return [f"{what}, more than {100 * MOST_LOST:g} %: raise sample, or omit it"]
 
 
 def joined(whole: AttackOutcome, part: AttackOutcome) -> AttackOutcome:

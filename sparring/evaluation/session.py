@@ -294,8 +294,8 @@ class AttackRunner:
                 outcome.changed[part] = record["changed"]
             if norm.number is not None:
                 kept = part[record["kept"]]
-                broken, margin = outcome.is_adversarial[kept], outcome.margin[kept]
-                self.worst.update(kept, record["points"], broken, margin, norm.number)
+                about = (outcome.pred[kept], outcome.is_adversarial[kept], outcome.margin[kept])
+                self.worst.update(kept, record["points"], *about, norm.number)
             self.display.step(len(part), int((~outcome.is_adversarial[part]).sum()))
         if self.weights_changed():
             self.cache.clear()  # the finished batches of this attack are of another model

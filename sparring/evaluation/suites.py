@@ -49,6 +49,13 @@ class Entry(NamedTuple):
         return not self.norms or getattr(threat, "p", None) in self.norms
 
 
+def _makes_attack(one: object) -> bool:
+    """Return whether this is an entry, or a label with a function that makes an attack."""
+    if not isinstance(one, tuple | list) or len(one) < 2:
+        return False
+    return isinstance(one[0], str) and callable(one[1]) and not isinstance(one[1], Attack)
+
+
 @dataclass(frozen=True)
 class Suite:
     """List attacks in the order they run, each a label and a function that builds it for a threat.
@@ -71,6 +78,9 @@ class Suite:
     confirmed_by: str = ""
 
     def __post_init__(self) -> None:
+        pairs = "pairs of a label and a function, as ('PGD', lambda threat: PGD(threat))"
+        for one in self.attacks:
+            require(_makes_attack(one), "attacks", one, pairs)
         unique = len(set(self.labels)) == len(self.labels) > 0
         require(unique, "attacks", self.labels, "at least one, each with its own label")
 

@@ -76,10 +76,13 @@ def suite_symptoms(runner: AttackRunner, levels: Sequence[LevelOutcome]) -> dict
     }
     if runner.buffers_changed():
         symptoms["buffers change"] = 1.0
+    runner.checked["outputs not finite"] = len(runner.y)
     for name in (*COMPARED, "larger eps gets weaker"):
         runner.checked[name] = int(runner.correct_clean.sum())
-    groups = by_norm(levels).values()
-    if len(levels) > len(groups):
+    # A sample that a spent budget left out is not robust again.
+    whole = [level for level in levels if not any(o.skipped for o in level.attacks)]
+    groups = by_norm(whole).values()
+    if len(whole) > len(groups):
         symptoms["larger eps gets weaker"] = max(_robust_again(runner, group) for group in groups)
     for name, (access, others) in COMPARED.items():
         if {outcome.access for outcome in outcomes} & set(access):

@@ -28,6 +28,7 @@ class WorstPoints:
         keep: `"shown"`, or a way to keep the points of all samples, as in `results.points.KEEP`.
 
     Attributes:
+        pred: `(n,)` at the point that is kept; the clean one before the first.
         norm: `(n,)` number of the norm whose point is kept; -1 before the first.
     """
 
@@ -38,7 +39,7 @@ class WorstPoints:
         self.first = np.flatnonzero(self.correct)[:SHOWN]
         self.points: dict[int, np.ndarray] = {}
         self.broken, self.margin = ~self.correct, np.full(len(y), -np.inf)
-        self.norm = np.full(len(y), -1, dtype=np.int8)
+        self.pred, self.norm = clean_pred.copy(), np.full(len(y), -1, dtype=np.int8)
 
     def wanted(self, rows: np.ndarray, broken: np.ndarray) -> np.ndarray:
         """Return the numbers, within a batch of `rows (b,)`, whose points its record holds."""
@@ -50,18 +51,21 @@ class WorstPoints:
         self,
         rows: np.ndarray,
         judged: np.ndarray,
+        pred: np.ndarray,
         broken: np.ndarray,
         margin: np.ndarray,
         norm: int,
     ) -> None:
         """Compare judged points `(r, *d)` of `rows (r,)` with those kept."""
         margin = np.nan_to_num(margin, nan=-np.inf)
-        for row, point, breaks, value in zip(rows.tolist(), judged, broken, margin, strict=True):
+        rated = zip(rows.tolist(), judged, pred, broken, margin, strict=True)
+        for row, point, label, breaks, value in rated:
             new = row not in self.points
             if self.broken[row] or not (new or breaks or value > self.margin[row]):
                 continue
             self.points[row] = point.copy()  # not a view, which would keep its whole batch
-            self.broken[row], self.margin[row], self.norm[row] = breaks, value, norm
+            self.broken[row], self.margin[row] = breaks, value
+            self.pred[row], self.norm[row] = label, norm
 
     def shown_rows(self) -> np.ndarray:
         """Return at most 16 samples that are right unattacked: up to 12 broken, then robust."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +12,7 @@ from ..attacks.base import Maximizer
 from ..attacks.pgd import PGD
 from ..batch import Batch
 from ..component import require
+from ..functional.geometry import box_slack
 from ..objective import Objective
 from ..threats import Linf
 
@@ -45,13 +49,22 @@ class MinMaxLoss:
         Arguments:
             model: inputs to logits `(b, k)`, in the mode that you train in. Inside DDP, the attack
                 runs on the bare model.
-            x, y: inputs `(b, *d)`; labels `(b,)`, integers, -1 where unlabeled.
-            weight: base measure `(b,)`; default: ones.
+            x, y: inputs `(b, *d)` in the threat's box; labels `(b,)`, integers, -1 where
+                unlabeled.
+            weight: base measure `(b,)`, numbers ≥ 0; default: ones.
+
+        Raises:
+            ValueError: for samples or a weight of another form, or inputs outside of that box.
         """
         require(isinstance(model, nn.Module), "model", type(model).__name__, "a module of PyTorch")
         _check_samples(x, y)
+        _check_box(x, self.objective)
         self.objective.to(x.device)
-        batch = Batch(x, y) if weight is None else Batch(x, y, weight=weight)
+        # labels of any width, and bool, which would choose rows where it is to be a class
+        batch = Batch(x, y.long())
+        if weight is not None:
+            _check_weight(weight, len(x))
+            batch = replace(batch, weight=weight)
         # DDP takes one pass per backward pass, into the weights: the attack goes past it
         parallel = isinstance(model, nn.parallel.DistributedDataParallel)
         self._batch = self.objective.maximize(model.module if parallel else model, batch)
@@ -93,8 +106,33 @@ def chosen_attack(
 def _check_samples(x: Tensor, y: Tensor) -> None:
     floats = isinstance(x, Tensor) and x.is_floating_point() and x.ndim > 1
     require(floats, "x", _kind(x), "floating-point inputs (b, *d)")
+    require(x.numel() > 0, "x", _kind(x), "one sample or more")
     integers = isinstance(y, Tensor) and not y.is_floating_point() and y.shape == x.shape[:1]
     require(integers, "y", _kind(y), f"integer labels ({len(x)},)")
+
+
+def _check_box(x: Tensor, objective: Objective) -> None:
+    """Raise `ValueError` for inputs outside of the threat's box: its projection would move them
+    there, far beyond eps."""
+    threat = objective.attack and objective.attack.threat
+    low, high = (threat.low, threat.high) if threat else (-math.inf, math.inf)
+    slack = box_slack(low, high) if threat else 0.0
+    least, most = torch.stack(torch.aminmax(x.detach())).tolist()
+    # NaN fails every comparison, so it is refused too
+    require(
+        low - slack <= least and most <= high + slack,
+        "x",
+        f"{least:.4g} to {most:.4g}",
+        f"inputs in the threat's box [{low}, {high}], without NaN: put normalisation into the "
+        "model, and hand over unnormalised inputs",
+    )
+
+
+def _check_weight(weight: object, rows: int) -> None:
+    fits = False
+    if isinstance(weight, Tensor) and weight.shape == (rows,):
+        fits = bool(((weight >= 0) & weight.isfinite()).all())
+    require(fits, "weight", _kind(weight), f"a tensor of finite numbers ≥ 0 ({rows},)")
 
 
 def _kind(value: object) -> str:

@@ -94,4 +94,7 @@ def as_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     x = x.expand(-1, shape[0], -1, -1)
     if x.shape[2:] == shape[1:]:
         return x.contiguous()
-    return F.interpolate(x, shape[1:], mode="bilinear", antialias=True).clamp(0, 1)
+    out = F.interpolate(x, shape[1:], mode="bilinear", antialias=True)
+    # rounding may leave [0, 1] or, of data of another box, the range that they have
+    least, most = (float(t) for t in torch.aminmax(x)) if x.numel() else (0.0, 1.0)
+    return out.clamp(min(0.0, least), max(1.0, most))

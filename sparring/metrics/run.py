@@ -20,6 +20,7 @@ from ..data import Source, Split
 from ..data.samples import Samples, dataset_name, select_samples
 from ..data.split import fingerprint
 from ..introspect.float32 import on_float32
+from ..introspect.forward import check_labels
 from ..introspect.freeze import preserve_grads
 from ..introspect.predict import predict
 from ..results.intervals import mean95
@@ -84,6 +85,8 @@ def run(
     require(n is None or n >= 1, "n", n, "an integer ≥ 1, or None for the whole split")
     draw = partial(select_samples, split=split, n=n, seed=seed)
     chosen = draw(data, dataset=dataset_name(recipe))
+    another = f"names other than {chosen.dataset!r}, the data that are measured"
+    require(chosen.dataset not in (off or {}), "off", [*(off or {})], another)
     others = {k: draw(d, dataset=k) for k, d in (off or {}).items()}
     names = [metrics] if isinstance(metrics, str) else metrics
     table = names if isinstance(names, Mapping) else {k: {} for k in names}
@@ -134,13 +137,15 @@ def _empty_report(
 ) -> MetricReport:
     """Return a report without rows: clean accuracy, and how flat the softmax is."""
     pred = {k: _finite_pred(model, k, x, batch_size) for k, x in inputs.items()}
+    profiles = [_profile(model, k, x) for k, x in inputs.items()]
+    check_labels(y, len(profiles[0].mean), least=-1)
     return MetricReport(
         dataset=chosen.dataset,
         n=len(y),
         batch=batch_size,
         clean=(pred[chosen.dataset] == y).double().mean().item(),
         rows=[],
-        profiles=[_profile(model, k, x) for k, x in inputs.items()],
+        profiles=profiles,
         **facts,
     )
 

@@ -112,6 +112,8 @@ def rows(table: Any) -> Table:
 
 
 def _mean(values: Sequence[float], scale: float, digits: int) -> str:
+    if not np.isfinite(values).all():  # a model of one class has no boundary
+        return "∞"
     mean, low, _ = mean95(scale * np.array(values))
     assert mean is not None
     half = "" if low is None else f" ± {mean - low:.{digits}f}"

@@ -25,6 +25,7 @@ MOST_PAIRS = 10
 REASON_LETTERS = 200
 NAME_LETTERS = 100  # of a result; longer names lose their middle
 SEVERITY = (NOT_SOUND, LOOK)
+TRANSFER = "+transfer"  # ends the name of a suite that was given a surrogate
 
 
 def require_results(results: Sequence[Result]) -> None:
@@ -74,9 +75,19 @@ def worst_case_text(r: Result) -> str:
 
 def worst_at(r: Result, levels: Levels, share: Interval) -> str:
     """Return the worst case over the norms at these levels, marked as `worst_case_text`."""
-    rows = [row for level in levels.values() if (row := row_at(r, level)) is not None]
-    bound = bound_text(row.sampled for row in rows)
-    return ("≤ " if r.early else "") + percent(share) + bound
+    return ("≤ " if r.early else "") + percent(share) + open_end(r, levels)
+
+
+def open_end(r: Result, levels: Levels) -> str:
+    """Return by how much attacks that ran on a sample could lower the accuracy at these levels."""
+    rows = [row_at(r, level) for level in levels.values()]
+    return bound_text(row.sampled for row in rows if row is not None)
+
+
+def mean_prefix(results: Sequence[Result], levels: Levels) -> str:
+    """Return "≤ " if a mean of robust accuracies is an upper bound: an evaluation ended early, or
+    a sample left something open."""
+    return "≤ " if any(r.early or open_end(r, levels) for r in results) else ""
 
 
 def without_interval(text: str) -> str:
@@ -117,6 +128,16 @@ def certified_text(row: EpsRow, n: int) -> str:
         return ""
     first = f", first {best.n}" if best.n < n else ""
     return f"≥ {100 * best.accuracy:.2f} certified{first}"
+
+
+def suite_options(suite: str) -> list[tuple[str, str]]:
+    """Return the options of a command for a suite: one with a surrogate's points has two.
+
+    >>> suite_options("fast+transfer")
+    [('--suite', 'fast'), ('--surrogate', 'RUN')]
+    """
+    name = suite.removesuffix(TRANSFER)
+    return [("--suite", name), *([("--surrogate", "RUN")] if name != suite else [])]
 
 
 def threat_name(r: Result, row: EpsRow) -> str:

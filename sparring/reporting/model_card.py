@@ -191,7 +191,8 @@ def _use(results: Sequence[Result], facts: CardFacts) -> str:
     lines = ["$ pip install sparring"]
     if facts.repo:
         lines.append(f"$ hf download {_word(facts.repo)} --local-dir {folder}")
-    lines.append(f"$ sparring evaluate {folder} --suite {_word(results[0].suite)}")
+    options = [_word(word) for pair in format.suite_options(results[0].suite) for word in pair]
+    lines.append(f"$ sparring evaluate {folder} {' '.join(options)}")
     code = [
         "import sparring",
         "",

@@ -58,7 +58,7 @@ def _spread_text(runs: Sequence[Result], levels: Levels, *, clean: bool) -> str:
     if not clean and not _is_measured(runs, levels):
         return "–"
     spread = seeds.spread(runs, clean=clean, levels=levels)
-    mark = "≤ " if not clean and any(r.early for r in runs) else ""
+    mark = "" if clean else format.mean_prefix(runs, levels)
     mean, std, low, high = (100 * v for v in spread[1:])
     return f"{mark}{mean:.2f} ± {std:.2f} [{max(low, 0):.1f}, {min(high, 100):.1f}]"
 

@@ -55,7 +55,8 @@ class StudyRow(NamedTuple):
             with the interval over samples.
         points: the accuracy of each seed.
         clean: mean clean accuracy.
-        mark, prefix: "†" if a measurement is not sound; "≤ " if one ended early.
+        mark, prefix: "†" if a measurement is not sound; "≤ " if one ended early, or its later
+            attacks ran on a sample.
         defence: "undefended" of plain training, "not attacked" where no attack ran, or "".
         best: it is the best, or is not told apart from it.
     """
@@ -71,6 +72,11 @@ class StudyRow(NamedTuple):
     prefix: str
     defence: str
     best: bool
+
+    @property
+    def title(self) -> str:
+        """Return the label, and what the model lacks."""
+        return _title(self.label, self.defence)
 
 
 class StudyPanel(NamedTuple):
@@ -222,7 +228,7 @@ def _row(
         [share.accuracy for share in shares],
         fmean(r.clean.accuracy for r in group),
         "" if all(map(format.is_trusted, group)) else UNSOUND_MARK,
-        "≤ " if any(r.early for r in group) else "",
+        format.mean_prefix(group, levels),
         defence(group[0]),
         all(r.name in best for r in group),
     )
@@ -245,10 +251,9 @@ def summary_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None
         known = study_table.largest_evaluation(results, run)
         group = strongest.get(run, [])
         row = _row(run, labels, group, levels, set()) if _accuracies(group, levels) else None
-        lack = defence(known[0])
         lines.append(
             [
-                printable(labels.get(run, run)) + (f" ({lack})" if lack else ""),
+                _title(printable(labels.get(run, run)), defence(known[0])),
                 f"{100 * fmean(r.clean.accuracy for r in known):.1f}",
                 _summary_cell(row),
                 _verdicts(group),
@@ -257,6 +262,10 @@ def summary_table(results: ResultsByEvaluation, labels: Mapping[str, str] | None
         )
     head = " at ".join(filter(None, (order[0], _where(levels))))
     return Grid(["run", "clean", head, "measurement", "minutes"], lines)
+
+
+def _title(label: str, lack: str) -> str:
+    return f"{label} ({lack})" if lack else label
 
 
 def _summary_cell(row: StudyRow | None) -> str:

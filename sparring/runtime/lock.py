@@ -16,6 +16,8 @@ from .text import printable
 
 LOCK = ".lock"
 ATTEMPTS, PAUSE = 10, 0.05
+# What reading a foreign lock raises: of JSON, of other keys, of a number without end.
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 class Locked(ValueError):
@@ -75,7 +77,7 @@ def is_locked(path: str | Path) -> bool:
     try:
         owner = json.loads(read(path, limit=10_000))
         return not _is_dead(owner)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, *DAMAGED):
         return False
 
 
@@ -149,7 +151,7 @@ def _owner(path: Path) -> tuple[bytes, dict[str, Any]]:
             owner = json.loads(content)
             if {"process", "machine", "doing", "since"} <= owner.keys() and int(owner["process"]):
                 return content, owner
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except DAMAGED:
             pass
         time.sleep(PAUSE)  # its process may be writing it
     raise Locked(

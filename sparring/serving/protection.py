@@ -103,15 +103,19 @@ async def read_body(request: Any, *, limit: int) -> bytes:
     """Return the body of a request of at most `limit` bytes; a longer one is not read to its end.
 
     Raises:
-        ValueError: for a longer one.
+        ValueError: for a longer one, or one that breaks off as the browser leaves.
     """
+    left = import_extra("starlette.requests", extra=EXTRA, purpose=PURPOSE).ClientDisconnect
     parts, size = [], 0
     if (length := request.headers.get("content-length", "")).isdecimal():
         size_check(int(length), limit)
-    async for part in request.stream():
-        size += len(part)
-        size_check(size, limit)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            size_check(size, limit)
+            parts.append(part)
+    except left:
+        raise ValueError("the request broke off") from None
     return b"".join(parts)
 
 

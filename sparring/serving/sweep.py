@@ -112,7 +112,7 @@ def sweep(
     workload.tasks, workload.passes = tasks(bouts, setting), lambda: sum(g.forwards for g in guards)
     clean = [_clean(number, bout) for number, bout in enumerate(bouts)]
     yield from clean
-    falling, hopeless = setting.radii()[::-1], [point.is_adversarial for point in clean]
+    falling, hopeless = setting.radii()[::-1], [False for _ in bouts]
     points: list[list[WorstPoint]] = [[] for _ in bouts]
     for eps in falling:
         threat = setting.threat(eps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -81,6 +83,7 @@ def test_a_target_far_behind_still_has_a_slope():
     assert x_adv.item() == pytest.approx(0.95, abs=1e-5)
 
 
-def test_a_negative_lead_is_refused():
+@pytest.mark.parametrize("lead", [-1.0, math.inf, math.nan])
+def test_a_lead_is_a_number_of_logits(lead):
     with pytest.raises(ValueError, match="lead"):
-        Goal(identity, 0, lead=-1.0)
+        Goal(identity, 0, lead=lead)

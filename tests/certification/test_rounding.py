@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring import certification
-from sparring.certification import bounds
+from sparring.certification import bounds, smoothing
 from sparring.evaluation import evaluate
 from sparring.runtime.warning import SparringWarning
 from sparring.threats import L2, Linf
@@ -150,6 +150,16 @@ def test_progress_counts_every_sample() -> None:
         proven = certification.certify(model, x, y, threat=Linf(0.01), **options)
         assert [sum(s) for s in zip(*steps, strict=True)] == [150, int(proven.sum())]
         assert method != "crown" or len(steps) > 10
+
+
+def test_progress_of_smoothing_counts_every_sample() -> None:
+    model, x, _ = two_layers()
+    for n in (0, 1, 5):
+        steps: list[tuple[int, int]] = []
+        count: Any = lambda n, k, to=steps: to.append((n, k))  # noqa: E731
+        vote = smoothing.certify(model, x[:n], sigma=0.5, select=5, draws=20, progress=count)
+        assert len(steps) == n
+        assert sum(k for _, k in steps) == int((vote.prediction >= 0).sum())
 
 
 def test_memory_that_runs_out_makes_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from sparring.runtime.warning import SparringWarning
 from sparring.threats import Linf
 from tests.command import call
 
+STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
 TINY = [
     "--set",
     "train.epochs=1",
@@ -103,6 +104,9 @@ def test_public_names():
         ),
         (["evaluate", "x", "--mean", "a,b"], "mean = 'a,b' is not allowed"),
         (["evaluate", "x", "--robustbench", "a.txt"], "a .json file"),
+        (["evaluate", "x", "--junit", "best.pt"], "ends in .xml"),
+        (["evaluate", "x", "--out", "best.pt"], "ends in .json"),
+        (["study", str(STUDY), "--report", "digits.toml"], "ends in .html"),
         (["evaluate", "x", "--robustbench", "a.json", "--suite", "quick"], "'autoattack'"),
         (["evaluate", "x", "--recipe", "digits-mart", "--data", "mnist"], "--set data.name"),
     ],

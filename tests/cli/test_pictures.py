@@ -52,6 +52,14 @@ def test_a_table_a_page_and_a_folder(folder):
     assert "has files in it" in again.stderr
 
 
+def test_a_page_never_replaces_a_picture(folder):
+    before = (folder / "p0.png").read_bytes()
+    done = sparring(folder, "p0.png", "--eps", "8/255", "--out", "p0.png")
+    assert done.returncode == 2
+    assert "ends in .html" in " ".join(done.stderr.split())
+    assert (folder / "p0.png").read_bytes() == before
+
+
 def test_a_mistake_is_one_line_with_the_nearest_name(folder):
     done = sparring(folder, "p0.png", "--eps", "8/255", "--target", "sihp")
     assert done.returncode == 2

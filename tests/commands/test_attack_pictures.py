@@ -230,6 +230,19 @@ def test_one_broken_picture_stops_before_any_attack(pictures, tmp_path):
         attacked([tmp_path / "missing.png"])
 
 
+@pytest.mark.parametrize(("k", "last"), [(12, "11"), (5, "4")])
+def test_a_model_with_other_classes_than_the_recipes_data(tmp_path, k, last):
+    """A class without a name has its number; names without a class do not exist."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, k))
+    path, options = painted(tmp_path / "p.png", 0, (8, 8), "L"), {"recipe": "digits-standard"}
+    options |= {"model": model, "shape": None, "classes": None}
+    record = attacked([path], eps=0.5, target=last, **options)
+    assert [p.after.name for p in record.broken] == [last]
+    with pytest.raises(ValueError, match=f"label = '{k}' does not exist"):
+        attacked([path], label=k, **options)
+
+
 def test_names_of_classes_from_a_file(tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("cat\n\n dog \n")

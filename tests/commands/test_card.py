@@ -68,6 +68,13 @@ def test_a_card_without_a_license_says_so(run, tmp_path):
         card.card(run, license="mine: [all]\n---")
 
 
+def test_a_card_never_replaces_a_file_of_the_run(run):
+    before = (run / "recipe.toml").read_bytes()
+    with pytest.raises(ValueError, match=r"out = .*recipe\.toml.* a file that ends in \.md"):
+        card.card(run, out=run / "recipe.toml")
+    assert (run / "recipe.toml").read_bytes() == before
+
+
 def test_a_run_without_results_says_what_to_do(run, tmp_path):
     shutil.rmtree(run / "results")
     for make in (lambda: card.card(run), lambda: push.uploads(run)):

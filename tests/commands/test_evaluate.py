@@ -83,3 +83,24 @@ def test_a_run_on_bits_without_a_budget_is_measured(tmp_path):
     assert [row.eps for row in result.by_eps] == [None]
     assert result.threat["of"]["mutable"] == [1] * 6 + [0] * 6
     assert result.robust.accuracy <= result.clean.accuracy
+
+
+def test_a_result_under_another_norm_replaces_none(tmp_path):
+    tables = {
+        "recipe": {"name": "points"},
+        "data": {"name": "moons"},
+        "model": {"name": "mlp", "hidden": [8]},
+        "threat": {"name": "Linf", "eps": 0.1},
+        "method": {"name": "Standard"},
+        "train": {"epochs": 1, "batch_size": 20},
+        "evaluation": {"suite": "quick", "n": 10},
+    }
+    folder = sparring.train(recipe.load_recipe(tables), out=tmp_path / "run")
+    for threat, eps in ((None, None), ("L2", 0.1), ("Linf", 0.2), ({"Linf": 0.1, "L2": 0.1}, None)):
+        evaluate.evaluate(folder, threat=threat, eps=eps)
+    written = {file.name for file in (folder / "results").glob("*.json")}
+    assert written == {
+        "quick-test.json",
+        "quick-test-L2.json",
+        "quick-test-Linf-L2.json",
+    }

@@ -127,6 +127,13 @@ def test_a_file_that_differs_is_not_written(run, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
 
 
+def test_a_program_never_replaces_the_weights(run):
+    before = (run / "best.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"out = .*best\.safe.* a file that ends in \.pt2"):
+        export.export(run, "pt2", out=run / "best.safetensors")
+    assert (run / "best.safetensors").read_bytes() == before
+
+
 def test_logits_that_are_no_numbers_are_no_agreement(run, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_outputs", lambda path, x: [torch.full((len(x), 10), torch.nan)])
     with pytest.raises(ValueError, match="was not exported"):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 
 import pytest
+import torch
+from rich.console import Console
 
 import sparring
 from sparring.commands import evaluate, plane, report
 from sparring.commands.metrics import checked_metrics, metrics
 from sparring.config.recipe import load_recipe, read
 from sparring.metrics import METRICS
+from sparring.reporting import boundary_2d
 from sparring.results.metric_report import MetricReport
 from sparring.runtime.warning import SparringWarning
 from tests.command import call
@@ -143,6 +148,51 @@ def test_a_figure_s_ending_is_checked_before_the_training(monkeypatch):
     monkeypatch.setattr(plane, "train", None)
     with pytest.raises(ValueError, match="a file that ends in"):
         plane.plane("moons", ["plane-standard"], out="a.txt")
+
+
+@pytest.mark.parametrize(
+    ("recipes", "options", "message"),
+    [
+        (["plane-standard", "plane-standrd"], {}, "did you mean 'plane-standard'"),
+        (["plane-standard", "plane-trades:method.bta=2"], {}, "key = 'method.bta'"),
+        (["plane-standard"], {"eps": [0.2, -1.0]}, r"eps = -1\.0 .*standard deviations"),
+        (["plane-standard"], {"eps": [math.inf]}, "eps = inf is not allowed"),
+        (["plane-standard"], {"grid": 1}, "grid = 1 is not allowed"),
+    ],
+)
+def test_every_mistake_is_told_before_the_first_training(monkeypatch, recipes, options, message):
+    monkeypatch.setattr(plane, "train", None)
+    with pytest.raises(ValueError, match=message):
+        plane.plane("moons", recipes, **options)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 15, 500, 1500, 1501])
+@pytest.mark.parametrize("n", [20, 100, 1000, 1500, 2000])
+def test_a_training_has_the_batches_that_were_asked_for(n, steps):
+    size = min(64, n)
+    epochs, rows = plane.repeated_rows(n, size, steps)
+    batches = math.ceil(len(rows) / size)
+    assert abs(epochs * batches - steps) <= steps / 100
+    if epochs > 1 or steps * size >= n:
+        times = torch.bincount(rows, minlength=n)
+        assert times.min() >= 1
+        assert times.max() - times.min() <= 1
+
+
+def test_a_radius_that_is_given_twice_counts_once():
+    table = plane.plane("moons", ["plane-standard"], steps=2, points=20, grid=12, eps=[0.2, 0.2])
+    assert [len(v) for v in table.rows[0].robust.values()] == [1]
+
+
+def test_a_model_of_one_class_has_no_distance(tmp_path):
+    row = plane.PlaneRow("one", [], [math.inf, 0.5], [0.5, 0.9], {"0.2": [0.5, 0.8]})
+    table = plane.PlaneTable("moons", 10, 5, "PGD", [0, 1], [row], {}, "")
+    text = table.save(tmp_path / "a.json").read_text()
+    held = json.loads(text, parse_constant=lambda name: pytest.fail(name))["rows"][0]
+    assert (held["distance"], held["mean"]["distance"]) == ([None, 0.5], [None, None, None])
+    shown = Console(width=100, record=True, file=io.StringIO())
+    shown.print(boundary_2d.rows(table))
+    assert "∞" in shown.export_text()
 
 
 def test_shrinking_leaves_a_threat_without_radius():

@@ -52,3 +52,11 @@ def test_a_radius_may_be_asked_for(runs: Path) -> None:
     assert [r.name for r in found] == ["weak", "strong"]  # alike there
     with pytest.raises(ValueError, match=r"at = 0\.2 .*Linf eps 0\.05, Linf eps 0\.1"):
         report(both, out=runs / "b.html", at=0.2)
+
+
+def test_a_page_never_replaces_a_result(runs: Path) -> None:
+    result = runs / "weak" / "results" / "a.json"
+    before = result.read_bytes()
+    with pytest.raises(ValueError, match=r"out = .*a\.json.* a file that ends in \.html, \.htm"):
+        report([result], out=result)
+    assert result.read_bytes() == before

@@ -106,6 +106,21 @@ def test_a_stranger_s_recipe_raises_nothing(tmp_path, text):
     assert "\x1b" not in repr(runs(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "state"),
+    [
+        ("log.jsonl", f'{{"epoch": 1, "best": true, "robust": {"9" * 400}}}', "damaged"),
+        (".lock", '{"process": 1e999, "machine": "", "doing": "", "since": ""}', "interrupted"),
+    ],
+)
+def test_a_number_without_end_does_not_hide_the_other_runs(tmp_path, name, text, state):
+    fake_run(tmp_path / "a", done=1)
+    (fake_run(tmp_path / "b", done=1) / name).write_text(text)
+    first, second = runs(tmp_path)
+    assert first.state == "interrupted at epoch 1"
+    assert second.state.startswith(state)
+
+
 def test_folders_without_runs(tmp_path):
     assert repr(runs(tmp_path)) == f"no runs in {tmp_path}"
     with pytest.raises(FileNotFoundError, match=r"no folder .*gone here: sparring train"):

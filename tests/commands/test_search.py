@@ -178,6 +178,22 @@ def test_fidelity_is_of_the_trials_alone(tmp_path):
     assert load_recipe(done.recipe).tables["train"]["epochs"] == 2
 
 
+def test_tables_are_fidelity_and_choices_too(tmp_path):
+    tables = ['attack={name="FGSM"}', 'data.augment=[{name = "GaussianNoise", std = 0.1}]']
+    space = {"method": [{"name": "MART", "beta": 2.0}, "AT"]}
+    done = search(tiny(), space, trials=3, out=tmp_path, fidelity=tables)
+    assert {trial.state for trial in done.record.trials} == {"complete"}
+    methods = [trial.parameters["method"] for trial in done.record.trials]
+    assert set(methods) <= {'{"name" = "MART", "beta" = 2.0}', '"AT"'}
+    for trial, method in enumerate(methods):
+        of_trial = load_recipe(tmp_path / f"trial-{trial:03d}").tables
+        assert of_trial["attack"]["name"] == "FGSM"
+        assert [table["std"] for table in of_trial["data"]["augment"]] == [0.1]
+        assert of_trial["method"].get("beta") == (2.0 if "MART" in method else None)
+    again = search(tiny(), space, trials=3, out=tmp_path, fidelity=tables)
+    assert again.record == done.record
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -214,6 +230,15 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, monkeypatch):
 def test_two_searches_in_a_folder_are_refused(tmp_path):
     with locked(tmp_path / ".lock", "searching"), pytest.raises(Locked, match="searching"):
         search(tiny(), SPACE, trials=1, out=tmp_path)
+
+
+def test_a_trial_is_no_link_to_another_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "trial-001").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"trial-001 is a symbolic link"):
+        search(tiny(), SPACE, trials=2, out=tmp_path / "s")
+    assert not [*(tmp_path / "elsewhere").iterdir()]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2}', '{"schema": 2, "name": 3}'])

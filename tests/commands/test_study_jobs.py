@@ -137,6 +137,25 @@ def test_a_worker_that_dies_takes_only_its_own_job_along(taught, tmp_path, monke
     assert "student-seed4: failed: a number is wrong" in out
 
 
+@pytest.mark.parametrize(
+    ("visible", "wanted"),
+    [(None, {"0", "1"}), ("5,7", {"5", "7"}), ("GPU-a, GPU-b,x", {"GPU-a", "GPU-b"})],
+)
+def test_workers_share_the_gpus_that_this_process_may_use(
+    file, tmp_path, monkeypatch, visible, wanted
+):
+    program = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], end=' ')"
+    monkeypatch.setattr(study_workers.subprocess, "Popen", fake_worker(program))
+    monkeypatch.setattr(study_workers.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    plan, folders = study.load(file), StudyFolders(tmp_path / "r", tmp_path / "out")
+    assert not study_workers.at_once(plan, plan.jobs[:2], folders, jobs_at_once=2)
+    logs = [(folders.runs / f"{job.name}.log").read_text().split() for job in plan.jobs[:2]]
+    assert {name for log in logs for name in log} == wanted
+
+
 def test_students_of_a_teacher_outside_the_selection_run_one_by_one(taught, tmp_path):
     job = next(j for j in study.load(taught).jobs if j.name == "student-seed3")
     worker = study_workers.Worker(job._replace(name="other"), None, Path(), 0, 0.0)  # type: ignore

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.attacks import FGSM, PGD
-from sparring.evaluation import Suite, evaluate
+from sparring.attacks import FGSM, PGD, Noise
+from sparring.evaluation import Suite, budget, evaluate
+from sparring.evaluation.budget import Budget
 from sparring.threats import L2, Linf
 
 TWO = Suite("two", 1, (("FGSM", FGSM), ("PGD", lambda t: PGD(t, steps=5, loss="margin"))))
@@ -64,6 +65,30 @@ class TestBudget:
         assert (tmp_path / "r.json.partial").exists()
         same(run(problem, out=out), run(problem))
         assert not (tmp_path / "r.json.partial").exists()
+
+    @pytest.mark.parametrize("queries", [60, 400])
+    def test_samples_that_a_larger_radius_left_out_are_no_symptom(self, problem, queries):
+        part = run(problem, eps=[0.05, 0.1, 0.15], queries=queries)
+        assert part.by_eps[0].count < part.by_eps[-1].count
+        assert part.verdict == "look"
+        assert not [c for c in part.checks if c.fired]
+
+    def test_whole_radii_before_the_end_are_compared(self, problem):
+        """FGSM of the larger radius does nothing, so what breaks before is robust again."""
+        names = {0.05: FGSM, 0.1: lambda t: Noise(t, draws=1), 0.15: FGSM}
+        suite = Suite("own", 1, (("A", lambda t: names[t.eps](t)),))
+        part = run(problem, eps=[*names], queries=250, suite=suite)
+        assert part.attacks[0].skipped
+        assert not any(row.attacks[0].skipped for row in part.by_eps[:2])
+        assert part.verdict == "not sound"
+
+    def test_processes_share_it(self, monkeypatch):
+        monkeypatch.setattr(budget.distributed, "world", lambda: 4)
+        one = Budget(queries=100)
+        one.count(24)
+        assert not one.exhausted
+        one.count(1)
+        assert one.exhausted == "its budget of 100 forward passes was spent"
 
     @pytest.mark.parametrize("budget", [{"seconds": 0}, {"queries": -1}])
     def test_a_budget_of_nothing_is_refused(self, problem, budget):

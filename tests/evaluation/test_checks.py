@@ -337,3 +337,17 @@ def test_a_network_that_refuses_an_empty_batch_is_checked_where_nothing_stands()
     assert result.robust.accuracy == 0
     (check,) = [c for c in result.checks if c.name == "adaptive steps break more"]
     assert not check.fired
+
+
+def test_few_outputs_that_are_not_finite_make_no_measurement_not_sound():
+    def model(x):
+        z = torch.stack([x.sum(1), 3 - x.sum(1)], 1)
+        return torch.where(x[:, :1] > 0.9, torch.nan, z)
+
+    x = torch.full((5, 6), 0.4)
+    x[0, 0] = 0.95
+    result = evaluate(model, (x, torch.ones(5, dtype=torch.long)), eps=0.01, progress=False)
+    (check,) = (c for c in result.checks if c.name == "outputs not finite")
+    assert check.fired
+    assert result.verdict == "look"
+    assert "on 5 samples: too few to judge" in check.detail

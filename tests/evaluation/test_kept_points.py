@@ -10,6 +10,7 @@ from sparring.evaluation import evaluate, judge_again
 from sparring.evaluation.worst_points import WorstPoints
 from sparring.results import Result
 from sparring.results.points import decode, encode
+from sparring.threats import Linf
 from tests.oracles import Net, problem
 
 
@@ -60,6 +61,28 @@ def test_several_norms_each_judge_their_own_points(made, tmp_path):
     result = run(model, (x, y), {"Linf": [0.02, 0.05], "L2": 0.1}, keep="all")
     assert set(np.unique(result.arrays["x_adv_norm"])) <= {-1, 0, 1}
     assert judge_again(result, model, (x, y)) == (result.robust, 0, 0)
+
+
+def test_a_threat_that_is_given_judges_the_points_of_all_norms(made):
+    model, x, y = made
+    result = run(model, (x, y), {"Linf": 0.05, "L2": 0.1}, keep="all")
+    assert 1 in result.arrays["x_adv_norm"]
+    assert judge_again(result, model, (x, y), Linf(0.2)) == (result.robust, 0, 0)
+
+
+class Noisy(Net):
+    """A model that draws in each pass."""
+
+    def forward(self, x):
+        return super().forward(x) + 1e-6 * torch.rand(len(x), 1)
+
+
+@pytest.mark.parametrize("keep", ["shown", "all"])
+def test_a_model_that_draws_leaves_the_global_random_state(made, keep):
+    _, x, y = made
+    before = torch.get_rng_state()
+    run(Noisy().eval(), (x, y), eps=0.05, keep=keep)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_points_on_the_grid_take_a_byte():
@@ -117,7 +140,8 @@ def test_broken_samples_come_first_among_those_shown():
     rows, broken = np.arange(100), np.arange(100) >= 80
     kept = worst.wanted(rows, broken)
     margin = np.where(broken, 1.0, -1.0)[kept]
-    worst.update(rows[kept], np.zeros((len(kept), 2)), broken[kept], margin, 0)
+    pred = broken.astype(np.int64)[kept]
+    worst.update(rows[kept], np.zeros((len(kept), 2)), pred, broken[kept], margin, 0)
     shown = worst.shown_rows()
     assert len(shown) == 16
     assert (shown >= 80).sum() == 12

@@ -175,6 +175,13 @@ class TestMasking:
         context = probes.ProbeContext(model, Linf(0.2), linear.x, linear.y)
         assert probes.run_probes(context, "masking").symptoms["margin breaks more"] > 0.3
 
+    def test_a_share_of_few_samples_says_so(self, linear):
+        model, data = Saturated(linear.model, 1000.0).eval(), (linear.x[:10], linear.y[:10])
+        options = {"eps": 0.2, "probes": "masking", "progress": False}
+        checks = {c.name: c.detail for c in evaluate(model, data, "Linf", SHORT, **options).checks}
+        for name in ("scaled logits break more", "margin breaks more"):
+            assert "samples: too few to judge" in checks[name]
+
     def test_methods_that_work_on_gradients_are_looked_at_unasked(self):
         shaping = {n for n, m in registry.pieces("method").items() if m.shapes_gradients}
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}

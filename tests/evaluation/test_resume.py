@@ -16,11 +16,12 @@ class Counting:
     """An attack that counts its calls and stops at one of them."""
 
     def __init__(self, attack, calls, stop):
-        self.attack, self.calls, self.stop = attack, calls, stop
+        # in a list: a plain number would be one of the attack's settings, which records are of
+        self.attack, self.calls, self.stop = attack, calls, [stop]
         self.reseed = attack.reseed
 
     def __call__(self, model, x, y):
-        if len(self.calls) == self.stop:
+        if [len(self.calls)] == self.stop:
             raise KeyboardInterrupt
         self.calls.append(len(x))
         return self.attack(model, x, y)
@@ -101,6 +102,69 @@ def test_the_records_of_an_edited_attack_are_not_used(problem, tmp_path, same, w
     assert not continued(edited)
     same(edited, run_own(20))
     assert continued(run_own(2, out=out))
+
+
+class Foreign:
+    """An attack without a base class, with plain numbers as its settings."""
+
+    size = 0.01
+
+    def __init__(self, threat, steps):
+        self.threat, self.steps = threat, steps
+
+    def __call__(self, model, x, y):
+        return PGD(self.threat, steps=self.steps, size=self.size)(model, x, y)
+
+
+class Edited(Foreign):
+    """The same with other code."""
+
+    def __call__(self, model, x, y):
+        return PGD(self.threat, steps=self.steps + 18, size=0.01)(model, x, y)
+
+
+class Twin(Foreign):
+    """The same code as `Foreign` has."""
+
+
+class Larger(Foreign):
+    """The same with another number."""
+
+    size = 0.05
+
+
+for kind in (Edited, Twin, Larger):  # as after an edit of the class
+    kind.__qualname__ = "Twin"
+
+
+def as_function(threat, steps):
+    return lambda model, x, y: Foreign(threat, steps)(model, x, y)
+
+
+@pytest.mark.parametrize(
+    ("make", "edited"),
+    [
+        (lambda t: Foreign(t, 2), lambda t: Foreign(t, 20)),
+        (lambda t: Twin(t, 2), lambda t: Edited(t, 2)),
+        (lambda t: Twin(t, 2), lambda t: Larger(t, 2)),
+        (lambda t: as_function(t, 2), lambda t: as_function(t, 20)),
+    ],
+    ids=["a number", "its code", "of its class", "a function"],
+)
+def test_the_records_of_an_edited_foreign_attack_are_not_used(
+    problem, tmp_path, same, make, edited
+):
+    def run_own(made, **kw):
+        own = Suite("own", 1, (("PGD", made),))
+        options = {"eps": 0.05, "batch_size": 20, "progress": False, **kw}
+        return evaluate(problem.model, (problem.x, problem.y), "Linf", own, **options)
+
+    out = tmp_path / "r.json"
+    assert run_own(make, out=out, queries=60).early
+    new = run_own(edited, out=out)
+    assert not continued(new)
+    same(new, run_own(edited))
+    assert continued(run_own(make, out=out))
 
 
 def transferred(net):

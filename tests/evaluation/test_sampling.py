@@ -16,6 +16,7 @@ from sparring.evaluation.suites import Entry
 from sparring.results import gates, leaderboard
 from sparring.results.result import Result
 from sparring.results.sampled import SampledClaim, most_lost
+from sparring.threats import Linf
 from tests.reporting import made
 
 N = 400
@@ -33,6 +34,13 @@ class Masked(nn.Module):
         rounded = (self.levels * x).round() / self.levels if self.levels else x
         s = (rounded - 0.5) @ self.w
         return torch.stack([s, -s], 1)
+
+
+class Thirds(nn.Module):
+    """Logits of three classes, linear and steep."""
+
+    def forward(self, x):
+        return 8 * x @ torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.fixture
@@ -89,6 +97,29 @@ class TestFallback:
         survivors = part.by_eps[0].sampled.survivors
         assert part.attacks[1].attacked == survivors
         assert part.attacks[2].attacked >= round(part.attacks[1].accuracy * N)
+
+    def test_keeps_points_with_their_own_predictions(self, rows):
+        """Square runs before FAB on the sample, so its point is kept where both break one."""
+        x, model = rows[0], Thirds()
+        y = model(x).argmax(1)
+
+        def towards(rank):
+            def attack(model, x, y):
+                target = model(x).argsort(1)[:, rank]
+                return attacks.PGD(Linf(0.3), steps=20, targeted=True)(model, x, target)
+
+            return lambda threat: attack
+
+        later = (
+            Entry("runner-up", towards(1), may_sample=True),
+            Entry("last", towards(0), "black", may_sample=True),
+        )
+        weak = Entry("weak", lambda t: attacks.Noise(t, draws=1))
+        suite = Suite("own", 1, (weak, *later), cascade=True)
+        part = run((x, y), model, eps=0.3, suite=suite, sample=20, keep="all")
+        assert part.by_eps[0].sampled.complete
+        pred = model(torch.from_numpy(part.x_adv)).argmax(1).numpy()
+        np.testing.assert_array_equal(part.arrays["adv_pred"], pred)
 
     def test_resumed_from_a_sampled_pass(self, rows, tmp_path, same):
         out = tmp_path / "r.json"
@@ -183,6 +214,18 @@ class TestClaim:
         assert some.reason.startswith("a sample of 30 leaves ")
         assert some.reason.endswith("more than 2 %: raise sample, or omit it")
         assert most.verdict == "sound"
+
+    def test_more_than_2_percent_open_over_the_norms_needs_a_look(self, rows):
+        options = {"sample": 110, "batch_size": 40, "progress": False}
+        model, norms = Masked(0).eval(), {"Linf": [0.02, 0.05], "L2": 0.05}
+        part = evaluate(model, rows, norms, SUITE, **options)
+        linf, l2 = part.by_eps[-2].sampled.bound, part.by_eps[-1].sampled.bound
+        assert max(linf, l2) < 0.02 < linf + l2
+        assert part.verdict == "look"
+        assert part.reason == (
+            f"samples of 110 leave {100 * (linf + l2):.1f} % of the samples open over the norms, "
+            "more than 2 %: raise sample, or omit it"
+        )
 
     def test_an_early_end_leaves_all_open_that_was_not_run(self, rows):
         part = run(rows, Masked(0), sample=20, queries=3_500)

@@ -26,6 +26,12 @@ def test_suites_are_declared_data():
         Suite("twice", 1, (("A", PGD), ("A", PGD)))
 
 
+@pytest.mark.parametrize("given", [[PGD], {"A": PGD}, [("A", PGD(Linf(0.1)))], [("A",)]])
+def test_what_is_no_pair_of_a_label_and_a_function_is_refused(given):
+    with pytest.raises(ValueError, match=r"attacks = .* is not allowed: .*lambda threat: PGD"):
+        Suite("own", 1, given)
+
+
 class TestAutoAttack:
     """The published order and budgets (Croce and Hein 2020, sec. 5)."""
 

@@ -11,7 +11,7 @@ from sparring.data import Source
 from sparring.objective import Objective
 from sparring.risks import KL, Mean
 from sparring.runtime.seeding import derive_seed
-from sparring.threats import Linf, SoftLinf
+from sparring.threats import Linf, Only, SoftLinf
 from sparring.training import Trainer
 from tests.training.small import network, source
 
@@ -163,6 +163,9 @@ MISTAKES = {
     "an attack that is none": ({"attack": "PGD"}, "attack"),
     "a negative eps": ({"eps": -1.0}, "eps"),
     "a negative beta": ({"eps": 0.1, "beta": -1.0}, "beta"),
+    "normalised inputs": ({"eps": 0.1, "x": torch.linspace(-2, 2, 48).view(8, 6)}, "normalisation"),
+    "inputs with NaN": ({"eps": 0.1, "x": torch.full((8, 6), torch.nan)}, "NaN"),
+    "no samples": ({"eps": 0.1, "x": torch.rand(0, 6), "y": torch.zeros(0).long()}, "one sample"),
     "labels of another length": ({"eps": 0.1, "y": torch.zeros(3).long()}, r"labels \(8,\)"),
     "labels that are numbers": ({"eps": 0.1, "y": torch.zeros(8)}, r"integer labels"),
     "integers": ({"eps": 0.1, "x": torch.zeros(8, 6).long()}, "floating-point inputs"),
@@ -177,6 +180,35 @@ def test_mistakes(case):
     model, x, y = (given.pop(name) for name in ("model", "x", "y"))
     with pytest.raises(ValueError, match=message):
         losses.trades(model, x, y, **given)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.bool])
+def test_integer_labels_of_any_width_are_labels(kind):
+    model, x, y = network().eval(), data().train.float(slice(0, 8)), data().train.y[:8] % 2
+    first, again = (losses.mart(model, x, some, attack=attack(seed=1)) for some in (y, y.to(kind)))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [torch.ones(8, 1), torch.ones(1), torch.full((8,), torch.nan), torch.arange(8.0) - 1, [1.0]],
+    ids=["a column", "one number", "NaN", "a negative one", "a list"],
+)
+def test_a_weight_that_is_no_base_measure_is_told(weight):
+    loss = losses.MinMaxLoss(Objective(attack(), methods.AT(), Mean()))
+    with pytest.raises(ValueError, match=r"weight = .* numbers ≥ 0 \(8,\)"):
+        loss(network(), torch.rand(8, 6), torch.zeros(8).long(), weight=weight)
+
+
+def test_inputs_lie_in_the_box_of_the_threat():
+    """That of the attack, whatever it wraps; without an attack there is none."""
+    x, y = torch.linspace(-2, 2, 48).view(8, 6), torch.zeros(8).long()
+    wide = PGD(Only(Linf(EPS, low=-2.0, high=2.0), classes=[0]), steps=1, best=False)
+    for at in (wide, None):
+        loss = losses.MinMaxLoss(Objective(at, methods.AT(), Mean()))
+        assert loss(network(), x, y).isfinite()
+        with pytest.raises(ValueError, match="NaN"):
+            loss(network(), x * torch.nan, y)
 
 
 def test_what_has_no_state_yet_cannot_move_it():

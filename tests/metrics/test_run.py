@@ -50,6 +50,18 @@ def test_off_the_support_only_flatness_is_measured():
     assert sum(found.profiles[1].mean) == pytest.approx(1)
 
 
+def test_other_data_of_the_same_name_are_refused():
+    with pytest.raises(ValueError, match=r"off = .* is not allowed: .*'given samples'"):
+        run(model(), rows(), SMALL, off={"given samples": rows(20, 1)}, progress=False)
+
+
+@pytest.mark.parametrize("name", ["ebd", "entropy"])
+def test_labels_of_no_class_are_refused(name):
+    x, y = rows()
+    with pytest.raises(ValueError, match="y has labels from 1 to 4: a model of 4 classes has 0 to"):
+        run(model(), (x, y + 1), [name], progress=False)
+
+
 def test_the_file_holds_it_and_what_it_holds_is_not_measured_again(tmp_path, monkeypatch):
     out = tmp_path / "metrics" / "test.json"
     first = run(model(), rows(), {"eni": {"draws": 3}}, out=out, progress=False)

@@ -149,6 +149,9 @@ def test_images_take_the_shape_of_others():
     flat = torch.full((1, 1, 5, 5), 0.3)
     assert torch.allclose(as_shape(flat, (1, 9, 4)), torch.full((1, 1, 9, 4), 0.3))
     assert as_shape(x, (3, 8, 8)) is x
+    levels = torch.full((1, 3, 6, 6), 200.0)  # of a box [0, 255]
+    assert torch.allclose(as_shape(levels, (1, 9, 4)), torch.full((1, 1, 9, 4), 200.0))
+    assert as_shape(-flat, (1, 9, 4)).min() == pytest.approx(-0.3)
     with pytest.raises(ValueError, match="off = "):
         as_shape(torch.rand(2, 7), (1, 8, 8))
 

@@ -11,6 +11,7 @@ import pytest
 
 from sparring.reporting import format, over_seeds, page
 from sparring.results.result import Result
+from sparring.results.sampled import SampledClaim
 from tests.reporting.made import html_of, make, paired, text
 
 
@@ -76,6 +77,16 @@ def test_recipes_are_compared_over_their_seeds(tmp_path: Path) -> None:
     for r in results[2:]:
         r.suite = "pgd"
     assert "difference of the means" not in html_of(results, tmp_path)
+
+
+def test_what_a_sample_left_open_is_said_of_the_best(tmp_path: Path) -> None:
+    claim = SampledClaim(sample=60, survivors=150, attacked=60, withstood=60, lost=10, bound=0.05)
+    results = [paired("a", 150), paired("b", 100)]
+    results[0].by_eps[-1] = dataclasses.replace(results[0].by_eps[-1], sampled=claim)
+    html = html_of(results, tmp_path)
+    assert "a withstands most at Linf eps 0.1: 75.0 % [68.6, 80.5] −5.0 by sample (" in html
+    assert ">≤ 75.0</text>" in html
+    assert ">50.0</text>" in html
 
 
 def test_many_recipes_are_compared_with_the_best_of_those_measured_alike() -> None:

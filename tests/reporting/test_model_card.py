@@ -36,6 +36,11 @@ def test_vectors_are_a_table():
     assert "| Epochs | those of 320 s by the clock, of 50 samples per batch" in by_clock
 
 
+def test_the_command_names_a_suite_that_exists():
+    text = model_card([dataclasses.replace(make(), suite="quick+transfer")], FACTS)
+    assert "$ sparring evaluate net --suite quick --surrogate RUN\n" in text
+
+
 def test_each_norm_has_its_rows_and_the_worst_of_all():
     result = make()
     first, second = result.by_eps

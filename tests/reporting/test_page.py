@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import re
+import shlex
 import struct
 import tomllib
 import zlib
@@ -98,6 +99,24 @@ def test_samples_of_any_shape(shape: tuple[int, ...], layout: str) -> None:
     assert shown.layout == layout
 
 
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        *(("0.5", "0.5"), ("−1.5", "-1.5"), ("≤ 75.00 [1, 2]", "75.00"), ("+.25", ".25")),
+        *(("1.2e-05", "1.2e-05"), ("3e−09", "3e-09"), ("1e+20", "1e+20"), ("2edge", "2")),
+        *(("1,234.5", "1,234.5"), ("–", None), ("..", None), ("net 3", None)),
+    ],
+)
+def test_a_column_is_sorted_by_whole_numbers(cell: str, number: str | None) -> None:
+    """A p-value of 1.2e-05 is less than one of 0.5."""
+    script = (render.FOLDER / "page.js").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"const NUMBER = /(.+)/i;", script)
+    match = re.match(pattern, cell.replace("−", "-"), re.IGNORECASE)
+    assert (match and match[1]) == number
+    assert 'replaceAll("−", "-")' in script
+    assert 'Number(match[1].replaceAll(",", ""))' in script
+
+
 def test_a_png_holds_its_pixels() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     content = samples.png(pixels)
@@ -150,6 +169,31 @@ def test_attacks_say_what_they_broke() -> None:
     assert [line.broken for line in table.lines] == [35, 45]
 
 
+def test_broken_counts_do_not_depend_on_how_many_an_attack_was_given() -> None:
+    """Near misses are few of the survivors, and a spent budget leaves samples out."""
+    result = make()
+    row = result.by_eps[-1]
+    cascade = [
+        dataclasses.replace(attacked("A", 160), attacked=195),
+        dataclasses.replace(attacked("A again", 157), attacked=16),
+        dataclasses.replace(attacked("B", 150), attacked=100, skipped=57),
+        dataclasses.replace(attacked("C", 150), skipped=150),
+    ]
+    table = section.attack_table(result, dataclasses.replace(row, attacks=cascade))
+    assert table.cascade
+    assert [line.broken for line in table.lines] == [35, 3, 7, 0]
+    alone = [
+        dataclasses.replace(attacked("A", 160), attacked=195),
+        dataclasses.replace(attacked("B", 170), attacked=100, skipped=95),
+        dataclasses.replace(attacked("B again", 155), attacked=16),
+        dataclasses.replace(attacked("A again", 150), attacked=16),
+    ]
+    table = section.attack_table(result, dataclasses.replace(row, attacks=alone))
+    assert not table.cascade
+    # what A and B break together is not in the rows: of the third line the count is unknown
+    assert [line.broken for line in table.lines] == [35, 25, None, 5]
+
+
 def test_the_recipe_is_toml_that_reads_back() -> None:
     result = make()
     result.recipe = {"recipe": {"name": "a\x1b[2J", "seed": 0}, "threat": {"eps": None, "low": 0.0}}
@@ -167,6 +211,26 @@ def test_commands_name_n_only_for_a_part_of_the_set() -> None:
     assert reproduce.commands(make(), "run")[1].endswith(
         "--suite quick --eps 0.05 --eps 0.1 --n 200"
     )
+
+
+def test_commands_are_words_whatever_a_stranger_named_them() -> None:
+    result = make("net; touch pwned")
+    result.recipe["recipe"]["name"] = "$(touch pwned)"
+    result.suite, result.split, result.dataset = "`id`", "a b", "x|y"
+    train, evaluate, report = map(shlex.split, reproduce.commands(result, result.name))
+    assert train == ["sparring", "train", "$(touch pwned)", "--out", "runs/net; touch pwned"]
+    assert evaluate[2:5] == ["runs/net; touch pwned", "--suite", "`id`"]
+    assert evaluate[-2:] == ["--split", "a b"]
+    assert report == ["sparring", "report", "runs/net; touch pwned"]
+
+
+def test_commands_name_a_threat_and_a_surrogate_that_the_recipe_does_not() -> None:
+    result = dataclasses.replace(make(), threat={"name": "L2", "eps": 0.1}, suite="quick+transfer")
+    line = reproduce.commands(result, "run")[1]
+    assert "--suite quick --surrogate RUN --threat L2 --eps 0.05" in line
+    result.recipe["evaluation"] = {"threat": {"name": "L2", "eps": 0.1}}
+    assert "--threat" not in reproduce.commands(result, "run")[1]
+    assert "--threat" not in reproduce.commands(norms(), "two")[1]  # --at has the names
 
 
 def test_a_result_file_is_linked_relative_to_the_page(tmp_path: Path) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from sparring.reporting import study_page, study_summary, summary_table
+from sparring.reporting import over_seeds, page, study_page, study_summary, summary_table
 from sparring.reporting.study_page import ranked_evaluations
 from sparring.reporting.study_table import metric_means, study_markdown
 from sparring.results.collapsed import AT_CHANCE
 from sparring.results.intervals import wilson
 from sparring.results.metric_report import MetricReport, MetricRow
 from sparring.results.result import Result
+from sparring.results.sampled import SampledClaim
 from tests.reporting.made import N, paired
 
 LABELS = {"at": "PGD-AT", "plain": "plain training"}
@@ -44,6 +47,12 @@ def runs(name: str, *standing: int, suite: str = "quick", **recipe: Any) -> list
 
 
 ATTACK = {"attack": {"name": "PGD"}}
+CLAIM = SampledClaim(sample=60, survivors=150, attacked=60, withstood=60, lost=10, bound=0.05)
+
+
+def by_sample(r: Result) -> Result:
+    """The same result, its later attacks run on a sample of the survivors alone."""
+    return dataclasses.replace(r, by_eps=[dataclasses.replace(v, sampled=CLAIM) for v in r.by_eps])
 
 
 def made() -> dict[str, list[Result]]:
@@ -54,6 +63,27 @@ def made() -> dict[str, list[Result]]:
             *runs("at", 150, 152, suite="autoattack", **ATTACK),
         ],
     }
+
+
+def test_the_best_run_is_bold_also_where_it_has_no_defence(tmp_path: Path) -> None:
+    results = {"quick": [*runs("plain", 150, 152), *runs("at", 100, 102, **ATTACK)]}
+    data = study_page(Plan(), results)
+    assert data.table.lines[0][0] == "plain training (undefended)"
+    html = page(results["quick"], tmp_path / "s.html", study=data).read_text(encoding="utf-8")
+    bold = re.findall(r'<tr class="best"><th scope="row" title="([^"]+)"', html)
+    assert bold == ["plain training (undefended)"]
+
+
+def test_what_a_sample_left_open_makes_an_upper_bound_everywhere() -> None:
+    results = {"fast": [*map(by_sample, runs("at", 150, 152, **ATTACK)), *runs("plain", 100, 110)]}
+    data = study_page(Plan(), results)
+    at, plain = data.panels[0].rows
+    assert (at.prefix, plain.prefix) == ("≤ ", "")
+    assert "PGD-AT withstands most: ≤ 75.5 % (mean of 2 seeds)" in data.sentences[0]
+    assert [line[2][:2] for line in data.table.lines] == ["≤ ", "52"]
+    assert [line[2][:2] for line in data.accuracies.lines] == ["≤ ", "90"]
+    first, second = over_seeds.recipe_rows([*results["fast"]])
+    assert (first.robust[:2], second.robust[:2]) == ("≤ ", "52")
 
 
 def test_a_page_has_a_panel_per_evaluation_in_the_order_of_the_strongest() -> None:

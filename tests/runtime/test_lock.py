@@ -60,7 +60,10 @@ def test_another_machine_is_believed_and_a_reused_process_number_is_not(tmp_path
         assert not path.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"process": "x"}'])
+ENDLESS = b'{"process": 1e999, "machine": "", "doing": "", "since": ""}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"process": "x"}', ENDLESS])
 def test_a_damaged_lock_is_refused_in_words(tmp_path, content):
     (tmp_path / LOCK).write_bytes(content)
     with pytest.raises(Locked, match="delete this file"), locked(tmp_path / LOCK, "training"):

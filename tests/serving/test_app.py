@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -163,6 +164,27 @@ def test_a_picture_that_is_too_large_is_refused(client, monkeypatch):
         assert reply.status_code == 413
         assert "larger than 100 bytes" in reply.json()["error"]
     assert client.post("/attack", json={"picture": "x" * app.MAX_REQUEST}).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/picture", "/attack"])
+def test_a_browser_that_leaves_in_an_upload_is_no_error(session, path):
+    """A page that is loaded again while a picture is sent: no traceback in the terminal."""
+    kind = b"image/png" if path == "/picture" else b"application/json"
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "root_path": ""}
+    scope["headers"] = [(b"host", b"127.0.0.1:8000"), (b"content-type", kind)]
+    messages = iter(
+        [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    )
+    sent = []
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app.make_app(session)(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_a_picture_of_too_many_pixels_is_refused(client, monkeypatch):

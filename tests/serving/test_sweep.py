@@ -72,6 +72,9 @@ def test_a_wrong_answer_needs_no_attack():
     points, _ = run(0.1, label=1)
     assert points[0].is_adversarial
     assert {p.attack for p in points} <= {"", "lowest confidence"}
+    points, _ = run(0.1, label=1, attack="Square")  # without gradients, too, at every radius
+    assert max(p.eps for p in points) == 0.1
+    assert len(points) == 9
 
 
 def test_models_without_gradient_are_searched_by_outputs_alone():

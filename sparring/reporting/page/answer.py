@@ -64,12 +64,6 @@ def is_early(r: Result, levels: Levels) -> bool:
     return any(row is not None and format.num_skipped(row) for row in rows)
 
 
-def open_end(r: Result, levels: Levels) -> str:
-    """Return by how much attacks that ran on a sample could lower the accuracy at these levels."""
-    rows = [row_at(r, level) for level in levels.values()]
-    return format.bound_text(row.sampled for row in rows if row is not None)
-
-
 def answer(r: Result, levels: Levels) -> str:
     """Return how many samples withstand every attack, in a sentence."""
     of = f"Of {r.n} sample{'s' * (r.n != 1)} of {printable(r.dataset)} {printable(r.split)}"
@@ -80,7 +74,7 @@ def answer(r: Result, levels: Levels) -> str:
     k, early = count(robust, r.n), is_early(r, levels)
     many = "none" if not k else f"{'at most ' * early}{k}"
     verb = "withstands" if k < 2 else "withstand"
-    left_open = open_end(r, levels)
+    left_open = format.open_end(r, levels)
     attacks = "the attacks that ran" if early or left_open else "every attack"
     share = f"{'≤ ' * early}{share_text(robust)}{left_open}"
     text = f"{of}, {many} {verb} {attacks} {at(levels)}: {share}."

@@ -119,7 +119,8 @@ def answer_of(group: Group, *, alone: bool) -> str:
     top = max(leading, key=lambda r: _accuracy(r, group.levels))
     share = robust_at(top, group.levels)
     assert share is not None
-    text = f"{top.name} withstands most {at}: {answer.share_text(share)} ({of})."
+    reached = answer.share_text(share) + format.open_end(top, group.levels)
+    text = f"{top.name} withstands most {at}: {reached} ({of})."
     others = [r.name for r in leading if r is not top]
     if not others:
         return f"{text} All others are behind it beyond chance."
@@ -140,13 +141,14 @@ def forest(group: Group, *, alone: bool) -> str:
     at, rows = answer.at(group.levels), []
     for r in group.results[:MOST_ROWS]:
         if share := robust_at(r, group.levels):
+            bounded = answer.is_early(r, group.levels) or format.open_end(r, group.levels)
             row = charts.ForestRow(
                 r.name,
                 100 * share.accuracy,
                 100 * share.low,
                 100 * share.high,
                 mark="" if format.is_trusted(r) else "†",
-                prefix="≤ " * answer.is_early(r, group.levels),
+                prefix="≤ " if bounded else "",
                 reference=100 * r.clean.accuracy,
                 bold=r.name in group.best,
             )

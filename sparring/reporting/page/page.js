@@ -1,11 +1,12 @@
 "use strict";
+const NUMBER = /^[≤≥+\s]*(-?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?)/i;
 for (const table of document.querySelectorAll("table.sort")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   const value = (row, k) => {
-    const text = row.cells[k].textContent.trim().replace("−", "-");
-    const match = text.match(/^[≤≥+\s]*(-?[\d.]+)/);
-    return match ? Number(match[1]) : text.toLowerCase();
+    const text = row.cells[k].textContent.trim().replaceAll("−", "-");
+    const match = text.match(NUMBER);
+    return match ? Number(match[1].replaceAll(",", "")) : text.toLowerCase();
   };
   const compare = (a, b) => {
     if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, NamedTuple
 
 from ...results.result import Result
@@ -17,6 +18,7 @@ WHOLE = {  # samples of test sets
     "cifar10": 10_000,
     "cifar100": 10_000,
 }
+NAMED = ("Linf", "L2", "L1", "L0", "Bits")  # threats that `--threat` takes
 DIGITS = 12  # of a hash that are shown; the whole is in its title
 
 
@@ -29,26 +31,41 @@ class Hash(NamedTuple):
 
 
 def commands(r: Result, name: str) -> list[str]:
-    """Return the commands that train, evaluate and report a model again."""
+    """Return the commands that train, evaluate and report a model again.
+
+    Names come from a stranger's file: each is one word to the shell that they are pasted into.
+    """
     table = r.recipe.get("recipe")
     recipe = str(table.get("name", "RECIPE.toml")) if isinstance(table, dict) else "RECIPE.toml"
     levels = [(format.threat_name(r, row), format_number(row.eps)) for row in r.by_eps if row.eps]
     several = len(format.largest_radii(r)) > 1
-    eps = [f"--at {threat}={eps}" if several else f"--eps {eps}" for threat, eps in levels]
+    eps = [("--at", f"{threat}={eps}") if several else ("--eps", eps) for threat, eps in levels]
     # Without --n an evaluation takes the whole set.
-    some = [] if r.n == WHOLE.get(r.dataset) and r.split == "test" else [f"--n {r.n}"]
-    split = [] if r.split == "test" else [f"--split {r.split}"]
+    some = [] if r.n == WHOLE.get(r.dataset) and r.split == "test" else [("--n", r.n)]
+    split = [] if r.split == "test" else [("--split", r.split)]
     claims = [row.sampled for row in r.by_eps if row.sampled is not None]
-    sample = [f"--sample {claim.sample}" for claim in claims[:1]]
-    options = " ".join([f"--suite {r.suite}", *eps, *some, *split, *sample])
+    sample = [("--sample", claim.sample) for claim in claims[:1]]
+    threat = [] if several else _threat(r)
+    options = [*format.suite_options(r.suite), *threat, *eps, *some, *split, *sample]
+    run = f"runs/{name}"
     return [
-        printable(text, 600)
-        for text in (
-            f"sparring train {recipe} --out runs/{name}",
-            f"sparring evaluate runs/{name} {options}",
-            f"sparring report runs/{name}",
-        )
+        _line("train", recipe, "--out", run),
+        _line("evaluate", run, *(word for pair in options for word in pair)),
+        _line("report", run),
     ]
+
+
+def _threat(r: Result) -> list[tuple[str, str]]:
+    """Return the option for a threat other than the recipe's, which needs none."""
+    table = r.recipe.get("evaluation")
+    threat = table.get("threat") if isinstance(table, dict) else None
+    default = threat.get("name") if isinstance(threat, dict) else "Linf"
+    names = [name for name in format.threat_names([r]) if name in NAMED and name != default]
+    return [("--threat", name) for name in names]
+
+
+def _line(*words: object) -> str:
+    return shlex.join(["sparring", *(printable(word) for word in words)])
 
 
 def recipe_toml(r: Result) -> str | None:

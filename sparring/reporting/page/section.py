@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...results.levels import Levels, level_of, robust_at
@@ -14,10 +15,14 @@ APART = "The arrays of this result are not beside it."
 
 
 class AttackLine(NamedTuple):
-    """Hold what an attack did: samples that it broke, and accuracy and passes in words."""
+    """Hold what an attack did: samples that it broke, and accuracy and passes in words.
+
+    Arguments:
+        broken: None where the rows do not say how many were left before it.
+    """
 
     name: str
-    broken: int
+    broken: int | None
     accuracy: str
     skipped: int
     seconds: str
@@ -43,22 +48,40 @@ class AttackTable(NamedTuple):
 
 def attack_table(r: Result, row: EpsRow) -> AttackTable:
     """Return the attacks of a row, each with the samples that it broke."""
-    right = [answer.count(_share(a), r.n) for a in row.attacks]
-    before = zip(row.attacks[1:], right, strict=False)
-    cascade = all(a.attacked <= left for a, left in before)
-    lines = [_attack_line(a, k) for a, k in zip(row.attacks, right, strict=True)]
-    wrong = r.n - answer.count(r.clean, r.n)
+    clean, right = answer.count(r.clean, r.n), [answer.count(_share(a), r.n) for a in row.attacks]
+    given = [a.attacked + a.skipped for a in row.attacks]
+    cascade = all(rows <= left for rows, left in zip(given[1:], right, strict=False))
+    broken = _broken(clean, right, given, cascade=cascade)
+    lines = [_attack_line(a, count) for a, count in zip(row.attacks, broken, strict=True)]
     name = str(level_of(r, row)) or "the threat"
-    return AttackTable(name, row, wrong, cascade, lines, format.num_skipped(row))
+    return AttackTable(name, row, r.n - clean, cascade, lines, format.num_skipped(row))
 
 
 def _share(a: AttackRow) -> Any:
     return a  # an attack has an accuracy, as an interval has
 
 
-def _attack_line(a: AttackRow, right: int) -> AttackLine:
+def _broken(
+    clean: int, right: Sequence[int], given: Sequence[int], *, cascade: bool
+) -> list[int | None]:
+    """Return the samples that each attack broke, of those that it was given.
+
+    An accuracy is that after all attacks so far in a cascade, and of an attack on near misses
+    alone; else it is of the attack alone.
+    """
+    counts: list[int | None] = []
+    joint: int | None = clean  # right after the attacks so far, where it is known
+    for left, rows in zip(right, given, strict=True):
+        together = cascade or 0 < rows < clean
+        before = joint if together else clean
+        known = before if rows else left  # files of old do not say on how many an attack ran
+        counts.append(None if known is None else max(0, known - left))
+        joint = left if together else None
+    return counts
+
+
+def _attack_line(a: AttackRow, broken: int | None) -> AttackLine:
     passes = (f"{v:,.1f}" for v in (a.seconds, a.forwards, a.backwards))
-    broken = max(0, a.attacked - right - a.skipped) if a.attacked else 0
     return AttackLine(a.name, broken, format.attack_text(a), a.skipped, *passes)
 
 
@@ -87,7 +110,7 @@ def section(r: Result, name: str, levels: Levels, *, whole: bool) -> dict[str, A
         "at": at,
         "robust": robust_at(r, levels),
         "early": answer.is_early(r, levels),
-        "open_end": answer.open_end(r, levels),
+        "open_end": format.open_end(r, levels),
         "attacks": at_levels or tables,
         "norms": several if whole else [],
         "fired": format.fired_checks(r),
