@@ -112,6 +112,11 @@ FEW_PAIRS = (
     ("armor-trades", "trades"),
     ("armor-mart", "mart"),
 )
+NOISE_PAIRS = (
+    *((name, "pgd-at") for name in ("label", "smoothing", "armor-kl", "armor-alpha")),
+    *((name, "pgd-at") for name in ("trades", "mart")),
+    ("armor-label", "armor-kl"),
+)
 RARE_PAIRS = (
     ("balanced", "pgd-at"),
     *((name, "pgd-at") for name in ("armor-kl", "cvar", "per-class")),
@@ -143,6 +148,7 @@ PAGES = (
     Page("sparsity-sweep", 0.1, "standard"),
     Page("mnist-linf01", 0.1, "pgd-at", pairs=ARMOR_PAIRS),
     Page("mnist01-few-rows", 0.1, "pgd-at", pairs=FEW_PAIRS),
+    Page("mnist01-label-noise", 0.1, "pgd-at", pairs=NOISE_PAIRS),
     Page("mnist01-rare-classes", 0.1, "balanced", pairs=RARE_PAIRS, rare=(5, 6, 7, 8, 9)),
     Page("mnist-1000-labels", 0.3, "mart"),
     Page("mnist-100-labels", 0.3, "mart"),

@@ -34,6 +34,8 @@ IDEAS = (
     Idea("ARMOR-KL, at one radius", "main-fashion", "armor-kl-wide", "pgd-at"),
     Idea("ARMOR-KL, few rows", "mnist01-few-rows", "armor-kl", "pgd-at"),
     Idea("ARMOR-α, few rows", "mnist01-few-rows", "armor-alpha", "pgd-at"),
+    Idea("ARMOR-KL, wrong labels", "mnist01-label-noise", "armor-kl", "pgd-at"),
+    Idea("a label adversary, wrong labels", "mnist01-label-noise", "label", "pgd-at"),
     Idea("ARMOR-KL, rare classes", "mnist01-rare-classes", "armor-kl", "pgd-at"),
     Idea("ARMOR-KL, rare classes drawn evenly", "mnist01-rare-classes", "balanced-kl", "balanced"),
     Idea("ARMOR on bits", "drebin215", "armor-bitsearch", "bitsearch-at"),

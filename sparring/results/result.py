@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -60,6 +61,14 @@ class Check:
     advice: str = ""
     detail: str = ""
     severity: str = LOOK
+
+    def brief(self) -> Check:
+        """Return the check without advice, and without what its value means.
+
+        >>> Check("zero gradients", False, detail="share: 0 (fires above 0.05)").brief().detail
+        '0 (fires above 0.05)'
+        """
+        return dataclasses.replace(self, advice="", detail=self.detail.rpartition(": ")[2])
 
 
 @dataclass(frozen=True)
@@ -284,18 +293,27 @@ class Result:
         """Return a result of verdicts, predictions and counts, without pictures.
 
         Sample pictures and the loss surface go; scores become the corners of their ROC curves. The
-        log keeps the columns that a report draws, and checks that did not fire lose their advice.
-        Accuracies, tables and comparisons stay as they are.
+        log keeps what a report draws, to 6 digits. Checks that did not fire keep their name, value
+        and threshold alone. Accuracies, tables and comparisons stay as they are.
         """
         log = self.train.get("log")
-        rows = [{k: row[k] for k in DRAWN if k in row} for row in log or ()]
+        rows = [_drawn(row) for row in log or ()]
         return dataclasses.replace(
             self,
             train=self.train | {"log": rows} if log else self.train,
-            checks=[c if c.fired else dataclasses.replace(c, advice="") for c in self.checks],
+            checks=[c if c.fired else c.brief() for c in self.checks],
             arrays=packing.without_pictures(self.arrays),
             stripped=True,
         )
+
+
+def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report draws of a log's row."""
+    return {
+        key: float(f"{row[key]:.6g}") if isinstance(row[key], float) else row[key]
+        for key in DRAWN
+        if row.get(key) is not None
+    }
 
 
 def correct_key(eps: float | None, threat: str = "") -> str:
