@@ -35,10 +35,13 @@ def to_json(record: Any, *, compact: bool = False, first: str = "") -> str:
     """Return a record as JSON text: dataclasses are tables, NaN and infinities null.
 
     Arguments:
-        compact: on one line, without spaces and without fields that equal their default.
+        compact: on one line, without spaces, without fields that equal their default, and without
+            attacks that are those of the last radius.
         first: the key to begin with.
     """
     table = _jsonable(record, not compact)
+    if compact and "attacks" in table and table["attacks"] == _last_attacks(table):
+        del table["attacks"]
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     table = {first: table[first], **table} if first else table
     return json.dumps(table, ensure_ascii=False, allow_nan=False, **layout)
@@ -76,6 +79,8 @@ def from_json(kind: type[T], path: Path, *, noun: str, redo: str) -> T:
         )
     data["schema"] = getattr(kind, "schema")  # noqa: B009  a field's default is the class's too
     current_verdicts(data)
+    if data.get("stripped") is True and _last_attacks(data) is not None:
+        data.setdefault("attacks", _last_attacks(data))
     for table in (data, *_tables(data.get("by_eps"))):
         for row in _tables(table.get("attacks")):
             for key in GONE & row.keys():
@@ -135,6 +140,12 @@ def _refuse(constant: str) -> None:
 
 def _tables(value: Any) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def _last_attacks(table: dict[str, Any]) -> Any:
+    """Return the rows of the attacks at the last radius of a result's table; None without one."""
+    rows = _tables(table.get("by_eps"))
+    return rows[-1].get("attacks") if rows else None
 
 
 def _message(name: str, noun: str, error: pydantic.ValidationError, data: dict[str, Any]) -> str:

@@ -222,6 +222,8 @@ def test_a_stripped_result_keeps_all_but_pictures(name, tmp_path):
     stripped = Result.load(whole.strip().save(tmp_path / "r.json"))
     assert stripped == Result.load(stripped.strip().save(tmp_path / "again.json"))
     assert stripped.stripped
+    # the attacks at the only radius are written once
+    assert (tmp_path / "r.json").read_text().count('"attacks"') == len(whole.by_eps)
     assert not whole.stripped
     gone = {k for k in whole.arrays if k.startswith("show_")} | {"clean_score", "adv_score"}
     for key in whole.arrays.keys() - gone:
