@@ -10,6 +10,7 @@ has one line for each, and the page of that study shows them.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from sparring.results.seeds import training_seed
 
 from .collect import trials_file
 from .tables import code, table
+
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 
 
 def trial(file: Path, trainings: Sequence[str]) -> dict[str, Any]:
@@ -69,6 +72,18 @@ def trials_table(file: Path) -> str:
     return table(heads, lines)
 
 
+def _order(setting: str) -> list[tuple[float, str]]:
+    """Return a key that puts numbers in a setting in rising order.
+
+    >>> sorted(["sw-16", "sw-8", "sw-0.5"], key=_order)
+    ['sw-0.5', 'sw-8', 'sw-16']
+    """
+    return [
+        (float(part), "") if NUMBER.fullmatch(part) else (0.0, part)
+        for part in NUMBER.split(setting)
+    ]
+
+
 def main() -> None:
     """Write the file of a sweep's trials."""
     study, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -79,7 +94,9 @@ def main() -> None:
     before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     new = [trial(file, trainings) for file in sorted(folder.glob("*.json"))]
     by_name = {(row["training"], row["setting"], row["seed"]): row for row in [*before, *new]}
-    rows = sorted(by_name.values(), key=lambda row: trainings.index(row["training"]))
+    rows = sorted(
+        by_name.values(), key=lambda row: (trainings.index(row["training"]), _order(row["setting"]))
+    )
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     out.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
