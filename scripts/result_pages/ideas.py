@@ -42,6 +42,7 @@ IDEAS = (
     Idea("OTJR", "inside-mnist", "otjr", "pgd-at"),
     Idea("OTJR, tuned", "main-fashion", "otjr", "pgd-at"),
     Idea("OTJR, at one radius", "main-fashion", "otjr-wide", "pgd-at"),
+    Idea("OTJR, last epoch on few rows", "fashion-few-rows", "otjr", "pgd-at"),
     Idea("its sliced Wasserstein term alone", "inside-mnist", "sw", "pgd-at"),
     Idea("UAD", "inside-mnist", "uad", "pgd-at"),
     Idea("UAD, tuned", "main-fashion", "uad", "pgd-at"),
