@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import blocks, extras, figure, ideas, index, tables, trials
-from .collect import PAGES, RESULTS, ROOT, TRIED, Collected, collect, trials_file
+from .collect import PAGES, RESULTS, ROOT, Collected, collect, trials_file
 
 INDEX = ROOT / "docs" / "results" / "index.md"
 README = ROOT / "README.md"
@@ -28,9 +28,6 @@ def build() -> None:
         one.page.figure.write_text(drawn, encoding="utf-8")
         _write(one.page.file, made(one), one.page.shown(), drawn)
     _write(MOONS, {"results": extras.moons_table()}, [RESULTS / "moons"], "")
-    for name in TRIED:
-        tried = {"trials": trials.trials_table(trials_file(name))}
-        _write(_page_of(name), tried, [trials_file(name)], "")
     shown = next(one for one in found if one.page.name == SHOWN)
     _write(README, {"results": tables.headline(shown)}, shown.page.sources(), "")
     titles = {page.name: title(page.file) for page in PAGES}
@@ -92,13 +89,7 @@ def out_of_date() -> Iterator[str]:
         if page.name == SHOWN:
             yield from _check(README, page.sources(), "")
     yield from _check(MOONS, [RESULTS / "moons"], "")
-    for name in TRIED:
-        yield from _check(_page_of(name), [trials_file(name)], "")
     yield from _check(INDEX, [RESULTS], "")
-
-
-def _page_of(name: str) -> Path:
-    return INDEX.with_name(f"{name}.md")
 
 
 def _check(file: Path, folders: list[Path], drawn: str) -> Iterator[str]:

@@ -157,7 +157,6 @@ PAGES = (
     Page("drebin215", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
     Page("defensedroid-api", None, "rfgsm-at", pairs=MALWARE_PAIRS, beside=RIVALS),
 )
-TRIED: tuple[str, ...] = ()  # pages of trials alone: their study has not run yet
 
 
 class Measured(NamedTuple):

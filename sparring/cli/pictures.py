@@ -103,8 +103,7 @@ def attack(
     from .. import reporting
     from ..commands import attack_pictures, rehearsal
 
-    if out is not None:
-        rehearsal.new_file(out, endings=rehearsal.PAGES)
+    rehearsal.check_files(out=out, endings=rehearsal.PAGES)
     record = attack_pictures.attack_pictures(
         model,
         pictures,
