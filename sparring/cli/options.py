@@ -75,8 +75,8 @@ Sample = Annotated[
     int | None,
     typer.Option(
         help="Run the costly last attacks of a suite, such as autoattack, on this many random "
-        "survivors and the nearest ones, and on all once one breaks (default: on all). The result "
-        "says what that leaves open."
+        "survivors and the nearest ones; on all once one of the random ones breaks (default: on "
+        "all). The result says what that leaves open."
     ),
 ]
 Processes = Annotated[

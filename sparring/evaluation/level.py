@@ -74,9 +74,9 @@ def attack_level(
         cascade = protocol.cascade or entry.near_share < 1
         rows = np.flatnonzero(state.robust if cascade else correct)
         name = f"{key}-{position}"
+        rows = nearest(rows, state.margin, entry.near_share)
         if chosen is not None and entry.may_sample:
             rows, name = np.intersect1d(rows, chosen), f"{name}-sample"
-        rows = nearest(rows, state.margin, entry.near_share)
         attack = set_precision(entry.make(threat), protocol.precision)
         # The seed holds names, not positions: an attack draws alike in every suite.
         draws = f"{seed}|{entry.label}|{eps}"

@@ -42,7 +42,7 @@ class EvaluationProtocol:
             the same worst case up to draws, but rows can't be compared. Default: the suite's.
         sample: m: run the attacks that may be sampled (in `autoattack`, FAB-T and Square) on m
             random survivors of those before and on the nearest tenth, and on all survivors once
-            one breaks. The result says what the others could lose. Default: on all.
+            one of the m breaks. The result says what the others could lose. Default: on all.
         seconds: budget of wall time for the attacks; default: no limit. When a budget is spent the
             evaluation ends. Samples not attacked then count as robust, so the accuracy is an upper
             bound, and the result reports it. With `out`, a larger budget continues later.

@@ -82,10 +82,9 @@ def run_sampled(
     """Run the later attacks on a sample of the survivors, and on all of them once one breaks.
 
     The sample is drawn by `seed`: the nearest tenth of the survivors, and `sample` of the others.
-    On it the attacks without gradients run first: they are the cheaper ones, and the likelier to
-    break what gradients left robust. Where an attack breaks one of the sample, all later attacks
-    start again on all survivors: in the batches, and so with the draws, that they have without a
-    sample. What the first pass broke stays broken.
+    Where an attack breaks one of these others, all later attacks start again on all survivors: in
+    the batches, and so with the draws, that they have without a sample. What the first pass broke
+    stays broken. The nearest are all run: one of them that breaks says nothing of the others.
 
     Arguments:
         state: after the attacks before; it takes up the outcomes.
@@ -95,44 +94,28 @@ def run_sampled(
         What the result may claim.
     """
     survivors = np.flatnonzero(state.robust)
-    near = nearest(survivors, state.margin, NEAR_SHARE)
-    others = np.setdiff1d(survivors, near)
-    drawn: dict[int, AttackOutcome] = {}  # by the entry's position in `later`
-    asks_all = len(others) <= sample
+    others = np.setdiff1d(survivors, nearest(survivors, state.margin, NEAR_SHARE))
+    trial, asks_all = state.copy(), len(others) <= sample
     if not asks_all:
         draw = np.random.default_rng(seed_of_text(f"{seed}|sample"))
-        chosen = np.union1d(near, draw.permutation(others)[:sample])
-        trial = state.copy()
-        for position in _soonest_to_break(later):
-            run(trial, later[position], chosen)
-            drawn[position] = trial.attacks[-1]
-            asks_all = not trial.robust[chosen].all()
+        left_out = draw.permutation(others)[sample:]
+        chosen, random = (np.setdiff1d(rows, left_out) for rows in (survivors, others))
+        for entry in later:
+            run(trial, entry, chosen)
+            asks_all = not trial.robust[random].all()
             if asks_all:
                 break
+    outcomes = trial.attacks[len(state.attacks) :]
     if asks_all:
         start = state.copy()
         for entry in later:
             run(start, entry, None)
-        outcomes = start.attacks[len(state.attacks) :]
-        for position, part in drawn.items():
-            outcomes[position] = joined(outcomes[position], part)
-    else:
-        outcomes = [drawn[position] for position in range(len(later))]
+        whole = start.attacks[len(state.attacks) :]
+        outcomes = [joined(*both) for both in zip(whole, outcomes, strict=False)]
+        outcomes += whole[len(outcomes) :]
     for outcome in outcomes:
         state.add(outcome)
     return _claim(state, later, outcomes, survivors, len(others), sample, asks_all)
-
-
-def _soonest_to_break(later: Sequence[Numbered]) -> list[int]:
-    """Return the positions of the attacks in their order on a sample: those on near misses alone
-    last, for they choose by the margins of the others; of the rest those without gradients first.
-    """
-
-    def key(position: int) -> tuple[bool, bool]:
-        entry = later[position][1]
-        return entry.near_share < 1, entry.kind == "white"
-
-    return sorted(range(len(later)), key=key)
 
 
 def _claim(

@@ -31,8 +31,8 @@ class Entry(NamedTuple):
             columns of bits may move together; default: all threats but those of bits.
         near_share: attack only near misses: this share of the samples still robust, those whose
             margin came nearest to 0 under the attacks before; default: all samples.
-        may_sample: with `sample`, attack only a sample of what the first attacks left robust, and
-            all of it once one breaks.
+        may_sample: with `sample`, attack only the near misses and a sample of the others that the
+            first attacks left robust, and all of them once one of that sample breaks.
     """
 
     label: str

@@ -19,7 +19,8 @@ class SampledClaim:
         sample: random survivors that were wanted, m.
         survivors: samples that the first attacks left robust.
         attacked: of them, those that every later attack was run on: the nearest to the boundary,
-            and m at random of the others; all of them where one broke, or where they were few.
+            and m at random of the others; all of them where one of the m broke, or where they were
+            few.
         withstood: of the attacked ones, those that no later attack broke.
         lost: at 95 % confidence, the most samples that the later attacks would break among those
             they were not run on. 0 if they were run on all survivors.

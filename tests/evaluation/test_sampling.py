@@ -82,10 +82,10 @@ class TestFallback:
         assert claim.withstood == part.by_eps[0].count
         assert "by sample" not in part.summary()
 
-    def test_costs_the_sample_on_top_of_the_attack_that_broke(self, rows):
-        """Square runs before FAB on the sample, so FAB's part of a fallback costs nothing more."""
+    def test_costs_the_sample_on_top_up_to_the_attack_that_broke(self, rows):
+        """Square breaks one: FAB and Square ran on the sample, the second draw did not."""
         whole, part = (run(rows, sample=s).attacks for s in (None, 20))
-        assert part[1].forwards == whole[1].forwards
+        assert part[1].forwards > whole[1].forwards
         assert part[2].forwards > whole[2].forwards
         assert [row.attacked for row in part[:3]] == [row.attacked for row in whole[:3]]
 
@@ -99,7 +99,7 @@ class TestFallback:
         assert part.attacks[2].attacked >= round(part.attacks[1].accuracy * N)
 
     def test_keeps_points_with_their_own_predictions(self, rows):
-        """Square runs before FAB on the sample, so its point is kept where both break one."""
+        """Both passes break samples, on the sample and on all, to other classes."""
         x, model = rows[0], Thirds()
         y = model(x).argmax(1)
 
@@ -165,6 +165,27 @@ def test_the_attacks_of_autoattack_fall_back_on_digits_behind_rounding():
     assert whole.by_eps[0].count < 0.7 * claim.survivors
     assert not (keys[1] & ~keys[0]).any()
     assert (keys[0] & ~keys[1]).sum() <= 2
+
+
+@pytest.mark.parametrize("size", [0.041, 0.05])
+def test_near_ones_alone_that_break_leave_the_others_open(rows, size):
+    """A linear model: the margins under a weaker attack order the samples as the boundary does."""
+
+    def attack(name, size, near_share=1.0):
+        def make(threat):
+            return attacks.PGD(threat, steps=1, size=size, random_start=False)
+
+        return Entry(name, make, near_share=near_share, may_sample=name != "weak")
+
+    later = (attack("strong", size), attack("again", 0.05, 0.1))
+    suite = Suite("own", 1, (attack("weak", 0.04), *later), cascade=True)
+    whole, part = (run(rows, Masked(0), suite=suite, sample=s) for s in (None, 40))
+    claim = part.by_eps[0].sampled
+    near = int(np.ceil(sampling.NEAR_SHARE * claim.survivors))
+    assert claim.attacked == near + 40
+    assert near >= claim.attacked - claim.withstood > 0
+    assert claim.lost == most_lost(claim.survivors - near, 40)
+    np.testing.assert_array_equal(right(part), right(whole))
 
 
 class TestClaim:
