@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from sparring import data, evaluation
 from sparring.reporting import page, study_page
 from sparring.reporting.page import classes, curves, render, reproduce, samples, section
 from sparring.results.levels import Level, headline
 from sparring.results.result import Check, Result
+from sparring.threats import Linf
 from tests.reporting.made import Page, attacked, html_of, make, norms, paired
 
 
@@ -231,6 +234,19 @@ def test_commands_name_a_threat_and_a_surrogate_that_the_recipe_does_not() -> No
     result.recipe["evaluation"] = {"threat": {"name": "L2", "eps": 0.1}}
     assert "--threat" not in reproduce.commands(result, "run")[1]
     assert "--threat" not in reproduce.commands(norms(), "two")[1]  # --at has the names
+
+
+def test_commands_name_what_else_was_measured_and_how() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
+    also = {"certify": ["ibp", "crown-ibp"], "probes": ["gradient"], "precision": "bfloat16"}
+    options = {"suite": "quick", "n": 20, "first": True, "progress": False} | also
+    result = evaluation.evaluate(net, data.load("digits"), Linf(0.05), **options)
+    result.precision = "bfloat16"  # a CPU without units for it takes float32
+    line = reproduce.commands(result, "run")[1]
+    assert line.endswith(
+        "--n 20 --precision bfloat16 --certify ibp --certify crown-ibp --probes gradient --first"
+    )
+    assert "--compile" in reproduce.commands(dataclasses.replace(result, compiled=True), "run")[1]
 
 
 def test_a_result_file_is_linked_relative_to_the_page(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ WHOLE = {  # samples of test sets
     "cifar100": 10_000,
 }
 NAMED = ("Linf", "L2", "L1", "L0", "Bits")  # threats that `--threat` takes
+FIRST = "not drawn by the seed"  # of the note on samples that are the data's first ones
 DIGITS = 12  # of a hash that are shown; the whole is in its title
 
 
@@ -46,13 +47,23 @@ def commands(r: Result, name: str) -> list[str]:
     claims = [row.sampled for row in r.by_eps if row.sampled is not None]
     sample = [("--sample", claim.sample) for claim in claims[:1]]
     threat = [] if several else _threat(r)
-    options = [*format.suite_options(r.suite), *threat, *eps, *some, *split, *sample]
+    options = [*format.suite_options(r.suite), *threat, *eps, *some, *split, *sample, *_also(r)]
+    flags = ["--first"] * any(FIRST in note for note in r.notes) + ["--compile"] * r.compiled
     run = f"runs/{name}"
     return [
         _line("train", recipe, "--out", run),
-        _line("evaluate", run, *(word for pair in options for word in pair)),
+        _line("evaluate", run, *(word for pair in options for word in pair), *flags),
         _line("report", run),
     ]
+
+
+def _also(r: Result) -> list[tuple[str, str]]:
+    """Return the options for a precision, certificates and probes, where there are any."""
+    certificates = dict.fromkeys(c.name.lower() for row in r.by_eps for c in row.certified)
+    probes = dict.fromkeys(value.probe for value in r.probes if value.probe)
+    precision = [] if r.precision == "float32" else [("--precision", r.precision)]
+    several = [("--certify", name) for name in certificates]
+    return precision + several + [("--probes", name) for name in probes]
 
 
 def _threat(r: Result) -> list[tuple[str, str]]:
