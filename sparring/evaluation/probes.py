@@ -329,6 +329,7 @@ def masking(context: ProbeContext) -> ProbeResult:
 
 OF_GRADIENTS = (jacobian, trajectory, gradient, introspection)
 OF_OUTPUTS = (drift, statistics, references, transport, surface, masking)
+OF_SYMPTOMS = ("masking",)  # the probes that measure any
 Probe = Callable[[ProbeContext], ProbeResult]
 PROBES: dict[str, Probe] = {probe.__name__: probe for probe in (*OF_GRADIENTS, *OF_OUTPUTS)}
 

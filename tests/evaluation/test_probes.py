@@ -182,6 +182,29 @@ class TestMasking:
         for name in ("scaled logits break more", "margin breaks more"):
             assert "samples: too few to judge" in checks[name]
 
+    @pytest.mark.parametrize(("on_many", "fires"), [(0.01, False), (0.04, True)])
+    def test_a_share_that_fires_on_64_samples_is_decided_on_256(
+        self, linear, monkeypatch, on_many, fires
+    ):
+        asked = []
+
+        def masking(context):
+            asked.append(len(context.x))
+            share = 2 / 56 if len(context.x) <= 64 else on_many
+            symptoms = {"scaled logits break more": share}
+            return probes.ProbeResult([], {}, symptoms, dict.fromkeys(symptoms, len(context.x)))
+
+        monkeypatch.setitem(probes.PROBES, "masking", masking)
+        x = torch.rand(300, *linear.x.shape[1:], generator=torch.Generator().manual_seed(0))
+        y = linear.model(x).argmax(1)
+        options = {"eps": 0.01, "probes": ["jacobian", "masking"], "progress": False}
+        result = evaluate(linear.model.eval(), (x, y), "Linf", SHORT, **options)
+        assert asked == [2, 64, 256]
+        (check,) = (c for c in result.checks if c.name == "scaled logits break more")
+        assert check.fired == fires
+        assert f": {on_many} (" in check.detail
+        assert {row.probe for row in result.probes} == {"jacobian"}
+
     def test_methods_that_work_on_gradients_are_looked_at_unasked(self):
         shaping = {n for n, m in registry.pieces("method").items() if m.shapes_gradients}
         assert shaping == {"JR", "OTJR", "TransportJR", "UAD"}
