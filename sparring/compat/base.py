@@ -34,7 +34,7 @@ class Attack:
 
     Differs: every submodule is put back into its own mode; inputs outside [0, 1] are refused; draws
     come from generators of our own, so that `torch.manual_seed` neither counts nor changes. The
-    n-th call of an attack whose constructor has no seed draws with seed n.
+    n-th call of an attack whose constructor has no seed draws with seed n − 1.
     """
 
     def __init__(self, name: str, model: Any) -> None:
@@ -148,7 +148,10 @@ class Attack:
         require_at_least(1, kth_min=kth_min)
 
         def least_likely(images: Tensor, labels: Tensor) -> Tensor:
-            return self._wrong_classes(images, labels)[:, -kth_min]
+            wrong = self._wrong_classes(images, labels)
+            allowed = f"1 to {wrong.shape[1]}, the number of wrong classes"
+            require(kth_min <= wrong.shape[1], "kth_min", kth_min, allowed)
+            return wrong[:, -kth_min]
 
         self._set_targeted("targeted(least-likely)", least_likely, quiet)
         self._share("set_mode_targeted_least_likely", kth_min, quiet)

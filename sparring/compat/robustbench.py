@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import data, evaluation
 from ..component import checked, did_you_mean, require
-from ..data import Source, Split
+from ..data import Source, Split, named
 from ..models import robustbench, wrap_model
 from ..results import leaderboard
 from ..results.result import Result
@@ -98,7 +98,7 @@ def benchmark(
 
 
 def samples(dataset: Any, folder: Path) -> Source | Split | Any:
-    """Return the samples of a data set by its name, from a folder if it is there, or as given."""
+    """Return the samples of a data set by its name, from a folder if it has them, or as given."""
     if not isinstance(dataset, str | Path):
         return dataset
     if dataset == "imagenet":
@@ -106,8 +106,9 @@ def samples(dataset: Any, folder: Path) -> Source | Split | Any:
             "dataset = 'imagenet' is not loaded by name: pass dataset=(x, y), the images in [0, 1] "
             "after the model's own crop"
         )
-    root = folder if folder.is_dir() else None
-    return data.load(dataset, root=root) if root else data.load(dataset)
+    known = named.find(str(dataset))
+    has_it = folder.is_dir() and known is not None and named.is_here(known, folder)
+    return data.load(dataset, root=folder if has_it else None)
 
 
 def _count(given: Any) -> int:

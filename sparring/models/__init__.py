@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..component import did_you_mean, require, require_at_least
+from ..component import arguments, did_you_mean, fit_parameters, require, require_at_least
 from .base import Numbers, as_numbers, stages
 from .cnn import cifar_net, conv_small, lenet, mnist_net, small_cnn
 from .estimator_file import is_estimator_file, load_estimator
@@ -147,6 +147,7 @@ def build(
         known = {"mean", "std", *inspect.signature(NETWORKS[name]).parameters}
         for key in kw.keys() - known:
             raise ValueError(did_you_mean(f"argument of {name}", key, known - {"shape", "classes"}))
+        kw = fit_parameters(arguments(NETWORKS[name]), kw, floats=True)
         require_at_least(1, **{k: v for k, v in kw.items() if type(v) is int})
         model = NETWORKS[name](shape=shape, classes=classes, **kw)
         rest = dict(model.named_children())

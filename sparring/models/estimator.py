@@ -17,8 +17,9 @@ from ..runtime.text import printable
 from .base import ArrayFunction
 
 QUICK_ROWS = 4096  # of larger batches the rows take the time, and a forest may share them out
+TINY = float(np.finfo("float32").tiny)
 PAIRS = "decision_function_shape"  # the argument of SVC that asks for one score per pair
-HANDING_ON = {"RFE", "RFECV", "SelfTrainingClassifier", "BaggingClassifier"}  # estimator_'s scores
+HANDING_ON = {"RFE", "RFECV", "SelfTrainingClassifier"}  # estimator_'s scores
 
 
 def is_estimator(model: Any) -> bool:
@@ -44,9 +45,10 @@ def estimator_scores(model: Any, classes: int | Sequence[Any] | None) -> ArrayFu
         )
     order = _class_order(labels, classes)
     columns = [order.index(label) for label in labels]
-    raw = hasattr(model, "decision_function")
+    answer = _shifted(model)
+    raw = answer is not None or (hasattr(model, "decision_function") and not _averages(model))
     pairs = raw and len(labels) > 2 and _scores_pairs(model)
-    answer = model.decision_function if raw else _quick_forest(model)
+    answer = answer or (model.decision_function if raw else _quick_forest(model))
 
     def scores(x: Any) -> Tensor:
         if not len(x):
@@ -167,20 +169,70 @@ def _scores_pairs(model: Any) -> bool:
 
     One inside that only adds to its scores, as in OneVsRestClassifier, says nothing about them.
     """
+    return getattr(_chain(model)[-1], PAIRS, None) == "ovo"
+
+
+def _averages(model: Any) -> bool:
+    """Return whether a classifier predicts from the mean of probabilities: bagging does, where its
+    parts have them, though it may have a mean of other scores too."""
+    chain = _chain(model)
+    bags = [k for k, part in enumerate(chain) if "BaggingClassifier" in _kinds(part)]
+    return bool(bags) and hasattr(chain[bags[0] + 1], "predict_proba")
+
+
+def _kinds(model: Any) -> set[str]:
+    return {kind.__name__ for kind in type(model).__mro__}
+
+
+def _chain(model: Any) -> list[Any]:
+    """Return a classifier, the one inside whose scores it hands on, the one inside that, and so
+    on."""
+    chain = [model]
     while True:
-        kinds = {kind.__name__ for kind in type(model).__mro__}
+        model, kinds = chain[-1], _kinds(chain[-1])
         if "FrozenEstimator" in kinds:  # it has every attribute of the one inside, and not its kind
-            model = model.estimator
+            chain.append(model.estimator)
         elif hasattr(model, "best_estimator_"):  # of a search
-            model = model.best_estimator_
+            chain.append(model.best_estimator_)
         elif hasattr(model, "final_estimator_"):  # of a stack
-            model = model.final_estimator_
+            chain.append(model.final_estimator_)
+        elif "BaggingClassifier" in kinds:  # `estimator_` is not fitted
+            chain.append(model.estimators_[0])
         elif kinds & HANDING_ON and hasattr(model, "estimator_"):
-            model = model.estimator_
+            chain.append(model.estimator_)
         elif "Pipeline" in kinds:
-            model = model.steps[-1][1]
+            chain.append(model.steps[-1][1])
         else:
-            return getattr(model, PAIRS, None) == "ovo"
+            return chain
+
+
+def _shifted(model: Any) -> Callable[[Any], Any] | None:
+    """Return the score of class 1 of two, above 0 where `predict` says it, for a classifier whose
+    `predict` compares its scores with another threshold than 0 or 1/2; else None."""
+    last = _chain(model)[-1]
+    kinds = set() if _averages(model) else _kinds(last)
+    if "OneVsOneClassifier" in kinds and len(last.classes_) == 2:
+        of_votes = not hasattr(last.estimators_[0], "decision_function")
+        return (lambda x: model.decision_function(x) - 0.5) if of_votes else None
+    if "BaseThresholdClassifier" not in kinds:
+        return None
+    tuned, method = hasattr(last, "best_threshold_"), last.response_method
+    threshold = last.best_threshold_ if tuned else last.threshold
+    positive = last._curve_scorer._get_pos_label() if tuned else last.pos_label
+    if method == "auto":
+        method = "predict_proba" if hasattr(model, "predict_proba") else "decision_function"
+    if threshold == "auto":
+        threshold = 0.5 if method == "predict_proba" else 0.0
+    column = 1 if positive is None else [*last.classes_].index(positive)
+
+    def score(x: Any) -> Any:
+        z = getattr(model, method)(x)
+        z = z[:, column] if z.ndim == 2 else z * (1 if column else -1)
+        # `predict` says the positive label at the threshold too; float32 keeps the sign
+        z = np.where(z >= threshold, (z - threshold).clip(TINY), (z - threshold).clip(None, -TINY))
+        return z if column else -z
+
+    return score
 
 
 def _class_order(labels: list[Any], classes: int | Sequence[Any] | None) -> list[Any]:

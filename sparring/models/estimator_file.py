@@ -16,7 +16,7 @@ SCHEMA = "schema.json"  # the member that makes a zip archive a skops file
 LIMIT = 1 << 31  # bytes of all members, unpacked
 SHOWN = 6  # types that a message names
 # Types of scikit-learn that skops leaves to its user to trust. Those without arrays of indices are
-# plain objects; trees are walked by compiled code, so `check_trees` reads their indices first.
+# plain objects; compiled code follows the indices of the others, so `check_indices` reads them.
 PLAIN = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -80,7 +80,7 @@ def load_estimator(path: str | Path, *, trust: bool = False) -> Any:
     except Exception as error:
         raise _damaged(path, error) from error
     if not trust:
-        check_trees(model, path)
+        check_indices(model, path)
     return model
 
 
@@ -88,22 +88,78 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged, or no skops file ({reason(error)})")
 
 
-def check_trees(model: Any, path: Path) -> None:
-    """Raise `ValueError` for a tree whose nodes point outside it, back, or at a feature that the
-    samples do not have: compiled code follows them without looking."""
+def check_indices(model: Any, path: Path) -> None:
+    """Raise `ValueError` for a model that makes compiled code read or write outside of an array.
+
+    That is a tree whose nodes point outside it, back, or at a feature that the samples do not have;
+    or arrays of boosted trees, neighbours or support vectors whose sizes do not fit each other.
+    """
+    parts = list(_parts(model))
+    if not all(map(_has_sound_trees, parts)):
+        raise ValueError(f"{path} is damaged: a tree in it points outside of itself")
+    for check in (_has_sound_neighbours, _has_sound_vectors, _has_sound_stages):  # this one runs it
+        for part in parts:
+            try:
+                ok = check(part)
+            except Exception as error:  # what a file gives may be of any type, or missing
+                raise _damaged(path, error) from error
+            if not ok:
+                text = f"the arrays of its {type(part).__name__} do not fit each other"
+                raise ValueError(f"{path} is damaged: {text}")
+
+
+def _has_sound_trees(owner: Any) -> bool:
     import numpy as np
 
-    for owner in _parts(model):
-        features = getattr(owner, "n_features_in_", None)
-        trees = [owner.tree_] if hasattr(owner, "tree_") else []
-        if not hasattr(owner, "estimators_features_"):  # bagging hands its parts some features only
-            inner = np.ravel(np.asarray(getattr(owner, "estimators_", ()), dtype=object))
-            trees += [part.tree_ for part in inner if hasattr(part, "tree_")]
-        ok = all(_is_sound(tree, features) for tree in trees)
-        for stage in getattr(owner, "_predictors", ()):
-            ok = ok and all(_is_sound_binned(tree, features) for tree in stage)
-        if not ok:
-            raise ValueError(f"{path} is damaged: a tree in it points outside of itself")
+    features = getattr(owner, "n_features_in_", None)
+    trees = [owner.tree_] if hasattr(owner, "tree_") else []
+    inner = np.ravel(np.asarray(getattr(owner, "estimators_", ()), dtype=object))
+    trees += [part.tree_ for part in inner if hasattr(part, "tree_")]
+    ok = all(_is_sound(tree, features) for tree in trees)
+    for stage in getattr(owner, "_predictors", ()):
+        ok = ok and all(_is_sound_binned(tree, features) for tree in stage)
+    return ok
+
+
+def _has_sound_neighbours(owner: Any) -> bool:
+    """Return whether each row of nearest neighbours has a label, which counts its class."""
+    import numpy as np
+
+    if not (hasattr(owner, "_fit_X") and hasattr(owner, "classes_")):
+        return True
+    labels = owner.classes_ if owner.outputs_2d_ else [owner.classes_]
+    y, counts = np.asarray(owner._y).reshape(-1, len(labels)), [*map(len, labels)]
+    return len(y) == len(owner._fit_X) and bool(((y >= 0) & (y < counts)).all())
+
+
+def _has_sound_vectors(owner: Any) -> bool:
+    """Return whether a support vector machine has the numbers that libsvm reads."""
+    import numpy as np
+
+    if not hasattr(owner, "_n_support"):
+        return True
+    support, kinds = np.asarray(owner.support_), {kind.__name__ for kind in type(owner).__mro__}
+    classifies = "BaseSVC" in kinds
+    counts = np.asarray(owner._n_support)[: None if classifies else 1]
+    pairs = max(len(counts) * (len(counts) - 1) // 2, 1)
+    rows = len(support) if owner.kernel == "precomputed" else len(owner.support_vectors_)
+    ok = bool((counts >= 0).all()) and counts.sum() == len(support) == rows
+    ok = ok and bool(((support >= 0) & (support < owner.shape_fit_[0])).all())
+    ok = ok and owner._dual_coef_.shape == (max(len(counts) - 1, 1), rows)
+    ok = ok and {len(owner._probA), len(owner._probB)} <= {0, pairs}
+    return ok and len(owner._intercept_) == pairs
+
+
+def _has_sound_stages(owner: Any) -> bool:
+    """Return whether gradient boosting has one tree a stage for each column that it adds to."""
+    import numpy as np
+
+    if not (hasattr(owner, "_raw_predict_init") and hasattr(owner, "estimators_")):
+        return True
+    if any(hasattr(part, "_raw_predict_init") for part in _parts(owner.init_)):
+        return False  # one inside another is not checked yet
+    row = np.zeros((1, int(owner.n_features_in_)), "float32")
+    return owner.estimators_.shape[1:] == owner._raw_predict_init(row).shape[1:]
 
 
 def _is_sound(tree: Any, features: Any) -> bool:

@@ -219,7 +219,25 @@ def exported(program: Any, digest: str, where: str, device: str = "cpu") -> Prog
     shape = [size if isinstance(size, int) else 0 for size in first.shape[1:]]
     if device != "cpu":
         program = move_to_device_pass(program, device)  # .to() would leave its constants behind
-    return Program(program.module(), digest=digest, rows=rows, dtype=dtype, shape=shape)
+    module, spec = program.module(), program.call_spec.in_spec
+    module = module if len(spec.unflatten([0])[0]) else Named(module, spec)
+    return Program(module, digest=digest, rows=rows, dtype=dtype, shape=shape)
+
+
+class Named(nn.Module):
+    """Call a program that takes its one input by a name.
+
+    Arguments:
+        spec: PyTorch's, of all positional arguments and keywords of a call.
+    """
+
+    def __init__(self, module: nn.Module, spec: Any) -> None:
+        super().__init__()
+        self.module, self.spec = module, spec
+
+    def forward(self, x: Tensor) -> Any:
+        positional, named = self.spec.unflatten([x])
+        return self.module(*positional, **named)
 
 
 def _always_trains(arguments: Sequence[Any], position: int) -> bool:

@@ -87,9 +87,19 @@ def build(
 
 
 def load(name: str) -> tuple[nn.Module, tuple[int, int] | None]:
-    """Return a published network, and the only size of pictures that it takes, or None."""
-    network, cfg = _create(name, pretrained=True), _pretrained_cfg(name)
-    return network, tuple(cfg.input_size[1:]) if cfg.fixed_input_size else None
+    """Return a published network, and the only size of pictures that it takes, or None.
+
+    Raises:
+        ValueError: for an unknown name, a network without a head, or weights that are not at hand.
+    """
+    cfg = _pretrained_cfg(name)
+    if cfg is not None and cfg.num_classes == 0:
+        text = "is published without classes: its outputs are features; a recipe trains a head"
+        raise ValueError(f"timm:{printable(name)} {text}")
+    network = _create(name, pretrained=True)
+    if cfg is None or not cfg.fixed_input_size:
+        return network, None
+    return network, tuple(cfg.input_size[1:])
 
 
 def _create(name: str, pretrained: bool, **kw: Any) -> nn.Module:

@@ -47,7 +47,8 @@ def wrap_model(
 
     A classifier of scikit-learn's kind (`decision_function` or `predict_proba`, `classes_`) scores
     flattened inputs, without gradient. The class is the arg max of the scores; scores of pairs of
-    classes count as votes. For an SVC of several classes this is `predict` only with
+    classes count as votes, and a decision threshold, as `FixedThresholdClassifier` has one, is
+    subtracted. For an SVC of several classes this is `predict` only with
     `break_ties=True`. One that has `to_module()`, as `sparring.sklearn.RobustClassifier`, keeps its
     gradient.
 
@@ -200,7 +201,10 @@ class Adapted(nn.Module):  # its first name: the fingerprint of a model covers i
                 if count not in (1, *x.shape[1:2]):
                     channels = x.shape[1] if x.ndim > 1 else 0
                     raise ValueError(f"{key} has {count} numbers for inputs of {channels} channels")
-            x = standardize(x, self.mean, self.std)
+            mean, std = self.mean, self.std
+            if mean.device != x.device:  # of a function, which has no weights that name a device
+                mean, std = mean.to(x.device), std.to(x.device)
+            x = standardize(x, mean, std)
         return x
 
     def _check(self, z: Tensor) -> None:

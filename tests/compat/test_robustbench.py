@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from enum import Enum
+from pathlib import Path
 
 import pytest
 import torch
 
-from sparring.compat.robustbench import benchmark
+from sparring.compat.robustbench import benchmark, samples
+from sparring.data import Source, fetch, named
+from tests.data.test_named import four, put
 from tests.oracles import Net, problem
 
 
@@ -28,6 +33,24 @@ def test_accuracies_and_an_entry(tmp_path, monkeypatch, capsys):
     (file,) = tmp_path.rglob("Mine.json")
     assert json.loads(file.read_text())["clean_acc"] == f"{100 * clean:.2f}"
     assert f"Adversarial accuracy: {robust:.2%}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["given", "machine"])
+def test_a_folder_without_the_set_does_not_hide_that_of_the_machine(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
+    files, top = four(), {"given": tmp_path / "data", "machine": tmp_path / "all"}[where]
+    sums = {
+        name: "sha256:" + hashlib.sha256(content).hexdigest() for name, content in files.items()
+    }
+    monkeypatch.setitem(named.FROM_FILES, "mnist", replace(named.MNIST, checks=sums))
+    put(top / "mnist", files)
+    (tmp_path / "data").mkdir(exist_ok=True)  # RobustBench's default, and many another's
+    (tmp_path / "all").mkdir(exist_ok=True)
+    monkeypatch.setenv("SPARRING_DATA", str(tmp_path / "all"))
+    source = samples("MNIST", Path("./data"))
+    assert isinstance(source, Source)
+    assert source.shape == (1, 5, 5)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,13 @@ def test_targets_by_label_function_and_least_likely(name, images):
     assert not attack.targeted
 
 
+def test_more_classes_are_asked_for_than_the_model_has(images):
+    attack = torchattacks.PGD(NormedNet())  # of three classes
+    attack.set_mode_targeted_least_likely(kth_min=3, quiet=True)
+    with pytest.raises(ValueError, match=r"kth_min = 3 .*1 to 2, the number of wrong classes"):
+        attack(*images)
+
+
 def test_attributes_set_later_count(images):
     x, y = images
     attack = torchattacks.PGD(NormedNet(), eps=0.2, alpha=0.1)

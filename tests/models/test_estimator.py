@@ -8,13 +8,17 @@ import torch
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.feature_selection import RFE, RFECV, SelectFromModel
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import SVC, OneClassSVM
+from sklearn.svm import SVC, LinearSVC, OneClassSVM
 
 from sparring import evaluation
 from sparring.models import wrap_model
@@ -97,6 +101,44 @@ def test_a_classifier_of_pairs_inside_another(name, classes):
     x = 0.3 * y[:, None] + 0.4 * rng.random((120, 4))
     fitted = INSIDE[name]().fit(x, y)
     assert (wrap_model(fitted)(torch.tensor(x)).argmax(1).numpy() == fitted.predict(x)).all()
+
+
+def forest() -> RandomForestClassifier:
+    return RandomForestClassifier(10, random_state=0, max_depth=4)  # probabilities in tenths
+
+
+def fixed(inner, threshold, **options) -> FixedThresholdClassifier:
+    return FixedThresholdClassifier(inner, threshold=threshold, **options)
+
+
+THRESHOLDS = {  # classifiers whose `predict` is not the largest of their scores
+    "pairs of probabilities": lambda: OneVsOneClassifier(forest()),
+    "pairs in a bag": lambda: BaggingClassifier(OneVsOneClassifier(forest()), 3, random_state=0),
+    "pairs of scores": lambda: OneVsOneClassifier(LinearSVC(random_state=0)),
+    "a tenth": lambda: fixed(forest(), 0.3),
+    "the other class": lambda: fixed(LogisticRegression(), 0.8, pos_label=0),
+    "scores": lambda: fixed(LinearSVC(random_state=0), -0.5),
+    "other scores": lambda: fixed(
+        LogisticRegression(), -1.0, pos_label=0, response_method="decision_function"
+    ),
+    "its default": lambda: fixed(LinearSVC(random_state=0), "auto"),
+    "all": lambda: fixed(forest(), 0.0),
+    "tuned": lambda: TunedThresholdClassifierCV(LogisticRegression(), scoring="f1", cv=3),
+    "deep": lambda: GridSearchCV(make_pipeline(StandardScaler(), fixed(forest(), 0.3)), {}, cv=2),
+    "in a bag": lambda: BaggingClassifier(fixed(forest(), 0.1), 3, random_state=0),
+    "a bag": lambda: BaggingClassifier(LogisticRegression(), 5, max_samples=0.1, random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_class_is_that_of_another_threshold(name, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.random((240, 4)).astype("float32")
+    y = (x[:, 0] + 0.8 * rng.random(240) > 1.1).astype(int)
+    fitted = THRESHOLDS[name]().fit(x.astype(float), y)
+    got = wrap_model(fitted)(torch.tensor(x, dtype=dtype)).argmax(1).numpy()
+    assert (got == fitted.predict(x.astype(float))).all()
 
 
 @pytest.mark.parametrize("scaled", [False, True])

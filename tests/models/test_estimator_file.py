@@ -22,9 +22,10 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, LinearSVC, NuSVC, OneClassSVM
 
 import sparring
 from sparring.commands.subject import external_target, surrogate_model
@@ -48,6 +49,11 @@ KINDS = [
     make_pipeline(StandardScaler(), LogisticRegression()),
     CalibratedClassifierCV(LinearSVC(random_state=0), cv=2),
     GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
+    GradientBoostingClassifier(n_estimators=3, init=LogisticRegression(), random_state=0),
+    BaggingClassifier(GradientBoostingClassifier(n_estimators=3), n_estimators=2, random_state=0),
+    KNeighborsClassifier(algorithm="brute", metric="manhattan"),
+    RadiusNeighborsClassifier(3.0, algorithm="brute"),
+    NuSVC(nu=0.1),
 ]
 
 
@@ -98,6 +104,59 @@ def test_a_tree_that_points_outside_of_itself_is_refused(tmp_path):
                 new.writestr(name, content)
         with pytest.raises(ValueError, match="is damaged: a tree in it points outside of itself"):
             load_estimator(broken)
+
+
+def boosted(**changes: Any) -> GradientBoostingClassifier:
+    return _changed(GradientBoostingClassifier(n_estimators=2).fit(X, Y), changes)
+
+
+def _changed(model: Any, changes: dict[str, Any]) -> Any:
+    for name, value in changes.items():
+        setattr(model, name, value(getattr(model, name, None)))
+    return model
+
+
+def narrowed() -> GradientBoostingClassifier:
+    """A boosting that says it takes 2 features; all trees but the first read the others."""
+    few = GradientBoostingClassifier(n_estimators=1).fit(X[:, :2], Y)
+    trees = [few.estimators_, GradientBoostingClassifier(n_estimators=3).fit(X, Y).estimators_]
+    return _changed(few, {"estimators_": lambda _: np.concatenate(trees)})
+
+
+OUTSIDE = {  # compiled code of scikit-learn would read or write outside of an array
+    "stages": lambda: boosted(estimators_=lambda old: np.repeat(old, 300, axis=1)),
+    "row": lambda: boosted(estimators_=lambda old: old[:, 0]),
+    "subsets": lambda: _changed(narrowed(), {"estimators_features_": lambda _: [1]}),
+    "nested": lambda: boosted(init_=lambda _: boosted()),
+    "labels": lambda: _changed(
+        KNeighborsClassifier(algorithm="brute", metric="manhattan").fit(X, Y),
+        {"_y": lambda old: old + 100_000},
+    ),
+    "few-labels": lambda: _changed(
+        RadiusNeighborsClassifier(algorithm="brute").fit(X, Y), {"_y": lambda old: old[:1].copy()}
+    ),
+    "weights": lambda: _changed(SVC().fit(X, Y), {"_dual_coef_": lambda old: old[:, :2].copy()}),
+    "counts": lambda: _changed(
+        SVC().fit(X, Y), {"_n_support": lambda old: np.ones(old.sum(), old.dtype)}
+    ),
+    "no-offsets": lambda: _changed(SVC().fit(X, Y), {"_intercept_": lambda old: old[:0].copy()}),
+    "no-array": lambda: _changed(SVC().fit(X, Y), {"_dual_coef_": lambda _: None}),
+    "rows": lambda: _changed(
+        SVC(kernel="precomputed").fit(X @ X.T, Y), {"support_": lambda old: old + 1_000_000}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_arrays_that_do_not_fit_each_other_are_refused(name, tmp_path):
+    skops.io.dump(make_pipeline(StandardScaler(), OUTSIDE[name]()), tmp_path / "m.skops")
+    with pytest.raises(ValueError, match=r"m\.skops is damaged"):
+        load_estimator(tmp_path / "m.skops")
+
+
+def test_detectors_of_outliers_have_arrays_that_fit(tmp_path):
+    skops.io.dump(OneClassSVM().fit(X), tmp_path / "m")
+    assert load_estimator(tmp_path / "m").predict(X).shape == Y.shape
 
 
 @pytest.mark.parametrize("damage", ["cut", "schema", "nothing"])

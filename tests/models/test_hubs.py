@@ -219,6 +219,18 @@ def test_network_that_does_not_take_the_size(timm):
         load_recipe(tables("timm:test_convnext")).build()
 
 
+def test_published_features_are_no_logits(timm, monkeypatch):
+    create = timm.create_model
+
+    def offline(name, **options):
+        return create(name, **options | {"pretrained": False})
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    assert loaded_model("timm:test_resnet")(torch.rand(1, 3, 32, 32)).shape == (1, 1000)
+    with pytest.raises(ValueError, match="timm:vit_small_patch14_dinov2 is published without cla"):
+        loaded_model("timm:vit_small_patch14_dinov2")
+
+
 def test_download_that_fails(timm, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub.constants

@@ -200,6 +200,11 @@ def test_normalisation_of_tables():
             "argument of mlp = 'hiden' .*did you mean 'hidden'.*hidden, mean, std",
         ),
         ("mlp", {"hidden": [0]}, "hidden = "),
+        ("mlp", {"hidden": 300}, "hidden = 300 .*a list of integers"),
+        ("mlp", {"hidden": [3.5]}, "hidden.0 = 3.5 .*a valid integer"),
+        ("resnet18", {"width": 8.5}, "width = 8.5 .*a valid integer"),
+        ("wide-resnet", {"drop": "half"}, "drop = 'half'"),
+        ("monotone", {"classes": 2, "benign": 1.5}, "benign = 1.5 .*a valid integer"),
         ("mlp", {"std": 0.0}, "std = 0.0"),
         ("mlp", {"mean": float("nan")}, "mean = nan"),
         ("mlp", {"mean": [0.1, 0.2]}, r"len\(mean\) = 2 .*3 as the channels"),
@@ -227,6 +232,16 @@ def test_normalisation_of_tables():
 def test_mistakes_are_explained(name, kw, said):
     with pytest.raises(ValueError, match=said):
         models.build(name, **({"shape": (3, 32, 32), "classes": 10} | kw))
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "wide-resnet", "xresnet18"])
+def test_no_dropout_may_be_written_as_a_whole_number(name):
+    built = [
+        models.build(name, shape=(3, 40, 40), classes=2, drop=drop, **SMALL.get(name, {}))
+        for drop in (0, 0.0)
+    ]
+    assert str(built[0]) == str(built[1])
+    assert {m.p for m in built[0].modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
 
 
 def test_added_features_never_lower_a_monotone_score():

@@ -177,6 +177,23 @@ def test_programs_in_memory_are_evaluated_and_left_as_they_were(make):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_program_exported_with_a_named_input_is_called_by_that_name(tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, pixel_values):
+            return {"features": pixel_values, "logits": self.inner(pixel_values)}
+
+    x, dims = torch.rand(5, 4), {"pixel_values": {0: BATCH}}
+    program = torch.export.export(Named(), (), {"pixel_values": x}, dynamic_shapes=dims)
+    torch.export.save(program, tmp_path / "named.pt2")
+    for model in (wrap_model(program), load_program(tmp_path / "named.pt2", trust=True)):
+        for made in (model, copy.deepcopy(model)):
+            torch.testing.assert_close(made(x[:3]), net()(x[:3]))
+
+
 def test_a_program_that_fails_on_no_rows_takes_an_empty_batch():
     class NeedsRows(nn.Module):
         def forward(self, x):

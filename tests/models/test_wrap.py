@@ -65,6 +65,13 @@ def test_the_mode_of_the_model_is_the_mode_of_the_whole(training):
     assert {m.training for m in model.modules()} == {training}
 
 
+def test_a_function_is_normalised_where_its_inputs_are():
+    """On the device 'meta', in place of a GPU: a function has no weights that name a device."""
+    model = wrap_model(lambda v: v.flatten(1), mean=[0.1, 0.2], std=0.5, scale=255)
+    assert model(torch.rand(3, 2, 4, 4, device="meta")).device.type == "meta"
+    assert model(torch.rand(3, 2, 4, 4)).device.type == "cpu"
+
+
 def test_images_are_resized():
     model = wrap_model(lambda z: z.flatten(1), size=4)
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 16)
