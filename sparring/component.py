@@ -324,13 +324,13 @@ def value_at(root: object, path: str) -> Any:
             known = (
                 set(root.config())
                 if isinstance(root, Component)
-                else {n for n in vars(root) if n[0] != "_"}
+                else {n for n in getattr(root, "__dict__", ()) if n[0] != "_"}
             )
             if isinstance(root, nn.Module):
                 known = (known | set(dict(root.named_children()))) - {"training"}
             raise ValueError(
                 f"path {shortened(path)}: {type(root).__name__} has no {shortened(name)}; "
-                f"it has {', '.join(sorted(known))}"
+                f"it has {', '.join(sorted(known)) or 'nothing to set'}"
             )
         root = getattr(root, name)
     return root

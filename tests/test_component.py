@@ -89,7 +89,9 @@ def test_paths():
     assert root.natural == 0.5
 
 
-@pytest.mark.parametrize("path", ["attack.threat.epsilon", "attack.treat.eps", "methd.beta", ""])
+@pytest.mark.parametrize(
+    "path", ["attack.threat.epsilon", "attack.treat.eps", "methd.beta", "", "attack.threat.eps.x"]
+)
 def test_a_path_that_leads_nowhere(path):
     with pytest.raises(ValueError, match=r"path .* has no .*; it has "):
         assign_at(objective(), path, 1.0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..runtime.fractions import format_number
+from ..runtime.fractions import exact_number
 from ..runtime.output import write_line
 from . import completion
 from .console import closing
@@ -40,7 +40,7 @@ def export(
     write_line(exported)
     words = ["sparring", "evaluate", exported.path, "--data", exported.data]
     words += [] if exported.threat == "Linf" else ["--threat", exported.threat]
-    words += [] if exported.eps is None else ["--eps", format_number(exported.eps)]
+    words += [] if exported.eps is None else ["--eps", exact_number(exported.eps)]
     closing([exported.path], [*words, "--trust"])
 
 

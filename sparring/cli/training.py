@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -70,10 +69,11 @@ def train(
     Ctrl-C stops it, and prints the command that goes on.
     """
     from ..commands import train
+    from ..config.overrides import as_toml
 
     changes = set if seed is None else [*set, f"recipe.seed={seed}"]
     # in quotes: a name such as 2024 would be a number
-    changes = changes if start is None else [*changes, f"train.start={json.dumps(str(start))}"]
+    changes = changes if start is None else [*changes, f"train.start={as_toml(str(start))}"]
     changes = changes if seconds is None else [*changes, f"train.seconds={seconds}"]
     options = {"out": out, "set": changes, "resume": resume, "trust": trust, "device": device}
     if dry_run:

@@ -128,7 +128,10 @@ def _inner(
 def _room(annotation: Any) -> str | None:
     """Return the room whose base class an annotation names: "attack" for `Attack | None`."""
     classes = annotated_classes(annotation)
-    return next((room for room, (_, base) in ROOMS.items() if base in classes), None)
+    rooms = [room for room, (_, base) in ROOMS.items() if base in classes]
+    # a narrower kind, as `Ball`, is of the room of its base
+    rooms += [r for r, (_, base) in ROOMS.items() if any(issubclass(k, base) for k in classes)]
+    return next(iter(rooms), None)
 
 
 def _in_list(annotation: Any) -> bool:

@@ -68,7 +68,8 @@ def convolve(
     graph = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
     if isinstance(padding, str) or x.ndim != n + 2 or not graph:
         return function(x, weight, bias, stride, padding, dilation, groups)
-    if torch.is_autocast_enabled(x.device.type):  # as PyTorch casts before it convolves
+    # as PyTorch casts before it convolves: all but float64
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
@@ -82,7 +83,9 @@ def convolve(
 
 def _each(size: Sizes, n: int) -> list[int]:
     """Return a size for each of n dimensions."""
-    return [size] * n if isinstance(size, int) else list(size) * (n if len(size) == 1 else 1)
+    if not isinstance(size, Sequence):  # NumPy's integers are no `int`
+        return [int(size)] * n
+    return list(size) * (n if len(size) == 1 else 1)
 
 
 class _Output(Function):

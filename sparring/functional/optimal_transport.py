@@ -43,6 +43,8 @@ def random_slices(
     blocks = -(-count // max(d, 1)) if law == "orthonormal" else 1
     shape = (blocks, d, d) if law == "orthonormal" else (count, d)
     theta = torch.empty(shape, dtype=like.dtype, device=like.device)
+    if law == "orthonormal":  # in float32 or wider, as PyTorch decomposes
+        theta = theta.to(torch.promote_types(like.dtype, torch.float32))
     if law == "cube":
         return normalize(theta.uniform_(-1, 1, generator=generator), 2)
     theta.normal_(generator=generator)
@@ -50,7 +52,8 @@ def random_slices(
         return normalize(theta, 2)
     # the signs of r's diagonal make q uniform: without them it depends on LAPACK's convention
     q, r = torch.linalg.qr(theta)
-    return (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).mT.reshape(-1, d)[:count]
+    rows = (q * r.diagonal(dim1=1, dim2=2).sign()[:, None]).mT.reshape(blocks * d, d)
+    return rows[:count].to(like.dtype)
 
 
 def slice_gaps(source: Tensor, target: Tensor, theta: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20)
     concave, and more starts and steps bring it closer.
 
     Arguments:
-        source, target: `(b, d)`; theta: starts `(m, d)`; steps: of ascent.
+        source, target: `(b, d)`; theta: starts `(m, d)`, of any length > 0; steps: of ascent.
 
     Source: Deshpande et al. 2019. Differs: ascent by normalised gradients from many starts.
 
@@ -144,7 +147,7 @@ def max_slice(source: Tensor, target: Tensor, theta: Tensor, *, steps: int = 20)
     >>> theta.round(decimals=3)
     tensor([[1., 0.]])
     """
-    source, target, theta = source.detach(), target.detach(), theta.detach()
+    source, target, theta = source.detach(), target.detach(), normalize(theta.detach(), 2)
     best, best_value = theta, slice_gaps(source, target, theta).square().sum(0)
     for _ in range(steps):
         with torch.enable_grad():
@@ -168,6 +171,9 @@ def ground_cost(source: Tensor, target: Tensor, kind: str = "squared") -> Tensor
     tensor([[25.]])
     """
     require(kind in COSTS, "cost", kind, "one of " + ", ".join(COSTS))
+    # in float32 or wider: PyTorch has no other distances
+    wide = torch.promote_types(source.dtype, torch.float32)
+    source, target = source.to(wide), target.to(wide)
     # by differences: the matrix product cancels where points are near each other
     length = torch.cdist(source, target, compute_mode="donot_use_mm_for_euclid_dist")
     return length if kind == "distance" else length.square() * (1.0 if kind == "squared" else 0.5)

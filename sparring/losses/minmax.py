@@ -44,7 +44,7 @@ class MinMaxLoss:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, weight: Tensor | None = None
     ) -> Tensor:
-        """Return the total loss `()` on a batch, with its graph.
+        """Return the total loss `()` on a batch, with its graph; inside `no_grad`, without.
 
         Arguments:
             model: inputs to logits `(b, k)`, in the mode that you train in. Inside DDP, the attack
@@ -68,9 +68,12 @@ class MinMaxLoss:
         # DDP takes one pass per backward pass, into the weights: the attack goes past it
         parallel = isinstance(model, nn.parallel.DistributedDataParallel)
         self._batch = self.objective.maximize(model.module if parallel else model, batch)
-        total = self.objective.minimize(model, self._batch).total
+        # a term that is a derivative itself needs a graph, which nobody asked for inside no_grad
+        graph = torch.is_grad_enabled()
+        with torch.set_grad_enabled(graph or self.objective.method.differentiates_twice):
+            total = self.objective.minimize(model, self._batch).total
         assert total is not None
-        return total
+        return total if graph else total.detach()
 
     def update(self, model: nn.Module) -> None:
         """Move duals and running statistics, after the optimizer's step on the last batch."""

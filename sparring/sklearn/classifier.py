@@ -28,7 +28,7 @@ from ..results.result import Result
 from ..runtime.text import printable
 from ..threats.base import Threat
 from . import saved
-from .recipe import radius, recipe_of, threat_table
+from .recipe import judged_threat, radius, recipe_of, threat_table
 from .rows import merged_rows, source_of
 from .scaling import Scaled, Scaling, box
 from .training import trained
@@ -195,7 +195,12 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         adversary = maker("attack", name, "attack")(threat, **options)
         with torch.random.fork_rng(devices=[]):
             z_adv = adversary(self.network_, z, labels)
-        return self.scaling_.moved(x, z, z_adv)
+        moved = self.scaling_.moved(x, z, z_adv)
+        if self.bounds is None:
+            return moved
+        # the way in float32 may end beyond by rounding, as a row may have begun
+        low, high = self.bounds_
+        return moved.clip(np.minimum(x, low), np.maximum(x, high))
 
     def certify(
         self, X: Any, y: Any = None, *, eps: Any = None, method: str = "crown-ibp"
@@ -303,5 +308,5 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         """Return the threat of a radius, in a box that holds the rows z."""
         eps = radius(self.eps if eps is None else eps)
         bounds = box(self.scaling, self.bounds, z.numpy(), eps=eps, before=self.bounds_)
-        table = threat_table(self.threat, eps, bounds)
+        table = judged_threat(threat_table(self.threat, eps, bounds))
         return make("threat", complete("threat", table, "threat"), "threat")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..component import require
 from ..config.recipe import Recipe, load_recipe
@@ -61,6 +62,12 @@ def threat_table(threat: Any, eps: float | None, bounds: tuple[float, float]) ->
     return {**more, **table}
 
 
+def judged_threat(threat: dict[str, Any]) -> dict[str, Any]:
+    """Return the threat of a table as it is evaluated: without a move of labels, as `Joint`'s."""
+    moves_labels = getattr(maker("threat", threat["name"], "threat"), "labels", False)
+    return judged_threat(threat["of"]) if moves_labels else threat
+
+
 def recipe_of(
     given: Mapping[str, Any],
     *,
@@ -88,7 +95,7 @@ def recipe_of(
             "optimizer": {"name": "AdamW", "lr": given["lr"]},
             "schedule": [SCHEDULE],
         },
-        "evaluation": {"threat": threat},
+        "evaluation": {"threat": judged_threat(threat)},
     }
     if given["device"] is not None:
         table["train"]["device"] = given["device"]
@@ -99,7 +106,7 @@ def recipe_of(
             "attack": _attack(given, eps, given["steps"], "training_attack"),
         }
         validation = _attack(given, eps, VALIDATION_STEPS, "training_attack")
-        table["validation"] = {"attack": validation, "threat": threat}
+        table["validation"] = {"attack": validation, "threat": judged_threat(threat)}
     # without rows to choose by, the last epoch counts: it alone is validated
     every = 1 if given["validation_fraction"] else given["epochs"]
     table.setdefault("validation", {})["every"] = every
@@ -107,9 +114,12 @@ def recipe_of(
 
 
 def _model(given: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    network = given["network"]
+    network, hidden = given["network"], given["hidden"]
+    made = "a name, a table, or a function that makes a network of shape and classes"
+    require(not isinstance(network, nn.Module), "network", network, made)
     if network is None or isinstance(network, Callable):
-        table: dict[str, Any] = {"name": "mlp", "hidden": list(given["hidden"])}
+        require(np.ndim(hidden) == 1, "hidden", hidden, "widths of layers, as (64, 64)")
+        table: dict[str, Any] = {"name": "mlp", "hidden": list(hidden)}
     else:
         table = table_of("network", network)
     return {**table, "shape": list(shape), "classes": classes}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..component import did_you_mean, require
+from ..functional.geometry import box_slack
 
 SCALINGS = ("standard", "range")
 ROOM = 0.01  # beyond the ball, in a box whose walls it does not reach
@@ -41,8 +42,9 @@ class Scaling(NamedTuple):
         d = x.shape[1]
         if kind is not None and kind not in SCALINGS:
             raise ValueError(did_you_mean("scaling", str(kind), SCALINGS) + ", and None")
-        shape = (d,) if shape is None else tuple(int(n) for n in shape)
-        fits = min(shape, default=0) > 0 and np.prod(shape) == d
+        shape = (d,) if shape is None else shape
+        sizes = tuple(int(n) for n in shape) if np.ndim(shape) == 1 else ()
+        fits = min(sizes, default=0) > 0 and np.prod(sizes) == d
         require(fits, "shape", shape, f"of {d} numbers, as X has features")
         shift, width = np.zeros(d), np.ones(d)
         if kind == "standard":
@@ -51,8 +53,8 @@ class Scaling(NamedTuple):
         elif kind == "range":
             shift, width = x.min(0), np.ptp(x, axis=0)
         # a feature that never varies has no width: any will do, and 1 divides nothing by zero
-        varies = width > 1e-12 * np.maximum(1, np.abs(shift))
-        return cls(shift, np.where(varies, width, 1.0), shape)
+        varies = width > 1e-12 * np.abs(shift)
+        return cls(shift, np.where(varies, width, 1.0), sizes)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Return z `(n, *shape)` in float64."""
@@ -113,10 +115,11 @@ def box(
     least, most = (float(z.min()), float(z.max())) if z.size else (0.0, 1.0)
     if bounds is not None:
         allowed = "two numbers (low, high), low < high, for unscaled features (scaling=None)"
-        ok = kind is None and len(tuple(bounds)) == 2 and bounds[0] < bounds[1]
+        ok = kind is None and np.shape(bounds) == (2,) and bounds[0] < bounds[1]
         require(ok, "bounds", bounds, allowed)
         low, high = float(bounds[0]), float(bounds[1])
-        inside = low <= least and most <= high
+        slack = box_slack(low, high)  # z is of float32, and 0.1 is no number of it
+        inside = low - slack <= least and most <= high + slack
         require(inside, "bounds", bounds, f"around the features, from {least:.4g} to {most:.4g}")
         return low, high
     if kind == "range":

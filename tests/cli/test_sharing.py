@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sparring.commands.export import ExportedProgram
 from tests.command import call
 from tests.commands.folders import evaluated_run
 
@@ -24,6 +25,16 @@ def test_an_export_says_how_far_it_differs(run, tmp_path, capsys):
     )
     assert last == str(out)
     assert "did you mean 'pt2'" in call("export", run, "--to", "pt", capsys=capsys, code=2)
+
+
+def test_the_next_command_has_the_radius_to_the_last_digit(run, tmp_path, capsys, monkeypatch):
+    program = ExportedProgram(
+        tmp_path / "n.onnx", "onnx", 18, 0, 1, 256, "digits", "L2", 0.12345678
+    )
+    monkeypatch.setattr("sparring.commands.export.export", lambda *_, **__: program)
+    monkeypatch.setattr("sparring.cli.sharing.closing", lambda _, words: print(*words))
+    text = call("export", run, capsys=capsys)
+    assert "--threat L2 --eps 0.12345678 --trust" in text
 
 
 def test_a_card_is_a_file(run, tmp_path, capsys):

@@ -130,6 +130,7 @@ def test_a_start_that_does_not_fit_is_one_line(tmp_path, monkeypatch, capsys):
     for start, line in {
         "w.safetensors": "these are the weights of another network",
         "nowhere": "start: there is no file or run folder at nowhere",
+        "läufe/🥊": "start: there is no file or run folder at läufe/🥊",
     }.items():
         command = ["train", "digits-pgd-at", "--start", start, *words(), "--dry-run"]
         assert line in " ".join(call(*command, capsys=capsys, code=2).split())

@@ -59,6 +59,16 @@ def test_a_name_alone_is_a_table_of_defaults():
     assert bare["of"] == {"name": "Box", "low": 0.0, "high": 1.0}
 
 
+def test_a_piece_of_a_narrower_kind_is_a_table_too():
+    """`Rounded` takes no threat but a ball."""
+    table = {"name": "Rounded", "of": {"name": "L2", "eps": 0.5}, "levels": 15}
+    threat = registry.make("threat", registry.complete("threat", table, "threat"), "threat")
+    assert repr(threat) == "Rounded(L2(0.5), levels=15)"
+    around = registry.complete("threat", {"name": "Rounded", "of": "Box"}, "threat")
+    with pytest.raises(ValueError, match="of must be a Ball"):
+        registry.make("threat", around, "threat")
+
+
 def test_it_is_built_as_it_says():
     threat = recipe.load_recipe(around(TWICE)).threat("threat")
     assert isinstance(threat, Only)

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext as null
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -92,6 +93,17 @@ def test_a_net_with_activations_in_place_in_any_layout_and_precision(layout, amp
     for theirs, ours in zip(*results, strict=True):
         assert ours.dtype == theirs.dtype
         torch.testing.assert_close(ours, theirs, rtol=0.02 if amp else 1e-5, atol=1e-5)
+
+
+def test_sizes_of_numpy_and_float64_under_autocast_are_taken_as_pytorch_takes_them():
+    x, weight, _ = problem((2, 3, 7, 7), (4, 3, 3, 3), False)
+    results = []
+    for context in (null, double_backward):
+        with torch.autocast("cpu", torch.bfloat16), context():
+            results.append(F.conv2d(x, weight, stride=np.int64(2), padding=np.int64(1)))
+    theirs, ours = results
+    assert ours.dtype == theirs.dtype == torch.float64
+    assert torch.equal(ours, theirs)
 
 
 def test_an_input_gradient_leaves_the_weights_out_and_a_penalty_on_it_costs_two_passes():

@@ -29,6 +29,12 @@ class TestGroundCost:
         (grad,) = torch.autograd.grad(optimal_transport.ground_cost(a, a, kind).sum(), a)
         assert grad.isfinite().all()
 
+    @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+    def test_low_precision_is_computed_in_float32(self, kind):
+        a, c = (cloud.to(kind) for cloud in clouds(5, 3))
+        cost = optimal_transport.ground_cost(a, c)
+        assert torch.equal(cost, optimal_transport.ground_cost(a.float(), c.float()))
+
     def test_unknown(self):
         with pytest.raises(ValueError, match=r"cost = 'cubic' is not allowed: cost must be one of"):
             optimal_transport.ground_cost(torch.zeros(1, 1), torch.zeros(1, 1), "cubic")

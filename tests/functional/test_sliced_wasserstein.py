@@ -54,6 +54,13 @@ class TestSlices:
             spread[law] = torch.stack(result).std().item()
         assert spread["orthonormal"] < 0.7 * spread["sphere"]
 
+    @pytest.mark.parametrize("law", optimal_transport.SLICE_LAWS)
+    def test_of_bfloat16_and_of_no_features(self, law):
+        theta = slices(torch.zeros(5, 4, dtype=torch.bfloat16), 6, law)
+        assert theta.dtype == torch.bfloat16
+        assert torch.allclose(norm(theta.float(), 2), torch.ones(6), atol=0.01)
+        assert slices(torch.zeros(5, 0), 6, law).shape[1] == 0
+
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
@@ -213,3 +220,9 @@ class TestMaxSlice:
         assert optimal_transport.sliced_wasserstein(a, c, theta).requires_grad
         still = optimal_transport.max_slice(a, a, starts)
         assert torch.allclose(norm(still, 2), torch.ones(1, dtype=a.dtype))
+
+    def test_starts_of_any_length_count_by_their_direction(self):
+        a, c = clouds()
+        starts = slices(a, 4)
+        theta = optimal_transport.max_slice(a, c, starts * 100)
+        assert torch.allclose(theta, optimal_transport.max_slice(a, c, starts))

@@ -1,5 +1,7 @@
 """The one-line losses are the trainer's step, bit for bit, and leave the model as it does."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -226,3 +228,20 @@ def test_weights_are_the_base_measure():
     goal.attack.reseed(0)
     u = goal.method.loss(model, goal.maximize(model, Batch(x, y, weight=weight))).per_sample
     torch.testing.assert_close(total, (weight * u).sum() / weight.sum())
+
+
+@pytest.mark.parametrize("name", [*CALLS, "uad"])
+def test_a_loss_of_validation_needs_no_graph(name):
+    """Inside no_grad it is the same number, though a term is a derivative itself."""
+    x, y = data().train.float(slice(0, 8)), data().train.y[:8]
+    model, totals = Layers().eval(), []
+    for context in (nullcontext(), torch.no_grad()):
+        function, _, numbers = CALLS.get(name, (losses.uad, None, SITES))
+        torch.manual_seed(5)
+        with context:
+            if name == "uad":
+                totals.append(function(**numbers, attack=attack(seed=1))(model, x, y))
+            else:
+                totals.append(function(model, x, y, attack=attack(seed=1), **numbers))
+    assert torch.equal(totals[0].detach(), totals[1])
+    assert not totals[1].requires_grad

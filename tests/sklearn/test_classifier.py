@@ -253,6 +253,10 @@ def test_a_network_of_ones_own_and_other_pieces():
         ({"network": "mlpp"}, "model.name = 'mlpp' does not exist; did you mean 'mlp'"),
         ({"network": "os:remove"}, "code from outside"),
         ({"threat": 3}, "threat = 3 is not allowed: threat must be a name"),
+        ({"hidden": 8}, "hidden = 8 is not allowed"),
+        ({"shape": 30}, "shape = 30 is not allowed"),
+        ({"scaling": None, "bounds": 1}, "bounds = 1 is not allowed"),
+        ({"network": torch.nn.Linear(30, 2)}, "network = .* is not allowed: .* function"),
     ],
 )
 def test_wrong_arguments_are_told(options, told):
@@ -314,3 +318,34 @@ def test_a_run_of_numpy_s_arguments(tmp_path):
     ways = QUICK | {"hidden": np.array([8]), "random_state": np.int64(3)}
     run = RobustClassifier(**ways).fit(x, y).to_run(tmp_path / "run", x_test, y_test)
     assert RobustClassifier.from_run(run).get_params()["random_state"] == 3
+
+
+def test_rows_at_the_bounds_and_attacked_ones_are_inside():
+    """Bounds such as 0.1 are no numbers of float32, which the network takes."""
+    x, x_test, y, y_test = tumours()
+    low, width = x.min(0), np.ptp(x, axis=0)
+    x, x_test = (0.1 * ((some - low) / width).clip(0, 1) for some in (x, x_test))
+    ways = QUICK | {"scaling": None, "bounds": (0, 0.1), "eps": 0.002, "epochs": 40, "lr": 0.03}
+    model = RobustClassifier(**ways).fit(x, y)
+    moved = model.attack(x_test, y_test)
+    assert (moved.min(), moved.max()) == (0, 0.1)
+    assert model.evaluate(moved, y_test, suite="quick").robust.accuracy <= 1
+    RobustClassifier(**ways).fit(moved, y_test)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "range"])
+def test_features_of_tiny_units_count_as_much(scaling):
+    """In farads, a capacitor of a picofarad is no constant."""
+    x, _, y, _ = tumours()
+    x = (x - x.mean(0)) / x.std(0)
+    ways = QUICK | {"scaling": scaling}
+    plain, tiny = (RobustClassifier(**ways).fit(x * unit, y) for unit in (1.0, 2.0**-50))
+    assert np.allclose(tiny.decision_function(x * 2.0**-50), plain.decision_function(x))
+
+
+def test_labels_that_move_in_training_rest_in_validation_and_evaluation():
+    x, x_test, y, y_test = tumours()
+    threat = {"name": "Joint", "of": "Linf", "scale": 1.0, "delta": 0.2, "classes": 2}
+    model = RobustClassifier(**QUICK, threat=threat, method="AT").fit(x, y)
+    assert model.evaluate(x_test, y_test, suite="quick").threat["name"] == "Linf"
+    assert model.attack(x_test, y_test).shape == x_test.shape
