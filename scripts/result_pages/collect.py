@@ -18,7 +18,7 @@ from sparring.results.seeds import training_seed
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 # Strongest first.
-SUITES = ("autoattack", "all", "pgd", "bits", "from-x", "fast", "quick")
+SUITES = ("autoattack", "all", "pgd", "bits", "bits-black-box", "from-x", "fast", "quick")
 CIFAR_EPS = 8 / 255
 
 
@@ -117,7 +117,11 @@ NOISE_PAIRS = (
     *((name, "pgd-at") for name in ("trades", "mart")),
     ("armor-label", "armor-kl"),
 )
-LAST_EPOCH_PAIRS = (("otjr", "pgd-at"),)
+LAST_EPOCH_PAIRS = (
+    *((name, "pgd-at") for name in ("otjr", "otjr-half", "sw-half", "stopped")),
+    ("otjr-half", "sw-half"),
+    ("otjr-half", "stopped"),
+)
 RARE_PAIRS = (
     ("balanced", "pgd-at"),
     *((name, "pgd-at") for name in ("armor-kl", "cvar", "per-class")),
