@@ -79,7 +79,7 @@ def check_sample(protocol: EvaluationProtocol, suite: Suite, threats: Sequence[T
 def run_sampled(
     state: Standings, later: Sequence[Numbered], run: RunEntry, sample: int, *, seed: str
 ) -> SampledClaim:
-    """Run the later attacks on a sample of the survivors, and on all of them once one breaks.
+    """Run the later attacks on a sample of the survivors, on all once a random one breaks.
 
     The sample is drawn by `seed`: the nearest tenth of the survivors, and `sample` of the others.
     Where an attack breaks one of these others, all later attacks start again on all survivors: in
