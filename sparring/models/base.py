@@ -46,6 +46,11 @@ def standardize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean.view(-1, *tail)) / std.view(-1, *tail)
 
 
+def kind_names(one: object) -> set[str]:
+    """Return the names of an object's class and of those it inherits from."""
+    return {kind.__name__ for kind in type(one).__mro__}
+
+
 def missing_file(path: Path, what: str) -> FileNotFoundError:
     """Return the error for a file that does not exist, with the nearest name in its folder."""
     shown = str(path)[:300]

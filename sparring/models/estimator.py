@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.text import printable
-from .base import ArrayFunction
+from .base import ArrayFunction, kind_names
 
 QUICK_ROWS = 4096  # of larger batches the rows take the time, and a forest may share them out
 TINY = float(np.finfo("float32").tiny)
@@ -176,12 +176,8 @@ def _averages(model: Any) -> bool:
     """Return whether a classifier predicts from the mean of probabilities: bagging does, where its
     parts have them, though it may have a mean of other scores too."""
     chain = _chain(model)
-    bags = [k for k, part in enumerate(chain) if "BaggingClassifier" in _kinds(part)]
+    bags = [k for k, part in enumerate(chain) if "BaggingClassifier" in kind_names(part)]
     return bool(bags) and hasattr(chain[bags[0] + 1], "predict_proba")
-
-
-def _kinds(model: Any) -> set[str]:
-    return {kind.__name__ for kind in type(model).__mro__}
 
 
 def _chain(model: Any) -> list[Any]:
@@ -189,7 +185,7 @@ def _chain(model: Any) -> list[Any]:
     on."""
     chain = [model]
     while True:
-        model, kinds = chain[-1], _kinds(chain[-1])
+        model, kinds = chain[-1], kind_names(chain[-1])
         if "FrozenEstimator" in kinds:  # it has every attribute of the one inside, and not its kind
             chain.append(model.estimator)
         elif hasattr(model, "best_estimator_"):  # of a search
@@ -210,7 +206,7 @@ def _shifted(model: Any) -> Callable[[Any], Any] | None:
     """Return the score of class 1 of two, above 0 where `predict` says it, for a classifier whose
     `predict` compares its scores with another threshold than 0 or 1/2; else None."""
     last = _chain(model)[-1]
-    kinds = set() if _averages(model) else _kinds(last)
+    kinds = set() if _averages(model) else kind_names(last)
     if "OneVsOneClassifier" in kinds and len(last.classes_) == 2:
         of_votes = not hasattr(last.estimators_[0], "decision_function")
         return (lambda x: model.decision_function(x) - 0.5) if of_votes else None

@@ -10,7 +10,7 @@ from typing import Any
 from ..runtime.extras import import_extra
 from ..runtime.importing import reason
 from .archive import ZIP, archive_names, printable
-from .base import missing_file
+from .base import kind_names, missing_file
 
 SCHEMA = "schema.json"  # the member that makes a zip archive a skops file
 LIMIT = 1 << 31  # bytes of all members, unpacked
@@ -138,8 +138,7 @@ def _has_sound_vectors(owner: Any) -> bool:
 
     if not hasattr(owner, "_n_support"):
         return True
-    support, kinds = np.asarray(owner.support_), {kind.__name__ for kind in type(owner).__mro__}
-    classifies = "BaseSVC" in kinds
+    support, classifies = np.asarray(owner.support_), "BaseSVC" in kind_names(owner)
     counts = np.asarray(owner._n_support)[: None if classifies else 1]
     pairs = max(len(counts) * (len(counts) - 1) // 2, 1)
     rows = len(support) if owner.kernel == "precomputed" else len(owner.support_vectors_)
